@@ -1,0 +1,270 @@
+//! TCP options: maximum segment size, window scale, SACK and timestamps.
+
+use crate::SeqNum;
+
+/// The options of a segment that this stack knows; others are skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Maximum segment size (on SYNs), never zero when parsed.
+    pub mss: Option<u16>,
+    /// Window scale (on SYNs), at most 14 when parsed.
+    pub window_scale: Option<u8>,
+    /// Whether SACK may be used (on SYNs).
+    pub sack_permitted: bool,
+    /// Timestamps (RFC 7323).
+    pub timestamps: Option<Timestamps>,
+    /// SACK blocks. As many are emitted as there is room for.
+    pub sack: SackList,
+}
+
+/// The timestamps option.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Timestamps {
+    /// The sender's clock.
+    pub val: u32,
+    /// The clock value that is echoed; counts only with ACK.
+    pub ecr: u32,
+}
+
+/// A received range of sequence numbers, not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SackBlock {
+    /// The first sequence number.
+    pub start: SeqNum,
+    /// The one behind the last.
+    pub end: SeqNum,
+}
+
+impl SackBlock {
+    /// A block; none if it would be empty or its end isn't after its start.
+    pub const fn new(start: SeqNum, end: SeqNum) -> Option<Self> {
+        if start.before(end) {
+            Some(Self { start, end })
+        } else {
+            None
+        }
+    }
+}
+
+/// Up to four SACK blocks, the most that fit a header.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct SackList {
+    blocks: [Option<SackBlock>; 4],
+}
+
+impl SackList {
+    /// No blocks.
+    pub const EMPTY: Self = Self { blocks: [None; 4] };
+
+    /// Appends a block; false if four are there already.
+    pub fn push(&mut self, block: SackBlock) -> bool {
+        match self.blocks.iter_mut().find(|b| b.is_none()) {
+            Some(place) => {
+                *place = Some(block);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The blocks in order.
+    pub fn iter(&self) -> impl Iterator<Item = SackBlock> + '_ {
+        self.blocks.iter().flatten().copied()
+    }
+
+    /// Number of blocks.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks[0].is_none()
+    }
+}
+
+impl core::fmt::Debug for SackList {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl FromIterator<SackBlock> for SackList {
+    /// The first four blocks.
+    fn from_iter<I: IntoIterator<Item = SackBlock>>(blocks: I) -> Self {
+        let mut list = Self::EMPTY;
+        for block in blocks.into_iter().take(4) {
+            list.push(block);
+        }
+        list
+    }
+}
+
+impl TcpOptions {
+    /// No options.
+    pub const NONE: Self = Self {
+        mss: None,
+        window_scale: None,
+        sack_permitted: false,
+        timestamps: None,
+        sack: SackList::EMPTY,
+    };
+
+    /// Bytes that the options take in a header: at most 40, a multiple of 4.
+    pub fn emitted_len(&self) -> usize {
+        let blocks = self.sack_room();
+        self.len_without_sack() + if blocks == 0 { 0 } else { 4 + 8 * blocks }
+    }
+
+    /// Number of SACK blocks that a header with these options has room for and would carry.
+    pub fn sack_room(&self) -> usize {
+        let free = MAX_LEN - self.len_without_sack();
+        self.sack.len().min(free.saturating_sub(4) / 8)
+    }
+
+    fn len_without_sack(&self) -> usize {
+        let timestamps = if self.timestamps.is_some() { 12 } else { 0 };
+        // With timestamps, SACK-permitted takes the place of two of their NOPs.
+        let permitted = if self.sack_permitted && self.timestamps.is_none() {
+            4
+        } else {
+            0
+        };
+        let mss = if self.mss.is_some() { 4 } else { 0 };
+        let scale = if self.window_scale.is_some() { 4 } else { 0 };
+        mss + timestamps + permitted + scale
+    }
+
+    /// Writes the options in Linux's order, each aligned to four bytes by NOPs in front of it.
+    pub(super) fn emit(&self, out: &mut [u8]) {
+        let mut w = Writer { out, at: 0 };
+        if let Some(mss) = self.mss {
+            w.put(&[kind::MSS, 4]);
+            w.put(&mss.to_be_bytes());
+        }
+        if let Some(ts) = self.timestamps {
+            w.put(if self.sack_permitted {
+                &[kind::SACK_PERMITTED, 2]
+            } else {
+                &[kind::NOP, kind::NOP]
+            });
+            w.put(&[kind::TIMESTAMPS, 10]);
+            w.put(&ts.val.to_be_bytes());
+            w.put(&ts.ecr.to_be_bytes());
+        } else if self.sack_permitted {
+            w.put(&[kind::NOP, kind::NOP, kind::SACK_PERMITTED, 2]);
+        }
+        if let Some(shift) = self.window_scale {
+            w.put(&[
+                kind::NOP,
+                kind::WINDOW_SCALE,
+                3,
+                shift.min(MAX_WINDOW_SCALE),
+            ]);
+        }
+        let blocks = self.sack_room();
+        if blocks > 0 {
+            let len = u8::try_from(2 + 8 * blocks).unwrap_or(u8::MAX);
+            w.put(&[kind::NOP, kind::NOP, kind::SACK, len]);
+            for block in self.sack.iter().take(blocks) {
+                w.put(&block.start.0.to_be_bytes());
+                w.put(&block.end.0.to_be_bytes());
+            }
+        }
+    }
+
+    /// Reads a header's option bytes.
+    ///
+    /// A known kind of a wrong length is skipped like an unknown kind. Of a kind that is there
+    /// twice, the last counts.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.1
+    //# TCP implementations MUST be prepared to handle an illegal option
+    //# length (e.g., zero); a suggested procedure is to reset the
+    //# connection and log the error cause (MUST-7).
+    // What follows an illegal length can't be found, so reading stops there and the options before
+    // it count; Linux and FreeBSD do the same instead of resetting.
+    pub(super) fn parse(mut bytes: &[u8]) -> Self {
+        let mut options = Self::NONE;
+        while let Some((&kind, rest)) = bytes.split_first() {
+            match kind {
+                kind::END => break,
+                kind::NOP => bytes = rest,
+                _ => {
+                    let Some((&len, _)) = rest.split_first() else {
+                        break;
+                    };
+                    let Some((option, next)) = bytes.split_at_checked(usize::from(len)) else {
+                        break;
+                    };
+                    let [_, _, body @ ..] = option else { break };
+                    options.read(kind, body);
+                    bytes = next;
+                }
+            }
+        }
+        options
+    }
+
+    fn read(&mut self, kind: u8, body: &[u8]) {
+        match (kind, body) {
+            // A segment size of zero can't be meant.
+            (kind::MSS, &[a, b]) if [a, b] != [0, 0] => self.mss = Some(u16::from_be_bytes([a, b])),
+            //= https://www.rfc-editor.org/rfc/rfc7323#section-2.3
+            //# If a Window Scale option is received with a shift.cnt
+            //# value larger than 14, the TCP SHOULD log the error but MUST use 14
+            //# instead of the specified value.
+            (kind::WINDOW_SCALE, &[shift]) => self.window_scale = Some(shift.min(MAX_WINDOW_SCALE)),
+            (kind::SACK_PERMITTED, []) => self.sack_permitted = true,
+            (kind::TIMESTAMPS, body) => {
+                if let ([val, ecr], []) = body.as_chunks::<4>() {
+                    self.timestamps = Some(Timestamps {
+                        val: u32::from_be_bytes(*val),
+                        ecr: u32::from_be_bytes(*ecr),
+                    });
+                }
+            }
+            (kind::SACK, body) => {
+                if let (blocks, []) = body.as_chunks::<8>() {
+                    self.sack = blocks
+                        .iter()
+                        .filter_map(|&[a, b, c, d, e, f, g, h]| {
+                            SackBlock::new(
+                                SeqNum(u32::from_be_bytes([a, b, c, d])),
+                                SeqNum(u32::from_be_bytes([e, f, g, h])),
+                            )
+                        })
+                        .collect();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Writer<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.at + bytes.len();
+        self.out[self.at..end].copy_from_slice(bytes);
+        self.at = end;
+    }
+}
+
+/// Largest window scale.
+pub(crate) const MAX_WINDOW_SCALE: u8 = 14;
+const MAX_LEN: usize = 40;
+
+mod kind {
+    pub(super) const END: u8 = 0;
+    pub(super) const NOP: u8 = 1;
+    pub(super) const MSS: u8 = 2;
+    pub(super) const WINDOW_SCALE: u8 = 3;
+    pub(super) const SACK_PERMITTED: u8 = 4;
+    pub(super) const SACK: u8 = 5;
+    pub(super) const TIMESTAMPS: u8 = 8;
+}
