@@ -1,2 +1,5 @@
-//! Placeholder
+//! The Lockgate edge appliance.
 #![forbid(unsafe_code)]
+
+pub mod certificates;
+pub mod config;

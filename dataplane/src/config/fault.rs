@@ -1,0 +1,93 @@
+//! What is wrong in a configuration file, and where.
+
+use core::fmt;
+use std::path::{Path, PathBuf};
+
+/// One thing that is wrong: `file:line: key: message`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Where in it.
+    pub place: Place,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl Fault {
+    pub(crate) fn new(file: &Path, place: Place, message: impl Into<String>) -> Self {
+        Self {
+            file: file.to_path_buf(),
+            place,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.place.line > 0 {
+            write!(f, ":{}", self.place.line)?;
+        }
+        if !self.place.key.is_empty() {
+            write!(f, ": {}", self.place.key)?;
+        }
+        // A message may quote the file or a system error; it stays on its line.
+        write!(f, ": {}", self.message.replace(char::is_control, "?"))
+    }
+}
+
+/// A place in a configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// From 1; 0 for the file as a whole.
+    pub line: u32,
+    /// Section and key, as in `port.mtu`; empty where the file is no TOML.
+    pub key: String,
+}
+
+impl Place {
+    pub(super) fn new(line: u32, key: impl Into<String>) -> Self {
+        Self {
+            line,
+            key: key.into(),
+        }
+    }
+}
+
+/// Everything that is wrong in a file, in its order; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// The faults, if there are any.
+    pub(super) fn from_list(mut list: Vec<Fault>) -> Option<Self> {
+        list.sort();
+        list.dedup();
+        (!list.is_empty()).then_some(Self(list))
+    }
+
+    /// In the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter()
+    }
+}
+
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.0.iter().enumerate() {
+            let end = if n + 1 < self.0.len() { "\n" } else { "" };
+            write!(f, "{fault}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for Faults {}

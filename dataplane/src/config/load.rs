@@ -1,0 +1,92 @@
+//! From a file to a [`Config`].
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::fault::{Fault, Faults, Place};
+use super::reader::Document;
+use super::{Config, Host, network, sections, serving};
+
+/// Reads and checks a configuration file, and the files that it names.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(file: &Path, host: &Host) -> Result<Config, Faults> {
+    let whole = |message: String| Faults::from(Fault::new(file, Place::default(), message));
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file);
+    let read = opened.and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| whole(format!("can't be read: {error}")))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(whole(format!("larger than {} MiB", FILE_MAX >> 20)));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let lines = error.as_bytes()[..valid]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        let line = u32::try_from(lines + 1).unwrap_or(u32::MAX);
+        Faults::from(Fault::new(file, Place::new(line, ""), "not UTF-8"))
+    })?;
+    parse(file, &text, host)
+}
+
+/// Checks the text of a configuration file, and the files that it names.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
+    let document = Document::parse(file, text)?;
+    let workers = network::workers(&document, host);
+    let ports = network::ports(&document, workers.cores.len());
+    let interfaces = network::interfaces(&document, &ports);
+    let routes = network::routes(&document, &interfaces);
+    let ktls = sections::ktls(&document);
+    let has_certificate = !document.many("certificate").is_empty();
+    let listeners = network::listeners(&document, &interfaces, || {
+        if !has_certificate {
+            Err("there is no [[certificate]]")
+        } else if !ktls.enable {
+            Err("ktls.enable is false, so there can be no TLS")
+        } else {
+            Ok(())
+        }
+    });
+    let (certificates, warnings) = serving::certificates(&document, file, host);
+    let sites = serving::sites(&document, file);
+    if !document.many("listener").is_empty() && sites.is_empty() {
+        document.fault(
+            Place::new(0, "site"),
+            "there is no [[site]]: listeners serve nothing",
+        );
+    }
+    let (limits, cache) = (sections::limits(&document), sections::cache(&document));
+    let needed = sections::memory_needed(workers.cores.len(), &ports, &limits, &cache);
+    let config = Config {
+        file: file.to_path_buf(),
+        eal: sections::eal(&document, needed),
+        tcp: sections::tcp(&document),
+        tls: sections::tls(&document),
+        http: sections::http(&document),
+        control: serving::control(&document, file),
+        drain: sections::drain(&document),
+        log: sections::log(&document),
+        workers,
+        ports,
+        interfaces,
+        routes,
+        ktls,
+        certificates,
+        listeners,
+        sites,
+        cache,
+        limits,
+        warnings,
+    };
+    document.finish()?;
+    Ok(config)
+}
+
+/// No configuration is this long.
+const FILE_MAX: u64 = 4 << 20;

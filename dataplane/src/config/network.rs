@@ -1,0 +1,319 @@
+//! Workers, ports, interfaces, routes and listeners: sections that refer to each other.
+
+use core::net::{IpAddr, SocketAddr};
+use core::str::FromStr;
+
+use super::fault::Place;
+use super::reader::{At, Document, Reader};
+use super::{
+    Assume, DeviceLimits, Host, Interface, Listener, Port, Prefix, Route, Workers, sections,
+};
+
+pub(super) fn workers(document: &Document<'_>, host: &Host) -> Workers {
+    let workers = document.one("workers");
+    let mut cores: Vec<u16> = Vec::new();
+    for At { value, place } in workers.counts("cores") {
+        let core = u16::try_from(value).unwrap_or(u16::MAX);
+        if cores.contains(&core) {
+            document.fault(place, format!("core {core} comes twice"));
+        } else if host.cores.contains(&core) {
+            cores.push(core);
+        } else {
+            let there: Vec<String> = host.cores.iter().map(u16::to_string).collect();
+            let there = there.join(", ");
+            let message = format!("core {core} is not one that may be used here: {there}");
+            document.fault(place, message);
+        }
+    }
+    Workers {
+        cores,
+        idle: sections::idle(&workers),
+        cores_place: workers.place("cores"),
+    }
+}
+
+pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::new();
+    for reader in document.many("port") {
+        let port = port(&reader, workers);
+        if ports
+            .iter()
+            .any(|p| p.name == port.name && !p.name.is_empty())
+        {
+            reader.fault("name", format!("another port is called \"{}\"", port.name));
+        }
+        if let Some(same) = ports
+            .iter()
+            .find(|p| p.device == port.device && !p.device.is_empty())
+        {
+            reader.fault("device", format!("port \"{}\" is this device", same.name));
+        }
+        ports.push(port);
+    }
+    if ports.is_empty() {
+        document.fault(
+            Place::new(0, "port"),
+            "there is no [[port]]: packets have nowhere to go",
+        );
+    }
+    ports
+}
+
+fn port(reader: &Reader<'_, '_>, workers: usize) -> Port {
+    let name = reader.text("name").map(|at| at.value).unwrap_or_default();
+    let device = reader.text("device").map(|at| at.value);
+    let mtu = reader.count("mtu");
+    if !name.is_empty() && !is_port_name(&name) || reader.has("name") && name.is_empty() {
+        reader.fault("name", "a name is 1 to 15 of a-z, 0-9, - and _");
+    }
+    let assume = assume(reader);
+    if let Some(device) = &device {
+        if !is_device(device) {
+            reader.fault(
+                "device",
+                "expected a DPDK device string such as \"net_af_packet0,...\"",
+            );
+        }
+        check_device(reader, device, mtu, workers, assume);
+    }
+    Port {
+        name,
+        device: device.unwrap_or_default(),
+        mtu,
+        assume,
+        rx_descriptors: reader.count("rx_descriptors"),
+        tx_descriptors: reader.count("tx_descriptors"),
+        device_place: reader.place("device"),
+        mtu_place: reader.place("mtu"),
+    }
+}
+
+fn assume(reader: &Reader<'_, '_>) -> Assume {
+    let names = reader.choices("assume");
+    Assume {
+        tso: names.contains(&"tso"),
+        txcsum: names.contains(&"txcsum"),
+        rxcsum: names.contains(&"rxcsum"),
+    }
+}
+
+fn check_device(reader: &Reader<'_, '_>, device: &str, mtu: u16, workers: usize, assume: Assume) {
+    let known = DeviceLimits::of(device);
+    if assume != Assume::default() && !known.is_some_and(|k| k.in_memory) {
+        let message = "only net_ring and net_memif can assume offloads: packets leave this machine \
+                       on any other device";
+        reader.fault("assume", message);
+    }
+    let Some(known) = known else {
+        return;
+    };
+    if mtu > known.mtu_max {
+        reader.fault(
+            "mtu",
+            format!("{} can do {} at most", known.driver, known.mtu_max),
+        );
+    }
+    if workers > usize::from(known.queues_max) {
+        let (driver, queues) = (known.driver, known.queues_max);
+        let message = format!("{driver} has {queues} queues, but there are {workers} workers");
+        reader.fault("device", message);
+    }
+}
+
+pub(super) fn interfaces(document: &Document<'_>, ports: &[Port]) -> Vec<Interface> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    // Networks that are connected so far, each with its interface.
+    let mut connected: Vec<(usize, Prefix)> = Vec::new();
+    for (index, reader) in document.many("interface").into_iter().enumerate() {
+        let port = reader.text("on").and_then(|on| {
+            let found = ports.iter().position(|p| p.name == on.value);
+            if found.is_none() {
+                document.fault(on.place, format!("there is no port \"{}\"", on.value));
+            }
+            found
+        });
+        if port.is_some_and(|port| interfaces.iter().any(|i| i.port == port)) {
+            reader.fault("on", "this port has an interface already");
+        }
+        let mtu = port
+            .and_then(|port| ports.get(port))
+            .map_or(u16::MAX, |port| port.mtu);
+        let mut addresses = Vec::new();
+        for At { value, place } in reader.texts("addresses") {
+            match address(value, mtu, index, &connected) {
+                Ok(prefix) => {
+                    connected.push((index, prefix));
+                    addresses.push(prefix);
+                }
+                Err(message) => document.fault(place, message),
+            }
+        }
+        // Kept even if its port is unknown, so that routes and listeners are judged by what's
+        // meant; the fault keeps it from being used.
+        interfaces.push(Interface {
+            port: port.unwrap_or(usize::MAX),
+            addresses,
+        });
+    }
+    interfaces
+}
+
+fn address(
+    text: &str,
+    mtu: u16,
+    interface: usize,
+    connected: &[(usize, Prefix)],
+) -> Result<Prefix, String> {
+    let prefix = Prefix::from_str(text).map_err(|()| {
+        format!("expected address/length such as \"198.18.0.1/24\", found {text:?}")
+    })?;
+    let address = prefix.address();
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Err(format!("{address} can't be an interface's address"));
+    }
+    if prefix.length() == 0 || prefix.is_network_or_broadcast() {
+        return Err(format!("{prefix} is a network, not an address in one"));
+    }
+    if address.is_ipv6() && mtu < IPV6_MTU_MIN {
+        return Err(format!(
+            "IPv6 needs an mtu of {IPV6_MTU_MIN}, the port's is {mtu}"
+        ));
+    }
+    for (other, known) in connected {
+        if known.address() == address {
+            return Err(format!("{address} comes twice"));
+        }
+        if *other != interface && known.overlaps(prefix) {
+            return Err(format!("overlaps with {known} on another interface"));
+        }
+    }
+    Ok(prefix)
+}
+
+pub(super) fn routes(document: &Document<'_>, interfaces: &[Interface]) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    for reader in document.many("route") {
+        let to = reader.text("to").and_then(|to| {
+            let network = Prefix::from_str(&to.value);
+            if network.is_err() {
+                let message = format!("expected network/length, found {:?}", to.value);
+                document.fault(to.place.clone(), message);
+            }
+            let network = network.ok()?;
+            if network.network() != network {
+                let meant = network.network();
+                let message =
+                    format!("{network} is an address in a network; did you mean {meant}?");
+                document.fault(to.place, message);
+            }
+            Some(network)
+        });
+        let via = gateway(document, &reader, interfaces);
+        let (Some(to), Some((via, interface))) = (to, via) else {
+            continue;
+        };
+        if to.address().is_ipv4() != via.is_ipv4() {
+            reader.fault("via", format!("{via} and {to} are of different families"));
+        }
+        if routes.iter().any(|route| route.to == to) {
+            reader.fault("to", format!("there is another route to {to}"));
+        }
+        routes.push(Route { to, via, interface });
+    }
+    routes
+}
+
+fn gateway(
+    document: &Document<'_>,
+    reader: &Reader<'_, '_>,
+    interfaces: &[Interface],
+) -> Option<(IpAddr, usize)> {
+    let via = reader.text("via")?;
+    let Ok(address) = IpAddr::from_str(&via.value) else {
+        document.fault(
+            via.place,
+            format!("expected an address, found {:?}", via.value),
+        );
+        return None;
+    };
+    let has = |i: &Interface| i.addresses.iter().any(|prefix| prefix.contains(address));
+    let Some(interface) = interfaces.iter().position(has) else {
+        document.fault(via.place, format!("{address} is in no interface's network"));
+        return None;
+    };
+    if owner(interfaces, address).is_some() {
+        document.fault(via.place, format!("{address} is our own address"));
+    }
+    Some((address, interface))
+}
+
+/// Listeners with what they need to be judged by the sections about TLS.
+pub(super) fn listeners(
+    document: &Document<'_>,
+    interfaces: &[Interface],
+    check_tls: impl Fn() -> Result<(), &'static str>,
+) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for reader in document.many("listener") {
+        let tls = reader.switch("tls");
+        if let (true, Err(message)) = (tls, check_tls()) {
+            reader.fault("tls", message);
+        }
+        let Some(At { value, place }) = reader.text("address") else {
+            continue;
+        };
+        let address = SocketAddr::from_str(&value).ok().filter(|a| a.port() != 0);
+        let Some(address) = address else {
+            let expected = "expected address:port such as \"198.18.0.1:443\" or \"[fd00::1]:443\"";
+            document.fault(place, format!("{expected}, found {value:?}"));
+            continue;
+        };
+        let here = addresses_of(interfaces, address);
+        if here.is_empty() {
+            document.fault(place.clone(), format!("no interface has {}", address.ip()));
+        }
+        for (interface, address) in here {
+            if listeners.iter().any(|l| l.address == address) {
+                document.fault(place.clone(), format!("another listener has {address}"));
+            } else {
+                listeners.push(Listener {
+                    address,
+                    interface,
+                    tls,
+                });
+            }
+        }
+    }
+    listeners
+}
+
+/// The concrete addresses that a listener's address stands for, each with its interface.
+fn addresses_of(interfaces: &[Interface], asked: SocketAddr) -> Vec<(usize, SocketAddr)> {
+    let mut found = Vec::new();
+    for (index, interface) in interfaces.iter().enumerate() {
+        for own in interface.addresses.iter().map(|prefix| prefix.address()) {
+            let any = asked.ip().is_unspecified() && own.is_ipv4() == asked.is_ipv4();
+            if any || own == asked.ip() {
+                found.push((index, SocketAddr::new(own, asked.port())));
+            }
+        }
+    }
+    found
+}
+
+fn owner(interfaces: &[Interface], address: IpAddr) -> Option<usize> {
+    let has = |i: &Interface| i.addresses.iter().any(|prefix| prefix.address() == address);
+    interfaces.iter().position(has)
+}
+
+fn is_port_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    name.len() <= 15 && name.bytes().all(allowed)
+}
+
+fn is_device(device: &str) -> bool {
+    (1..=255).contains(&device.len()) && device.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// RFC 8200, section 5.
+const IPV6_MTU_MIN: u16 = 1280;

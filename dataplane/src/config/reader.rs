@@ -1,0 +1,483 @@
+//! Reads values out of a TOML document by the schema; gathers faults instead of stopping.
+
+use core::cell::RefCell;
+use core::time::Duration;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeString, DeTable, DeValue};
+
+use super::fault::{Fault, Faults, Place};
+use super::schema::{Default, Key, Kind, REPEATS_MAX, SECTIONS, Section};
+use super::values::{did_you_mean, duration, size};
+
+/// A configuration file, and the faults that were found in it so far.
+pub(super) struct Document<'i> {
+    file: &'i Path,
+    root: Spanned<DeTable<'i>>,
+    line_starts: Vec<usize>,
+    faults: RefCell<Vec<Fault>>,
+}
+
+impl<'i> Document<'i> {
+    /// Fails if the text is no TOML: then nothing else can be said about it.
+    pub(super) fn parse(file: &'i Path, text: &'i str) -> Result<Self, Faults> {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        let document = Self {
+            file,
+            root,
+            line_starts,
+            faults: RefCell::default(),
+        };
+        for error in errors {
+            let line = error.span().map_or(0, |span| document.line(span.start));
+            document.fault(Place::new(line, ""), error.message().trim());
+        }
+        if let Some(faults) = Faults::from_list(document.faults.take()) {
+            return Err(faults);
+        }
+        document.check_sections();
+        Ok(document)
+    }
+
+    /// The section of that name; its defaults if the file hasn't got it.
+    pub(super) fn one(&self, name: &str) -> Reader<'_, 'i> {
+        let found = self.root.get_ref().get(name);
+        let table = found.and_then(|value| value.get_ref().as_table());
+        let line = found.map_or(0, |value| self.line(value.span().start));
+        Reader::new(self, name, table, line)
+    }
+
+    /// All sections of that name.
+    pub(super) fn many(&self, name: &str) -> Vec<Reader<'_, 'i>> {
+        let found = self.root.get_ref().get(name);
+        let list = found.and_then(|value| value.get_ref().as_array());
+        let tables = list
+            .into_iter()
+            .flat_map(|list| list.iter())
+            .filter_map(|value| {
+                value
+                    .get_ref()
+                    .as_table()
+                    .map(|t| (t, self.line(value.span().start)))
+            });
+        let tables = tables.take(REPEATS_MAX);
+        tables
+            .map(|(table, line)| Reader::new(self, name, Some(table), line))
+            .collect()
+    }
+
+    /// Adds a fault.
+    pub(super) fn fault(&self, place: Place, message: impl Into<String>) {
+        self.faults
+            .borrow_mut()
+            .push(Fault::new(self.file, place, message));
+    }
+
+    /// The faults, if there are any.
+    pub(super) fn finish(&self) -> Result<(), Faults> {
+        Faults::from_list(self.faults.take()).map_or(Ok(()), Err)
+    }
+
+    fn line(&self, at: usize) -> u32 {
+        let before = self.line_starts.partition_point(|start| *start <= at);
+        u32::try_from(before + 1).unwrap_or(u32::MAX)
+    }
+
+    fn check_sections(&self) {
+        for (name, value) in self.root.get_ref() {
+            let place = Place::new(self.line(name.span().start), name.get_ref().as_ref());
+            let Some(section) = Section::of(name.get_ref()) else {
+                let known = SECTIONS.iter().map(|s| s.name);
+                self.fault(place, unknown("section", name.get_ref(), known));
+                continue;
+            };
+            let name = section.name;
+            match value.get_ref() {
+                DeValue::Table(_) if !section.repeats => {}
+                DeValue::Array(list) if section.repeats => {
+                    if list.iter().any(|item| !item.get_ref().is_table()) {
+                        self.fault(place, format!("expected a list of sections, [[{name}]]"));
+                    } else if list.len() > REPEATS_MAX {
+                        let message = format!("more than {REPEATS_MAX} of these sections");
+                        self.fault(place, message);
+                    }
+                }
+                _ if section.repeats => {
+                    self.fault(
+                        place,
+                        format!("this section may come several times: [[{name}]]"),
+                    );
+                }
+                _ => self.fault(place, format!("expected one section, [{name}]")),
+            }
+        }
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+/// Reads one section.
+pub(super) struct Reader<'a, 'i> {
+    document: &'a Document<'i>,
+    section: &'static Section,
+    table: Option<&'a DeTable<'i>>,
+    line: u32,
+}
+
+impl<'a, 'i> Reader<'a, 'i> {
+    fn new(
+        document: &'a Document<'i>,
+        name: &str,
+        table: Option<&'a DeTable<'i>>,
+        line: u32,
+    ) -> Self {
+        let section = Section::of(name).unwrap_or(&EMPTY);
+        debug_assert_eq!(section.name, name, "sections are read by the schema");
+        let reader = Self {
+            document,
+            section,
+            table,
+            line,
+        };
+        for (key, _) in table.into_iter().flatten() {
+            if section.key(key.get_ref()).is_none() {
+                let line = document.line(key.span().start);
+                let place = Place::new(line, format!("{name}.{}", key.get_ref()));
+                let known = section.keys.iter().map(|k| k.name);
+                document.fault(place, unknown("key", key.get_ref(), known));
+            }
+        }
+        reader
+    }
+
+    /// A [`Kind::Count`].
+    pub(super) fn count<T: TryFrom<u64> + core::default::Default>(&self, name: &str) -> T {
+        let Kind::Count {
+            min, max, default, ..
+        } = self.key(name).kind
+        else {
+            return self.mismatch(name);
+        };
+        let read = |value: &DeValue<'_>| {
+            let number = integer(value).ok_or("expected a whole number")?;
+            (min..=max).contains(&number).then_some(number).ok_or("")
+        };
+        narrow(self.read(name, read).unwrap_or(default))
+    }
+
+    /// A [`Kind::Size`], in bytes; none if there's no default.
+    pub(super) fn size<T: TryFrom<u64> + core::default::Default>(&self, name: &str) -> Option<T> {
+        let Kind::Size { min, max, default } = self.key(name).kind else {
+            return self.mismatch(name);
+        };
+        let read = |value: &DeValue<'_>| {
+            let bytes = match value {
+                DeValue::Integer(_) => integer(value),
+                DeValue::String(text) => size(text),
+                _ => None,
+            };
+            let bytes = bytes.ok_or("expected a size such as \"64MiB\"")?;
+            (min..=max).contains(&bytes).then_some(bytes).ok_or("")
+        };
+        self.read(name, read).or(default).map(narrow)
+    }
+
+    /// A [`Kind::Time`].
+    pub(super) fn time(&self, name: &str) -> Duration {
+        let Kind::Time { min, max, default } = self.key(name).kind else {
+            return self.mismatch(name);
+        };
+        let read = |value: &DeValue<'_>| {
+            let time = value.as_str().and_then(duration);
+            let time = time.ok_or("expected a duration such as \"30s\" or \"200ms\"")?;
+            (min..=max).contains(&time).then_some(time).ok_or("")
+        };
+        self.read(name, read).unwrap_or(default)
+    }
+
+    /// A [`Kind::Switch`].
+    pub(super) fn switch(&self, name: &str) -> bool {
+        let Kind::Switch { default } = self.key(name).kind else {
+            return self.mismatch(name);
+        };
+        self.read(name, |v| v.as_bool().ok_or("expected true or false"))
+            .unwrap_or(default)
+    }
+
+    /// A [`Kind::Choice`].
+    pub(super) fn choice(&self, name: &str) -> &'static str {
+        let Kind::Choice { of, default } = self.key(name).kind else {
+            return self.mismatch(name);
+        };
+        let Some((value, place)) = self.value(name) else {
+            return default;
+        };
+        self.one_of(value, &place, of).unwrap_or(default)
+    }
+
+    /// A [`Kind::Choices`].
+    pub(super) fn choices(&self, name: &str) -> Vec<&'static str> {
+        let Kind::Choices {
+            of,
+            default,
+            may_be_empty,
+        } = self.key(name).kind
+        else {
+            return self.mismatch(name);
+        };
+        let Some(list) = self.list(name, usize::from(!may_be_empty), of.len()) else {
+            return default.to_vec();
+        };
+        let mut found = Vec::new();
+        for At { value, place } in list {
+            let Some(one) = self.one_of(value, &place, of) else {
+                continue;
+            };
+            if found.contains(&one) {
+                self.document.fault(place, format!("\"{one}\" comes twice"));
+            } else {
+                found.push(one);
+            }
+        }
+        found
+    }
+
+    /// A [`Kind::Text`]. None: the value is absent or was found wrong.
+    pub(super) fn text(&self, name: &str) -> Option<At<String>> {
+        let Kind::Text { default, what } = self.key(name).kind else {
+            return self.mismatch(name);
+        };
+        let place = self.place(name);
+        if self.value(name).is_none() {
+            match default {
+                Default::Required => self.fault(name, format!("missing: {what}")),
+                Default::None => {}
+                Default::Text(text) => {
+                    return Some(At {
+                        value: text.to_owned(),
+                        place,
+                    });
+                }
+            }
+            return None;
+        }
+        let read = |value: &DeValue<'_>| value.as_str().map(str::to_owned).ok_or("expected text");
+        self.read(name, read).map(|value| At { value, place })
+    }
+
+    /// A [`Kind::Counts`].
+    pub(super) fn counts(&self, name: &str) -> Vec<At<u64>> {
+        let Kind::Counts {
+            max,
+            len_max,
+            default,
+        } = self.key(name).kind
+        else {
+            return self.mismatch(name);
+        };
+        let Some(list) = self.list(name, 1, len_max) else {
+            let place = self.place(name);
+            return default
+                .iter()
+                .map(|n| At {
+                    value: *n,
+                    place: place.clone(),
+                })
+                .collect();
+        };
+        let mut found = Vec::new();
+        for At { value, place } in list {
+            match integer(value).filter(|n| *n <= max) {
+                Some(value) => found.push(At { value, place }),
+                None => self
+                    .document
+                    .fault(place, format!("expected a number from 0 to {max}")),
+            }
+        }
+        found
+    }
+
+    /// A [`Kind::Texts`].
+    pub(super) fn texts(&self, name: &str) -> Vec<At<&'a str>> {
+        let Kind::Texts { len_max, what } = self.key(name).kind else {
+            return self.mismatch(name);
+        };
+        if self.value(name).is_none() {
+            self.fault(name, format!("missing: {what}"));
+        }
+        let mut found = Vec::new();
+        for At { value, place } in self.list(name, 1, len_max).unwrap_or_default() {
+            match value.as_str() {
+                Some(value) => found.push(At { value, place }),
+                None => self.document.fault(place, "expected text"),
+            }
+        }
+        found
+    }
+
+    /// Whether the key is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// Where the key stands; the section, if it doesn't.
+    pub(super) fn place(&self, name: &str) -> Place {
+        self.value(name).map_or_else(
+            || Place::new(self.line, format!("{}.{name}", self.section.name)),
+            |(_, place)| place,
+        )
+    }
+
+    /// Adds a fault of that key.
+    pub(super) fn fault(&self, name: &str, message: impl Into<String>) {
+        self.document.fault(self.place(name), message);
+    }
+
+    fn key(&self, name: &str) -> &'static Key {
+        let key = self.section.key(name);
+        debug_assert!(
+            key.is_some(),
+            "{}.{name} isn't in the schema",
+            self.section.name
+        );
+        key.unwrap_or(&NO_KEY)
+    }
+
+    /// The parser asks for a key as something else than the schema says.
+    fn mismatch<T: core::default::Default>(&self, name: &str) -> T {
+        debug_assert!(
+            false,
+            "{}.{name} is of another kind in the schema",
+            self.section.name
+        );
+        T::default()
+    }
+
+    fn value(&self, name: &str) -> Option<(&'a DeValue<'i>, Place)> {
+        let (key, value) = self.table?.get_key_value(name)?;
+        let line = self.document.line(key.span().start);
+        Some((
+            value.get_ref(),
+            Place::new(line, format!("{}.{name}", self.section.name)),
+        ))
+    }
+
+    /// The value as `read` takes it. An empty complaint means: out of its range.
+    fn read<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&DeValue<'i>) -> Result<T, &'static str>,
+    ) -> Option<T> {
+        let (value, place) = self.value(name)?;
+        let complaint = match read(value) {
+            Ok(value) => return Some(value),
+            Err("") => {
+                let range = self.key(name).kind.range();
+                format!("{} is out of range: {range}", show(value))
+            }
+            Err(expected) => format!("{expected}, found {}", show(value)),
+        };
+        self.document.fault(place, complaint);
+        None
+    }
+
+    fn list(&self, name: &str, min: usize, max: usize) -> Option<Vec<At<&'a DeValue<'i>>>> {
+        let (value, place) = self.value(name)?;
+        let Some(list) = value.as_array() else {
+            self.document
+                .fault(place, format!("expected a list, found {}", show(value)));
+            return Some(Vec::new());
+        };
+        if list.len() < min {
+            self.document.fault(place, "the list is empty");
+        } else if list.len() > max {
+            let message = format!("{} values; there can be {max} at most", list.len());
+            self.document.fault(place, message);
+            return Some(Vec::new());
+        }
+        let key = format!("{}.{name}", self.section.name);
+        let item = |item: &'a Spanned<DeValue<'i>>| At {
+            value: item.get_ref(),
+            place: Place::new(self.document.line(item.span().start), key.clone()),
+        };
+        Some(list.iter().map(item).collect())
+    }
+
+    fn one_of(
+        &self,
+        value: &DeValue<'_>,
+        place: &Place,
+        of: &'static [&'static str],
+    ) -> Option<&'static str> {
+        let text = value.as_str();
+        let found = of.iter().copied().find(|name| Some(*name) == text);
+        if found.is_none() {
+            let message = format!("{} is none of {}", show(value), of.join(", "));
+            self.document.fault(place.clone(), message);
+        }
+        found
+    }
+}
+
+/// The value as a message shows it.
+fn show(value: &DeValue<'_>) -> String {
+    let cut = |text: &str| {
+        let short: String = text.chars().take(40).collect();
+        if short.len() < text.len() {
+            format!("{short}...")
+        } else {
+            short
+        }
+    };
+    match value {
+        DeValue::String(text) => format!("{:?}", cut(text)),
+        DeValue::Integer(number) if number.radix() == 10 => cut(number.as_str()),
+        DeValue::Float(number) => cut(number.as_str()),
+        DeValue::Boolean(on) => on.to_string(),
+        DeValue::Integer(_) => "a number".to_owned(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn unknown<'n>(what: &str, name: &DeString<'_>, known: impl Iterator<Item = &'n str>) -> String {
+    did_you_mean(name, known).map_or_else(
+        || format!("unknown {what}"),
+        |meant| format!("unknown {what}; did you mean \"{meant}\"?"),
+    )
+}
+
+fn integer(value: &DeValue<'_>) -> Option<u64> {
+    let number: &DeInteger<'_> = value.as_integer()?;
+    u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// The schema bounds each number to what its field takes; a test reads every bound.
+fn narrow<T: TryFrom<u64> + core::default::Default>(number: u64) -> T {
+    let narrowed = T::try_from(number);
+    debug_assert!(
+        narrowed.is_ok(),
+        "{number} is within the schema's range, not the field's"
+    );
+    narrowed.unwrap_or_default()
+}
+
+const EMPTY: Section = Section {
+    name: "",
+    repeats: false,
+    keys: &[],
+};
+
+const NO_KEY: Key = Key {
+    name: "",
+    kind: Kind::Switch { default: false },
+    about: "",
+};

@@ -1,0 +1,125 @@
+//! Certificates, sites and the control socket: sections that name files.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::reader::{At, Document};
+use super::{Certificate, Config, Control, Host, HostPattern, Site};
+use crate::certificates::{self, CertificateError};
+
+/// Loads the certificates. An expired one is a warning: its clients can judge for themselves, and
+/// an appliance that doesn't start serves nobody.
+pub(super) fn certificates(
+    document: &Document<'_>,
+    file: &Path,
+    host: &Host,
+) -> (Vec<Certificate>, Vec<super::Fault>) {
+    let (mut loaded, mut warnings) = (Vec::new(), Vec::new());
+    for reader in document.many("certificate") {
+        let chain = reader
+            .text("chain")
+            .map(|at| Config::resolve(file, &at.value));
+        let key = reader
+            .text("key")
+            .map(|at| Config::resolve(file, &at.value));
+        let (Some(chain), Some(key)) = (chain, key) else {
+            continue;
+        };
+        match certificates::load(&chain, &key) {
+            Ok((certified, validity)) => {
+                if let Some(strange) = validity.strange_at(host.unix_seconds) {
+                    let message = format!("{}: {strange}", chain.display());
+                    warnings.push(super::Fault::new(file, reader.place("chain"), message));
+                }
+                loaded.push(Certificate {
+                    chain,
+                    key,
+                    certified,
+                });
+            }
+            Err(error) => {
+                let name = match &error {
+                    CertificateError::Chain { .. } => "chain",
+                    CertificateError::Key { .. } | CertificateError::Mismatch { .. } => "key",
+                };
+                reader.fault(name, error.to_string());
+            }
+        }
+    }
+    (loaded, warnings)
+}
+
+pub(super) fn sites(document: &Document<'_>, file: &Path) -> Vec<Site> {
+    let mut sites = Vec::new();
+    let mut taken: HashMap<HostPattern, u32> = HashMap::new();
+    for reader in document.many("site") {
+        let mut hosts = Vec::new();
+        for At { value, place } in reader.texts("hosts") {
+            let Ok(host) = value.parse::<HostPattern>() else {
+                let message = format!("expected a host name, *.domain or *, found {value:?}");
+                document.fault(place, message);
+                continue;
+            };
+            match taken.insert(host.clone(), place.line) {
+                Some(line) => {
+                    document.fault(
+                        place,
+                        format!("\"{host}\" comes twice, first in line {line}"),
+                    );
+                }
+                None => hosts.push(host),
+            }
+        }
+        let root = reader
+            .text("root")
+            .map(|at| Config::resolve(file, &at.value));
+        if let Some(Err(message)) = root.as_deref().map(check_directory) {
+            reader.fault("root", message);
+        }
+        let index = reader
+            .text("index")
+            .map(|at| at.value)
+            .filter(|name| !name.is_empty());
+        if index.as_deref().is_some_and(|name| !is_file_name(name)) {
+            reader.fault("index", "expected a file name without a directory");
+        }
+        sites.push(Site {
+            hosts,
+            root: root.unwrap_or_default(),
+            index,
+        });
+    }
+    sites
+}
+
+pub(super) fn control(document: &Document<'_>, file: &Path) -> Control {
+    let control = document.one("control");
+    let socket = control
+        .text("socket")
+        .map(|at| Config::resolve(file, &at.value));
+    if let Some(path) = &socket {
+        let length = path.as_os_str().len();
+        if path.file_name().is_none() || path.is_dir() {
+            control.fault("socket", "expected the path of a socket");
+        } else if length > SOCKET_PATH_MAX {
+            let message = format!("{length} bytes long; a socket's path has {SOCKET_PATH_MAX}");
+            control.fault("socket", message);
+        }
+    }
+    Control { socket }
+}
+
+fn check_directory(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(format!("{} is not a directory", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn is_file_name(name: &str) -> bool {
+    name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
+/// `sun_path` has 108 bytes, one of them for the end.
+const SOCKET_PATH_MAX: usize = 107;
