@@ -1,0 +1,140 @@
+//! Compiles the C shim against the installed libdpdk and generates the bindings.
+//!
+//! `pkg-config` is called directly: the flags that decide the layout of DPDK's structures
+//! (`-include rte_config.h`, `-march=…`) are ones that the `pkg-config` crate leaves out.
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::{Command, exit};
+
+/// Everything that has to be there, by its Debian and Ubuntu names.
+const PACKAGES: &str = "libdpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc";
+
+const SHIM: &[&str] = &["shim/burst.c", "shim/eal.c", "shim/pool.c", "shim/port.c"];
+const HEADERS: &[&str] = &["shim/bindings.h", "shim/internal.h", "shim/shim.h"];
+
+/// The libraries that shim and bindings call; drivers are plug-ins, found by the EAL itself.
+const LIBRARIES: &[&str] = &[
+    "rte_bus_vdev",
+    "rte_eal",
+    "rte_ethdev",
+    "rte_mbuf",
+    "rte_mempool",
+    "rte_net_ring",
+    "rte_ring",
+];
+
+/// Functions that are bound as they are.
+const FUNCTIONS: &[&str] = &[
+    "rte_eal_init",
+    "rte_eth_dev_close",
+    "rte_eth_dev_start",
+    "rte_eth_dev_stop",
+    "rte_eth_from_rings",
+    "rte_strerror",
+    "rte_thread_register",
+    "rte_thread_unregister",
+    "rte_vdev_init",
+    "rte_vdev_uninit",
+    "rte_version",
+];
+
+/// Structures that Rust holds pointers to and never looks into: their fields move.
+const HANDLES: &[&str] = &["rte_mbuf", "rte_mempool", "rte_ring"];
+
+fn main() {
+    for file in SHIM.iter().chain(HEADERS) {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=PKG_CONFIG_PATH");
+
+    let cflags = pkg_config("--cflags");
+    let libs = pkg_config("--libs");
+    compile_shim(&cflags);
+    for flag in &libs {
+        if let Some(dir) = flag.strip_prefix("-L") {
+            println!("cargo::rustc-link-search=native={dir}");
+        }
+    }
+    for library in LIBRARIES {
+        println!("cargo::rustc-link-lib=dylib={library}");
+    }
+    generate_bindings(&cflags);
+}
+
+fn pkg_config(what: &str) -> Vec<String> {
+    let tool = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into());
+    let output = match Command::new(&tool).args([what, "libdpdk"]).output() {
+        Ok(output) => output,
+        Err(error) => fail(&format!("can't run {tool}: {error}")),
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        fail(&format!("{tool} doesn't find libdpdk: {}", said.trim()));
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn compile_shim(cflags: &[String]) {
+    let mut build = cc::Build::new();
+    build.files(SHIM).std("gnu11").opt_level(3).warnings(true);
+    for flag in cflags {
+        build.flag(flag);
+    }
+    // rte_dev_dma_map is marked experimental in 22.11 and stable later.
+    build.define("ALLOW_EXPERIMENTAL_API", None);
+    // DPDK's own headers have parameters that they don't use.
+    build.flag("-Wno-unused-parameter");
+    if let Err(error) = build.try_compile("lockgate_shim") {
+        fail(&format!("can't compile the C shim: {error}"));
+    }
+}
+
+fn generate_bindings(cflags: &[String]) {
+    let mut builder = bindgen::Builder::default()
+        .header("shim/bindings.h")
+        .clang_args(cflags)
+        .allowlist_function("lg_.*")
+        .allowlist_type("lg_.*")
+        .allowlist_var("LG_.*")
+        .allowlist_type("rte_mbuf_ext_shared_info")
+        .allowlist_type("rte_mbuf_extbuf_free_callback_t")
+        .allowlist_recursively(false)
+        .generate_comments(false)
+        .layout_tests(true);
+    for name in HANDLES {
+        builder = builder
+            .raw_line("#[repr(C)]")
+            .raw_line("#[derive(Debug)]")
+            .raw_line(format!("pub struct {name} {{ _opaque: [u8; 0] }}"));
+    }
+    for function in FUNCTIONS {
+        builder = builder.allowlist_function(function);
+    }
+    // Without libclang bindgen panics, in words that name no package.
+    let generated = catch_unwind(AssertUnwindSafe(|| builder.generate()));
+    let bindings = match generated {
+        Ok(Ok(bindings)) => bindings,
+        Ok(Err(error)) => fail(&format!("bindgen can't read DPDK's headers: {error}")),
+        Err(_) => fail("bindgen doesn't find libclang"),
+    };
+    let Some(out) = env::var_os("OUT_DIR") else {
+        fail("OUT_DIR is not set");
+    };
+    if let Err(error) = bindings.write_to_file(PathBuf::from(out).join("bindings.rs")) {
+        fail(&format!("can't write the bindings: {error}"));
+    }
+}
+
+fn fail(what: &str) -> ! {
+    println!(
+        "cargo::error=dpdk-sys: {what}. It builds against DPDK 22.11 or newer; on Debian or \
+         Ubuntu: apt-get install {PACKAGES}"
+    );
+    exit(1);
+}

@@ -1,0 +1,358 @@
+/* Receiving and sending bursts. */
+#include <string.h>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "internal.h"
+
+static inline struct lg_frag *
+frag_of(struct rte_mbuf *m)
+{
+	return rte_mbuf_to_priv(m);
+}
+
+static inline struct rte_mbuf *
+mbuf_of(const struct lg_frag *frag)
+{
+	/* The private area starts where the mbuf's header ends. */
+	return (struct rte_mbuf *)((uintptr_t)frag - sizeof(struct rte_mbuf));
+}
+
+static inline uint16_t
+rx_marks(const struct rte_mbuf *m, const struct lg_rxq *q)
+{
+	uint64_t ol = m->ol_flags;
+	uint16_t marks = 0;
+
+	switch (ol & RTE_MBUF_F_RX_IP_CKSUM_MASK) {
+	case RTE_MBUF_F_RX_IP_CKSUM_GOOD: marks |= LG_RX_IP_CSUM_GOOD; break;
+	case RTE_MBUF_F_RX_IP_CKSUM_BAD: marks |= LG_RX_IP_CSUM_BAD; break;
+	default: marks |= q->assumed & LG_RX_IP_CSUM_GOOD;
+	}
+	switch (ol & RTE_MBUF_F_RX_L4_CKSUM_MASK) {
+	case RTE_MBUF_F_RX_L4_CKSUM_GOOD: marks |= LG_RX_L4_CSUM_GOOD; break;
+	case RTE_MBUF_F_RX_L4_CKSUM_BAD: marks |= LG_RX_L4_CSUM_BAD; break;
+	default: marks |= q->assumed & LG_RX_L4_CSUM_GOOD;
+	}
+	if (ol & RTE_MBUF_F_RX_RSS_HASH)
+		marks |= LG_RX_HAS_HASH;
+	if (ol & RTE_MBUF_F_RX_VLAN_STRIPPED)
+		marks |= LG_RX_VLAN;
+	return marks;
+}
+
+/*
+ * How many TCP segments the packet stands for: more than one when a NIC merged them, or when
+ * a ring's peer handed its burst over uncut (its TX marks are then still on the mbuf).
+ */
+static inline uint16_t
+segments(const struct rte_mbuf *m)
+{
+	uint32_t payload;
+
+	if (likely(!(m->ol_flags & (RTE_MBUF_F_RX_LRO | RTE_MBUF_F_TX_TCP_SEG))) ||
+			m->tso_segsz == 0)
+		return 1;
+	/* Header lengths are known on the sender's side only; 54 is the least there can be. */
+	payload = m->l4_len ? m->l2_len + m->l3_len + m->l4_len : 54;
+	payload = m->pkt_len > payload ? m->pkt_len - payload : 1;
+	return (payload + m->tso_segsz - 1) / m->tso_segsz;
+}
+
+/*
+ * A received packet may be kept as it is when each segment's private area is there and
+ * nobody else's: one of our pools, and no second owner of the mbuf.
+ */
+static inline int
+is_ours(const struct rte_mbuf *m, const struct rte_mempool **known)
+{
+	for (; m != NULL; m = m->next) {
+		if (unlikely(m->pool != *known)) {
+			if (!lg_pool_is_ours(m->pool))
+				return 0;
+			*known = m->pool;
+		}
+		if (unlikely(rte_mbuf_refcnt_read(m) != 1))
+			return 0;
+	}
+	return 1;
+}
+
+/* What holding a segment costs: its mbuf and whatever data room that has or borrows. */
+static inline uint32_t
+footprint(const struct rte_mbuf *m)
+{
+	return sizeof(*m) + sizeof(struct lg_frag) + m->buf_len;
+}
+
+/* Turns a chain of mbufs into a chain of fragments, each freed by itself. */
+static inline struct lg_frag *
+to_frags(struct rte_mbuf *m, const struct lg_rxq *q)
+{
+	struct lg_frag *head = frag_of(m);
+	struct lg_frag **tail = &head;
+	uint16_t marks = rx_marks(m, q);
+	uint16_t segs = segments(m);
+	uint32_t pkt_len = m->pkt_len;
+	uint32_t hash = m->hash.rss;
+	uint16_t vlan = m->vlan_tci;
+
+	do {
+		struct lg_frag *f = frag_of(m);
+		struct rte_mbuf *next = m->next;
+
+		f->next = NULL;
+		f->link = NULL;
+		f->data = rte_pktmbuf_mtod(m, uint8_t *);
+		f->ops = q->ops;
+		f->offset = 0;
+		f->len = m->data_len;
+		f->pkt_len = pkt_len;
+		f->true_size = footprint(m);
+		f->hash = hash;
+		f->port = q->label;
+		f->vlan = vlan;
+		f->flags = marks;
+		if (RTE_MBUF_DIRECT(m) && m->pool == q->pool)
+			f->flags |= LG_RX_WRITABLE;
+		f->segs = segs;
+		*tail = f;
+		tail = &f->next;
+		m->next = NULL;
+		m->nb_segs = 1;
+		m = next;
+	} while (m != NULL);
+	return head;
+}
+
+uint16_t
+lg_rx_burst(struct lg_rxq *q, struct lg_frag **out, uint16_t max)
+{
+	struct rte_mbuf *pkts[LG_BURST];
+	const struct rte_mempool *known = q->pool;
+	uint16_t i, n, kept = 0;
+
+	n = rte_eth_rx_burst(q->port, q->queue, pkts, RTE_MIN(max, LG_BURST));
+	for (i = 0; i < n; i++) {
+		struct rte_mbuf *m = pkts[i];
+
+		if (i + 1 < n) {
+			rte_prefetch0(pkts[i + 1]);
+			rte_prefetch0(frag_of(pkts[i + 1]));
+		}
+		rte_prefetch0(rte_pktmbuf_mtod(m, void *));
+		q->packets++;
+		q->bytes += m->pkt_len;
+		if (unlikely(!is_ours(m, &known))) {
+			struct rte_mbuf *copy = rte_pktmbuf_copy(m, q->pool, 0, UINT32_MAX);
+
+			rte_pktmbuf_free(m);
+			if (copy == NULL) {
+				q->copy_failed++;
+				continue;
+			}
+			q->copied++;
+			m = copy;
+		}
+		out[kept++] = to_frags(m, q);
+	}
+	return kept;
+}
+
+void
+lg_frag_free(struct lg_frag *frag)
+{
+	rte_pktmbuf_free_seg(mbuf_of(frag));
+}
+
+uint32_t
+lg_frag_tailroom(const struct lg_frag *frag)
+{
+	const struct rte_mbuf *m = mbuf_of(frag);
+
+	return (uint8_t *)m->buf_addr + m->buf_len - (frag->data + frag->len);
+}
+
+/* Gives back a count as the free of an mbuf that is attached to it does. */
+static inline void
+release_piece(const struct lg_piece *p)
+{
+	if (rte_mbuf_ext_refcnt_update(p->shinfo, -1) == 0)
+		p->shinfo->free_cb(p->addr, p->shinfo->fcb_opaque);
+}
+
+static inline void
+set_offloads(struct rte_mbuf *m, const struct lg_frame *f)
+{
+	uint64_t ol = 0;
+
+	if (f->flags & LG_TX_IPV4)
+		ol |= RTE_MBUF_F_TX_IPV4;
+	if (f->flags & LG_TX_IPV6)
+		ol |= RTE_MBUF_F_TX_IPV6;
+	if (f->flags & LG_TX_IP_CSUM)
+		ol |= RTE_MBUF_F_TX_IP_CKSUM;
+	if (f->flags & LG_TX_TCP_CSUM)
+		ol |= RTE_MBUF_F_TX_TCP_CKSUM;
+	if (f->flags & LG_TX_TSO) {
+		ol |= RTE_MBUF_F_TX_TCP_SEG;
+		m->tso_segsz = f->mss;
+	}
+	m->ol_flags |= ol;
+	m->l2_len = f->l2_len;
+	m->l3_len = f->l3_len;
+	m->l4_len = f->l4_len;
+}
+
+static inline void
+put_head(struct rte_mbuf *m, const struct lg_frame *f)
+{
+	memcpy(rte_pktmbuf_mtod(m, void *), f->head, f->head_len);
+	m->data_len = f->head_len;
+	m->pkt_len = (uint32_t)f->head_len + f->payload_len;
+	if (f->flags)
+		set_offloads(m, f);
+}
+
+/* A chain: headers in `m[0]`, each piece by reference in one of the rest. */
+static inline void
+build_chain(struct rte_mbuf **m, const struct lg_frame *f, const struct lg_piece *p)
+{
+	uint16_t i;
+
+	put_head(m[0], f);
+	m[0]->nb_segs = f->pieces + 1;
+	for (i = 0; i < f->pieces; i++) {
+		/* I/O addresses are virtual ones: the EAL is started that way. */
+		rte_pktmbuf_attach_extbuf(m[i + 1], p[i].addr, (rte_iova_t)(uintptr_t)p[i].addr,
+				p[i].len, p[i].shinfo);
+		m[i + 1]->data_len = p[i].len;
+		m[i]->next = m[i + 1];
+	}
+}
+
+/* One segment, for ports that would send whatever lies behind the first. */
+static inline void
+build_linear(struct rte_mbuf *m, const struct lg_frame *f, const struct lg_piece *p)
+{
+	uint8_t *to;
+	uint16_t i;
+
+	put_head(m, f);
+	to = rte_pktmbuf_mtod_offset(m, uint8_t *, f->head_len);
+	for (i = 0; i < f->pieces; i++) {
+		memcpy(to, p[i].addr, p[i].len);
+		to += p[i].len;
+		release_piece(&p[i]);
+	}
+	m->data_len = m->pkt_len;
+}
+
+/* Builds as many of the frames as there is place and mbufs for. */
+static uint32_t
+build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct lg_piece *pieces)
+{
+	struct rte_mbuf *m[LG_SEGS_MAX];
+	uint32_t done = 0;
+
+	n = RTE_MIN(n, (uint32_t)(LG_BURST - q->count));
+	while (done < n) {
+		/* As many whole frames as fit into one bulk allocation. */
+		uint32_t want = 0, batch = 0, used = 0;
+
+		while (done + batch < n) {
+			uint32_t segs = q->linear ? 1 : frames[done + batch].pieces + 1u;
+
+			if (want + segs > LG_SEGS_MAX)
+				break;
+			want += segs;
+			batch++;
+		}
+		if (rte_pktmbuf_alloc_bulk(q->pool, m, want) != 0) {
+			/* The pool is low: take what one frame needs, if it has that. */
+			batch = 1;
+			want = q->linear ? 1 : frames[done].pieces + 1u;
+			if (rte_pktmbuf_alloc_bulk(q->pool, m, want) != 0) {
+				q->no_mbuf++;
+				break;
+			}
+		}
+		for (; batch > 0; batch--, done++) {
+			const struct lg_frame *f = &frames[done];
+			const struct lg_piece *p = &pieces[f->first_piece];
+
+			q->pending[q->count++] = m[used];
+			if (q->linear) {
+				build_linear(m[used], f, p);
+				used++;
+			} else {
+				build_chain(&m[used], f, p);
+				used += f->pieces + 1u;
+			}
+		}
+	}
+	return done;
+}
+
+/* Takes the first `n` packets out of `pending`. */
+static inline void
+shift(struct lg_txq *q, uint16_t n)
+{
+	q->count -= n;
+	if (q->count > 0)
+		memmove(q->pending, q->pending + n, q->count * sizeof(q->pending[0]));
+}
+
+/* Asks the driver to prepare the pending packets; those it can't send are dropped. */
+static void
+prepare(struct lg_txq *q)
+{
+	uint16_t ok = 0;
+
+	for (;;) {
+		ok += rte_eth_tx_prepare(q->port, q->queue, q->pending + ok, q->count - ok);
+		if (ok >= q->count)
+			return;
+		rte_pktmbuf_free(q->pending[ok]);
+		q->refused++;
+		q->count--;
+		memmove(q->pending + ok, q->pending + ok + 1,
+				(q->count - ok) * sizeof(q->pending[0]));
+	}
+}
+
+uint32_t
+lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
+		const struct lg_piece *pieces)
+{
+	uint32_t built = build(q, frames, n, pieces);
+	uint32_t lengths[LG_BURST];
+	uint16_t i, sent;
+
+	if (q->prepare)
+		prepare(q);
+	if (q->count == 0)
+		return built;
+	/* Sent packets aren't ours to look at any more. */
+	for (i = 0; i < q->count; i++)
+		lengths[i] = q->pending[i]->pkt_len;
+	sent = rte_eth_tx_burst(q->port, q->queue, q->pending, q->count);
+	for (i = 0; i < sent; i++)
+		q->bytes += lengths[i];
+	q->packets += sent;
+	if (unlikely(sent < q->count))
+		q->ring_full++;
+	shift(q, sent);
+	return built;
+}
+
+uint32_t
+lg_tx_drop(struct lg_txq *q)
+{
+	uint16_t n = q->count;
+
+	rte_pktmbuf_free_bulk(q->pending, n);
+	q->count = 0;
+	return n;
+}

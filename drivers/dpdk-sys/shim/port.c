@@ -1,0 +1,231 @@
+/* Setting ports up and asking them: never on the packet path. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_ring.h>
+
+#include "shim.h"
+
+/* The RSS key 0x6d5a repeated hashes both directions of a flow to the same value. */
+#define RSS_KEY_MAX 64
+#define RSS_TCP (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP)
+
+static const struct {
+	uint64_t dpdk;
+	uint32_t cap;
+} tx_offloads[] = {
+	{ RTE_ETH_TX_OFFLOAD_MULTI_SEGS, LG_CAP_MULTI_SEGS },
+	{ RTE_ETH_TX_OFFLOAD_IPV4_CKSUM, LG_CAP_TX_IP_CSUM },
+	{ RTE_ETH_TX_OFFLOAD_TCP_CKSUM, LG_CAP_TX_TCP_CSUM },
+	{ RTE_ETH_TX_OFFLOAD_TCP_TSO, LG_CAP_TX_TSO },
+}, rx_offloads[] = {
+	{ RTE_ETH_RX_OFFLOAD_IPV4_CKSUM, LG_CAP_RX_IP_CSUM },
+	{ RTE_ETH_RX_OFFLOAD_TCP_CKSUM, LG_CAP_RX_TCP_CSUM },
+	{ RTE_ETH_RX_OFFLOAD_SCATTER, LG_CAP_RX_SCATTER },
+	{ RTE_ETH_RX_OFFLOAD_RSS_HASH, LG_CAP_RX_HASH },
+};
+
+static int
+dev_info(uint16_t port, struct rte_eth_dev_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return rte_eth_dev_info_get(port, info);
+}
+
+int
+lg_port_find(const char *name, uint16_t *port)
+{
+	return rte_eth_dev_get_port_by_name(name, port);
+}
+
+int
+lg_port_caps(uint16_t port, struct lg_port_caps *caps)
+{
+	struct rte_eth_dev_info info;
+	struct rte_ether_addr mac;
+	size_t i;
+	int rc = dev_info(port, &info);
+
+	if (rc != 0)
+		return rc;
+	memset(caps, 0, sizeof(*caps));
+	if (info.driver_name != NULL)
+		strncpy(caps->driver, info.driver_name, sizeof(caps->driver) - 1);
+	if (rte_eth_macaddr_get(port, &mac) == 0)
+		memcpy(caps->mac, mac.addr_bytes, sizeof(caps->mac));
+	caps->max_rx_queues = info.max_rx_queues;
+	caps->max_tx_queues = info.max_tx_queues;
+	caps->min_mtu = info.min_mtu;
+	caps->max_mtu = info.max_mtu;
+	caps->rx_desc_min = info.rx_desc_lim.nb_min;
+	caps->rx_desc_max = info.rx_desc_lim.nb_max;
+	caps->rx_desc_align = info.rx_desc_lim.nb_align;
+	caps->tx_desc_min = info.tx_desc_lim.nb_min;
+	caps->tx_desc_max = info.tx_desc_lim.nb_max;
+	caps->tx_desc_align = info.tx_desc_lim.nb_align;
+	caps->tx_segs_max = info.tx_desc_lim.nb_mtu_seg_max;
+	caps->max_rx_pktlen = info.max_rx_pktlen;
+	caps->if_index = info.if_index;
+	caps->numa_node = rte_eth_dev_socket_id(port);
+	for (i = 0; i < RTE_DIM(tx_offloads); i++)
+		if (info.tx_offload_capa & tx_offloads[i].dpdk)
+			caps->offloads |= tx_offloads[i].cap;
+	for (i = 0; i < RTE_DIM(rx_offloads); i++)
+		if (info.rx_offload_capa & rx_offloads[i].dpdk)
+			caps->offloads |= rx_offloads[i].cap;
+	if ((info.flow_type_rss_offloads & RSS_TCP) && info.hash_key_size <= RSS_KEY_MAX)
+		caps->offloads |= LG_CAP_RSS_TCP;
+	return 0;
+}
+
+int
+lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
+{
+	struct rte_eth_dev_info info;
+	struct rte_eth_conf eth;
+	uint8_t key[RSS_KEY_MAX];
+	size_t i;
+	int rc = dev_info(port, &info);
+
+	if (rc != 0)
+		return rc;
+	memset(&eth, 0, sizeof(eth));
+	eth.rxmode.mtu = conf->mtu;
+	for (i = 0; i < RTE_DIM(tx_offloads); i++)
+		if (conf->offloads & tx_offloads[i].cap)
+			eth.txmode.offloads |= tx_offloads[i].dpdk;
+	for (i = 0; i < RTE_DIM(rx_offloads); i++)
+		if (conf->offloads & rx_offloads[i].cap)
+			eth.rxmode.offloads |= rx_offloads[i].dpdk;
+	if (conf->offloads & LG_CAP_RSS_TCP) {
+		for (i = 0; i < sizeof(key); i++)
+			key[i] = i % 2 == 0 ? 0x6d : 0x5a;
+		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		eth.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & RSS_TCP;
+		/* A driver that names no key size has a fixed key. */
+		if (info.hash_key_size > 0) {
+			eth.rx_adv_conf.rss_conf.rss_key = key;
+			eth.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
+		}
+	}
+	return rte_eth_dev_configure(port, conf->queues, conf->queues, &eth);
+}
+
+int
+lg_port_adjust_descs(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc)
+{
+	return rte_eth_dev_adjust_nb_rx_tx_desc(port, rx_desc, tx_desc);
+}
+
+int
+lg_port_queue(uint16_t port, uint16_t queue, uint16_t rx_desc, uint16_t tx_desc, int numa_node,
+		struct rte_mempool *rx_pool)
+{
+	unsigned int socket = numa_node < 0 ? (unsigned int)SOCKET_ID_ANY : (unsigned int)numa_node;
+	int rc = rte_eth_rx_queue_setup(port, queue, rx_desc, socket, NULL, rx_pool);
+
+	return rc != 0 ? rc : rte_eth_tx_queue_setup(port, queue, tx_desc, socket, NULL);
+}
+
+int
+lg_port_receive_all(uint16_t port)
+{
+	/*
+	 * Neighbour discovery needs multicast. Some drivers (af_packet) know no "all multicast";
+	 * then everything is taken, and the stack drops what isn't for it.
+	 */
+	int rc = rte_eth_allmulticast_enable(port);
+
+	if (rc == -ENOTSUP)
+		rc = rte_eth_promiscuous_enable(port);
+	return rc == -ENOTSUP ? 0 : rc;
+}
+
+int
+lg_port_link_up(uint16_t port)
+{
+	struct rte_eth_link link;
+	int rc;
+
+	memset(&link, 0, sizeof(link));
+	rc = rte_eth_link_get_nowait(port, &link);
+	return rc != 0 ? rc : link.link_status == RTE_ETH_LINK_UP;
+}
+
+int
+lg_port_stats(uint16_t port, struct lg_port_stats *stats)
+{
+	struct rte_eth_stats s;
+	int rc = rte_eth_stats_get(port, &s);
+
+	if (rc != 0)
+		return rc;
+	stats->ipackets = s.ipackets;
+	stats->opackets = s.opackets;
+	stats->ibytes = s.ibytes;
+	stats->obytes = s.obytes;
+	stats->imissed = s.imissed;
+	stats->ierrors = s.ierrors;
+	stats->oerrors = s.oerrors;
+	stats->rx_nombuf = s.rx_nombuf;
+	return 0;
+}
+
+int
+lg_port_xstats(uint16_t port, lg_xstat_fn each, void *context)
+{
+	struct rte_eth_xstat_name *names;
+	struct rte_eth_xstat *values;
+	int i, n, rc = -ENOMEM;
+
+	n = rte_eth_xstats_get_names(port, NULL, 0);
+	if (n <= 0)
+		return n;
+	names = calloc(n, sizeof(*names));
+	values = calloc(n, sizeof(*values));
+	if (names != NULL && values != NULL) {
+		/* More than `n` means that the set has grown meanwhile: nothing was written. */
+		rc = rte_eth_xstats_get_names(port, names, n);
+		if (rc == n)
+			rc = rte_eth_xstats_get(port, values, n);
+		for (i = 0; rc == n && i < n; i++)
+			if (values[i].id < (uint64_t)n)
+				each(context, names[values[i].id].name, values[i].value);
+	}
+	free(names);
+	free(values);
+	return rc < 0 ? rc : 0;
+}
+
+int
+lg_port_dma_map(uint16_t port, void *addr, size_t len)
+{
+	struct rte_eth_dev_info info;
+	int rc = dev_info(port, &info);
+
+	if (rc != 0)
+		return rc;
+	if (info.device == NULL)
+		return -ENOTSUP;
+	if (rte_dev_dma_map(info.device, addr, (uint64_t)(uintptr_t)addr, len) != 0)
+		return -rte_errno;
+	return 0;
+}
+
+struct rte_ring *
+lg_ring_create(const char *name, uint32_t entries, int numa_node)
+{
+	/* One sender, one receiver: each end of a queue belongs to one worker. */
+	return rte_ring_create(name, entries, numa_node,
+			RING_F_SP_ENQ | RING_F_SC_DEQ | RING_F_EXACT_SZ);
+}
+
+void
+lg_ring_free(struct rte_ring *ring)
+{
+	rte_ring_free(ring);
+}

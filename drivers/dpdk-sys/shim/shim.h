@@ -1,0 +1,227 @@
+/*
+ * What Rust sees of DPDK's static inline functions, macros and bit-packed structures.
+ *
+ * Every function that works on packets takes a whole burst: one call per burst, never one per
+ * packet. The structures here are flat and are read by bindgen, so both sides have one layout;
+ * mbuf fields, which move between DPDK releases, are touched by the .c files only.
+ */
+#ifndef LOCKGATE_SHIM_H
+#define LOCKGATE_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct rte_mbuf;
+struct rte_mempool;
+struct rte_ring;
+struct rte_mbuf_ext_shared_info;
+
+/* Packets a queue takes or gives in one call. */
+#define LG_BURST 64
+/* Bytes of protocol headers in front of a frame's payload. */
+#define LG_HEAD_MAX 128
+/* Segments of one frame, the headers' own included: more is for no port to send. */
+#define LG_SEGS_MAX 128
+
+/* Marks of a received packet, `lg_frag.flags`. */
+#define LG_RX_IP_CSUM_GOOD 0x01
+#define LG_RX_IP_CSUM_BAD 0x02
+#define LG_RX_L4_CSUM_GOOD 0x04
+#define LG_RX_L4_CSUM_BAD 0x08
+#define LG_RX_WRITABLE 0x10
+#define LG_RX_HAS_HASH 0x20
+#define LG_RX_VLAN 0x40
+
+/* What a frame asks of the port, `lg_frame.flags`. */
+#define LG_TX_IPV4 0x01
+#define LG_TX_IPV6 0x02
+#define LG_TX_IP_CSUM 0x04
+#define LG_TX_TCP_CSUM 0x08
+#define LG_TX_TSO 0x10
+
+/* What a port offers or is asked to do, `lg_port_caps.offloads`, `lg_port_conf.offloads`. */
+#define LG_CAP_MULTI_SEGS 0x001
+#define LG_CAP_TX_IP_CSUM 0x002
+#define LG_CAP_TX_TCP_CSUM 0x004
+#define LG_CAP_TX_TSO 0x008
+#define LG_CAP_RX_IP_CSUM 0x010
+#define LG_CAP_RX_TCP_CSUM 0x020
+#define LG_CAP_RX_SCATTER 0x040
+#define LG_CAP_RX_HASH 0x080
+#define LG_CAP_RSS_TCP 0x100
+
+/* One fragment of a received packet. It lives in its mbuf's private area. */
+struct lg_frag {
+	struct lg_frag *next;
+	struct lg_frag *link;
+	uint8_t *data;
+	const void *ops;
+	uint64_t offset;
+	uint32_t len;
+	uint32_t pkt_len;
+	/* The bytes of memory that holding this fragment keeps from its pool. */
+	uint32_t true_size;
+	uint32_t hash;
+	uint16_t port;
+	uint16_t vlan;
+	uint16_t flags;
+	uint16_t segs;
+};
+
+/* The receiving half of a queue pair: set up once, counted by lg_rx_burst. */
+struct lg_rxq {
+	struct rte_mempool *pool;
+	const void *ops;
+	uint16_t port;
+	uint16_t queue;
+	/* What goes into lg_frag.port. */
+	uint16_t label;
+	/* Checksum marks for packets that the port has no verdict on. */
+	uint16_t assumed;
+	uint64_t packets;
+	uint64_t bytes;
+	/* Packets in memory that isn't ours, taken over by a copy. */
+	uint64_t copied;
+	/* Packets dropped because that copy found no mbuf. */
+	uint64_t copy_failed;
+};
+
+/* A stretch of payload. `shinfo` carries one count, which the frame gives back. */
+struct lg_piece {
+	void *addr;
+	struct rte_mbuf_ext_shared_info *shinfo;
+	uint32_t len;
+};
+
+/* A frame to send: headers by value, payload as `pieces` entries from `first_piece` on. */
+struct lg_frame {
+	uint8_t head[LG_HEAD_MAX];
+	uint16_t head_len;
+	uint16_t mss;
+	uint16_t pieces;
+	uint8_t l2_len;
+	uint8_t l4_len;
+	uint16_t l3_len;
+	uint16_t flags;
+	uint32_t first_piece;
+	uint32_t payload_len;
+};
+
+/* The sending half of a queue pair. */
+struct lg_txq {
+	struct rte_mempool *pool;
+	uint16_t port;
+	uint16_t queue;
+	/* The port takes one segment per packet: copy the pieces into the header's mbuf. */
+	uint8_t linear;
+	/* The driver wants to see packets before they're sent (rte_eth_tx_prepare). */
+	uint8_t prepare;
+	/* Packets in `pending`. */
+	uint16_t count;
+	uint64_t packets;
+	uint64_t bytes;
+	/* Packets that the driver refused in rte_eth_tx_prepare: dropped. */
+	uint64_t refused;
+	/* Calls that left packets behind because the ring was full. */
+	uint64_t ring_full;
+	/* Calls that left frames behind for want of mbufs. */
+	uint64_t no_mbuf;
+	/* Built and not yet taken by the driver, oldest first. */
+	struct rte_mbuf *pending[LG_BURST];
+};
+
+struct lg_port_caps {
+	char driver[64];
+	uint8_t mac[6];
+	uint16_t max_rx_queues;
+	uint16_t max_tx_queues;
+	uint16_t min_mtu;
+	uint16_t max_mtu;
+	uint16_t rx_desc_min;
+	uint16_t rx_desc_max;
+	uint16_t rx_desc_align;
+	uint16_t tx_desc_min;
+	uint16_t tx_desc_max;
+	uint16_t tx_desc_align;
+	/* Segments of one packet (with TSO), or 0 when the driver names no limit. */
+	uint16_t tx_segs_max;
+	uint32_t max_rx_pktlen;
+	uint32_t offloads;
+	uint32_t if_index;
+	int32_t numa_node;
+};
+
+struct lg_port_conf {
+	uint16_t queues;
+	/* 0 leaves it to the driver's default. */
+	uint16_t mtu;
+	/* LG_CAP_* to switch on. */
+	uint32_t offloads;
+};
+
+struct lg_port_stats {
+	uint64_t ipackets;
+	uint64_t opackets;
+	uint64_t ibytes;
+	uint64_t obytes;
+	uint64_t imissed;
+	uint64_t ierrors;
+	uint64_t oerrors;
+	uint64_t rx_nombuf;
+};
+
+typedef void (*lg_log_fn)(uint32_t level, const char *text, size_t len);
+typedef void (*lg_xstat_fn)(void *context, const char *name, uint64_t value);
+
+/* eal.c */
+int lg_log_open(lg_log_fn sink);
+int lg_errno(void);
+void *lg_memzone_reserve(const char *name, size_t len, int numa_node);
+void *lg_anonymous_memory(size_t len);
+int lg_extmem_register(void *addr, size_t len);
+/* The MTU of a kernel interface in the calling thread's namespace, or a negative errno. */
+int lg_kernel_mtu(const char *interface);
+/* 1 when a kernel interface is up and has a carrier, 0 when not, or a negative errno. */
+int lg_kernel_running(const char *interface);
+
+/* pool.c */
+struct rte_mempool *lg_pool_create(const char *name, uint32_t mbufs, uint32_t cache,
+		uint16_t data_room, int numa_node, uint64_t seed, uint32_t fail_one_in);
+void lg_pool_free(struct rte_mempool *pool);
+uint32_t lg_pool_available(const struct rte_mempool *pool);
+uint64_t lg_pool_injected(const struct rte_mempool *pool);
+/* Bytes of memory that one mbuf with this data room occupies. */
+uint32_t lg_mbuf_footprint(uint16_t data_room);
+uint16_t lg_headroom(void);
+
+/* port.c */
+int lg_port_find(const char *name, uint16_t *port);
+int lg_port_caps(uint16_t port, struct lg_port_caps *caps);
+int lg_port_configure(uint16_t port, const struct lg_port_conf *conf);
+int lg_port_queue(uint16_t port, uint16_t queue, uint16_t rx_desc, uint16_t tx_desc,
+		int numa_node, struct rte_mempool *rx_pool);
+int lg_port_adjust_descs(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc);
+int lg_port_receive_all(uint16_t port);
+int lg_port_link_up(uint16_t port);
+int lg_port_stats(uint16_t port, struct lg_port_stats *stats);
+int lg_port_xstats(uint16_t port, lg_xstat_fn each, void *context);
+int lg_port_dma_map(uint16_t port, void *addr, size_t len);
+struct rte_ring *lg_ring_create(const char *name, uint32_t entries, int numa_node);
+void lg_ring_free(struct rte_ring *ring);
+
+/* burst.c */
+uint16_t lg_rx_burst(struct lg_rxq *q, struct lg_frag **out, uint16_t max);
+/* Frees one fragment (its mbuf, not the ones after it). Any thread. */
+void lg_frag_free(struct lg_frag *frag);
+/* The free bytes behind a fragment's data, in memory that may be written to. */
+uint32_t lg_frag_tailroom(const struct lg_frag *frag);
+/*
+ * Builds up to `n` frames (a prefix of them: as many as find place and mbufs), sends what is
+ * pending and returns how many frames were built: their pieces' counts are given away.
+ */
+uint32_t lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
+		const struct lg_piece *pieces);
+/* Frees what is pending; returns how many packets that were. */
+uint32_t lg_tx_drop(struct lg_txq *q);
+
+#endif
