@@ -1,0 +1,224 @@
+//! Ciphers: the seam behind which records are sealed and opened, and the worker's set of them.
+
+mod aws;
+mod rustcrypto;
+mod table;
+
+use core::str::FromStr;
+
+use thiserror::Error;
+
+use crate::codec::{self, Aad};
+use crate::counters::{Counter, Counters};
+use crate::error::CryptoError;
+use crate::session::{Session, SessionId};
+use crate::suite::{ContentType, HEADER_LEN, NONCE_LEN, Params, TAG_LEN, Version};
+
+/// A record to be sealed.
+///
+/// The head is framed already; `body` receives as many bytes of ciphertext as there's content, and
+/// `tail` what comes after: the inner type where the version has one, and the tag.
+#[derive(Debug)]
+pub struct SealJob<'a> {
+    /// The record's sequence number.
+    pub number: u64,
+    /// The content type.
+    pub kind: ContentType,
+    /// Header and explicit nonce, as they go out.
+    pub head: &'a [u8],
+    /// The content, if it isn't in `body`: pages that must not be written to.
+    pub from: Option<&'a [u8]>,
+    /// The content, sealed in place, or room for the ciphertext of `from`.
+    pub body: &'a mut [u8],
+    /// Room for inner type and tag.
+    pub tail: &'a mut [u8],
+}
+
+/// A record to be opened.
+#[derive(Debug)]
+pub struct OpenJob<'a> {
+    /// The record's sequence number.
+    pub number: u64,
+    /// Header and explicit nonce, as they came in.
+    pub head: &'a [u8],
+    /// Ciphertext with its tag: opened in place.
+    pub body: &'a mut [u8],
+}
+
+/// A cipher backend: one object per worker, which keeps a bounded table of expanded keys by
+/// session id.
+pub trait RecordCipher: Send {
+    /// The name that the configuration knows it by.
+    fn name(&self) -> &'static str;
+
+    /// Backends of higher priority are asked first.
+    fn priority(&self) -> u8;
+
+    /// Whether it can do this suite in this version.
+    fn takes(&self, params: Params) -> bool;
+
+    /// Seals one record. Identical jobs give identical bytes.
+    fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError>;
+
+    /// Opens one record in place: the plaintext, with inner type and padding where the version has
+    /// them, is at the front of `body`; its length is returned.
+    fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError>;
+
+    /// Forgets the expanded key of a session that is over.
+    fn forget(&mut self, id: SessionId);
+}
+
+/// Which backends a worker uses.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum BackendChoice {
+    /// Every backend, the fastest first.
+    #[default]
+    Auto,
+    /// aws-lc-rs alone.
+    AwsLcRs,
+    /// RustCrypto's crates alone.
+    RustCrypto,
+}
+
+impl FromStr for BackendChoice {
+    type Err = UnknownBackend;
+
+    fn from_str(name: &str) -> Result<Self, UnknownBackend> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            aws::NAME => Ok(Self::AwsLcRs),
+            rustcrypto::NAME => Ok(Self::RustCrypto),
+            _ => Err(UnknownBackend(name.to_owned())),
+        }
+    }
+}
+
+/// A backend that doesn't exist was asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("unknown cipher backend \"{0}\"; there are \"auto\", \"aws-lc-rs\" and \"rustcrypto\"")]
+pub struct UnknownBackend(pub String);
+
+/// A worker's ciphers: its backends by priority, and the record layer's counters.
+pub struct Ciphers {
+    backends: Vec<Box<dyn RecordCipher>>,
+    /// What the record layer of this worker has done.
+    pub counters: Counters,
+}
+
+impl Ciphers {
+    /// The chosen backends, each with room for `keys_max` expanded keys.
+    pub fn new(choice: BackendChoice, keys_max: usize) -> Self {
+        let aws = || Box::new(aws::AwsLcRs::new(keys_max)) as Box<dyn RecordCipher>;
+        let rust = || Box::new(rustcrypto::RustCrypto::new(keys_max)) as Box<dyn RecordCipher>;
+        Self::with_backends(match choice {
+            BackendChoice::Auto => vec![aws(), rust()],
+            BackendChoice::AwsLcRs => vec![aws()],
+            BackendChoice::RustCrypto => vec![rust()],
+        })
+    }
+
+    /// These backends, whatever they are.
+    pub fn with_backends(mut backends: Vec<Box<dyn RecordCipher>>) -> Self {
+        backends.sort_by_key(|backend| core::cmp::Reverse(backend.priority()));
+        Self { backends, counters: Counters::default() }
+    }
+
+    /// Seals one record by the first backend that takes the session.
+    pub fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError> {
+        let placed = match job.from {
+            Some(_) => Counter::OcfSeparateOutput,
+            None => Counter::OcfInplace,
+        };
+        self.backend(session.params())?.seal(session, job)?;
+        self.counters.add(Counter::encrypts(session.params()), 1);
+        self.counters.add(placed, 1);
+        Ok(())
+    }
+
+    /// Opens one record by the first backend that takes the session.
+    pub fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
+        let plaintext = self.backend(session.params())?.open(session, job)?;
+        self.counters.add(Counter::decrypts(session.params()), 1);
+        Ok(plaintext)
+    }
+
+    /// Forgets the expanded key of a session that is over.
+    pub fn forget(&mut self, id: SessionId) {
+        for backend in &mut self.backends {
+            backend.forget(id);
+        }
+    }
+
+    /// Whether any backend can do this suite in this version.
+    pub fn takes(&self, params: Params) -> bool {
+        self.backends.iter().any(|backend| backend.takes(params))
+    }
+
+    /// The names of the backends, in the order in which they're asked.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.backends.iter().map(|backend| backend.name())
+    }
+
+    fn backend(&mut self, params: Params) -> Result<&mut Box<dyn RecordCipher>, CryptoError> {
+        self.backends
+            .iter_mut()
+            .find(|backend| backend.takes(params))
+            .ok_or(CryptoError::Unsupported)
+    }
+}
+
+/// What an AEAD needs to seal a record, the same for every backend.
+struct SealInputs {
+    nonce: [u8; NONCE_LEN],
+    aad: Aad,
+    kind: [u8; 1],
+    inner_type_len: usize,
+}
+
+impl SealInputs {
+    fn new(params: Params, iv: &[u8; NONCE_LEN], job: &SealJob<'_>) -> Result<Self, CryptoError> {
+        let header = *job.head.first_chunk::<HEADER_LEN>().ok_or(CryptoError::Backend)?;
+        let content = u16::try_from(job.body.len()).map_err(|_| CryptoError::Backend)?;
+        let fits = job.tail.len() == params.tail_len()
+            && job.from.is_none_or(|from| from.len() == job.body.len());
+        if !fits {
+            return Err(CryptoError::Backend);
+        }
+        Ok(Self {
+            nonce: codec::nonce(iv, job.number),
+            aad: Aad::new(params, job.number, header, content),
+            kind: [job.kind.0],
+            inner_type_len: params.inner_type_len(),
+        })
+    }
+
+    /// Plaintext that goes after the body.
+    fn extra(&self) -> &[u8] {
+        &self.kind[..self.inner_type_len]
+    }
+}
+
+/// What an AEAD needs to open a record, the same for every backend.
+struct OpenInputs {
+    nonce: [u8; NONCE_LEN],
+    aad: Aad,
+}
+
+impl OpenInputs {
+    fn new(params: Params, iv: &[u8; NONCE_LEN], job: &OpenJob<'_>) -> Result<Self, CryptoError> {
+        let header = *job.head.first_chunk::<HEADER_LEN>().ok_or(CryptoError::Backend)?;
+        let content = job
+            .body
+            .len()
+            .checked_sub(TAG_LEN)
+            .and_then(|content| u16::try_from(content).ok())
+            .ok_or(CryptoError::BadTag)?;
+        if params.version == Version::Tls12 && job.head.len() != params.head_len() {
+            return Err(CryptoError::Backend);
+        }
+        Ok(Self {
+            nonce: codec::received_nonce(params, iv, job.number, job.head),
+            aad: Aad::new(params, job.number, header, content),
+        })
+    }
+}

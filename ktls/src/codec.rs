@@ -1,0 +1,191 @@
+//! The bytes of a record: header, nonce, additional data, inner content type.
+
+use crate::error::RxError;
+use crate::suite::{
+    ContentType, EXPLICIT_NONCE_LEN, HEAD_MAX, HEADER_LEN, NONCE_LEN, Params, TAG_LEN, Version,
+};
+
+/// The five bytes that begin every record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordHeader {
+    /// The outer type.
+    pub kind: ContentType,
+    /// The version as on the wire.
+    pub version: [u8; 2],
+    /// Bytes that follow the header.
+    pub length: u16,
+}
+
+impl RecordHeader {
+    /// Reads a header. Every value of the five bytes is one.
+    pub const fn parse(bytes: [u8; HEADER_LEN]) -> Self {
+        let [kind, major, minor, high, low] = bytes;
+        Self {
+            kind: ContentType(kind),
+            version: [major, minor],
+            length: u16::from_be_bytes([high, low]),
+        }
+    }
+
+    /// The bytes.
+    pub const fn emit(self) -> [u8; HEADER_LEN] {
+        let [major, minor] = self.version;
+        let [high, low] = self.length.to_be_bytes();
+        [self.kind.0, major, minor, high, low]
+    }
+
+    /// Whether a record of these parameters may begin like this; if so, its whole length.
+    ///
+    /// After an error the borders of the records that follow are lost.
+    pub fn check(self, params: Params) -> Result<usize, RxError> {
+        // RFC 8446 wants legacy_record_version ignored; both kernels insist on 3.3, which every
+        // TLS 1.3 peer writes (5.1: "MUST be set to 0x0303 for all records ... other than an
+        // initial ClientHello"), and so catch a stream that isn't TLS any more.
+        if self.version != LEGACY_VERSION {
+            return Err(RxError::BadVersion);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.2
+        //# opaque_type:  The outer opaque_type field of a TLSCiphertext record
+        //# is always set to the value 23 (application_data)
+        if params.version == Version::Tls13 && self.kind != ContentType::APPLICATION_DATA {
+            return Err(RxError::Unprotected);
+        }
+        let length = usize::from(self.length);
+        if length > params.length_max() {
+            return Err(RxError::RecordTooLong);
+        }
+        if length < params.length_min() {
+            return Err(RxError::RecordTooShort);
+        }
+        Ok(HEADER_LEN + length)
+    }
+}
+
+/// Header and explicit nonce of a record to be sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    bytes: [u8; HEAD_MAX],
+    len: u8,
+}
+
+impl Head {
+    /// Frames `content` bytes of type `kind` as record `number` under `iv`.
+    ///
+    /// `content` is at most 2^14 bytes: the caller cuts.
+    pub fn new(params: Params, iv: &[u8; NONCE_LEN], number: u64, kind: ContentType, content: u16) -> Self {
+        debug_assert!(usize::from(content) <= crate::suite::PLAINTEXT_MAX, "the framer cuts records");
+        let overhead = match params.version {
+            Version::Tls12 if params.suite.is_gcm() => OVERHEAD_TLS12_GCM,
+            Version::Tls12 => OVERHEAD_TLS12_CHACHA,
+            Version::Tls13 => OVERHEAD_TLS13,
+        };
+        let outer = match params.version {
+            Version::Tls12 => kind,
+            Version::Tls13 => ContentType::APPLICATION_DATA,
+        };
+        let header =
+            RecordHeader { kind: outer, version: LEGACY_VERSION, length: content + overhead };
+        let mut bytes = [0; HEAD_MAX];
+        bytes[..HEADER_LEN].copy_from_slice(&header.emit());
+        let mut len = HEADER_LEN as u8;
+        if params.explicit_nonce_len() != 0 {
+            // The explicit part is the IV's XOR the sequence number, as in every other suite: unique
+            // for each number whoever seals, so that no change of mode can repeat one.
+            bytes[HEADER_LEN..].copy_from_slice(&nonce(iv, number)[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
+            len = HEAD_MAX as u8;
+        }
+        Self { bytes, len }
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// The nonce of record `number`.
+pub fn nonce(iv: &[u8; NONCE_LEN], number: u64) -> [u8; NONCE_LEN] {
+    //= https://www.rfc-editor.org/rfc/rfc8446#section-5.3
+    //# The padded sequence number is XORed with either the static
+    //# client_write_iv or server_write_iv (depending on the role).
+    let mut nonce = *iv;
+    for (byte, mask) in nonce[NONCE_LEN - 8..].iter_mut().zip(number.to_be_bytes()) {
+        *byte ^= mask;
+    }
+    nonce
+}
+
+/// The nonce of a received record: the explicit part comes from the record where there is one.
+pub(crate) fn received_nonce(
+    params: Params,
+    iv: &[u8; NONCE_LEN],
+    number: u64,
+    head: &[u8],
+) -> [u8; NONCE_LEN] {
+    match head.get(HEADER_LEN..HEAD_MAX) {
+        Some(explicit) if params.explicit_nonce_len() != 0 => {
+            let mut nonce = *iv;
+            nonce[NONCE_LEN - EXPLICIT_NONCE_LEN..].copy_from_slice(explicit);
+            nonce
+        }
+        _ => nonce(iv, number),
+    }
+}
+
+/// Additional authenticated data of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Aad {
+    bytes: [u8; AAD_MAX],
+    len: u8,
+}
+
+impl Aad {
+    /// The additional data of record `number`, whose header is `header` and which protects
+    /// `content` bytes.
+    pub fn new(params: Params, number: u64, header: [u8; HEADER_LEN], content: u16) -> Self {
+        let mut bytes = [0; AAD_MAX];
+        let len = match params.version {
+            //= https://www.rfc-editor.org/rfc/rfc5246#section-6.2.3.3
+            //# additional_data = seq_num + TLSCompressed.type +
+            //# TLSCompressed.version + TLSCompressed.length;
+            Version::Tls12 => {
+                bytes[..8].copy_from_slice(&number.to_be_bytes());
+                bytes[8..11].copy_from_slice(&header[..3]);
+                bytes[11..].copy_from_slice(&content.to_be_bytes());
+                AAD_MAX as u8
+            }
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-5.2
+            //# The additional data input is the record header.
+            Version::Tls13 => {
+                bytes[..HEADER_LEN].copy_from_slice(&header);
+                HEADER_LEN as u8
+            }
+        };
+        Self { bytes, len }
+    }
+}
+
+impl AsRef<[u8]> for Aad {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// Finds the content type of a TLS 1.3 record in its whole plaintext: type and length of content.
+///
+/// `None` if there's nothing but zeroes. Only the plaintext is looked at, never the header.
+pub fn inner_type(plaintext: &[u8]) -> Option<(ContentType, usize)> {
+    //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
+    //# the receiving implementation scans the field from the end toward the
+    //# beginning until it finds a non-zero octet.
+    let at = plaintext.iter().rposition(|&byte| byte != 0)?;
+    Some((ContentType(plaintext[at]), at))
+}
+
+/// The version bytes of every record: 3.3, of TLS 1.3 too.
+pub const LEGACY_VERSION: [u8; 2] = [3, 3];
+
+const AAD_MAX: usize = 13;
+const OVERHEAD_TLS12_GCM: u16 = (EXPLICIT_NONCE_LEN + TAG_LEN) as u16;
+const OVERHEAD_TLS12_CHACHA: u16 = TAG_LEN as u16;
+const OVERHEAD_TLS13: u16 = (1 + TAG_LEN) as u16;

@@ -1,0 +1,280 @@
+//! Counters of a worker's record layer, named as FreeBSD's `kern.ipc.tls.*` where it has the same.
+
+use crate::error::RxError;
+use crate::suite::{Params, Version};
+
+/// One counter. The ones called *active* are gauges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Counter {
+    /// Sessions that somebody tried to enable.
+    EnableCalls,
+    /// Sessions enabled.
+    OffloadTotal,
+    /// Sessions active.
+    Active,
+    /// AES-GCM sessions active in software.
+    SwGcm,
+    /// ChaCha20-Poly1305 sessions active in software.
+    SwChacha20,
+    /// Received records with a header that cannot be.
+    CorruptedRecords,
+    /// Records that a cipher refused.
+    FailedCrypto,
+    /// TLS 1.2 AES-GCM records sealed.
+    OcfTls12GcmEncrypts,
+    /// TLS 1.2 AES-GCM records opened.
+    OcfTls12GcmDecrypts,
+    /// TLS 1.2 ChaCha20-Poly1305 records sealed.
+    OcfTls12Chacha20Encrypts,
+    /// TLS 1.2 ChaCha20-Poly1305 records opened.
+    OcfTls12Chacha20Decrypts,
+    /// TLS 1.3 AES-GCM records sealed.
+    OcfTls13GcmEncrypts,
+    /// TLS 1.3 AES-GCM records opened.
+    OcfTls13GcmDecrypts,
+    /// TLS 1.3 ChaCha20-Poly1305 records sealed.
+    OcfTls13Chacha20Encrypts,
+    /// TLS 1.3 ChaCha20-Poly1305 records opened.
+    OcfTls13Chacha20Decrypts,
+    /// Records sealed where their content lay.
+    OcfInplace,
+    /// Records sealed from one place into another.
+    OcfSeparateOutput,
+    /// Received records opened where they came in.
+    RxInplace,
+    /// Received records gathered into one piece first.
+    RxGathered,
+    /// Bytes copied to gather received records.
+    RxGatheredBytes,
+    /// Times that receiving or sealing waited for a page buffer.
+    WaitedForPages,
+    /// KeyUpdates received.
+    RxRekeyReceived,
+    /// Key changes on the receive side.
+    RxRekeyOk,
+    /// Key changes on the send side.
+    TxRekeyOk,
+    /// Connections that failed on a record's tag, type or padding.
+    RxBadRecord,
+    /// Connections that failed on a record without content type.
+    RxNoContentType,
+    /// Connections that failed on a header's version.
+    RxBadVersion,
+    /// Connections that failed on an unprotected record.
+    RxUnprotected,
+    /// Connections that failed on a record too long.
+    RxRecordTooLong,
+    /// Connections that failed on a record too short.
+    RxRecordTooShort,
+    /// Connections that ended inside a record.
+    RxTruncated,
+    /// Connections whose peer used up its sequence numbers.
+    RxSequenceExhausted,
+    /// Connections that failed on records that bring nothing.
+    RxFlood,
+    /// Connections that failed on an unexpected message.
+    RxUnexpected,
+    /// Connections that failed on a malformed message.
+    RxMalformed,
+    /// Connections that failed on a message too long.
+    RxMessageTooLong,
+    /// Connections that failed on an illegal value.
+    RxIllegalValue,
+    /// Connections that the peer ended by a fatal alert.
+    RxPeerAlert,
+    /// Connections that failed because no backend could open a record.
+    RxBackend,
+}
+
+impl Counter {
+    /// Every counter, in order.
+    pub const ALL: [Self; COUNT] = [
+        Self::EnableCalls,
+        Self::OffloadTotal,
+        Self::Active,
+        Self::SwGcm,
+        Self::SwChacha20,
+        Self::CorruptedRecords,
+        Self::FailedCrypto,
+        Self::OcfTls12GcmEncrypts,
+        Self::OcfTls12GcmDecrypts,
+        Self::OcfTls12Chacha20Encrypts,
+        Self::OcfTls12Chacha20Decrypts,
+        Self::OcfTls13GcmEncrypts,
+        Self::OcfTls13GcmDecrypts,
+        Self::OcfTls13Chacha20Encrypts,
+        Self::OcfTls13Chacha20Decrypts,
+        Self::OcfInplace,
+        Self::OcfSeparateOutput,
+        Self::RxInplace,
+        Self::RxGathered,
+        Self::RxGatheredBytes,
+        Self::WaitedForPages,
+        Self::RxRekeyReceived,
+        Self::RxRekeyOk,
+        Self::TxRekeyOk,
+        Self::RxBadRecord,
+        Self::RxNoContentType,
+        Self::RxBadVersion,
+        Self::RxUnprotected,
+        Self::RxRecordTooLong,
+        Self::RxRecordTooShort,
+        Self::RxTruncated,
+        Self::RxSequenceExhausted,
+        Self::RxFlood,
+        Self::RxUnexpected,
+        Self::RxMalformed,
+        Self::RxMessageTooLong,
+        Self::RxIllegalValue,
+        Self::RxPeerAlert,
+        Self::RxBackend,
+    ];
+
+    /// The name on the statistics page.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EnableCalls => "kern.ipc.tls.stats.enable_calls",
+            Self::OffloadTotal => "kern.ipc.tls.stats.offload_total",
+            Self::Active => "kern.ipc.tls.stats.active",
+            Self::SwGcm => "kern.ipc.tls.sw.gcm",
+            Self::SwChacha20 => "kern.ipc.tls.sw.chacha20",
+            Self::CorruptedRecords => "kern.ipc.tls.stats.corrupted_records",
+            Self::FailedCrypto => "kern.ipc.tls.stats.failed_crypto",
+            Self::OcfTls12GcmEncrypts => "kern.ipc.tls.stats.ocf.tls12_gcm_encrypts",
+            Self::OcfTls12GcmDecrypts => "kern.ipc.tls.stats.ocf.tls12_gcm_decrypts",
+            Self::OcfTls12Chacha20Encrypts => "kern.ipc.tls.stats.ocf.tls12_chacha20_encrypts",
+            Self::OcfTls12Chacha20Decrypts => "kern.ipc.tls.stats.ocf.tls12_chacha20_decrypts",
+            Self::OcfTls13GcmEncrypts => "kern.ipc.tls.stats.ocf.tls13_gcm_encrypts",
+            Self::OcfTls13GcmDecrypts => "kern.ipc.tls.stats.ocf.tls13_gcm_decrypts",
+            Self::OcfTls13Chacha20Encrypts => "kern.ipc.tls.stats.ocf.tls13_chacha20_encrypts",
+            Self::OcfTls13Chacha20Decrypts => "kern.ipc.tls.stats.ocf.tls13_chacha20_decrypts",
+            Self::OcfInplace => "kern.ipc.tls.stats.ocf.inplace",
+            Self::OcfSeparateOutput => "kern.ipc.tls.stats.ocf.separate_output",
+            Self::RxInplace => "kern.ipc.tls.stats.rx_inplace",
+            Self::RxGathered => "kern.ipc.tls.stats.rx_gathered",
+            Self::RxGatheredBytes => "kern.ipc.tls.stats.rx_gathered_bytes",
+            Self::WaitedForPages => "kern.ipc.tls.stats.waited_for_pages",
+            Self::RxRekeyReceived => "kern.ipc.tls.stats.rx_rekey_received",
+            Self::RxRekeyOk => "kern.ipc.tls.stats.rx_rekey_ok",
+            Self::TxRekeyOk => "kern.ipc.tls.stats.tx_rekey_ok",
+            Self::RxBadRecord => "kern.ipc.tls.rx_error.bad_record",
+            Self::RxNoContentType => "kern.ipc.tls.rx_error.no_content_type",
+            Self::RxBadVersion => "kern.ipc.tls.rx_error.bad_version",
+            Self::RxUnprotected => "kern.ipc.tls.rx_error.unprotected",
+            Self::RxRecordTooLong => "kern.ipc.tls.rx_error.record_too_long",
+            Self::RxRecordTooShort => "kern.ipc.tls.rx_error.record_too_short",
+            Self::RxTruncated => "kern.ipc.tls.rx_error.truncated",
+            Self::RxSequenceExhausted => "kern.ipc.tls.rx_error.sequence_exhausted",
+            Self::RxFlood => "kern.ipc.tls.rx_error.flood",
+            Self::RxUnexpected => "kern.ipc.tls.rx_error.unexpected",
+            Self::RxMalformed => "kern.ipc.tls.rx_error.malformed",
+            Self::RxMessageTooLong => "kern.ipc.tls.rx_error.message_too_long",
+            Self::RxIllegalValue => "kern.ipc.tls.rx_error.illegal_value",
+            Self::RxPeerAlert => "kern.ipc.tls.rx_error.peer_alert",
+            Self::RxBackend => "kern.ipc.tls.rx_error.backend",
+        }
+    }
+
+    /// The counter of records sealed with these parameters.
+    pub const fn encrypts(params: Params) -> Self {
+        match (params.version, params.suite.is_gcm()) {
+            (Version::Tls12, true) => Self::OcfTls12GcmEncrypts,
+            (Version::Tls12, false) => Self::OcfTls12Chacha20Encrypts,
+            (Version::Tls13, true) => Self::OcfTls13GcmEncrypts,
+            (Version::Tls13, false) => Self::OcfTls13Chacha20Encrypts,
+        }
+    }
+
+    /// The counter of records opened with these parameters.
+    pub const fn decrypts(params: Params) -> Self {
+        match (params.version, params.suite.is_gcm()) {
+            (Version::Tls12, true) => Self::OcfTls12GcmDecrypts,
+            (Version::Tls12, false) => Self::OcfTls12Chacha20Decrypts,
+            (Version::Tls13, true) => Self::OcfTls13GcmDecrypts,
+            (Version::Tls13, false) => Self::OcfTls13Chacha20Decrypts,
+        }
+    }
+
+    /// The gauge of software sessions with these parameters.
+    pub const fn sw(params: Params) -> Self {
+        if params.suite.is_gcm() { Self::SwGcm } else { Self::SwChacha20 }
+    }
+
+    /// The counter of an error on the receive side.
+    pub const fn of(error: RxError) -> Self {
+        match error {
+            RxError::BadRecord => Self::RxBadRecord,
+            RxError::NoContentType => Self::RxNoContentType,
+            RxError::BadVersion => Self::RxBadVersion,
+            RxError::Unprotected => Self::RxUnprotected,
+            RxError::RecordTooLong => Self::RxRecordTooLong,
+            RxError::RecordTooShort => Self::RxRecordTooShort,
+            RxError::Truncated => Self::RxTruncated,
+            RxError::SequenceExhausted => Self::RxSequenceExhausted,
+            RxError::Flood => Self::RxFlood,
+            RxError::Unexpected => Self::RxUnexpected,
+            RxError::Malformed => Self::RxMalformed,
+            RxError::MessageTooLong => Self::RxMessageTooLong,
+            RxError::IllegalValue => Self::RxIllegalValue,
+            RxError::PeerAlert(_) => Self::RxPeerAlert,
+            RxError::Backend => Self::RxBackend,
+        }
+    }
+}
+
+/// The counters of one worker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counters {
+    values: [u64; COUNT],
+}
+
+impl Counters {
+    /// Counts up.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        let value = &mut self.values[counter as usize];
+        *value = value.wrapping_add(n);
+    }
+
+    /// A session of these parameters becomes active.
+    pub(crate) fn session_opened(&mut self, params: Params) {
+        self.add(Counter::OffloadTotal, 1);
+        self.add(Counter::Active, 1);
+        self.add(Counter::sw(params), 1);
+    }
+
+    /// A session of these parameters is over.
+    pub(crate) fn session_closed(&mut self, params: Params) {
+        for gauge in [Counter::Active, Counter::sw(params)] {
+            let value = &mut self.values[gauge as usize];
+            debug_assert!(*value > 0, "a session is closed once, after it was opened");
+            *value = value.saturating_sub(1);
+        }
+    }
+
+    /// One value.
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.values[counter as usize]
+    }
+
+    /// Every counter with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Counter::ALL.iter().map(|&counter| (counter.name(), self.value(counter)))
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { values: [0; COUNT] }
+    }
+}
+
+const COUNT: usize = Counter::RxBackend as usize + 1;
+
+const _: () = {
+    let mut at = 0;
+    while at < COUNT {
+        assert!(Counter::ALL[at] as usize == at, "ALL lists every counter in order");
+        at += 1;
+    }
+};

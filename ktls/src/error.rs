@@ -1,0 +1,199 @@
+//! What can go wrong, who is at fault, and what the application and the peer are told.
+
+use thiserror::Error;
+
+use crate::alert::AlertDescription;
+
+/// The error numbers that the record layer reports to applications.
+///
+/// The names are POSIX's; the numbers are those of Linux.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Errno {
+    /// Input/output error.
+    Eio = 5,
+    /// Resource temporarily unavailable.
+    Eagain = 11,
+    /// Device or resource busy.
+    Ebusy = 16,
+    /// Invalid argument.
+    Einval = 22,
+    /// Protocol error.
+    Eproto = 71,
+    /// Bad message.
+    Ebadmsg = 74,
+    /// Message too long.
+    Emsgsize = 90,
+    /// Operation not supported.
+    Enotsup = 95,
+    /// Connection reset by peer.
+    Econnreset = 104,
+    /// Operation already in progress.
+    Ealready = 114,
+}
+
+impl Errno {
+    /// The number.
+    pub const fn raw(self) -> i32 {
+        self as i32
+    }
+}
+
+/// Why the receive side failed.
+///
+/// Only [`BadRecord`](Self::BadRecord) leaves the stream readable: the bad record is gone and the
+/// next one follows. After any other the framing or the peer's state is lost, so the same error
+/// comes again and the connection has to be closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum RxError {
+    /// A record's tag or padding is wrong: corrupted, forged, or sealed with another key.
+    #[error("a record could not be authenticated")]
+    BadRecord,
+    /// An authentic TLS 1.3 record holds nothing but padding.
+    #[error("a record has no content type")]
+    NoContentType,
+    /// A header's version is not the connection's.
+    #[error("a record header has the wrong version")]
+    BadVersion,
+    /// A TLS 1.3 record that isn't protected.
+    #[error("a record is not protected")]
+    Unprotected,
+    /// A header's length is more than a record can have.
+    #[error("a record is too long")]
+    RecordTooLong,
+    /// A header's length leaves no room for nonce, type and tag.
+    #[error("a record is too short")]
+    RecordTooShort,
+    /// The stream ended inside a record or a message.
+    #[error("the stream ended inside a record")]
+    Truncated,
+    /// The peer used up its sequence numbers.
+    #[error("the sequence numbers are used up")]
+    SequenceExhausted,
+    /// Records that bring nothing, one after the other.
+    #[error("too many records in a row that carry no data")]
+    Flood,
+    /// A record or message that has no place after the handshake.
+    #[error("an unexpected message")]
+    Unexpected,
+    /// A message that cannot be parsed.
+    #[error("a malformed message")]
+    Malformed,
+    /// A handshake message longer than anything that may come after the handshake.
+    #[error("a handshake message is too long")]
+    MessageTooLong,
+    /// A field with a value that is not allowed.
+    #[error("a message has an illegal value")]
+    IllegalValue,
+    /// The peer ended the connection with this alert.
+    #[error("the peer sent fatal alert {}", .0.0)]
+    PeerAlert(AlertDescription),
+    /// No backend can do the session's suite, or the backend itself failed.
+    #[error("the cipher backend failed")]
+    Backend,
+}
+
+impl RxError {
+    /// What a reader of the socket is told.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::BadRecord | Self::NoContentType | Self::SequenceExhausted => Errno::Ebadmsg,
+            Self::BadVersion | Self::Unprotected => Errno::Einval,
+            Self::RecordTooLong | Self::RecordTooShort | Self::Truncated => Errno::Emsgsize,
+            Self::Flood
+            | Self::Unexpected
+            | Self::Malformed
+            | Self::MessageTooLong
+            | Self::IllegalValue => Errno::Eproto,
+            Self::PeerAlert(_) => Errno::Econnreset,
+            Self::Backend => Errno::Eio,
+        }
+    }
+
+    /// The alert to send to the peer; `None` where there's nobody left to tell.
+    pub const fn alert(self) -> Option<AlertDescription> {
+        Some(match self {
+            Self::BadRecord => AlertDescription::BAD_RECORD_MAC,
+            Self::BadVersion => AlertDescription::PROTOCOL_VERSION,
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
+            //# If a receiving implementation does not
+            //# find a non-zero octet in the cleartext, it MUST terminate the
+            //# connection with an "unexpected_message" alert.
+            Self::NoContentType | Self::Unprotected | Self::Flood | Self::Unexpected => {
+                AlertDescription::UNEXPECTED_MESSAGE
+            }
+            Self::RecordTooLong => AlertDescription::RECORD_OVERFLOW,
+            Self::RecordTooShort | Self::Malformed => AlertDescription::DECODE_ERROR,
+            Self::MessageTooLong | Self::IllegalValue => AlertDescription::ILLEGAL_PARAMETER,
+            Self::SequenceExhausted | Self::Backend => AlertDescription::INTERNAL_ERROR,
+            Self::Truncated | Self::PeerAlert(_) => return None,
+        })
+    }
+
+    /// Whether records after this one can still be read.
+    pub const fn is_one_record(self) -> bool {
+        matches!(self, Self::BadRecord)
+    }
+}
+
+/// Why a write to the send queue was refused. Nothing of the write has been taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum TxError {
+    /// No page buffer is free: try again when the pool has refilled.
+    #[error("no page buffer is free")]
+    Exhausted,
+    /// A record with no content.
+    #[error("a record needs content")]
+    Empty,
+    /// A typed message that doesn't fit one record.
+    #[error("the message is longer than a record")]
+    MessageSize,
+    /// A typed message on a socket without keys, or plain bytes on one with keys.
+    #[error("the socket's record layer is not in the right mode")]
+    WrongMode,
+    /// Keys have already been set.
+    #[error("keys have already been set")]
+    AlreadyEnabled,
+    /// The key may protect no more records, or the sequence number would wrap.
+    #[error("the key is used up")]
+    KeySpent,
+    /// The key before the current one still has records to seal.
+    #[error("an earlier key change has not drained yet")]
+    RekeyBusy,
+    /// The session can't change keys: TLS 1.2, or keys that came without their traffic secret.
+    #[error("the session cannot change its keys")]
+    RekeyUnsupported,
+    /// The cipher backend failed: the connection can't go on.
+    #[error("the cipher backend failed")]
+    Crypto(#[from] CryptoError),
+}
+
+impl TxError {
+    /// What a writer to the socket is told.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Exhausted => Errno::Eagain,
+            Self::Empty | Self::WrongMode => Errno::Einval,
+            Self::MessageSize => Errno::Emsgsize,
+            Self::AlreadyEnabled => Errno::Ealready,
+            Self::KeySpent => Errno::Ebadmsg,
+            Self::RekeyBusy => Errno::Ebusy,
+            Self::RekeyUnsupported => Errno::Enotsup,
+            Self::Crypto(_) => Errno::Eio,
+        }
+    }
+}
+
+/// Why a cipher backend refused a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum CryptoError {
+    /// The tag doesn't fit: opening only.
+    #[error("authentication failed")]
+    BadTag,
+    /// No backend takes the session's suite and version.
+    #[error("no backend takes this suite")]
+    Unsupported,
+    /// The backend reports a failure of its own.
+    #[error("the cipher backend failed")]
+    Backend,
+}

@@ -1,0 +1,63 @@
+//! The part of the TLS 1.3 key schedule that goes on after the handshake.
+
+use aws_lc_rs::hkdf;
+
+use crate::suite::{NONCE_LEN, Suite};
+
+/// Fills `out` with HKDF-Expand-Label(`secret`, `label`, `context`, the length of `out`), by the
+/// hash of `suite`.
+///
+/// `label` is at most 12 bytes, `context` at most a hash, `secret` and `out` at most 64: constants
+/// of this crate and of RFC 8446, all of them shorter.
+pub fn expand_label(suite: Suite, secret: &[u8], label: &str, context: &[u8], out: &mut [u8]) {
+    //= https://www.rfc-editor.org/rfc/rfc8446#section-7.1
+    //# struct {
+    //#     uint16 length = Length;
+    //#     opaque label<7..255> = "tls13 " + Label;
+    //#     opaque context<0..255> = Context;
+    //# } HkdfLabel;
+    let byte = |len: usize| u8::try_from(len).unwrap_or(u8::MAX);
+    let info: [&[u8]; 5] = [
+        &[0, byte(out.len()), byte(PREFIX.len() + label.len())],
+        PREFIX,
+        label.as_bytes(),
+        &[byte(context.len())],
+        context,
+    ];
+    let algorithm = match suite {
+        Suite::Aes128Gcm | Suite::Chacha20Poly1305 => hkdf::HKDF_SHA256,
+        Suite::Aes256Gcm => hkdf::HKDF_SHA384,
+    };
+    let filled = hkdf::Prk::new_less_safe(algorithm, secret)
+        .expand(&info, Length(out.len()))
+        .and_then(|okm| okm.fill(out));
+    assert!(filled.is_ok(), "HKDF output is far below 255 hashes");
+}
+
+/// The traffic secret that follows `secret`; both are as long as the suite's hash.
+pub fn next_secret(suite: Suite, secret: &[u8], next: &mut [u8]) {
+    //= https://www.rfc-editor.org/rfc/rfc8446#section-7.2
+    //# application_traffic_secret_N+1 =
+    //#     HKDF-Expand-Label(application_traffic_secret_N,
+    //#                       "traffic upd", "", Hash.length)
+    expand_label(suite, secret, "traffic upd", &[], next);
+}
+
+/// Key and IV that follow from a traffic secret; `key` is as long as the suite's key.
+pub fn traffic_keys(suite: Suite, secret: &[u8], key: &mut [u8], iv: &mut [u8; NONCE_LEN]) {
+    //= https://www.rfc-editor.org/rfc/rfc8446#section-7.3
+    //# [sender]_write_key = HKDF-Expand-Label(Secret, "key", "", key_length)
+    //# [sender]_write_iv  = HKDF-Expand-Label(Secret, "iv", "", iv_length)
+    expand_label(suite, secret, "key", &[], key);
+    expand_label(suite, secret, "iv", &[], iv);
+}
+
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+const PREFIX: &[u8] = b"tls13 ";

@@ -1,0 +1,174 @@
+//! Sessions: the immutable keys of one direction of one connection.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::schedule;
+use crate::suite::{NONCE_LEN, Params, Suite, Version};
+
+/// Names a session for as long as the process lives; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// The keys of one direction: immutable, replaced as a whole, wiped when dropped.
+///
+/// At rest a session is 64 bytes. It keeps the traffic secret where there is one, because key, IV
+/// and the next secret follow from it, and key and IV otherwise. The expanded key that a cipher
+/// works with is ten times as large and lives in the worker's bounded table, see
+/// [`Ciphers`](crate::Ciphers).
+pub struct Session {
+    id: SessionId,
+    material: [u8; MATERIAL_LEN],
+    params: Params,
+    kept: Kept,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    TrafficSecret,
+    KeyAndIv,
+}
+
+impl Session {
+    /// A TLS 1.3 session from its traffic secret. `None` if the secret isn't as long as the
+    /// suite's hash.
+    pub fn from_secret(suite: Suite, secret: &[u8]) -> Option<Self> {
+        if secret.len() != suite.secret_len() {
+            return None;
+        }
+        let mut material = [0; MATERIAL_LEN];
+        material[..secret.len()].copy_from_slice(secret);
+        let params = Params::new(suite, Version::Tls13);
+        Some(Self { id: SessionId::fresh(), material, params, kept: Kept::TrafficSecret })
+    }
+
+    /// A session from its key and IV: TLS 1.2, or TLS 1.3 whose keys will never change. `None` if
+    /// the key isn't as long as the suite's.
+    ///
+    /// The IV has 12 bytes in every suite; of TLS 1.2 AES-GCM the first four are the salt, and the
+    /// others are XORed with the sequence number to make the explicit nonce.
+    pub fn from_key(params: Params, key: &[u8], iv: &[u8; NONCE_LEN]) -> Option<Self> {
+        if key.len() != params.suite.key_len() {
+            return None;
+        }
+        let mut material = [0; MATERIAL_LEN];
+        material[..NONCE_LEN].copy_from_slice(iv);
+        material[NONCE_LEN..][..key.len()].copy_from_slice(key);
+        Some(Self { id: SessionId::fresh(), material, params, kept: Kept::KeyAndIv })
+    }
+
+    /// The session that follows by a KeyUpdate; `None` if this one has no traffic secret.
+    pub fn next(&self) -> Option<Self> {
+        if self.kept != Kept::TrafficSecret {
+            return None;
+        }
+        let suite = self.params.suite;
+        let len = suite.secret_len();
+        let mut next = Self {
+            id: SessionId::fresh(),
+            material: [0; MATERIAL_LEN],
+            params: self.params,
+            kept: Kept::TrafficSecret,
+        };
+        schedule::next_secret(suite, &self.material[..len], &mut next.material[..len]);
+        Some(next)
+    }
+
+    /// Key and IV, derived if need be.
+    pub fn keys(&self) -> Keys {
+        let suite = self.params.suite;
+        let mut keys = Keys { key: [0; KEY_MAX], iv: [0; NONCE_LEN], len: suite.key_len() };
+        match self.kept {
+            Kept::TrafficSecret => schedule::traffic_keys(
+                suite,
+                &self.material[..suite.secret_len()],
+                &mut keys.key[..keys.len],
+                &mut keys.iv,
+            ),
+            Kept::KeyAndIv => {
+                keys.iv.copy_from_slice(&self.material[..NONCE_LEN]);
+                keys.key.copy_from_slice(&self.material[NONCE_LEN..][..KEY_MAX]);
+            }
+        }
+        keys
+    }
+
+    /// The session's name.
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Suite and version.
+    pub const fn params(&self) -> Params {
+        self.params
+    }
+
+    /// Whether a KeyUpdate can follow.
+    pub const fn can_rekey(&self) -> bool {
+        matches!(self.kept, Kept::TrafficSecret)
+    }
+
+    /// The IV's bytes that head a TLS 1.2 GCM record, without deriving anything. Sessions made
+    /// from a secret are TLS 1.3, whose records show no nonce.
+    pub(crate) fn explicit_iv(&self) -> [u8; NONCE_LEN] {
+        let mut iv = [0; NONCE_LEN];
+        if self.kept == Kept::KeyAndIv {
+            iv.copy_from_slice(&self.material[..NONCE_LEN]);
+        }
+        iv
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.material.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Session {}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({}, {}, keys withheld)", self.id.0, self.params)
+    }
+}
+
+/// A session's key and IV, wiped when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Keys {
+    key: [u8; KEY_MAX],
+    iv: [u8; NONCE_LEN],
+    #[zeroize(skip)]
+    len: usize,
+}
+
+impl Keys {
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.key[..self.len]
+    }
+
+    /// The IV.
+    pub const fn iv(&self) -> &[u8; NONCE_LEN] {
+        &self.iv
+    }
+}
+
+const KEY_MAX: usize = 32;
+/// A SHA-384 traffic secret, or a key of 32 bytes with its IV.
+const MATERIAL_LEN: usize = 48;
+
+const _: () = assert!(size_of::<Session>() == 64, "a session at rest is one cache line");

@@ -1,0 +1,166 @@
+//! What a session speaks: cipher suite, protocol version, and the sizes that follow from both.
+
+use core::fmt;
+
+/// An AEAD of TLS 1.2 and 1.3 that the record layer protects with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Suite {
+    /// AES-128 in Galois/counter mode.
+    Aes128Gcm,
+    /// AES-256 in Galois/counter mode.
+    Aes256Gcm,
+    /// ChaCha20 with Poly1305.
+    Chacha20Poly1305,
+}
+
+impl Suite {
+    /// Every suite there is.
+    pub const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::Chacha20Poly1305];
+
+    /// Bytes of key.
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::Aes128Gcm => 16,
+            Self::Aes256Gcm | Self::Chacha20Poly1305 => 32,
+        }
+    }
+
+    /// Bytes of a TLS 1.3 traffic secret: the output length of the suite's hash.
+    pub const fn secret_len(self) -> usize {
+        match self {
+            Self::Aes128Gcm | Self::Chacha20Poly1305 => 32,
+            Self::Aes256Gcm => 48,
+        }
+    }
+
+    /// Whether the cipher is AES-GCM.
+    pub const fn is_gcm(self) -> bool {
+        match self {
+            Self::Aes128Gcm | Self::Aes256Gcm => true,
+            Self::Chacha20Poly1305 => false,
+        }
+    }
+}
+
+/// A protocol version.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Version {
+    /// RFC 5246 with the AEAD suites of RFC 5288 and RFC 7905.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// The type of a record's content: the outer type of TLS 1.2, the inner one of TLS 1.3.
+///
+/// Not an enumeration: a socket may send and receive types that this code gives no meaning to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ContentType(pub u8);
+
+impl ContentType {
+    /// change_cipher_spec.
+    pub const CHANGE_CIPHER_SPEC: Self = Self(20);
+    /// alert.
+    pub const ALERT: Self = Self(21);
+    /// handshake.
+    pub const HANDSHAKE: Self = Self(22);
+    /// application_data.
+    pub const APPLICATION_DATA: Self = Self(23);
+}
+
+/// Suite and version of a session: everything that decides how its records look.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Params {
+    /// The AEAD.
+    pub suite: Suite,
+    /// The protocol version.
+    pub version: Version,
+}
+
+impl Params {
+    /// Every combination there is.
+    pub const ALL: [Self; 6] = [
+        Self::new(Suite::Aes128Gcm, Version::Tls12),
+        Self::new(Suite::Aes256Gcm, Version::Tls12),
+        Self::new(Suite::Chacha20Poly1305, Version::Tls12),
+        Self::new(Suite::Aes128Gcm, Version::Tls13),
+        Self::new(Suite::Aes256Gcm, Version::Tls13),
+        Self::new(Suite::Chacha20Poly1305, Version::Tls13),
+    ];
+
+    /// The pair.
+    pub const fn new(suite: Suite, version: Version) -> Self {
+        Self { suite, version }
+    }
+
+    /// Bytes of explicit nonce between header and ciphertext.
+    pub const fn explicit_nonce_len(self) -> usize {
+        match (self.version, self.suite.is_gcm()) {
+            //= https://www.rfc-editor.org/rfc/rfc5288#section-3
+            //# The nonce_explicit is the "explicit" part of the nonce that is
+            //# carried by each TLS record
+            (Version::Tls12, true) => EXPLICIT_NONCE_LEN,
+            (Version::Tls12, false) | (Version::Tls13, _) => 0,
+        }
+    }
+
+    /// Bytes before the ciphertext: header and explicit nonce.
+    pub const fn head_len(self) -> usize {
+        HEADER_LEN + self.explicit_nonce_len()
+    }
+
+    /// Bytes after the content: the inner type of TLS 1.3 and the tag.
+    pub const fn tail_len(self) -> usize {
+        self.inner_type_len() + TAG_LEN
+    }
+
+    /// 1 where the content type travels inside the protected part.
+    pub const fn inner_type_len(self) -> usize {
+        match self.version {
+            Version::Tls12 => 0,
+            Version::Tls13 => 1,
+        }
+    }
+
+    /// The smallest value of a header's length field.
+    pub const fn length_min(self) -> usize {
+        self.explicit_nonce_len() + self.tail_len()
+    }
+
+    /// The greatest value of a header's length field.
+    ///
+    /// RFC 8446 would let TLSCiphertext.length reach 2^14 + 256, but its plaintext may not exceed
+    /// 2^14 + 1 with type and padding, and no AEAD here adds more than its tag.
+    pub const fn length_max(self) -> usize {
+        self.explicit_nonce_len() + PLAINTEXT_MAX + self.tail_len()
+    }
+}
+
+impl fmt::Display for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.version, self.suite) {
+            (Version::Tls12, Suite::Aes128Gcm) => "TLS 1.2 AES-128-GCM",
+            (Version::Tls12, Suite::Aes256Gcm) => "TLS 1.2 AES-256-GCM",
+            (Version::Tls12, Suite::Chacha20Poly1305) => "TLS 1.2 ChaCha20-Poly1305",
+            (Version::Tls13, Suite::Aes128Gcm) => "TLS 1.3 AES-128-GCM",
+            (Version::Tls13, Suite::Aes256Gcm) => "TLS 1.3 AES-256-GCM",
+            (Version::Tls13, Suite::Chacha20Poly1305) => "TLS 1.3 ChaCha20-Poly1305",
+        })
+    }
+}
+
+/// Bytes of a record header.
+pub const HEADER_LEN: usize = 5;
+/// Bytes of an AEAD nonce, and of the IV that it's made from.
+pub const NONCE_LEN: usize = 12;
+/// Bytes of an AEAD tag.
+pub const TAG_LEN: usize = 16;
+/// Bytes of the explicit part of a TLS 1.2 GCM nonce.
+pub const EXPLICIT_NONCE_LEN: usize = 8;
+/// Bytes of the longest record header, explicit nonce included.
+pub const HEAD_MAX: usize = HEADER_LEN + EXPLICIT_NONCE_LEN;
+
+//= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+//# The length MUST NOT exceed 2^14 bytes.
+/// Bytes of content that a record may carry.
+pub const PLAINTEXT_MAX: usize = 1 << 14;
