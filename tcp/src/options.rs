@@ -1,0 +1,61 @@
+//! What the two SYNs agree on.
+
+use lockgate_wire::Instant;
+use lockgate_wire::tcp::{TcpOptions, Timestamps};
+
+use crate::{Opening, TcpConfig};
+
+/// Largest window scale (RFC 7323, section 2.3).
+pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
+/// Header bytes that timestamps take, with padding.
+pub(crate) const TIMESTAMPS_LEN: u16 = 12;
+
+/// What is in use on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Negotiated {
+    /// What is added to the clock to make our timestamps.
+    pub(crate) ts_offset: u32,
+    /// The segment size that we announced.
+    pub(crate) mss_out: u16,
+    pub(crate) timestamps: bool,
+    pub(crate) sack: bool,
+    pub(crate) scaling: bool,
+    /// How far windows that we receive are shifted.
+    pub(crate) snd_shift: u8,
+    /// How far windows that we send are shifted.
+    pub(crate) rcv_shift: u8,
+    pub(crate) ipv6: bool,
+    pub(crate) nodelay: bool,
+}
+
+/// The clock of our timestamps: milliseconds.
+//= https://www.rfc-editor.org/rfc/rfc7323#section-5.4
+//# The timestamp clock rate [...] SHOULD be between 1 ms and 1 second
+//# [...] per tick
+pub(crate) fn timestamp_now(now: Instant, offset: u32) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "timestamps are modulo 2^32")]
+    let millis = now.as_millis() as u32;
+    millis.wrapping_add(offset)
+}
+
+/// The options of a SYN.
+pub(crate) fn syn_options(now: Instant, opening: &Opening, cfg: &TcpConfig) -> TcpOptions {
+    TcpOptions {
+        mss: Some(opening.mss),
+        window_scale: cfg.window_scaling.then(|| cfg.window_scale()),
+        sack_permitted: cfg.sack,
+        timestamps: cfg
+            .timestamps
+            .then(|| Timestamps { val: timestamp_now(now, opening.ts_offset), ecr: 0 }),
+        ..TcpOptions::NONE
+    }
+}
+
+/// The segment size of a peer that announced none.
+//= https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1
+//# If an MSS Option is not received at connection setup, TCP
+//# implementations MUST assume a default send MSS of 536 (576 - 40) for
+//# IPv4 or 1220 (1280 - 60) for IPv6 (MUST-15).
+pub(crate) const fn default_mss(ipv6: bool) -> u16 {
+    if ipv6 { 1220 } else { 536 }
+}

@@ -1,0 +1,3 @@
+//! skeleton
+#[derive(Debug)]
+pub(crate) struct Scoreboard;

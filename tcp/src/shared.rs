@@ -1,0 +1,116 @@
+//! What all connections of a worker share.
+
+use core::time::Duration;
+
+use lockgate_wire::Instant;
+
+use crate::ranges::Ranges;
+use crate::{Counters, TcpConfig};
+
+/// A worker's settings, counters and memory for ranges.
+#[derive(Debug)]
+pub struct Shared {
+    /// The settings. Changes count from now on.
+    pub config: TcpConfig,
+    /// What happened.
+    pub counters: Counters,
+    pub(crate) ranges: Ranges,
+    pub(crate) challenge: ChallengeLimit,
+}
+
+impl Shared {
+    /// Memory for `ranges` sent and out-of-order ranges, of all connections together. It is the only
+    /// memory that is allocated here. The seed makes random decisions repeatable.
+    pub fn new(config: TcpConfig, ranges: u32, seed: u64) -> Self {
+        Self {
+            challenge: ChallengeLimit::new(config.challenge_acks_per_second, seed),
+            config,
+            counters: Counters::default(),
+            ranges: Ranges::new(ranges),
+        }
+    }
+
+    /// Ranges in use now.
+    pub fn ranges_used(&self) -> u32 {
+        self.ranges.used()
+    }
+
+    /// Ranges in all.
+    pub fn ranges_total(&self) -> u32 {
+        self.ranges.total()
+    }
+
+    /// Bytes of memory that this holds.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.ranges.memory_bytes()
+    }
+}
+
+/// Limits challenge ACKs (RFC 5961, section 7).
+//= https://www.rfc-editor.org/rfc/rfc5961#section-7
+//# In order to alleviate multiple RSTs/SYNs from triggering multiple
+//# challenge ACKs, an ACK throttling mechanism is suggested
+// The count of a second is drawn at random: a fixed one, shared by all connections, would tell
+// an attacker about other people's connections (CVE-2016-5696).
+#[derive(Debug)]
+pub(crate) struct ChallengeLimit {
+    per_second: u32,
+    left: u32,
+    refill_at: Instant,
+    random: u64,
+}
+
+impl ChallengeLimit {
+    fn new(per_second: u32, seed: u64) -> Self {
+        // xorshift's state must not be zero.
+        Self { per_second, left: 0, refill_at: Instant::ZERO, random: seed | 1 << 63 }
+    }
+
+    /// Whether one more may be sent now.
+    pub(crate) fn allow(&mut self, now: Instant, counters: &mut Counters) -> bool {
+        if now >= self.refill_at {
+            self.refill_at = now + Duration::from_secs(1);
+            self.left = self.draw();
+        }
+        if let Some(left) = self.left.checked_sub(1) {
+            self.left = left;
+            counters.challenge_acks += 1;
+            true
+        } else {
+            counters.challenges_limited += 1;
+            false
+        }
+    }
+
+    /// Between half and one and a half times the rate.
+    fn draw(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let spread = u64::from(self.per_second.max(1));
+        let extra = u32::try_from((self.random >> 11) % spread).unwrap_or(0);
+        (self.per_second / 2).saturating_add(extra).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_limited_around_the_rate_and_unpredictably() {
+        let mut counters = Counters::default();
+        let mut limit = ChallengeLimit::new(100, 7);
+        let mut allowed = Vec::new();
+        for second in 0..50 {
+            let now = Instant::from_secs(second + 1);
+            let n = (0..1000).filter(|_| limit.allow(now, &mut counters)).count();
+            assert!((50..150).contains(&n), "{n}");
+            allowed.push(n);
+        }
+        allowed.sort_unstable();
+        allowed.dedup();
+        assert!(allowed.len() > 20, "the limit varies: {allowed:?}");
+        assert_eq!(counters.challenge_acks + counters.challenges_limited, 50_000);
+    }
+}
