@@ -1,0 +1,1 @@
+//! Which pages of an arena are free.
