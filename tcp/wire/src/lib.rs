@@ -44,6 +44,8 @@ pub enum ParseError {
     Checksum,
     /// A field has a value that the format forbids.
     Field,
+    /// A kind of message that this stack has no use for.
+    Unsupported,
 }
 
 impl fmt::Display for ParseError {
@@ -54,6 +56,7 @@ impl fmt::Display for ParseError {
             Self::Length => "impossible length field",
             Self::Checksum => "wrong checksum",
             Self::Field => "forbidden field value",
+            Self::Unsupported => "unsupported kind of message",
         })
     }
 }
@@ -61,4 +64,4 @@ impl fmt::Display for ParseError {
 impl core::error::Error for ParseError {}
 
 /// Result of parsing.
-pub type Result<T> = core::result::Result<T, ParseError>;
+pub type Result<T, E = ParseError> = core::result::Result<T, E>;
