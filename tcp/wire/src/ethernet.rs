@@ -69,7 +69,6 @@ impl VlanTag {
         let Some(id) = VlanId::new(tci & 0xfff) else {
             return None;
         };
-        #[expect(clippy::cast_possible_truncation, reason = "three bits")]
         let priority = (tci >> 13) as u8;
         Some(Self {
             id,

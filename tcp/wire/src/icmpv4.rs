@@ -24,7 +24,7 @@ pub enum Icmpv4Message<'a> {
     EchoReply(Echo<'a>),
     /// A packet couldn't be delivered.
     DestinationUnreachable {
-        /// Why, see [`unreachable`].
+        /// Why, see [`mod@unreachable`].
         code: u8,
         /// With code [`unreachable::FRAGMENTATION_NEEDED`], the largest packet that would have
         /// passed (RFC 1191); zero if the router doesn't say.

@@ -21,7 +21,7 @@ use crate::{ParseError, Result};
 pub enum Icmpv6Message<'a> {
     /// A packet couldn't be delivered.
     DestinationUnreachable {
-        /// Why, see [`unreachable`].
+        /// Why, see [`mod@unreachable`].
         code: u8,
         /// The packet.
         quoted: &'a [u8],
