@@ -1,0 +1,103 @@
+//! TLS up to the last handshake byte: certificates, configurations, and the driver that hands the
+//! keys over to the record layer.
+
+mod capture;
+mod certificate;
+mod client;
+mod handshake;
+mod resolver;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+pub use rustls::CipherSuite;
+use rustls::SupportedProtocolVersion;
+pub use rustls::pki_types;
+use thiserror::Error;
+
+pub use self::certificate::{Certificate, CertificateError};
+pub use self::client::TlsClient;
+pub use self::handshake::Failure;
+pub(crate) use self::handshake::{Established, Handshake, Progress};
+pub use self::server::TlsServer;
+
+/// What both sides of TLS can be told.
+#[derive(Debug, Clone)]
+pub struct TlsOptions {
+    /// Protocol versions spoken.
+    pub versions: TlsVersions,
+    /// Suites offered or accepted, in order of preference; empty means all that the record layer
+    /// has.
+    pub suites: Vec<CipherSuite>,
+    /// ALPN protocols, in order of preference; empty means no ALPN.
+    pub alpn: Vec<Vec<u8>>,
+    /// Session tickets: how many a server sends with TLS 1.3 (one with 1.2), and whether a client
+    /// resumes at all. 0 turns resumption off.
+    pub tickets: u8,
+}
+
+/// Protocol versions spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersions {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Both,
+    /// TLS 1.2 alone.
+    Tls12,
+    /// TLS 1.3 alone.
+    Tls13,
+}
+
+/// Why a TLS configuration is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TlsConfigError {
+    /// A server without certificates.
+    #[error("no certificate is configured")]
+    NoCertificate,
+    /// None of the suites is known, or none fits the versions.
+    #[error("no cipher suite is left for the configured versions")]
+    NoSuite,
+    /// The trust anchors don't parse.
+    #[error("a root certificate is malformed")]
+    BadRoot,
+    /// No randomness for ticket keys.
+    #[error("session ticket keys could not be made")]
+    Tickets,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self { versions: TlsVersions::Both, suites: Vec::new(), alpn: Vec::new(), tickets: 2 }
+    }
+}
+
+impl TlsVersions {
+    fn supported(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Both => rustls::ALL_VERSIONS,
+            Self::Tls12 => TLS12,
+            Self::Tls13 => TLS13,
+        }
+    }
+}
+
+/// The default provider with the suites that were asked for.
+fn provider(options: &TlsOptions) -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    if !options.suites.is_empty() {
+        let all = provider.cipher_suites;
+        provider.cipher_suites = options
+            .suites
+            .iter()
+            .filter_map(|wanted| all.iter().find(|suite| suite.suite() == *wanted).copied())
+            .collect();
+    }
+    Arc::new(provider)
+}
+
+static TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

@@ -1,0 +1,77 @@
+//! A certificate chain with its key, checked when it is loaded.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use thiserror::Error;
+
+/// A chain and its private key, known to belong together, with the names the chain is valid for.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) names: Vec<Box<str>>,
+    pub(super) kind: KeyKind,
+}
+
+/// Why a chain and a key can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CertificateError {
+    /// No certificate was given.
+    #[error("the chain is empty")]
+    EmptyChain,
+    /// The first certificate doesn't parse.
+    #[error("the first certificate of the chain is malformed")]
+    Malformed,
+    /// The key doesn't parse, or is of an algorithm that no signature scheme here uses.
+    #[error("the private key is malformed or of an unsupported algorithm")]
+    UnsupportedKey,
+    /// The key is another certificate's.
+    #[error("the private key does not match the first certificate of the chain")]
+    KeyMismatch,
+}
+
+/// The key's algorithm, in order of preference: signing with ECDSA costs a server a twentieth of RSA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum KeyKind {
+    Ecdsa,
+    Ed25519,
+    Rsa,
+}
+
+impl Certificate {
+    /// Takes a chain, leaf first, and the leaf's key; checks that they match.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'_>,
+    ) -> Result<Self, CertificateError> {
+        let leaf = chain.first().ok_or(CertificateError::EmptyChain)?.clone();
+        let parsed =
+            webpki::EndEntityCert::try_from(&leaf).map_err(|_| CertificateError::Malformed)?;
+        let names = parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
+
+        let key = any_supported_type(key).map_err(|_| CertificateError::UnsupportedKey)?;
+        let kind = match key.algorithm() {
+            SignatureAlgorithm::ECDSA => KeyKind::Ecdsa,
+            SignatureAlgorithm::ED25519 => KeyKind::Ed25519,
+            SignatureAlgorithm::RSA => KeyKind::Rsa,
+            _ => return Err(CertificateError::UnsupportedKey),
+        };
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) => {}
+            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(CertificateError::KeyMismatch);
+            }
+            Err(_) => return Err(CertificateError::Malformed),
+        }
+        Ok(Self { key: Arc::new(key), names, kind })
+    }
+
+    /// The DNS names the leaf is valid for, in lower case, wildcards included.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(AsRef::as_ref)
+    }
+}

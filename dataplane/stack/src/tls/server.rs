@@ -1,0 +1,50 @@
+//! A server's TLS configuration.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::NoServerSessionStorage;
+
+use super::certificate::Certificate;
+use super::resolver::Resolver;
+use super::capture::Capture;
+use super::{TlsConfigError, TlsOptions, TlsVersions, provider};
+
+/// Certificates and options of a TLS server. One is shared by all workers, because they must accept
+/// each other's session tickets.
+#[derive(Debug)]
+pub struct TlsServer {
+    pub(super) config: Arc<ServerConfig>,
+}
+
+impl TlsServer {
+    /// The first certificate is shown to clients that name none of the others' names.
+    pub fn new(
+        certificates: Vec<Certificate>,
+        options: &TlsOptions,
+    ) -> Result<Self, TlsConfigError> {
+        if certificates.is_empty() {
+            return Err(TlsConfigError::NoCertificate);
+        }
+        let mut config = ServerConfig::builder_with_provider(provider(options))
+            .with_protocol_versions(options.versions.supported())
+            .map_err(|_| TlsConfigError::NoSuite)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Resolver::new(
+                certificates,
+                options.versions != TlsVersions::Tls12,
+            )));
+        config.alpn_protocols.clone_from(&options.alpn);
+        config.key_log = Arc::new(Capture);
+        config.enable_secret_extraction = true;
+        // Tickets are sealed sessions that the client keeps; a table shared by cores isn't needed.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = usize::from(options.tickets);
+        if options.tickets > 0 {
+            // Makes a new key every six hours and accepts the one before.
+            config.ticketer = Ticketer::new().map_err(|_| TlsConfigError::Tickets)?;
+        }
+        Ok(Self { config: Arc::new(config) })
+    }
+}

@@ -1,0 +1,199 @@
+//! A hierarchical timer wheel.
+//!
+//! Nine levels of 64 slots over ticks of 4.096 µs cover every [`Instant`], so no deadline is ever
+//! clamped and nothing wraps. A timer's level is the highest group of six bits in which its tick
+//! differs from the wheel's: it is always ahead of the wheel in that group and equal above it, which
+//! makes the earliest slot of a level the first set bit of its bitmap.
+//!
+//! Timers are entries of an array indexed by the caller's [`TimerKey`]; arming, moving and
+//! cancelling are O(1) and allocate nothing. A deadline that moves later (the usual case: every
+//! acknowledgement pushes the retransmission timer back) only changes the entry; it is filed anew
+//! when its old slot comes up.
+
+use lockgate_wire::time::Instant;
+
+/// Names one timer: a dense index given by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerKey(pub u32);
+
+/// The wheel. Time only moves in [`Wheel::expire`].
+#[derive(Debug)]
+pub struct Wheel {
+    /// All ticks before this one have been dealt with; entries of this one may be left.
+    tick: u64,
+    entries: Vec<Entry>,
+    heads: Box<[[u32; SLOTS]; LEVELS]>,
+    occupied: [u64; LEVELS],
+    armed: u32,
+}
+
+/// One timer. `prev` of the first entry of a slot is the slot itself, with [`IN_SLOT`] set.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    deadline: Instant,
+    prev: u32,
+    next: u32,
+}
+
+impl Wheel {
+    /// A wheel for keys below `capacity`, starting at `now`.
+    pub fn new(now: Instant, capacity: u32) -> Self {
+        let idle = Entry { deadline: Instant::ZERO, prev: NONE, next: NONE };
+        Self {
+            tick: tick_floor(now),
+            entries: vec![idle; capacity as usize],
+            heads: Box::new([[NONE; SLOTS]; LEVELS]),
+            occupied: [0; LEVELS],
+            armed: 0,
+        }
+    }
+
+    /// Arms, moves or (with `None`) cancels a timer.
+    ///
+    /// # Panics
+    /// If the key is not below the capacity.
+    pub fn set(&mut self, key: TimerKey, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => self.arm(key, deadline),
+            None => self.cancel(key),
+        }
+    }
+
+    /// Takes one timer that is due at `now`; it is no longer armed. `None` when nothing is due, or
+    /// when `budget` is used up: every entry looked at, fired or filed lower, costs one.
+    pub fn expire(&mut self, now: Instant, budget: &mut u32) -> Option<TimerKey> {
+        let now_tick = tick_floor(now).max(self.tick);
+        loop {
+            let Some((level, slot, start)) = self.first_slot().filter(|s| s.2 <= now_tick) else {
+                self.tick = now_tick;
+                return None;
+            };
+            if *budget == 0 {
+                return None;
+            }
+            *budget -= 1;
+            self.tick = start;
+            let key = self.heads[level][slot];
+            let deadline = self.entries[key as usize].deadline;
+            self.unlink(key);
+            if level == 0 && deadline <= now {
+                self.armed -= 1;
+                return Some(TimerKey(key));
+            }
+            self.link(key, deadline);
+        }
+    }
+
+    /// When [`Wheel::expire`] should be called next. Never later than the earliest deadline rounded
+    /// up to a tick; it may be earlier, when entries have to be filed lower first.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.first_slot().map(|(_, _, start)| Instant::from_nanos(start << TICK_SHIFT))
+    }
+
+    /// Timers armed.
+    pub fn armed(&self) -> u32 {
+        self.armed
+    }
+
+    /// The deadline of a timer, if it is armed.
+    pub fn deadline(&self, key: TimerKey) -> Option<Instant> {
+        let entry = self.entries[key.0 as usize];
+        (entry.prev != NONE).then_some(entry.deadline)
+    }
+
+    fn arm(&mut self, key: TimerKey, deadline: Instant) {
+        let entry = &mut self.entries[key.0 as usize];
+        if entry.prev != NONE {
+            let later = deadline >= entry.deadline;
+            entry.deadline = deadline;
+            if later {
+                return;
+            }
+            self.unlink(key.0);
+        } else {
+            self.armed += 1;
+        }
+        self.link(key.0, deadline);
+    }
+
+    fn cancel(&mut self, key: TimerKey) {
+        if self.entries[key.0 as usize].prev != NONE {
+            self.unlink(key.0);
+            self.armed -= 1;
+        }
+    }
+
+    fn link(&mut self, key: u32, deadline: Instant) {
+        let tick = tick_ceil(deadline).max(self.tick);
+        let differ = (tick ^ self.tick) | (SLOTS as u64 - 1);
+        let level = (63 - differ.leading_zeros()) / SLOT_BITS;
+        let slot = (tick >> (level * SLOT_BITS)) as usize % SLOTS;
+        let (level_at, place) = (level as usize, level * SLOTS as u32 + slot as u32);
+
+        let next = self.heads[level_at][slot];
+        self.entries[key as usize] = Entry { deadline, prev: IN_SLOT | place, next };
+        if next != NONE {
+            self.entries[next as usize].prev = key;
+        }
+        self.heads[level_at][slot] = key;
+        self.occupied[level_at] |= 1 << slot;
+    }
+
+    fn unlink(&mut self, key: u32) {
+        let Entry { prev, next, .. } = self.entries[key as usize];
+        if next != NONE {
+            self.entries[next as usize].prev = prev;
+        }
+        if prev & IN_SLOT == 0 {
+            self.entries[prev as usize].next = next;
+        } else {
+            let place = (prev & !IN_SLOT) as usize;
+            let (level, slot) = (place / SLOTS, place % SLOTS);
+            self.heads[level][slot] = next;
+            if next == NONE {
+                self.occupied[level] &= !(1 << slot);
+            }
+        }
+        self.entries[key as usize].prev = NONE;
+        self.entries[key as usize].next = NONE;
+    }
+
+    /// The earliest slot that has entries, with the tick at which it begins. Where slots of two
+    /// levels begin at the same tick the higher comes first: its entries may belong in the lower.
+    fn first_slot(&self) -> Option<(usize, usize, u64)> {
+        let mut first: Option<(usize, usize, u64)> = None;
+        for (level, &slots) in self.occupied.iter().enumerate().filter(|(_, slots)| **slots != 0) {
+            let slot = u64::from(slots.trailing_zeros());
+            let shift = level as u32 * SLOT_BITS;
+            let above = (self.tick >> shift) & !(SLOTS as u64 - 1);
+            let start = (above | slot) << shift;
+            if first.is_none_or(|earliest| start <= earliest.2) {
+                first = Some((level, slot as usize, start));
+            }
+        }
+        first
+    }
+}
+
+fn tick_floor(at: Instant) -> u64 {
+    at.as_nanos() >> TICK_SHIFT
+}
+
+fn tick_ceil(at: Instant) -> u64 {
+    at.as_nanos().div_ceil(1 << TICK_SHIFT).min(LAST_TICK)
+}
+
+const TICK_SHIFT: u32 = 12;
+const LAST_TICK: u64 = u64::MAX >> TICK_SHIFT;
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+/// 9 * 6 bits hold every tick: an `Instant` has 64 bits, a tick 52.
+const LEVELS: usize = 9;
+const NONE: u32 = u32::MAX;
+const IN_SLOT: u32 = 1 << 31;
+
+const _: () = assert!(LEVELS as u32 * SLOT_BITS >= 64 - TICK_SHIFT);
+const _: () = assert!(size_of::<Entry>() == 16);
+
+#[cfg(test)]
+mod tests;
