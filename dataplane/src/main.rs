@@ -1,2 +1,3 @@
 //! The `lockgate` binary.
+#![forbid(unsafe_code)]
 fn main() {}

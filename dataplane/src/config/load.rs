@@ -1,7 +1,7 @@
 //! From a file to a [`Config`].
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Faults, Place};
 use super::reader::Document;
@@ -12,24 +12,19 @@ use super::{Config, Host, network, sections, serving};
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(file: &Path, host: &Host) -> Result<Config, Faults> {
-    let whole = |message: String| Faults::from(Fault::new(file, Place::default(), message));
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file);
-    let read = opened.and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|error| whole(format!("can't be read: {error}")))?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(whole(format!("larger than {} MiB", FILE_MAX >> 20)));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let lines = error.as_bytes()[..valid]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count();
-        let line = u32::try_from(lines + 1).unwrap_or(u32::MAX);
-        Faults::from(Fault::new(file, Place::new(line, ""), "not UTF-8"))
-    })?;
-    parse(file, &text, host)
+    parse(file, &read(file)?, host)
+}
+
+/// The control socket that a configuration file names. Nothing else in it is judged, so that a
+/// running instance can be asked while its file is being changed.
+///
+/// # Errors
+/// The file can't be read, or names no control socket.
+pub fn control_socket(file: &Path) -> Result<PathBuf, Faults> {
+    let text = read(file)?;
+    let control = serving::control(&Document::parse(file, &text)?, file);
+    let missing = || Faults::from(Fault::new(file, Place::new(0, "control.socket"), "not set"));
+    control.socket.ok_or_else(missing)
 }
 
 /// Checks the text of a configuration file, and the files that it names.
@@ -86,6 +81,26 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
     };
     document.finish()?;
     Ok(config)
+}
+
+fn read(file: &Path) -> Result<String, Faults> {
+    let whole = |message: String| Faults::from(Fault::new(file, Place::default(), message));
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file);
+    let read = opened.and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| whole(format!("can't be read: {error}")))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_MAX) {
+        return Err(whole(format!("larger than {} MiB", FILE_MAX >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let lines = error.as_bytes()[..valid]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        let line = u32::try_from(lines + 1).unwrap_or(u32::MAX);
+        Faults::from(Fault::new(file, Place::new(line, ""), "not UTF-8"))
+    })
 }
 
 /// No configuration is this long.

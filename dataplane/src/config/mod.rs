@@ -18,7 +18,7 @@ mod serving;
 mod values;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -29,7 +29,7 @@ use rustls::sign::CertifiedKey;
 
 pub use devices::DeviceLimits;
 pub use fault::{Fault, Faults, Place};
-pub use load::{load, parse};
+pub use load::{control_socket, load, parse};
 pub use values::{HostPattern, Prefix};
 
 /// What the machine offers and the time: everything that checking a file needs to know about the

@@ -60,12 +60,12 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<Port> {
 }
 
 fn port(reader: &Reader<'_, '_>, workers: usize) -> Port {
-    let name = reader.text("name").map(|at| at.value).unwrap_or_default();
-    let device = reader.text("device").map(|at| at.value);
-    let mtu = reader.count("mtu");
-    if !name.is_empty() && !is_port_name(&name) || reader.has("name") && name.is_empty() {
+    let name = reader.text("name").map(|at| at.value);
+    if name.as_deref().is_some_and(|name| !is_port_name(name)) {
         reader.fault("name", "a name is 1 to 15 of a-z, 0-9, - and _");
     }
+    let device = reader.text("device").map(|at| at.value);
+    let mtu = reader.count("mtu");
     let assume = assume(reader);
     if let Some(device) = &device {
         if !is_device(device) {
@@ -77,7 +77,7 @@ fn port(reader: &Reader<'_, '_>, workers: usize) -> Port {
         check_device(reader, device, mtu, workers, assume);
     }
     Port {
-        name,
+        name: name.unwrap_or_default(),
         device: device.unwrap_or_default(),
         mtu,
         assume,
@@ -308,7 +308,7 @@ fn owner(interfaces: &[Interface], address: IpAddr) -> Option<usize> {
 
 fn is_port_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    name.len() <= 15 && name.bytes().all(allowed)
+    (1..=15).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 fn is_device(device: &str) -> bool {

@@ -322,11 +322,6 @@ impl<'a, 'i> Reader<'a, 'i> {
         found
     }
 
-    /// Whether the key is there.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.value(name).is_some()
-    }
-
     /// Where the key stands; the section, if it doesn't.
     pub(super) fn place(&self, name: &str) -> Place {
         self.value(name).map_or_else(

@@ -182,7 +182,7 @@ pub(super) fn show_duration(d: Duration) -> String {
         ("ms", 1_000_000),
     ];
     for (unit, size) in units {
-        if nanos >= size && nanos % size == 0 {
+        if nanos >= size && nanos.is_multiple_of(size) {
             return format!("{}{unit}", nanos / size);
         }
     }

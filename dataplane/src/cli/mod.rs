@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Host, LogLevel};
+use crate::control::{self, Stop};
+use crate::{appliance, clock};
+
+/// Serves files over HTTP and HTTPS through its own TCP/IP and TLS record layer on DPDK ports.
+#[derive(Debug, Parser)]
+#[command(name = "lockgate", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts the appliance and serves until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Checks a configuration and the files it names, and starts nothing.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Prints the counters of a running instance.
+    Stats {
+        /// The instance's control socket.
+        #[arg(long, value_name = "PATH", required_unless_present = "config")]
+        socket: Option<PathBuf>,
+        /// The instance's configuration file, which names its control socket.
+        #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+        config: Option<PathBuf>,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+        /// Prints counters that are zero, too.
+        #[arg(long, conflicts_with = "json")]
+        all: bool,
+    },
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Run { config } => run(&config),
+            Command::Check { config } => check(&config),
+            Command::Stats {
+                socket,
+                config,
+                json,
+                all,
+            } => stats(socket, config, json, all),
+        }
+    }
+}
+
+fn run(file: &Path) -> ExitCode {
+    let config = match config::load(file, &host()) {
+        Ok(config) => config,
+        Err(faults) => return complain(&faults, CONFIG),
+    };
+    start_log(config.log.level);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = match Stop::on_signals() {
+        Ok(stop) => stop,
+        Err(error) => return complain(&error, FAILED),
+    };
+    match appliance::run(config, &stop) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(appliance::StartError::Config(faults)) => complain(&faults, CONFIG),
+        Err(error) => complain(&error, FAILED),
+    }
+}
+
+fn check(file: &Path) -> ExitCode {
+    match config::load(file, &host()) {
+        Ok(config) => {
+            for warning in &config.warnings {
+                eprintln!("warning: {warning}");
+            }
+            print("ok")
+        }
+        Err(faults) => complain(&faults, CONFIG),
+    }
+}
+
+fn stats(socket: Option<PathBuf>, config: Option<PathBuf>, json: bool, all: bool) -> ExitCode {
+    let socket = match (socket, config) {
+        (Some(socket), _) => socket,
+        (None, Some(file)) => match config::control_socket(&file) {
+            Ok(socket) => socket,
+            Err(faults) => return complain(&faults, CONFIG),
+        },
+        // The command line's parser requires one of them.
+        (None, None) => return ExitCode::from(CONFIG),
+    };
+    match control::stats(&socket) {
+        Ok(stats) if json => print(&stats.to_json()),
+        Ok(stats) => print(stats.to_table(all).trim_end()),
+        Err(error) => complain(&error, FAILED),
+    }
+}
+
+fn host() -> Host {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let cores = cores
+        .into_iter()
+        .filter_map(|core| u16::try_from(core.id).ok())
+        .collect();
+    Host {
+        cores,
+        unix_seconds: clock::unix_seconds(),
+    }
+}
+
+fn start_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours);
+    let log = log.with_writer(std::io::stderr);
+    // Fails only if there is a subscriber already; then that one stays.
+    let _ = log.try_init();
+}
+
+/// Prints a line. Whoever closed our standard output doesn't want it.
+fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn complain(error: &dyn core::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(code)
+}
+
+/// Exit code: something failed.
+const FAILED: u8 = 1;
+
+/// Exit code: the configuration or the command line is wrong.
+const CONFIG: u8 = 2;
+
+const LOG_VARIABLE: &str = "LOCKGATE_LOG";

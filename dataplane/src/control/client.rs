@@ -1,0 +1,75 @@
+//! Asks a running instance.
+
+use core::time::Duration;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use super::protocol::{RESPONSE_MAX, Request, Response, STATS, Stats, VERSION};
+
+/// The counters of the instance that has this control socket.
+///
+/// # Errors
+/// Nobody answers there, or not as expected.
+pub fn stats(socket: &Path) -> Result<Stats, AskError> {
+    let failed = |source| AskError::Io {
+        path: socket.to_path_buf(),
+        source,
+    };
+    let mut stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            AskError::Nobody(socket.to_path_buf())
+        }
+        _ => failed(source),
+    })?;
+    stream.set_read_timeout(Some(IO_TIMEOUT)).map_err(failed)?;
+    stream.set_write_timeout(Some(IO_TIMEOUT)).map_err(failed)?;
+    let request = Request {
+        version: VERSION,
+        request: STATS.to_owned(),
+    };
+    let mut line = serde_json::to_vec(&request).map_err(|_| AskError::Protocol)?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(failed)?;
+    let mut answer = Vec::new();
+    stream
+        .take(RESPONSE_MAX)
+        .read_to_end(&mut answer)
+        .map_err(failed)?;
+    match serde_json::from_slice(&answer) {
+        Ok(Response::Stats {
+            version: VERSION,
+            stats,
+        }) => Ok(stats),
+        Ok(Response::Stats { version, .. }) => Err(AskError::Version(version)),
+        Ok(Response::Refused { error, .. }) => Err(AskError::Refused(error)),
+        Err(_) => Err(AskError::Protocol),
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No instance is running there.
+    #[error("{}: no instance is running there", .0.display())]
+    Nobody(PathBuf),
+    /// The instance says no.
+    #[error("the instance refuses: {0}")]
+    Refused(String),
+    /// The instance speaks another version.
+    #[error("the instance speaks version {0} of the protocol")]
+    Version(u32),
+    /// Something else answers.
+    #[error("the answer is not an instance's")]
+    Protocol,
+    /// The system says no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+const IO_TIMEOUT: Duration = Duration::from_secs(5);

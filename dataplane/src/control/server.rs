@@ -1,0 +1,222 @@
+//! Answers requests on the control socket, one after the other.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::protocol::{REQUEST_MAX, Response, Snapshot};
+
+/// Serves the control socket until it's dropped; then the socket is gone.
+#[derive(Debug)]
+pub struct Server {
+    listener: Arc<UnixListener>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Server {
+    /// Starts to answer on `path` with what `snapshot` gives. What a dead instance left there is
+    /// removed; a live one is left alone.
+    ///
+    /// # Errors
+    /// Another instance has the socket, or it can't be made.
+    pub fn start(
+        path: &Path,
+        snapshot: impl Fn() -> Snapshot + Send + 'static,
+    ) -> Result<Self, ServeError> {
+        let failed = |source| ServeError::Io {
+            path: path.to_path_buf(),
+            source,
+        };
+        let lock = Lock::take(path)?;
+        remove_stale(path)?;
+        let listener = Arc::new(bind(path).map_err(failed)?);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (accept, stop) = (Arc::clone(&listener), Arc::clone(&stopping));
+        let serve = move || {
+            while !stop.load(Ordering::Acquire) {
+                match accept.accept() {
+                    // A client that fails has itself to tell.
+                    Ok((stream, _)) => drop(answer(stream, &snapshot, &stop)),
+                    Err(_) => std::thread::sleep(ACCEPT_PAUSE),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(serve);
+        let thread = Some(thread.map_err(failed)?);
+        Ok(Self {
+            listener,
+            stopping,
+            thread,
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        // Wakes the thread out of accept; it may also be past it, so the result says nothing.
+        let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        // Somebody may have removed it; it's gone either way.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Why the control socket can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A live instance answers there.
+    #[error("{}: another instance has this control socket", .0.display())]
+    Taken(PathBuf),
+    /// Something else has that name.
+    #[error("{}: exists and is no socket", .0.display())]
+    NoSocket(PathBuf),
+    /// The system says no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The right to the socket: a locked file beside it. The system gives the lock back however the
+/// process ends, so a socket without a locked file is stale.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    // Locked as long as it's open.
+    _file: File,
+}
+
+impl Lock {
+    fn take(socket: &Path) -> Result<Self, ServeError> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let failed = |source| ServeError::Io {
+            path: path.clone(),
+            source,
+        };
+        for _ in 0..LOCK_TRIES {
+            let mut options = File::options();
+            let file = options
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path);
+            let file = file.map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(ServeError::Taken(socket.to_path_buf()));
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            // The one who had it before removes the file: then this lock is on a file that nobody
+            // else will find.
+            let ours = file.metadata().map_err(failed)?.ino();
+            if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+        Err(ServeError::Taken(socket.to_path_buf()))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked: the next one sees a file that is whole or none.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), ServeError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(ServeError::NoSocket(path.to_path_buf()))
+        }
+        // Another program's, that knows nothing of the lock.
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(ServeError::Taken(path.to_path_buf())),
+        Ok(_) => fs::remove_file(path).map_err(|source| ServeError::Io {
+            path: path.to_path_buf(),
+            source,
+        }),
+        Err(_) => Ok(()),
+    }
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let (unix, stream) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = rustix::net::socket_with(unix, stream, SocketFlags::CLOEXEC, None)?;
+    // Before bind, so that it's never there with other permissions.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
+}
+
+/// One request, one answer. Each read and write waits a bounded time, and there's a bounded
+/// number of them, so that no client keeps the next one waiting for long.
+fn answer(
+    mut stream: UnixStream,
+    snapshot: &impl Fn() -> Snapshot,
+    stop: &AtomicBool,
+) -> io::Result<()> {
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+    let mut request = [0; REQUEST_MAX];
+    let mut filled = 0;
+    for _ in 0..READS_MAX {
+        let end = request[..filled].iter().position(|byte| *byte == b'\n');
+        if end.is_some() || filled == request.len() || stop.load(Ordering::Acquire) {
+            break;
+        }
+        match stream.read(&mut request[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    let line = request[..filled]
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let mut response = serde_json::to_vec(&Response::to(line, snapshot))?;
+    response.push(b'\n');
+    let mut left = response.as_slice();
+    for _ in 0..WRITES_MAX {
+        if left.is_empty() || stop.load(Ordering::Acquire) {
+            break;
+        }
+        let written = stream.write(left)?;
+        left = left.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+const BACKLOG: i32 = 16;
+const LOCK_TRIES: u32 = 16;
+const IO_TIMEOUT: Duration = Duration::from_millis(500);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+const READS_MAX: u32 = 16;
+const WRITES_MAX: u32 = 1024;

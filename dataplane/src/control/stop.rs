@@ -1,0 +1,76 @@
+//! SIGTERM and SIGINT.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+use std::io;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What the instance has been asked to do; shared by all its threads.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicU8>);
+
+/// What the instance has been asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopLevel {
+    /// Go on.
+    Run,
+    /// Accept nothing new, finish what is under way, then end.
+    Drain,
+    /// End at once.
+    Now,
+}
+
+impl Stop {
+    /// The first SIGTERM or SIGINT asks to drain, the second to end at once; the third ends the
+    /// process by itself, whatever it hangs in.
+    ///
+    /// # Errors
+    /// The handlers can't be installed.
+    pub fn on_signals() -> io::Result<Self> {
+        let stop = Self::default();
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let asked = stop.clone();
+        let watch = move || {
+            for signal in signals.forever() {
+                match asked.more() {
+                    StopLevel::Run | StopLevel::Drain => tracing::info!(signal, "draining"),
+                    StopLevel::Now if asked.0.load(Ordering::Relaxed) == NOW => {
+                        tracing::warn!(signal, "ending at once");
+                    }
+                    StopLevel::Now => std::process::exit(128 + signal),
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(watch)?;
+        Ok(stop)
+    }
+
+    /// Asks for the next level, as a signal does.
+    pub fn more(&self) -> StopLevel {
+        // Counted beyond the last level, so that a third signal is told from the second.
+        let add = |asked: u8| Some(asked.saturating_add(1));
+        let before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        level(before.map_or(u8::MAX, |before| before.saturating_add(1)))
+    }
+
+    /// What has been asked for.
+    pub fn level(&self) -> StopLevel {
+        level(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn level(asked: u8) -> StopLevel {
+    match asked {
+        0 => StopLevel::Run,
+        1 => StopLevel::Drain,
+        NOW.. => StopLevel::Now,
+    }
+}
+
+const NOW: u8 = 2;

@@ -1,0 +1,202 @@
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use super::*;
+use crate::config::tests::Scratch;
+
+fn snapshot() -> Snapshot {
+    let worker = |name: &str, segments, records| Group {
+        kind: GroupKind::Worker,
+        name: name.to_owned(),
+        values: vec![
+            Value::counter("tcp.segments_in", segments),
+            Value::gauge("ktls.sessions", records),
+        ],
+    };
+    let port = Group {
+        kind: GroupKind::Port,
+        name: "p0".to_owned(),
+        values: vec![
+            Value::counter("rx_packets", 12),
+            Value::counter("rx_errors", 0),
+        ],
+    };
+    Snapshot {
+        groups: vec![worker("0", 5, 0), worker("1", 1000, 0), port],
+    }
+}
+
+fn talk(path: &Path, request: &[u8]) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_client_gets_what_the_instance_counts() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    let server = Server::start(&path, snapshot).unwrap();
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    for _ in 0..3 {
+        let stats = stats(&path).unwrap();
+        assert_eq!(stats.pid, std::process::id());
+        assert_eq!(stats.snapshot, snapshot());
+    }
+    drop(server);
+    assert!(matches!(stats(&path), Err(AskError::Nobody(_))));
+    let left: Vec<_> = fs::read_dir(scratch.path(""))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|p| !p.to_string_lossy().contains("control")),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn strange_requests_are_refused_and_the_next_one_answered() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    let _server = Server::start(&path, snapshot).unwrap();
+    let refused = |error| format!("{{\"version\":1,\"error\":\"{error}\"}}\n");
+    for (request, error) in [
+        (&b"\n"[..], "not a request"),
+        (b"GET / HTTP/1.1\r\n\r\n", "not a request"),
+        (
+            b"{\"version\":2,\"request\":\"stats\"}\n",
+            "unknown version",
+        ),
+        (b"{\"version\":1,\"request\":\"stop\"}\n", "unknown request"),
+        (&[b'['; 1024], "not a request"),
+    ] {
+        assert_eq!(talk(&path, request), refused(error));
+    }
+    // Says nothing, and goes.
+    drop(UnixStream::connect(&path).unwrap());
+    // Says nothing, and stays: others wait for it, but not for long.
+    let silent = UnixStream::connect(&path).unwrap();
+    assert!(stats(&path).is_ok());
+    drop(silent);
+}
+
+#[test]
+fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    let first = Server::start(&path, snapshot).unwrap();
+    assert!(matches!(
+        Server::start(&path, snapshot),
+        Err(ServeError::Taken(_))
+    ));
+    assert!(stats(&path).is_ok());
+    drop(first);
+
+    // A process that was killed leaves a socket that nobody answers, and a file without a lock.
+    drop(UnixListener::bind(&path).unwrap());
+    fs::write(scratch.path("control.lock"), "").unwrap();
+    let second = Server::start(&path, snapshot).unwrap();
+    assert!(stats(&path).is_ok());
+    drop(second);
+
+    // Another program that knows nothing of the lock.
+    let _foreign = UnixListener::bind(&path).unwrap();
+    assert!(matches!(
+        Server::start(&path, snapshot),
+        Err(ServeError::Taken(_))
+    ));
+}
+
+#[test]
+fn what_is_no_socket_is_not_removed() {
+    let scratch = Scratch::new();
+    let path = scratch.path("demo.key");
+    assert!(matches!(
+        Server::start(&path, snapshot),
+        Err(ServeError::NoSocket(_))
+    ));
+    assert!(path.exists());
+    let nowhere = scratch.path("none/control");
+    assert!(matches!(
+        Server::start(&nowhere, snapshot),
+        Err(ServeError::Io { .. })
+    ));
+}
+
+#[test]
+fn instances_side_by_side_race_for_one_socket_and_one_gets_it() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    for _ in 0..20 {
+        let servers: Vec<_> = std::thread::scope(|scope| {
+            let start = || scope.spawn(|| Server::start(&path, snapshot));
+            let threads: Vec<_> = (0..4).map(|_| start()).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(servers.iter().filter(|server| server.is_ok()).count(), 1);
+        assert!(stats(&path).is_ok());
+    }
+}
+
+#[test]
+fn the_table_has_totals_and_leaves_zeroes_out() {
+    let stats = Stats {
+        pid: 7,
+        release: "1.2.3".to_owned(),
+        snapshot: snapshot(),
+    };
+    assert_eq!(
+        stats.to_table(false),
+        "lockgate 1.2.3 (process 7)\n\
+         \n\
+         counter          total  worker 0  worker 1\n\
+         tcp.segments_in   1005         5      1000\n\
+         \n\
+         port        p0\n\
+         rx_packets  12\n"
+    );
+    let all = stats.to_table(true);
+    assert!(
+        all.contains("ktls.sessions        0         0         0\n"),
+        "{all}"
+    );
+    assert!(all.contains("rx_errors    0\n"), "{all}");
+}
+
+#[test]
+fn json_is_for_programs() {
+    let stats = Stats {
+        pid: 7,
+        release: "1.2.3".to_owned(),
+        snapshot: snapshot(),
+    };
+    let json: serde_json::Value = serde_json::from_str(&stats.to_json()).unwrap();
+    assert_eq!(json["pid"], 7);
+    assert_eq!(json["totals"]["tcp.segments_in"], 1005);
+    assert_eq!(json["workers"]["1"]["tcp.segments_in"], 1000);
+    assert_eq!(json["ports"]["p0"]["rx_errors"], 0);
+}
+
+#[test]
+fn each_request_to_stop_is_more_urgent() {
+    let stop = Stop::default();
+    let seen = stop.clone();
+    assert_eq!(seen.level(), StopLevel::Run);
+    for expected in [StopLevel::Drain, StopLevel::Now, StopLevel::Now] {
+        assert_eq!(stop.more(), expected);
+        assert_eq!(seen.level(), expected);
+    }
+}
