@@ -51,12 +51,18 @@ impl Alert {
 
     /// An alert of level warning.
     pub const fn warning(description: AlertDescription) -> Self {
-        Self { level: AlertLevel::Warning, description }
+        Self {
+            level: AlertLevel::Warning,
+            description,
+        }
     }
 
     /// An alert of level fatal.
     pub const fn fatal(description: AlertDescription) -> Self {
-        Self { level: AlertLevel::Fatal, description }
+        Self {
+            level: AlertLevel::Fatal,
+            description,
+        }
     }
 
     /// Reads the content of an alert record. `None` unless it's exactly one alert.
@@ -73,7 +79,10 @@ impl Alert {
             2 => AlertLevel::Fatal,
             _ => return None,
         };
-        Some(Self { level, description: AlertDescription(description) })
+        Some(Self {
+            level,
+            description: AlertDescription(description),
+        })
     }
 
     /// The content of the alert's record.

@@ -120,7 +120,10 @@ impl Ciphers {
     /// These backends, whatever they are.
     pub fn with_backends(mut backends: Vec<Box<dyn RecordCipher>>) -> Self {
         backends.sort_by_key(|backend| core::cmp::Reverse(backend.priority()));
-        Self { backends, counters: Counters::default() }
+        Self {
+            backends,
+            counters: Counters::default(),
+        }
     }
 
     /// Seals one record by the first backend that takes the session.
@@ -177,9 +180,12 @@ struct SealInputs {
 
 impl SealInputs {
     fn new(params: Params, iv: &[u8; NONCE_LEN], job: &SealJob<'_>) -> Result<Self, CryptoError> {
-        let header = *job.head.first_chunk::<HEADER_LEN>().ok_or(CryptoError::Backend)?;
+        let header = *job
+            .head
+            .first_chunk::<HEADER_LEN>()
+            .ok_or(CryptoError::Backend)?;
         let content = u16::try_from(job.body.len()).map_err(|_| CryptoError::Backend)?;
-        let fits = job.tail.len() == params.tail_len()
+        let fits = job.tail.len() == usize::from(params.tail_len())
             && job.from.is_none_or(|from| from.len() == job.body.len());
         if !fits {
             return Err(CryptoError::Backend);
@@ -188,7 +194,7 @@ impl SealInputs {
             nonce: codec::nonce(iv, job.number),
             aad: Aad::new(params, job.number, header, content),
             kind: [job.kind.0],
-            inner_type_len: params.inner_type_len(),
+            inner_type_len: usize::from(params.inner_type_len()),
         })
     }
 
@@ -206,14 +212,17 @@ struct OpenInputs {
 
 impl OpenInputs {
     fn new(params: Params, iv: &[u8; NONCE_LEN], job: &OpenJob<'_>) -> Result<Self, CryptoError> {
-        let header = *job.head.first_chunk::<HEADER_LEN>().ok_or(CryptoError::Backend)?;
+        let header = *job
+            .head
+            .first_chunk::<HEADER_LEN>()
+            .ok_or(CryptoError::Backend)?;
         let content = job
             .body
             .len()
             .checked_sub(TAG_LEN)
             .and_then(|content| u16::try_from(content).ok())
             .ok_or(CryptoError::BadTag)?;
-        if params.version == Version::Tls12 && job.head.len() != params.head_len() {
+        if params.version == Version::Tls12 && job.head.len() != usize::from(params.head_len()) {
             return Err(CryptoError::Backend);
         }
         Ok(Self {
@@ -222,3 +231,6 @@ impl OpenInputs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

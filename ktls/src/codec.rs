@@ -2,7 +2,8 @@
 
 use crate::error::RxError;
 use crate::suite::{
-    ContentType, EXPLICIT_NONCE_LEN, HEAD_MAX, HEADER_LEN, NONCE_LEN, Params, TAG_LEN, Version,
+    CONTENT_MAX, ContentType, EXPLICIT_NONCE_LEN, HEAD_MAX, HEADER, HEADER_LEN, NONCE_LEN, Params,
+    Version,
 };
 
 /// The five bytes that begin every record.
@@ -37,7 +38,7 @@ impl RecordHeader {
     /// Whether a record of these parameters may begin like this; if so, its whole length.
     ///
     /// After an error the borders of the records that follow are lost.
-    pub fn check(self, params: Params) -> Result<usize, RxError> {
+    pub fn check(self, params: Params) -> Result<u32, RxError> {
         // RFC 8446 wants legacy_record_version ignored; both kernels insist on 3.3, which every
         // TLS 1.3 peer writes (5.1: "MUST be set to 0x0303 for all records ... other than an
         // initial ClientHello"), and so catch a stream that isn't TLS any more.
@@ -50,14 +51,13 @@ impl RecordHeader {
         if params.version == Version::Tls13 && self.kind != ContentType::APPLICATION_DATA {
             return Err(RxError::Unprotected);
         }
-        let length = usize::from(self.length);
-        if length > params.length_max() {
+        if self.length > params.length_max() {
             return Err(RxError::RecordTooLong);
         }
-        if length < params.length_min() {
+        if self.length < params.overhead() {
             return Err(RxError::RecordTooShort);
         }
-        Ok(HEADER_LEN + length)
+        Ok(u32::from(HEADER) + u32::from(self.length))
     }
 }
 
@@ -65,41 +65,47 @@ impl RecordHeader {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
     bytes: [u8; HEAD_MAX],
-    len: u8,
+    len: usize,
 }
 
 impl Head {
     /// Frames `content` bytes of type `kind` as record `number` under `iv`.
     ///
     /// `content` is at most 2^14 bytes: the caller cuts.
-    pub fn new(params: Params, iv: &[u8; NONCE_LEN], number: u64, kind: ContentType, content: u16) -> Self {
-        debug_assert!(usize::from(content) <= crate::suite::PLAINTEXT_MAX, "the framer cuts records");
-        let overhead = match params.version {
-            Version::Tls12 if params.suite.is_gcm() => OVERHEAD_TLS12_GCM,
-            Version::Tls12 => OVERHEAD_TLS12_CHACHA,
-            Version::Tls13 => OVERHEAD_TLS13,
-        };
+    pub fn new(
+        params: Params,
+        iv: &[u8; NONCE_LEN],
+        number: u64,
+        kind: ContentType,
+        content: u16,
+    ) -> Self {
+        debug_assert!(content <= CONTENT_MAX, "the framer cuts records");
         let outer = match params.version {
             Version::Tls12 => kind,
             Version::Tls13 => ContentType::APPLICATION_DATA,
         };
-        let header =
-            RecordHeader { kind: outer, version: LEGACY_VERSION, length: content + overhead };
+        let length = content + params.overhead();
+        let header = RecordHeader {
+            kind: outer,
+            version: LEGACY_VERSION,
+            length,
+        };
         let mut bytes = [0; HEAD_MAX];
         bytes[..HEADER_LEN].copy_from_slice(&header.emit());
-        let mut len = HEADER_LEN as u8;
+        let mut len = HEADER_LEN;
         if params.explicit_nonce_len() != 0 {
             // The explicit part is the IV's XOR the sequence number, as in every other suite: unique
             // for each number whoever seals, so that no change of mode can repeat one.
-            bytes[HEADER_LEN..].copy_from_slice(&nonce(iv, number)[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
-            len = HEAD_MAX as u8;
+            bytes[HEADER_LEN..]
+                .copy_from_slice(&nonce(iv, number)[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
+            len = HEAD_MAX;
         }
         Self { bytes, len }
     }
 
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.bytes[..self.len]
     }
 }
 
@@ -136,7 +142,7 @@ pub(crate) fn received_nonce(
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Aad {
     bytes: [u8; AAD_MAX],
-    len: u8,
+    len: usize,
 }
 
 impl Aad {
@@ -152,13 +158,13 @@ impl Aad {
                 bytes[..8].copy_from_slice(&number.to_be_bytes());
                 bytes[8..11].copy_from_slice(&header[..3]);
                 bytes[11..].copy_from_slice(&content.to_be_bytes());
-                AAD_MAX as u8
+                AAD_MAX
             }
             //= https://www.rfc-editor.org/rfc/rfc8446#section-5.2
             //# The additional data input is the record header.
             Version::Tls13 => {
                 bytes[..HEADER_LEN].copy_from_slice(&header);
-                HEADER_LEN as u8
+                HEADER_LEN
             }
         };
         Self { bytes, len }
@@ -167,7 +173,7 @@ impl Aad {
 
 impl AsRef<[u8]> for Aad {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.bytes[..self.len]
     }
 }
 
@@ -186,6 +192,6 @@ pub fn inner_type(plaintext: &[u8]) -> Option<(ContentType, usize)> {
 pub const LEGACY_VERSION: [u8; 2] = [3, 3];
 
 const AAD_MAX: usize = 13;
-const OVERHEAD_TLS12_GCM: u16 = (EXPLICIT_NONCE_LEN + TAG_LEN) as u16;
-const OVERHEAD_TLS12_CHACHA: u16 = TAG_LEN as u16;
-const OVERHEAD_TLS13: u16 = (1 + TAG_LEN) as u16;
+
+#[cfg(test)]
+mod tests;

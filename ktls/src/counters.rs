@@ -198,7 +198,11 @@ impl Counter {
 
     /// The gauge of software sessions with these parameters.
     pub const fn sw(params: Params) -> Self {
-        if params.suite.is_gcm() { Self::SwGcm } else { Self::SwChacha20 }
+        if params.suite.is_gcm() {
+            Self::SwGcm
+        } else {
+            Self::SwChacha20
+        }
     }
 
     /// The counter of an error on the receive side.
@@ -259,7 +263,9 @@ impl Counters {
 
     /// Every counter with its name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Counter::ALL.iter().map(|&counter| (counter.name(), self.value(counter)))
+        Counter::ALL
+            .iter()
+            .map(|&counter| (counter.name(), self.value(counter)))
     }
 }
 
@@ -274,7 +280,10 @@ const COUNT: usize = Counter::RxBackend as usize + 1;
 const _: () = {
     let mut at = 0;
     while at < COUNT {
-        assert!(Counter::ALL[at] as usize == at, "ALL lists every counter in order");
+        assert!(
+            Counter::ALL[at] as usize == at,
+            "ALL lists every counter in order"
+        );
         at += 1;
     }
 };

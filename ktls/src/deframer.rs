@@ -1,11 +1,62 @@
 //! The receive side: encrypted bytes in, records out.
 
-use pktbuf::{Buffer, PagePool, Stream};
+mod messages;
+mod record;
 
-use crate::cipher::Ciphers;
-use crate::error::RxError;
+use pktbuf::{Buffer, PageBuf, PagePool, Stream};
+
+use crate::alert::{Alert, AlertDescription, AlertLevel};
+use crate::cipher::{Ciphers, OpenJob};
+use crate::codec::{self, RecordHeader};
+use crate::counters::Counter;
+use crate::error::{CryptoError, RxError};
 use crate::session::Session;
-use crate::suite::ContentType;
+use crate::suite::{ContentType, HEAD_MAX, HEADER_LEN, Params, Version};
+
+pub(crate) use messages::KEY_UPDATE;
+use messages::{Joiner, Message};
+use record::Opened;
+pub use record::{RecordMeta, RxRecord};
+
+/// Takes records out of a stream of encrypted bytes, opens them, and deals with what the peer's
+/// record layer says to ours: key changes, alerts, tickets.
+///
+/// The order of calls: [`push`](Self::push) what arrives in order, then [`next`](Self::next) until
+/// it says that bytes or pages are missing; at the stream's end [`finish`](Self::finish).
+pub struct Deframer {
+    /// Encrypted bytes, from the header of record `number` on.
+    chain: Stream<Buffer>,
+    rx: Box<Rx>,
+}
+
+/// What a direction that receives needs besides its bytes.
+struct Rx {
+    session: Session,
+    /// Number of the record at the front.
+    number: u64,
+    /// Handshake messages that aren't whole yet or weren't looked at yet.
+    joiner: Joiner,
+    state: State,
+    role: Role,
+    idle: Idle,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Open,
+    /// close_notify came.
+    Closed,
+    /// The stream makes no sense any more.
+    Failed(RxError),
+}
+
+/// Records in a row that brought no data, by kind.
+#[derive(Clone, Copy, Default)]
+struct Idle {
+    empty: u8,
+    messages: u8,
+    warnings: u8,
+}
 
 /// Which end of the handshake this was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,71 +67,388 @@ pub enum Role {
     Server,
 }
 
-/// What is known about a received record: `TLS_GET_RECORD`'s fields.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RecordMeta {
-    /// The content type; the inner one of TLS 1.3.
-    pub kind: ContentType,
-    /// The version on the wire: 3.3, of TLS 1.3 too.
-    pub version: [u8; 2],
-    /// Bytes of content.
-    pub length: u16,
-}
-
-/// A received record: its content and what is known about it.
-pub struct RxRecord {
-    meta: RecordMeta,
-}
-
-impl RxRecord {
-    /// Type, version and length.
-    pub fn meta(&self) -> RecordMeta { todo!() }
-    /// The content.
-    pub fn as_slice(&self) -> &[u8] { todo!() }
-    /// Bytes of memory that the record pins.
-    pub fn true_size(&self) -> u32 { todo!() }
-}
-
 /// What [`Deframer::next`] found.
+#[derive(Debug)]
 pub enum Received {
     /// No whole record is there.
     NeedBytes,
-    /// A whole record is there, but no page buffer to open it in: try again later.
+    /// A whole record is there, but no page buffer to open it in. Nothing is lost: try again later.
     NeedPages,
-    /// A record for the application: application data, or a type nobody here knows.
+    /// A record for the application: application data, also an empty one, or a type that has no
+    /// meaning here.
     Record(RxRecord),
-    /// The peer changed its keys (done already); if `answer`, it wants ours changed:
-    /// `RecordQueue::update_keys(false, ..)`.
+    /// The peer changed its keys, and ours for receiving have followed. If it asks for `answer`,
+    /// call [`RecordQueue::update_keys`](crate::RecordQueue::update_keys)`(false, ..)`.
     KeyUpdated {
-        /// Whether the peer asks for the same.
+        /// Whether the peer wants our sending keys changed too.
         answer: bool,
     },
-    /// A NewSessionTicket (client only): the message's body.
+    /// The body of a NewSessionTicket message; clients only.
     Ticket(Box<[u8]>),
-    /// TLS 1.2: the peer wants to renegotiate: answer with the warning `NO_RENEGOTIATION`.
+    /// TLS 1.2: the peer wants to renegotiate. Answer with the warning
+    /// [`NO_RENEGOTIATION`](AlertDescription::NO_RENEGOTIATION).
     Renegotiation,
-    /// A warning alert that changes nothing.
-    Warning,
-    /// close_notify: the peer will send no more. Bytes after it are ignored.
+    /// A record that changes nothing: a warning alert, a part of a message.
+    Nothing,
+    /// close_notify: the peer sends no more. Bytes after it are ignored.
     Closed,
 }
 
-/// Takes records out of the encrypted stream.
-pub struct Deframer {
-    chain: Stream<Buffer>,
+impl Deframer {
+    /// Takes over the encrypted bytes in `chain`, whose first is the first of record
+    /// `first_number`.
+    pub fn new(
+        session: Session,
+        first_number: u64,
+        role: Role,
+        chain: Stream<Buffer>,
+        ciphers: &mut Ciphers,
+    ) -> Self {
+        ciphers.counters.add(Counter::EnableCalls, 1);
+        ciphers.counters.session_opened(session.params());
+        let rx = Rx {
+            session,
+            number: first_number,
+            joiner: Joiner::default(),
+            state: State::Open,
+            role,
+            idle: Idle::default(),
+        };
+        Self {
+            chain,
+            rx: Box::new(rx),
+        }
+    }
+
+    /// The end of the direction: its keys are forgotten. One that's merely dropped leaves its
+    /// session counted as active.
+    pub fn retire(self, ciphers: &mut Ciphers) {
+        ciphers.counters.session_closed(self.rx.session.params());
+        ciphers.forget(self.rx.session.id());
+    }
+
+    /// More encrypted bytes, in order.
+    pub fn push(&mut self, buffer: Buffer) {
+        match self.rx.state {
+            State::Open => self.chain.push(buffer),
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-6.1
+            //# Any data received after a closure alert has been received MUST be
+            //# ignored.
+            State::Closed | State::Failed(_) => drop(buffer),
+        }
+    }
+
+    /// The next event of the stream; at most one record is opened per call.
+    ///
+    /// [`RxError::BadRecord`] is told once, and the records after the bad one can be read; any other
+    /// error is told again and again.
+    pub fn next(
+        &mut self,
+        ciphers: &mut Ciphers,
+        pool: &mut PagePool,
+    ) -> Result<Received, RxError> {
+        match self.rx.state {
+            State::Open => {}
+            State::Closed => return Ok(Received::NeedBytes),
+            State::Failed(error) => return Err(error),
+        }
+        let result = self.step(ciphers, pool);
+        match &result {
+            Err(error) => {
+                ciphers.counters.add(Counter::of(*error), 1);
+                if !error.is_one_record() {
+                    self.rx.state = State::Failed(*error);
+                    self.chain.release(self.chain.end());
+                }
+            }
+            Ok(Received::NeedPages) => ciphers.counters.add(Counter::WaitedForPages, 1),
+            Ok(Received::Closed) => {
+                self.rx.state = State::Closed;
+                self.chain.release(self.chain.end());
+            }
+            Ok(_) => {}
+        }
+        result
+    }
+
+    /// The stream has ended and [`next`](Self::next) says that it needs bytes. `Truncated` if the
+    /// end cuts a record or a message off.
+    ///
+    /// `Ok` without a close_notify before is for the caller to judge: see
+    /// [`is_closed`](Self::is_closed).
+    pub fn finish(&mut self, ciphers: &mut Ciphers) -> Result<(), RxError> {
+        if !matches!(self.rx.state, State::Open)
+            || self.chain.is_empty() && self.rx.joiner.is_empty()
+        {
+            return Ok(());
+        }
+        ciphers.counters.add(Counter::of(RxError::Truncated), 1);
+        self.rx.state = State::Failed(RxError::Truncated);
+        self.chain.release(self.chain.end());
+        Err(RxError::Truncated)
+    }
+
+    /// Whether the peer closed its direction with a close_notify.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.rx.state, State::Closed)
+    }
+
+    /// Encrypted bytes that wait here.
+    pub fn buffered(&self) -> u64 {
+        self.chain.len()
+    }
+
+    /// Bytes of memory that they pin.
+    pub fn true_size(&self) -> u32 {
+        self.chain.true_size()
+    }
+
+    /// Number of the next record.
+    pub fn next_number(&self) -> u64 {
+        self.rx.number
+    }
+
+    /// Suite and version.
+    pub fn params(&self) -> Params {
+        self.rx.session.params()
+    }
+
+    fn step(&mut self, ciphers: &mut Ciphers, pool: &mut PagePool) -> Result<Received, RxError> {
+        if let Some(message) = self.rx.take_message()? {
+            return self.rx.on_message(message, ciphers);
+        }
+        let Some((header, total)) = self.header(ciphers)? else {
+            return Ok(Received::NeedBytes);
+        };
+        if self.chain.len() < u64::from(total) {
+            return Ok(Received::NeedBytes);
+        }
+        // The number that a wrap would follow is never used.
+        if self.rx.number == u64::MAX {
+            return Err(RxError::SequenceExhausted);
+        }
+        let Some((kind, record)) = self.open(header, total, ciphers, pool)? else {
+            return Ok(Received::NeedPages);
+        };
+        self.rx.on_record(kind, record, ciphers)
+    }
+
+    /// Reads and judges the header at the front: the record's whole length. `None` if it isn't
+    /// there yet.
+    fn header(&self, ciphers: &mut Ciphers) -> Result<Option<(RecordHeader, u32)>, RxError> {
+        let mut bytes = [0; HEADER_LEN];
+        if self.chain.copy_to(self.chain.start(), &mut bytes) < HEADER_LEN {
+            return Ok(None);
+        }
+        let header = RecordHeader::parse(bytes);
+        match header.check(self.rx.session.params()) {
+            Ok(total) => Ok(Some((header, total))),
+            Err(error) => {
+                ciphers.counters.add(Counter::CorruptedRecords, 1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Detaches the record at the front and opens it. `None` if there's no page buffer for that: the
+    /// record stays.
+    fn open(
+        &mut self,
+        header: RecordHeader,
+        total: u32,
+        ciphers: &mut Ciphers,
+        pool: &mut PagePool,
+    ) -> Result<Option<(ContentType, RxRecord)>, RxError> {
+        let params = self.rx.session.params();
+        let mut head = [0; HEAD_MAX];
+        let head_len = u32::from(params.head_len());
+        let head = &mut head[..usize::from(params.head_len())];
+        self.chain.copy_to(self.chain.start(), head);
+
+        let mut opened = if self.is_in_one_piece(total) {
+            let Some((mut buffer, released)) = self.chain.pop_front() else {
+                return Ok(None);
+            };
+            buffer.trim_front(released + head_len);
+            ciphers.counters.add(Counter::RxInplace, 1);
+            Opened::Buffer(buffer)
+        } else {
+            let Some(page) = self.gather(head_len, total, pool) else {
+                return Ok(None);
+            };
+            ciphers.counters.add(Counter::RxGathered, 1);
+            ciphers
+                .counters
+                .add(Counter::RxGatheredBytes, u64::from(total - head_len));
+            Opened::Page(page)
+        };
+        let number = self.rx.number;
+        self.rx.number += 1;
+
+        let body = opened.bytes_mut().ok_or(RxError::Backend)?;
+        let job = OpenJob { number, head, body };
+        let plaintext = ciphers.open(&self.rx.session, job).map_err(|error| {
+            ciphers.counters.add(Counter::FailedCrypto, 1);
+            match error {
+                CryptoError::BadTag => RxError::BadRecord,
+                CryptoError::Unsupported | CryptoError::Backend => RxError::Backend,
+            }
+        })?;
+        let body = opened.bytes_mut().ok_or(RxError::Backend)?;
+        let (kind, content) = match params.version {
+            Version::Tls12 => (header.kind, plaintext),
+            Version::Tls13 => {
+                codec::inner_type(&body[..plaintext]).ok_or(RxError::NoContentType)?
+            }
+        };
+        let length = u16::try_from(content).map_err(|_| RxError::RecordTooLong)?;
+        let meta = RecordMeta {
+            kind,
+            version: header.version,
+            length,
+        };
+        Ok(Some((kind, RxRecord::new(meta, opened))))
+    }
+
+    /// Whether the record at the front lies in one buffer that may be written to, and ends where
+    /// that ends, so that it can be opened where it is and nothing else is in the way.
+    fn is_in_one_piece(&self, total: u32) -> bool {
+        self.chain
+            .find(self.chain.start())
+            .is_some_and(|(buffer, at)| {
+                buffer.len() - at == total && buffer.is_contiguous() && buffer.is_writable()
+            })
+    }
+
+    /// Copies the record at the front, without its head, into one piece.
+    fn gather(&mut self, head_len: u32, total: u32, pool: &mut PagePool) -> Option<PageBuf> {
+        let len = total - head_len;
+        let start = self.chain.start();
+        let mut page = pool.alloc(len)?;
+        let chain = &self.chain;
+        page.append_with(len, |out| chain.copy_to(start + u64::from(head_len), out));
+        self.chain.release(start + u64::from(total));
+        Some(page)
+    }
 }
 
-impl Deframer {
-    /// Takes over `chain`, whose first byte is the first of record `first_number`.
-    pub fn new(session: Session, first_number: u64, role: Role, chain: Stream<Buffer>, ciphers: &mut Ciphers) -> Self { todo!() }
-    /// The end of the direction with its keys.
-    pub fn retire(self, ciphers: &mut Ciphers) { todo!() }
-    /// More encrypted bytes, in order.
-    pub fn push(&mut self, buffer: Buffer) { todo!() }
-    /// The next event of the stream; at most one record is opened per call.
-    pub fn next(&mut self, ciphers: &mut Ciphers, pool: &mut PagePool) -> Result<Received, RxError> { todo!() }
-    /// The stream has ended (FIN) and `next` says `NeedBytes`: `Truncated` if that was inside a record.
-    pub fn finish(&self, ciphers: &mut Ciphers) -> Result<(), RxError> { todo!() }
-    /// Encrypted bytes that wait here.
-    pub fn buffered(&self) -> u64 { todo!() }
+impl Rx {
+    fn on_record(
+        &mut self,
+        kind: ContentType,
+        record: RxRecord,
+        ciphers: &mut Ciphers,
+    ) -> Result<Received, RxError> {
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+        //# Handshake messages MUST NOT be interleaved with other record
+        //# types.
+        if kind != ContentType::HANDSHAKE && !self.joiner.is_empty() {
+            return Err(RxError::Unexpected);
+        }
+        match kind {
+            ContentType::HANDSHAKE => {
+                //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+                //# Implementations MUST NOT send
+                //# zero-length fragments of Handshake types, even if those fragments
+                //# contain padding.
+                if record.as_slice().is_empty() {
+                    return Err(RxError::Unexpected);
+                }
+                self.joiner.add(record.as_slice());
+                match self.take_message()? {
+                    Some(message) => self.on_message(message, ciphers),
+                    None => Ok(Received::Nothing),
+                }
+            }
+            ContentType::ALERT => self.on_alert(record.as_slice()),
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-5
+            //# If an implementation detects a change_cipher_spec record
+            //# received before the first ClientHello message or after the peer's
+            //# Finished message, it MUST be treated as an unexpected record type
+            ContentType::CHANGE_CIPHER_SPEC => Err(RxError::Unexpected),
+            _ => {
+                if record.as_slice().is_empty() {
+                    Idle::count(&mut self.idle.empty, EMPTY_MAX)?;
+                } else {
+                    self.idle = Idle::default();
+                }
+                Ok(Received::Record(record))
+            }
+        }
+    }
+
+    fn on_alert(&mut self, content: &[u8]) -> Result<Received, RxError> {
+        let alert = Alert::parse(content).ok_or(RxError::Malformed)?;
+        if alert.description == AlertDescription::CLOSE_NOTIFY {
+            return Ok(Received::Closed);
+        }
+        let warning = match self.session.params().version {
+            Version::Tls12 => alert.level == AlertLevel::Warning,
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-6
+            //# All the alerts listed in Section 6.2 MUST be sent with
+            //# AlertLevel=fatal and MUST be treated as error alerts when received
+            //# regardless of the AlertLevel in the message.
+            Version::Tls13 => alert.description == AlertDescription::USER_CANCELED,
+        };
+        if !warning {
+            return Err(RxError::PeerAlert(alert.description));
+        }
+        Idle::count(&mut self.idle.warnings, WARNINGS_MAX)?;
+        Ok(Received::Nothing)
+    }
+
+    fn take_message(&mut self) -> Result<Option<Message>, RxError> {
+        self.joiner.take(self.session.params().version, self.role)
+    }
+
+    fn on_message(&mut self, message: Message, ciphers: &mut Ciphers) -> Result<Received, RxError> {
+        Idle::count(&mut self.idle.messages, MESSAGES_MAX)?;
+        match message {
+            Message::KeyUpdate { answer } => {
+                ciphers.counters.add(Counter::RxRekeyReceived, 1);
+                //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+                //# Handshake messages MUST NOT span key changes. Implementations
+                //# MUST verify that all messages immediately preceding a key change
+                //# align with a record boundary; if not, then they MUST terminate the
+                //# connection with an "unexpected_message" alert.
+                if !self.joiner.is_empty() {
+                    return Err(RxError::Unexpected);
+                }
+                let next = self.session.next().ok_or(RxError::Unexpected)?;
+                let old = core::mem::replace(&mut self.session, next);
+                ciphers.forget(old.id());
+                self.number = 0;
+                ciphers.counters.add(Counter::RxRekeyOk, 1);
+                Ok(Received::KeyUpdated { answer })
+            }
+            Message::Ticket(body) => Ok(Received::Ticket(body)),
+            Message::Renegotiation => {
+                Idle::count(&mut self.idle.warnings, WARNINGS_MAX)?;
+                Ok(Received::Renegotiation)
+            }
+        }
+    }
 }
+
+impl Idle {
+    fn count(records: &mut u8, max: u8) -> Result<(), RxError> {
+        *records += 1;
+        if *records > max {
+            Err(RxError::Flood)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Empty records in a row: rustls's limit too.
+const EMPTY_MAX: u8 = 32;
+/// Handshake messages in a row: rustls's limit for key updates too.
+const MESSAGES_MAX: u8 = 32;
+/// Warnings, and attempts to renegotiate, in a row: rustls's limit too.
+const WARNINGS_MAX: u8 = 4;
+
+const _: () = assert!(size_of::<Deframer>() <= 72, "an idle direction is thin");
+
+#[cfg(test)]
+mod tests;

@@ -148,6 +148,9 @@ pub enum TxError {
     /// A typed message that doesn't fit one record.
     #[error("the message is longer than a record")]
     MessageSize,
+    /// A range that isn't in its span.
+    #[error("the range is not in the span")]
+    OutOfSpan,
     /// A typed message on a socket without keys, or plain bytes on one with keys.
     #[error("the socket's record layer is not in the right mode")]
     WrongMode,
@@ -173,7 +176,7 @@ impl TxError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::Exhausted => Errno::Eagain,
-            Self::Empty | Self::WrongMode => Errno::Einval,
+            Self::Empty | Self::OutOfSpan | Self::WrongMode => Errno::Einval,
             Self::MessageSize => Errno::Emsgsize,
             Self::AlreadyEnabled => Errno::Ealready,
             Self::KeySpent => Errno::Ebadmsg,

@@ -14,6 +14,8 @@ mod queue;
 pub mod schedule;
 mod session;
 mod suite;
+#[cfg(test)]
+mod testing;
 
 pub use alert::{Alert, AlertDescription, AlertLevel};
 pub use cipher::{BackendChoice, Ciphers, OpenJob, RecordCipher, SealJob, UnknownBackend};

@@ -1,20 +1,40 @@
 //! The send queue of a socket, TLS or not.
 
+mod epoch;
+
 use core::ops::Range;
 use std::sync::Arc;
 
-use pktbuf::{PageBuf, PagePool, SharedSpan, Slices, Stream};
+use pktbuf::{PageBuf, PagePool, SealError, SharedSpan, Slices, State, Stream};
 
 use crate::alert::Alert;
 use crate::cipher::Ciphers;
+use crate::counters::Counter;
 use crate::error::{CryptoError, TxError};
 use crate::mode::Mode;
 use crate::session::Session;
-use crate::suite::{ContentType, Params};
+use crate::suite::{CONTENT_MAX, ContentType, PLAINTEXT_MAX, Params};
 
-/// The send queue of a socket, TLS or not.
+pub use epoch::KeyUse;
+use epoch::{Protection, seal};
+
+/// The send queue of a socket, TLS or not: page buffers by stream offset, from the first byte that
+/// isn't acknowledged.
+///
+/// Without keys, bytes pass as they are. With keys, everything pushed is framed into records at
+/// once, which fixes every length and so every stream offset; a record is sealed just in time, by
+/// [`prepare`](Self::prepare), when TCP is about to send the first of its bytes.
+///
+/// The order of calls: `push_*` and tell TCP [`end`](Self::end) and
+/// [`ready_end`](Self::ready_end); for each intent of TCP's [`clamp`](Self::clamp),
+/// [`prepare`](Self::prepare), [`slices`](Self::slices), commit; [`release`](Self::release) what
+/// is acknowledged. A retransmission is prepared like any other range and finds its records sealed,
+/// so the bytes are those of the first transmission.
 pub struct RecordQueue {
     stream: Stream<PageBuf>,
+    /// Everything before this offset can be read; a framed record begins here, or the stream ends.
+    unsealed: u64,
+    keys: Option<Box<Protection>>,
 }
 
 /// What one burst may take at most.
@@ -28,141 +48,542 @@ pub struct Limits {
     pub mss: u16,
 }
 
-/// How far the current key is from its limits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyUse {
-    /// Far enough, or no keys at all.
-    Fine,
-    /// TLS 1.3: call [`RecordQueue::update_keys`] soon. TLS 1.2: close soon.
-    RefreshDue,
-    /// Nothing more can be framed.
-    Spent,
-}
-
 impl RecordQueue {
-    /// An empty queue without keys: bytes pass as they are.
-    pub fn new() -> Self {
-        todo!()
+    /// An empty queue without keys.
+    pub const fn new() -> Self {
+        Self {
+            stream: Stream::new(),
+            unsealed: 0,
+            keys: None,
+        }
     }
 
     /// Installs keys: everything pushed from now on is framed into records, numbered from
     /// `first_number`. What's queued already stays as it is and precedes them.
-    pub fn enable(&mut self, session: Session, first_number: u64, ciphers: &mut Ciphers) -> Result<(), TxError> {
-        todo!()
+    pub fn enable(
+        &mut self,
+        session: Session,
+        first_number: u64,
+        ciphers: &mut Ciphers,
+    ) -> Result<(), TxError> {
+        ciphers.counters.add(Counter::EnableCalls, 1);
+        if self.keys.is_some() {
+            return Err(TxError::AlreadyEnabled);
+        }
+        if !ciphers.takes(session.params()) {
+            return Err(TxError::Crypto(CryptoError::Unsupported));
+        }
+        ciphers.counters.session_opened(session.params());
+        self.keys = Some(Box::new(Protection::new(
+            session,
+            first_number,
+            self.stream.end(),
+        )));
+        Ok(())
     }
 
-    /// The end of a queue with its keys. A queue that's merely dropped leaves its session counted
-    /// as active.
+    /// The end of a queue: its keys are forgotten. One that's merely dropped leaves its session
+    /// counted as active, and its expanded key in the table until others need the place.
     pub fn retire(self, ciphers: &mut Ciphers) {
-        todo!()
+        if let Some(keys) = self.keys {
+            ciphers.counters.session_closed(keys.params());
+            keys.forget(ciphers);
+        }
     }
 
-    /// Queues a page buffer as it is (handshake bytes); given back if there are keys.
+    /// Queues a page buffer as it is, such as handshake bytes; gives it back if there are keys:
+    /// nothing in the clear may follow a record.
     pub fn push_plain(&mut self, buf: PageBuf) -> Result<(), PageBuf> {
-        todo!()
+        if self.keys.is_some() || buf.state() == State::Framed {
+            return Err(buf);
+        }
+        self.stream.push(buf);
+        self.unsealed = self.stream.end();
+        Ok(())
     }
 
-    /// Copies and queues the bytes of `parts`, one after the other: as application data if there
-    /// are keys. Returns how many bytes were taken: fewer than given when the pool runs out.
-    /// With `more`, the last record stays open for the next call, unsent until it is closed.
-    pub fn push_bytes(&mut self, parts: &[&[u8]], more: bool, pool: &mut PagePool) -> Result<u32, TxError> {
-        todo!()
+    /// Copies and queues the bytes of `parts`, one after the other; with keys, as application data.
+    /// Returns how many bytes were taken: fewer than given when the pool runs out.
+    ///
+    /// Every call closes its record, unless `more` is given: then the last record stays open, not
+    /// part of the queue yet, and the next call goes on with it. A record also closes when it's
+    /// full, and before a record of another kind.
+    pub fn push_bytes(
+        &mut self,
+        parts: &[&[u8]],
+        more: bool,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        match &self.keys {
+            None if total == 0 => return Ok(0),
+            // An empty record would tell an observer nothing and the peer nothing either.
+            Some(_) if total == 0 => return Err(TxError::Empty),
+            _ => {}
+        }
+        let mut left = total;
+        for part in parts {
+            let mut rest = *part;
+            while !rest.is_empty() {
+                let step = match self.keys {
+                    None => self.copy_plain(rest, left, pool),
+                    Some(_) => self.copy_record(rest, left, more, pool),
+                };
+                match step {
+                    Ok(n) => {
+                        rest = &rest[n..];
+                        left -= n;
+                    }
+                    Err(error) if left == total => return Err(error),
+                    Err(_) => return Ok(count(total - left)),
+                }
+            }
+        }
+        if !more {
+            self.flush()?;
+        }
+        Ok(count(total))
     }
 
-    /// Queues `len` bytes of `span` from `at` by reference. Returns how many bytes were taken.
-    pub fn push_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32, pool: &mut PagePool) -> Result<u32, TxError> {
-        todo!()
+    /// Queues `len` bytes of `span` from `at` by reference: not a byte is copied. Returns how many
+    /// bytes were taken: fewer than given when the pool runs out.
+    ///
+    /// Records end at the span's border.
+    pub fn push_span(
+        &mut self,
+        span: &Arc<SharedSpan>,
+        at: u32,
+        len: u32,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
+        if len == 0 {
+            return Err(TxError::Empty);
+        }
+        if u64::from(at) + u64::from(len) > span.len() as u64 {
+            return Err(TxError::OutOfSpan);
+        }
+        self.flush()?;
+        let mut taken = 0;
+        while taken < len {
+            let step = match self.push_span_record(span, at + taken, len - taken, pool) {
+                Ok(step) => step,
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => break,
+            };
+            taken += step;
+        }
+        Ok(taken)
     }
 
-    /// Queues one record of any type.
-    pub fn push_message(&mut self, kind: ContentType, content: &[u8], pool: &mut PagePool) -> Result<(), TxError> {
-        todo!()
+    /// Queues one record of any type; the type goes for this message only.
+    pub fn push_message(
+        &mut self,
+        kind: ContentType,
+        content: &[u8],
+        pool: &mut PagePool,
+    ) -> Result<(), TxError> {
+        let keys = self.keys.as_ref().ok_or(TxError::WrongMode)?;
+        if content.is_empty() {
+            return Err(TxError::Empty);
+        }
+        if content.len() > usize::from(keys.record_len_max()) {
+            return Err(TxError::MessageSize);
+        }
+        if !keys.can_frame(1 + u64::from(keys.open.is_some())) {
+            return Err(TxError::KeySpent);
+        }
+        let buf = filled(content, pool)?;
+        self.flush()?;
+        self.push_framed(kind, buf)
     }
 
     /// Queues an alert's record.
     pub fn push_alert(&mut self, alert: Alert, pool: &mut PagePool) -> Result<(), TxError> {
-        todo!()
+        self.push_message(ContentType::ALERT, &alert.encode(), pool)
     }
 
     /// Closes the record that `more` left open, if there is one.
     pub fn flush(&mut self) -> Result<(), TxError> {
-        todo!()
+        match self.keys.as_mut().and_then(|keys| keys.open.take()) {
+            Some(open) => self.push_framed(ContentType::APPLICATION_DATA, open),
+            None => Ok(()),
+        }
     }
 
-    /// Sends a KeyUpdate and goes over to the next keys; `ask_peer` wants the same of the peer.
-    pub fn update_keys(&mut self, ask_peer: bool, ciphers: &mut Ciphers, pool: &mut PagePool) -> Result<(), TxError> {
-        todo!()
+    /// Sends a KeyUpdate under the current key and goes over to the next; `ask_peer` wants the same
+    /// of the peer. TLS 1.3 only.
+    ///
+    /// `RekeyBusy` while records of the key before the current one wait to be sealed: at most two
+    /// keys live at a time.
+    pub fn update_keys(
+        &mut self,
+        ask_peer: bool,
+        ciphers: &mut Ciphers,
+        pool: &mut PagePool,
+    ) -> Result<(), TxError> {
+        let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
+        if keys.has_previous() {
+            return Err(TxError::RekeyBusy);
+        }
+        if !keys.can_frame(1 + u64::from(keys.open.is_some())) {
+            return Err(TxError::KeySpent);
+        }
+        let next = keys.session().next().ok_or(TxError::RekeyUnsupported)?;
+        let mut buf = filled(&key_update(ask_peer), pool)?;
+        self.flush()?;
+        let at = self.stream.end();
+        let Some(keys) = self.keys.as_mut() else {
+            return Err(TxError::WrongMode);
+        };
+        keys.frame(ContentType::HANDSHAKE, &mut buf)?;
+        // Sealed at once, so that no later cut can take back a record on which a key change hangs.
+        let record = buf.record().ok_or(CryptoError::Backend)?;
+        let sealed = buf.seal_with(pool, |parts| seal(keys.session(), record, parts, ciphers));
+        if let Err(error) = sealed {
+            ciphers.counters.add(Counter::FailedCrypto, 1);
+            return Err(TxError::Crypto(cipher_error(error)));
+        }
+        self.stream.push(buf);
+        let end = self.stream.end();
+        if self.unsealed == at {
+            self.unsealed = end;
+        }
+        keys.go_on(next, end);
+        keys.drop_previous(self.unsealed, ciphers);
+        ciphers.counters.add(Counter::TxRekeyOk, 1);
+        Ok(())
     }
 
-    /// Cuts away what was never sealed and never sent; `sent` is what TCP has sent at most.
-    /// Returns the new end.
+    /// Cuts away records that were never sealed, and whatever `more` left open, and takes their
+    /// numbers back; plain bytes behind `sent` too. `sent` is the end of what TCP ever sent. Returns
+    /// the new end.
+    ///
+    /// For aborts and fatal alerts: what the peer has seen any byte of, or could have, stays.
     pub fn cut_unsent(&mut self, sent: u64) -> u64 {
-        todo!()
+        let Some(keys) = self.keys.as_mut() else {
+            self.unsealed = self.stream.truncate(sent);
+            return self.unsealed;
+        };
+        keys.open = None;
+        let floor = keys.sealed_end.max(sent);
+        let first_cut = self
+            .stream
+            .iter_from(floor)
+            .find(|(offset, _)| *offset >= floor)
+            .and_then(|(_, block)| block.record());
+        if let Some(record) = first_cut {
+            keys.roll_back(record);
+        }
+        let end = self.stream.truncate(floor);
+        self.unsealed = self.unsealed.min(end);
+        end
     }
 
-    /// Frees what is acknowledged up to `to`, whole records at a time.
+    /// Frees what is acknowledged, up to `to`: whole records, because a retransmission from the
+    /// middle of one needs all of it.
     pub fn release(&mut self, to: u64) {
-        todo!()
+        debug_assert!(
+            to <= self.unsealed,
+            "only what was sealed is sent and acknowledged"
+        );
+        self.stream.release(to.min(self.unsealed));
     }
 
-    /// Seals the records that `range` touches, in order. Returns how far the range is ready: less
-    /// than its end when the pool ran out.
-    pub fn prepare(&mut self, range: &Range<u64>, ciphers: &mut Ciphers, pool: &mut PagePool) -> Result<u64, CryptoError> {
-        todo!()
+    /// Seals the records that `range` touches, each as a whole, in order. Returns how far the range
+    /// is ready: less than its end when the pool runs out.
+    ///
+    /// After an error the connection can't go on (EIO).
+    pub fn prepare(
+        &mut self,
+        range: &Range<u64>,
+        ciphers: &mut Ciphers,
+        pool: &mut PagePool,
+    ) -> Result<u64, CryptoError> {
+        if range.end <= self.unsealed {
+            return Ok(range.end);
+        }
+        let Some(keys) = self.keys.as_mut() else {
+            return Ok(self.unsealed.min(range.end));
+        };
+        let mut sealed_to = self.unsealed;
+        let mut failure = None;
+        for (offset, mut buf) in self.stream.iter_mut_from(self.unsealed) {
+            if offset >= range.end {
+                break;
+            }
+            if buf.state() == State::Framed {
+                let record = buf.record().ok_or(CryptoError::Backend)?;
+                let session = keys.session_of(record.epoch);
+                match buf.seal_with(pool, |parts| seal(session, record, parts, ciphers)) {
+                    Ok(()) => {}
+                    Err(SealError::Exhausted) => {
+                        ciphers.counters.add(Counter::WaitedForPages, 1);
+                        break;
+                    }
+                    Err(error) => {
+                        failure = Some(cipher_error(error));
+                        break;
+                    }
+                }
+            }
+            sealed_to = offset + u64::from(buf.len());
+        }
+        self.unsealed = sealed_to;
+        keys.sealed_end = keys.sealed_end.max(sealed_to);
+        keys.drop_previous(sealed_to, ciphers);
+        if let Some(error) = failure {
+            ciphers.counters.add(Counter::FailedCrypto, 1);
+            return Err(error);
+        }
+        Ok(sealed_to.min(range.end))
     }
 
-    /// The records' length limit from now on (content bytes).
+    /// Limits the content of the records framed from now on: at most, and by default, 2^14 bytes.
     pub fn set_record_len_max(&mut self, bytes: u16) {
-        todo!()
+        if let Some(keys) = self.keys.as_mut() {
+            keys.set_record_len_max(bytes);
+        }
     }
 
-    /// Wants a key change after this many records, if that's earlier than the suite's limit.
+    /// Wants a key change after fewer records than the suite would bear.
     pub fn set_refresh_after(&mut self, records: u32) {
-        todo!()
+        if let Some(keys) = self.keys.as_mut() {
+            keys.set_refresh_after(records);
+        }
     }
 
-    /// Shortens `want` to what one burst may take. Unchanged start; empty if nothing can go.
+    /// Shortens `want` to what is queued and what one burst may take.
     pub fn clamp(&self, want: &Range<u64>, limits: &Limits) -> Range<u64> {
-        todo!()
+        let ready = want.end.min(self.ready_end());
+        let mut end = ready.min(want.start + u64::from(limits.bytes));
+        for (used, (offset, _)) in self.stream.iter_from(want.start).enumerate() {
+            if offset >= end {
+                break;
+            }
+            if used == usize::from(limits.entries) {
+                end = offset;
+                break;
+            }
+        }
+        let len = end.saturating_sub(want.start);
+        if end < ready {
+            // A limit cut it short, so more follows at once: whole segments, unless not even one
+            // fits.
+            let whole = len - len % u64::from(limits.mss.max(1));
+            return want.start..want.start + if whole == 0 { len } else { whole };
+        }
+        want.start..want.start + len
     }
 
-    /// The page buffers' pieces of `range`, which was prepared; as many as fit. Returns the bytes.
-    pub fn slices<'a>(&'a self, range: &Range<u64>, out: &mut Slices<'a>) -> u32 {
-        todo!()
+    /// Adds the page buffers' pieces of `range`, which was prepared, to `out`, as many as it takes.
+    /// Returns the offset that they reach.
+    pub fn slices<'a>(&'a self, range: &Range<u64>, out: &mut Slices<'a>) -> u64 {
+        self.stream
+            .slices(range.start..range.end.min(self.unsealed), out)
     }
 
     /// How far the current key is from its limits.
     pub fn key_use(&self) -> KeyUse {
-        todo!()
+        self.keys
+            .as_ref()
+            .map_or(KeyUse::Fine, |keys| keys.key_use())
     }
 
     /// Who seals.
     pub fn mode(&self) -> Mode {
-        todo!()
+        if self.keys.is_some() {
+            Mode::Sw
+        } else {
+            Mode::None
+        }
     }
 
     /// Suite and version, if there are keys.
     pub fn params(&self) -> Option<Params> {
-        todo!()
+        self.keys.as_ref().map(|keys| keys.params())
     }
 
-    /// Offset of the first byte that isn't acknowledged (TCP's).
+    /// The number of the next record, if there are keys.
+    pub fn next_number(&self) -> Option<u64> {
+        self.keys.as_ref().map(|keys| keys.next_number())
+    }
+
+    /// Offset of the first byte that isn't acknowledged.
     pub fn start(&self) -> u64 {
-        todo!()
+        self.stream.start()
     }
 
-    /// Offset after the last byte: TCP's `queued`.
+    /// Offset behind the last byte: what TCP is told as `queued`.
     pub fn end(&self) -> u64 {
-        todo!()
+        self.stream.end()
     }
 
-    /// Offset up to which bytes can be sent at once: TCP's `ready`.
+    /// Offset up to which bytes can be sent now: what TCP is told as `ready`. A record that the
+    /// worker seals itself, just in time, counts.
     pub fn ready_end(&self) -> u64 {
-        todo!()
+        self.stream.end()
     }
 
-    /// Bytes in the record that `more` left open.
+    /// Bytes in the record that `more` left open: accepted, and not queued.
     pub fn open_len(&self) -> u32 {
-        todo!()
+        let open = self.keys.as_ref().and_then(|keys| keys.open.as_ref());
+        open.map_or(0, |buf| buf.body_len())
+    }
+
+    /// Every invariant; what's broken, if anything is.
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.stream.check()?;
+        let mut number = None;
+        for (offset, block) in self.stream.iter() {
+            let framed = block.state() == State::Framed;
+            if framed && offset < self.unsealed {
+                return Err("a framed record is counted as sealed");
+            }
+            if block.state() == State::Plain && offset >= self.unsealed {
+                return Err("plain bytes among records");
+            }
+            if let Some(record) = block.record() {
+                let follows = match number {
+                    Some((epoch, last)) if epoch == record.epoch => record.number == last + 1,
+                    Some(_) => record.number == 0,
+                    None => true,
+                };
+                if !follows {
+                    return Err("record numbers with gaps");
+                }
+                number = Some((record.epoch, record.number));
+            }
+        }
+        match (&self.keys, number) {
+            (Some(keys), Some((epoch, last))) => keys.check(epoch, last),
+            (None, Some(_)) => Err("records without keys"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies a piece of `rest` into the queue, in the clear. Returns how long the piece is.
+    fn copy_plain(
+        &mut self,
+        rest: &[u8],
+        left: usize,
+        pool: &mut PagePool,
+    ) -> Result<usize, TxError> {
+        let mut n = self.stream.append(rest);
+        if n == 0 {
+            let mut buf = alloc(left.min(PLAINTEXT_MAX), pool)?;
+            n = buf.append(rest);
+            self.stream.push(buf);
+        }
+        self.unsealed = self.stream.end();
+        Ok(n)
+    }
+
+    /// Copies a piece of `rest` into the open record, opening one if there's none, and closes it
+    /// when it's full. Returns how long the piece is.
+    fn copy_record(
+        &mut self,
+        rest: &[u8],
+        left: usize,
+        more: bool,
+        pool: &mut PagePool,
+    ) -> Result<usize, TxError> {
+        let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
+        let record_len_max = usize::from(keys.record_len_max());
+        let mut open = match keys.open.take() {
+            Some(open) => open,
+            None if !keys.can_frame(1) => return Err(TxError::KeySpent),
+            None if more => alloc(record_len_max, pool)?,
+            None => alloc(left.min(record_len_max), pool)?,
+        };
+        let free = record_len_max.saturating_sub(open.body_len() as usize);
+        let n = open.append(&rest[..rest.len().min(free)]);
+        let full = open.room() == 0 || open.body_len() as usize >= record_len_max;
+        keys.open = Some(open);
+        if full {
+            self.flush()?;
+        }
+        Ok(n)
+    }
+
+    fn push_span_record(
+        &mut self,
+        span: &Arc<SharedSpan>,
+        at: u32,
+        left: u32,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
+        let len_max = match &self.keys {
+            Some(keys) if !keys.can_frame(1) => return Err(TxError::KeySpent),
+            Some(keys) => u32::from(keys.record_len_max()),
+            // In the clear nothing needs cutting, but a scatter entry's length has 16 bits.
+            None => u32::from(CONTENT_MAX),
+        };
+        let len = left.min(len_max);
+        let buf = pool.alloc_span(span, at, len).ok_or(TxError::Exhausted)?;
+        if self.keys.is_some() {
+            self.push_framed(ContentType::APPLICATION_DATA, buf)?;
+        } else {
+            self.stream.push(buf);
+            self.unsealed = self.stream.end();
+        }
+        Ok(len)
+    }
+
+    fn push_framed(&mut self, kind: ContentType, mut buf: PageBuf) -> Result<(), TxError> {
+        let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
+        keys.frame(kind, &mut buf)?;
+        self.stream.push(buf);
+        Ok(())
     }
 }
+
+impl Default for RecordQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A page buffer with a copy of `content`.
+fn filled(content: &[u8], pool: &mut PagePool) -> Result<PageBuf, TxError> {
+    let mut buf = alloc(content.len(), pool)?;
+    let copied = buf.append(content);
+    debug_assert_eq!(
+        copied,
+        content.len(),
+        "the pool gives the room that was asked for"
+    );
+    Ok(buf)
+}
+
+fn alloc(capacity: usize, pool: &mut PagePool) -> Result<PageBuf, TxError> {
+    u32::try_from(capacity)
+        .ok()
+        .and_then(|n| pool.alloc(n))
+        .ok_or(TxError::Exhausted)
+}
+
+/// What `push_bytes` says it took: socket buffers are far smaller than 4 GiB.
+fn count(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+fn cipher_error(error: SealError<CryptoError>) -> CryptoError {
+    match error {
+        SealError::Cipher(error) => error,
+        SealError::Exhausted | SealError::NotFramed | SealError::Shown => CryptoError::Backend,
+    }
+}
+
+/// The message that announces the sender's next key.
+const fn key_update(ask_peer: bool) -> [u8; 5] {
+    //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.3
+    //# struct {
+    //#     KeyUpdateRequest request_update;
+    //# } KeyUpdate;
+    [crate::deframer::KEY_UPDATE, 0, 0, 1, ask_peer as u8]
+}
+
+const _: () = assert!(size_of::<RecordQueue>() <= 72, "an idle queue is thin");
+
+#[cfg(test)]
+mod tests;

@@ -61,3 +61,6 @@ impl hkdf::KeyType for Length {
 }
 
 const PREFIX: &[u8] = b"tls13 ";
+
+#[cfg(test)]
+mod tests;

@@ -17,10 +17,6 @@ impl SessionId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
-
-    pub(crate) const fn raw(self) -> u64 {
-        self.0
-    }
 }
 
 /// The keys of one direction: immutable, replaced as a whole, wiped when dropped.
@@ -52,7 +48,12 @@ impl Session {
         let mut material = [0; MATERIAL_LEN];
         material[..secret.len()].copy_from_slice(secret);
         let params = Params::new(suite, Version::Tls13);
-        Some(Self { id: SessionId::fresh(), material, params, kept: Kept::TrafficSecret })
+        Some(Self {
+            id: SessionId::fresh(),
+            material,
+            params,
+            kept: Kept::TrafficSecret,
+        })
     }
 
     /// A session from its key and IV: TLS 1.2, or TLS 1.3 whose keys will never change. `None` if
@@ -67,7 +68,12 @@ impl Session {
         let mut material = [0; MATERIAL_LEN];
         material[..NONCE_LEN].copy_from_slice(iv);
         material[NONCE_LEN..][..key.len()].copy_from_slice(key);
-        Some(Self { id: SessionId::fresh(), material, params, kept: Kept::KeyAndIv })
+        Some(Self {
+            id: SessionId::fresh(),
+            material,
+            params,
+            kept: Kept::KeyAndIv,
+        })
     }
 
     /// The session that follows by a KeyUpdate; `None` if this one has no traffic secret.
@@ -90,7 +96,11 @@ impl Session {
     /// Key and IV, derived if need be.
     pub fn keys(&self) -> Keys {
         let suite = self.params.suite;
-        let mut keys = Keys { key: [0; KEY_MAX], iv: [0; NONCE_LEN], len: suite.key_len() };
+        let mut keys = Keys {
+            key: [0; KEY_MAX],
+            iv: [0; NONCE_LEN],
+            len: suite.key_len(),
+        };
         match self.kept {
             Kept::TrafficSecret => schedule::traffic_keys(
                 suite,
@@ -100,7 +110,8 @@ impl Session {
             ),
             Kept::KeyAndIv => {
                 keys.iv.copy_from_slice(&self.material[..NONCE_LEN]);
-                keys.key.copy_from_slice(&self.material[NONCE_LEN..][..KEY_MAX]);
+                keys.key
+                    .copy_from_slice(&self.material[NONCE_LEN..][..KEY_MAX]);
             }
         }
         keys
@@ -171,4 +182,54 @@ const KEY_MAX: usize = 32;
 /// A SHA-384 traffic secret, or a key of 32 bytes with its IV.
 const MATERIAL_LEN: usize = 48;
 
-const _: () = assert!(size_of::<Session>() == 64, "a session at rest is one cache line");
+const _: () = assert!(
+    size_of::<Session>() == 64,
+    "a session at rest is one cache line"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn material_of_the_wrong_length_makes_no_session() {
+        for params in Params::ALL {
+            let (suite, iv) = (params.suite, [7; NONCE_LEN]);
+            for len in 0..=64 {
+                let bytes = vec![1; len];
+                assert_eq!(
+                    Session::from_key(params, &bytes, &iv).is_some(),
+                    len == suite.key_len()
+                );
+                assert_eq!(
+                    Session::from_secret(suite, &bytes).is_some(),
+                    len == suite.secret_len()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keys_given_are_keys_kept() {
+        for params in Params::ALL {
+            let key: Vec<u8> = (1..).take(params.suite.key_len()).collect();
+            let iv = core::array::from_fn(|n| 0xa0 + u8::try_from(n).unwrap());
+            let session = Session::from_key(params, &key, &iv).unwrap();
+            assert_eq!(session.keys().key(), key);
+            assert_eq!(session.keys().iv(), &iv);
+            assert_eq!(session.explicit_iv(), iv);
+            assert!(!session.can_rekey() && session.next().is_none());
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let session = Session::from_secret(Suite::Aes128Gcm, &[0xab; 32]).unwrap();
+        let printed = format!("{session:?}");
+        assert!(
+            !printed.contains("171") && !printed.contains("ab,"),
+            "{printed}"
+        );
+        assert!(printed.contains("TLS 1.3 AES-128-GCM"), "{printed}");
+    }
+}

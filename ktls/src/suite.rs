@@ -94,45 +94,45 @@ impl Params {
     }
 
     /// Bytes of explicit nonce between header and ciphertext.
-    pub const fn explicit_nonce_len(self) -> usize {
+    pub const fn explicit_nonce_len(self) -> u8 {
         match (self.version, self.suite.is_gcm()) {
             //= https://www.rfc-editor.org/rfc/rfc5288#section-3
             //# The nonce_explicit is the "explicit" part of the nonce that is
             //# carried by each TLS record
-            (Version::Tls12, true) => EXPLICIT_NONCE_LEN,
+            (Version::Tls12, true) => EXPLICIT_NONCE,
             (Version::Tls12, false) | (Version::Tls13, _) => 0,
         }
     }
 
     /// Bytes before the ciphertext: header and explicit nonce.
-    pub const fn head_len(self) -> usize {
-        HEADER_LEN + self.explicit_nonce_len()
+    pub const fn head_len(self) -> u8 {
+        HEADER + self.explicit_nonce_len()
     }
 
     /// Bytes after the content: the inner type of TLS 1.3 and the tag.
-    pub const fn tail_len(self) -> usize {
-        self.inner_type_len() + TAG_LEN
+    pub const fn tail_len(self) -> u8 {
+        self.inner_type_len() + TAG
     }
 
     /// 1 where the content type travels inside the protected part.
-    pub const fn inner_type_len(self) -> usize {
+    pub const fn inner_type_len(self) -> u8 {
         match self.version {
             Version::Tls12 => 0,
             Version::Tls13 => 1,
         }
     }
 
-    /// The smallest value of a header's length field.
-    pub const fn length_min(self) -> usize {
-        self.explicit_nonce_len() + self.tail_len()
+    /// What a header's length field counts besides the content; so also its smallest value.
+    pub const fn overhead(self) -> u16 {
+        self.explicit_nonce_len() as u16 + self.tail_len() as u16
     }
 
     /// The greatest value of a header's length field.
     ///
     /// RFC 8446 would let TLSCiphertext.length reach 2^14 + 256, but its plaintext may not exceed
     /// 2^14 + 1 with type and padding, and no AEAD here adds more than its tag.
-    pub const fn length_max(self) -> usize {
-        self.explicit_nonce_len() + PLAINTEXT_MAX + self.tail_len()
+    pub const fn length_max(self) -> u16 {
+        CONTENT_MAX + self.overhead()
     }
 }
 
@@ -150,17 +150,22 @@ impl fmt::Display for Params {
 }
 
 /// Bytes of a record header.
-pub const HEADER_LEN: usize = 5;
+pub const HEADER_LEN: usize = HEADER as usize;
 /// Bytes of an AEAD nonce, and of the IV that it's made from.
 pub const NONCE_LEN: usize = 12;
 /// Bytes of an AEAD tag.
-pub const TAG_LEN: usize = 16;
+pub const TAG_LEN: usize = TAG as usize;
 /// Bytes of the explicit part of a TLS 1.2 GCM nonce.
-pub const EXPLICIT_NONCE_LEN: usize = 8;
+pub const EXPLICIT_NONCE_LEN: usize = EXPLICIT_NONCE as usize;
 /// Bytes of the longest record header, explicit nonce included.
 pub const HEAD_MAX: usize = HEADER_LEN + EXPLICIT_NONCE_LEN;
 
 //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
 //# The length MUST NOT exceed 2^14 bytes.
 /// Bytes of content that a record may carry.
-pub const PLAINTEXT_MAX: usize = 1 << 14;
+pub const PLAINTEXT_MAX: usize = CONTENT_MAX as usize;
+
+pub(crate) const CONTENT_MAX: u16 = 1 << 14;
+pub(crate) const HEADER: u8 = 5;
+const EXPLICIT_NONCE: u8 = 8;
+const TAG: u8 = 16;

@@ -1,6 +1,8 @@
 //! aws-lc-rs: the backend of choice.
 
-use aws_lc_rs::aead::{self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
 
 use super::table::KeyTable;
 use super::{OpenInputs, OpenJob, RecordCipher, SealInputs, SealJob};
@@ -18,7 +20,9 @@ pub(super) struct AwsLcRs {
 
 impl AwsLcRs {
     pub(super) fn new(keys_max: usize) -> Self {
-        Self { keys: KeyTable::new(keys_max) }
+        Self {
+            keys: KeyTable::new(keys_max),
+        }
     }
 }
 
@@ -42,14 +46,9 @@ impl RecordCipher for AwsLcRs {
         let aad = aead::Aad::from(&inputs.aad);
         let key = &expanded.key;
         match job.from {
-            Some(from) => key.seal_out_of_place_scatter(
-                nonce,
-                aad,
-                from,
-                job.body,
-                inputs.extra(),
-                job.tail,
-            ),
+            Some(from) => {
+                key.seal_out_of_place_scatter(nonce, aad, from, job.body, inputs.extra(), job.tail)
+            }
             None => key.seal_in_place_scatter(nonce, aad, job.body, inputs.extra(), job.tail),
         }
         .map_err(|_| CryptoError::Backend)
@@ -82,4 +81,57 @@ fn expand(session: &Session, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
     };
     let key = UnboundKey::new(algorithm, key).map_err(|_| CryptoError::Backend)?;
     Ok(LessSafeKey::new(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{NONCE_LEN, Version};
+    use crate::testing::hex;
+
+    /// Test case 16 of the GCM submission to NIST, and RFC 8439, section 2.8.2.
+    #[test]
+    fn published_vectors() {
+        let rows = [
+            (
+                Suite::Aes256Gcm,
+                "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
+                "cafebabefacedbaddecaf888",
+                "feedfacedeadbeeffeedfacedeadbeefabaddad2",
+                hex(
+                    "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72
+                     1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+                ),
+                "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa
+                 8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662",
+                "76fc6ece0f4e1768cddf8853bb2d551b",
+            ),
+            (
+                Suite::Chacha20Poly1305,
+                "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
+                "070000004041424344454647",
+                "50515253c0c1c2c3c4c5c6c7",
+                b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for \
+                  the future, sunscreen would be it."
+                    .to_vec(),
+                "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d6
+                 3dbea45e8ca9671282fafb69da92728b1a71de0a9e060b2905d6a5b67ecd3b36
+                 92ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc
+                 3ff4def08e4b7a9de576d26586cec64b6116",
+                "1ae10b594f09e26a7e902ecbd0600691",
+            ),
+        ];
+        for (suite, key, nonce, aad, plaintext, ciphertext, tag) in rows {
+            let params = Params::new(suite, Version::Tls12);
+            let session = Session::from_key(params, &hex(key), &[0; NONCE_LEN]).unwrap();
+            let key = expand(&session, session.keys().key()).unwrap();
+            let nonce = Nonce::try_assume_unique_for_key(&hex(nonce)).unwrap();
+            let (mut body, mut tail) = (vec![0; plaintext.len()], [0; TAG_LEN]);
+            let aad = aead::Aad::from(hex(aad));
+            key.seal_out_of_place_scatter(nonce, aad, &plaintext, &mut body, &[], &mut tail)
+                .unwrap();
+            assert_eq!(body, hex(ciphertext), "{params}");
+            assert_eq!(tail[..], hex(tag), "{params}");
+        }
+    }
 }

@@ -25,7 +25,10 @@ enum Key {
 
 impl RustCrypto {
     pub(super) fn new(keys_max: usize) -> Self {
-        Self { keys: KeyTable::new(keys_max), scratch: Vec::with_capacity(PLAINTEXT_MAX + 1) }
+        Self {
+            keys: KeyTable::new(keys_max),
+            scratch: Vec::with_capacity(PLAINTEXT_MAX + 1),
+        }
     }
 }
 
@@ -43,7 +46,9 @@ impl RecordCipher for RustCrypto {
     }
 
     fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError> {
-        let expanded = self.keys.get(session, |keys| Key::new(session, keys.key()))?;
+        let expanded = self
+            .keys
+            .get(session, |keys| Key::new(session, keys.key()))?;
         let inputs = SealInputs::new(session.params(), &expanded.iv, &job)?;
         self.scratch.clear();
         self.scratch.extend_from_slice(job.from.unwrap_or(job.body));
@@ -62,7 +67,9 @@ impl RecordCipher for RustCrypto {
     }
 
     fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
-        let expanded = self.keys.get(session, |keys| Key::new(session, keys.key()))?;
+        let expanded = self
+            .keys
+            .get(session, |keys| Key::new(session, keys.key()))?;
         let inputs = OpenInputs::new(session.params(), &expanded.iv, &job)?;
         let (text, tag) = job
             .body
@@ -87,9 +94,9 @@ impl Key {
             Suite::Aes256Gcm => {
                 Self::Aes256(Box::new(Aes256Gcm::new_from_slice(key).map_err(bad)?))
             }
-            Suite::Chacha20Poly1305 => {
-                Self::Chacha20(Box::new(ChaCha20Poly1305::new_from_slice(key).map_err(bad)?))
-            }
+            Suite::Chacha20Poly1305 => Self::Chacha20(Box::new(
+                ChaCha20Poly1305::new_from_slice(key).map_err(bad)?,
+            )),
         })
     }
 

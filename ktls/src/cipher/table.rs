@@ -63,7 +63,13 @@ impl<K> KeyTable<K> {
                 None => {
                     let keys = session.keys();
                     let key = expand(&keys)?;
-                    self.insert(id, Expanded { key, iv: *keys.iv() })
+                    self.insert(
+                        id,
+                        Expanded {
+                            key,
+                            iv: *keys.iv(),
+                        },
+                    )
                 }
             },
         };
@@ -85,7 +91,12 @@ impl<K> KeyTable<K> {
             self.remove(oldest);
         }
         let at = self.slots.len();
-        self.slots.push(Slot { id, newer: None, older: None, expanded });
+        self.slots.push(Slot {
+            id,
+            newer: None,
+            older: None,
+            expanded,
+        });
         self.by_id.insert(id, at);
         self.link(at);
         at

@@ -1,0 +1,138 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::suite::{PLAINTEXT_MAX, Suite};
+
+/// (header, explicit nonce, trailer, least length, greatest length)
+#[test]
+fn sizes_of_every_suite() {
+    let rows = [
+        (Suite::Aes128Gcm, Version::Tls12, 13, 16, 24, 16408),
+        (Suite::Aes256Gcm, Version::Tls12, 13, 16, 24, 16408),
+        (Suite::Chacha20Poly1305, Version::Tls12, 5, 16, 16, 16400),
+        (Suite::Aes128Gcm, Version::Tls13, 5, 17, 17, 16401),
+        (Suite::Aes256Gcm, Version::Tls13, 5, 17, 17, 16401),
+        (Suite::Chacha20Poly1305, Version::Tls13, 5, 17, 17, 16401),
+    ];
+    for (suite, version, head, tail, min, max) in rows {
+        let params = Params::new(suite, version);
+        assert_eq!(
+            (
+                params.head_len(),
+                params.tail_len(),
+                params.overhead(),
+                params.length_max()
+            ),
+            (head, tail, min, max),
+            "{params}"
+        );
+    }
+}
+
+#[test]
+fn headers_of_every_suite() {
+    let iv = [0, 1, 2, 3, 0xf0, 0, 0, 0, 0, 0, 0, 0x0f];
+    for params in Params::ALL {
+        let head = Head::new(
+            params,
+            &iv,
+            0x0102_0304_0506_0708,
+            ContentType(0x21),
+            0x1234,
+        );
+        let expected: &[u8] = match (params.version, params.suite.is_gcm()) {
+            (Version::Tls12, true) => &[0x21, 3, 3, 0x12, 0x4c, 0xf1, 2, 3, 4, 5, 6, 7, 0x07],
+            (Version::Tls12, false) => &[0x21, 3, 3, 0x12, 0x44],
+            (Version::Tls13, _) => &[23, 3, 3, 0x12, 0x45],
+        };
+        assert_eq!(head.as_bytes(), expected, "{params}");
+    }
+}
+
+#[test]
+fn additional_data() {
+    let header = [0x17, 3, 3, 0x40, 0x18];
+    let aad = Aad::new(Params::ALL[0], 0x0102_0304_0506_0708, header, 0x4000);
+    assert_eq!(aad.as_ref(), [1, 2, 3, 4, 5, 6, 7, 8, 0x17, 3, 3, 0x40, 0]);
+    let aad = Aad::new(Params::ALL[3], 0x0102_0304_0506_0708, header, 0x4000);
+    assert_eq!(aad.as_ref(), header);
+}
+
+#[test]
+fn limits_of_received_headers() {
+    for params in Params::ALL {
+        let with = |length: u16| RecordHeader {
+            kind: ContentType::APPLICATION_DATA,
+            version: LEGACY_VERSION,
+            length,
+        };
+        for length in [params.overhead(), params.length_max()] {
+            assert_eq!(with(length).check(params), Ok(5 + u32::from(length)));
+        }
+        let short = with(params.overhead() - 1).check(params);
+        assert_eq!(short, Err(RxError::RecordTooShort));
+        let long = with(params.length_max() + 1).check(params);
+        assert_eq!(long, Err(RxError::RecordTooLong));
+
+        for version in [[3, 1], [3, 2], [3, 4], [2, 3], [0, 0], [0x55, 0x55]] {
+            let header = RecordHeader {
+                version,
+                ..with(64)
+            };
+            assert_eq!(header.check(params), Err(RxError::BadVersion));
+        }
+        let alert = RecordHeader {
+            kind: ContentType::ALERT,
+            ..with(64)
+        };
+        match params.version {
+            Version::Tls12 => assert!(alert.check(params).is_ok()),
+            Version::Tls13 => assert_eq!(alert.check(params), Err(RxError::Unprotected)),
+        }
+    }
+}
+
+#[test]
+fn the_inner_type_is_the_last_byte_that_is_not_zero() {
+    assert_eq!(inner_type(&[]), None);
+    assert_eq!(inner_type(&[0]), None);
+    assert_eq!(inner_type(&[0; PLAINTEXT_MAX + 1]), None);
+    assert_eq!(inner_type(&[23]), Some((ContentType(23), 0)));
+    assert_eq!(inner_type(&[1, 2, 23, 0, 0]), Some((ContentType(23), 2)));
+    assert_eq!(inner_type(&[0, 0, 22]), Some((ContentType(22), 2)));
+}
+
+#[test]
+fn nonces_of_rfc8446() {
+    let iv = [0xff; NONCE_LEN];
+    assert_eq!(nonce(&iv, 0), iv);
+    assert_eq!(nonce(&iv, 1)[11], 0xfe);
+    assert_eq!(
+        nonce(&iv, u64::MAX),
+        [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+}
+
+proptest! {
+    #[test]
+    fn headers_round_trip(bytes: [u8; HEADER_LEN]) {
+        prop_assert_eq!(RecordHeader::parse(bytes).emit(), bytes);
+    }
+
+    #[test]
+    fn no_two_numbers_share_a_nonce(iv: [u8; NONCE_LEN], a: u64, b: u64) {
+        prop_assert_eq!(nonce(&iv, a) == nonce(&iv, b), a == b);
+        for params in Params::ALL {
+            let head = |number| Head::new(params, &iv, number, ContentType::ALERT, 2);
+            // What goes out tells the receiver the nonce that was sealed with.
+            prop_assert_eq!(
+                received_nonce(params, &iv, a, head(a).as_bytes()),
+                nonce(&iv, a)
+            );
+            prop_assert_eq!(
+                head(a) == head(b),
+                a == b || params.explicit_nonce_len() == 0
+            );
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The keys of a send queue: who frames and seals, with which numbers, for how long.
+
+use pktbuf::{PageBuf, RecordFields, SealParts};
+
+use crate::cipher::{Ciphers, SealJob};
+use crate::codec::Head;
+use crate::error::{CryptoError, TxError};
+use crate::session::Session;
+use crate::suite::{CONTENT_MAX, ContentType, Params, Version};
+
+/// How far the current key is from its limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyUse {
+    /// Far enough, or no keys at all.
+    Fine,
+    /// TLS 1.3: call [`RecordQueue::update_keys`](super::RecordQueue::update_keys) soon. If that
+    /// can't be, and in TLS 1.2: close soon.
+    RefreshDue,
+    /// Nothing more can be framed.
+    Spent,
+}
+
+/// The keys of a queue: the current session, and the one before it while some of its records wait
+/// to be sealed. Sessions don't change; what does, the next number, is here.
+pub(super) struct Protection {
+    current: Session,
+    previous: Option<Box<Previous>>,
+    /// Number of the next record.
+    next: u64,
+    /// Number of the first record under the current session.
+    first: u64,
+    /// End of the last record that was ever sealed: nothing before it can be cut.
+    pub(super) sealed_end: u64,
+    /// The record that `more` left open: plain, not in the queue yet.
+    pub(super) open: Option<PageBuf>,
+    refresh_after: u32,
+    record_len_max: u16,
+    epoch: u8,
+}
+
+struct Previous {
+    session: Session,
+    /// Where its last record, the KeyUpdate, ends.
+    until: u64,
+}
+
+impl Protection {
+    pub(super) fn new(session: Session, first: u64, queued: u64) -> Self {
+        Self {
+            current: session,
+            previous: None,
+            next: first,
+            first,
+            sealed_end: queued,
+            open: None,
+            refresh_after: u32::MAX,
+            record_len_max: CONTENT_MAX,
+            epoch: 0,
+        }
+    }
+
+    /// Makes `buf` the next record: fixes its header, number and length.
+    pub(super) fn frame(&mut self, kind: ContentType, buf: &mut PageBuf) -> Result<(), TxError> {
+        if !self.can_frame(1) {
+            return Err(TxError::KeySpent);
+        }
+        let params = self.current.params();
+        let content = u16::try_from(buf.body_len()).map_err(|_| TxError::MessageSize)?;
+        let head = Head::new(
+            params,
+            &self.current.explicit_iv(),
+            self.next,
+            kind,
+            content,
+        );
+        let record = RecordFields {
+            number: self.next,
+            kind: kind.0,
+            epoch: self.epoch,
+        };
+        let framed = buf.frame(record, head.as_bytes(), params.tail_len());
+        debug_assert!(
+            framed.is_ok(),
+            "the queue frames fresh plain buffers only: {framed:?}"
+        );
+        framed.map_err(|_| TxError::Crypto(CryptoError::Backend))?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Takes back the numbers from this record's on, which nobody has seen.
+    pub(super) fn roll_back(&mut self, first_cut: RecordFields) {
+        debug_assert_eq!(first_cut.epoch, self.epoch, "a key change is never cut");
+        debug_assert!(first_cut.number < self.next, "only framed records are cut");
+        self.next = first_cut.number;
+    }
+
+    /// Goes over to `session`; `until` is the end of the KeyUpdate under the current one.
+    pub(super) fn go_on(&mut self, session: Session, until: u64) {
+        debug_assert!(self.previous.is_none(), "at most two keys live");
+        let session = core::mem::replace(&mut self.current, session);
+        self.previous = Some(Box::new(Previous { session, until }));
+        self.sealed_end = until;
+        self.epoch = self.epoch.wrapping_add(1);
+        self.first = 0;
+        self.next = 0;
+    }
+
+    /// Drops the session before the current one once everything up to its end is sealed.
+    pub(super) fn drop_previous(&mut self, sealed_to: u64, ciphers: &mut Ciphers) {
+        if let Some(previous) = self
+            .previous
+            .take_if(|previous| previous.until <= sealed_to)
+        {
+            ciphers.forget(previous.session.id());
+        }
+    }
+
+    /// Forgets the expanded keys.
+    pub(super) fn forget(&self, ciphers: &mut Ciphers) {
+        ciphers.forget(self.current.id());
+        if let Some(previous) = &self.previous {
+            ciphers.forget(previous.session.id());
+        }
+    }
+
+    pub(super) fn set_record_len_max(&mut self, bytes: u16) {
+        self.record_len_max = bytes.clamp(1, CONTENT_MAX);
+    }
+
+    pub(super) fn set_refresh_after(&mut self, records: u32) {
+        self.refresh_after = records;
+    }
+
+    /// The session that seals records of this epoch.
+    pub(super) fn session_of(&self, epoch: u8) -> &Session {
+        match &self.previous {
+            Some(previous) if epoch != self.epoch => &previous.session,
+            _ => &self.current,
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.current
+    }
+
+    pub(super) fn params(&self) -> Params {
+        self.current.params()
+    }
+
+    pub(super) fn has_previous(&self) -> bool {
+        self.previous.is_some()
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn record_len_max(&self) -> u16 {
+        self.record_len_max
+    }
+
+    /// Whether this many more records can be framed.
+    pub(super) fn can_frame(&self, records: u64) -> bool {
+        self.next
+            .checked_add(records)
+            .is_some_and(|next| next <= self.limits().1)
+    }
+
+    pub(super) fn key_use(&self) -> KeyUse {
+        let (refresh, spent) = self.limits();
+        if self.next >= spent {
+            KeyUse::Spent
+        } else if self.next >= refresh {
+            KeyUse::RefreshDue
+        } else {
+            KeyUse::Fine
+        }
+    }
+
+    /// The numbers from which on a key change is due, and from which on nothing can be framed.
+    fn limits(&self) -> (u64, u64) {
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.3
+        //# Because the size of sequence numbers is 64-bit, they should not wrap.
+        let (mut refresh, mut spent) = (u64::MAX - WRAP_MARGIN, u64::MAX);
+        let params = self.params();
+        if params.version == Version::Tls13 {
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-5.5
+            //# For AES-GCM, up to 2^24.5 full-size records (about 24 million) may be
+            //# encrypted on a given connection while keeping a safety margin of
+            //# approximately 2^-57 for Authenticated Encryption (AE) security.
+            if params.suite.is_gcm() {
+                refresh = refresh.min(self.first.saturating_add(GCM_REFRESH));
+                spent = spent.min(self.first.saturating_add(GCM_SPENT));
+            }
+            refresh = refresh.min(self.first.saturating_add(u64::from(self.refresh_after)));
+        }
+        (refresh, spent)
+    }
+
+    /// Whether the queue's last record is the one before the next.
+    pub(super) fn check(&self, epoch: u8, last: u64) -> Result<(), &'static str> {
+        if epoch == self.epoch && last.wrapping_add(1) != self.next {
+            return Err("the next number doesn't follow the last record's");
+        }
+        Ok(())
+    }
+}
+
+/// Seals one record with the session of its epoch.
+pub(super) fn seal(
+    session: &Session,
+    record: RecordFields,
+    parts: SealParts<'_>,
+    ciphers: &mut Ciphers,
+) -> Result<(), CryptoError> {
+    let job = SealJob {
+        number: record.number,
+        kind: ContentType(record.kind),
+        head: parts.head,
+        from: parts.from,
+        body: parts.body,
+        tail: parts.tail,
+    };
+    ciphers.seal(session, job)
+}
+
+/// Numbers left when it's time to stop: enough for what is queued and an alert.
+const WRAP_MARGIN: u64 = 1 << 16;
+/// Records of a GCM key after which it's changed: rustls's limit too.
+const GCM_REFRESH: u64 = 1 << 24;
+/// Records of a GCM key after which it's not used any more: 2^24.5.
+const GCM_SPENT: u64 = 23_726_566;
