@@ -1,0 +1,22 @@
+# Everything is a script; this names them.
+
+.PHONY: run test check bench clean
+
+# A demonstration: the appliance on one end of a veth pair, curl on the other. Until Ctrl-C.
+run:
+	@scripts/demo
+
+# Every check and every test.
+test:
+	@scripts/test
+
+# What needs no root, no namespaces and no packages beyond the build's.
+check:
+	@scripts/test --checks-only
+
+# The table of figures, and target/bench/summary.json.
+bench:
+	@scripts/bench
+
+clean:
+	cargo clean

@@ -1,0 +1,50 @@
+# Sourced by the other scripts: messages, and network namespaces that don't outlive them.
+# shellcheck shell=bash
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+is_root() { [ "$(id -u)" -eq 0 ]; }
+
+# Two namespaces joined by a veth pair: $1-a with lg0, for the appliance; $1-b with lg1, for the
+# kernel's side, 198.18.0.2/24 and fd00:18::2/64. The names of the interfaces are the namespaces'
+# own, so that any number of pairs live side by side. $2: the MTU.
+make_pair() {
+    local a="$1-a" b="$1-b" mtu="${2:-1500}"
+    ip netns add "$a"
+    ip netns add "$b"
+    ip -n "$a" link add lg0 mtu "$mtu" type veth peer name lg1 mtu "$mtu" netns "$b"
+    # The appliance's end is its own: the kernel says nothing there.
+    ip netns exec "$a" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/lg0/disable_ipv6'
+    # The appliance's driver sees frames as they are: whole ones, with checksums.
+    ip netns exec "$a" ethtool -K lg0 tx off rx off tso off gso off gro off >/dev/null
+    ip netns exec "$b" ethtool -K lg1 tx off tso off gso off gro off >/dev/null
+    ip -n "$b" addr add 198.18.0.2/24 dev lg1
+    ip -n "$b" addr add fd00:18::2/64 dev lg1 nodad
+    ip -n "$a" link set lo up
+    ip -n "$b" link set lo up
+    ip -n "$a" link set lg0 up
+    ip -n "$b" link set lg1 up
+}
+
+# Removes what make_pair made, in whatever state it is.
+drop_pair() {
+    ip netns del "$1-a" 2>/dev/null || true
+    ip netns del "$1-b" 2>/dev/null || true
+}
+
+# Ends one process that we started: asks, asks again, then makes it.
+end_process() {
+    local pid="$1" signal
+    for signal in TERM TERM KILL; do
+        kill -s "$signal" "$pid" 2>/dev/null || return 0
+        for _ in $(seq 50); do
+            kill -0 "$pid" 2>/dev/null || return 0
+            sleep 0.1
+        done
+    done
+}
