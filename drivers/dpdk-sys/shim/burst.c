@@ -347,6 +347,15 @@ lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
 	return built;
 }
 
+void
+lg_pieces_release(const struct lg_piece *pieces, uint32_t n)
+{
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		release_piece(&pieces[i]);
+}
+
 uint32_t
 lg_tx_drop(struct lg_txq *q)
 {

@@ -221,6 +221,8 @@ uint32_t lg_frag_tailroom(const struct lg_frag *frag);
  */
 uint32_t lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
 		const struct lg_piece *pieces);
+/* Gives back the counts of pieces whose frames won't be built. */
+void lg_pieces_release(const struct lg_piece *pieces, uint32_t n);
 /* Frees what is pending; returns how many packets that were. */
 uint32_t lg_tx_drop(struct lg_txq *q);
 

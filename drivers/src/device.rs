@@ -1,0 +1,250 @@
+//! Device strings, as DPDK takes them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// What drives a device, as far as we treat drivers differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Driver {
+    /// A kernel interface through an AF_PACKET socket.
+    AfPacket,
+    /// A kernel interface through an AF_XDP socket.
+    AfXdp,
+    /// A kernel interface that it makes.
+    Tap,
+    /// Rings in memory; the other end is in this process.
+    Ring,
+    /// Shared memory; the other end is another process.
+    Memif,
+    /// Sends to nobody.
+    Null,
+    /// Packet capture files, or an interface through libpcap.
+    Pcap,
+    /// A virtio device without a virtual machine.
+    VirtioUser,
+    /// Another virtual device.
+    OtherVirtual,
+    /// A device on the PCI bus.
+    Pci,
+}
+
+/// A device: a virtual one by driver name and arguments (`net_af_packet0,iface=eth0`), or a PCI
+/// address (`0000:03:00.0`), with arguments too.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Device {
+    name: String,
+    arguments: Vec<(String, String)>,
+    driver: Driver,
+    /// It exists already: one end of a [`crate::RingPair`].
+    existing: Option<u16>,
+}
+
+/// A string that names no device.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "\"{0}\" is no device: give a driver name with a number and its arguments, such as \
+     \"net_af_packet0,iface=eth0\", or a PCI address, such as \"0000:03:00.0\""
+)]
+pub struct DeviceError(pub String);
+
+impl Device {
+    /// The name without arguments.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What drives it.
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// The value of an argument.
+    pub fn argument(&self, key: &str) -> Option<&str> {
+        self.arguments
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+    }
+
+    /// The kernel interface that it sits on, for drivers that sit on one.
+    pub fn kernel_interface(&self) -> Option<&str> {
+        match self.driver {
+            Driver::AfPacket | Driver::AfXdp => self.argument("iface"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn from_port(name: String, port: u16) -> Self {
+        Self {
+            name,
+            arguments: Vec::new(),
+            driver: Driver::Ring,
+            existing: Some(port),
+        }
+    }
+
+    pub(crate) fn existing(&self) -> Option<u16> {
+        self.existing
+    }
+
+    /// Adds an argument unless it was given.
+    pub(crate) fn default_argument(&mut self, key: &str, value: impl fmt::Display) {
+        if self.argument(key).is_none() {
+            self.arguments.push((key.into(), value.to_string()));
+        }
+    }
+
+    /// The arguments as the driver takes them.
+    pub(crate) fn arguments(&self) -> String {
+        let list: Vec<String> = self
+            .arguments
+            .iter()
+            .map(|(k, v)| {
+                if v.is_empty() {
+                    k.clone()
+                } else {
+                    format!("{k}={v}")
+                }
+            })
+            .collect();
+        list.join(",")
+    }
+}
+
+impl FromStr for Device {
+    type Err = DeviceError;
+
+    fn from_str(s: &str) -> Result<Self, DeviceError> {
+        let mut parts = s.split(',').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let driver = driver(name).ok_or_else(|| DeviceError(s.into()))?;
+        if s.contains('\0') || name.len() >= NAME_MAX {
+            return Err(DeviceError(s.into()));
+        }
+        let arguments = parts
+            .filter(|part| !part.is_empty())
+            .map(|part| match part.split_once('=') {
+                Some((k, v)) => (k.to_owned(), v.to_owned()),
+                None => (part.to_owned(), String::new()),
+            })
+            .collect();
+        Ok(Self {
+            name: name.into(),
+            arguments,
+            driver,
+            existing: None,
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if !self.arguments.is_empty() {
+            write!(f, ",{}", self.arguments())?;
+        }
+        Ok(())
+    }
+}
+
+fn driver(name: &str) -> Option<Driver> {
+    if is_pci(name) {
+        return Some(Driver::Pci);
+    }
+    // Virtual devices are named after their driver, with something behind it that makes the
+    // name unique.
+    const DRIVERS: &[(&str, Driver)] = &[
+        ("net_af_packet", Driver::AfPacket),
+        ("net_af_xdp", Driver::AfXdp),
+        ("net_tap", Driver::Tap),
+        ("net_ring", Driver::Ring),
+        ("net_memif", Driver::Memif),
+        ("net_null", Driver::Null),
+        ("net_pcap", Driver::Pcap),
+        ("net_virtio_user", Driver::VirtioUser),
+        ("virtio_user", Driver::VirtioUser),
+        ("net_", Driver::OtherVirtual),
+    ];
+    let plain = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    DRIVERS
+        .iter()
+        .find(|(prefix, _)| plain && name.len() > prefix.len() && name.starts_with(prefix))
+        .map(|&(_, driver)| driver)
+}
+
+/// `[domain:]bus:device.function` in hexadecimal.
+fn is_pci(name: &str) -> bool {
+    let Some((rest, function)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let hex = |s: &str, len: usize| s.len() == len && s.bytes().all(|b| b.is_ascii_hexdigit());
+    let fields: Vec<&str> = rest.split(':').collect();
+    let address = match fields[..] {
+        [domain, bus, device] => hex(domain, 4) && hex(bus, 2) && hex(device, 2),
+        [bus, device] => hex(bus, 2) && hex(device, 2),
+        _ => false,
+    };
+    address && matches!(function.as_bytes(), [b'0'..=b'7'])
+}
+
+/// RTE_ETH_NAME_MAX_LEN, the terminator included.
+const NAME_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_name_drivers() {
+        let table = [
+            ("net_af_packet0,iface=lg0", Some(Driver::AfPacket)),
+            ("net_af_xdp0,iface=lg0", Some(Driver::AfXdp)),
+            ("net_tap_a", Some(Driver::Tap)),
+            ("net_ring0", Some(Driver::Ring)),
+            ("net_memif1,role=client", Some(Driver::Memif)),
+            ("net_null0,no-rx=1", Some(Driver::Null)),
+            ("net_bonding0", Some(Driver::OtherVirtual)),
+            ("virtio_user0", Some(Driver::VirtioUser)),
+            ("0000:03:00.0", Some(Driver::Pci)),
+            ("03:00.1,arg=2", Some(Driver::Pci)),
+            ("03:00.8", None),
+            ("3:00.0", None),
+            ("0000:03:00", None),
+            ("net_", None),
+            ("eth0", None),
+            ("", None),
+            (",iface=lg0", None),
+            ("net_tap 0", None),
+        ];
+        for (text, driver) in table {
+            let parsed = text.parse::<Device>().map(|d| d.driver()).ok();
+            assert_eq!(parsed, driver, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_kept_in_order_and_completed() {
+        let mut d: Device = "net_af_packet0, iface=lg0,qdisc_bypass=0".parse().unwrap();
+        assert_eq!(d.name(), "net_af_packet0");
+        assert_eq!(d.kernel_interface(), Some("lg0"));
+        d.default_argument("iface", "other");
+        d.default_argument("qpairs", 2);
+        assert_eq!(
+            d.to_string(),
+            "net_af_packet0,iface=lg0,qdisc_bypass=0,qpairs=2"
+        );
+        let d: Device = "net_tap0".parse().unwrap();
+        assert_eq!(d.to_string(), "net_tap0");
+        assert_eq!(d.arguments(), "");
+    }
+
+    #[test]
+    fn a_name_has_a_limit() {
+        assert!("net_null0".repeat(8).parse::<Device>().is_err());
+        assert!("net_null\0".parse::<Device>().is_err());
+    }
+}

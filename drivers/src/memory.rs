@@ -1,0 +1,98 @@
+//! Memory for page buffers and the page cache, of the kind that devices may read.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pktbuf::Region;
+use thiserror::Error;
+
+use crate::eal::Eal;
+use crate::sys::{Errno, c_string};
+
+/// There is too little memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "no memory for {what}: {mib} MiB wanted, {errno}; raise [eal] memory_mib (or the number of \
+     huge pages), or ask for less"
+)]
+pub struct MemoryError {
+    /// What it was for.
+    pub what: &'static str,
+    /// How much, rounded up.
+    pub mib: u64,
+    /// What the system said.
+    pub errno: Errno,
+}
+
+impl Eal {
+    /// Memory for [`pktbuf::PagePool`]s and [`pktbuf::PageArena`]s; it's never given back.
+    ///
+    /// On huge pages it's a memzone. Without, and where no memzone is long enough, it's
+    /// anonymous memory, which the EAL is told about; ports that read memory by themselves map
+    /// it when they're opened, so make regions first.
+    pub fn region(self, what: &'static str, bytes: usize) -> Result<Region, MemoryError> {
+        let bytes = bytes.next_multiple_of(PAGE);
+        let error = |errno| MemoryError {
+            what,
+            mib: bytes.div_ceil(1 << 20) as u64,
+            errno,
+        };
+        let zone = if self.uses_hugepages() {
+            memzone(bytes)
+        } else {
+            None
+        };
+        let base = match zone {
+            Some(base) => base,
+            None => anonymous(bytes).map_err(error)?,
+        };
+        // SAFETY: both kinds are zeroed, ours alone, and stay for the life of the process.
+        Ok(unsafe { Region::from_raw(base, bytes) })
+    }
+}
+
+/// Anonymous memory that ports with DMA have to map, as address and length.
+pub(crate) fn external() -> Vec<(usize, usize)> {
+    EXTERNAL
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .clone()
+}
+
+fn memzone(bytes: usize) -> Option<NonNull<u8>> {
+    let number = ZONES.fetch_add(1, Ordering::Relaxed);
+    let name = c_string(&format!("lockgate_region_{number}"));
+    // SAFETY: a NUL-terminated name; any length may be asked for.
+    let zone = unsafe { dpdk_sys::lg_memzone_reserve(name.as_ptr(), bytes, NUMA_ANY) };
+    let base = NonNull::new(zone.cast::<u8>())?;
+    // SAFETY: the memzone is `bytes` long. (With --in-memory it's fresh from the kernel, but a
+    // memzone that was freed before would not be zero.)
+    unsafe { base.write_bytes(0, bytes) };
+    Some(base)
+}
+
+fn anonymous(bytes: usize) -> Result<NonNull<u8>, Errno> {
+    // SAFETY: any length may be asked for.
+    let base = unsafe { dpdk_sys::lg_anonymous_memory(bytes) };
+    let base = NonNull::new(base.cast::<u8>()).ok_or(Errno(ENOMEM))?;
+    // SAFETY: page-aligned memory of this length, which stays.
+    let rc = unsafe { dpdk_sys::lg_extmem_register(base.as_ptr().cast::<c_void>(), bytes) };
+    if let Err(errno) = Errno::check(rc) {
+        // Only devices with DMA need it, and they fail by themselves then.
+        tracing::debug!(%errno, "external memory isn't known to the EAL");
+    }
+    EXTERNAL
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .push((base.as_ptr().addr(), bytes));
+    Ok(base)
+}
+
+static ZONES: AtomicU32 = AtomicU32::new(0);
+static EXTERNAL: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
+const PAGE: usize = 4096;
+const NUMA_ANY: i32 = -1;
+const ENOMEM: i32 = 12;

@@ -1,0 +1,138 @@
+//! Pools of packet buffers.
+
+use std::ptr::NonNull;
+
+use dpdk_sys::rte_mempool;
+
+use crate::sys::{Errno, c_string};
+
+/// Allocation failures on purpose, for tests: one in so many, drawn from a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inject {
+    /// Where the draw starts.
+    pub seed: u64,
+    /// One allocation in so many fails; 0: none.
+    pub one_in: u32,
+}
+
+/// How full a pool is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Which one.
+    pub name: String,
+    /// Packet buffers it was made with.
+    pub size: u32,
+    /// How many are in it.
+    pub available: u32,
+    /// Allocations that were refused on purpose.
+    pub injected: u64,
+}
+
+impl PoolUsage {
+    /// Whether every buffer is back.
+    pub fn is_full(&self) -> bool {
+        self.available == self.size
+    }
+}
+
+/// A pool. Its memory is given back when it's dropped full, and never if it isn't: then somebody
+/// still holds a buffer.
+#[derive(Debug)]
+pub(crate) struct MbufPool {
+    raw: NonNull<rte_mempool>,
+    name: String,
+    size: u32,
+}
+
+// SAFETY: DPDK's mempools may be used by any thread.
+unsafe impl Send for MbufPool {}
+// SAFETY: as above; allocation and free are synchronised by DPDK.
+unsafe impl Sync for MbufPool {}
+
+/// What a pool is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolSpec {
+    pub(crate) mbufs: u32,
+    pub(crate) data_room: u16,
+    pub(crate) numa_node: i32,
+    pub(crate) inject: Option<Inject>,
+}
+
+impl PoolSpec {
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        // SAFETY: arithmetic.
+        let each = unsafe { dpdk_sys::lg_mbuf_footprint(self.data_room) };
+        u64::from(self.mbufs) * u64::from(each)
+    }
+
+    /// Buffers that a thread may keep for itself. Few, where there are few: what one thread
+    /// keeps no other can have.
+    fn cache(&self) -> u32 {
+        if self.mbufs < CACHE_MAX * 8 {
+            0
+        } else {
+            CACHE_MAX
+        }
+    }
+}
+
+impl MbufPool {
+    pub(crate) fn new(name: String, spec: &PoolSpec) -> Result<Self, Errno> {
+        let c_name = c_string(&name);
+        let inject = spec.inject.unwrap_or(Inject { seed: 0, one_in: 0 });
+        // SAFETY: a NUL-terminated name, and numbers that the function checks.
+        let raw = unsafe {
+            dpdk_sys::lg_pool_create(
+                c_name.as_ptr(),
+                spec.mbufs,
+                spec.cache(),
+                spec.data_room,
+                spec.numa_node,
+                inject.seed,
+                inject.one_in,
+            )
+        };
+        let raw = NonNull::new(raw).ok_or_else(Errno::last)?;
+        Ok(Self {
+            raw,
+            name,
+            size: spec.mbufs,
+        })
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut rte_mempool {
+        self.raw.as_ptr()
+    }
+
+    pub(crate) fn usage(&self) -> PoolUsage {
+        // SAFETY: a live pool; the count is a sum of atomics.
+        let available = unsafe { dpdk_sys::lg_pool_available(self.as_ptr()) };
+        // SAFETY: a live pool of ours.
+        let injected = unsafe { dpdk_sys::lg_pool_injected(self.as_ptr()) };
+        PoolUsage {
+            name: self.name.clone(),
+            size: self.size,
+            available,
+            injected,
+        }
+    }
+}
+
+impl Drop for MbufPool {
+    fn drop(&mut self) {
+        let usage = self.usage();
+        if usage.is_full() {
+            // SAFETY: all buffers are in it, so nobody has a pointer into it.
+            unsafe { dpdk_sys::lg_pool_free(self.as_ptr()) }
+        } else {
+            tracing::debug!(
+                ?usage,
+                "a packet buffer pool is kept: not all buffers are back"
+            );
+        }
+    }
+}
+
+/// Buffers in a thread's cache; it may hold half as many more before it gives back.
+pub(crate) const CACHE_MAX: u32 = 256;

@@ -1,0 +1,141 @@
+//! Why a port can't be opened.
+
+use thiserror::Error;
+
+use crate::device::DeviceError;
+use crate::sys::Errno;
+
+/// Why a port can't be opened, in words for whoever wrote the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PortError {
+    /// The device string.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The driver refuses, or there's no such driver or device.
+    #[error("device {device} can't be created: {errno} (the driver's messages are in the log)")]
+    Create {
+        /// The device.
+        device: String,
+        /// The driver's error.
+        errno: Errno,
+    },
+    /// No PCI device of this address came up.
+    #[error(
+        "device {device}: there is no port at this PCI address; is it listed in the EAL's \
+         devices, bound to vfio-pci (or a bifurcated driver), and is there an IOMMU?"
+    )]
+    NoPciPort {
+        /// The address.
+        device: String,
+    },
+    /// A driver argument that must be there.
+    #[error("port {port}: device {device} needs the argument \"{argument}=…\"")]
+    Argument {
+        /// The port.
+        port: String,
+        /// The device.
+        device: String,
+        /// What is missing.
+        argument: &'static str,
+    },
+    /// The kernel interface isn't there.
+    #[error("port {port}: there is no kernel interface \"{interface}\" here: {errno}")]
+    Interface {
+        /// The port.
+        port: String,
+        /// The interface.
+        interface: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// More workers than the port has queues for.
+    #[error(
+        "port {port}: {wanted} workers need {wanted} queues, but {device} has {limit} at most; \
+         use fewer cores"
+    )]
+    Queues {
+        /// The port.
+        port: String,
+        /// The device.
+        device: String,
+        /// Queues wanted.
+        wanted: u16,
+        /// Queues that it has.
+        limit: u16,
+    },
+    /// The MTU can't be had.
+    #[error("port {port}: mtu = {mtu} is {}: {why} {limit}", direction(*mtu, *limit))]
+    Mtu {
+        /// The port.
+        port: String,
+        /// The MTU wanted.
+        mtu: u16,
+        /// The limit that it breaks.
+        limit: u16,
+        /// Whose limit it is.
+        why: &'static str,
+    },
+    /// Assumptions are for ports where nothing can go wrong with a packet.
+    #[error(
+        "port {port}: assume = [\"{what}\"] is for net_ring and net_memif only, where nothing \
+         can corrupt a packet; this is {device}"
+    )]
+    Assume {
+        /// The port.
+        port: String,
+        /// The device.
+        device: String,
+        /// What was assumed.
+        what: &'static str,
+    },
+    /// A port can't do without queues.
+    #[error("port {port}: a port needs at least one queue")]
+    NoQueues {
+        /// The port.
+        port: String,
+    },
+    /// Memory doesn't suffice.
+    #[error(
+        "port {port}: no memory for {buffers} {what} packet buffers a queue ({mib} MiB): \
+         {errno}; raise [eal] memory_mib, or lower {key} of the port"
+    )]
+    Memory {
+        /// The port.
+        port: String,
+        /// Receive or transmit.
+        what: &'static str,
+        /// How many.
+        buffers: u32,
+        /// How much that is.
+        mib: u64,
+        /// The key that makes it less.
+        key: &'static str,
+        /// The allocator's error.
+        errno: Errno,
+    },
+    /// The driver refuses a step of the set-up.
+    #[error("port {port}: {device} refuses {step}: {errno} (its messages are in the log)")]
+    Setup {
+        /// The port.
+        port: String,
+        /// The device.
+        device: String,
+        /// Which step.
+        step: &'static str,
+        /// The driver's error.
+        errno: Errno,
+    },
+    /// Queues are still out.
+    #[error("port {port}: {queues} of its queues are still in use")]
+    InUse {
+        /// The port.
+        port: String,
+        /// How many.
+        queues: u16,
+    },
+}
+
+fn direction(mtu: u16, limit: u16) -> &'static str {
+    if mtu > limit { "too big" } else { "too small" }
+}

@@ -1,0 +1,154 @@
+//! How long a packet may be. What drivers say about it can't be trusted, so it's decided here:
+//! net_af_packet drops and cuts frames without a word, and its set_mtu changes the *kernel
+//! interface's* MTU.
+
+use dpdk_sys::lg_port_caps;
+
+use super::{PortConfig, PortError};
+use crate::device::{Device, Driver};
+use crate::sys::{Errno, c_string};
+
+/// Checks what can be checked before the device exists, and gives it the arguments that it
+/// needs for this MTU.
+pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), PortError> {
+    if config.mtu < MTU_MIN {
+        return Err(too(config, MTU_MIN, "IPv4 asks for at least"));
+    }
+    let kernel = match (device.driver(), device.kernel_interface()) {
+        (Driver::AfPacket | Driver::AfXdp, None) => {
+            return Err(PortError::Argument {
+                port: config.name.clone(),
+                device: device.to_string(),
+                argument: "iface",
+            });
+        }
+        (_, Some(interface)) => Some(kernel_mtu(config, interface)?),
+        (_, None) => None,
+    };
+    match device.driver() {
+        Driver::AfPacket if config.mtu > MTU_ETHERNET => {
+            let framesz = (config.mtu + AF_PACKET_OVERHEAD).next_multiple_of(1024);
+            // A block must hold whole frames only, and be whole pages: four multiples of 1024.
+            // The three belong together, so they're only added together.
+            if ["blocksz", "framesz", "framecnt"]
+                .iter()
+                .all(|k| device.argument(k).is_none())
+            {
+                device.default_argument("blocksz", u32::from(framesz) * 4);
+                device.default_argument("framesz", framesz);
+                device.default_argument("framecnt", 512);
+            }
+        }
+        Driver::AfXdp | Driver::Tap if config.mtu > MTU_ETHERNET => {
+            return Err(too(config, MTU_ETHERNET, "the driver does at most"));
+        }
+        _ => {}
+    }
+    if device.driver() == Driver::AfPacket {
+        let limit = af_packet_framesz(device).saturating_sub(AF_PACKET_OVERHEAD);
+        if config.mtu > limit {
+            return Err(too(
+                config,
+                limit,
+                "with this framesz the driver does at most",
+            ));
+        }
+    }
+    if let Some(limit) = kernel
+        && config.mtu > limit
+    {
+        return Err(too(config, limit, "the kernel interface's MTU is"));
+    }
+    if config.mtu > MTU_MAX {
+        return Err(too(config, MTU_MAX, "any port does at most"));
+    }
+    Ok(())
+}
+
+/// Checks the MTU against what the driver says where that can be believed. Returns what to
+/// configure: 0 where the driver must not be asked.
+pub(super) fn check(config: &PortConfig, caps: &lg_port_caps) -> Result<u16, PortError> {
+    match config.device.driver() {
+        Driver::AfPacket
+        | Driver::AfXdp
+        | Driver::Tap
+        | Driver::Ring
+        | Driver::Memif
+        | Driver::Null
+        | Driver::Pcap => Ok(0),
+        Driver::VirtioUser | Driver::OtherVirtual | Driver::Pci => {
+            // The overhead that ethdev itself reckons with.
+            let by_frame = caps.max_rx_pktlen.saturating_sub(ETHER_HEADER_AND_CRC);
+            let by_frame = u16::try_from(by_frame).unwrap_or(u16::MAX);
+            let limit = if caps.max_mtu == 0 {
+                by_frame
+            } else {
+                caps.max_mtu.min(by_frame)
+            };
+            if config.mtu > limit {
+                return Err(too(config, limit, "the device does at most"));
+            }
+            if config.mtu < caps.min_mtu {
+                return Err(too(config, caps.min_mtu, "the device does at least"));
+            }
+            Ok(config.mtu)
+        }
+    }
+}
+
+/// The longest frame: a packet, the Ethernet header and two VLAN tags.
+pub(super) fn frame_max(mtu: u16) -> u16 {
+    mtu.saturating_add(14 + 8)
+}
+
+/// The bytes that a receive buffer must hold. `frames_whole`: a packet must fit into one.
+pub(super) fn rx_room(device: &Device, mtu: u16, frames_whole: bool) -> u16 {
+    let crc = 4;
+    match device.driver() {
+        // The driver compares the buffer with the size of its slots, not with the MTU.
+        Driver::AfPacket => af_packet_framesz(device).max(RX_ROOM_MIN),
+        _ if frames_whole => frame_max(mtu).saturating_add(crc).max(RX_ROOM_MIN),
+        _ => RX_ROOM_MIN,
+    }
+}
+
+fn af_packet_framesz(device: &Device) -> u16 {
+    device
+        .argument("framesz")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(AF_PACKET_FRAMESZ)
+}
+
+fn kernel_mtu(config: &PortConfig, interface: &str) -> Result<u16, PortError> {
+    let name = c_string(interface);
+    // SAFETY: a NUL-terminated name.
+    let rc = unsafe { dpdk_sys::lg_kernel_mtu(name.as_ptr()) };
+    let mtu = Errno::check(rc).map_err(|errno| PortError::Interface {
+        port: config.name.clone(),
+        interface: interface.into(),
+        errno,
+    })?;
+    Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+fn too(config: &PortConfig, limit: u16, why: &'static str) -> PortError {
+    PortError::Mtu {
+        port: config.name.clone(),
+        mtu: config.mtu,
+        limit,
+        why,
+    }
+}
+
+/// The smallest packet that IPv4 wants every link to carry (RFC 791).
+const MTU_MIN: u16 = 68;
+const MTU_ETHERNET: u16 = 1500;
+/// Frame, headroom and bookkeeping have to fit into a data room of 16 bits.
+const MTU_MAX: u16 = 65_000;
+const ETHER_HEADER_AND_CRC: u32 = 18;
+/// The usual size of a receive buffer; some devices take no smaller one.
+const RX_ROOM_MIN: u16 = 2048;
+/// The driver's default size of a slot.
+const AF_PACKET_FRAMESZ: u16 = 2048;
+/// What a slot holds besides the packet: 66 bytes of its own, Ethernet header, one VLAN tag.
+const AF_PACKET_OVERHEAD: u16 = 66 + 14 + 4;

@@ -1,0 +1,99 @@
+//! How many packet buffers a port needs: the sum, written out.
+
+use super::{Capabilities, PortConfig, mtu};
+use crate::device::{Device, Driver};
+use crate::pool::{CACHE_MAX, Inject, PoolSpec};
+use crate::worker::FRAMES;
+
+/// Sizes of a port's rings and pools, each for one queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Receive descriptors.
+    pub rx_descriptors: u16,
+    /// Transmit descriptors.
+    pub tx_descriptors: u16,
+    /// Packet buffers to receive into.
+    pub rx_mbufs: u32,
+    /// Packet buffers to send with.
+    pub tx_mbufs: u32,
+    /// Bytes of data in a receive buffer, headroom included.
+    pub rx_data_room: u16,
+    /// Bytes of data in a transmit buffer, headroom included.
+    pub tx_data_room: u16,
+    /// The longest frame, without its checksum.
+    pub frame_max: u16,
+}
+
+impl Sizes {
+    pub(super) fn sum(
+        config: &PortConfig,
+        device: &Device,
+        caps: &Capabilities,
+        rx_descriptors: u16,
+        tx_descriptors: u16,
+    ) -> Self {
+        // SAFETY: returns a constant.
+        let headroom = unsafe { dpdk_sys::lg_headroom() };
+        let frame_max = mtu::frame_max(config.mtu);
+        // A device that receives in pieces needs no buffer as long as a jumbo frame.
+        let whole = !(caps.rx_scatter && device.driver() == Driver::Pci);
+        let rx_room = mtu::rx_room(device, config.mtu, whole);
+        let tx_room = if caps.multi_segs { HEADERS } else { frame_max };
+        let threads = CACHE_MAX + CACHE_MAX / 2;
+
+        let rx_mbufs = u32::from(rx_descriptors) // in the device's ring
+            + BURST // in the worker's hands
+            + threads // in its cache
+            + config.rx_buffers // held by the stack
+            + if device.driver() == Driver::AfXdp { AF_XDP_FILL } else { 0 };
+        let per_frame = if caps.multi_segs { SEGS_PER_FRAME } else { 1 };
+        let tx_mbufs = u32::from(tx_descriptors) * per_frame // in the device's ring
+            + BURST * per_frame // built and waiting
+            + 2 * threads // in the caches of the sender and of who frees
+            // A ring's peer holds these very buffers.
+            + if device.driver() == Driver::Ring { config.rx_buffers } else { 0 };
+        Self {
+            rx_descriptors,
+            tx_descriptors,
+            rx_mbufs,
+            tx_mbufs: if config.tx_buffers == 0 {
+                tx_mbufs
+            } else {
+                config.tx_buffers
+            },
+            rx_data_room: headroom.saturating_add(rx_room),
+            tx_data_room: headroom.saturating_add(tx_room),
+            frame_max,
+        }
+    }
+
+    pub(super) fn rx_pool(&self, numa_node: i32, inject: Option<Inject>) -> PoolSpec {
+        PoolSpec {
+            mbufs: self.rx_mbufs,
+            data_room: self.rx_data_room,
+            numa_node,
+            inject,
+        }
+    }
+
+    pub(super) fn tx_pool(&self, numa_node: i32, inject: Option<Inject>) -> PoolSpec {
+        PoolSpec {
+            mbufs: self.tx_mbufs,
+            data_room: self.tx_data_room,
+            numa_node,
+            inject,
+        }
+    }
+}
+
+const BURST: u32 = dpdk_sys::LG_BURST;
+/// Headers only; the payload is elsewhere.
+const HEADERS: u16 = 128;
+const _: () = assert!(HEADERS as u32 == dpdk_sys::LG_HEAD_MAX);
+/// Headers, and what a frame or a burst of a port that segments refers to on average: one or
+/// two records, each one piece.
+const SEGS_PER_FRAME: u32 = 4;
+/// What net_af_xdp gives the kernel to fill.
+const AF_XDP_FILL: u32 = 2048;
+/// A queue of frames that is full must still find a buffer for some of them.
+const _: () = assert!(FRAMES >= BURST as usize);

@@ -1,0 +1,107 @@
+//! A worker's view of all ports: bursts in, packets out.
+
+mod leaf;
+
+use std::fmt;
+
+use pktbuf::{Buffer, IfaceId, Info, Output, Packet, Room, TxError};
+
+use self::leaf::Leaf;
+use crate::port::Queue;
+
+pub(crate) use self::leaf::FRAMES;
+
+/// A worker's queues of all ports, and the interfaces on them.
+///
+/// Call order, once a turn: [`WorkerPorts::rx_burst`]; then any number of [`Output::tx`], which
+/// collects frames (and sends them when there's a burst of them); then [`WorkerPorts::flush`].
+///
+/// Use it on the thread that owns the page buffers that are sent; it's made for that thread to
+/// be registered ([`crate::Eal::register_worker`]).
+pub struct WorkerPorts {
+    leaves: Vec<Leaf>,
+    /// Which leaf each interface is on.
+    interfaces: Vec<usize>,
+}
+
+impl WorkerPorts {
+    /// `interfaces[i]` says on which of `queues` interface `i` is. What comes in on a port
+    /// belongs to the first interface on it.
+    ///
+    /// # Panics
+    ///
+    /// If an interface is on a queue that there isn't.
+    pub fn new(queues: Vec<Queue>, interfaces: &[usize]) -> Self {
+        assert!(
+            interfaces.iter().all(|&on| on < queues.len()),
+            "each interface is on one of the queues"
+        );
+        let leaves = queues
+            .into_iter()
+            .enumerate()
+            .map(|(n, queue)| {
+                let first = interfaces.iter().position(|&on| on == n);
+                let iface = first.and_then(|i| u16::try_from(i).ok()).map(IfaceId);
+                Leaf::new(queue, iface)
+            })
+            .collect();
+        Self {
+            leaves,
+            interfaces: interfaces.to_vec(),
+        }
+    }
+
+    /// Takes what has come in on every port, a burst at most of each, and returns how many
+    /// packets that were.
+    pub fn rx_burst(&mut self, mut each: impl FnMut(IfaceId, Buffer)) -> usize {
+        self.leaves
+            .iter_mut()
+            .map(|leaf| leaf.rx_burst(&mut each))
+            .sum()
+    }
+
+    /// Sends what is collected. What a port doesn't take is kept and offered again next time;
+    /// returns whether nothing is left.
+    pub fn flush(&mut self) -> bool {
+        // Not `all`: each leaf has its turn.
+        self.leaves
+            .iter_mut()
+            .fold(true, |done, leaf| leaf.flush() && done)
+    }
+
+    /// Frames that are waiting, over all ports.
+    pub fn backlog(&self) -> usize {
+        self.leaves.iter().map(Leaf::backlog).sum()
+    }
+
+    fn leaf(&self, on: IfaceId) -> Option<&Leaf> {
+        self.leaves.get(*self.interfaces.get(usize::from(on.0))?)
+    }
+}
+
+impl Output for WorkerPorts {
+    fn info(&self, on: IfaceId) -> Info {
+        self.leaf(on).map(Leaf::info).unwrap_or_default()
+    }
+
+    fn room(&self, on: IfaceId) -> Room {
+        self.leaf(on).map(Leaf::room).unwrap_or_default()
+    }
+
+    fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
+        let on = self.interfaces.get(usize::from(packet.meta.iface.0));
+        match on.and_then(|&on| self.leaves.get_mut(on)) {
+            Some(leaf) => leaf.tx(&packet),
+            None => Err(TxError::NoInterface),
+        }
+    }
+}
+
+impl fmt::Debug for WorkerPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerPorts")
+            .field("ports", &self.leaves.len())
+            .field("interfaces", &self.interfaces.len())
+            .finish_non_exhaustive()
+    }
+}
