@@ -17,7 +17,7 @@ pub use error::PortError;
 pub use sizes::Sizes;
 
 use crate::counters::{DeviceCounters, PortCounters, QueueCells};
-use crate::device::Device;
+use crate::device::{Device, Driver};
 use crate::pool::{Inject, MbufPool, PoolUsage};
 use crate::sys::{Errno, c_string};
 
@@ -124,7 +124,7 @@ impl Port {
 
     /// Stops the port. With no queue left it gives up the device, and returns how full the pools
     /// are then: a buffer that is missing is still held by somebody.
-    pub fn close(mut self) -> Result<Vec<PoolUsage>, PortError> {
+    pub fn close(&mut self) -> Result<Vec<PoolUsage>, PortError> {
         self.queues.clear();
         let in_use = self.shared.open_queues.load(Ordering::Acquire);
         if in_use > 0 {
@@ -277,6 +277,12 @@ impl Shared {
             return;
         }
         self.link_up.store(false, Ordering::Relaxed);
+        if self.device.driver() == Driver::Ring {
+            // What its peer has sent is the peer's memory.
+            let queues = u16::try_from(self.cells.len()).unwrap_or(u16::MAX);
+            // SAFETY: a started port, whose queues nobody uses any more.
+            unsafe { dpdk_sys::lg_port_drain(self.id, queues) };
+        }
         open::close_device(&self.device, self.id);
     }
 }

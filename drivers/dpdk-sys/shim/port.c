@@ -6,6 +6,7 @@
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_mbuf.h>
 #include <rte_ring.h>
 
 #include "shim.h"
@@ -129,6 +130,17 @@ lg_port_queue(uint16_t port, uint16_t queue, uint16_t rx_desc, uint16_t tx_desc,
 	int rc = rte_eth_rx_queue_setup(port, queue, rx_desc, socket, NULL, rx_pool);
 
 	return rc != 0 ? rc : rte_eth_tx_queue_setup(port, queue, tx_desc, socket, NULL);
+}
+
+void
+lg_port_drain(uint16_t port, uint16_t queues)
+{
+	struct rte_mbuf *pkts[LG_BURST];
+	uint16_t q, n;
+
+	for (q = 0; q < queues; q++)
+		while ((n = rte_eth_rx_burst(port, q, pkts, LG_BURST)) > 0)
+			rte_pktmbuf_free_bulk(pkts, n);
 }
 
 int

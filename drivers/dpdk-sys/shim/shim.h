@@ -54,9 +54,9 @@ struct rte_mbuf_ext_shared_info;
 struct lg_frag {
 	struct lg_frag *next;
 	struct lg_frag *link;
+	uint64_t offset;
 	uint8_t *data;
 	const void *ops;
-	uint64_t offset;
 	uint32_t len;
 	uint32_t pkt_len;
 	/* The bytes of memory that holding this fragment keeps from its pool. */
@@ -201,6 +201,8 @@ int lg_port_configure(uint16_t port, const struct lg_port_conf *conf);
 int lg_port_queue(uint16_t port, uint16_t queue, uint16_t rx_desc, uint16_t tx_desc,
 		int numa_node, struct rte_mempool *rx_pool);
 int lg_port_adjust_descs(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc);
+/* Receives and frees what is waiting. */
+void lg_port_drain(uint16_t port, uint16_t queues);
 int lg_port_receive_all(uint16_t port);
 int lg_port_link_up(uint16_t port);
 int lg_port_stats(uint16_t port, struct lg_port_stats *stats);

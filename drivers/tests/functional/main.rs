@@ -1,1 +1,12 @@
-fn main() {}
+//! Ports as they are: every case opens real devices of the installed DPDK.
+
+mod eal;
+mod harness;
+mod ring;
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::main(&[eal::CASES, ring::CASES].concat())
+}

@@ -1,0 +1,508 @@
+//! Two crossed rings: what was sent is received, byte for byte, and comes back to its pools.
+
+use std::thread;
+
+use lockgate_drivers::{Assume, Inject, Port, PortConfig, PortError, RingPair, WorkerPorts};
+use pktbuf::{Checksum, IfaceId, Output, RecordFields, TxError};
+
+use crate::harness::Case;
+use crate::support::{
+    Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, payload, receive, send,
+    try_send, whole,
+};
+
+pub(crate) const CASES: &[Case] = &[
+    ("ring::chains_arrive_whole", chains_arrive_whole),
+    (
+        "ring::bursts_arrive_uncut_when_assumed",
+        bursts_arrive_uncut_when_assumed,
+    ),
+    (
+        "ring::bursts_are_cut_in_software",
+        bursts_are_cut_in_software,
+    ),
+    ("ring::a_full_ring_is_retried", a_full_ring_is_retried),
+    (
+        "ring::frees_on_other_threads_come_home",
+        frees_on_other_threads_come_home,
+    ),
+    (
+        "ring::failing_allocations_only_delay",
+        failing_allocations_only_delay,
+    ),
+    ("ring::a_tiny_pool_only_delays", a_tiny_pool_only_delays),
+    ("ring::plaintext_is_refused", plaintext_is_refused),
+    (
+        "ring::what_cannot_be_sent_is_refused",
+        what_cannot_be_sent_is_refused,
+    ),
+    (
+        "ring::what_waits_at_the_end_is_counted",
+        what_waits_at_the_end_is_counted,
+    ),
+    ("ring::queues_are_separate", queues_are_separate),
+    (
+        "ring::allocations_of_memory_end_in_an_error",
+        allocations_of_memory_end_in_an_error,
+    ),
+];
+
+struct Ends {
+    a: Port,
+    b: Port,
+    at_a: WorkerPorts,
+    at_b: WorkerPorts,
+}
+
+fn ends(entries: u32, change: impl Fn(&mut PortConfig)) -> (lockgate_drivers::Eal, Ends) {
+    let eal = eal();
+    let pair = RingPair::new(eal, "t", entries, 1).expect("two rings");
+    let config = |name: &str, device| {
+        let mut config = PortConfig::new(name, device);
+        change(&mut config);
+        config
+    };
+    let (a, at_a) = open(eal, &config("a", pair.a));
+    let (b, at_b) = open(eal, &config("b", pair.b));
+    (eal, Ends { a, b, at_a, at_b })
+}
+
+impl Ends {
+    fn close(self) {
+        drop((self.at_a, self.at_b));
+        close_full(self.a);
+        close_full(self.b);
+    }
+}
+
+fn chains_arrive_whole() {
+    let (eal, mut e) = ends(256, |_| ());
+    let mut pool = pages(eal);
+    for ipv6 in [false, true] {
+        for (seed, lens) in [
+            vec![],
+            vec![1],
+            vec![1400],
+            vec![7, 33],
+            vec![1; 32],
+            vec![501, 3, 700],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let seed = seed as u8;
+            let kept: Vec<_> = lens
+                .iter()
+                .map(|&len| filled(&mut pool, len, seed))
+                .collect();
+            let slices: Vec<_> = kept.iter().map(whole).collect();
+            send(
+                &mut e.at_a,
+                Shape {
+                    ipv6,
+                    seq: 77,
+                    mss: 0,
+                },
+                &slices,
+            );
+            assert!(e.at_a.flush());
+            let got = receive(&mut e.at_b, 1).remove(0);
+            assert_eq!(
+                got.fragments().count(),
+                1 + lens.len(),
+                "by reference, piece for piece"
+            );
+            assert!(!got.is_writable(), "the sender's own memory");
+            assert_eq!(got.l4_checksum(), Checksum::Unknown);
+            let frame = bytes(&got);
+            let expected: Vec<u8> = lens.iter().flat_map(|&len| pattern(len, seed)).collect();
+            assert_eq!(judge(&frame), (77, expected.as_slice()));
+        }
+    }
+    let sent = e.a.counters().total();
+    assert_eq!((sent.tx_packets, sent.tx_payload_copied), (12, 0));
+    let received = e.b.counters().total();
+    assert_eq!((received.rx_packets, received.rx_copied), (12, 0));
+    assert_eq!(received.rx_bytes, sent.tx_bytes);
+    pool.reclaim();
+    assert!(pool.is_full());
+    e.close();
+}
+
+fn bursts_arrive_uncut_when_assumed() {
+    let (eal, mut e) = ends(256, |c| c.assume = Assume::ALL);
+    let mut pool = pages(eal);
+    let info = e.at_a.info(IfaceId(0));
+    assert!(
+        info.tso && info.tx_csum && info.tso_bytes_max >= 64_000,
+        "{info:?}"
+    );
+    let kept: Vec<_> = (0..4).map(|n| filled(&mut pool, 15_000, n)).collect();
+    let slices: Vec<_> = kept.iter().map(whole).collect();
+    send(
+        &mut e.at_a,
+        Shape {
+            mss: 1448,
+            ..Shape::default()
+        },
+        &slices,
+    );
+    assert!(e.at_a.flush());
+    let got = receive(&mut e.at_b, 1).remove(0);
+    assert_eq!(got.segments(), 60_000_u16.div_ceil(1448));
+    assert_eq!(got.l4_checksum(), Checksum::Good);
+    assert_eq!(got.ip_checksum(), Checksum::Good);
+    let expected: Vec<u8> = (0..4).flat_map(|n| pattern(15_000, n)).collect();
+    assert_eq!(payload(&bytes(&got)), expected);
+    let sent = e.a.counters().total();
+    assert_eq!((sent.tx_packets, sent.tx_tso, sent.tx_gso), (1, 1, 0));
+    drop((got, kept));
+    pool.reclaim();
+    assert!(pool.is_full());
+    e.close();
+}
+
+fn bursts_are_cut_in_software() {
+    let (eal, mut e) = ends(256, |_| ());
+    let mut pool = pages(eal);
+    let kept: Vec<_> = (0..2).map(|n| filled(&mut pool, 10_001, n)).collect();
+    let slices: Vec<_> = kept.iter().map(whole).collect();
+    for ipv6 in [false, true] {
+        send(
+            &mut e.at_a,
+            Shape {
+                ipv6,
+                seq: 5,
+                mss: 1400,
+            },
+            &slices,
+        );
+        assert!(e.at_a.flush());
+        let frames = receive(&mut e.at_b, 15);
+        assert_eq!(frames.len(), 15);
+        let mut stream = Vec::new();
+        for frame in &frames {
+            let frame = bytes(frame);
+            let (seq, payload) = judge(&frame);
+            assert_eq!(seq as usize, 5 + stream.len());
+            assert!(payload.len() <= 1400);
+            stream.extend_from_slice(payload);
+        }
+        let expected: Vec<u8> = (0..2).flat_map(|n| pattern(10_001, n)).collect();
+        assert_eq!(stream, expected);
+    }
+    let sent = e.a.counters().total();
+    assert_eq!(
+        (sent.tx_packets, sent.tx_gso, sent.tx_payload_copied),
+        (30, 2, 0)
+    );
+    drop(kept);
+    pool.reclaim();
+    assert!(pool.is_full());
+    e.close();
+}
+
+fn a_full_ring_is_retried() {
+    let (eal, mut e) = ends(32, |_| ());
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 100, 1);
+    let mut sent = 0;
+    while e.at_a.room(IfaceId(0)).packets > 0 {
+        send(
+            &mut e.at_a,
+            Shape {
+                seq: sent,
+                ..Shape::default()
+            },
+            &[whole(&page)],
+        );
+        sent += 1;
+    }
+    assert!(sent > 200, "{sent}");
+    assert!(!e.at_a.flush());
+    assert!(e.at_a.backlog() > 0);
+    // Who doesn't ask is told, sooner or later, and nothing that was taken is lost by that.
+    let mut taken = sent;
+    let refused = loop {
+        match try_send(
+            &mut e.at_a,
+            Shape {
+                seq: taken,
+                ..Shape::default()
+            },
+            &[whole(&page)],
+        ) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, TxError::Full);
+    let mut next = 0;
+    while next < taken {
+        for buffer in receive(&mut e.at_b, 1) {
+            assert_eq!(judge(&bytes(&buffer)).0, next, "in order, none missing");
+            next += 1;
+        }
+        e.at_a.flush();
+    }
+    assert!(e.at_a.flush());
+    assert_eq!(e.at_b.rx_burst(|_, _| ()), 0);
+    let counters = e.a.counters().total();
+    assert!(counters.tx_ring_full > 0);
+    assert_eq!(counters.tx_dropped_full, 1);
+    assert_eq!(counters.tx_packets, u64::from(taken));
+    drop(page);
+    pool.reclaim();
+    assert!(pool.is_full());
+    e.close();
+}
+
+fn frees_on_other_threads_come_home() {
+    let (eal, mut e) = ends(1024, |_| ());
+    let mut pool = pages(eal);
+    for round in 0..20 {
+        let kept: Vec<_> = (0..50).map(|n| filled(&mut pool, 1000, n)).collect();
+        for page in &kept {
+            send(&mut e.at_a, Shape::default(), &[whole(page)]);
+        }
+        assert!(e.at_a.flush());
+        let got = receive(&mut e.at_b, 50);
+        // The sender lets go first in one half of the rounds, last in the other.
+        let free = move || {
+            let _registered = (round % 4 < 2).then(|| eal.register_worker().unwrap());
+            drop(got);
+        };
+        if round % 2 == 0 {
+            drop(kept);
+            thread::spawn(free).join().unwrap();
+        } else {
+            let freeing = thread::spawn(free);
+            drop(kept);
+            freeing.join().unwrap();
+        }
+        pool.reclaim();
+        assert!(pool.is_full(), "round {round}: {:?}", pool.usage());
+    }
+    e.close();
+}
+
+fn failing_allocations_only_delay() {
+    delayed(|c| c.inject = Some(Inject { seed: 7, one_in: 2 }));
+}
+
+fn a_tiny_pool_only_delays() {
+    delayed(|c| c.tx_buffers = 12);
+}
+
+/// Everything arrives in order although packet buffers are short.
+fn delayed(change: impl Fn(&mut PortConfig)) {
+    let (eal, mut e) = ends(64, change);
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 600, 3);
+    let (mut sent, mut next) = (0, 0);
+    while next < 2000 {
+        while sent < 2000 && e.at_a.room(IfaceId(0)).packets > 0 {
+            send(
+                &mut e.at_a,
+                Shape {
+                    seq: sent,
+                    ..Shape::default()
+                },
+                &[whole(&page); 3],
+            );
+            sent += 1;
+        }
+        e.at_a.flush();
+        e.at_b.rx_burst(|_, buffer| {
+            let frame = bytes(&buffer);
+            let (seq, payload) = judge(&frame);
+            assert_eq!((seq, payload.len()), (next, 1800));
+            next += 1;
+        });
+    }
+    assert!(e.a.counters().total().tx_no_mbuf > 0);
+    drop(page);
+    pool.reclaim();
+    assert!(pool.is_full());
+    e.close();
+}
+
+fn plaintext_is_refused() {
+    let (eal, mut e) = ends(64, |_| ());
+    let mut pool = pages(eal);
+    let good = filled(&mut pool, 100, 0);
+    let mut record = filled(&mut pool, 100, 1);
+    let fields = RecordFields {
+        number: 0,
+        kind: 23,
+        epoch: 0,
+    };
+    record
+        .frame(fields, &[23, 3, 3, 0, 116], 17)
+        .expect("it can be framed");
+    for mss in [0, 50] {
+        let payload = [whole(&good), whole(&record)];
+        let shape = Shape {
+            mss,
+            ..Shape::default()
+        };
+        assert_eq!(
+            try_send(&mut e.at_a, shape, &payload),
+            Err(TxError::Plaintext)
+        );
+    }
+    assert!(e.at_a.flush());
+    assert_eq!(e.at_b.rx_burst(|_, _| ()), 0);
+    assert_eq!(e.a.counters().total().tx_dropped_plaintext, 2);
+    drop((good, record));
+    pool.reclaim();
+    assert!(
+        pool.is_full(),
+        "what was attached before the refusal is given back"
+    );
+    e.close();
+}
+
+fn what_cannot_be_sent_is_refused() {
+    let (eal, mut e) = ends(64, |_| ());
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 3000, 0);
+    // 20 bytes of IPv4, 32 of TCP.
+    let fits = pktbuf::Slice {
+        buf: &page,
+        at: 0,
+        len: 1448,
+    };
+    let longer = pktbuf::Slice {
+        buf: &page,
+        at: 0,
+        len: 1449,
+    };
+    send(&mut e.at_a, Shape::default(), &[fits]);
+    assert_eq!(
+        try_send(&mut e.at_a, Shape::default(), &[longer]),
+        Err(TxError::TooBig)
+    );
+    let cut = Shape {
+        mss: 1449,
+        ..Shape::default()
+    };
+    assert_eq!(
+        try_send(&mut e.at_a, cut, &[whole(&page)]),
+        Err(TxError::TooBig)
+    );
+    let outside = pktbuf::Slice {
+        buf: &page,
+        at: 2900,
+        len: 101,
+    };
+    assert!(try_send(&mut e.at_a, Shape::default(), &[outside]).is_err());
+    let head = pktbuf::Headers::new(14, 20, 20);
+    let meta = pktbuf::TxMeta {
+        iface: IfaceId(1),
+        ..Default::default()
+    };
+    let nowhere = pktbuf::Packet {
+        head: &head,
+        payload: &[],
+        meta,
+    };
+    assert_eq!(e.at_a.tx(nowhere), Err(TxError::NoInterface));
+    assert_eq!(e.at_a.room(IfaceId(1)).packets, 0);
+    assert!(e.at_a.flush());
+    assert_eq!(receive(&mut e.at_b, 1).len(), 1);
+    assert_eq!(e.a.counters().total().tx_dropped_too_big, 2);
+    drop(page);
+    pool.reclaim();
+    assert!(pool.is_full());
+    e.close();
+}
+
+fn what_waits_at_the_end_is_counted() {
+    let (eal, mut e) = ends(16, |_| ());
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 100, 1);
+    for seq in 0..100 {
+        send(
+            &mut e.at_a,
+            Shape {
+                seq,
+                ..Shape::default()
+            },
+            &[whole(&page)],
+        );
+    }
+    assert!(!e.at_a.flush());
+    let Ends {
+        mut a,
+        b,
+        at_a,
+        at_b,
+    } = e;
+    assert!(matches!(a.close(), Err(PortError::InUse { queues: 1, .. })));
+    drop(at_a);
+    let counters = a.counters().total();
+    assert_eq!(counters.tx_packets + counters.tx_dropped_closed, 100);
+    // The rest is in the ring: the peer gives it back when it's closed.
+    drop(at_b);
+    close_full(b);
+    close_full(a);
+    drop(page);
+    pool.reclaim();
+    assert!(pool.is_full(), "{:?}", pool.usage());
+}
+
+fn queues_are_separate() {
+    let eal = eal();
+    let pair = RingPair::new(eal, "q", 64, 2).unwrap();
+    let mut pool = pages(eal);
+    let open = |name: &str, device| {
+        Port::open(
+            eal,
+            &PortConfig {
+                queues: 2,
+                ..PortConfig::new(name, device)
+            },
+        )
+        .unwrap()
+    };
+    let (mut a, mut b) = (open("a", pair.a), open("b", pair.b));
+    let mut at_a: Vec<_> = a
+        .take_queues()
+        .into_iter()
+        .map(|q| WorkerPorts::new(vec![q], &[0]))
+        .collect();
+    let mut at_b: Vec<_> = b
+        .take_queues()
+        .into_iter()
+        .map(|q| WorkerPorts::new(vec![q], &[0]))
+        .collect();
+    for n in 0..2u8 {
+        let page = filled(&mut pool, 100, n);
+        let slices = [whole(&page)];
+        send(&mut at_a[usize::from(n)], Shape::default(), &slices);
+        assert!(at_a[usize::from(n)].flush());
+        assert_eq!(at_b[usize::from(1 - n)].rx_burst(|_, _| ()), 0);
+        let got = receive(&mut at_b[usize::from(n)], 1).remove(0);
+        assert_eq!(judge(&bytes(&got)).1, pattern(100, n));
+    }
+    assert_eq!(a.counters().queues.len(), 2);
+    drop((at_a, at_b));
+    close_full(a);
+    close_full(b);
+}
+
+fn allocations_of_memory_end_in_an_error() {
+    let eal = eal();
+    let pair = RingPair::new(eal, "m", 64, 1).unwrap();
+    let config = PortConfig {
+        rx_buffers: 10_000_000,
+        ..PortConfig::new("a", pair.a)
+    };
+    let message = Port::open(eal, &config).unwrap_err().to_string();
+    assert!(message.contains("port a: no memory for"), "{message}");
+    assert!(
+        message.contains("[eal] memory_mib") && message.contains("rx_buffers"),
+        "{message}"
+    );
+}

@@ -1,0 +1,224 @@
+//! An environment, page buffers, and frames with a judge for their checksums.
+
+use lockgate_drivers::{Eal, EalConfig, Hugepages, Port, PortConfig, WorkerPorts};
+use pktbuf::{
+    Buffer, Headers, IfaceId, L4, Output, Packet, PageBuf, PagePool, PoolConfig, Slice, TxError,
+    TxMeta,
+};
+
+/// An EAL on ordinary pages, which every machine has.
+pub(crate) fn eal() -> Eal {
+    let config = EalConfig {
+        hugepages: Hugepages::Off,
+        memory_mib: 256,
+        ..EalConfig::default()
+    };
+    Eal::init(&config).expect("the EAL starts")
+}
+
+/// A pool of page buffers in the EAL's memory.
+pub(crate) fn pages(eal: Eal) -> PagePool {
+    let config = PoolConfig {
+        blocks: 1024,
+        small_spans: 1024,
+        large_spans: 256,
+    };
+    let mut region = eal
+        .region("page buffers", PagePool::bytes_needed(config) + 4096)
+        .expect("memory for page buffers");
+    PagePool::new(&mut region, config).expect("a pool fits")
+}
+
+/// A plain page buffer of `len` bytes that depend on `seed`.
+pub(crate) fn filled(pool: &mut PagePool, len: usize, seed: u8) -> PageBuf {
+    let mut page = pool
+        .alloc(u32::try_from(len).unwrap())
+        .expect("a page buffer is free");
+    assert_eq!(page.append(&pattern(len, seed)), len);
+    page
+}
+
+pub(crate) fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len)
+        .map(|i| (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ seed)
+        .collect()
+}
+
+/// The whole of a buffer as a slice.
+pub(crate) fn whole(page: &PageBuf) -> Slice<'_> {
+    Slice {
+        buf: page,
+        at: 0,
+        len: page.len(),
+    }
+}
+
+/// A port's first queue with one interface on it.
+pub(crate) fn worker(port: &mut Port) -> WorkerPorts {
+    let mut queues = port.take_queues();
+    queues.truncate(1);
+    WorkerPorts::new(queues, &[0])
+}
+
+pub(crate) fn open(eal: Eal, config: &PortConfig) -> (Port, WorkerPorts) {
+    let mut port = Port::open(eal, config).expect("the port opens");
+    let worker = worker(&mut port);
+    (port, worker)
+}
+
+/// Sends one TCP packet and expects that it's taken.
+pub(crate) fn send(ports: &mut WorkerPorts, shape: Shape, payload: &[Slice<'_>]) {
+    try_send(ports, shape, payload).expect("the packet is taken");
+}
+
+pub(crate) fn try_send(
+    ports: &mut WorkerPorts,
+    shape: Shape,
+    payload: &[Slice<'_>],
+) -> Result<(), TxError> {
+    let len: u32 = payload.iter().map(|s| s.len).sum();
+    let head = shape.headers(len as usize);
+    let meta = TxMeta {
+        iface: IfaceId(0),
+        mss: shape.mss,
+        protocol: L4::Tcp,
+        ipv6: shape.ipv6,
+        ..TxMeta::default()
+    };
+    ports.tx(Packet {
+        head: &head,
+        payload,
+        meta,
+    })
+}
+
+/// Receives until there are `n` packets; fails when none comes for long.
+pub(crate) fn receive(ports: &mut WorkerPorts, n: usize) -> Vec<Buffer> {
+    let mut got = Vec::new();
+    for _ in 0..2000 {
+        if ports.rx_burst(|_, buffer| got.push(buffer)) == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        if got.len() >= n {
+            return got;
+        }
+    }
+    panic!("{} packets of {n} arrived", got.len());
+}
+
+/// A buffer's bytes in one piece.
+pub(crate) fn bytes(buffer: &Buffer) -> Vec<u8> {
+    let mut all = vec![0; buffer.len() as usize];
+    assert_eq!(buffer.copy_to(0, &mut all), all.len());
+    all
+}
+
+/// What a test packet's headers are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    pub(crate) ipv6: bool,
+    pub(crate) seq: u32,
+    pub(crate) mss: u16,
+}
+
+impl Shape {
+    fn l3_len(self) -> usize {
+        if self.ipv6 { 40 } else { 20 }
+    }
+
+    /// Headers as the stack makes them: complete but for the TCP checksum, which carries the
+    /// pseudo-header's sum.
+    fn headers(self, payload_len: usize) -> Headers {
+        let l3_len = self.l3_len();
+        let mut head = Headers::new(14, l3_len as u8, TCP_LEN as u8);
+        let l2 = head.l2_mut();
+        l2[..6].fill(0xff);
+        l2[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+        let ether_type: u16 = if self.ipv6 { 0x86dd } else { 0x0800 };
+        l2[12..].copy_from_slice(&ether_type.to_be_bytes());
+        let l4_len = (TCP_LEN + payload_len) as u16;
+        let ip = head.l3_mut();
+        let pseudo = if self.ipv6 {
+            ip[0] = 0x60;
+            ip[4..6].copy_from_slice(&l4_len.to_be_bytes());
+            ip[6] = 6;
+            ip[7] = 64;
+            ip[8..24].copy_from_slice(&[0xfd, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+            ip[24..40].copy_from_slice(&[0xfd, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+            sum(&ip[8..40], 6 + u32::from(l4_len))
+        } else {
+            ip[0] = 0x45;
+            ip[2..4].copy_from_slice(&(20 + l4_len).to_be_bytes());
+            ip[4..6].copy_from_slice(&[0x12, 0x34]);
+            ip[6] = 0x40;
+            ip[8] = 64;
+            ip[9] = 6;
+            ip[12..20].copy_from_slice(&[198, 18, 0, 1, 198, 18, 0, 2]);
+            let checksum = !sum(ip, 0);
+            ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+            sum(&ip[12..20], 6 + u32::from(l4_len))
+        };
+        let tcp = head.l4_mut();
+        tcp[0..4].copy_from_slice(&[0x01, 0xbb, 0x30, 0x39]);
+        tcp[4..8].copy_from_slice(&self.seq.to_be_bytes());
+        tcp[12] = (TCP_LEN as u8 / 4) << 4;
+        tcp[13] = 0x18;
+        tcp[14..16].copy_from_slice(&0x2000u16.to_be_bytes());
+        tcp[16..18].copy_from_slice(&pseudo.to_be_bytes());
+        tcp[20..].copy_from_slice(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
+        head
+    }
+}
+
+/// A frame that arrived: its sequence number and payload, checksums verified.
+pub(crate) fn judge(frame: &[u8]) -> (u32, &[u8]) {
+    let ipv6 = frame[12..14] == [0x86, 0xdd];
+    let ip = &frame[14..];
+    let (l3, l4_len, pseudo) = if ipv6 {
+        let len = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+        (40, len, sum(&ip[8..40], 6 + len as u32))
+    } else {
+        assert_eq!(sum(&ip[..20], 0), 0xffff, "IPv4 header checksum");
+        let len = usize::from(u16::from_be_bytes([ip[2], ip[3]])) - 20;
+        (20, len, sum(&ip[12..20], 6 + len as u32))
+    };
+    assert_eq!(ip.len(), l3 + l4_len, "length of frame and of packet");
+    let tcp = &ip[l3..];
+    assert_eq!(sum(tcp, u32::from(pseudo)), 0xffff, "TCP checksum");
+    (
+        u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+        &tcp[TCP_LEN..],
+    )
+}
+
+/// The payload of a frame whose checksums nobody completed.
+pub(crate) fn payload(frame: &[u8]) -> &[u8] {
+    let l3 = if frame[12..14] == [0x86, 0xdd] {
+        40
+    } else {
+        20
+    };
+    &frame[14 + l3 + TCP_LEN..]
+}
+
+/// One's complement sum, folded, added up the plain way.
+fn sum(bytes: &[u8], start: u32) -> u16 {
+    let mut sum = start;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+/// Closes a port and expects that every packet buffer is back.
+pub(crate) fn close_full(mut port: Port) {
+    let name = port.name().to_owned();
+    for pool in port.close().expect("no queue is out") {
+        assert!(pool.is_full(), "port {name}: {pool:?}");
+    }
+}
+
+/// With timestamps.
+pub(crate) const TCP_LEN: usize = 32;
