@@ -4,3 +4,5 @@
 pub mod certificates;
 pub mod config;
 pub mod control;
+pub mod files;
+pub mod http;

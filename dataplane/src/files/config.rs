@@ -1,0 +1,58 @@
+//! The limits of the cache.
+
+use core::time::Duration;
+
+use super::object::SPAN_BYTES;
+
+/// The limits of the cache; [`super`] says what they add up to.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// How long an object is served without another look at the file.
+    pub revalidate: Duration,
+    /// How long it's remembered that there is nothing to serve at a path.
+    pub negative: Duration,
+    /// The largest file that is kept in one span, and takes no open file; at most [`SPAN_BYTES`].
+    pub whole_bytes_max: u32,
+    /// Objects that are known at a time.
+    pub objects_max: u32,
+    /// Large files that are open at a time; never more than half of what the process may open.
+    pub open_max: u32,
+    /// Threads that read files.
+    pub loaders: u8,
+    /// Requests that a client may have outstanding; more wait for an answer first.
+    pub outstanding_max: u16,
+    /// Paths that a client remembers.
+    pub table_entries: u32,
+    /// Spans that are requested ahead of the one that a body is at.
+    pub read_ahead: u8,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            revalidate: Duration::from_secs(1),
+            negative: Duration::from_secs(1),
+            whole_bytes_max: SPAN_BYTES,
+            objects_max: 16_384,
+            open_max: 1_024,
+            loaders: 2,
+            outstanding_max: 1_024,
+            table_entries: 8_192,
+            read_ahead: 2,
+        }
+    }
+}
+
+impl CacheConfig {
+    /// The same, with impossible values made possible.
+    pub(super) fn sane(mut self, open_limit: u64) -> Self {
+        self.whole_bytes_max = self.whole_bytes_max.min(SPAN_BYTES);
+        self.objects_max = self.objects_max.max(1);
+        let half = u32::try_from(open_limit / 2).unwrap_or(u32::MAX);
+        self.open_max = self.open_max.min(half).max(1);
+        self.loaders = self.loaders.max(1);
+        self.outstanding_max = self.outstanding_max.max(1);
+        self.table_entries = self.table_entries.clamp(1, 1 << 24);
+        self
+    }
+}

@@ -1,0 +1,125 @@
+//! What the cache counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that one thread or several add to and anyone reads; it orders nothing.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker counts: on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct ClientCounters {
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) span_hits: Counter,
+    pub(super) span_misses: Counter,
+    pub(super) starved: Counter,
+}
+
+/// What loaders count.
+#[derive(Debug, Default)]
+pub(super) struct LoaderCounters {
+    pub(super) loads: Counter,
+    pub(super) bytes_read: Counter,
+    pub(super) evictions: Counter,
+    pub(super) waits: Counter,
+    pub(super) revalidations: Counter,
+    pub(super) changed_files: Counter,
+    pub(super) read_errors: Counter,
+    pub(super) absent: Counter,
+}
+
+/// The cache's counters at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileCounters {
+    /// Lookups answered by a worker itself.
+    pub hits: u64,
+    /// Lookups that a loader had to answer.
+    pub misses: u64,
+    /// Spans of large files that were in memory when they were wanted.
+    pub span_hits: u64,
+    /// Spans of large files that had to be waited for.
+    pub span_misses: u64,
+    /// Requests that had to wait for room in a channel.
+    pub starved: u64,
+    /// Spans read.
+    pub loads: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Spans evicted.
+    pub evictions: u64,
+    /// Loads that had to wait for memory, or for an open file to be closed.
+    pub waits: u64,
+    /// Looks at a path whose object was known.
+    pub revalidations: u64,
+    /// Files that were found changed or replaced.
+    pub changed_files: u64,
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Lookups that found nothing to serve.
+    pub absent: u64,
+    /// Objects that are known now.
+    pub objects: u64,
+    /// Large files that are open now.
+    pub files_open: u64,
+    /// Bytes of the arena in use now.
+    pub bytes_used: u64,
+    /// Bytes of the arena.
+    pub bytes_max: u64,
+}
+
+impl FileCounters {
+    /// All counters with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("files.hits", self.hits),
+            ("files.misses", self.misses),
+            ("files.span_hits", self.span_hits),
+            ("files.span_misses", self.span_misses),
+            ("files.starved", self.starved),
+            ("files.loads", self.loads),
+            ("files.bytes_read", self.bytes_read),
+            ("files.evictions", self.evictions),
+            ("files.waits", self.waits),
+            ("files.revalidations", self.revalidations),
+            ("files.changed_files", self.changed_files),
+            ("files.read_errors", self.read_errors),
+            ("files.absent", self.absent),
+            ("files.objects", self.objects),
+            ("files.files_open", self.files_open),
+            ("files.bytes_used", self.bytes_used),
+            ("files.bytes_max", self.bytes_max),
+        ]
+        .into_iter()
+    }
+
+    pub(super) fn add_client(&mut self, client: &ClientCounters) {
+        self.hits += client.hits.read();
+        self.misses += client.misses.read();
+        self.span_hits += client.span_hits.read();
+        self.span_misses += client.span_misses.read();
+        self.starved += client.starved.read();
+    }
+
+    pub(super) fn add_loaders(&mut self, loaders: &LoaderCounters) {
+        self.loads += loaders.loads.read();
+        self.bytes_read += loaders.bytes_read.read();
+        self.evictions += loaders.evictions.read();
+        self.waits += loaders.waits.read();
+        self.revalidations += loaders.revalidations.read();
+        self.changed_files += loaders.changed_files.read();
+        self.read_errors += loaders.read_errors.read();
+        self.absent += loaders.absent.read();
+    }
+}

@@ -1,0 +1,528 @@
+//! The threads that look at files, and the cache that they belong to.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use lockgate_wire::Instant;
+use pktbuf::{PageArena, PageMut, SharedSpan};
+use rustix::io::{Errno, pread};
+use rustix::process::{Resource, getrlimit};
+
+use super::client::{Completion, FileClient, Job, Outcome, Reply};
+use super::config::CacheConfig;
+use super::counters::{ClientCounters, FileCounters, LoaderCounters};
+use super::index::{Index, Work};
+use super::object::{Content, Key, Object, OpenFile, Paged, SPAN_BYTES};
+use super::root::{Absence, Root, Version};
+
+/// The cache: owns the loader threads, which stop when it is dropped.
+#[derive(Debug)]
+pub struct FileCache {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why a cache can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A tree's top directory can't be opened.
+    #[error("can't open {}: {error}", path.display())]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// More trees or workers than can be numbered.
+    #[error("too many sites or workers")]
+    TooMany,
+    /// The arena can't hold two of the largest spans.
+    #[error("the file cache needs at least {} bytes", 2 * SPAN_BYTES)]
+    TooSmall,
+    /// A thread can't be started.
+    #[error("can't start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What clients and loaders share.
+pub(super) struct Shared {
+    pub(super) config: CacheConfig,
+    pub(super) requests: Sender<Job>,
+    pub(super) clients: Vec<Arc<ClientCounters>>,
+    parkers: Vec<Parker>,
+    arena: PageArena,
+    roots: Vec<Root>,
+    index: Mutex<Index>,
+    completions: Vec<Sender<Completion>>,
+    counters: LoaderCounters,
+    files_open: Arc<AtomicU32>,
+    next_id: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Where a loader waits for work. Waking it takes no lock: a channel's own blocking would.
+#[derive(Debug, Default)]
+struct Parker {
+    idle: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl FileCache {
+    /// Starts a cache for the trees below `roots` and as many clients as there are workers. Tree
+    /// `i` is [`RootId::new(i)`](super::RootId::new).
+    pub fn start(
+        arena: PageArena,
+        roots: &[PathBuf],
+        config: &CacheConfig,
+        workers: usize,
+    ) -> Result<(Self, Vec<FileClient>), StartError> {
+        if roots.len() > usize::from(u16::MAX) || workers > usize::from(u16::MAX) {
+            return Err(StartError::TooMany);
+        }
+        if arena.usage().bytes < 2 * SPAN_BYTES as usize {
+            return Err(StartError::TooSmall);
+        }
+        let open_limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let config = config.clone().sane(open_limit);
+        let roots = roots
+            .iter()
+            .map(|path| {
+                Root::open(path).map_err(|error| StartError::Root { path: path.clone(), error })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let outstanding = usize::from(config.outstanding_max);
+        let (requests, jobs) = bounded(outstanding * workers.max(1));
+        let (completions, inboxes): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| bounded(outstanding)).unzip();
+        let shared = Arc::new(Shared {
+            requests,
+            clients: (0..workers).map(|_| Arc::default()).collect(),
+            parkers: (0..config.loaders).map(|_| Parker::default()).collect(),
+            arena,
+            roots,
+            index: Mutex::new(Index::new(config.objects_max)),
+            completions,
+            counters: LoaderCounters::default(),
+            files_open: Arc::default(),
+            next_id: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            config,
+        });
+        let mut cache = Self { shared: Arc::clone(&shared), threads: Vec::new() };
+        for at in 0..shared.parkers.len() {
+            let loader = Loader { shared: Arc::clone(&shared), jobs: jobs.clone(), at };
+            let thread = thread::Builder::new().name(format!("files-{at}"));
+            cache.threads.push(thread.spawn(move || loader.run()).map_err(StartError::Thread)?);
+        }
+        let clients = inboxes
+            .into_iter()
+            .enumerate()
+            .map(|(id, inbox)| FileClient::new(id, Arc::clone(&shared), inbox))
+            .collect();
+        Ok((cache, clients))
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> FileCounters {
+        let shared = &*self.shared;
+        let usage = shared.arena.usage();
+        let mut counters = FileCounters {
+            objects: shared.index().objects() as u64,
+            files_open: u64::from(shared.files_open.load(Ordering::Relaxed)),
+            bytes_used: usage.bytes_used as u64,
+            bytes_max: usage.bytes as u64,
+            ..FileCounters::default()
+        };
+        counters.add_loaders(&shared.counters);
+        for client in &shared.clients {
+            counters.add_client(client);
+        }
+        counters
+    }
+
+    #[cfg(test)]
+    pub(super) fn stall(&self) -> MutexGuard<'_, Index> {
+        self.shared.index()
+    }
+}
+
+impl Drop for FileCache {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            // A loader that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Wakes a loader, if one sleeps.
+    pub(super) fn wake_loader(&self) {
+        // The request is in the channel before this looks for sleepers; a loader says that it
+        // sleeps before it looks at the channel once more.
+        fence(Ordering::SeqCst);
+        for parker in &self.parkers {
+            if parker.idle.load(Ordering::SeqCst)
+                && parker.idle.swap(false, Ordering::SeqCst)
+                && let Some(thread) = parker.thread.get()
+            {
+                thread.unpark();
+                return;
+            }
+        }
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn complete(&self, reply: Reply, outcome: Outcome) {
+        let Some(inbox) = self.completions.get(usize::from(reply.client)) else {
+            return;
+        };
+        // There's room for all that a client may have outstanding; a client that's gone has
+        // disconnected its channel.
+        let sent = inbox.try_send(Completion {
+            token: reply.token,
+            ticket: reply.ticket,
+            outcome,
+        });
+        debug_assert!(!sent.is_err_and(|error| error.is_full()), "more answers than requests");
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// One loader thread.
+struct Loader {
+    shared: Arc<Shared>,
+    jobs: Receiver<Job>,
+    at: usize,
+}
+
+/// Work that can't be done before memory is free, or a file closed.
+struct MustWait(Work);
+
+impl Loader {
+    fn run(self) {
+        let parker = &self.shared.parkers[self.at];
+        let _ = parker.thread.set(thread::current());
+        let mut since_retry = 0;
+        while !self.shared.stop.load(Ordering::SeqCst) {
+            since_retry += 1;
+            if since_retry > RETRY_AFTER {
+                since_retry = 0;
+                self.retry();
+            }
+            if let Ok(job) = self.jobs.try_recv() {
+                self.serve(job);
+                continue;
+            }
+            if self.retry() {
+                continue;
+            }
+            parker.idle.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            if self.jobs.is_empty() && !self.shared.stop.load(Ordering::SeqCst) {
+                if self.shared.index().is_waiting() {
+                    // Nobody tells when a worker drops a span.
+                    thread::park_timeout(RETRY_PAUSE);
+                } else {
+                    thread::park();
+                }
+            }
+            parker.idle.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Tries again what has waited longest. False if there is nothing, or it has to wait on.
+    fn retry(&self) -> bool {
+        let Some(work) = self.shared.index().next_waiting() else {
+            return false;
+        };
+        match self.work(work, true) {
+            Ok(()) => true,
+            Err(MustWait(work)) => {
+                self.shared.index().wait(work, true);
+                false
+            }
+        }
+    }
+
+    fn serve(&self, job: Job) {
+        let ahead = job.is_ahead();
+        let Some(work) = self.admit(job) else {
+            return;
+        };
+        let Err(MustWait(work)) = self.work(work, false) else {
+            return;
+        };
+        let mut index = self.shared.index();
+        if let Work::Fill { object, index: at } = &work
+            && ahead
+            && let Content::Paged(paged) = &object.content
+            && index.give_up_fill(paged.id, *at)
+        {
+            return;
+        }
+        self.shared.counters.waits.add(1);
+        index.wait(work, false);
+    }
+
+    /// Answers at once if the answer is known; else notes who waits for it. The work that this
+    /// makes, if nobody is at it yet.
+    fn admit(&self, job: Job) -> Option<Work> {
+        let mut index = self.shared.index();
+        match job {
+            Job::Look { key, now, reply } => {
+                if let Some(object) = index.find(&key)
+                    && now.saturating_since(object.checked()) <= self.shared.config.revalidate
+                {
+                    let object = Arc::clone(object);
+                    drop(index);
+                    if let Some(reply) = reply {
+                        self.shared.complete(reply, Outcome::Found(object));
+                    }
+                    return None;
+                }
+                index.want_look(&key, reply).then_some(Work::Look { key, now })
+            }
+            Job::Fill { object, index: at, reply } => {
+                let Content::Paged(paged) = &object.content else {
+                    return None;
+                };
+                let span = paged.span(at);
+                if let Some(span) = span {
+                    drop(index);
+                    if let Some(reply) = reply {
+                        self.shared.complete(reply, Outcome::Span { index: at, span });
+                    }
+                    return None;
+                }
+                if reply.is_none() && index.is_waiting() {
+                    return None;
+                }
+                let first = index.want_fill(paged.id, at, reply);
+                first.then_some(Work::Fill { object, index: at })
+            }
+        }
+    }
+
+    fn work(&self, work: Work, waited: bool) -> Result<(), MustWait> {
+        match work {
+            Work::Look { key, now } => self.look(key, now, waited),
+            Work::Fill { object, index } => self.fill(object, index, waited),
+        }
+    }
+
+    fn look(&self, key: Key, now: Instant, waited: bool) -> Result<(), MustWait> {
+        let shared = &*self.shared;
+        let Some(root) = shared.roots.get(key.root.index()) else {
+            self.absent(key, Absence::NotFound);
+            return Ok(());
+        };
+        for _ in 0..CHANGES_MAX {
+            let (file, version) = match root.open_file(&key.path, now, shared.config.revalidate) {
+                Ok(found) => found,
+                Err(absence) => {
+                    self.absent(key, absence);
+                    return Ok(());
+                }
+            };
+            if let Some(object) = shared.index().find_version(&key, &version) {
+                shared.counters.revalidations.add(1);
+                object.set_checked(now);
+                self.found(&key, &object, false);
+                return Ok(());
+            }
+            let content = if version.len <= u64::from(shared.config.whole_bytes_max) {
+                match self.read_whole(&file, &version, waited) {
+                    Ok(span) => Content::Whole(span),
+                    Err(Unread::NoMemory) => return Err(MustWait(Work::Look { key, now })),
+                    Err(Unread::Changed) => continue,
+                    Err(Unread::Error) => {
+                        self.absent(key, Absence::Failed);
+                        return Ok(());
+                    }
+                }
+            } else {
+                match self.keep_open(file, version) {
+                    Some(paged) => Content::Paged(paged),
+                    None => return Err(MustWait(Work::Look { key, now })),
+                }
+            };
+            let object = Arc::new(Object::new(key.clone(), version, content, now));
+            self.found(&key, &object, true);
+            return Ok(());
+        }
+        self.absent(key, Absence::Failed);
+        Ok(())
+    }
+
+    /// Reads a small file. It is what was looked at only if it is still that afterwards.
+    fn read_whole(
+        &self,
+        file: &OwnedFd,
+        version: &Version,
+        waited: bool,
+    ) -> Result<Option<Arc<SharedSpan>>, Unread> {
+        let len = usize::try_from(version.len).map_err(|_| Unread::Changed)?;
+        if len == 0 {
+            return Ok(None);
+        }
+        let mut page = self.allocate(len, waited).ok_or(Unread::NoMemory)?;
+        self.read(file, &mut page[..len], 0)?;
+        match Version::of(file) {
+            Ok(now) if version.still_holds(&now) => Ok(Some(page.freeze(len))),
+            Ok(_) => Err(Unread::Changed),
+            Err(_) => Err(Unread::Error),
+        }
+    }
+
+    /// Keeps a large file open, if one more may be.
+    fn keep_open(&self, file: OwnedFd, version: Version) -> Option<Paged> {
+        let shared = &*self.shared;
+        let mut index = shared.index();
+        while shared.files_open.load(Ordering::Relaxed) >= shared.config.open_max {
+            if !index.evict_object(true) {
+                return None;
+            }
+        }
+        let file = OpenFile::new(file, &shared.files_open);
+        drop(index);
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let spans = version.len.div_ceil(u64::from(SPAN_BYTES));
+        let room = shared.arena.usage().bytes / SPAN_BYTES as usize;
+        let slots = usize::try_from(spans).map_or(room, |spans| spans.min(room));
+        Some(Paged::new(id, file, version, slots))
+    }
+
+    fn fill(&self, object: Arc<Object>, at: u64, waited: bool) -> Result<(), MustWait> {
+        let shared = &*self.shared;
+        let Content::Paged(paged) = &object.content else {
+            return Ok(());
+        };
+        let len = object.span_len(at);
+        let mut outcome = Err(Unread::Changed);
+        if !paged.is_changed() && len > 0 {
+            let Some(mut page) = self.allocate(len, waited) else {
+                return Err(MustWait(Work::Fill { object, index: at }));
+            };
+            let offset = at.saturating_mul(u64::from(SPAN_BYTES));
+            outcome = self.read(paged.file.fd(), &mut page[..len], offset);
+            if outcome.is_ok() && !paged.is_unchanged() {
+                outcome = Err(Unread::Changed);
+            }
+            if outcome.is_ok() {
+                let span = page.freeze(len);
+                let mut index = shared.index();
+                index.publish(&object, at, &span);
+                let waiters = index.filled(paged.id, at);
+                drop(index);
+                for reply in waiters {
+                    let span = Arc::clone(&span);
+                    shared.complete(reply, Outcome::Span { index: at, span });
+                }
+                return Ok(());
+            }
+        }
+        if matches!(outcome, Err(Unread::Changed)) && !object.is_retired() {
+            shared.counters.changed_files.add(1);
+        }
+        // Whether it changed or can't be read: whoever asks next gets it opened anew.
+        paged.set_changed();
+        object.retire();
+        let waiters = shared.index().filled(paged.id, at);
+        for reply in waiters {
+            shared.complete(reply, Outcome::Failed);
+        }
+        Ok(())
+    }
+
+    /// Memory for a span; none while others wait, unless this has waited itself.
+    fn allocate(&self, len: usize, waited: bool) -> Option<PageMut> {
+        let mut index = self.shared.index();
+        if !waited && index.is_waiting() {
+            return None;
+        }
+        let (page, evicted) = index.make_room(&self.shared.arena, len);
+        self.shared.counters.evictions.add(evicted);
+        page
+    }
+
+    fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<(), Unread> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match pread(file, &mut buffer[done..], offset + done as u64) {
+                // It has become shorter.
+                Ok(0) => return Err(Unread::Changed),
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.shared.counters.read_errors.add(1);
+                    return Err(Unread::Error);
+                }
+            }
+        }
+        self.shared.counters.loads.add(1);
+        self.shared.counters.bytes_read.add(done as u64);
+        Ok(())
+    }
+
+    fn found(&self, key: &Key, object: &Arc<Object>, new: bool) {
+        let mut index = self.shared.index();
+        if new {
+            if index.find(key).is_some() {
+                self.shared.counters.changed_files.add(1);
+            }
+            index.insert(object);
+        }
+        let waiters = index.looked(key);
+        drop(index);
+        for reply in waiters {
+            self.shared.complete(reply, Outcome::Found(Arc::clone(object)));
+        }
+    }
+
+    fn absent(&self, key: Key, absence: Absence) {
+        self.shared.counters.absent.add(1);
+        let mut index = self.shared.index();
+        if index.remove(&key) {
+            self.shared.counters.changed_files.add(1);
+        }
+        let waiters = index.looked(&key);
+        drop(index);
+        for reply in waiters {
+            self.shared.complete(reply, Outcome::Absent { key: key.clone(), absence });
+        }
+    }
+}
+
+/// Why a span isn't there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    NoMemory,
+    Changed,
+    Error,
+}
+
+/// How often a small file is read that changes meanwhile.
+const CHANGES_MAX: u32 = 4;
+
+/// Requests between two attempts at what waits.
+const RETRY_AFTER: u32 = 64;
+
+/// How long a loader with nothing else to do leaves what waits alone.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);

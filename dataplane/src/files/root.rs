@@ -1,0 +1,188 @@
+//! Trees of files: opening what a path names, and telling versions of it apart.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use lockgate_wire::Instant;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Names one of the trees that a cache serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RootId(u16);
+
+impl RootId {
+    /// The tree that was given as number `index` when the cache was started.
+    pub const fn new(index: u16) -> Self {
+        Self(index)
+    }
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Why there's nothing to serve at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// There is nothing, or nothing that may be reached.
+    NotFound,
+    /// There is a directory.
+    Directory,
+    /// It may not be read, or it isn't a regular file.
+    Forbidden,
+    /// It can't be read, now or at all.
+    Failed,
+}
+
+/// A tree's top directory. It's opened anew now and then, so that a deployment may replace the
+/// directory itself, or the symbolic link that leads to it.
+#[derive(Debug)]
+pub(super) struct Root {
+    path: PathBuf,
+    open: Mutex<(Arc<OwnedFd>, Instant)>,
+}
+
+impl Root {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let directory = Arc::new(open_directory(path)?);
+        Ok(Self { path: path.to_owned(), open: Mutex::new((directory, Instant::ZERO)) })
+    }
+
+    /// Opens what `path` names in this tree, if it's a regular file, and says which version it is.
+    pub(super) fn open_file(
+        &self,
+        path: &[u8],
+        now: Instant,
+        reopen_after: Duration,
+    ) -> Result<(OwnedFd, Version), Absence> {
+        let directory = self.directory(now, reopen_after);
+        let file = open_beneath(&directory, path).map_err(absence)?;
+        let version = settled_version(&file)?;
+        Ok((file, version))
+    }
+
+    fn directory(&self, now: Instant, reopen_after: Duration) -> Arc<OwnedFd> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_since(open.1) >= reopen_after {
+            // If it can't be opened now, what was opened before serves on.
+            if let Ok(directory) = open_directory(&self.path) {
+                open.0 = Arc::new(directory);
+            }
+            open.1 = now;
+        }
+        Arc::clone(&open.0)
+    }
+}
+
+/// What tells one version of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) len: u64,
+    pub(super) modified: (i64, u32),
+    pub(super) changed: (i64, u32),
+    pub(super) links: u64,
+}
+
+impl Version {
+    pub(super) fn of(file: &OwnedFd) -> Result<Self, Errno> {
+        fstat(file).map(|stat| Self::from_stat(&stat))
+    }
+
+    fn from_stat(stat: &Stat) -> Self {
+        let nanos = |n: u64| u32::try_from(n).unwrap_or(0);
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
+            changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
+            links: stat.st_nlink,
+        }
+    }
+
+    /// Whether an open file that was `self` and is now `later` still has the same contents. Its
+    /// time of change may only differ if names of it were removed, as when another file is renamed
+    /// over it: the time of modification shows that nothing was written.
+    pub(super) fn still_holds(&self, later: &Self) -> bool {
+        let unlinked = later.links < self.links;
+        (self.device, self.inode, self.len, self.modified)
+            == (later.device, later.inode, later.len, later.modified)
+            && (self.changed == later.changed || unlinked)
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    // Opening a FIFO would wait for a writer, opening a terminal could make it ours.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let path: &Path = Path::new(OsStr::from_bytes(path));
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    for _ in 0..RACES_MAX {
+        match openat2(directory, path, flags, Mode::empty(), resolve) {
+            // Something was renamed while the kernel made sure that `..` stays inside.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// The file's version, once a change to come is certain to show.
+///
+/// Times are stamped with the kernel's coarse clock: two changes within one of its ticks may leave
+/// the same times behind. So a file that was changed in the tick that is now is looked at again
+/// when the next one has begun. This compares two times of the kernel's making, and isn't the time
+/// of anything here.
+fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
+    for _ in 0..SETTLE_TRIES {
+        let tick = clock_gettime(ClockId::RealtimeCoarse);
+        let stat = fstat(file).map_err(|_| Absence::Failed)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(Absence::Directory),
+            _ => return Err(Absence::Forbidden),
+        }
+        let version = Version::from_stat(&stat);
+        let changed = (version.changed.0, i64::from(version.changed.1));
+        // A time well in the future is somebody else's clock: a change stamped now will show, too.
+        if changed < (tick.tv_sec, tick.tv_nsec) || changed > (tick.tv_sec + 2, 0) {
+            return Ok(version);
+        }
+        thread::sleep(SETTLE_PAUSE);
+    }
+    // Somebody writes in every tick: no version of it can be told from the next one.
+    Err(Absence::Failed)
+}
+
+fn absence(error: Errno) -> Absence {
+    match error {
+        // XDEV: it leads out of the tree. LOOP: through too many links, or a magic one.
+        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::LOOP => {
+            Absence::NotFound
+        }
+        Errno::ACCESS | Errno::PERM | Errno::NXIO | Errno::NODEV => Absence::Forbidden,
+        Errno::ISDIR => Absence::Directory,
+        _ => Absence::Failed,
+    }
+}
+
+/// How often a path is tried that changes while it is resolved.
+const RACES_MAX: u32 = 16;
+
+/// A tick is ten milliseconds at most.
+const SETTLE_PAUSE: Duration = Duration::from_millis(2);
+const SETTLE_TRIES: u32 = 25;

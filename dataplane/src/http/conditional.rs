@@ -1,0 +1,214 @@
+//! Which part of an object a request gets, if any: preconditions and ranges (RFC 9110, sections 13
+//! and 14).
+
+use super::date;
+use super::entity::{ETag, Entity};
+use super::request::{Field, Method, Request, list};
+use super::status::Status;
+
+/// What a request gets of an object that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// All of it: 200.
+    Whole,
+    /// The bytes from `first` to `last`, both included: 206.
+    Part {
+        /// The first byte's position.
+        first: u64,
+        /// The last byte's position.
+        last: u64,
+    },
+    /// Nothing, because the client has it: 304.
+    NotModified,
+    /// Nothing, because it isn't the version that the client means: 412.
+    PreconditionFailed,
+    /// Nothing, because it ends before the range begins: 416.
+    RangeNotSatisfiable,
+}
+
+impl Selection {
+    /// Evaluates the conditions of `request`, a GET or HEAD, for `entity` at `now` (seconds since
+    /// the Unix epoch), in the order of RFC 9110, section 13.2.2.
+    pub fn of(request: &Request, entity: &Entity, now: u64) -> Self {
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
+        //# When recipient is the origin server and If-Match is present, evaluate the If-Match
+        //# precondition [...] if false, respond 412 (Precondition Failed)
+        if request.has(Field::IfMatch) {
+            if !any_tag(request, Field::IfMatch, entity.etag(), Strength::Strong) {
+                return Self::PreconditionFailed;
+            }
+        } else if let Some(unmodified) = date_of(request, Field::IfUnmodifiedSince)
+            && entity.modified() > unmodified
+        {
+            return Self::PreconditionFailed;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.3
+        //# A recipient MUST ignore If-Modified-Since if the request contains an If-None-Match
+        //# header field
+        if request.has(Field::IfNoneMatch) {
+            if any_tag(request, Field::IfNoneMatch, entity.etag(), Strength::Weak) {
+                return Self::NotModified;
+            }
+        } else if let Some(since) = date_of(request, Field::IfModifiedSince)
+            && entity.modified() <= since
+        {
+            return Self::NotModified;
+        }
+        Self::range(request, entity, now)
+    }
+
+    /// The status that says so.
+    pub fn status(self) -> Status {
+        match self {
+            Self::Whole => Status::Ok,
+            Self::Part { .. } => Status::PartialContent,
+            Self::NotModified => Status::NotModified,
+            Self::PreconditionFailed => Status::PreconditionFailed,
+            Self::RangeNotSatisfiable => Status::RangeNotSatisfiable,
+        }
+    }
+
+    fn range(request: &Request, entity: &Entity, now: u64) -> Self {
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+        //# A server MUST ignore a Range header field received with a request method that is
+        //# unrecognized or for which range handling is not defined. For this specification, GET is
+        //# the only method for which range handling is defined.
+        if request.method() != Method::Get {
+            return Self::Whole;
+        }
+        let Some(range) = request.value(Field::Range) else {
+            return Self::Whole;
+        };
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
+        //# If the condition is false, the recipient SHOULD ignore the Range header field
+        if request.has(Field::IfRange) {
+            let current = request.value(Field::IfRange).is_some_and(|v| is_current(v, entity, now));
+            if !current {
+                return Self::Whole;
+            }
+        }
+        match single_range(range) {
+            Some(spec) => spec.resolve(entity.len()),
+            None => Self::Whole,
+        }
+    }
+}
+
+/// How two entity tags are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strength {
+    Strong,
+    Weak,
+}
+
+/// Whether one of the field's tags, or its `*`, is the tag of the object.
+fn any_tag(request: &Request, field: Field, tag: &ETag, strength: Strength) -> bool {
+    request.values(field).any(|value| {
+        let value = value.trim_ascii();
+        value == b"*" || has_tag(value, tag.as_bytes(), strength)
+    })
+}
+
+/// Walks a list of entity tags. A tag may contain commas, so this isn't [`list`].
+fn has_tag(mut rest: &[u8], tag: &[u8], strength: Strength) -> bool {
+    loop {
+        let start = rest.iter().position(|b| !matches!(b, b' ' | b'\t' | b','));
+        rest = start.map_or(&[], |at| &rest[at..]);
+        let (weak, quoted) = match rest.strip_prefix(b"W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, rest),
+        };
+        let Some(opaque) = quoted.strip_prefix(b"\"") else {
+            return false;
+        };
+        let Some(end) = opaque.iter().position(|b| *b == b'"') else {
+            return false;
+        };
+        let (found, behind) = quoted.split_at(end + 2);
+        if found == tag && !(weak && strength == Strength::Strong) {
+            return true;
+        }
+        rest = behind;
+    }
+}
+
+fn date_of(request: &Request, field: Field) -> Option<u64> {
+    date::parse(request.value(field)?)
+}
+
+/// Whether an If-Range's validator is the object's.
+fn is_current(value: &[u8], entity: &Entity, now: u64) -> bool {
+    if value.starts_with(b"\"") {
+        return value == entity.etag().as_bytes();
+    }
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
+    //# If the HTTP-date validator provided is not a strong validator in the sense defined by
+    //# Section 8.8.2.2, the condition is false.
+    //
+    // It's strong if the object had been left alone for a second when its date was told.
+    date::parse(value) == Some(entity.modified()) && entity.modified() < now
+}
+
+/// One range as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spec {
+    From { first: u64, last: Option<u64> },
+    Suffix { length: u64 },
+}
+
+impl Spec {
+    fn resolve(self, len: u64) -> Selection {
+        match self {
+            Self::From { first, .. } if first >= len => Selection::RangeNotSatisfiable,
+            Self::From { first, last } => {
+                let end = len - 1;
+                Selection::Part { first, last: last.map_or(end, |last| last.min(end)) }
+            }
+            Self::Suffix { length: 0 } => Selection::RangeNotSatisfiable,
+            // All of an empty object satisfies it, but a Content-Range can't say so.
+            Self::Suffix { .. } if len == 0 => Selection::Whole,
+            Self::Suffix { length } => {
+                Selection::Part { first: len.saturating_sub(length), last: len - 1 }
+            }
+        }
+    }
+}
+
+/// The range of a Range header that asks for one range of bytes. Others are ignored, which is
+/// allowed: several ranges, other units and invalid specifications get the whole object.
+fn single_range(value: &[u8]) -> Option<Spec> {
+    let equals = value.iter().position(|b| *b == b'=')?;
+    let (unit, ranges) = value.split_at(equals);
+    if !unit.eq_ignore_ascii_case(b"bytes") {
+        return None;
+    }
+    let mut ranges = list(&ranges[1..]);
+    let (range, None) = (ranges.next()?, ranges.next()) else {
+        return None;
+    };
+    let dash = range.iter().position(|b| *b == b'-')?;
+    let (first, last) = (&range[..dash], &range[dash + 1..]);
+    if first.is_empty() {
+        return Some(Spec::Suffix { length: number(last)? });
+    }
+    let first = number(first)?;
+    let last = if last.is_empty() { None } else { Some(number(last)?) };
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.1
+    //# An int-range is invalid if the last-pos value is present and less than first-pos.
+    if last.is_some_and(|last| last < first) {
+        return None;
+    }
+    Some(Spec::From { first, last })
+}
+
+/// A decimal number; the largest there is if it has more digits than that.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let add = |n: u64, digit: &u8| n.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    Some(digits.iter().fold(0, add))
+}
+
+#[cfg(test)]
+mod tests;

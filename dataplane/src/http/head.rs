@@ -1,0 +1,160 @@
+//! Collects the head of a request, line by line, from bytes that come in any split.
+
+use super::limits::Limits;
+use super::status::Status;
+
+/// The bytes of a head so far. What is decided about them depends on the bytes alone, never on how
+/// they were split: lines are judged one by one, each when its last byte is there, and limits are
+/// judged by position.
+#[derive(Debug, Default)]
+pub(super) struct HeadBytes {
+    bytes: Vec<u8>,
+    /// Where the line begins that isn't complete yet.
+    line: usize,
+    /// Where the header section begins, behind the request line; zero while that is incomplete.
+    section: usize,
+    fields: u32,
+    blank_lines: u8,
+}
+
+/// What a piece of input led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Collected {
+    /// Everything was taken; the head isn't complete.
+    More,
+    /// The head is complete. The rest of the input belongs to something else.
+    Complete,
+    /// The head is refused, and nothing behind it can be trusted.
+    Refused(Status),
+}
+
+impl HeadBytes {
+    /// Takes bytes up to the end of the head: how many, and what came of it.
+    pub(super) fn push(&mut self, input: &[u8], limits: &Limits) -> (usize, Collected) {
+        let mut taken = 0;
+        while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
+            let newline = rest.iter().position(|b| *b == b'\n');
+            let piece = newline.map_or(rest, |at| &rest[..=at]);
+            taken += piece.len();
+            if let Err(status) = self.check_room(piece.len(), limits) {
+                return (taken, Collected::Refused(status));
+            }
+            self.bytes.extend_from_slice(piece);
+            if newline.is_none() {
+                break;
+            }
+            match self.end_line(limits) {
+                Collected::More => {}
+                done => return (taken, done),
+            }
+        }
+        (taken, Collected::More)
+    }
+
+    /// Forgets the head, and keeps no more memory than an ordinary one takes.
+    pub(super) fn clear(&mut self) {
+        let mut bytes = core::mem::take(&mut self.bytes);
+        bytes.clear();
+        bytes.shrink_to(ORDINARY_BYTES);
+        *self = Self { bytes, ..Self::default() };
+    }
+
+    /// The request line without its CRLF, and the header section with the empty line that ends it.
+    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+        let (line, section) = self.bytes.split_at(self.section);
+        (line.strip_suffix(b"\r\n").unwrap_or(line), section)
+    }
+
+    /// Part of the head by position, as [`HeadBytes::span_of`] found it.
+    pub(super) fn slice(&self, span: Span) -> &[u8] {
+        let start = span.at as usize;
+        self.bytes.get(start..start + span.len as usize).unwrap_or_default()
+    }
+
+    /// Where `part`, a slice of this head, lies in it.
+    pub(super) fn span_of(&self, part: &[u8]) -> Span {
+        let at = part.as_ptr().addr().saturating_sub(self.bytes.as_ptr().addr());
+        debug_assert!(at + part.len() <= self.bytes.len(), "the part is of this head");
+        Span {
+            at: u32::try_from(at).unwrap_or(u32::MAX),
+            len: u32::try_from(part.len()).unwrap_or(0),
+        }
+    }
+
+    fn check_room(&self, more: usize, limits: &Limits) -> Result<(), Status> {
+        if self.section == 0 {
+            //= https://www.rfc-editor.org/rfc/rfc9112#section-3
+            //# A server that receives a request-target longer than any URI it wishes to parse MUST
+            //# respond with a 414 (URI Too Long) status code
+            let line = self.bytes.len() + more;
+            return if line > limits.request_line_bytes_max.len() {
+                Err(Status::UriTooLong)
+            } else {
+                Ok(())
+            };
+        }
+        if self.bytes.len() + more > limits.head_bytes_max.len() {
+            return Err(Status::HeaderFieldsTooLarge);
+        }
+        Ok(())
+    }
+
+    /// Judges the line that has just got its newline.
+    fn end_line(&mut self, limits: &Limits) -> Collected {
+        let line = self.bytes.get(self.line..).unwrap_or_default();
+        // RFC 9112, section 2.2, lets a recipient take a bare LF for the end of a line, and says
+        // that a bare CR is to be refused or replaced. Proxies differ in both: refuse both.
+        // (A CR elsewhere in the line is refused when the line is parsed.)
+        let Some(line) = line.strip_suffix(b"\r\n") else {
+            return Collected::Refused(Status::BadRequest);
+        };
+        if self.section == 0 {
+            if line.is_empty() {
+                return self.skip_blank_line();
+            }
+            self.section = self.bytes.len();
+        } else if line.is_empty() {
+            return Collected::Complete;
+        } else {
+            //= https://www.rfc-editor.org/rfc/rfc9112#section-5.2
+            //# A server that receives an obs-fold in a request message that is not within a
+            //# "message/http" container MUST either reject the message by sending a 400 (Bad
+            //# Request)
+            if matches!(line.first(), Some(b' ' | b'\t')) {
+                return Collected::Refused(Status::BadRequest);
+            }
+            self.fields += 1;
+            if self.fields > limits.headers_max.value() {
+                return Collected::Refused(Status::HeaderFieldsTooLarge);
+            }
+        }
+        self.line = self.bytes.len();
+        Collected::More
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-2.2
+    //# In the interest of robustness, a server that is expecting to receive and parse a
+    //# request-line SHOULD ignore at least one empty line (CRLF) received prior to the
+    //# request-line.
+    fn skip_blank_line(&mut self) -> Collected {
+        self.blank_lines += 1;
+        if self.blank_lines > BLANK_LINES_MAX {
+            return Collected::Refused(Status::BadRequest);
+        }
+        self.bytes.clear();
+        Collected::More
+    }
+}
+
+/// A part of a head, by position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) at: u32,
+    pub(super) len: u32,
+}
+
+/// What a head's memory shrinks to between requests.
+const ORDINARY_BYTES: usize = 1_024;
+
+/// Empty lines that are skipped before a request line.
+const BLANK_LINES_MAX: u8 = 4;

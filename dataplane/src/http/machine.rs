@@ -1,0 +1,372 @@
+//! One client's connection as HTTP sees it: bytes in, and what is to be done next.
+
+use lockgate_wire::Instant;
+
+use super::head::Collected;
+use super::limits::Limits;
+use super::request::{Method, Request};
+use super::status::Status;
+
+/// The state of a connection. It knows neither sockets nor files, and no clock: the caller brings
+/// bytes and the time, asks [`Connection::demand`] what to do next, and says when it was done.
+///
+/// ```text
+///  Read ──on_bytes──> Continue? ──on_bytes──> Answer ──begin_answer──> Send ──end_answer──> Read
+///   │                                           ^                                      └──> Linger
+///   └── refused, or too late: the answer is an error ┘
+/// ```
+///
+/// - `Read`: give received bytes to [`Connection::on_bytes`]. It takes the bytes of one request and
+///   no more: a pipelined request stays where it is, unparsed, until the answer before it is done.
+///   Tell [`Connection::on_eof`] when the client won't send any more.
+/// - `Continue`: send [`super::response::CONTINUE`], then call [`Connection::continued`].
+/// - `Answer`: look at [`Connection::refusal`], or else [`Connection::request`], find out what to
+///   answer, and call [`Connection::begin_answer`], which decides whether the connection is kept.
+/// - `Send`: send the answer; call [`Connection::on_progress`] as the client takes it, and
+///   [`Connection::end_answer`] when the last byte was handed over.
+/// - `Linger`: close the sending side. Go on giving received bytes, which are thrown away, until the
+///   client closes too: closing both ways at once would reset the connection and could destroy the
+///   answer on its way (RFC 9112, section 9.6).
+/// - `Drop`: nothing is left to do.
+///
+/// [`Connection::deadline`] says when to call [`Connection::on_timer`]. A connection at rest takes
+/// 24 bytes.
+#[derive(Debug)]
+pub struct Connection {
+    request: Option<Box<Request>>,
+    deadline: Instant,
+    /// Requests that were answered or are being answered.
+    served: u32,
+    phase: Phase,
+    refusal: Option<Status>,
+    /// The client won't send any more.
+    eof: bool,
+    /// The connection is kept behind the answer; between requests, that it has been.
+    keep: bool,
+}
+
+/// What the caller has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Bring received bytes.
+    Read,
+    /// Ask the client for the request's body.
+    Continue,
+    /// Find the answer.
+    Answer,
+    /// Go on sending the answer.
+    Send,
+    /// Close the sending side; bring received bytes to be thrown away.
+    Linger,
+    /// Forget the connection, closing it if that hasn't been done.
+    Drop,
+}
+
+/// What a deadline led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// It hasn't passed yet.
+    Nothing,
+    /// The connection was at rest: close it.
+    Idle,
+    /// The request is late: there is an answer that says so.
+    Refused,
+    /// Nothing was found to answer in time: there is an answer that says so.
+    Unanswered,
+    /// The client doesn't take the answer, or doesn't close: the caller, who knows whether there
+    /// was progress, either says so by [`Connection::on_progress`] or aborts.
+    Stalled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Before the first byte of a request.
+    Idle,
+    Head,
+    /// The client waits to be asked for the body.
+    Expecting,
+    Body,
+    Ready,
+    Answering,
+    Lingering,
+    Done,
+}
+
+/// What the connections of a worker share: limits, and memory of requests that is used again.
+#[derive(Debug)]
+pub struct Workshop {
+    /// The limits.
+    pub limits: Limits,
+    /// Whether to close every connection behind its next answer.
+    pub draining: bool,
+    spare: Vec<Box<Request>>,
+}
+
+impl Workshop {
+    /// A workshop without any memory yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, draining: false, spare: Vec::new() }
+    }
+
+    fn take(&mut self) -> Box<Request> {
+        self.spare.pop().unwrap_or_else(|| Box::new(Request::new()))
+    }
+
+    fn put(&mut self, mut request: Box<Request>) {
+        if self.spare.len() < SPARE_MAX {
+            request.clear();
+            self.spare.push(request);
+        }
+    }
+}
+
+impl Connection {
+    /// A connection that has just been established.
+    pub fn new(now: Instant, shop: &Workshop) -> Self {
+        Self {
+            request: None,
+            deadline: now + shop.limits.header_timeout.duration(),
+            served: 0,
+            phase: Phase::Idle,
+            refusal: None,
+            eof: false,
+            keep: false,
+        }
+    }
+
+    /// Takes received bytes; says how many. It takes everything while it reads, up to the end of
+    /// the request; nothing while an answer is due or on its way; everything when it lingers.
+    pub fn on_bytes(&mut self, now: Instant, bytes: &[u8], shop: &mut Workshop) -> usize {
+        let mut taken = 0;
+        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            match self.phase {
+                Phase::Idle => self.begin_request(now, shop),
+                Phase::Head => taken += self.on_head(now, rest, shop),
+                // A client needn't wait to be asked.
+                Phase::Expecting | Phase::Body => taken += self.on_body(now, rest, shop),
+                Phase::Ready | Phase::Answering => return taken,
+                Phase::Lingering | Phase::Done => return bytes.len(),
+            }
+        }
+        taken
+    }
+
+    /// The client has closed its sending side, and everything before that was taken.
+    pub fn on_eof(&mut self) {
+        self.eof = true;
+        match self.phase {
+            // A request that was cut off gets no answer: whoever sent it is gone, or has given up.
+            Phase::Idle | Phase::Head | Phase::Expecting | Phase::Body | Phase::Lingering => {
+                self.phase = Phase::Done;
+            }
+            Phase::Ready | Phase::Answering | Phase::Done => {}
+        }
+    }
+
+    /// Time has come to [`Connection::deadline`].
+    pub fn on_timer(&mut self, now: Instant, shop: &mut Workshop) -> Expired {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Expired::Nothing;
+        }
+        match self.phase {
+            Phase::Idle => {
+                self.phase = Phase::Done;
+                Expired::Idle
+            }
+            Phase::Head | Phase::Expecting | Phase::Body => {
+                self.refuse(now, Status::RequestTimeout, shop);
+                Expired::Refused
+            }
+            Phase::Ready if self.refusal.is_none() => {
+                self.refuse(now, Status::ServiceUnavailable, shop);
+                Expired::Unanswered
+            }
+            Phase::Ready | Phase::Answering | Phase::Lingering | Phase::Done => Expired::Stalled,
+        }
+    }
+
+    /// The client was asked for the body.
+    pub fn continued(&mut self) {
+        if self.phase == Phase::Expecting {
+            self.phase = Phase::Body;
+        }
+    }
+
+    /// An answer is about to be written: says whether the connection is kept behind it, which its
+    /// head has to say too.
+    pub fn begin_answer(&mut self, now: Instant, shop: &Workshop) -> bool {
+        debug_assert_eq!(self.phase, Phase::Ready, "an answer needs a request");
+        let asked = self.request.as_ref().is_some_and(|r| r.wants_keep_alive());
+        self.served = self.served.saturating_add(1);
+        let more = self.served < shop.limits.requests_max.value();
+        self.keep &= asked && more && !shop.draining;
+        self.phase = Phase::Answering;
+        self.deadline = now + shop.limits.send_timeout.duration();
+        self.keep
+    }
+
+    /// The answer won't be sent: another one is looked for. Nothing of it may have been sent.
+    pub fn retract_answer(&mut self, now: Instant, shop: &Workshop) {
+        debug_assert_eq!(self.phase, Phase::Answering, "only a begun answer is taken back");
+        self.served = self.served.saturating_sub(1);
+        self.become_ready(now, shop);
+    }
+
+    /// The client took some of the answer.
+    pub fn on_progress(&mut self, now: Instant, shop: &Workshop) {
+        match self.phase {
+            Phase::Ready | Phase::Answering => {
+                self.deadline = now + shop.limits.send_timeout.duration();
+            }
+            Phase::Lingering => self.deadline = now + shop.limits.linger_timeout.duration(),
+            Phase::Idle | Phase::Head | Phase::Expecting | Phase::Body | Phase::Done => {}
+        }
+    }
+
+    /// The answer's last byte was handed over.
+    pub fn end_answer(&mut self, now: Instant, shop: &mut Workshop) {
+        debug_assert_eq!(self.phase, Phase::Answering, "only a begun answer ends");
+        self.release(shop);
+        self.refusal = None;
+        if self.keep {
+            self.phase = Phase::Idle;
+            self.deadline = now + shop.limits.idle_timeout.duration();
+        } else {
+            self.phase = Phase::Lingering;
+            self.deadline = now + shop.limits.linger_timeout.duration();
+        }
+    }
+
+    /// Gives the request's memory back; for a connection that is dropped before its end, too.
+    pub fn release(&mut self, shop: &mut Workshop) {
+        if let Some(request) = self.request.take() {
+            shop.put(request);
+        }
+    }
+
+    /// What to do next.
+    pub fn demand(&self) -> Demand {
+        match self.phase {
+            Phase::Idle | Phase::Head | Phase::Body => Demand::Read,
+            Phase::Expecting => Demand::Continue,
+            Phase::Ready => Demand::Answer,
+            Phase::Answering => Demand::Send,
+            Phase::Lingering if self.eof => Demand::Drop,
+            Phase::Lingering => Demand::Linger,
+            Phase::Done => Demand::Drop,
+        }
+    }
+
+    /// When to call [`Connection::on_timer`].
+    pub fn deadline(&self) -> Option<Instant> {
+        (self.phase != Phase::Done).then_some(self.deadline)
+    }
+
+    /// The error to answer with, if the request is refused.
+    pub fn refusal(&self) -> Option<Status> {
+        self.refusal
+    }
+
+    /// The request that is to be answered. After a refusal what it says may be incomplete.
+    pub fn request(&self) -> Option<&Request> {
+        self.request.as_deref()
+    }
+
+    /// Whether it is between two requests, with nothing begun.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+    }
+
+    fn begin_request(&mut self, now: Instant, shop: &mut Workshop) {
+        // The first head's time runs from the connection's start: a client can't stretch it by
+        // waiting before its first byte.
+        if self.keep {
+            self.deadline = now + shop.limits.header_timeout.duration();
+        }
+        self.request = Some(shop.take());
+        self.keep = true;
+        self.phase = Phase::Head;
+    }
+
+    fn on_head(&mut self, now: Instant, bytes: &[u8], shop: &mut Workshop) -> usize {
+        let Some(request) = self.request.as_deref_mut() else {
+            return bytes.len();
+        };
+        let (taken, collected) = request.head.push(bytes, &shop.limits);
+        match collected {
+            Collected::More => {}
+            Collected::Refused(status) => self.refuse(now, status, shop),
+            Collected::Complete => match request.parse(&shop.limits) {
+                Ok(()) => self.on_request(now, shop),
+                Err(status) => self.refuse(now, status, shop),
+            },
+        }
+        taken
+    }
+
+    /// The head is complete and well formed: is a body to be read first?
+    fn on_request(&mut self, now: Instant, shop: &mut Workshop) {
+        let Some(request) = self.request.as_deref() else {
+            return;
+        };
+        self.refusal = match request.method() {
+            Method::Get | Method::Head => None,
+            Method::NotAllowed => Some(Status::MethodNotAllowed),
+            Method::Unknown => Some(Status::NotImplemented),
+        };
+        if request.body.is_done() {
+            self.become_ready(now, shop);
+        } else if request.body.is_too_long(&shop.limits) {
+            let status = self.refusal.unwrap_or(Status::ContentTooLarge);
+            self.refuse(now, status, shop);
+        } else if !request.expects_continue {
+            self.phase = Phase::Body;
+            self.deadline = now + shop.limits.body_timeout.duration();
+        } else if let Some(status) = self.refusal {
+            // The client waits for the verdict, and may or may not send the body after this one:
+            // where its next request begins can't be known.
+            self.refuse(now, status, shop);
+        } else {
+            self.phase = Phase::Expecting;
+            self.deadline = now + shop.limits.body_timeout.duration();
+        }
+    }
+
+    fn on_body(&mut self, now: Instant, bytes: &[u8], shop: &mut Workshop) -> usize {
+        let Some(request) = self.request.as_deref_mut() else {
+            return bytes.len();
+        };
+        match request.body.discard(bytes, &shop.limits) {
+            Ok(taken) => {
+                if request.body.is_done() {
+                    self.become_ready(now, shop);
+                }
+                taken
+            }
+            Err(status) => {
+                self.refuse(now, status, shop);
+                bytes.len()
+            }
+        }
+    }
+
+    fn become_ready(&mut self, now: Instant, shop: &Workshop) {
+        self.phase = Phase::Ready;
+        self.deadline = now + shop.limits.lookup_timeout.duration();
+    }
+
+    /// Answers with an error, then closes.
+    fn refuse(&mut self, now: Instant, status: Status, shop: &Workshop) {
+        self.refusal = Some(status);
+        self.keep = false;
+        self.become_ready(now, shop);
+    }
+}
+
+/// Requests whose memory is kept for the next ones.
+const SPARE_MAX: usize = 256;
+
+const _: () = assert!(size_of::<Connection>() <= 24, "a connection at rest is small");
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,433 @@
+//! The meaning of a request's head.
+
+use httparse::{EMPTY_HEADER, Header};
+
+use super::body_in::RequestBody;
+use super::head::{HeadBytes, Span};
+use super::limits::Limits;
+use super::status::Status;
+use super::target::{Target, decode_path};
+
+/// A request method, as far as this server tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The representation is asked for.
+    Get,
+    /// Only what would come before it.
+    Head,
+    /// A registered method that no object here allows.
+    NotAllowed,
+    /// A method that this server has never heard of.
+    Unknown,
+}
+
+/// A minor version of HTTP/1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1, or a later minor version, which is answered as 1.1
+    Http11,
+}
+
+/// The header fields that are kept for later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// If-Match
+    IfMatch,
+    /// If-None-Match
+    IfNoneMatch,
+    /// If-Modified-Since
+    IfModifiedSince,
+    /// If-Unmodified-Since
+    IfUnmodifiedSince,
+    /// If-Range
+    IfRange,
+    /// Range
+    Range,
+}
+
+/// A parsed request. It holds the head's bytes and positions in them; its memory is used again for
+/// the connection's next request.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) head: HeadBytes,
+    pub(super) body: RequestBody,
+    pub(super) expects_continue: bool,
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+    host: Span,
+    path: Vec<u8>,
+    directory: bool,
+    fields: Vec<(Field, Span)>,
+}
+
+impl Request {
+    pub(super) fn new() -> Self {
+        Self {
+            head: HeadBytes::default(),
+            body: RequestBody::None,
+            expects_continue: false,
+            method: Method::Unknown,
+            version: Version::Http10,
+            keep_alive: false,
+            host: Span::default(),
+            path: Vec::new(),
+            directory: false,
+            fields: Vec::new(),
+        }
+    }
+
+    /// Forgets the request, keeping a little of its memory.
+    pub(super) fn clear(&mut self) {
+        let (mut head, mut path, mut fields) = (
+            core::mem::take(&mut self.head),
+            core::mem::take(&mut self.path),
+            core::mem::take(&mut self.fields),
+        );
+        head.clear();
+        path.clear();
+        path.shrink_to(PATH_KEPT_BYTES);
+        fields.clear();
+        fields.shrink_to(FIELDS_KEPT);
+        *self = Self { head, path, fields, ..Self::new() };
+    }
+
+    /// Parses the complete head. An error is the status to answer with; the connection can't be
+    /// kept then, because nothing is known of what follows.
+    pub(super) fn parse(&mut self, limits: &Limits) -> Result<(), Status> {
+        let (line, section) = self.head.parts();
+        let (method, target, version) = request_line(line)?;
+        (self.method, self.version) = (method, version);
+        if target.len() > limits.target_bytes_max.len() {
+            return Err(Status::UriTooLong);
+        }
+        let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+        let headers = match httparse::parse_headers(section, &mut headers) {
+            Ok(httparse::Status::Complete((used, headers))) if used == section.len() => headers,
+            Ok(_) | Err(_) => return Err(Status::BadRequest),
+        };
+        let mut seen = Seen::default();
+        self.fields.clear();
+        for header in headers.iter() {
+            if let Some(field) = seen.take(header)? {
+                self.fields.push((field, self.head.span_of(header.value)));
+            }
+        }
+        self.body = seen.framing(version)?;
+        self.keep_alive = seen.keeps_alive(version);
+        self.expects_continue = seen.expects_continue(version)?;
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+        //# A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
+        //# message that lacks a Host header field and to any request message that contains more
+        //# than one Host header field line or a Host header field with an invalid field value.
+        let host = match seen.host {
+            Some(host) => host_name(host)?,
+            None if version == Version::Http11 => return Err(Status::BadRequest),
+            None => b"",
+        };
+        self.host = self.head.span_of(host);
+        if matches!(method, Method::NotAllowed | Method::Unknown) {
+            // Its target may have another form, and won't be looked at.
+            return Ok(());
+        }
+        let target = Target::parse(target).map_err(|_| Status::BadRequest)?;
+        if let Some(authority) = target.authority {
+            //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+            //# When an origin server receives a request with an absolute-form of request-target,
+            //# the origin server MUST ignore the received Host header field (if any) and instead
+            //# use the host information of the request-target.
+            let name = host_name(authority)?;
+            if name.is_empty() {
+                return Err(Status::BadRequest);
+            }
+            self.host = self.head.span_of(name);
+        }
+        self.directory =
+            decode_path(target.path, &mut self.path).map_err(|_| Status::BadRequest)?;
+        Ok(())
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The host that was asked, without a port; empty if an HTTP/1.0 client didn't say.
+    pub fn host(&self) -> &[u8] {
+        self.head.slice(self.host)
+    }
+
+    /// The decoded path: relative, without `.`, `..` or empty segments, without a slash at the end.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// Whether the path was written with a slash at the end.
+    pub fn names_directory(&self) -> bool {
+        self.directory
+    }
+
+    /// Whether the client wants the connection kept.
+    pub fn wants_keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// The values of all lines of a field.
+    pub fn values(&self, field: Field) -> impl Iterator<Item = &[u8]> {
+        let lines = self.fields.iter().filter(move |(found, _)| *found == field);
+        lines.map(|(_, span)| self.head.slice(*span))
+    }
+
+    /// The value of a field that isn't a list: nothing if it is missing or came twice.
+    pub fn value(&self, field: Field) -> Option<&[u8]> {
+        let mut values = self.values(field);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
+    /// Whether a field is there at all.
+    pub fn has(&self, field: Field) -> bool {
+        self.values(field).next().is_some()
+    }
+}
+
+/// What the headers say that is decided on once all of them have been seen.
+#[derive(Default)]
+struct Seen<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    codings: Codings,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+    expects_else: bool,
+}
+
+#[derive(Default)]
+struct Codings {
+    /// A Transfer-Encoding line was there.
+    any: bool,
+    chunked: u32,
+    last_is_chunked: bool,
+    others: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn take(&mut self, header: &Header<'a>) -> Result<Option<Field>, Status> {
+        let value = header.value;
+        let name = header.name;
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is("host") => {
+                if self.host.replace(value).is_some() {
+                    return Err(Status::BadRequest);
+                }
+            }
+            5 if is("range") => return Ok(Some(Field::Range)),
+            6 if is("expect") => self.expect(value),
+            8 if is("if-match") => return Ok(Some(Field::IfMatch)),
+            8 if is("if-range") => return Ok(Some(Field::IfRange)),
+            10 if is("connection") => self.connection(value),
+            13 if is("if-none-match") => return Ok(Some(Field::IfNoneMatch)),
+            14 if is("content-length") => self.content_length(value)?,
+            17 if is("transfer-encoding") => self.transfer_encoding(value),
+            17 if is("if-modified-since") => return Ok(Some(Field::IfModifiedSince)),
+            19 if is("if-unmodified-since") => return Ok(Some(Field::IfUnmodifiedSince)),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for option in list(value) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn expect(&mut self, value: &[u8]) {
+        for expectation in list(value) {
+            if expectation.eq_ignore_ascii_case(b"100-continue") {
+                self.expects_continue = true;
+            } else {
+                self.expects_else = true;
+            }
+        }
+    }
+
+    /// RFC 9112, section 6.3, lets a recipient accept a length that is repeated with the same
+    /// value. Two recipients that choose differently see different requests: refused.
+    fn content_length(&mut self, value: &[u8]) -> Result<(), Status> {
+        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let length = str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
+        let length = length.ok_or(Status::BadRequest)?;
+        if self.length.replace(length).is_some() {
+            return Err(Status::BadRequest);
+        }
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8]) {
+        self.codings.any = true;
+        for coding in list(value) {
+            let chunked = coding.eq_ignore_ascii_case(b"chunked");
+            self.codings.chunked += u32::from(chunked);
+            self.codings.others |= !chunked;
+            self.codings.last_is_chunked = chunked;
+        }
+    }
+
+    fn framing(&self, version: Version) -> Result<RequestBody, Status> {
+        if !self.codings.any {
+            return Ok(self.length.map_or(RequestBody::None, RequestBody::of_length));
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+        //# A server MAY reject a request that contains both Content-Length and Transfer-Encoding
+        //
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+        //# A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding
+        //# header field MUST treat the message as if the framing is faulty
+        if self.length.is_some() || version == Version::Http10 {
+            return Err(Status::BadRequest);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+        //# If a Transfer-Encoding header field is present in a request and the chunked transfer
+        //# coding is not the final encoding, the message body length cannot be determined
+        //# reliably; the server MUST respond with the 400 (Bad Request) status code and then close
+        //# the connection.
+        if !self.codings.last_is_chunked || self.codings.chunked != 1 {
+            return Err(Status::BadRequest);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+        //# A server that receives a request message with a transfer coding it does not understand
+        //# SHOULD respond with 501 (Not Implemented).
+        if self.codings.others {
+            return Err(Status::NotImplemented);
+        }
+        Ok(RequestBody::chunked())
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-9.3
+    //# If the "close" connection option is present, the connection will not persist after the
+    //# current response; else, if the received protocol is HTTP/1.1 (or later), the connection
+    //# will persist after the current response; else, if the received protocol is HTTP/1.0, the
+    //# "keep-alive" connection option is present, [...] the connection will persist
+    fn keeps_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+
+    fn expects_continue(&self, version: Version) -> Result<bool, Status> {
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+        //# A server that receives an Expect field value containing a member other than
+        //# 100-continue MAY respond with a 417 (Expectation Failed) status code
+        if self.expects_else {
+            return Err(Status::ExpectationFailed);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+        //# A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore
+        //# that expectation.
+        Ok(self.expects_continue && version == Version::Http11)
+    }
+}
+
+/// Splits `method SP request-target SP HTTP-version`, exactly one space each.
+fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Status> {
+    let mut words = line.split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Status::BadRequest);
+    };
+    if method.is_empty() || !method.iter().all(|b| is_token_byte(*b)) {
+        return Err(Status::BadRequest);
+    }
+    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+        return Err(Status::BadRequest);
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-2.5
+        //# A recipient that receives a message with a major version number that it implements and
+        //# a minor version number higher than what it implements SHOULD process the message as if
+        //# it was in the highest minor version within that major version
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Version::Http11,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            return Err(Status::VersionNotSupported);
+        }
+        _ => return Err(Status::BadRequest),
+    };
+    Ok((known_method(method), target, version))
+}
+
+fn known_method(method: &[u8]) -> Method {
+    match method {
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"POST" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT" | b"PATCH" => {
+            Method::NotAllowed
+        }
+        _ => Method::Unknown,
+    }
+}
+
+/// Takes the port off `uri-host [ ":" port ]`, and the dot off a fully qualified name.
+fn host_name(host: &[u8]) -> Result<&[u8], Status> {
+    let bad = Err(Status::BadRequest);
+    let (name, rest) = if host.first() == Some(&b'[') {
+        let Some(end) = host.iter().position(|b| *b == b']') else {
+            return bad;
+        };
+        let (literal, rest) = host.split_at(end + 1);
+        let inside = &literal[1..end];
+        let address = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
+        if inside.is_empty() || !inside.iter().all(address) {
+            return bad;
+        }
+        (literal, rest)
+    } else {
+        let end = host.iter().position(|b| *b == b':').unwrap_or(host.len());
+        let (name, rest) = host.split_at(end);
+        if !name.iter().all(|b| is_host_byte(*b)) {
+            return bad;
+        }
+        (name.strip_suffix(b".").unwrap_or(name), rest)
+    };
+    match rest.split_first() {
+        None => Ok(name),
+        Some((b':', port)) if port.len() <= 5 && port.iter().all(u8::is_ascii_digit) => Ok(name),
+        Some(_) => bad,
+    }
+}
+
+/// The members of a comma-separated list, empty ones left out.
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// `tchar` of RFC 9110, section 5.6.2.
+fn is_token_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+/// `reg-name` of RFC 3986, section 3.2.2.
+fn is_host_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)
+}
+
+/// The largest value of [`Limits::headers_max`].
+const MOST_HEADERS: usize = 128;
+
+/// What is kept of a request's memory between requests.
+const PATH_KEPT_BYTES: usize = 256;
+const FIELDS_KEPT: usize = 8;
+
+#[cfg(test)]
+mod tests;
