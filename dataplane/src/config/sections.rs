@@ -2,8 +2,8 @@
 
 use super::reader::{Document, Reader};
 use super::{
-    Backend, Cache, Congestion, Drain, Eal, Http, Hugepages, Idle, Keepalive, Ktls, Limits, Log,
-    LogLevel, Port, Suite, Tcp, Tls, TlsVersion,
+    Backend, Cache, Congestion, DeviceLimits, Drain, Eal, Http, Hugepages, Idle, Keepalive, Ktls,
+    Limits, Log, LogLevel, Port, Suite, Tcp, Tls, TlsVersion,
 };
 
 pub(super) fn eal(document: &Document<'_>, needed: u64) -> Eal {
@@ -146,8 +146,14 @@ pub(super) fn log(document: &Document<'_>) -> Log {
 pub(super) fn memory_needed(workers: usize, ports: &[Port], limits: &Limits, cache: &Cache) -> u64 {
     let workers = u64::try_from(workers).unwrap_or(u64::MAX);
     let mbufs = ports.iter().map(|port| {
+        let held = u64::from(limits.mbufs);
+        let receive = held + u64::from(port.rx_descriptors) + PORT_OWN;
+        // On a ring the other end holds what was sent.
+        let in_memory = DeviceLimits::of(&port.device).is_some_and(|known| known.in_memory);
+        let lent = if in_memory { held } else { 0 };
+        let send = lent + u64::from(port.tx_descriptors) * MBUFS_PER_FRAME + PORT_OWN;
         let room = u64::from(port.mtu).max(2048) + MBUF_OVERHEAD;
-        (u64::from(limits.mbufs) + u64::from(port.rx_descriptors)).saturating_mul(room)
+        (receive + send).saturating_mul(room)
     });
     let pages = u64::from(limits.page_buffers) * PAGE_BUFFER
         + u64::from(limits.spans_small) * SPAN_SMALL
@@ -159,6 +165,13 @@ pub(super) fn memory_needed(workers: usize, ports: &[Port], limits: &Limits, cac
         .saturating_add(EAL_OWN);
     sum.saturating_add(sum / 8).next_multiple_of(2 << 20)
 }
+
+/// Mbufs of a queue that are neither in its ring nor counted by a limit: in caches, in the hands
+/// of the worker or of the device.
+const PORT_OWN: u64 = 3072;
+
+/// Mbufs that a sent frame takes: its headers, and the pieces that it refers to.
+const MBUFS_PER_FRAME: u64 = 4;
 
 /// Descriptor, private area, head room and the pool's own header of an mbuf, rounded up.
 const MBUF_OVERHEAD: u64 = 512;
