@@ -9,6 +9,8 @@ pub struct Upper {
     pub protocol: IpProtocol,
     /// Bytes between the fixed header and it.
     pub at: usize,
+    /// Where it's named, from the beginning of the fixed header: what an error about it points to.
+    pub named_at: usize,
     /// The fragment header on the way, if there was one. One that isn't
     /// [atomic](Fragment::is_atomic) ends the walk: what follows may be the middle of anything.
     pub fragment: Option<Fragment>,
@@ -67,10 +69,9 @@ pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<Upper, ExtensionErr
     let mut upper = Upper {
         protocol: next_header,
         at: 0,
+        named_at: NEXT_HEADER_AT,
         fragment: None,
     };
-    // Where the protocol number that is being looked at stands in the packet.
-    let mut named_at = NEXT_HEADER_AT;
     for nth in 0..=HEADERS_MAX {
         let is_known = match upper.protocol {
             //= https://www.rfc-editor.org/rfc/rfc8200#section-4.1
@@ -79,7 +80,11 @@ pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<Upper, ExtensionErr
             //# except for the Hop-by-Hop Options header, which is restricted to
             //# appear immediately after an IPv6 header only.
             IpProtocol::HOP_BY_HOP if nth > 0 => {
-                return Err(problem(code::UNRECOGNISED_NEXT_HEADER, named_at, false));
+                return Err(problem(
+                    code::UNRECOGNISED_NEXT_HEADER,
+                    upper.named_at,
+                    false,
+                ));
             }
             IpProtocol::HOP_BY_HOP
             | IpProtocol::DEST_OPTIONS
@@ -106,11 +111,11 @@ pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<Upper, ExtensionErr
             }
             _ => check_options(header, upper.at)?,
         }
-        named_at = FIXED_LEN + upper.at;
         upper = Upper {
             protocol: next,
             at: upper.at + header.len(),
-            ..upper
+            named_at: FIXED_LEN + upper.at,
+            fragment: upper.fragment,
         };
     }
     Err(ExtensionError::TooMany)

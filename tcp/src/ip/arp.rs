@@ -1,0 +1,249 @@
+//! ARP: answering, learning, asking, announcing.
+
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
+
+use lockgate_wire::arp::{self, ArpPacket, Operation};
+use lockgate_wire::ethernet::EtherType;
+use lockgate_wire::{Instant, MacAddr};
+use pktbuf::IfaceId;
+
+use super::ingress::ArpIngress;
+use super::layer::{Announcement, IpLayer, Transmit, write_link};
+use super::neighbours::{Advert, Solicit};
+use super::routes::NextHop;
+
+impl IpLayer {
+    /// Learns from an ARP packet and writes the answer, if there is one, into `out`.
+    ///
+    /// RFC 826's algorithm, but that a sender who didn't ask us, nor was asked by us, only changes
+    /// an entry that is there.
+    pub fn on_arp(&mut self, now: Instant, arp: &ArpIngress, out: &mut [u8]) -> Option<Transmit> {
+        self.learn_from_arp(now, arp);
+        let ArpIngress { iface, packet } = *arp;
+        if !self.interfaces.has(iface, packet.target_ip.into()) || !is_sane(&packet) {
+            return None;
+        }
+        if self.is_conflict(arp) {
+            return self.defend(now, arp, out);
+        }
+        if packet.operation != Operation::Request {
+            return None;
+        }
+        let reply = ArpPacket {
+            operation: Operation::Reply,
+            sender_mac: self.interfaces.interface(iface)?.mac?,
+            sender_ip: packet.target_ip,
+            target_mac: packet.sender_mac,
+            target_ip: packet.sender_ip,
+        };
+        let sent = self.write_arp(iface, packet.sender_mac, &reply, out)?;
+        self.counters.arp.replies_out += 1;
+        Some(sent)
+    }
+
+    /// Learns from an ARP packet that another worker answers.
+    pub fn learn_from_arp(&mut self, now: Instant, arp: &ArpIngress) {
+        let ArpIngress { iface, packet } = *arp;
+        if !is_sane(&packet) {
+            self.counters.arp.bad_in += 1;
+            return;
+        }
+        let sender = IpAddr::V4(packet.sender_ip);
+        if self.interfaces.has(iface, sender) {
+            self.counters.arp.conflicts += 1;
+            return;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc5227#section-2.1.1
+        //# A host probes to see if an address is already in use by broadcasting
+        //# an ARP Request for the desired address.  The client MUST fill in the
+        //# 'sender hardware address' field of the ARP Request with the hardware
+        //# address of the interface through which it is sending the packet.  The
+        //# 'sender IP address' field MUST be set to all zeroes; this is to avoid
+        //# polluting ARP caches
+        let to_us = self.interfaces.has(iface, packet.target_ip.into());
+        let is_neighbour = !packet.sender_ip.is_unspecified()
+            && !self.interfaces.is_broadcast(iface, packet.sender_ip)
+            && self.interfaces.is_on_link(iface, sender);
+        let hop = NextHop {
+            iface,
+            addr: sender,
+        };
+        let mac = packet.sender_mac;
+        let is_reply = packet.operation == Operation::Reply;
+        let own_mac = self.interfaces.interface(iface).and_then(|i| i.mac);
+        if packet.sender_ip == packet.target_ip {
+            self.counters.arp.announcements_in += 1;
+            if is_neighbour {
+                self.neighbours.on_advert(now, hop, claim(mac, false));
+            }
+        } else if !to_us {
+            self.counters.arp.others_in += 1;
+        } else if is_reply {
+            self.counters.arp.replies_in += 1;
+            if is_neighbour {
+                let solicited = own_mac == Some(packet.target_mac);
+                self.neighbours.on_advert(now, hop, claim(mac, solicited));
+            }
+        } else {
+            self.counters.arp.requests_in += 1;
+            if is_neighbour {
+                self.neighbours.on_asked(now, hop, mac);
+            }
+        }
+    }
+
+    /// Announces all addresses of an interface, a few times: what neighbours know of them may be
+    /// outdated.
+    //= https://www.rfc-editor.org/rfc/rfc5227#section-2.3
+    //# The host may begin legitimately using the IP address immediately
+    //# after sending the first of the two ARP Announcements
+    pub fn announce(&mut self, now: Instant, iface: IfaceId) {
+        self.announcements.retain(|a| a.hop.iface != iface);
+        if self
+            .interfaces
+            .interface(iface)
+            .is_none_or(|i| i.mac.is_none())
+        {
+            return;
+        }
+        for own in self.interfaces.addresses(iface) {
+            let hop = NextHop {
+                iface,
+                addr: own.addr(),
+            };
+            self.announcements.push_back(Announcement {
+                hop,
+                left: ANNOUNCEMENTS,
+                next: now,
+            });
+        }
+    }
+
+    /// Writes the next announcement that is due.
+    pub(super) fn poll_announcement(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        let at = self.announcements.iter().position(|a| a.next <= now)?;
+        let Announcement { hop, left, .. } = self.announcements.remove(at)?;
+        if left > 1 {
+            let next = now + ANNOUNCE_INTERVAL;
+            self.announcements.push_back(Announcement {
+                hop,
+                left: left - 1,
+                next,
+            });
+        }
+        match hop.addr {
+            IpAddr::V4(own) => self.write_announcement(hop.iface, own, out),
+            IpAddr::V6(own) => self.advertise_unasked(hop.iface, own, out),
+        }
+    }
+
+    /// Writes an ARP request.
+    pub(super) fn ask_v4(
+        &mut self,
+        solicit: Solicit,
+        target: Ipv4Addr,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let iface = solicit.target.iface;
+        let IpAddr::V4(sender_ip) = self.interfaces.source_for(iface, target.into())? else {
+            return None;
+        };
+        let request = ArpPacket {
+            operation: Operation::Request,
+            sender_mac: self.interfaces.interface(iface)?.mac?,
+            sender_ip,
+            target_mac: MacAddr::ZERO,
+            target_ip: target,
+        };
+        self.write_arp(
+            iface,
+            solicit.to.unwrap_or(MacAddr::BROADCAST),
+            &request,
+            out,
+        )
+    }
+
+    /// Whether the sender uses an address of ours.
+    fn is_conflict(&self, arp: &ArpIngress) -> bool {
+        self.interfaces.has(arp.iface, arp.packet.sender_ip.into())
+    }
+
+    /// Answers a conflict by one announcement now and then.
+    //= https://www.rfc-editor.org/rfc/rfc5227#section-2.4
+    //# If a host has been configured such that it should not give up its
+    //# address under any circumstances [...] then it MAY elect to defend
+    //# its address indefinitely.
+    fn defend(&mut self, now: Instant, arp: &ArpIngress, out: &mut [u8]) -> Option<Transmit> {
+        let own = arp.packet.sender_ip;
+        let hop = NextHop {
+            iface: arp.iface,
+            addr: own.into(),
+        };
+        let pending = |a: &Announcement| a.hop == hop;
+        // While one is remembered, with none left to send, the address has been defended lately.
+        if self.announcements.iter().any(pending) {
+            return None;
+        }
+        let next = now + DEFEND_INTERVAL;
+        self.announcements
+            .push_back(Announcement { hop, left: 1, next });
+        self.write_announcement(arp.iface, own, out)
+    }
+
+    fn write_announcement(
+        &mut self,
+        iface: IfaceId,
+        own: Ipv4Addr,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let announcement = ArpPacket {
+            operation: Operation::Request,
+            sender_mac: self.interfaces.interface(iface)?.mac?,
+            sender_ip: own,
+            target_mac: MacAddr::ZERO,
+            target_ip: own,
+        };
+        let sent = self.write_arp(iface, MacAddr::BROADCAST, &announcement, out)?;
+        self.counters.arp.announcements_out += 1;
+        Some(sent)
+    }
+
+    fn write_arp(
+        &self,
+        iface: IfaceId,
+        to: MacAddr,
+        packet: &ArpPacket,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let link = self.interfaces.link_to(iface, to)?;
+        let (len, out) = write_link(link, EtherType::ARP, arp::LEN, out)?;
+        packet.emit(out);
+        Some(Transmit { iface, len })
+    }
+}
+
+/// Whether the sender can be one station.
+fn is_sane(packet: &ArpPacket) -> bool {
+    packet.sender_mac.is_unicast()
+        && !packet.sender_ip.is_multicast()
+        && !packet.sender_ip.is_broadcast()
+        && !packet.sender_ip.is_loopback()
+}
+
+/// What an ARP packet claims, in the terms of neighbour discovery.
+const fn claim(mac: MacAddr, solicited: bool) -> Advert {
+    Advert {
+        mac: Some(mac),
+        solicited,
+        replaces: true,
+        router: None,
+    }
+}
+
+/// RFC 5227's ANNOUNCE_NUM; RFC 4861's MAX_NEIGHBOR_ADVERTISEMENT is 3.
+const ANNOUNCEMENTS: u8 = 2;
+/// RFC 5227's ANNOUNCE_INTERVAL.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+/// RFC 5227's DEFEND_INTERVAL.
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);

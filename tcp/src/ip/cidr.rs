@@ -1,0 +1,210 @@
+//! Address prefixes.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
+
+/// An address and how many of its leading bits name a network.
+///
+/// The address may have host bits: an interface's `10.0.0.5/24` is one address in the network
+/// `10.0.0.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    addr: IpAddr,
+    len: u8,
+}
+
+impl Cidr {
+    /// A prefix, unless it's longer than the address.
+    pub const fn new(addr: IpAddr, len: u8) -> Option<Self> {
+        if len <= bits(&addr) {
+            Some(Self { addr, len })
+        } else {
+            None
+        }
+    }
+
+    /// The prefix that only this address has.
+    pub const fn host(addr: IpAddr) -> Self {
+        Self {
+            len: bits(&addr),
+            addr,
+        }
+    }
+
+    /// The address, host bits included.
+    pub const fn addr(&self) -> IpAddr {
+        self.addr
+    }
+
+    /// How many bits name the network.
+    pub const fn prefix_len(&self) -> u8 {
+        self.len
+    }
+
+    /// The same prefix with host bits zero.
+    pub fn network(&self) -> Self {
+        let addr = match self.addr {
+            IpAddr::V4(a) => Ipv4Addr::from_bits(a.to_bits() & mask_v4(self.len)).into(),
+            IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits() & mask_v6(self.len)).into(),
+        };
+        Self { addr, ..*self }
+    }
+
+    /// Whether `addr` is in the network.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        match (self.addr, addr) {
+            (IpAddr::V4(n), IpAddr::V4(a)) => (n.to_bits() ^ a.to_bits()) & mask_v4(self.len) == 0,
+            (IpAddr::V6(n), IpAddr::V6(a)) => (n.to_bits() ^ a.to_bits()) & mask_v6(self.len) == 0,
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
+    /// The address of all hosts of an IPv4 network. Networks of 31 bits have none (RFC 3021), nor
+    /// have single addresses.
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        match self.addr {
+            IpAddr::V4(a) if self.len < 31 => {
+                Some(Ipv4Addr::from_bits(a.to_bits() | !mask_v4(self.len)))
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
+    }
+
+    /// How many leading bits of `addr` and this prefix's address agree.
+    pub(super) const fn common_len(&self, addr: IpAddr) -> u32 {
+        match (self.addr, addr) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => 0,
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.len)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = ParseCidrError;
+
+    /// `10.0.0.5/24` or `2001:db8::5/64`.
+    fn from_str(s: &str) -> Result<Self, ParseCidrError> {
+        let (addr, len) = s.split_once('/').ok_or(ParseCidrError)?;
+        // `u8::from_str` takes a plus sign, which nobody means.
+        if !len.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(ParseCidrError);
+        }
+        let addr = addr.parse().map_err(|_| ParseCidrError)?;
+        let len = len.parse().map_err(|_| ParseCidrError)?;
+        Self::new(addr, len).ok_or(ParseCidrError)
+    }
+}
+
+/// A text that isn't an address prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an address prefix (want 192.0.2.1/24 or 2001:db8::1/64)")]
+pub struct ParseCidrError;
+
+const fn bits(addr: &IpAddr) -> u8 {
+    match addr {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+fn mask_v4(len: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0)
+}
+
+fn mask_v6(len: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cidr(s: &str) -> Cidr {
+        s.parse().unwrap()
+    }
+
+    fn ip(s: &str) -> IpAddr {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn texts() {
+        for s in [
+            "10.0.0.5/24",
+            "0.0.0.0/0",
+            "2001:db8::5/64",
+            "::/0",
+            "::1/128",
+            "1.2.3.4/32",
+        ] {
+            assert_eq!(cidr(s).to_string(), s);
+        }
+        for s in [
+            "",
+            "10.0.0.5",
+            "10.0.0.5/",
+            "10.0.0.5/33",
+            "::/129",
+            "10.0.0/8",
+            "::/+1",
+            "::/-1",
+        ] {
+            assert_eq!(s.parse::<Cidr>(), Err(ParseCidrError), "{s}");
+        }
+    }
+
+    #[test]
+    fn membership() {
+        for (net, addr, is_in) in [
+            ("10.0.0.5/24", "10.0.0.255", true),
+            ("10.0.0.5/24", "10.0.1.0", false),
+            ("0.0.0.0/0", "255.1.2.3", true),
+            ("0.0.0.0/0", "::", false),
+            ("10.0.0.5/32", "10.0.0.5", true),
+            ("10.0.0.5/32", "10.0.0.4", false),
+            ("2001:db8::5/64", "2001:db8::ffff:0:0:1", true),
+            ("2001:db8::5/64", "2001:db8:0:1::1", false),
+            ("::/0", "ff02::1", true),
+            ("::1/128", "::1", true),
+        ] {
+            assert_eq!(cidr(net).contains(ip(addr)), is_in, "{net} {addr}");
+        }
+    }
+
+    #[test]
+    fn broadcasts() {
+        assert_eq!(
+            cidr("10.1.2.3/24").broadcast(),
+            Some(Ipv4Addr::new(10, 1, 2, 255))
+        );
+        assert_eq!(
+            cidr("10.1.2.3/30").broadcast(),
+            Some(Ipv4Addr::new(10, 1, 2, 3))
+        );
+        assert_eq!(cidr("10.1.2.3/31").broadcast(), None);
+        assert_eq!(cidr("10.1.2.3/32").broadcast(), None);
+        assert_eq!(cidr("2001:db8::1/64").broadcast(), None);
+        assert_eq!(cidr("10.1.2.3/24").network(), cidr("10.1.2.0/24"));
+    }
+
+    proptest! {
+        #[test]
+        fn network_contains_its_address(a: [u8; 16], len in 0u8..=128) {
+            let c = Cidr::new(IpAddr::from(a), len).unwrap();
+            prop_assert!(c.contains(c.addr()));
+            prop_assert!(c.network().contains(c.addr()));
+            prop_assert!(c.contains(c.network().addr()));
+            prop_assert_eq!(c.network().network(), c.network());
+        }
+    }
+}

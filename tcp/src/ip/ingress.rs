@@ -1,0 +1,434 @@
+//! Receive validation: from a frame to a packet that is for us, or the reason why it isn't.
+
+use core::net::IpAddr;
+
+use lockgate_wire::arp::{ArpPacket, ArpView};
+use lockgate_wire::ethernet::{EtherType, EthernetView, VlanTag};
+use lockgate_wire::ip::{IpProtocol, TrafficClass};
+use lockgate_wire::ipv4::Ipv4View;
+use lockgate_wire::ipv6::{self, ExtensionError, Ipv6View, Problem};
+use lockgate_wire::{MacAddr, ParseError};
+use pktbuf::IfaceId;
+
+use super::frame::IpPair;
+use super::interfaces::{Interface, Interfaces};
+
+/// What the driver knows about a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameMeta {
+    /// Bytes of the whole frame; those given to [`classify`] may be only the first of them.
+    pub len: usize,
+    /// Whether the NIC found the IPv4 header checksum right.
+    pub ip_checksum_good: bool,
+    /// The tag control information of an 802.1Q tag that the NIC took out.
+    pub vlan: Option<u16>,
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    /// A TCP segment for us. Its checksum and header weren't looked at.
+    Tcp(IpPacket),
+    /// An ICMP message for us, or for a group we listen to. Its checksum wasn't looked at.
+    Icmp(IpPacket),
+    /// An ARP packet, from somebody else.
+    Arp(ArpIngress),
+    /// A packet for us that asks for something we don't have. The sender may be told.
+    Refuse(IpPacket, Refusal),
+    /// Nothing for us.
+    Drop(Drop),
+}
+
+/// A received IP packet; offsets count from the frame's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpPacket {
+    /// The interface that it came in on: the VLAN's, if it had a tag.
+    pub iface: IfaceId,
+    /// From whom to whom.
+    pub addrs: IpPair,
+    /// The upper-layer protocol.
+    pub protocol: IpProtocol,
+    /// DSCP and ECN.
+    pub class: TrafficClass,
+    /// Time to live or hop limit.
+    pub hop_limit: u8,
+    /// Where the IP header begins.
+    pub l3_at: usize,
+    /// Where the upper-layer header begins.
+    pub l4_at: usize,
+    /// Bytes of upper-layer header and payload; what follows in the frame is padding.
+    pub l4_len: usize,
+    /// Whether it was sent to a group, by its IP or its link-layer address.
+    pub is_group: bool,
+}
+
+/// A received ARP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArpIngress {
+    /// The interface that it came in on.
+    pub iface: IfaceId,
+    /// What it says.
+    pub packet: ArpPacket,
+}
+
+/// What a packet wants that isn't here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A port: the protocol is UDP, of which we have none.
+    Port,
+    /// A protocol, over IPv4.
+    Protocol,
+    /// An IPv6 header that can't be processed.
+    Parameter(Problem),
+}
+
+/// Why a frame is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drop {
+    /// The frame ends before its headers do.
+    Truncated,
+    /// An interface, VLAN or tag that doesn't exist here.
+    NoInterface,
+    /// To another station.
+    OtherStation,
+    /// From a group, which no station is, or from ourselves.
+    LinkSource,
+    /// Neither IP nor ARP.
+    EtherType,
+    /// An ARP packet that isn't one.
+    BadArp,
+    /// An IP header that contradicts itself, or isn't of the version announced.
+    BadHeader,
+    /// A wrong IPv4 header checksum.
+    BadChecksum,
+    /// Shorter than the IP header says: cut on its way.
+    Cut,
+    /// From an address that no packet can come from.
+    Martian,
+    /// To an address that isn't the interface's.
+    NotLocal,
+    /// To everybody, or to a group that nobody here listens to.
+    Group,
+    /// To one host's address in a frame to everybody.
+    LinkGroup,
+    /// A piece of a datagram; they aren't put together here.
+    Fragment,
+    /// With a source route, or options that can't be read.
+    SourceRoute,
+    /// IPv6 extension headers that nobody needs, or that ask to be dropped.
+    Extensions,
+}
+
+/// Everything that can be said about a received frame without knowing connections. `bytes` are the
+/// frame's first contiguous ones, `on` the port's interface.
+///
+/// Checks, in this order: link-layer destination and source, VLAN, IP version and lengths, header
+/// checksum, source, destination, fragment, extension headers.
+pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &FrameMeta) -> Ingress {
+    match find_packet(interfaces, on, bytes, meta) {
+        Ok(Found {
+            interface,
+            group,
+            at,
+            ethertype: EtherType::IPV4,
+        }) => {
+            let ctx = Context {
+                interfaces,
+                interface,
+                group,
+                bytes,
+                meta,
+            };
+            ctx.ipv4(at).unwrap_or_else(Ingress::Drop)
+        }
+        Ok(Found {
+            interface,
+            group,
+            at,
+            ethertype: EtherType::IPV6,
+        }) => {
+            let ctx = Context {
+                interfaces,
+                interface,
+                group,
+                bytes,
+                meta,
+            };
+            ctx.ipv6(at).unwrap_or_else(Ingress::Drop)
+        }
+        Ok(Found {
+            interface,
+            at,
+            ethertype: EtherType::ARP,
+            ..
+        }) => match ArpView::parse(bytes.get(at..).unwrap_or_default()) {
+            Ok((packet, _)) => Ingress::Arp(ArpIngress {
+                iface: interface.id,
+                packet,
+            }),
+            Err(ParseError::Truncated) => Ingress::Drop(Drop::Truncated),
+            Err(_) => Ingress::Drop(Drop::BadArp),
+        },
+        Ok(_) => Ingress::Drop(Drop::EtherType),
+        Err(reason) => Ingress::Drop(reason),
+    }
+}
+
+/// A packet in a frame.
+struct Found<'a> {
+    interface: &'a Interface,
+    /// Whether the frame was sent to a group.
+    group: bool,
+    /// Where the packet begins.
+    at: usize,
+    ethertype: EtherType,
+}
+
+fn find_packet<'a>(
+    interfaces: &'a Interfaces,
+    on: IfaceId,
+    bytes: &[u8],
+    meta: &FrameMeta,
+) -> Result<Found<'a>, Drop> {
+    let Some(mac) = interfaces.interface(on).ok_or(Drop::NoInterface)?.mac else {
+        return find_bare_packet(interfaces, on, bytes);
+    };
+    let (header, at) = EthernetView::parse(bytes).map_err(|e| match e {
+        ParseError::Truncated => Drop::Truncated,
+        _ => Drop::NoInterface,
+    })?;
+    let group = header.dst.is_multicast();
+    if !group && header.dst != mac {
+        return Err(Drop::OtherStation);
+    }
+    if !is_possible_source(header.src, mac) {
+        return Err(Drop::LinkSource);
+    }
+    let tag = match (meta.vlan, header.vlan) {
+        (None, tag) => tag,
+        (Some(tci), None) => Some(VlanTag::from_tci(tci).ok_or(Drop::NoInterface)?),
+        // A tag in a tag.
+        (Some(_), Some(_)) => return Err(Drop::NoInterface),
+    };
+    let interface = interfaces.resolve(on, tag).ok_or(Drop::NoInterface)?;
+    Ok(Found {
+        interface,
+        group,
+        at,
+        ethertype: header.ethertype,
+    })
+}
+
+/// Without a link layer the version tells what it is.
+fn find_bare_packet<'a>(
+    interfaces: &'a Interfaces,
+    on: IfaceId,
+    bytes: &[u8],
+) -> Result<Found<'a>, Drop> {
+    let interface = interfaces.resolve(on, None).ok_or(Drop::NoInterface)?;
+    let ethertype = match bytes.first().ok_or(Drop::Truncated)? >> 4 {
+        4 => EtherType::IPV4,
+        6 => EtherType::IPV6,
+        _ => return Err(Drop::EtherType),
+    };
+    Ok(Found {
+        interface,
+        group: false,
+        at: 0,
+        ethertype,
+    })
+}
+
+/// A frame of ours that comes back (a loop, a hub) is no more than noise.
+fn is_possible_source(src: MacAddr, own: MacAddr) -> bool {
+    src.is_unicast() && src != own
+}
+
+struct Context<'a> {
+    interfaces: &'a Interfaces,
+    interface: &'a Interface,
+    group: bool,
+    bytes: &'a [u8],
+    meta: &'a FrameMeta,
+}
+
+impl Context<'_> {
+    fn ipv4(&self, l3_at: usize) -> Result<Ingress, Drop> {
+        let view = Ipv4View::new(self.from(l3_at)).map_err(bad_header)?;
+        if !self.meta.ip_checksum_good && !view.checksum_is_valid() {
+            return Err(Drop::BadChecksum);
+        }
+        let header = view.header();
+        let l4_at = l3_at + view.header_len();
+        let l4_len = self.payload(l4_at, header.payload_len)?;
+        let is_group = self.group;
+        let id = self.interface.id;
+
+        //= https://www.rfc-editor.org/rfc/rfc1122#section-3.2.1.3
+        //# A host MUST silently discard an incoming datagram containing
+        //# an IP source address that is invalid by the rules of this
+        //# section.
+        if header.src.octets()[0] == 0
+            || header.src.is_loopback()
+            || header.src.octets()[0] >= 224
+            || self.interfaces.is_broadcast(id, header.src)
+            || self.interfaces.is_local(header.src.into())
+        {
+            return Err(Drop::Martian);
+        }
+        if header.dst.is_multicast() || self.interfaces.is_broadcast(id, header.dst) {
+            return Err(Drop::Group);
+        }
+        if !self.interfaces.has(id, header.dst.into()) {
+            return Err(Drop::NotLocal);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc1122#section-3.3.6
+        //# A host SHOULD silently discard a datagram that is received via
+        //# a link-layer broadcast (see Section 2.4) but does not specify
+        //# an IP multicast or broadcast destination address.
+        if self.group {
+            return Err(Drop::LinkGroup);
+        }
+        if !header.fragment.is_whole() {
+            return Err(Drop::Fragment);
+        }
+        if view.has_source_route() {
+            return Err(Drop::SourceRoute);
+        }
+        let packet = IpPacket {
+            iface: id,
+            addrs: IpPair::V4 {
+                src: header.src,
+                dst: header.dst,
+            },
+            protocol: header.protocol,
+            class: header.class,
+            hop_limit: header.ttl,
+            l3_at,
+            l4_at,
+            l4_len,
+            is_group,
+        };
+        Ok(match header.protocol {
+            IpProtocol::TCP => Ingress::Tcp(packet),
+            IpProtocol::ICMP => Ingress::Icmp(packet),
+            IpProtocol::UDP => Ingress::Refuse(packet, Refusal::Port),
+            _ => Ingress::Refuse(packet, Refusal::Protocol),
+        })
+    }
+
+    fn ipv6(&self, l3_at: usize) -> Result<Ingress, Drop> {
+        let (header, header_len) = Ipv6View::parse(self.from(l3_at)).map_err(bad_header)?;
+        let next_at = l3_at + header_len;
+        let payload_len = self.payload(next_at, header.payload_len)?;
+        let id = self.interface.id;
+        let is_group = header.dst.is_multicast();
+        if header.src.is_multicast()
+            || header.src.is_loopback()
+            || header.src.to_ipv4_mapped().is_some()
+            || self.interfaces.is_local(header.src.into())
+        {
+            return Err(Drop::Martian);
+        }
+        if is_group && !self.interfaces.is_joined(id, header.dst) {
+            return Err(Drop::Group);
+        }
+        if !is_group && !self.interfaces.has(id, header.dst.into()) {
+            return Err(Drop::NotLocal);
+        }
+        if self.group && !is_group {
+            return Err(Drop::LinkGroup);
+        }
+        let mut packet = IpPacket {
+            iface: id,
+            addrs: IpPair::V6 {
+                src: header.src,
+                dst: header.dst,
+            },
+            protocol: header.next_header,
+            class: header.class,
+            hop_limit: header.hop_limit,
+            l3_at,
+            l4_at: next_at,
+            l4_len: payload_len,
+            is_group,
+        };
+        let rest = self.from(next_at);
+        let upper = match ipv6::walk(header.next_header, &rest[..payload_len.min(rest.len())]) {
+            Ok(upper) => upper,
+            // If the packet goes on, only its first fragment was too short to hold the headers.
+            Err(ExtensionError::Truncated) if rest.len() < payload_len => {
+                return Err(Drop::Truncated);
+            }
+            Err(ExtensionError::Problem(problem)) if !header.src.is_unspecified() => {
+                return Ok(Ingress::Refuse(packet, Refusal::Parameter(problem)));
+            }
+            Err(_) => return Err(Drop::Extensions),
+        };
+        if upper.fragment.is_some_and(|f| !f.is_atomic()) {
+            return Err(Drop::Fragment);
+        }
+        packet.protocol = upper.protocol;
+        packet.l4_at += upper.at;
+        packet.l4_len = payload_len.saturating_sub(upper.at);
+        match upper.protocol {
+            IpProtocol::ICMPV6 => Ok(Ingress::Icmp(packet)),
+            // Only neighbour discovery may come from nowhere.
+            _ if header.src.is_unspecified() => Err(Drop::Martian),
+            _ if is_group => Err(Drop::Group),
+            IpProtocol::TCP => Ok(Ingress::Tcp(packet)),
+            IpProtocol::NO_NEXT => Err(Drop::Extensions),
+            IpProtocol::UDP => Ok(Ingress::Refuse(packet, Refusal::Port)),
+            //= https://www.rfc-editor.org/rfc/rfc8200#section-4
+            //# If, as a result of processing a header, the destination node is
+            //# required to proceed to the next header but the Next Header value in
+            //# the current header is unrecognized by the node, it should discard the
+            //# packet and send an ICMP Parameter Problem message
+            _ => {
+                let pointer = u32::try_from(upper.named_at).unwrap_or(u32::MAX);
+                let problem = Problem {
+                    code: 1,
+                    pointer,
+                    even_if_multicast: false,
+                };
+                Ok(Ingress::Refuse(packet, Refusal::Parameter(problem)))
+            }
+        }
+    }
+
+    fn from(&self, at: usize) -> &[u8] {
+        self.bytes.get(at..).unwrap_or_default()
+    }
+
+    /// The length of a payload, if the frame has all of it.
+    fn payload(&self, at: usize, len: u16) -> Result<usize, Drop> {
+        let len = usize::from(len);
+        if at + len > self.meta.len {
+            Err(Drop::Cut)
+        } else {
+            Ok(len)
+        }
+    }
+}
+
+impl IpPacket {
+    /// The sender.
+    pub const fn src(&self) -> IpAddr {
+        self.addrs.src()
+    }
+
+    /// Our address, or a group's.
+    pub const fn dst(&self) -> IpAddr {
+        self.addrs.dst()
+    }
+}
+
+const fn bad_header(e: ParseError) -> Drop {
+    match e {
+        ParseError::Truncated => Drop::Truncated,
+        _ => Drop::BadHeader,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! A token bucket.
+
+use core::time::Duration;
+
+use lockgate_wire::Instant;
+
+/// How often something may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Times a second in the long run; 0 means never.
+    pub per_second: u32,
+    /// Times at once, after a pause.
+    pub burst: u32,
+}
+
+/// A token bucket, kept as one number: when it will be full again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TokenBucket {
+    interval: Duration,
+    depth: Duration,
+    full_at: Instant,
+}
+
+impl TokenBucket {
+    pub(super) fn new(rate: Rate) -> Self {
+        match Duration::from_secs(1).checked_div(rate.per_second) {
+            Some(interval) => Self {
+                interval,
+                depth: interval.saturating_mul(rate.burst.max(1)),
+                full_at: Instant::ZERO,
+            },
+            None => Self {
+                interval: Duration::MAX,
+                depth: Duration::ZERO,
+                full_at: Instant::ZERO,
+            },
+        }
+    }
+
+    /// Takes a token, if there is one.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + self.interval;
+        let fits = full_at.saturating_since(now) <= self.depth;
+        if fits {
+            self.full_at = full_at;
+        }
+        fits
+    }
+
+    /// The time between two tokens.
+    pub(super) const fn interval(&self) -> Duration {
+        self.interval
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn burst_then_rate() {
+        let mut b = TokenBucket::new(Rate {
+            per_second: 10,
+            burst: 3,
+        });
+        let t = Instant::from_secs(5);
+        assert_eq!((0..5).filter(|_| b.take(t)).count(), 3);
+        assert!(!b.take(t + Duration::from_millis(99)));
+        assert!(b.take(t + Duration::from_millis(100)));
+        assert!(!b.take(t + Duration::from_millis(101)));
+        // A long pause fills it again, and no more than that.
+        let later = t + Duration::from_secs(60);
+        assert_eq!((0..9).filter(|_| b.take(later)).count(), 3);
+    }
+
+    #[test]
+    fn long_run() {
+        let mut b = TokenBucket::new(Rate {
+            per_second: 100,
+            burst: 10,
+        });
+        let taken = (0..10_000u64)
+            .filter(|ms| b.take(Instant::from_millis(*ms)))
+            .count();
+        assert!((1000..=1010).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn never() {
+        let mut b = TokenBucket::new(Rate {
+            per_second: 0,
+            burst: 9,
+        });
+        assert!(!b.take(Instant::ZERO) && !b.take(Instant::from_secs(1 << 30)));
+    }
+}

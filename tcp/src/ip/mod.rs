@@ -1,0 +1,46 @@
+//! IP, ARP, neighbour discovery and ICMP, without I/O.
+//!
+//! [`IpLayer`] holds what a worker knows about its interfaces, routes and neighbours. The order of
+//! calls for a received frame:
+//!
+//! 1. [`IpLayer::receive`] says what it is: a TCP segment with its place in the frame, an ICMP
+//!    message, an ARP packet, something to refuse, or nothing.
+//! 2. [`IpLayer::on_arp`], [`IpLayer::on_icmp`], [`IpLayer::refuse`] learn from it and write the
+//!    whole answering frame, if there is one, into the caller's memory.
+//! 3. [`IpLayer::poll_event`] until there is none: neighbours found, changed or lost.
+//! 4. [`IpLayer::poll_transmit`] until there is none: questions to neighbours, and frames that
+//!    waited for them. Also when [`IpLayer::deadline`] has come.
+//!
+//! To send: [`IpLayer::route`], [`IpLayer::lookup`], [`FrameHeader`] for large packets. Who cannot
+//! wait itself gives a complete small frame to [`IpLayer::dispatch`].
+//!
+//! Frames written or queued here are complete, checksums included. Memory is taken at the start;
+//! tables, queues and rates have limits in [`IpConfig`].
+
+mod arp;
+mod cidr;
+mod counters;
+mod discovery;
+mod frame;
+mod icmp;
+mod ingress;
+mod interfaces;
+mod layer;
+mod limit;
+mod neighbours;
+mod routes;
+
+pub use cidr::{Cidr, ParseCidrError};
+pub use counters::{ArpCounters, DropCounters, IcmpCounters, IpCounters};
+pub use frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, Link};
+pub use icmp::{IcmpError, IcmpErrorKind};
+pub use ingress::{ArpIngress, Drop, FrameMeta, Ingress, IpPacket, Refusal, classify};
+pub use interfaces::{
+    ALL_NODES, Interface, InterfaceRefused, Interfaces, link_local, solicited_node,
+};
+pub use layer::{AddressRefused, Dispatch, IcmpOutcome, IpConfig, IpLayer, Transmit};
+pub use limit::Rate;
+pub use neighbours::{
+    Advert, Lookup, NeighbourConfig, NeighbourCounters, NeighbourEvent, Neighbours, Solicit, State,
+};
+pub use routes::{NextHop, Route, RouteRefused, Routes};

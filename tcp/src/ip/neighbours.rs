@@ -1,0 +1,607 @@
+//! Who has which link-layer address: one table for ARP (RFC 826) and neighbour discovery (RFC
+//! 4861), both with the latter's states.
+//!
+//! ```text
+//!               solicit x3, no answer                      use, after REACHABLE_TIME
+//!   INCOMPLETE ----------------------> FAILED     REACHABLE ------------------------+
+//!    |  |   ^                            |         ^   ^  ^                         v
+//!    |  |   +---- hold-down over, use ---+         |   |  |  confirmed (TCP)       DELAY
+//!    |  +----- solicited answer -------------------+   |  +------------------------ |
+//!    |                                                 |                            | 5 s
+//!    +-- heard of --> STALE -- use --> DELAY           +---- solicited answer --- PROBE
+//!                                                                                   |
+//!   INCOMPLETE <------------------------------ probe x3, no answer -----------------+
+//! ```
+//!
+//! The table learns only from answers to what we asked, and from those who ask us; what nobody asked
+//! for changes an existing entry at most, and never makes it REACHABLE. Table, waiting frames and
+//! events are bounded; memory is taken when the table is made.
+
+mod entry;
+mod waiting;
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use lockgate_wire::{Instant, MacAddr};
+use pktbuf::IfaceId;
+
+use self::entry::{Entry, Queue};
+use self::waiting::Waiting;
+use super::limit::{Rate, TokenBucket};
+use super::routes::NextHop;
+
+pub use self::entry::State;
+
+/// Settings of the neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourConfig {
+    /// Entries.
+    pub entries_max: u16,
+    /// Frames that wait for an answer, in all.
+    pub waiting_max: u16,
+    /// The longest of them.
+    pub waiting_bytes_max: u16,
+    /// REACHABLE_TIME's base: an entry is believed for half to one and a half of this.
+    pub reachable_time: Duration,
+    /// RETRANS_TIMER: between two solicitations.
+    pub retransmit_time: Duration,
+    /// DELAY_FIRST_PROBE_TIME: how long a confirmation from above is waited for.
+    pub delay_first_probe: Duration,
+    /// MAX_MULTICAST_SOLICIT: questions asked before giving up.
+    pub multicast_solicits: u8,
+    /// MAX_UNICAST_SOLICIT: questions asked of the address known before asking everybody.
+    pub unicast_solicits: u8,
+    /// How long after giving up nobody asks again.
+    pub hold_down: Duration,
+    /// Solicitations of all entries together.
+    pub solicit_rate: Rate,
+}
+
+impl Default for NeighbourConfig {
+    /// RFC 4861's constants (section 10); Linux's hold-down of about a second.
+    fn default() -> Self {
+        Self {
+            entries_max: 1024,
+            waiting_max: 64,
+            waiting_bytes_max: 1536,
+            reachable_time: Duration::from_secs(30),
+            retransmit_time: Duration::from_secs(1),
+            delay_first_probe: Duration::from_secs(5),
+            multicast_solicits: 3,
+            unicast_solicits: 3,
+            hold_down: Duration::from_secs(1),
+            solicit_rate: Rate {
+                per_second: 200,
+                burst: 100,
+            },
+        }
+    }
+}
+
+/// Where a next hop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// At this address. On an interface without a link layer: zero.
+    Resolved(MacAddr),
+    /// It's being asked; an event will tell.
+    Pending,
+    /// It was asked and didn't answer, a moment ago.
+    Unreachable,
+}
+
+/// What connections that wait for a neighbour, and other workers' tables, want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourEvent {
+    /// The neighbour has an address now, or another one than before.
+    Resolved(NextHop, MacAddr),
+    /// It doesn't answer.
+    Unreachable(NextHop),
+}
+
+/// A question that is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Solicit {
+    /// About whom.
+    pub target: NextHop,
+    /// Whom to ask; none: everybody.
+    pub to: Option<MacAddr>,
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advert {
+    /// The address; none if the message didn't say.
+    pub mac: Option<MacAddr>,
+    /// Whether it claims to answer a question.
+    pub solicited: bool,
+    /// Whether it shall replace what is known.
+    pub replaces: bool,
+    /// Whether it's a router; none if this kind of message doesn't say.
+    pub router: Option<bool>,
+}
+
+/// What the table did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NeighbourCounters {
+    /// Entries made.
+    pub created: u64,
+    /// Entries that had to go to make room for others.
+    pub evicted: u64,
+    /// Entries that got a link-layer address.
+    pub resolved: u64,
+    /// Entries whose link-layer address changed.
+    pub changed: u64,
+    /// Neighbours that didn't answer.
+    pub unreachable: u64,
+    /// Solicitations to everybody.
+    pub multicast_solicits: u64,
+    /// Solicitations to the address known.
+    pub unicast_solicits: u64,
+    /// Solicitations put off by the rate limit.
+    pub solicits_limited: u64,
+    /// Claims about neighbours that we don't know, or don't talk to: not believed.
+    pub unasked: u64,
+    /// Confirmations by progress of connections.
+    pub confirmed: u64,
+    /// Frames put to wait.
+    pub frames_queued: u64,
+    /// Frames sent after waiting.
+    pub frames_released: u64,
+    /// Frames that had to go because newer ones came.
+    pub frames_displaced: u64,
+    /// Frames dropped because their neighbour didn't answer or its entry went.
+    pub frames_dropped: u64,
+    /// Frames too large to wait, or for which there was no place.
+    pub frames_refused: u64,
+    /// Events that nobody fetched in time.
+    pub events_lost: u64,
+}
+
+/// The neighbour table.
+#[derive(Debug)]
+pub struct Neighbours {
+    config: NeighbourConfig,
+    entries: Vec<Entry>,
+    index: HashMap<NextHop, usize>,
+    waiting: Waiting,
+    events: VecDeque<NeighbourEvent>,
+    solicits: TokenBucket,
+    /// No entry has anything to do before this.
+    earliest: Instant,
+    /// The next entry that the sweep looks at.
+    sweep: usize,
+    random: u64,
+    counters: NeighbourCounters,
+}
+
+impl Neighbours {
+    /// An empty table. The seed makes its random times repeatable.
+    pub fn new(config: NeighbourConfig, seed: u64) -> Self {
+        let entries_max = usize::from(config.entries_max.max(1));
+        Self {
+            config,
+            entries: Vec::with_capacity(entries_max),
+            index: HashMap::with_capacity(entries_max),
+            waiting: Waiting::new(config.waiting_max, config.waiting_bytes_max),
+            events: VecDeque::with_capacity(2 * entries_max),
+            solicits: TokenBucket::new(config.solicit_rate),
+            earliest: Instant::MAX,
+            sweep: 0,
+            random: seed | 1,
+            counters: NeighbourCounters::default(),
+        }
+    }
+
+    /// Where `hop` is; asks it if that isn't known. Calling this means that a packet is to be sent
+    /// there.
+    pub fn lookup(&mut self, now: Instant, hop: NextHop) -> Lookup {
+        let Some(&at) = self.index.get(&hop) else {
+            let at = self.create(now, hop, State::Incomplete { sent: 0, next: now });
+            self.note_deadline(at);
+            return Lookup::Pending;
+        };
+        let delay_until = now + self.config.delay_first_probe;
+        let entry = &mut self.entries[at];
+        entry.used = now;
+        let answer = match entry.state {
+            State::Incomplete { .. } => return Lookup::Pending,
+            State::Reachable { mac, until } if now < until => return Lookup::Resolved(mac),
+            State::Delay { mac, .. } | State::Probe { mac, .. } => return Lookup::Resolved(mac),
+            State::Failed { until } if now < until => return Lookup::Unreachable,
+            //= https://www.rfc-editor.org/rfc/rfc4861#section-7.3.3
+            //# The first time a node sends a packet to a neighbor whose entry is
+            //# STALE, the sender changes the state to DELAY and sets a timer to
+            //# expire in DELAY_FIRST_PROBE_TIME seconds.
+            State::Reachable { mac, .. } | State::Stale { mac } => {
+                entry.state = State::Delay {
+                    mac,
+                    until: delay_until,
+                };
+                Lookup::Resolved(mac)
+            }
+            State::Failed { .. } => {
+                entry.state = State::Incomplete { sent: 0, next: now };
+                Lookup::Pending
+            }
+        };
+        self.note_deadline(at);
+        answer
+    }
+
+    /// The state of an entry, if there is one.
+    pub fn state(&self, now: Instant, hop: NextHop) -> Option<State> {
+        let entry = &self.entries[*self.index.get(&hop)?];
+        Some(match entry.state {
+            State::Reachable { mac, until } if now >= until => State::Stale { mac },
+            state => state,
+        })
+    }
+
+    /// Whether the neighbour said that it's a router.
+    pub fn is_router(&self, hop: NextHop) -> bool {
+        self.index
+            .get(&hop)
+            .is_some_and(|at| self.entries[*at].is_router)
+    }
+
+    /// A connection through `hop` made progress, so packets get there.
+    //= https://www.rfc-editor.org/rfc/rfc4861#section-7.3.1
+    //# the receipt of a (new) acknowledgment indicates that
+    //# previously sent data reached the peer
+    pub fn confirm(&mut self, now: Instant, hop: NextHop) {
+        let until = self.reachable_until(now);
+        let Some(&at) = self.index.get(&hop) else {
+            return;
+        };
+        let entry = &mut self.entries[at];
+        if let Some(mac) = entry.state.mac() {
+            entry.state = State::Reachable { mac, until };
+            self.counters.confirmed += 1;
+        }
+    }
+
+    /// Somebody who has address `mac` asked us for ours: it's likely that we'll answer.
+    pub fn on_asked(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
+        let Some(&at) = self.index.get(&hop) else {
+            let at = self.create(now, hop, State::Stale { mac });
+            self.resolved(at, mac);
+            return;
+        };
+        let known = self.entries[at].state.mac();
+        //= https://www.rfc-editor.org/rfc/rfc4861#section-7.2.3
+        //# If an entry already exists, and the
+        //# cached link-layer address differs from the one in the received Source
+        //# Link-Layer option, the cached address should be replaced by the
+        //# received address, and the entry's reachability state MUST be set to
+        //# STALE.
+        if known != Some(mac) {
+            self.entries[at].state = State::Stale { mac };
+            self.resolved(at, mac);
+        }
+    }
+
+    /// Somebody said where `hop` is: an ARP reply, a gratuitous ARP, a neighbour advertisement.
+    /// RFC 4861, 7.2.5.
+    pub fn on_advert(&mut self, now: Instant, hop: NextHop, advert: Advert) {
+        let Some(&at) = self.index.get(&hop) else {
+            self.counters.unasked += 1;
+            return;
+        };
+        let until = self.reachable_until(now);
+        let entry = &mut self.entries[at];
+        if let Some(router) = advert.router {
+            entry.is_router = router;
+        }
+        // An answer counts as one only if there was a question: a forged one can't pin an entry.
+        let answers = advert.solicited
+            && matches!(entry.state, State::Incomplete { .. } | State::Probe { .. });
+        let Some(known) = entry.state.mac() else {
+            if let Some(mac) = advert.mac {
+                entry.state = if answers {
+                    State::Reachable { mac, until }
+                } else {
+                    State::Stale { mac }
+                };
+                self.resolved(at, mac);
+            }
+            return;
+        };
+        let mac = advert.mac.unwrap_or(known);
+        if mac != known && !advert.replaces {
+            //= https://www.rfc-editor.org/rfc/rfc4861#section-7.2.5
+            //# If the state of the entry is REACHABLE, set it to STALE, but
+            //# do not update the entry in any other way.
+            if matches!(entry.state, State::Reachable { .. }) {
+                entry.state = State::Stale { mac: known };
+            }
+            return;
+        }
+        if answers {
+            entry.state = State::Reachable { mac, until };
+        } else if mac != known {
+            entry.state = State::Stale { mac };
+        }
+        if mac != known {
+            self.resolved(at, mac);
+        }
+    }
+
+    /// Another worker's table knows that `hop` is at `mac`.
+    pub fn on_told(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
+        let told = Advert {
+            mac: Some(mac),
+            solicited: true,
+            replaces: true,
+            router: None,
+        };
+        self.on_advert(now, hop, told);
+    }
+
+    /// Keeps a complete frame until `hop` is known; its first six bytes, if `link` says that it has
+    /// a link-layer header, are filled in then. An entry keeps its newest three.
+    pub fn queue(&mut self, hop: NextHop, frame: &[u8], link: bool) -> bool {
+        let Some(&at) = self.index.get(&hop) else {
+            self.counters.frames_refused += 1;
+            return false;
+        };
+        let queue = &mut self.entries[at].queue;
+        if frame.len() > self.waiting.bytes_max() {
+            self.counters.frames_refused += 1;
+            return false;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc4861#section-7.2.2
+        //# When a queue
+        //# overflows, the new arrival SHOULD replace the oldest entry.
+        if queue.is_full() || self.waiting.is_full() {
+            match queue.pop() {
+                Some(oldest) => {
+                    self.waiting.free(oldest);
+                    self.counters.frames_displaced += 1;
+                }
+                None => {
+                    self.counters.frames_refused += 1;
+                    return false;
+                }
+            }
+        }
+        let Some(slot) = self.waiting.put(hop.iface, frame, link) else {
+            self.counters.frames_refused += 1;
+            return false;
+        };
+        queue.push(slot);
+        self.counters.frames_queued += 1;
+        true
+    }
+
+    /// Copies a frame that waited and may go now into `out`; its interface and length. One that
+    /// doesn't fit is dropped.
+    pub fn poll_released(&mut self, out: &mut [u8]) -> Option<(IfaceId, usize)> {
+        while self.waiting.has_ready() {
+            if let Some(frame) = self.waiting.take_ready(out) {
+                self.counters.frames_released += 1;
+                return Some(frame);
+            }
+            self.counters.frames_dropped += 1;
+        }
+        None
+    }
+
+    /// The next question to send, if any is due. To be called until there is none.
+    pub fn poll_solicit(&mut self, now: Instant) -> Option<Solicit> {
+        if now < self.earliest {
+            return None;
+        }
+        while let Some(entry) = self.entries.get(self.sweep) {
+            let at = self.sweep;
+            self.sweep += 1;
+            if entry
+                .state
+                .deadline()
+                .is_some_and(|deadline| deadline <= now)
+                && let Some(solicit) = self.on_due(now, at)
+            {
+                return Some(solicit);
+            }
+        }
+        self.sweep = 0;
+        let deadlines = self.entries.iter().filter_map(|e| e.state.deadline());
+        self.earliest = deadlines.min().unwrap_or(Instant::MAX);
+        None
+    }
+
+    /// What happened that others wait for.
+    pub fn poll_event(&mut self) -> Option<NeighbourEvent> {
+        self.events.pop_front()
+    }
+
+    /// When [`Self::poll_solicit`] wants to be called next; it may turn out that there's nothing
+    /// to do. Frames to release are there at once, after `on_*`.
+    pub fn deadline(&self) -> Option<Instant> {
+        Some(self.earliest).filter(|t| *t != Instant::MAX)
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &NeighbourCounters {
+        &self.counters
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the table is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (NextHop, State)> {
+        self.entries.iter().map(|e| (e.hop, e.state))
+    }
+
+    /// What an entry whose time has come does.
+    fn on_due(&mut self, now: Instant, at: usize) -> Option<Solicit> {
+        let config = self.config;
+        let entry = &mut self.entries[at];
+        let target = entry.hop;
+        let next = now + config.retransmit_time;
+        let (state, to) = match entry.state {
+            State::Incomplete { sent, .. } if sent < config.multicast_solicits => (
+                State::Incomplete {
+                    sent: sent + 1,
+                    next,
+                },
+                None,
+            ),
+            State::Delay { mac, .. } if config.unicast_solicits > 0 => {
+                (State::Probe { mac, sent: 1, next }, Some(mac))
+            }
+            State::Probe { mac, sent, .. } if sent < config.unicast_solicits => (
+                State::Probe {
+                    mac,
+                    sent: sent + 1,
+                    next,
+                },
+                Some(mac),
+            ),
+            // Another station may have taken the address over: everybody is asked, as in a new
+            // resolution, before it's given up.
+            State::Delay { .. } | State::Probe { .. } => {
+                (State::Incomplete { sent: 1, next }, None)
+            }
+            State::Incomplete { .. } => {
+                self.give_up(now, at);
+                return None;
+            }
+            // The hold-down is over. The entry stays, to be found again or evicted.
+            State::Failed { .. } => {
+                entry.state = State::Failed {
+                    until: Instant::ZERO,
+                };
+                return None;
+            }
+            State::Reachable { .. } | State::Stale { .. } => return None,
+        };
+        if !self.solicits.take(now) {
+            self.counters.solicits_limited += 1;
+            entry.state.put_off(now + self.solicits.interval());
+            return None;
+        }
+        entry.state = state;
+        match to {
+            Some(_) => self.counters.unicast_solicits += 1,
+            None => self.counters.multicast_solicits += 1,
+        }
+        Some(Solicit { target, to })
+    }
+
+    fn give_up(&mut self, now: Instant, at: usize) {
+        let until = now + self.config.hold_down;
+        self.entries[at].state = State::Failed { until };
+        self.drop_queue(at);
+        self.counters.unreachable += 1;
+        self.event(NeighbourEvent::Unreachable(self.entries[at].hop));
+    }
+
+    /// An entry has a new link-layer address.
+    fn resolved(&mut self, at: usize, mac: MacAddr) {
+        let entry = &mut self.entries[at];
+        let hop = entry.hop;
+        while let Some(slot) = entry.queue.pop() {
+            self.waiting.make_ready(slot, mac);
+        }
+        if core::mem::replace(&mut entry.was_resolved, true) {
+            self.counters.changed += 1;
+        } else {
+            self.counters.resolved += 1;
+        }
+        self.event(NeighbourEvent::Resolved(hop, mac));
+    }
+
+    fn event(&mut self, event: NeighbourEvent) {
+        if self.events.len() >= 2 * usize::from(self.config.entries_max.max(1)) {
+            self.events.pop_front();
+            self.counters.events_lost += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    fn create(&mut self, now: Instant, hop: NextHop, state: State) -> usize {
+        self.counters.created += 1;
+        let entry = Entry {
+            hop,
+            state,
+            used: now,
+            queue: Queue::default(),
+            is_router: false,
+            was_resolved: false,
+        };
+        let at = if self.entries.len() < usize::from(self.config.entries_max.max(1)) {
+            self.entries.push(entry);
+            self.entries.len() - 1
+        } else {
+            let at = self.least_useful(now);
+            self.drop_queue(at);
+            self.index.remove(&self.entries[at].hop);
+            self.counters.evicted += 1;
+            self.entries[at] = entry;
+            at
+        };
+        self.index.insert(hop, at);
+        at
+    }
+
+    /// The entry that is missed least: one that failed, or else is only asked for, or else is
+    /// known; of those the one not used for longest.
+    fn least_useful(&self, now: Instant) -> usize {
+        let worth = |e: &Entry| {
+            let class = match e.state {
+                State::Failed { .. } => 0,
+                State::Incomplete { .. } => 1,
+                State::Stale { .. } => 2,
+                State::Reachable { until, .. } if now >= until => 2,
+                State::Reachable { .. } | State::Delay { .. } | State::Probe { .. } => 3,
+            };
+            (class, e.used)
+        };
+        let least = self
+            .entries
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, e)| worth(e));
+        least.map_or(0, |(at, _)| at)
+    }
+
+    fn drop_queue(&mut self, at: usize) {
+        while let Some(slot) = self.entries[at].queue.pop() {
+            self.waiting.free(slot);
+            self.counters.frames_dropped += 1;
+        }
+    }
+
+    fn note_deadline(&mut self, at: usize) {
+        if let Some(deadline) = self.entries[at].state.deadline() {
+            self.earliest = self.earliest.min(deadline);
+        }
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc4861#section-6.3.2
+    //# it should be a uniformly distributed random value between
+    //# MIN_RANDOM_FACTOR and MAX_RANDOM_FACTOR times
+    //# BaseReachableTime milliseconds.
+    fn reachable_until(&mut self, now: Instant) -> Instant {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let base = self.config.reachable_time;
+        // 512 to 1535 thousand-and-twenty-fourths.
+        let factor = 512 + u32::try_from(self.random >> 54).unwrap_or(0);
+        now + base.saturating_mul(factor) / 1024
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Frames that wait for a neighbour's address: places of one size in one block of memory.
+
+use std::collections::VecDeque;
+
+use lockgate_wire::MacAddr;
+use pktbuf::IfaceId;
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    memory: Box<[u8]>,
+    bytes_max: usize,
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+    ready: VecDeque<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    iface: IfaceId,
+    len: usize,
+    link: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(slots: u16, bytes_max: u16) -> Self {
+        let (count, bytes_max) = (usize::from(slots), usize::from(bytes_max));
+        Self {
+            memory: vec![0; count * bytes_max].into_boxed_slice(),
+            bytes_max,
+            slots: vec![Slot::default(); count],
+            free: (0..slots).rev().collect(),
+            ready: VecDeque::with_capacity(count),
+        }
+    }
+
+    pub(super) const fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Copies a frame to a free place, if there is one and it's large enough.
+    pub(super) fn put(&mut self, iface: IfaceId, frame: &[u8], link: bool) -> Option<u16> {
+        if frame.len() > self.bytes_max {
+            return None;
+        }
+        let slot = self.free.pop()?;
+        self.slots[usize::from(slot)] = Slot {
+            iface,
+            len: frame.len(),
+            link,
+        };
+        self.bytes_mut(slot).copy_from_slice(frame);
+        Some(slot)
+    }
+
+    pub(super) fn free(&mut self, slot: u16) {
+        self.free.push(slot);
+    }
+
+    /// Addresses a waiting frame; it may go.
+    pub(super) fn make_ready(&mut self, slot: u16, mac: MacAddr) {
+        let link = self.slots[usize::from(slot)].link;
+        if let Some(dst) = self.bytes_mut(slot).first_chunk_mut::<6>().filter(|_| link) {
+            *dst = mac.0;
+        }
+        self.ready.push_back(slot);
+    }
+
+    /// Copies the frame that has been ready for longest out, if it fits; it's gone in either case.
+    pub(super) fn take_ready(&mut self, out: &mut [u8]) -> Option<(IfaceId, usize)> {
+        let slot = self.ready.pop_front()?;
+        self.free.push(slot);
+        let Slot { iface, len, .. } = self.slots[usize::from(slot)];
+        out.get_mut(..len)?.copy_from_slice(self.bytes_mut(slot));
+        Some((iface, len))
+    }
+
+    fn bytes_mut(&mut self, slot: u16) -> &mut [u8] {
+        let start = usize::from(slot) * self.bytes_max;
+        let len = self.slots[usize::from(slot)].len;
+        &mut self.memory[start..start + len]
+    }
+}
