@@ -22,6 +22,7 @@ mod counters;
 mod header;
 mod icmp;
 mod info;
+pub mod ip;
 pub mod isn;
 mod listener;
 mod options;
