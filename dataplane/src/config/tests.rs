@@ -459,6 +459,15 @@ fn configs() -> PathBuf {
 }
 
 #[test]
+fn deep_nesting_is_a_fault() {
+    for deep in ["[", "{a=", "a.", "[["] {
+        for text in [deep.repeat(100_000), format!("x = {}", deep.repeat(100_000))] {
+            assert!(parse(Path::new("t.toml"), &text, &host()).is_err());
+        }
+    }
+}
+
+#[test]
 fn durations_and_sizes() {
     let good = [
         ("0s", 0),

@@ -1,3 +1,4 @@
+use core::time::Duration;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -198,5 +199,20 @@ fn each_request_to_stop_is_more_urgent() {
     for expected in [StopLevel::Drain, StopLevel::Now, StopLevel::Now] {
         assert_eq!(stop.more(), expected);
         assert_eq!(seen.level(), expected);
+    }
+}
+
+#[test]
+fn a_signal_asks_to_drain_and_a_second_one_to_end() {
+    let stop = Stop::on_signals().unwrap();
+    for expected in [StopLevel::Drain, StopLevel::Now] {
+        signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+        for _ in 0..1000 {
+            if stop.level() == expected {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(stop.level(), expected);
     }
 }
