@@ -10,6 +10,7 @@ use crate::cipher::{Ciphers, OpenJob};
 use crate::codec::{self, RecordHeader};
 use crate::counters::Counter;
 use crate::error::{CryptoError, RxError};
+use crate::pages;
 use crate::session::Session;
 use crate::suite::{ContentType, HEAD_MAX, HEADER_LEN, Params, Version};
 
@@ -324,7 +325,7 @@ impl Deframer {
     fn gather(&mut self, head_len: u32, total: u32, pool: &mut PagePool) -> Option<PageBuf> {
         let len = total - head_len;
         let start = self.chain.start();
-        let mut page = pool.alloc(len)?;
+        let mut page = pages::alloc_for_copy(len, pool)?;
         let chain = &self.chain;
         page.append_with(len, |out| chain.copy_to(start + u64::from(head_len), out));
         self.chain.release(start + u64::from(total));

@@ -10,6 +10,7 @@ mod counters;
 mod deframer;
 mod error;
 mod mode;
+mod pages;
 mod queue;
 pub mod schedule;
 mod session;

@@ -12,6 +12,7 @@ use crate::cipher::Ciphers;
 use crate::counters::Counter;
 use crate::error::{CryptoError, TxError};
 use crate::mode::Mode;
+use crate::pages;
 use crate::session::Session;
 use crate::suite::{CONTENT_MAX, ContentType, PLAINTEXT_MAX, Params};
 
@@ -558,7 +559,7 @@ fn filled(content: &[u8], pool: &mut PagePool) -> Result<PageBuf, TxError> {
 fn alloc(capacity: usize, pool: &mut PagePool) -> Result<PageBuf, TxError> {
     u32::try_from(capacity)
         .ok()
-        .and_then(|n| pool.alloc(n))
+        .and_then(|capacity| pages::alloc_for_copy(capacity, pool))
         .ok_or(TxError::Exhausted)
 }
 

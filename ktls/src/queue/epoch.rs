@@ -156,6 +156,11 @@ impl Protection {
         self.next
     }
 
+    #[cfg(test)]
+    pub(super) fn set_next_number(&mut self, number: u64) {
+        self.next = number;
+    }
+
     pub(super) fn record_len_max(&self) -> u16 {
         self.record_len_max
     }

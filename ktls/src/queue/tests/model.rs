@@ -1,0 +1,366 @@
+//! The queue against a model that remembers what was written and reads the wire.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::BackendChoice;
+use crate::cipher::{OpenJob, RecordCipher, SealJob};
+use crate::session::SessionId;
+use crate::testing::Rng;
+
+/// Watches every record that's sealed: a number is never used for two plaintexts under one key.
+struct Watch {
+    inner: Ciphers,
+    seen: HashMap<(SessionId, u64), (u8, Vec<u8>)>,
+}
+
+impl RecordCipher for Watch {
+    fn name(&self) -> &'static str {
+        "watch"
+    }
+
+    fn priority(&self) -> u8 {
+        1
+    }
+
+    fn takes(&self, params: Params) -> bool {
+        self.inner.takes(params)
+    }
+
+    fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError> {
+        let plaintext = (job.kind.0, job.from.unwrap_or(job.body).to_vec());
+        let seen = self
+            .seen
+            .entry((session.id(), job.number))
+            .or_insert_with(|| plaintext.clone());
+        assert!(*seen == plaintext, "number {} is used twice", job.number);
+        self.inner.seal(session, job)
+    }
+
+    fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
+        self.inner.open(session, job)
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        self.inner.forget(id);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Bytes {
+        len: usize,
+        more: bool,
+    },
+    Span {
+        at: u32,
+        len: u32,
+    },
+    Message {
+        kind: u8,
+        len: usize,
+    },
+    Flush,
+    Rekey,
+    /// Sends up to so many bytes of what wasn't sent.
+    Send {
+        bytes: u32,
+        entries: u16,
+    },
+    /// Sends again a part of what wasn't acknowledged: (from, length) in parts of 256.
+    Again {
+        from: u8,
+        len: u8,
+    },
+    /// Acknowledges this part of what's in flight, of 255.
+    Ack(u8),
+    Cut,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let len = || prop_oneof![4 => 1usize..200, 2 => 1usize..40_000, 1 => Just(16384)];
+    let op = prop_oneof![
+        3 => (len(), any::<bool>()).prop_map(|(len, more)| Op::Bytes { len, more }),
+        3 => (0..5000u32, 1..60_000u32).prop_map(|(at, len)| Op::Span { at, len }),
+        2 => (1..=255u8, 1usize..300).prop_map(|(kind, len)| Op::Message { kind, len }),
+        1 => Just(Op::Flush),
+        1 => Just(Op::Rekey),
+        6 => (1..70_000u32, 1..33u16).prop_map(|(bytes, entries)| Op::Send { bytes, entries }),
+        2 => any::<(u8, u8)>().prop_map(|(from, len)| Op::Again { from, len }),
+        4 => any::<u8>().prop_map(Op::Ack),
+        1 => Just(Op::Cut),
+    ];
+    prop::collection::vec(op, 1..60)
+}
+
+struct Model {
+    world: World,
+    queue: RecordQueue,
+    rng: Rng,
+    peer: Peer,
+    span: Arc<SharedSpan>,
+    /// What was written and not cut: type and content; neighbours of type data may share a record.
+    written: Vec<(u8, Vec<u8>)>,
+    /// What's in the open record.
+    open: Vec<u8>,
+    /// Every byte that was ever sent.
+    wire: Vec<u8>,
+    record_len_max: usize,
+}
+
+impl Model {
+    fn new(params: Params, seed: u64, record_len_max: u16, failures: u32) -> Self {
+        let mut world = World::with_pool(PoolConfig {
+            blocks: 40,
+            small_spans: 10,
+            large_spans: 12,
+        });
+        let inner = Ciphers::new(BackendChoice::Auto, 2);
+        world.ciphers = Ciphers::with_backends(vec![Box::new(Watch {
+            inner,
+            seen: HashMap::new(),
+        })]);
+        let mut rng = Rng(seed);
+        let (peer, session) = Peer::new(params, &mut rng);
+        let mut queue = RecordQueue::new();
+        queue
+            .enable(session, peer.number, &mut world.ciphers)
+            .unwrap();
+        queue.set_record_len_max(record_len_max);
+        let span = world.span(&rng.bytes(65_536));
+        world.pool.inject_failures(seed, failures);
+        Self {
+            world,
+            queue,
+            rng,
+            peer,
+            span,
+            written: Vec::new(),
+            open: Vec::new(),
+            wire: Vec::new(),
+            record_len_max: record_len_max.into(),
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Bytes { len, more } => self.bytes(len, more),
+            Op::Span { at, len } => {
+                match self
+                    .queue
+                    .push_span(&self.span, at, len, &mut self.world.pool)
+                {
+                    Ok(n) => {
+                        self.close_open();
+                        let (at, n) = (at as usize, n as usize);
+                        self.written.push((23, self.span[at..at + n].to_vec()));
+                    }
+                    // The open record was closed before the pool ran out.
+                    Err(TxError::Exhausted) => self.close_open(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Op::Message { kind, len } => {
+                let content = self.rng.bytes(len);
+                match self
+                    .queue
+                    .push_message(ContentType(kind), &content, &mut self.world.pool)
+                {
+                    Ok(()) => {
+                        self.close_open();
+                        self.written.push((kind, content));
+                    }
+                    Err(TxError::MessageSize) => assert!(len > self.record_len_max),
+                    Err(error) => assert_eq!(error, TxError::Exhausted),
+                }
+            }
+            Op::Flush => {
+                self.queue.flush().unwrap();
+                self.close_open();
+            }
+            Op::Rekey => {
+                let ciphers = &mut self.world.ciphers;
+                match self.queue.update_keys(false, ciphers, &mut self.world.pool) {
+                    Ok(()) => {
+                        self.close_open();
+                        self.written.push((22, vec![24, 0, 0, 1, 0]));
+                    }
+                    Err(TxError::RekeyUnsupported) => {
+                        assert_eq!(self.peer.params.version, Version::Tls12);
+                    }
+                    Err(error) => {
+                        assert!(matches!(error, TxError::RekeyBusy | TxError::Exhausted));
+                    }
+                }
+            }
+            Op::Send { bytes, entries } => {
+                let limits = Limits {
+                    bytes,
+                    entries,
+                    mss: 1448,
+                };
+                let want = self.sent()..self.queue.end();
+                if !want.is_empty() {
+                    let range = self.queue.clamp(&want, &limits);
+                    assert!(!range.is_empty());
+                    self.send(&range);
+                }
+            }
+            Op::Again { from, len } => self.send_again(from, len),
+            Op::Ack(part) => {
+                let start = self.queue.start();
+                let to = start + (self.sent() - start) * u64::from(part) / 255;
+                self.queue.release(to);
+                assert_eq!(self.queue.start(), to);
+            }
+            Op::Cut => self.cut(),
+        }
+        self.queue.check().unwrap();
+        assert_eq!(self.queue.open_len() as usize, self.open.len());
+    }
+
+    fn sent(&self) -> u64 {
+        self.wire.len() as u64
+    }
+
+    fn bytes(&mut self, len: usize, more: bool) {
+        let data = self.rng.bytes(len);
+        let (a, b) = data.split_at(self.rng.below(len + 1));
+        match self.queue.push_bytes(&[a, b], more, &mut self.world.pool) {
+            Ok(n) => {
+                self.open.extend_from_slice(&data[..n as usize]);
+                let left = self.queue.open_len() as usize;
+                assert!(left == 0 || more, "every write closes its record");
+                let closed: Vec<_> = self.open.drain(..self.open.len() - left).collect();
+                if !closed.is_empty() {
+                    self.written.push((23, closed));
+                }
+            }
+            Err(error) => assert_eq!(error, TxError::Exhausted),
+        }
+    }
+
+    fn close_open(&mut self) {
+        if self.queue.open_len() == 0 && !self.open.is_empty() {
+            self.written.push((23, core::mem::take(&mut self.open)));
+        }
+    }
+
+    fn send(&mut self, range: &Range<u64>) {
+        let ready = self
+            .queue
+            .prepare(range, &mut self.world.ciphers, &mut self.world.pool)
+            .unwrap();
+        assert!(range.start <= ready && ready <= range.end);
+        self.wire
+            .extend_from_slice(&read(&self.queue, range.start, ready));
+    }
+
+    fn send_again(&mut self, from: u8, len: u8) {
+        let flight = self.sent() - self.queue.start();
+        let from = self.queue.start() + flight * u64::from(from) / 256;
+        let to = (from + 1 + flight * u64::from(len) / 256).min(self.sent());
+        if from < to {
+            let range = from..to;
+            let ready = self
+                .queue
+                .prepare(&range, &mut self.world.ciphers, &mut self.world.pool)
+                .unwrap();
+            assert_eq!(
+                ready, to,
+                "what was sent once needs nothing to be sent again"
+            );
+            let at = usize::try_from(from).unwrap()..usize::try_from(to).unwrap();
+            assert_eq!(read(&self.queue, from, to), self.wire[at]);
+        }
+    }
+
+    /// Cuts, then reads what's left, and goes on with a stream that holds just that.
+    fn cut(&mut self) {
+        let end = self.queue.cut_unsent(self.sent());
+        self.open.clear();
+        assert!(end >= self.sent());
+        assert_eq!(end, self.queue.end());
+        let left = self.read_all();
+        // A prefix of what was written, in whole records, is what's left.
+        let bytes: usize = left.iter().map(|(_, content)| content.len()).sum();
+        let mut room = bytes;
+        for (_, content) in &mut self.written {
+            content.truncate(room);
+            room -= content.len();
+        }
+        self.written.retain(|(_, content)| !content.is_empty());
+        self.compare(&left);
+    }
+
+    /// Sends whatever isn't sent, and opens the whole stream.
+    fn read_all(&mut self) -> Vec<(u8, Vec<u8>)> {
+        self.world.pool.inject_failures(0, 0);
+        while self.sent() < self.queue.end() {
+            let before = self.sent();
+            // Small pools: what's acknowledged makes room.
+            self.queue.release(before);
+            self.send(&(before..self.queue.end()));
+            assert!(self.sent() > before, "the pool holds at least a record");
+        }
+        let mut peer = self.peer.clone();
+        peer.open_all(&self.wire)
+            .into_iter()
+            .map(|(kind, content)| (kind.0, content))
+            .collect()
+    }
+
+    fn compare(&self, records: &[(u8, Vec<u8>)]) {
+        let joined = |list: &[(u8, Vec<u8>)]| {
+            let mut joined: Vec<(u8, Vec<u8>)> = Vec::new();
+            for (kind, content) in list {
+                match joined.last_mut() {
+                    Some((last, bytes)) if last == kind && *kind == 23 => bytes.extend(content),
+                    _ => joined.push((*kind, content.clone())),
+                }
+            }
+            joined
+        };
+        assert!(
+            records
+                .iter()
+                .all(|(_, content)| content.len() <= self.record_len_max)
+        );
+        assert!(
+            joined(records) == joined(&self.written),
+            "the wire doesn't say what was written"
+        );
+    }
+
+    fn finish(mut self) {
+        self.queue.flush().unwrap();
+        self.close_open();
+        let records = self.read_all();
+        self.compare(&records);
+        self.queue.release(self.queue.end());
+        self.queue.retire(&mut self.world.ciphers);
+        self.world.pool.reclaim();
+        assert!(self.world.pool.is_full(), "{:?}", self.world.pool.usage());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn the_wire_says_what_was_written(
+        params in prop::sample::select(&Params::ALL[..]),
+        seed: u64,
+        record_len_max in prop_oneof![Just(16384u16), 1..=16384u16, 300..600u16],
+        failures in prop_oneof![Just(0u32), 2..20u32],
+        ops in ops(),
+    ) {
+        let mut model = Model::new(params, seed, record_len_max.max(64), failures);
+        for op in &ops {
+            model.apply(op);
+        }
+        model.finish();
+    }
+}
