@@ -2,42 +2,75 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::region::{Region, RegionFull};
+use crate::buddy::{Buddy, RUN_MAX};
+use crate::region::{PAGE, Part, Region, RegionFull};
 
 /// Page-aligned memory for file contents, shared by all threads, bounded.
+///
+/// Allocating takes a lock. Freeing doesn't, so that a worker that frees a file's last span never
+/// waits for a thread that reads files: freed spans wait in a list for the next allocation.
 #[derive(Clone)]
 pub struct PageArena {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
 impl PageArena {
     /// The longest span.
-    pub const SPAN_MAX: usize = 256 * 1024;
+    pub const SPAN_MAX: usize = RUN_MAX as usize * PAGE;
 
     /// An arena of `len` bytes (rounded down to pages) of a region.
     pub fn new(region: &mut Region, len: usize) -> Result<Self, RegionFull> {
-        let _ = (region, len);
-        todo!()
+        // 16 TiB; more isn't looked at.
+        let pages = u32::try_from(len / PAGE).unwrap_or(u32::MAX);
+        let part = region.carve(pages as usize * PAGE, PAGE)?;
+        let zeroes = || (0..pages).map(|_| AtomicU32::new(0)).collect();
+        let inner = Inner {
+            part,
+            pages,
+            free: Mutex::new(Buddy::new(pages)),
+            used: AtomicU32::new(0),
+            returned: AtomicU32::new(NIL),
+            runs: zeroes(),
+            links: zeroes(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Zeroed memory of `len` bytes, in whole pages; `None` if there's no free run of that many, or
     /// `len` is 0 or more than [`PageArena::SPAN_MAX`].
     pub fn alloc(&self, len: usize) -> Option<PageMut> {
-        let _ = len;
-        todo!()
+        let pages = u32::try_from(len.div_ceil(PAGE)).ok()?;
+        let first = self.inner.take(pages)?;
+        let mut span = PageMut(SharedSpan {
+            arena: Arc::clone(&self.inner),
+            first,
+            pages,
+            len,
+        });
+        // Nothing of the file that was here before can get out.
+        span.fill(0);
+        Some(span)
     }
 
     /// How much is in use.
     pub fn usage(&self) -> ArenaUsage {
-        todo!()
+        ArenaUsage {
+            bytes: self.inner.pages as usize * PAGE,
+            bytes_used: self.inner.used.load(Ordering::Relaxed) as usize * PAGE,
+        }
     }
 }
 
 impl fmt::Debug for PageArena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PageArena").field("inner", &self.inner).finish()
+        fmt::Debug::fmt(&self.usage(), f)
     }
 }
 
@@ -52,15 +85,20 @@ pub struct ArenaUsage {
 
 /// A span being filled: writable, owned.
 #[derive(Debug)]
-pub struct PageMut {
-    span: SharedSpan,
-}
+pub struct PageMut(SharedSpan);
 
 impl PageMut {
-    /// The first `len` bytes, immutable from now on, to be shared. Pages behind them go back.
-    pub fn freeze(self, len: usize) -> Arc<SharedSpan> {
-        let _ = len;
-        todo!()
+    /// The first `len` bytes (all, if there are fewer), immutable from now on, to be shared. Pages
+    /// behind them go back.
+    pub fn freeze(mut self, len: usize) -> Arc<SharedSpan> {
+        let span = &mut self.0;
+        span.len = span.len.min(len);
+        let pages = u32::try_from(span.len.div_ceil(PAGE))
+            .unwrap_or(span.pages)
+            .min(span.pages);
+        span.arena.give_back(span.first + pages, span.pages - pages);
+        span.pages = pages;
+        Arc::new(self.0)
     }
 }
 
@@ -68,28 +106,111 @@ impl Deref for PageMut {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.span
+        &self.0
     }
 }
 
 impl DerefMut for PageMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        todo!()
+        // SAFETY: the span's memory is initialised (the region was), and ours alone.
+        unsafe { slice::from_raw_parts_mut(self.0.base().as_ptr(), self.0.len) }
     }
 }
 
 /// A span of the page cache: immutable, page-aligned. When the last [`Arc`] of it goes, its pages
 /// are free.
-#[derive(Debug)]
 pub struct SharedSpan {
+    arena: Arc<Inner>,
+    first: u32,
+    pages: u32,
     len: usize,
+}
+
+impl SharedSpan {
+    fn base(&self) -> NonNull<u8> {
+        // SAFETY: the run is within the arena's memory.
+        unsafe { self.arena.part.base.add(self.first as usize * PAGE) }
+    }
 }
 
 impl Deref for SharedSpan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let _ = self.len;
-        todo!()
+        // SAFETY: the span's pages are its own, initialised, and written to by nobody.
+        unsafe { slice::from_raw_parts(self.base().as_ptr(), self.len) }
     }
 }
+
+impl Drop for SharedSpan {
+    fn drop(&mut self) {
+        self.arena.give_back(self.first, self.pages);
+    }
+}
+
+impl fmt::Debug for SharedSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedSpan({} bytes at page {})", self.len, self.first)
+    }
+}
+
+struct Inner {
+    part: Part,
+    pages: u32,
+    free: Mutex<Buddy>,
+    /// Pages in spans that live.
+    used: AtomicU32,
+    /// First page of the run that was freed last, and not taken in yet. Only whole lists are taken
+    /// off, so an exchange can't mistake one state for another.
+    returned: AtomicU32,
+    /// By first page of a freed run: its pages,
+    runs: Box<[AtomicU32]>,
+    /// and the run that was freed before.
+    links: Box<[AtomicU32]>,
+}
+
+// SAFETY: `part` is memory whose pages belong to one span each; the rest is Sync by itself.
+unsafe impl Sync for Inner {}
+// SAFETY: as above.
+unsafe impl Send for Inner {}
+
+impl Inner {
+    fn take(&self, pages: u32) -> Option<u32> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.returned.swap(NIL, Ordering::Acquire);
+        while next != NIL {
+            let first = next;
+            next = self.links[first as usize].load(Ordering::Relaxed);
+            free.free(first, self.runs[first as usize].load(Ordering::Relaxed));
+        }
+        let first = free.alloc(pages)?;
+        self.used.fetch_add(pages, Ordering::Relaxed);
+        Some(first)
+    }
+
+    fn give_back(&self, first: u32, pages: u32) {
+        if pages == 0 {
+            return;
+        }
+        self.used.fetch_sub(pages, Ordering::Relaxed);
+        self.runs[first as usize].store(pages, Ordering::Relaxed);
+        let mut head = self.returned.load(Ordering::Relaxed);
+        loop {
+            self.links[first as usize].store(head, Ordering::Relaxed);
+            match self.returned.compare_exchange_weak(
+                head,
+                first,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(seen) => head = seen,
+            }
+        }
+    }
+}
+
+const NIL: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests;

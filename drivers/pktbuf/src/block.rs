@@ -2,13 +2,14 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use crate::arena::SharedSpan;
-use crate::pool::PoolInner;
+use crate::pool::{LARGE_SPAN, PoolInner, SMALL_SPAN};
+use crate::stream::Links;
 
 /// The memory layout of DPDK's `rte_mbuf_ext_shared_info`, by which an external-buffer mbuf gives
 /// its count back. (Drivers assert the layout against the installed headers.)
@@ -55,39 +56,55 @@ pub struct RecordFields {
 pub struct Block {
     pub(crate) shared: SharedInfo,
     pub(crate) pool: NonNull<PoolInner>,
-    /// Next in a stream, in the free list or in the return list.
-    pub(crate) next: *mut Self,
-    /// Stream offset while queued.
-    pub(crate) offset: u64,
+    /// What the holder of the handle alone touches, apart from what ports touch (`shared`).
+    pub(crate) fields: Fields,
+}
+
+const _: () = assert!(size_of::<Block>() == 128);
+
+pub(crate) struct Fields {
+    /// Next in a stream, in the free list or in the return list; offset while queued.
+    pub(crate) links: Links<Block>,
+    /// First byte of the body.
     pub(crate) body: *mut u8,
     pub(crate) memory: Memory,
-    pub(crate) body_len: u32,
     pub(crate) record: RecordFields,
+    pub(crate) body_len: u32,
     pub(crate) head: [u8; HEAD_MAX],
     pub(crate) head_len: u8,
     pub(crate) tail_len: u8,
     pub(crate) state: State,
+    /// Atomic only to be set through a shared reference.
     pub(crate) shown: AtomicBool,
 }
 
-const _: () = assert!(size_of::<Block>() <= 192);
-
 /// What holds a block's body.
 pub(crate) enum Memory {
-    /// In the free list.
+    /// Nothing: the block is in the free list.
     None,
-    /// A span of the pool: its first byte.
+    /// A small span of the pool, by its first byte.
     Small(NonNull<u8>),
-    /// A span of the pool: its first byte.
+    /// A large one.
     Large(NonNull<u8>),
     /// Page cache.
-    Shared(Arc<SharedSpan>),
+    Shared(#[expect(dead_code, reason = "held, not looked at")] Arc<SharedSpan>),
+}
+
+impl Memory {
+    /// First byte and length of a span of the pool.
+    pub(crate) fn own(&self) -> Option<(NonNull<u8>, u32)> {
+        match self {
+            Self::Small(span) => Some((*span, SMALL_SPAN)),
+            Self::Large(span) => Some((*span, LARGE_SPAN)),
+            Self::None | Self::Shared(_) => None,
+        }
+    }
 }
 
 impl Block {
     /// Bytes on the wire.
     pub fn len(&self) -> u32 {
-        u32::from(self.head_len) + self.body_len + u32::from(self.tail_len)
+        self.head_len() + self.body_len() + self.tail_len()
     }
 
     /// Whether there are no bytes.
@@ -97,78 +114,107 @@ impl Block {
 
     /// Bytes of record header; 0 if it isn't a record.
     pub fn head_len(&self) -> u32 {
-        u32::from(self.head_len)
+        u32::from(self.fields.head_len)
     }
 
     /// Bytes between header and trailer.
     pub fn body_len(&self) -> u32 {
-        self.body_len
+        self.fields.body_len
     }
 
     /// Bytes of record trailer; 0 if it isn't a record.
     pub fn tail_len(&self) -> u32 {
-        u32::from(self.tail_len)
+        u32::from(self.fields.tail_len)
     }
 
     /// What the bytes are.
     pub fn state(&self) -> State {
-        self.state
+        self.fields.state
     }
 
     /// The record's number, type and epoch; `None` if it isn't one.
     pub fn record(&self) -> Option<RecordFields> {
-        (self.state != State::Plain).then_some(self.record)
+        (self.fields.state != State::Plain).then_some(self.fields.record)
     }
 
-    /// The record's header; empty if it isn't one.
+    /// The record's header, as it was framed; empty if it isn't a record.
     pub fn head(&self) -> &[u8] {
-        &self.head[..usize::from(self.head_len)]
+        &self.fields.head[..usize::from(self.fields.head_len)]
     }
 
     /// Whether the body is page cache (never written to) rather than memory of its own.
     pub fn is_by_reference(&self) -> bool {
-        matches!(self.memory, Memory::Shared(_))
+        matches!(self.fields.memory, Memory::Shared(_))
     }
 
     /// The bytes on the wire; `None` exactly while they are a framed record's plaintext.
     pub fn bytes(&self) -> Option<&[u8]> {
-        if self.state == State::Framed {
+        if self.fields.state == State::Framed {
             return None;
         }
-        // SAFETY: see `wire_start`; nothing writes there while the block is borrowed.
+        // SAFETY: `wire_start` begins `len` initialised bytes, and nothing writes to them while the
+        // block is borrowed.
         Some(unsafe { slice::from_raw_parts(self.wire_start(), self.len() as usize) })
     }
 
-    /// Bytes of memory that the page buffer pins (page cache not counted: it's shared).
+    /// Bytes of memory that the page buffer pins. Page cache doesn't count: it's shared.
     pub fn true_size(&self) -> u32 {
-        todo!()
+        BLOCK_SIZE + self.fields.memory.own().map_or(0, |(_, len)| len)
     }
 
     /// Whether a port took some of it by reference at any time.
     pub fn is_shown(&self) -> bool {
-        self.shown.load(Ordering::Relaxed)
+        self.fields.shown.load(Ordering::Relaxed)
     }
 
     /// Adds one count for `len` bytes from `at`, to hand them to a port by reference.
     pub fn attach(&self, at: u32, len: u32) -> Result<Attachment, AttachError> {
-        let _ = (at, len);
-        todo!()
+        if self.fields.state == State::Framed {
+            return Err(AttachError::Plaintext);
+        }
+        if at.checked_add(len).is_none_or(|end| end > self.len()) {
+            return Err(AttachError::OutOfRange);
+        }
+        // SAFETY: the pool lives while a block of it is out.
+        if !unsafe { self.pool.as_ref() }.is_owner() {
+            return Err(AttachError::NotOwner);
+        }
+        let data = self.wire_start().wrapping_add(at as usize);
+        let data = NonNull::new(data).ok_or(AttachError::OutOfRange)?;
+        // Only this thread adds counts, so what is read can only be lowered meanwhile.
+        match self.shared.refcnt.load(Ordering::Relaxed) {
+            // Nobody else holds one.
+            1 => self.shared.refcnt.store(2, Ordering::Relaxed),
+            u16::MAX => return Err(AttachError::TooMany),
+            _ => _ = self.shared.refcnt.fetch_add(1, Ordering::Relaxed),
+        }
+        self.fields.shown.store(true, Ordering::Relaxed);
+        // Not from `self`: whoever gives back the last count writes to the block.
+        let block = NonNull::new(self.shared.fcb_opaque.cast()).ok_or(AttachError::OutOfRange)?;
+        Ok(Attachment { block, data, len })
     }
 
-    /// Where the bytes on the wire begin, unless framed: the body of a plain buffer, and a sealed
-    /// record's header in front of its body.
-    pub(crate) fn wire_start(&self) -> *mut u8 {
-        self.body.wrapping_sub(usize::from(self.head_len))
+    /// Whether the handle's count is the only one.
+    pub(crate) fn is_sole(&self) -> bool {
+        self.shared.refcnt.load(Ordering::Acquire) == 1
+    }
+
+    /// Where the bytes on the wire begin, unless framed: the body of a plain buffer; in a sealed
+    /// record the header is in front of the body.
+    fn wire_start(&self) -> *mut u8 {
+        self.fields
+            .body
+            .wrapping_sub(usize::from(self.fields.head_len))
     }
 }
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Block")
-            .field("state", &self.state)
-            .field("head", &self.head_len)
-            .field("body", &self.body_len)
-            .field("tail", &self.tail_len)
+            .field("state", &self.fields.state)
+            .field("head", &self.fields.head_len)
+            .field("body", &self.fields.body_len)
+            .field("tail", &self.fields.tail_len)
             .finish_non_exhaustive()
     }
 }
@@ -177,7 +223,7 @@ impl fmt::Debug for Block {
 /// it gives the count back.
 #[derive(Debug)]
 pub struct Attachment {
-    shared: NonNull<SharedInfo>,
+    block: NonNull<Block>,
     data: NonNull<u8>,
     len: u32,
 }
@@ -199,10 +245,10 @@ impl Attachment {
     }
 
     /// Passes the count to whoever gets the pointer, such as an external-buffer mbuf: it gives it
-    /// back by lowering `refcnt` and calling `free_cb` with `fcb_opaque` when that was the last, on
-    /// any thread.
+    /// back by lowering `refcnt` and, if that was the last, calling `free_cb` with `fcb_opaque`;
+    /// on any thread.
     pub fn into_raw(self) -> NonNull<SharedInfo> {
-        let shared = self.shared;
+        let shared = self.block.cast();
         std::mem::forget(self);
         shared
     }
@@ -210,7 +256,8 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        todo!()
+        // SAFETY: it holds one count.
+        unsafe { put(self.block) }
     }
 }
 
@@ -221,15 +268,42 @@ pub enum AttachError {
     Plaintext,
     /// The range isn't in the buffer.
     OutOfRange,
-    /// Too many counts are out already: send this one by copy.
+    /// As many counts are out as can be: send this one by copy.
     TooMany,
     /// Not on the thread that owns the pool: only it adds counts.
     NotOwner,
 }
 
-pub(crate) const HEAD_MAX: usize = 16;
-
-#[expect(dead_code, reason = "filled next")]
-fn unused() {
-    let _ = ptr::null::<u8>();
+/// Gives back one count.
+///
+/// # Safety
+///
+/// The caller holds one, and doesn't use the block any more.
+pub(crate) unsafe fn put(block: NonNull<Block>) {
+    // SAFETY: the caller's count keeps the block.
+    let shared = unsafe { &block.as_ref().shared };
+    debug_assert_ne!(
+        shared.refcnt.load(Ordering::Relaxed),
+        0,
+        "a freed page buffer is freed"
+    );
+    // Who sees 1 holds the only one, and nobody can add one: no need to lower it.
+    if shared.refcnt.load(Ordering::Acquire) == 1
+        || shared.refcnt.fetch_sub(1, Ordering::AcqRel) == 1
+    {
+        // SAFETY: that was the last count.
+        unsafe { PoolInner::free(block) }
+    }
 }
+
+/// The `free_cb` of every block: DPDK has lowered the count to zero.
+pub(crate) unsafe extern "C" fn free_cb(_addr: *mut c_void, opaque: *mut c_void) {
+    if let Some(block) = NonNull::new(opaque.cast::<Block>()) {
+        // SAFETY: `opaque` is the block, and its last count is gone.
+        unsafe { PoolInner::free(block) }
+    }
+}
+
+pub(crate) const HEAD_MAX: usize = 16;
+#[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+pub(crate) const BLOCK_SIZE: u32 = size_of::<Block>() as u32;

@@ -1,10 +1,12 @@
 //! The handle of a received packet.
 
 use std::fmt;
+use std::mem;
 use std::ops::Deref;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::slice;
 
-use crate::frag::{Checksum, Frag};
+use crate::frag::{Checksum, Frag, flags};
 use crate::pool::PagePool;
 
 /// A received packet: an 8-byte handle to a chain of fragments, move-only. Dropping it gives the
@@ -12,6 +14,7 @@ use crate::pool::PagePool;
 pub struct Buffer(NonNull<Frag>);
 
 const _: () = assert!(size_of::<Buffer>() == 8);
+const _: () = assert!(size_of::<Option<Buffer>>() == 8);
 
 // SAFETY: the handle owns its fragments, and they may be released on any thread.
 unsafe impl Send for Buffer {}
@@ -32,78 +35,187 @@ impl Buffer {
     /// Gives the packet away; whoever gets it releases it.
     pub fn into_raw(self) -> NonNull<Frag> {
         let head = self.0;
-        std::mem::forget(self);
+        mem::forget(self);
         head
     }
 
     /// The first fragment's bytes, if they may be written to.
     pub fn front_mut(&mut self) -> Option<&mut [u8]> {
-        todo!()
+        self.head_mut().bytes_mut()
     }
 
     /// Drops the first `n` bytes (all, if there are fewer), and fragments that become empty.
     pub fn trim_front(&mut self, n: u32) {
-        let _ = n;
-        todo!()
+        let mut n = n.min(self.len());
+        loop {
+            let head = self.head_mut();
+            let Some(next) = NonNull::new(head.next).filter(|_| n >= head.data_len) else {
+                head.data = head.data.wrapping_add(n as usize);
+                head.data_len -= n;
+                head.pkt_len -= n;
+                return;
+            };
+            n -= head.data_len;
+            // SAFETY: the next fragment is the packet's too.
+            let new_head = unsafe { &mut *next.as_ptr() };
+            new_head.pkt_len = head.pkt_len - head.data_len;
+            new_head.copy_meta(head);
+            head.next = ptr::null_mut();
+            *self = Self(next);
+        }
     }
 
     /// Drops the bytes from `len` on, and the fragments behind.
     pub fn truncate(&mut self, len: u32) {
-        let _ = len;
-        todo!()
+        if len >= self.len() {
+            return;
+        }
+        self.head_mut().pkt_len = len;
+        let mut left = len;
+        let mut frag = self.head_mut();
+        while left > frag.data_len {
+            left -= frag.data_len;
+            // SAFETY: the packet was longer than what's left, so there's a next fragment.
+            let Some(next) = (unsafe { frag.next.as_mut() }) else {
+                return;
+            };
+            frag = next;
+        }
+        frag.data_len = left;
+        let rest = mem::replace(&mut frag.next, ptr::null_mut());
+        // Freed by its handle.
+        drop(NonNull::new(rest).map(Self));
     }
 
     /// How many bytes can be added behind the last one, in memory that may be written to.
     pub fn tailroom(&self) -> u32 {
-        todo!()
+        tailroom(self.last())
     }
 
     /// Copies as much of `bytes` as there's tail room for behind the last byte; returns how much.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
-        let _ = bytes;
-        todo!()
+        let last = self.last();
+        let n = tailroom(last).min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        // SAFETY: the handle owns its fragments.
+        let last = unsafe { &mut *last.as_ptr() };
+        let to = last.data.wrapping_add(last.data_len as usize);
+        // SAFETY: the tail room belongs to the fragment and may be written to.
+        let to = unsafe { slice::from_raw_parts_mut(to, n as usize) };
+        to.copy_from_slice(&bytes[..n as usize]);
+        last.data_len += n;
+        self.head_mut().pkt_len += n;
+        n as usize
     }
 
-    /// The same bytes in less memory, if a copy pins less and the pool has room; else itself. Port,
-    /// hash and verdicts go with it.
+    /// The same bytes in one writable piece of the pool's memory. `None`, the buffer untouched, if
+    /// there is none or they are too many. What was known about the packet goes with it.
+    pub fn copied(&self, pool: &mut PagePool) -> Option<Self> {
+        let len = self.len();
+        let mut page = pool.alloc(len)?;
+        page.append_with(len, |to| self.copy_to(0, to));
+        let mut copy = page.into_buffer().ok()?;
+        copy.head_mut().copy_meta(self);
+        Some(copy)
+    }
+
+    /// The same bytes in less memory, if a copy pins less and the pool has room; else itself.
     pub fn compact(self, pool: &mut PagePool) -> Self {
-        let _ = pool;
-        todo!()
+        let gain = PagePool::true_size_for(self.len()).is_some_and(|size| size < self.true_size());
+        if gain && let Some(copy) = self.copied(pool) {
+            copy
+        } else {
+            self
+        }
     }
 
-    /// Sets what the port says about checksums.
+    /// Adds another packet's fragments behind these, as one longer packet.
+    pub fn chain(&mut self, other: Self) {
+        self.head_mut().pkt_len += other.len();
+        // SAFETY: the handle owns its fragments.
+        unsafe { (*self.last().as_ptr()).next = other.into_raw().as_ptr() };
+    }
+
+    /// Sets what is known about checksums.
     pub fn set_checksums(&mut self, ip: Checksum, l4: Checksum) {
-        let _ = (ip, l4);
-        todo!()
+        let head = self.head_mut();
+        head.set_verdict(ip, flags::IP_CSUM_GOOD, flags::IP_CSUM_BAD);
+        head.set_verdict(l4, flags::L4_CSUM_GOOD, flags::L4_CSUM_BAD);
     }
 
     /// Sets the leaf port.
     pub fn set_port(&mut self, port: u16) {
-        let _ = port;
-        todo!()
+        self.head_mut().port = port;
     }
 
     /// Sets or clears the flow hash.
     pub fn set_hash(&mut self, hash: Option<u32>) {
-        let _ = hash;
-        todo!()
+        let head = self.head_mut();
+        head.hash = hash.unwrap_or(0);
+        head.set_flag(flags::HAS_HASH, hash.is_some());
     }
 
     /// Sets or clears the stripped VLAN tag.
     pub fn set_vlan(&mut self, tci: Option<u16>) {
-        let _ = tci;
-        todo!()
+        let head = self.head_mut();
+        head.vlan = tci.unwrap_or(0);
+        head.set_flag(flags::HAS_VLAN, tci.is_some());
     }
 
     /// Sets how many segments were merged.
     pub fn set_segments(&mut self, segments: u16) {
-        let _ = segments;
-        todo!()
+        self.head_mut().segs = segments;
     }
 
     /// Forbids writing to the memory, for good.
     pub fn set_read_only(&mut self) {
-        todo!()
+        let mut frag = Some(self.head_mut());
+        while let Some(f) = frag {
+            f.set_flag(flags::WRITABLE, false);
+            // SAFETY: null or the packet's next fragment.
+            frag = unsafe { f.next.as_mut() };
+        }
+    }
+
+    /// Writes bytes over those from `at` on; false, and nothing written, if not all of them can be.
+    pub(crate) fn overwrite(&mut self, at: u32, from: &Frag) -> bool {
+        if !self.is_writable()
+            || at
+                .checked_add(from.len())
+                .is_none_or(|end| end > self.len())
+        {
+            return false;
+        }
+        let mut skip = at as usize;
+        let mut done = 0;
+        let mut frag = Some(self.head_mut());
+        while let Some(f) = frag {
+            if let Some(to) = f.bytes_mut() {
+                let n = to.len();
+                if let Some(to) = to.get_mut(skip..) {
+                    skip = 0;
+                    done += u32::try_from(from.copy_to(done, to)).unwrap_or(u32::MAX);
+                } else {
+                    skip -= n;
+                }
+            }
+            // SAFETY: null or the packet's next fragment.
+            frag = unsafe { f.next.as_mut() };
+        }
+        true
+    }
+
+    fn head_mut(&mut self) -> &mut Frag {
+        // SAFETY: the handle owns the fragment.
+        unsafe { self.0.as_mut() }
+    }
+
+    fn last(&self) -> NonNull<Frag> {
+        let mut last = self.0;
+        // SAFETY: the handle owns its fragments.
+        while let Some(next) = NonNull::new(unsafe { last.as_ref() }.next) {
+            last = next;
+        }
+        last
     }
 }
 
@@ -118,7 +230,16 @@ impl Deref for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        todo!()
+        let mut next = Some(self.0);
+        while let Some(frag) = next {
+            // SAFETY: the handle owns its fragments.
+            let f = unsafe { frag.as_ref() };
+            next = NonNull::new(f.next);
+            // SAFETY: every fragment has its operations.
+            let release = unsafe { &*f.ops }.release;
+            // SAFETY: the fragment isn't used any more.
+            unsafe { release(frag.as_ptr()) }
+        }
     }
 }
 
@@ -127,3 +248,52 @@ impl fmt::Debug for Buffer {
         fmt::Debug::fmt(&**self, f)
     }
 }
+
+impl Frag {
+    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if self.flags & flags::WRITABLE == 0 {
+            return None;
+        }
+        // SAFETY: the fragment is its buffer's alone, and may be written to.
+        Some(unsafe { slice::from_raw_parts_mut(self.data, self.data_len as usize) })
+    }
+
+    /// What is known about the whole packet.
+    fn copy_meta(&mut self, from: &Self) {
+        self.hash = from.hash;
+        self.port = from.port;
+        self.vlan = from.vlan;
+        self.segs = from.segs;
+        self.flags = from.flags & !flags::WRITABLE | self.flags & flags::WRITABLE;
+    }
+
+    fn set_flag(&mut self, bit: u16, on: bool) {
+        self.flags = if on {
+            self.flags | bit
+        } else {
+            self.flags & !bit
+        };
+    }
+
+    fn set_verdict(&mut self, verdict: Checksum, good: u16, bad: u16) {
+        self.set_flag(good, verdict == Checksum::Good);
+        self.set_flag(bad, verdict == Checksum::Bad);
+    }
+}
+
+/// What can be added behind this fragment's bytes. (Not from a reference: its operations may look
+/// at what is beside the fragment.)
+fn tailroom(frag: NonNull<Frag>) -> u32 {
+    // SAFETY: called with fragments of a handle.
+    let f = unsafe { frag.as_ref() };
+    if f.flags & flags::WRITABLE == 0 {
+        return 0;
+    }
+    // SAFETY: every fragment has its operations.
+    let tailroom = unsafe { &*f.ops }.tailroom;
+    // SAFETY: the fragment is alive.
+    unsafe { tailroom(frag.as_ptr()) }
+}
+
+#[cfg(test)]
+mod tests;

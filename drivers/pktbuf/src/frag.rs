@@ -5,6 +5,8 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use crate::stream::Links;
+
 /// A fragment of a received packet: where its bytes are and what they pin.
 ///
 /// Drivers keep one beside each packet memory (DPDK: in the mbuf's private area) and write it from
@@ -12,12 +14,16 @@ use std::slice;
 /// known about all of it.
 #[repr(C)]
 pub struct Frag {
+    /// The packet's next fragment.
     pub(crate) next: *mut Self,
-    pub(crate) link: *mut Self,
+    /// The next packet of a queue; offset while queued. Only the first fragment's count.
+    pub(crate) links: Links<Self>,
     pub(crate) data: *mut u8,
     pub(crate) ops: *const FragOps,
-    pub(crate) offset: u64,
-    pub(crate) len: u32,
+    /// Of this fragment.
+    pub(crate) data_len: u32,
+    /// Of the packet; from here on only the first fragment's count, but for `true_size` and the
+    /// writable flag.
     pub(crate) pkt_len: u32,
     pub(crate) true_size: u32,
     pub(crate) hash: u32,
@@ -108,11 +114,11 @@ impl Frag {
     pub const LAYOUT: FragLayout = FragLayout {
         size: size_of::<Self>(),
         next: offset_of!(Self, next),
-        link: offset_of!(Self, link),
+        link: offset_of!(Self, links.next),
         data: offset_of!(Self, data),
         ops: offset_of!(Self, ops),
-        offset: offset_of!(Self, offset),
-        len: offset_of!(Self, len),
+        offset: offset_of!(Self, links.offset),
+        len: offset_of!(Self, data_len),
         pkt_len: offset_of!(Self, pkt_len),
         true_size: offset_of!(Self, true_size),
         hash: offset_of!(Self, hash),
@@ -132,11 +138,10 @@ impl Frag {
     pub unsafe fn write(at: NonNull<Self>, init: FragInit) {
         let frag = Self {
             next: ptr::null_mut(),
-            link: ptr::null_mut(),
+            links: Links::new(),
             data: init.data.as_ptr(),
             ops: init.ops,
-            offset: 0,
-            len: init.len,
+            data_len: init.len,
             pkt_len: init.len,
             true_size: init.true_size,
             hash: 0,
@@ -162,7 +167,7 @@ impl Frag {
     /// The first fragment's bytes.
     pub fn front(&self) -> &[u8] {
         // SAFETY: the driver's promise when it described the fragment.
-        unsafe { slice::from_raw_parts(self.data, self.len as usize) }
+        unsafe { slice::from_raw_parts(self.data, self.data_len as usize) }
     }
 
     /// Every fragment's bytes, in order.
@@ -172,7 +177,7 @@ impl Frag {
 
     /// Whether one fragment holds all bytes.
     pub fn is_contiguous(&self) -> bool {
-        self.len == self.pkt_len
+        self.data_len == self.pkt_len
     }
 
     /// Whether the bytes may be written to (by the buffer's owner).
@@ -256,6 +261,11 @@ impl Frag {
         }
     }
 
+    /// Address behind the last byte of this fragment.
+    pub(crate) fn end(&self) -> usize {
+        self.data.addr() + self.data_len as usize
+    }
+
     pub(crate) fn next_frag(&self) -> Option<&Self> {
         // SAFETY: null or the next fragment of this packet, which lives as long as this one.
         unsafe { self.next.as_ref() }
@@ -266,7 +276,7 @@ impl fmt::Debug for Frag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frag")
             .field("len", &self.pkt_len)
-            .field("front", &self.len)
+            .field("front", &self.data_len)
             .field("flags", &self.flags)
             .finish_non_exhaustive()
     }

@@ -1,6 +1,9 @@
 //! Segmentation and checksums in software, on headers and slices.
 
-use crate::packet::{Headers, NotSent, Packet, Slice};
+use lockgate_wire::checksum::{self, Sum};
+
+use crate::block::State;
+use crate::packet::{Headers, L4, MAX_SLICES, NotSent, Packet, Slice, Slices};
 
 /// Cuts a packet into frames of at most [`TxMeta::mss`](crate::TxMeta::mss) payload bytes, without
 /// copying any, and calls `frame` for each with its headers and slices. A packet that need not be
@@ -12,30 +15,219 @@ pub fn segment<E: From<NotSent>>(
     packet: &Packet<'_>,
     mut frame: impl FnMut(&mut Headers, &[Slice<'_>]) -> Result<(), E>,
 ) -> Result<u32, E> {
-    let _ = (packet, &mut frame);
-    todo!()
+    let total = packet.payload_len();
+    let mss = usize::from(packet.meta.mss);
+    if frames(packet) == 1 {
+        frame(&mut packet.head.clone(), packet.payload)?;
+        return Ok(1);
+    }
+    let cutter = Cutter::new(packet, total)?;
+    let mut count = 0;
+    let mut at = 0;
+    let mut rest = Rest {
+        slices: packet.payload,
+        skip: 0,
+    };
+    while at < total {
+        let len = mss.min(total - at);
+        let mut payload = Slices::new(MAX_SLICES);
+        if !rest.take(len, &mut payload) {
+            return Err(NotSent::Malformed.into());
+        }
+        let mut head = cutter.headers(count, at, len)?;
+        frame(&mut head, payload.as_slice())?;
+        at += len;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// How many frames [`segment`] makes of a packet.
 pub fn frames(packet: &Packet<'_>) -> u32 {
-    let _ = packet;
-    todo!()
+    let mss = usize::from(packet.meta.mss);
+    if mss == 0 || packet.meta.protocol != L4::Tcp {
+        return 1;
+    }
+    u32::try_from(packet.payload_len().div_ceil(mss).max(1)).unwrap_or(u32::MAX)
 }
 
-/// Completes the checksum of one TCP frame: folds the TCP header and payload into the sum of the
-/// pseudo-header that the checksum field carries. (Packets of [`L4::None`](crate::L4::None) are
-/// complete: don't call it.)
+/// Completes the checksum of one TCP frame: adds the TCP header and the payload to the sum of the
+/// pseudo-header that the checksum field carries. (Packets of [`L4::None`] are complete.)
 pub fn finish_checksum(head: &mut Headers, payload: &[Slice<'_>]) -> Result<(), NotSent> {
-    let _ = (head, payload);
-    todo!()
+    let tcp = head.l4_mut();
+    if tcp.len() < TCP_MIN {
+        return Err(NotSent::Malformed);
+    }
+    let mut sum = Sum::from_folded(read_u16(tcp, TCP_CHECKSUM));
+    write_u16(tcp, TCP_CHECKSUM, 0);
+    sum.add(tcp);
+    for slice in payload {
+        sum.add(readable(slice)?);
+    }
+    write_u16(tcp, TCP_CHECKSUM, sum.finish());
+    Ok(())
 }
 
 /// Copies a frame into one piece of memory; returns how many payload bytes that were.
-pub fn copy_frame(
-    head: &Headers,
-    payload: &[Slice<'_>],
-    out: &mut [u8],
-) -> Result<usize, NotSent> {
-    let _ = (head, payload, out);
-    todo!()
+pub fn copy_frame(head: &Headers, payload: &[Slice<'_>], out: &mut [u8]) -> Result<usize, NotSent> {
+    let (to, mut out) = out
+        .split_at_mut_checked(head.len())
+        .ok_or(NotSent::NoSpace)?;
+    to.copy_from_slice(head.bytes());
+    let mut copied = 0;
+    for slice in payload {
+        let bytes = readable(slice)?;
+        let (to, rest) = out
+            .split_at_mut_checked(bytes.len())
+            .ok_or(NotSent::NoSpace)?;
+        to.copy_from_slice(bytes);
+        copied += bytes.len();
+        out = rest;
+    }
+    Ok(copied)
 }
+
+fn readable<'a>(slice: &Slice<'a>) -> Result<&'a [u8], NotSent> {
+    slice.bytes().ok_or_else(|| match slice.buf.state() {
+        State::Framed => NotSent::Plaintext,
+        State::Plain | State::Sealed => NotSent::Malformed,
+    })
+}
+
+/// The slices that no frame has yet.
+struct Rest<'p, 'a> {
+    slices: &'p [Slice<'a>],
+    /// Bytes of the first one that a frame has.
+    skip: u32,
+}
+
+impl<'a> Rest<'_, 'a> {
+    /// Moves `len` bytes to `out`; false if they aren't there or take too many slices.
+    fn take(&mut self, len: usize, out: &mut Slices<'a>) -> bool {
+        let Ok(mut len) = u32::try_from(len) else {
+            return false;
+        };
+        while len > 0 {
+            let Some((first, after)) = self.slices.split_first() else {
+                return false;
+            };
+            let part = first.part(self.skip, len);
+            if !out.push(part) {
+                return false;
+            }
+            len -= part.len;
+            self.skip += part.len;
+            if self.skip == first.len {
+                self.slices = after;
+                self.skip = 0;
+            }
+        }
+        true
+    }
+}
+
+/// Makes each frame's headers of the packet's.
+struct Cutter<'a> {
+    head: &'a Headers,
+    ipv6: bool,
+    total: usize,
+    /// The pseudo-header's sum without its length.
+    pseudo: Sum,
+}
+
+impl<'a> Cutter<'a> {
+    fn new(packet: &Packet<'a>, total: usize) -> Result<Self, NotSent> {
+        let head = packet.head;
+        let ip_min = if packet.meta.ipv6 { IPV6_LEN } else { IPV4_MIN };
+        if head.l3().len() < ip_min || head.l4().len() < TCP_MIN {
+            return Err(NotSent::Malformed);
+        }
+        let len = u32::try_from(head.l4().len() + total).map_err(|_| NotSent::Malformed)?;
+        let mut pseudo = Sum::from_folded(read_u16(head.l4(), TCP_CHECKSUM));
+        // One's complement: adding the complement takes it away.
+        pseudo.add_u32(!len);
+        Ok(Self {
+            head,
+            ipv6: packet.meta.ipv6,
+            total,
+            pseudo,
+        })
+    }
+
+    /// The headers of frame `index`, which has `len` bytes from `at`.
+    fn headers(&self, index: u32, at: usize, len: usize) -> Result<Headers, NotSent> {
+        let mut head = *self.head;
+        self.fix_ip(&mut head, index, len)?;
+        let tcp = head.l4_mut();
+        let tcp_len = u32::try_from(tcp.len() + len).map_err(|_| NotSent::Malformed)?;
+        let sent = u32::try_from(at).map_err(|_| NotSent::Malformed)?;
+        let seq = read_u32(tcp, TCP_SEQ).wrapping_add(sent);
+        tcp[TCP_SEQ..TCP_SEQ + 4].copy_from_slice(&seq.to_be_bytes());
+        if at + len < self.total {
+            tcp[TCP_FLAGS] &= !(FIN | PSH);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc3168#section-6.1.2
+        //# When an ECN-capable TCP sender reduces its congestion window for any
+        //# reason (because of a retransmit timeout, a Fast Retransmit, or in
+        //# response to an ECN Notification), the TCP sender sets the CWR flag in
+        //# the TCP header of the first new data packet sent after the window
+        //# reduction.
+        if at > 0 {
+            tcp[TCP_FLAGS] &= !CWR;
+        }
+        let mut pseudo = self.pseudo;
+        pseudo.add_u32(tcp_len);
+        write_u16(tcp, TCP_CHECKSUM, pseudo.fold());
+        Ok(head)
+    }
+
+    fn fix_ip(&self, head: &mut Headers, index: u32, len: usize) -> Result<(), NotSent> {
+        let ip_payload = head.len() - head.l2().len() + len;
+        let ip = head.l3_mut();
+        if self.ipv6 {
+            let len = u16::try_from(ip_payload - IPV6_LEN).map_err(|_| NotSent::Malformed)?;
+            write_u16(ip, IPV6_PAYLOAD_LEN, len);
+            return Ok(());
+        }
+        let len = u16::try_from(ip_payload).map_err(|_| NotSent::Malformed)?;
+        write_u16(ip, IPV4_TOTAL_LEN, len);
+        #[expect(clippy::cast_possible_truncation, reason = "identifications wrap")]
+        let id = read_u16(ip, IPV4_ID).wrapping_add(index as u16);
+        write_u16(ip, IPV4_ID, id);
+        write_u16(ip, IPV4_CHECKSUM, 0);
+        write_u16(ip, IPV4_CHECKSUM, checksum::of(ip));
+        Ok(())
+    }
+}
+
+fn read_u16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from(read_u16(bytes, at)) << 16 | u32::from(read_u16(bytes, at + 2))
+}
+
+fn write_u16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+// RFC 791, 3.1
+const IPV4_MIN: usize = 20;
+const IPV4_TOTAL_LEN: usize = 2;
+const IPV4_ID: usize = 4;
+const IPV4_CHECKSUM: usize = 10;
+// RFC 8200, 3
+const IPV6_LEN: usize = 40;
+const IPV6_PAYLOAD_LEN: usize = 4;
+// RFC 9293, 3.1
+const TCP_MIN: usize = 20;
+const TCP_SEQ: usize = 4;
+const TCP_FLAGS: usize = 13;
+const TCP_CHECKSUM: usize = 16;
+const FIN: u8 = 1 << 0;
+const PSH: u8 = 1 << 3;
+const CWR: u8 = 1 << 7;
+
+#[cfg(test)]
+mod tests;

@@ -37,13 +37,14 @@ mod page;
 mod pool;
 mod reassembly;
 mod region;
+mod spans;
 mod stream;
 mod thread;
 
 pub use arena::{ArenaUsage, PageArena, PageMut, SharedSpan};
 pub use block::{AttachError, Attachment, Block, RecordFields, SharedInfo, State};
 pub use buffer::Buffer;
-pub use frag::{Checksum, Frag, FragInit, FragLayout, FragOps, flags};
+pub use frag::{Checksum, Frag, FragInit, FragLayout, FragOps, Fragments, flags};
 pub use heap::HeapBuffers;
 pub use packet::{
     Headers, IfaceId, Info, L4, MAX_SLICES, NotSent, Output, Packet, Room, Slice, Slices, TxError,
@@ -56,4 +57,4 @@ pub use pool::{
 };
 pub use reassembly::{Reassembly, ReassemblyLimits, Refused};
 pub use region::{Region, RegionFull};
-pub use stream::{Link, Queued, Stream};
+pub use stream::{Link, Links, Queued, Stream};

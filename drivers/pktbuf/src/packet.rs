@@ -29,13 +29,19 @@ impl<'a> Slice<'a> {
     /// The bytes, or `None` if they are the plaintext of a record (or not in the buffer).
     pub fn bytes(&self) -> Option<&'a [u8]> {
         let at = self.at as usize;
-        self.buf.bytes()?.get(at..at.checked_add(self.len as usize)?)
+        self.buf
+            .bytes()?
+            .get(at..at.checked_add(self.len as usize)?)
     }
 
     /// The part from `skip` on, of at most `len` bytes.
     pub fn part(&self, skip: u32, len: u32) -> Self {
         let skip = skip.min(self.len);
-        Self { buf: self.buf, at: self.at + skip, len: len.min(self.len - skip) }
+        Self {
+            buf: self.buf,
+            at: self.at + skip,
+            len: len.min(self.len - skip),
+        }
     }
 }
 
@@ -127,8 +133,16 @@ impl Headers {
     ///
     /// If together they are longer than [`Headers::CAPACITY`], which no headers of this stack are.
     pub fn new(l2: u8, l3: u8, l4: u8) -> Self {
-        let h = Self { bytes: [0; Self::CAPACITY], l2, l3, l4 };
-        assert!(h.len() <= Self::CAPACITY, "headers longer than any of this stack");
+        let h = Self {
+            bytes: [0; Self::CAPACITY],
+            l2,
+            l3,
+            l4,
+        };
+        assert!(
+            h.len() <= Self::CAPACITY,
+            "headers longer than any of this stack"
+        );
         h
     }
 
@@ -208,7 +222,14 @@ impl Headers {
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Headers({}+{}+{} {:02x?})", self.l2, self.l3, self.l4, self.bytes())
+        write!(
+            f,
+            "Headers({}+{}+{} {:02x?})",
+            self.l2,
+            self.l3,
+            self.l4,
+            self.bytes()
+        )
     }
 }
 

@@ -3,10 +3,13 @@
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::Ordering;
 
-use crate::block::{Block, RecordFields};
+use crate::block::{self, Block, Fields, HEAD_MAX, Memory, RecordFields, State};
 use crate::buffer::Buffer;
-use crate::pool::PagePool;
+use crate::frag::{Frag, FragInit, FragOps, flags};
+use crate::pool::{HEAD_ROOM, LARGE_CAPACITY, PagePool, TAIL_ROOM};
 
 /// A page buffer: an 8-byte handle to a [`Block`], move-only. Dropping it gives its count back; the
 /// memory is free when every port has given back its own.
@@ -22,39 +25,71 @@ unsafe impl Send for PageBuf {}
 impl PageBuf {
     /// How many bytes can still be appended: 0 unless plain and of its own memory.
     pub fn room(&self) -> u32 {
-        todo!()
+        if self.fields.state != State::Plain {
+            return 0;
+        }
+        let Some((span, len)) = self.fields.memory.own() else {
+            return 0;
+        };
+        let used = self.fields.body.addr() + self.fields.body_len as usize - span.addr().get();
+        (len - TAIL_ROOM).saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
     /// Copies as much of `bytes` as there is room for behind the body; returns how much (for the
     /// counter of copied bytes).
     pub fn append(&mut self, bytes: &[u8]) -> usize {
-        let _ = bytes;
-        todo!()
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.append_with(len, |to| {
+            to.copy_from_slice(&bytes[..to.len()]);
+            to.len()
+        })
     }
 
     /// Lets `fill` write up to `len` bytes (less, if there's less room) behind the body. It
     /// returns how many it wrote, from the front; they are added. What it's given holds old bytes of
     /// somebody else: it may only be written to.
     pub fn append_with(&mut self, len: u32, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
-        let _ = (len, fill);
-        todo!()
+        let len = len.min(self.room());
+        let fields = self.fields_mut();
+        let to = fields.body.wrapping_add(fields.body_len as usize);
+        // SAFETY: `len` bytes of the span, initialised at least when the region was made. Ports may
+        // have bytes of the body, never of the room behind it.
+        let to = unsafe { slice::from_raw_parts_mut(to, len as usize) };
+        let n = fill(to).min(len as usize);
+        fields.body_len += u32::try_from(n).unwrap_or(0);
+        n
     }
 
     /// The body, to change it: plain, of its own memory, and never shown to a port.
     pub fn body_mut(&mut self) -> Option<&mut [u8]> {
-        todo!()
+        let changeable = self.fields.state == State::Plain
+            && self.fields.memory.own().is_some()
+            && self.is_unseen();
+        if !changeable {
+            return None;
+        }
+        let fields = self.fields_mut();
+        // SAFETY: the body is this handle's alone.
+        Some(unsafe { slice::from_raw_parts_mut(fields.body, fields.body_len as usize) })
     }
 
-    /// Drops the body's bytes from `len` on (plain buffers).
+    /// Drops a plain buffer's bytes from `len` on; no effect on others.
     pub fn truncate(&mut self, len: u32) {
-        let _ = len;
-        todo!()
+        // A shown byte must not be overwritten by a later append.
+        if self.fields.state == State::Plain && self.is_unseen() {
+            let fields = self.fields_mut();
+            fields.body_len = fields.body_len.min(len);
+        }
     }
 
-    /// Drops the body's first `n` bytes (plain buffers).
+    /// Drops a plain buffer's first `n` bytes; no effect on others.
     pub fn trim_front(&mut self, n: u32) {
-        let _ = n;
-        todo!()
+        if self.fields.state == State::Plain {
+            let fields = self.fields_mut();
+            let n = n.min(fields.body_len);
+            fields.body = fields.body.wrapping_add(n as usize);
+            fields.body_len -= n;
+        }
     }
 
     /// Makes a plain buffer a record's plaintext: header and trailer count from now on, and nothing
@@ -65,26 +100,143 @@ impl PageBuf {
         head: &[u8],
         tail_len: u8,
     ) -> Result<(), FrameError> {
-        let _ = (record, head, tail_len);
-        todo!()
+        if self.fields.state != State::Plain {
+            return Err(FrameError::NotPlain);
+        }
+        if !self.is_unseen() {
+            return Err(FrameError::Shown);
+        }
+        let head_len = u8::try_from(head.len()).map_err(|_| FrameError::TooLong)?;
+        if head.len() > HEAD_MAX
+            || u32::from(tail_len) > TAIL_ROOM
+            || self.fields.body_len > LARGE_CAPACITY
+        {
+            return Err(FrameError::TooLong);
+        }
+        let fields = self.fields_mut();
+        fields.head[..head.len()].copy_from_slice(head);
+        fields.head_len = head_len;
+        fields.tail_len = tail_len;
+        fields.record = record;
+        fields.state = State::Framed;
+        Ok(())
     }
 
     /// Seals a framed record by `seal`: in place if the body is its own memory, else out of place
     /// into a span newly taken from the pool, and the page cache is released. After it the bytes
     /// are one readable piece. On failure the buffer is framed as it was; a `seal` that fails must
-    /// have left the body alone ([`SealParts::body`], in place).
+    /// have left [`SealParts::body`] alone if it held the plaintext.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is of another pool.
     pub fn seal_with<E>(
         &mut self,
         pool: &mut PagePool,
         seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
     ) -> Result<(), SealError<E>> {
-        let _ = (pool, seal);
-        todo!()
+        assert!(
+            pool.owns(self),
+            "a record is sealed with another worker's pool"
+        );
+        if self.fields.state != State::Framed {
+            return Err(SealError::NotFramed);
+        }
+        if !self.is_unseen() {
+            return Err(SealError::Shown);
+        }
+        if self.fields.memory.own().is_some() {
+            return self.seal_in_place(seal);
+        }
+        let (memory, body) = pool
+            .take_span(self.fields.body_len)
+            .ok_or(SealError::Exhausted)?;
+        self.seal_into(&memory, body, seal)
+            .map(drop)
+            .inspect_err(|_| pool.put_span(&memory))?;
+        let fields = self.fields_mut();
+        fields.body = body.as_ptr();
+        fields.memory = memory;
+        fields.state = State::Sealed;
+        Ok(())
     }
 
-    /// Turns a plain buffer of its own memory, never shown, into a received one: compact copies.
+    /// Turns a plain buffer of its own memory, never shown, into a received one. Others come back.
     pub fn into_buffer(self) -> Result<Buffer, Self> {
-        todo!()
+        let unseen = self.fields.state == State::Plain && self.is_unseen();
+        let Some((span, _)) = self.fields.memory.own().filter(|_| unseen) else {
+            return Err(self);
+        };
+        let Some(data) = NonNull::new(self.fields.body) else {
+            return Err(self);
+        };
+        let init = FragInit {
+            data,
+            len: self.fields.body_len,
+            true_size: self.true_size(),
+            flags: flags::WRITABLE,
+            ops: &PAGE_OPS,
+        };
+        let frag = span.cast::<PageFrag>();
+        // SAFETY: the span begins with head room for it, aligned to a cache line.
+        let block = unsafe { &raw mut (*frag.as_ptr()).block };
+        // SAFETY: as above.
+        unsafe { block.write(self.0) };
+        // SAFETY: as above; the body is this handle's alone, whose count goes with the fragment.
+        unsafe { Frag::write(frag.cast(), init) };
+        std::mem::forget(self);
+        // SAFETY: one fragment, described just now.
+        Ok(unsafe { Buffer::from_raw(frag.cast()) })
+    }
+
+    fn seal_in_place<E>(
+        &mut self,
+        seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
+    ) -> Result<(), SealError<E>> {
+        let fields = self.fields_mut();
+        let Some(body) = NonNull::new(fields.body) else {
+            return Err(SealError::NotFramed);
+        };
+        // SAFETY: a body of the pool's has head and tail room, and is this handle's alone.
+        let parts = unsafe { wire_parts(fields, body) };
+        seal(parts).map_err(SealError::Cipher)?;
+        fields.state = State::Sealed;
+        Ok(())
+    }
+
+    /// Seals from the page cache into a span that was just taken.
+    fn seal_into<E>(
+        &mut self,
+        memory: &Memory,
+        body: NonNull<u8>,
+        seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
+    ) -> Result<(), SealError<E>> {
+        debug_assert!(
+            memory
+                .own()
+                .is_some_and(|(_, len)| { len >= HEAD_ROOM + self.fields.body_len + TAIL_ROOM })
+        );
+        let fields = self.fields_mut();
+        // SAFETY: page cache that the block holds a count of; it's immutable.
+        let from = unsafe { slice::from_raw_parts(fields.body, fields.body_len as usize) };
+        // SAFETY: a new span has head and tail room, and is ours alone.
+        let parts = unsafe { wire_parts(fields, body) };
+        seal(SealParts {
+            from: Some(from),
+            ..parts
+        })
+        .map_err(SealError::Cipher)
+    }
+
+    /// Whether no port has it by reference, or ever had.
+    fn is_unseen(&self) -> bool {
+        self.is_sole() && !self.fields.shown.load(Ordering::Relaxed)
+    }
+
+    /// Not the whole block: ports lower the count in `shared` at any time.
+    fn fields_mut(&mut self) -> &mut Fields {
+        // SAFETY: the handle alone touches them.
+        unsafe { &mut (*self.0.as_ptr()).fields }
     }
 }
 
@@ -93,13 +245,20 @@ impl Deref for PageBuf {
 
     fn deref(&self) -> &Block {
         // SAFETY: the handle's count keeps the block.
-        unsafe { self.0.as_ref() }
+        let block = unsafe { self.0.as_ref() };
+        debug_assert_ne!(
+            block.shared.refcnt.load(Ordering::Relaxed),
+            0,
+            "used after the last free"
+        );
+        block
     }
 }
 
 impl Drop for PageBuf {
     fn drop(&mut self) {
-        todo!()
+        // SAFETY: the handle holds one count.
+        unsafe { block::put(self.0) }
     }
 }
 
@@ -142,6 +301,68 @@ pub enum FrameError {
     NotPlain,
     /// A port has, or had, it by reference.
     Shown,
-    /// Header or trailer longer than there's room for.
+    /// Header, body or trailer longer than there's room for.
     TooLong,
+}
+
+/// Header, body and trailer around `body`, the header filled in.
+///
+/// # Safety
+///
+/// `body` has room for the framed lengths before, in and behind it, borrowed by nobody else for
+/// `'a`.
+unsafe fn wire_parts<'a>(fields: &Fields, body: NonNull<u8>) -> SealParts<'a> {
+    let head_len = usize::from(fields.head_len);
+    let body_len = fields.body_len as usize;
+    // SAFETY: the caller's promise.
+    let head = unsafe { body.sub(head_len) };
+    // SAFETY: the caller's promise.
+    let head = unsafe { slice::from_raw_parts_mut(head.as_ptr(), head_len) };
+    head.copy_from_slice(&fields.head[..head_len]);
+    // SAFETY: the caller's promise.
+    let tail = unsafe { body.add(body_len) };
+    // SAFETY: the caller's promise.
+    let tail = unsafe { slice::from_raw_parts_mut(tail.as_ptr(), usize::from(fields.tail_len)) };
+    // SAFETY: the caller's promise.
+    let body = unsafe { slice::from_raw_parts_mut(body.as_ptr(), body_len) };
+    SealParts {
+        head,
+        from: None,
+        body,
+        tail,
+    }
+}
+
+/// A page buffer that serves as a received one, at the begin of its span.
+#[repr(C)]
+struct PageFrag {
+    frag: Frag,
+    block: NonNull<Block>,
+}
+
+const _: () = assert!(size_of::<PageFrag>() <= HEAD_ROOM as usize);
+
+static PAGE_OPS: FragOps = FragOps {
+    release: page_release,
+    tailroom: page_tailroom,
+};
+
+unsafe extern "C" fn page_release(frag: *mut Frag) {
+    // SAFETY: a fragment with these operations is a PageFrag's.
+    let block = unsafe { (*frag.cast::<PageFrag>()).block };
+    // SAFETY: the fragment has the handle's count.
+    unsafe { block::put(block) }
+}
+
+unsafe extern "C" fn page_tailroom(frag: *const Frag) -> u32 {
+    // SAFETY: a fragment with these operations is a PageFrag's.
+    let block = unsafe { (*frag.cast::<PageFrag>()).block };
+    // SAFETY: the fragment has the handle's count.
+    let Some((span, len)) = (unsafe { block.as_ref() }).fields.memory.own() else {
+        return 0;
+    };
+    // SAFETY: the caller's fragment.
+    let end = unsafe { (*frag).end() };
+    let used = u32::try_from(end - span.addr().get()).unwrap_or(u32::MAX);
+    (len - TAIL_ROOM).saturating_sub(used)
 }

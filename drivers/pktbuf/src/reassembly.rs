@@ -1,21 +1,33 @@
 //! What arrived out of order.
 
+use std::fmt;
 use std::ops::Range;
+use std::ptr::{self, NonNull};
 
 use crate::buffer::Buffer;
+use crate::frag::Frag;
 use crate::pool::PagePool;
-use crate::stream::Stream;
+use crate::stream::{Link, Links, Stream, push_compact};
 
 /// Received buffers ahead of the stream's end, sorted, disjoint. The first copy of each byte wins.
 ///
 /// For each segment with payload, before TCP is told of it: [`Reassembly::admit`]. If that refuses,
 /// the segment is dropped as if it had been lost. After TCP's verdict the buffer, trimmed to what the
 /// verdict keeps, goes to [`Reassembly::insert`], which cannot fail.
-#[derive(Debug, Default)]
+///
+/// A buffer that spans others that are here already isn't split around them: their bytes are
+/// written over its own, and they are freed. One that may not be written to is copied before that.
 pub struct Reassembly {
+    head: *mut Frag,
+    tail: *mut Frag,
     true_size: u32,
     items: u16,
 }
+
+const _: () = assert!(size_of::<Reassembly>() == 24);
+
+// SAFETY: it owns its buffers.
+unsafe impl Send for Reassembly {}
 
 /// How much may wait out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +51,17 @@ pub enum Refused {
 impl Reassembly {
     /// Nothing.
     pub const fn new() -> Self {
-        Self { true_size: 0, items: 0 }
+        Self {
+            head: ptr::null_mut(),
+            tail: ptr::null_mut(),
+            true_size: 0,
+            items: 0,
+        }
     }
 
     /// Makes sure that a buffer whose first byte has stream offset `at` can be held, whatever part
     /// of it TCP wants; `next` is the stream's end. A segment that brings the next byte in order is
-    /// never refused for a limit.
+    /// never refused for a limit, and neither is one that brings nothing new.
     pub fn admit(
         &self,
         next: u64,
@@ -53,15 +70,46 @@ impl Reassembly {
         limits: &ReassemblyLimits,
         pool: &mut PagePool,
     ) -> Result<Buffer, Refused> {
-        let _ = (next, at, buffer, limits, pool);
-        todo!()
+        let end = at.saturating_add(u64::from(buffer.len()));
+        if self.lacks_nothing(next, at, end) {
+            return Ok(buffer);
+        }
+        // A copy pins no more than the largest buffer there is; it's counted as what it is.
+        let buffer = if buffer.is_writable() || !self.is_spanned_by(at.max(next), end) {
+            buffer
+        } else {
+            buffer.copied(pool).ok_or(Refused::Exhausted)?
+        };
+        let within = self.items < limits.items
+            && self.true_size.saturating_add(buffer.true_size()) <= limits.true_size;
+        if at <= next || within {
+            Ok(buffer)
+        } else {
+            Err(Refused::Limit)
+        }
     }
 
     /// Holds an admitted buffer whose first byte has stream offset `at`, less what is here already
     /// and what lies before the stream's end, and moves to the stream what is in order now.
-    pub fn insert(&mut self, at: u64, buffer: Buffer, stream: &mut Stream<Buffer>) {
-        let _ = (at, buffer, stream);
-        todo!()
+    pub fn insert(&mut self, at: u64, mut buffer: Buffer, stream: &mut Stream<Buffer>) {
+        let Some(at) = trim_to(at, &mut buffer, stream.end()) else {
+            return;
+        };
+        let before = self.last_at_or_before(at);
+        let Some(at) = trim_to(at, &mut buffer, before.map_or(0, end_of)) else {
+            return;
+        };
+        self.absorb(before, at, &mut buffer);
+        if at == stream.end() {
+            stream.push_compact(buffer);
+            while let Some(head) = NonNull::new(self.head)
+                && offset_of(head) == stream.end()
+            {
+                stream.push_compact(self.remove_after(None, head));
+            }
+        } else {
+            self.add_after(before, at, buffer);
+        }
     }
 
     /// Whether nothing waits.
@@ -80,17 +128,203 @@ impl Reassembly {
     }
 
     /// The ranges that are here, in order, each as long as it goes.
-    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        std::iter::empty()
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        let mut nodes = self.nodes().peekable();
+        std::iter::from_fn(move || {
+            let first = nodes.next()?;
+            let mut end = end_of(first);
+            while let Some(node) = nodes.next_if(|node| offset_of(*node) == end) {
+                end = end_of(node);
+            }
+            Some(offset_of(first)..end)
+        })
     }
 
     /// Frees everything.
     pub fn clear(&mut self) {
-        todo!()
+        while let Some(head) = NonNull::new(self.head) {
+            drop(self.remove_after(None, head));
+        }
     }
 
     /// Every invariant; what's broken, if anything is.
     pub fn check(&self) -> Result<(), &'static str> {
-        todo!()
+        let ensure = |holds: bool, broken| if holds { Ok(()) } else { Err(broken) };
+        let (mut items, mut true_size, mut end, mut last) = (0, 0u32, 0, ptr::null_mut());
+        for node in self.nodes() {
+            // SAFETY: a node of the list.
+            let frag = unsafe { node.as_ref() };
+            ensure(!frag.is_empty(), "an empty buffer")?;
+            ensure(
+                items == 0 || offset_of(node) >= end,
+                "not sorted, or not disjoint",
+            )?;
+            end = end_of(node);
+            items += 1;
+            true_size = true_size.wrapping_add(frag.true_size());
+            last = node.as_ptr();
+        }
+        ensure(ptr::eq(last, self.tail), "the tail isn't the last")?;
+        ensure(items == self.items, "number of buffers")?;
+        ensure(true_size == self.true_size, "size of memory")
+    }
+
+    /// Whether every byte of a range is in the stream or here.
+    fn lacks_nothing(&self, next: u64, at: u64, end: u64) -> bool {
+        let mut have = next.max(at);
+        for node in self.nodes() {
+            if offset_of(node) > have {
+                break;
+            }
+            have = have.max(end_of(node));
+        }
+        have >= end
+    }
+
+    /// Whether the range reaches over both ends of a buffer that is here.
+    fn is_spanned_by(&self, at: u64, end: u64) -> bool {
+        self.nodes()
+            .any(|node| offset_of(node) > at && end_of(node) < end)
+    }
+
+    /// Deals with what comes after `before` and overlaps a buffer at `at`: what the buffer covers
+    /// is written into it and freed; before what it reaches into, it ends.
+    fn absorb(&mut self, before: Option<NonNull<Frag>>, at: u64, buffer: &mut Buffer) {
+        while let Some(node) = self.after(before) {
+            let end = at + u64::from(buffer.len());
+            let (node_at, node_end) = (offset_of(node), end_of(node));
+            if node_at >= end {
+                return;
+            }
+            // Within the buffer, whose length has 32 bits.
+            let within = u32::try_from(node_at - at).unwrap_or(u32::MAX);
+            if node_end >= end {
+                buffer.truncate(within);
+                return;
+            }
+            // SAFETY: a node of the list.
+            let covers = buffer.overwrite(within, unsafe { node.as_ref() });
+            debug_assert!(covers, "inserted without having been admitted");
+            if !covers {
+                buffer.truncate(within);
+                return;
+            }
+            drop(self.remove_after(before, node));
+        }
+    }
+
+    fn add_after(&mut self, before: Option<NonNull<Frag>>, at: u64, buffer: Buffer) {
+        if let Some(before) = before
+            && end_of(before) == at
+            && push_compact(before, &buffer)
+        {
+            return;
+        }
+        self.true_size = self.true_size.wrapping_add(buffer.true_size());
+        self.items += 1;
+        let node = buffer.into_node();
+        let next = self.after(before).map_or(ptr::null_mut(), NonNull::as_ptr);
+        // SAFETY: the node is the list's now.
+        unsafe { Buffer::links(node).write(Links { next, offset: at }) };
+        self.set_after(before, node.as_ptr());
+        if next.is_null() {
+            self.tail = node.as_ptr();
+        }
+    }
+
+    /// Takes `node`, the one after `before`, out of the list.
+    fn remove_after(&mut self, before: Option<NonNull<Frag>>, node: NonNull<Frag>) -> Buffer {
+        let next = next_of(node).map_or(ptr::null_mut(), NonNull::as_ptr);
+        self.set_after(before, next);
+        if next.is_null() {
+            self.tail = before.map_or(ptr::null_mut(), NonNull::as_ptr);
+        }
+        // SAFETY: unlinked just now; it was made of a handle when it was added.
+        let buffer = unsafe { Buffer::from_node(node) };
+        self.items -= 1;
+        self.true_size = self.true_size.wrapping_sub(buffer.true_size());
+        buffer
+    }
+
+    fn last_at_or_before(&self, at: u64) -> Option<NonNull<Frag>> {
+        // Most often the new one is the last.
+        if let Some(tail) = NonNull::new(self.tail)
+            && offset_of(tail) <= at
+        {
+            return Some(tail);
+        }
+        self.nodes()
+            .take_while(|node| offset_of(*node) <= at)
+            .last()
+    }
+
+    fn after(&self, before: Option<NonNull<Frag>>) -> Option<NonNull<Frag>> {
+        match before {
+            Some(before) => next_of(before),
+            None => NonNull::new(self.head),
+        }
+    }
+
+    fn set_after(&mut self, before: Option<NonNull<Frag>>, next: *mut Frag) {
+        match before {
+            // SAFETY: a node of the list.
+            Some(before) => unsafe { (*Buffer::links(before)).next = next },
+            None => self.head = next,
+        }
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = NonNull<Frag>> {
+        let mut next = NonNull::new(self.head);
+        std::iter::from_fn(move || {
+            let node = next?;
+            next = next_of(node);
+            Some(node)
+        })
     }
 }
+
+impl Default for Reassembly {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Reassembly {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl fmt::Debug for Reassembly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ranges()).finish()
+    }
+}
+
+/// Drops what of the buffer at `at` lies before `from`; where it begins then, if anything is left.
+fn trim_to(at: u64, buffer: &mut Buffer, from: u64) -> Option<u64> {
+    let gone = from.saturating_sub(at);
+    let gone = u32::try_from(gone)
+        .ok()
+        .filter(|gone| *gone < buffer.len())?;
+    buffer.trim_front(gone);
+    Some(at + u64::from(gone))
+}
+
+fn next_of(node: NonNull<Frag>) -> Option<NonNull<Frag>> {
+    // SAFETY: called with nodes of the list only.
+    NonNull::new(unsafe { (*Buffer::links(node)).next })
+}
+
+fn offset_of(node: NonNull<Frag>) -> u64 {
+    // SAFETY: called with nodes of the list only.
+    unsafe { (*Buffer::links(node)).offset }
+}
+
+fn end_of(node: NonNull<Frag>) -> u64 {
+    // SAFETY: called with nodes of the list only.
+    offset_of(node) + u64::from(unsafe { node.as_ref() }.len())
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,11 +22,20 @@ unsafe impl Send for Region {}
 impl Region {
     /// Zeroed memory from the heap, for tests, simulators and doors.
     pub fn heap(len: usize) -> Result<Self, RegionFull> {
-        let full = RegionFull { wanted: len, left: 0 };
+        let full = RegionFull {
+            wanted: len,
+            left: 0,
+        };
         let layout = Layout::from_size_align(len.max(1), PAGE).map_err(|_| full)?;
         // SAFETY: the size isn't zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(full)?;
-        Ok(Self { memory: Arc::new(Memory { heap: Some((base, layout)) }), base, len })
+        Ok(Self {
+            memory: Arc::new(Memory {
+                heap: Some((base, layout)),
+            }),
+            base,
+            len,
+        })
     }
 
     /// Memory that somebody else allocated, such as the EAL's.
@@ -36,13 +45,21 @@ impl Region {
     /// `base..base + len` is initialised, readable and writable, used by nobody else, and stays so
     /// until the process ends.
     pub unsafe fn from_raw(base: NonNull<u8>, len: usize) -> Self {
-        Self { memory: Arc::new(Memory { heap: None }), base, len }
+        Self {
+            memory: Arc::new(Memory { heap: None }),
+            base,
+            len,
+        }
     }
 
     /// The first `len` bytes (after aligning to a page) as a region of its own: one worker's share.
     pub fn split(&mut self, len: usize) -> Result<Self, RegionFull> {
         let part = self.carve(len, PAGE)?;
-        Ok(Self { memory: Arc::clone(&self.memory), base: part.base, len })
+        Ok(Self {
+            memory: Arc::clone(&self.memory),
+            base: part.base,
+            len,
+        })
     }
 
     /// How many bytes are left.
@@ -52,20 +69,28 @@ impl Region {
 
     pub(crate) fn carve(&mut self, len: usize, align: usize) -> Result<Part, RegionFull> {
         let pad = self.base.align_offset(align);
-        let full = RegionFull { wanted: len, left: self.len };
+        let full = RegionFull {
+            wanted: len,
+            left: self.len,
+        };
         let total = pad.checked_add(len).ok_or(full)?;
         self.len = self.len.checked_sub(total).ok_or(full)?;
         // SAFETY: pad + len bytes were left.
         let base = unsafe { self.base.add(pad) };
         // SAFETY: as above.
         self.base = unsafe { self.base.add(total) };
-        Ok(Part { base, _memory: Arc::clone(&self.memory) })
+        Ok(Part {
+            base,
+            _memory: Arc::clone(&self.memory),
+        })
     }
 }
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Region").field("left", &self.len).finish_non_exhaustive()
+        f.debug_struct("Region")
+            .field("left", &self.len)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,7 +105,11 @@ pub struct RegionFull {
 
 impl fmt::Display for RegionFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "out of memory: {} bytes wanted, {} left", self.wanted, self.left)
+        write!(
+            f,
+            "out of memory: {} bytes wanted, {} left",
+            self.wanted, self.left
+        )
     }
 }
 

@@ -1,36 +1,144 @@
 //! Byte streams: queues of buffers by stream offset.
 
+mod page;
+mod received;
+
+use std::cell::Cell;
+use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
 
 use crate::block::Block;
 use crate::buffer::Buffer;
 use crate::frag::Frag;
-use crate::packet::Slices;
-use crate::page::{PageBuf, SealError, SealParts};
-use crate::pool::PagePool;
+use crate::page::PageBuf;
+
+pub use page::Queued;
+pub(crate) use received::push_compact;
 
 /// A queue of buffers that are consecutive in a stream of bytes, linked through the buffers: an
 /// empty one owns no memory. It covers `start()..end()`; the first buffer may begin before
 /// `start()`, because only whole buffers are released.
 pub struct Stream<T: Link> {
+    head: *mut T::Node,
+    tail: *mut T::Node,
+    /// Where the search that went furthest ended: new data is sent from here on.
+    cursor: Cell<*mut T::Node>,
+    /// Where the last search before the cursor ended: retransmissions go on from here.
+    back: Cell<*mut T::Node>,
     start: u64,
     end: u64,
+    true_size: Cell<u32>,
+    items: u32,
     _items: PhantomData<T>,
 }
 
+const _: () = assert!(size_of::<Stream<PageBuf>>() == 56);
+
+// SAFETY: a stream owns its items.
+unsafe impl<T: Link + Send> Send for Stream<T> {}
+
 /// What a [`Stream`] can hold: [`PageBuf`] and [`Buffer`].
-pub trait Link: Deref<Target = Self::Node> {
+///
+/// # Safety
+///
+/// - A handle is nothing but the pointer to its node, which stays where it is.
+/// - The node's links are not used by anything else while it's in a stream.
+pub unsafe trait Link: Deref<Target = Self::Node> {
     /// What the handle points to.
     type Node;
+
+    /// Gives up the handle.
+    fn into_node(self) -> NonNull<Self::Node>;
+
+    /// Takes the handle back.
+    ///
+    /// # Safety
+    ///
+    /// The node was made of a handle by [`Link::into_node`], and of it no other handle was made.
+    unsafe fn from_node(node: NonNull<Self::Node>) -> Self;
+
+    /// The links in a node.
+    fn links(node: NonNull<Self::Node>) -> *mut Links<Self::Node>;
+
+    /// Bytes of stream.
+    fn len_of(node: &Self::Node) -> u32;
+
+    /// Bytes of memory pinned.
+    fn true_size_of(node: &Self::Node) -> u32;
 }
 
-impl Link for PageBuf {
+/// A node's place in a stream.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Links<Node> {
+    pub(crate) next: *mut Node,
+    pub(crate) offset: u64,
+}
+
+impl<Node> Links<Node> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            next: ptr::null_mut(),
+            offset: 0,
+        }
+    }
+}
+
+// SAFETY: a handle is a pointer to its block; a block's links are used in free lists otherwise.
+unsafe impl Link for PageBuf {
     type Node = Block;
+
+    fn into_node(self) -> NonNull<Block> {
+        let node = self.0;
+        std::mem::forget(self);
+        node
+    }
+
+    unsafe fn from_node(node: NonNull<Block>) -> Self {
+        Self(node)
+    }
+
+    fn links(node: NonNull<Block>) -> *mut Links<Block> {
+        // SAFETY: the address of a field of a block.
+        unsafe { &raw mut (*node.as_ptr()).fields.links }
+    }
+
+    fn len_of(node: &Block) -> u32 {
+        node.len()
+    }
+
+    fn true_size_of(node: &Block) -> u32 {
+        node.true_size()
+    }
 }
 
-impl Link for Buffer {
+// SAFETY: a handle is a pointer to its first fragment, whose links have no other use.
+unsafe impl Link for Buffer {
     type Node = Frag;
+
+    fn into_node(self) -> NonNull<Frag> {
+        self.into_raw()
+    }
+
+    unsafe fn from_node(node: NonNull<Frag>) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::from_raw(node) }
+    }
+
+    fn links(node: NonNull<Frag>) -> *mut Links<Frag> {
+        // SAFETY: the address of a field of a fragment.
+        unsafe { &raw mut (*node.as_ptr()).links }
+    }
+
+    fn len_of(node: &Frag) -> u32 {
+        node.len()
+    }
+
+    fn true_size_of(node: &Frag) -> u32 {
+        node.true_size()
+    }
 }
 
 impl<T: Link> Stream<T> {
@@ -41,7 +149,17 @@ impl<T: Link> Stream<T> {
 
     /// An empty stream at an offset.
     pub const fn starting_at(offset: u64) -> Self {
-        Self { start: offset, end: offset, _items: PhantomData }
+        Self {
+            head: ptr::null_mut(),
+            tail: ptr::null_mut(),
+            cursor: Cell::new(ptr::null_mut()),
+            back: Cell::new(ptr::null_mut()),
+            start: offset,
+            end: offset,
+            true_size: Cell::new(0),
+            items: 0,
+            _items: PhantomData,
+        }
     }
 
     /// Offset of the first byte.
@@ -66,60 +184,249 @@ impl<T: Link> Stream<T> {
 
     /// How many buffers there are.
     pub fn items(&self) -> u32 {
-        todo!()
+        self.items
     }
 
     /// Bytes of memory that the buffers pin.
     pub fn true_size(&self) -> u32 {
-        todo!()
+        self.true_size.get()
     }
 
     /// Adds a buffer at the end. (An empty one is dropped.)
     pub fn push(&mut self, item: T) {
-        let _ = item;
-        todo!()
+        let len = T::len_of(&item);
+        if len == 0 {
+            return;
+        }
+        self.true_size
+            .set(self.true_size.get().wrapping_add(T::true_size_of(&item)));
+        self.items += 1;
+        let node = item.into_node();
+        // SAFETY: the node is the stream's now.
+        unsafe {
+            T::links(node).write(Links {
+                next: ptr::null_mut(),
+                offset: self.end,
+            })
+        };
+        match NonNull::new(self.tail) {
+            // SAFETY: the stream's node.
+            Some(tail) => unsafe { (*T::links(tail)).next = node.as_ptr() },
+            None => self.head = node.as_ptr(),
+        }
+        self.tail = node.as_ptr();
+        self.end += u64::from(len);
     }
 
     /// Moves the start to `to` (at most to the end) and frees the buffers that end there or
     /// before.
     pub fn release(&mut self, to: u64) {
-        let _ = to;
-        todo!()
+        let to = to.min(self.end);
+        while let Some(head) = NonNull::new(self.head)
+            && Self::end_of(head) <= to
+        {
+            drop(self.unlink_head(head));
+        }
+        self.start = self.start.max(to);
     }
 
-    /// Frees the buffers that begin at `to` or behind; one that `to` cuts stays whole. Returns the
-    /// new end.
+    /// Frees the buffers that begin at `to` or behind, but not what was released in part; one that
+    /// `to` cuts stays whole. Returns the new end.
     pub fn truncate(&mut self, to: u64) -> u64 {
-        let _ = to;
-        todo!()
+        let to = to.max(self.start);
+        if to >= self.end {
+            return self.end;
+        }
+        // The last node that begins before `to` stays.
+        let last = match to.checked_sub(1) {
+            Some(byte) if self.head_offset().is_some_and(|first| first <= byte) => {
+                self.node_at(byte)
+            }
+            Some(_) | None => None,
+        };
+        let rest = match last {
+            // SAFETY: the stream's node.
+            Some(last) => unsafe {
+                std::mem::replace(&mut (*T::links(last)).next, ptr::null_mut())
+            },
+            None => std::mem::replace(&mut self.head, ptr::null_mut()),
+        };
+        self.tail = last.map_or(ptr::null_mut(), NonNull::as_ptr);
+        self.end = last.map_or(self.start, Self::end_of);
+        for cursor in [&self.cursor, &self.back] {
+            if NonNull::new(cursor.get()).is_some_and(|node| Self::offset_of(node) >= to) {
+                cursor.set(self.tail);
+            }
+        }
+        let mut next = rest;
+        while let Some(node) = NonNull::new(next) {
+            next = Self::next_of(node);
+            // SAFETY: cut off just now.
+            drop(unsafe { self.take(node) });
+        }
+        self.end
     }
 
-    /// Takes the first buffer out, with the number of its first bytes that were already released.
+    /// Takes the first buffer out, with the number of its first bytes that had been released.
     pub fn pop_front(&mut self) -> Option<(T, u32)> {
-        todo!()
+        let head = NonNull::new(self.head)?;
+        let released = self.start - Self::offset_of(head);
+        self.start = Self::end_of(head);
+        // Less than the item's length, which has 32 bits.
+        Some((
+            self.unlink_head(head),
+            u32::try_from(released).unwrap_or(u32::MAX),
+        ))
     }
 
     /// The buffer that holds the byte at `offset`, and where in it. Remembers the place: asking for
-    /// growing offsets doesn't walk from the front.
+    /// growing offsets doesn't walk from the front, and going back now and then doesn't forget it.
     pub fn find(&self, offset: u64) -> Option<(&T::Node, u32)> {
-        let _ = offset;
-        todo!()
+        if !(self.start..self.end).contains(&offset) {
+            return None;
+        }
+        let node = self.node_at(offset)?;
+        let at = u32::try_from(offset - Self::offset_of(node)).ok()?;
+        // SAFETY: the stream's node, borrowed with it.
+        Some((unsafe { node.as_ref() }, at))
     }
 
     /// All buffers, each with the stream offset of its first byte.
-    pub fn iter(&self) -> Iter<'_, T> {
-        todo!()
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &T::Node)> {
+        self.iter_from(self.start)
     }
 
-    /// The buffers from the one that holds `offset`.
-    pub fn iter_from(&self, offset: u64) -> Iter<'_, T> {
-        let _ = offset;
-        todo!()
+    /// The buffers from the one that holds `offset` (at least the start).
+    pub fn iter_from(&self, offset: u64) -> impl Iterator<Item = (u64, &T::Node)> {
+        let mut next = self.first_from(offset);
+        std::iter::from_fn(move || {
+            let node = next?;
+            next = NonNull::new(Self::next_of(node));
+            // SAFETY: the stream's node, borrowed with it.
+            Some((Self::offset_of(node), unsafe { node.as_ref() }))
+        })
     }
 
     /// Every invariant; what's broken, if anything is.
     pub fn check(&self) -> Result<(), &'static str> {
-        todo!()
+        let ensure = |holds: bool, broken| if holds { Ok(()) } else { Err(broken) };
+        ensure(self.start <= self.end, "the start is behind the end")?;
+        ensure(
+            self.head.is_null() == self.tail.is_null(),
+            "only one of head and tail",
+        )?;
+        ensure(
+            self.head.is_null() == self.is_empty(),
+            "bytes without buffers, or the reverse",
+        )?;
+        let (mut items, mut true_size, mut at) = (0, 0u32, self.head_offset());
+        let (mut cursor, mut back) = (self.cursor.get().is_null(), self.back.get().is_null());
+        let mut last = ptr::null_mut();
+        let mut next = self.head;
+        while let Some(node) = NonNull::new(next) {
+            // SAFETY: the stream's node.
+            let item = unsafe { node.as_ref() };
+            ensure(T::len_of(item) > 0, "an empty buffer")?;
+            ensure(at == Some(Self::offset_of(node)), "a gap")?;
+            ensure(Self::end_of(node) > self.start, "a released buffer")?;
+            at = Some(Self::end_of(node));
+            items += 1;
+            true_size = true_size.wrapping_add(T::true_size_of(item));
+            cursor |= ptr::eq(next, self.cursor.get());
+            back |= ptr::eq(next, self.back.get());
+            last = next;
+            next = Self::next_of(node);
+        }
+        ensure(ptr::eq(last, self.tail), "the tail isn't the last")?;
+        ensure(
+            self.head_offset().is_none_or(|at| at <= self.start),
+            "a gap at the front",
+        )?;
+        ensure(
+            at.is_none_or(|at| at == self.end),
+            "the end isn't the last buffer's",
+        )?;
+        ensure(items == self.items, "number of buffers")?;
+        ensure(true_size == self.true_size.get(), "size of memory")?;
+        ensure(cursor && back, "a cursor outside")
+    }
+
+    fn head_offset(&self) -> Option<u64> {
+        NonNull::new(self.head).map(Self::offset_of)
+    }
+
+    fn first_from(&self, offset: u64) -> Option<NonNull<T::Node>> {
+        let offset = offset.max(self.start);
+        if offset < self.end {
+            self.node_at(offset)
+        } else {
+            None
+        }
+    }
+
+    /// The node that holds `offset`, which is at least the first one's and less than the end.
+    fn node_at(&self, offset: u64) -> Option<NonNull<T::Node>> {
+        let reaches = |from: &Cell<*mut T::Node>| {
+            NonNull::new(from.get()).filter(|node| Self::offset_of(*node) <= offset)
+        };
+        let (from, remember) = match (reaches(&self.cursor), reaches(&self.back)) {
+            (Some(node), _) => (Some(node), &self.cursor),
+            (None, back) if !self.cursor.get().is_null() => {
+                (back.or_else(|| NonNull::new(self.head)), &self.back)
+            }
+            (None, _) => (NonNull::new(self.head), &self.cursor),
+        };
+        let mut node = from?;
+        while Self::end_of(node) <= offset {
+            node = NonNull::new(Self::next_of(node))?;
+        }
+        remember.set(node.as_ptr());
+        Some(node)
+    }
+
+    fn unlink_head(&mut self, head: NonNull<T::Node>) -> T {
+        self.head = Self::next_of(head);
+        if self.head.is_null() {
+            self.tail = ptr::null_mut();
+        }
+        for cursor in [&self.cursor, &self.back] {
+            if ptr::eq(cursor.get(), head.as_ptr()) {
+                // What is asked for next isn't before the new head.
+                cursor.set(self.head);
+            }
+        }
+        // SAFETY: unlinked just now.
+        unsafe { self.take(head) }
+    }
+
+    /// Makes an unlinked node a handle again.
+    ///
+    /// # Safety
+    ///
+    /// The node was in this stream and isn't reachable any more.
+    unsafe fn take(&mut self, node: NonNull<T::Node>) -> T {
+        // SAFETY: the node is the stream's until here.
+        let size = T::true_size_of(unsafe { node.as_ref() });
+        self.true_size.set(self.true_size.get().wrapping_sub(size));
+        self.items -= 1;
+        // SAFETY: `push` made it of a handle.
+        unsafe { T::from_node(node) }
+    }
+
+    fn next_of(node: NonNull<T::Node>) -> *mut T::Node {
+        // SAFETY: called with the stream's nodes only.
+        unsafe { (*T::links(node)).next }
+    }
+
+    fn offset_of(node: NonNull<T::Node>) -> u64 {
+        // SAFETY: called with the stream's nodes only.
+        unsafe { (*T::links(node)).offset }
+    }
+
+    fn end_of(node: NonNull<T::Node>) -> u64 {
+        // SAFETY: called with the stream's nodes only.
+        let len = T::len_of(unsafe { node.as_ref() });
+        Self::offset_of(node) + u64::from(len)
     }
 }
 
@@ -129,100 +436,17 @@ impl<T: Link> Default for Stream<T> {
     }
 }
 
-impl Stream<PageBuf> {
-    /// Copies bytes into the last buffer's room, if it's plain; returns how many.
-    pub fn append(&mut self, bytes: &[u8]) -> usize {
-        let _ = bytes;
-        todo!()
-    }
-
-    /// Adds slices for `range` to `out`, as many as it takes; returns the offset they reach.
-    pub fn slices<'a>(&'a self, range: Range<u64>, out: &mut Slices<'a>) -> u64 {
-        let _ = (range, out);
-        todo!()
-    }
-
-    /// The buffers from the one that holds `offset`, to seal them.
-    pub fn iter_mut_from(&mut self, offset: u64) -> IterMut<'_> {
-        let _ = offset;
-        todo!()
+impl<T: Link> Drop for Stream<T> {
+    fn drop(&mut self) {
+        self.release(self.end);
     }
 }
 
-impl Stream<Buffer> {
-    /// Adds a buffer at the end; if it's short and the last one has room for it, by copying.
-    pub fn push_compact(&mut self, buffer: Buffer) {
-        let _ = buffer;
-        todo!()
-    }
-
-    /// Copies `out.len()` bytes from `offset` on; returns how many there were.
-    pub fn copy_to(&self, offset: u64, out: &mut [u8]) -> usize {
-        let _ = (offset, out);
-        todo!()
-    }
-
-    /// The bytes from the start that are in one piece.
-    pub fn front(&self) -> &[u8] {
-        todo!()
-    }
-
-    /// The first `len` bytes, to change them, if they are in one piece that may be written to.
-    pub fn front_mut(&mut self, len: u32) -> Option<&mut [u8]> {
-        let _ = len;
-        todo!()
+impl<T: Link> fmt::Debug for Stream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({}..{} in {})", self.start, self.end, self.items)
     }
 }
 
-/// The buffers of a stream.
-#[derive(Debug)]
-pub struct Iter<'a, T: Link> {
-    _stream: PhantomData<&'a T>,
-}
-
-impl<'a, T: Link> Iterator for Iter<'a, T> {
-    type Item = (u64, &'a T::Node);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        todo!()
-    }
-}
-
-/// The page buffers of a stream, to seal them.
-#[derive(Debug)]
-pub struct IterMut<'a> {
-    _stream: PhantomData<&'a mut PageBuf>,
-}
-
-impl<'a> Iterator for IterMut<'a> {
-    type Item = (u64, Queued<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        todo!()
-    }
-}
-
-/// A page buffer in a stream: it can be sealed, which doesn't change its length, and nothing else.
-#[derive(Debug)]
-pub struct Queued<'a> {
-    block: &'a mut PageBuf,
-}
-
-impl Queued<'_> {
-    /// [`PageBuf::seal_with`].
-    pub fn seal_with<E>(
-        &mut self,
-        pool: &mut PagePool,
-        seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
-    ) -> Result<(), SealError<E>> {
-        self.block.seal_with(pool, seal)
-    }
-}
-
-impl Deref for Queued<'_> {
-    type Target = Block;
-
-    fn deref(&self) -> &Block {
-        self.block
-    }
-}
+#[cfg(test)]
+mod tests;
