@@ -1,1 +1,942 @@
+use pktbuf::PoolConfig;
+use proptest::prelude::*;
 
+use super::*;
+use crate::testing::{Peer, Rng, World, hex, name};
+use crate::{Errno, Suite};
+
+const DATA: ContentType = ContentType::APPLICATION_DATA;
+
+/// What one call found, in a form that tests can compare.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Event {
+    Record(u8, Vec<u8>),
+    KeyUpdated { answer: bool },
+    Ticket(Vec<u8>),
+    Renegotiation,
+    Nothing,
+    Closed,
+    Error(RxError),
+}
+
+/// The receiving end of a connection under test.
+struct Rig {
+    world: World,
+    peer: Peer,
+    rng: Rng,
+    rx: Deframer,
+}
+
+impl Rig {
+    fn new(params: Params, role: Role, seed: u64) -> Self {
+        let mut world = World::new();
+        let mut rng = Rng(seed);
+        let (peer, session) = Peer::new(params, &mut rng);
+        let rx = Deframer::new(
+            session,
+            peer.number,
+            role,
+            Stream::new(),
+            &mut world.ciphers,
+        );
+        Self {
+            world,
+            peer,
+            rng,
+            rx,
+        }
+    }
+
+    /// Pushes bytes cut at random.
+    fn push(&mut self, wire: &[u8]) {
+        for buffer in self.world.buffers(wire, Some(&mut self.rng)) {
+            self.rx.push(buffer);
+        }
+    }
+
+    fn push_whole(&mut self, wire: &[u8]) {
+        for buffer in self.world.buffers(wire, None) {
+            self.rx.push(buffer);
+        }
+    }
+
+    /// The next event, unless bytes or pages are missing.
+    fn next(&mut self) -> Option<Event> {
+        Some(
+            match self.rx.next(&mut self.world.ciphers, &mut self.world.pool) {
+                Ok(Received::NeedBytes | Received::NeedPages) => return None,
+                Ok(Received::Record(record)) => {
+                    let meta = record.meta();
+                    assert_eq!(meta.version, [3, 3]);
+                    assert_eq!(usize::from(meta.length), record.as_slice().len());
+                    Event::Record(meta.kind.0, record.as_slice().to_vec())
+                }
+                Ok(Received::KeyUpdated { answer }) => Event::KeyUpdated { answer },
+                Ok(Received::Ticket(body)) => Event::Ticket(body.into_vec()),
+                Ok(Received::Renegotiation) => Event::Renegotiation,
+                Ok(Received::Nothing) => Event::Nothing,
+                Ok(Received::Closed) => Event::Closed,
+                Err(error) => Event::Error(error),
+            },
+        )
+    }
+
+    /// Every event until bytes are missing or the stream has failed.
+    fn drain(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next() {
+            let fatal = matches!(event, Event::Error(error) if !error.is_one_record());
+            events.push(event);
+            if fatal {
+                break;
+            }
+        }
+        events
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        self.world.ciphers.counters.value(counter)
+    }
+
+    fn finish(mut self) {
+        self.rx.retire(&mut self.world.ciphers);
+        assert_eq!(self.world.ciphers.counters.value(Counter::Active), 0);
+        self.world.pool.reclaim();
+        assert!(self.world.pool.is_full() && self.world.heap.is_full());
+    }
+}
+
+fn every_suite(case: impl Fn(&mut Rig)) {
+    of(&Params::ALL, case);
+}
+
+fn of(suites: &[Params], case: impl Fn(&mut Rig)) {
+    for (seed, &params) in (40..).zip(suites) {
+        println!("{}", name(params));
+        let mut rig = Rig::new(params, Role::Server, seed);
+        case(&mut rig);
+        rig.finish();
+    }
+}
+
+fn record(kind: u8, content: &[u8]) -> Event {
+    Event::Record(kind, content.to_vec())
+}
+
+/// A header error: told with this number, told again, and nothing else is ever read.
+fn fails(rig: &mut Rig, error: RxError, errno: Errno) {
+    assert_eq!(rig.drain(), [Event::Error(error)]);
+    assert_eq!(error.errno(), errno);
+    assert_eq!(rig.count(Counter::CorruptedRecords), 1);
+    assert_eq!(rig.count(Counter::of(error)), 1);
+    let good = rig.peer.seal(DATA, b"a good one");
+    rig.push(&good);
+    assert_eq!(rig.next(), Some(Event::Error(error)));
+    assert_eq!(rig.rx.buffered(), 0);
+    assert_eq!(rig.count(Counter::of(error)), 1, "counted once");
+}
+
+#[test]
+fn ktls_receive_short() {
+    every_suite(|rig| {
+        let data = rig.rng.bytes(64);
+        for kind in [23, 0x21] {
+            let wire = rig.peer.seal(ContentType(kind), &data);
+            rig.push(&wire);
+            assert_eq!(rig.drain(), [record(kind, &data)]);
+        }
+        assert_eq!(rig.rx.next_number(), rig.peer.number);
+    });
+}
+
+#[test]
+fn ktls_receive_long() {
+    every_suite(|rig| {
+        let data = rig.rng.bytes(64 << 10);
+        for piece in data.chunks(16384) {
+            let wire = rig.peer.seal(DATA, piece);
+            rig.push(&wire);
+        }
+        let events: Vec<_> = data.chunks(16384).map(|piece| record(23, piece)).collect();
+        assert_eq!(rig.drain(), events);
+    });
+}
+
+#[test]
+fn ktls_receive_bad_data() {
+    every_suite(|rig| {
+        let head = usize::from(rig.peer.params.head_len());
+        bad_record(rig, |wire, rng| head + rng.below(wire.len() - head - 17));
+    });
+}
+
+#[test]
+fn ktls_receive_bad_mac() {
+    every_suite(|rig| bad_record(rig, |wire, rng| wire.len() - 1 - rng.below(16)));
+}
+
+#[test]
+fn ktls_receive_bad_iv() {
+    of(&Params::ALL[..2], |rig| {
+        bad_record(rig, |_, rng| 5 + rng.below(8))
+    });
+}
+
+/// A record with one byte changed is told once, counted, and gone: the next one is readable.
+fn bad_record(rig: &mut Rig, at: impl Fn(&[u8], &mut Rng) -> usize) {
+    let data = rig.rng.bytes(64);
+    for round in 1..=4 {
+        let before = rig.peer.seal(DATA, b"before");
+        let mut bad = rig.peer.seal(DATA, &data);
+        let after = rig.peer.seal(DATA, b"after");
+        let at = at(&bad, &mut rig.rng);
+        bad[at] ^= 1 << rig.rng.below(8);
+        let wire = [before, bad, after].concat();
+        if round % 2 == 0 {
+            rig.push_whole(&wire)
+        } else {
+            rig.push(&wire)
+        }
+        assert_eq!(
+            rig.drain(),
+            [
+                record(23, b"before"),
+                Event::Error(RxError::BadRecord),
+                record(23, b"after")
+            ]
+        );
+        assert_eq!(rig.count(Counter::FailedCrypto), round);
+        assert_eq!(rig.count(Counter::RxBadRecord), round);
+    }
+    assert_eq!(RxError::BadRecord.errno(), Errno::Ebadmsg);
+    assert_eq!(
+        RxError::BadRecord.alert(),
+        Some(AlertDescription::BAD_RECORD_MAC)
+    );
+}
+
+#[test]
+fn ktls_receive_truncated_record() {
+    every_suite(|rig| {
+        let data = rig.rng.bytes(64);
+        let wire = rig.peer.seal(DATA, &data);
+        let rows = [wire.len() / 2, 1, 4, 5, wire.len() - 1];
+        let mut rng = Rng(7);
+        for keep in rows {
+            let (peer, session) = Peer::new(rig.peer.params, &mut rng);
+            let ciphers = &mut rig.world.ciphers;
+            let chain = Stream::new();
+            let mut rx = Deframer::new(session, peer.number, Role::Server, chain, ciphers);
+            rx.push(rig.world.heap.alloc(&wire[..keep]).unwrap());
+            let found = rx.next(ciphers, &mut rig.world.pool);
+            assert!(matches!(found, Ok(Received::NeedBytes)));
+            let error = rx.finish(ciphers).unwrap_err();
+            assert_eq!(
+                (error, error.errno()),
+                (RxError::Truncated, Errno::Emsgsize)
+            );
+            assert_eq!(error.alert(), None);
+            assert_eq!(rx.next(ciphers, &mut rig.world.pool).err(), Some(error));
+            assert_eq!(rx.finish(ciphers), Ok(()), "told once");
+            rx.retire(ciphers);
+        }
+        assert_eq!(rig.count(Counter::RxTruncated), 5);
+        // The end at a record's border is none of these.
+        rig.push(&wire);
+        assert_eq!(rig.drain().len(), 1);
+        assert_eq!(rig.rx.finish(&mut rig.world.ciphers), Ok(()));
+        assert!(!rig.rx.is_closed());
+    });
+}
+
+#[test]
+fn ktls_receive_bad_major() {
+    every_suite(|rig| {
+        let mut wire = rig.peer.seal(DATA, b"content");
+        wire[1] = 2;
+        rig.push(&wire);
+        fails(rig, RxError::BadVersion, Errno::Einval);
+    });
+}
+
+#[test]
+fn ktls_receive_bad_minor() {
+    every_suite(|rig| {
+        let mut wire = rig.peer.seal(DATA, b"content");
+        wire[2] = 4;
+        // The header alone is enough to see that nothing good can follow.
+        rig.push(&wire[..5]);
+        fails(rig, RxError::BadVersion, Errno::Einval);
+    });
+}
+
+#[test]
+fn ktls_receive_bad_type() {
+    of(&Params::ALL[3..], |rig| {
+        let mut wire = rig.peer.seal(DATA, b"content");
+        wire[0] = 24;
+        rig.push(&wire);
+        fails(rig, RxError::Unprotected, Errno::Einval);
+    });
+}
+
+#[test]
+fn ktls_receive_small_record() {
+    every_suite(|rig| {
+        let mut wire = rig.peer.seal(DATA, b"content");
+        let length = rig.peer.params.overhead() - 1;
+        wire[3..5].copy_from_slice(&length.to_be_bytes());
+        rig.push(&wire);
+        fails(rig, RxError::RecordTooShort, Errno::Emsgsize);
+    });
+}
+
+#[test]
+fn ktls_receive_short_header() {
+    of(&Params::ALL[..2], |rig| {
+        let mut wire = rig.peer.seal(DATA, b"content");
+        wire[3..5].copy_from_slice(&[0, 1]);
+        rig.push(&wire);
+        fails(rig, RxError::RecordTooShort, Errno::Emsgsize);
+    });
+}
+
+#[test]
+fn ktls_receive_oversized_record() {
+    every_suite(|rig| {
+        let mut wire = rig.peer.seal(DATA, b"content");
+        wire[3..5].copy_from_slice(&(2 * 16384_u16).to_be_bytes());
+        rig.push(&wire);
+        fails(rig, RxError::RecordTooLong, Errno::Emsgsize);
+    });
+}
+
+/// Bytes that were never TLS.
+#[test]
+fn bad_rec() {
+    every_suite(|rig| {
+        rig.push(&[0x55; 100]);
+        fails(rig, RxError::BadVersion, Errno::Einval);
+    });
+}
+
+#[test]
+fn ktls_receive_short_padded() {
+    of(&Params::ALL[3..], |rig| {
+        let data = rig.rng.bytes(64);
+        for kind in [23, 0x21] {
+            let wire = rig.peer.seal_padded(kind, &data, 16);
+            rig.push(&wire);
+            assert_eq!(rig.drain(), [record(kind, &data)]);
+        }
+    });
+}
+
+#[test]
+fn ktls_receive_long_padded() {
+    of(&Params::ALL[3..], |rig| {
+        let data = rig.rng.bytes(64 << 10);
+        for piece in data.chunks(16384 - 15) {
+            let wire = rig.peer.seal_padded(23, piece, 15);
+            rig.push(&wire);
+        }
+        let events: Vec<_> = data
+            .chunks(16384 - 15)
+            .map(|piece| record(23, piece))
+            .collect();
+        assert_eq!(rig.drain(), events);
+    });
+}
+
+/// An authentic record without a single byte that isn't zero has no type, whatever its length.
+#[test]
+fn all_zero_plaintext() {
+    for len in [0, 1, 2, 16, 255, 256, 257, 511, 16383, 16384] {
+        of(&Params::ALL[3..], |rig| {
+            let wire = rig.peer.seal_padded(0, &vec![0; len], 0);
+            rig.push(&wire);
+            assert_eq!(rig.drain(), [Event::Error(RxError::NoContentType)]);
+            assert_eq!(RxError::NoContentType.errno(), Errno::Ebadmsg);
+            let alert = RxError::NoContentType.alert();
+            assert_eq!(alert, Some(AlertDescription::UNEXPECTED_MESSAGE));
+        });
+    }
+}
+
+/// Linux's zero_len rows: empty records are told, and never look like an end.
+#[test]
+fn zero_len() {
+    let rows: [&[(u8, &[u8])]; 4] = [
+        &[(23, b"data"), (0x21, b""), (23, b"data")],
+        &[(23, b""), (23, b""), (0x21, b"control")],
+        &[(0x21, b""), (0x21, b""), (0x21, b"")],
+        &[(23, b"data"), (23, b""), (23, b"")],
+    ];
+    every_suite(|rig| {
+        for row in rows {
+            for (kind, content) in row {
+                let wire = rig.peer.seal(ContentType(*kind), content);
+                rig.push(&wire);
+            }
+            let events: Vec<_> = row
+                .iter()
+                .map(|(kind, content)| record(*kind, content))
+                .collect();
+            assert_eq!(rig.drain(), events);
+            assert_eq!(rig.next(), None);
+        }
+    });
+}
+
+/// Every way to part a stream of three records into two buffers, and byte by byte.
+#[test]
+fn records_split_at_every_byte() {
+    every_suite(|rig| {
+        let contents: [&[u8]; 3] = [b"first", b"", b"and the third"];
+        let events: Vec<_> = contents.iter().map(|content| record(23, content)).collect();
+        let mut len = 1;
+        let mut at = 0;
+        while at <= len {
+            let wire: Vec<_> = contents
+                .iter()
+                .flat_map(|content| rig.peer.seal(DATA, content))
+                .collect();
+            len = wire.len();
+            let (a, b) = wire.split_at(at);
+            let mut found = Vec::new();
+            for part in [a, b] {
+                rig.push_whole(part);
+                found.extend(rig.drain());
+            }
+            assert_eq!(found, events, "split at {at}");
+            at += 1;
+        }
+        let wire: Vec<_> = contents
+            .iter()
+            .flat_map(|content| rig.peer.seal(DATA, content))
+            .collect();
+        let mut found = Vec::new();
+        for byte in wire {
+            rig.push_whole(&[byte]);
+            found.extend(rig.drain());
+        }
+        assert_eq!(found, events);
+    });
+}
+
+#[test]
+fn one_buffer_is_opened_in_place_and_many_are_gathered() {
+    every_suite(|rig| {
+        let head = u64::from(rig.peer.params.head_len());
+        let wire = rig.peer.seal(DATA, &[7; 1000]);
+        rig.push_whole(&wire);
+        assert_eq!(rig.drain(), [record(23, &[7; 1000])]);
+        assert_eq!(
+            (
+                rig.count(Counter::RxInplace),
+                rig.count(Counter::RxGathered)
+            ),
+            (1, 0)
+        );
+
+        // Two records in one buffer: only the last ends where the buffer ends.
+        let wire = [rig.peer.seal(DATA, b"one"), rig.peer.seal(DATA, b"two")].concat();
+        rig.push_whole(&wire);
+        assert_eq!(rig.drain(), [record(23, b"one"), record(23, b"two")]);
+        assert_eq!(
+            (
+                rig.count(Counter::RxInplace),
+                rig.count(Counter::RxGathered)
+            ),
+            (2, 1)
+        );
+        let copied = rig.count(Counter::RxGatheredBytes);
+        assert_eq!(copied, wire.len() as u64 / 2 - head);
+
+        // Memory that isn't ours to write to is copied first and left alone.
+        let wire = rig.peer.seal(DATA, b"not ours");
+        let mut buffer = rig.world.heap.alloc(&wire).unwrap();
+        buffer.set_read_only();
+        rig.rx.push(buffer);
+        assert_eq!(rig.drain(), [record(23, b"not ours")]);
+        assert_eq!(
+            (
+                rig.count(Counter::RxInplace),
+                rig.count(Counter::RxGathered)
+            ),
+            (2, 2)
+        );
+
+        // A packet of several fragments is not one piece either.
+        let wire = rig.peer.seal(DATA, b"in fragments");
+        let (a, b) = wire.split_at(9);
+        let buffer = rig.world.heap.alloc_chain(&[a, b]).unwrap();
+        rig.rx.push(buffer);
+        assert_eq!(rig.drain(), [record(23, b"in fragments")]);
+        assert_eq!(
+            (
+                rig.count(Counter::RxInplace),
+                rig.count(Counter::RxGathered)
+            ),
+            (2, 3)
+        );
+        let counter = Counter::decrypts(rig.peer.params);
+        assert_eq!(rig.count(counter), 5);
+    });
+}
+
+#[test]
+fn without_pages_a_record_waits() {
+    let config = PoolConfig {
+        blocks: 4,
+        small_spans: 1,
+        large_spans: 2,
+    };
+    for params in Params::ALL {
+        let mut rig = Rig::new(params, Role::Server, 3);
+        rig.world.pool = World::with_pool(config).pool;
+        let big = rig.rng.bytes(5000);
+        let wire = [rig.peer.seal(DATA, &big), rig.peer.seal(DATA, b"small")].concat();
+        rig.push(&wire);
+        let number = rig.rx.next_number();
+        let held: Vec<_> = (0..2)
+            .map(|_| rig.world.pool.alloc(16384).unwrap())
+            .collect();
+        for _ in 0..3 {
+            let found = rig.rx.next(&mut rig.world.ciphers, &mut rig.world.pool);
+            assert!(matches!(found, Ok(Received::NeedPages)), "{found:?}");
+        }
+        assert_eq!(rig.count(Counter::WaitedForPages), 3);
+        assert_eq!(
+            (rig.rx.next_number(), rig.rx.buffered()),
+            (number, wire.len() as u64)
+        );
+        drop(held);
+        assert_eq!(rig.drain(), [record(23, &big), record(23, b"small")]);
+        rig.finish();
+    }
+}
+
+#[test]
+fn prequeue() {
+    let mut world = World::new();
+    for params in Params::ALL {
+        let mut rng = Rng(17);
+        let (mut peer, session) = Peer::new(params, &mut rng);
+        let data = rng.bytes(20_000);
+        let first = peer.number;
+        let wire: Vec<_> = data
+            .chunks(3000)
+            .flat_map(|piece| peer.seal(DATA, piece))
+            .collect();
+        let chain = world.chain(&wire, Some(&mut rng));
+        let mut rx = Deframer::new(session, first, Role::Client, chain, &mut world.ciphers);
+        let mut found = Vec::new();
+        while let Received::Record(record) = rx.next(&mut world.ciphers, &mut world.pool).unwrap() {
+            found.extend_from_slice(record.as_slice());
+        }
+        assert_eq!(found, data);
+        rx.retire(&mut world.ciphers);
+    }
+}
+
+#[test]
+fn sequence_numbers_do_not_wrap() {
+    every_suite(|rig| {
+        let (mut peer, session) = Peer::new(rig.peer.params, &mut rig.rng);
+        peer.number = u64::MAX - 1;
+        let wire = [peer.seal(DATA, b"last"), peer.seal(DATA, b"one too many")].concat();
+        let chain = rig.world.chain(&wire, None);
+        let ciphers = &mut rig.world.ciphers;
+        let rx = Deframer::new(session, u64::MAX - 1, Role::Server, chain, ciphers);
+        core::mem::replace(&mut rig.rx, rx).retire(ciphers);
+        let exhausted = RxError::SequenceExhausted;
+        assert_eq!(rig.drain(), [record(23, b"last"), Event::Error(exhausted)]);
+        assert_eq!(exhausted.errno(), Errno::Ebadmsg);
+    });
+}
+
+#[test]
+fn close_notify_ends_the_stream() {
+    every_suite(|rig| {
+        let alert = Alert::CLOSE_NOTIFY.encode();
+        let wire = [
+            rig.peer.seal(DATA, b"last words"),
+            rig.peer.seal(ContentType::ALERT, &alert),
+            b"whatever comes after is ignored".to_vec(),
+        ];
+        rig.push(&wire.concat());
+        assert_eq!(rig.drain(), [record(23, b"last words"), Event::Closed]);
+        assert!(rig.rx.is_closed());
+        rig.push(b"more");
+        assert_eq!((rig.next(), rig.rx.buffered()), (None, 0));
+        assert_eq!(rig.rx.finish(&mut rig.world.ciphers), Ok(()));
+    });
+}
+
+#[test]
+fn alerts_of_either_version() {
+    let (handshake_failure, no_renegotiation) = (40, 100);
+    // (level, description, TLS 1.2, TLS 1.3)
+    let fatal = |n| Event::Error(RxError::PeerAlert(AlertDescription(n)));
+    let rows = [
+        (
+            2,
+            handshake_failure,
+            fatal(handshake_failure),
+            fatal(handshake_failure),
+        ),
+        (
+            1,
+            handshake_failure,
+            Event::Nothing,
+            fatal(handshake_failure),
+        ),
+        (1, no_renegotiation, Event::Nothing, fatal(no_renegotiation)),
+        (1, 90, Event::Nothing, Event::Nothing),
+        (2, 90, fatal(90), Event::Nothing),
+        (2, 0, Event::Closed, Event::Closed),
+        (
+            3,
+            0,
+            Event::Error(RxError::Malformed),
+            Event::Error(RxError::Malformed),
+        ),
+    ];
+    for (level, description, tls12, tls13) in rows {
+        every_suite(|rig| {
+            let wire = rig.peer.seal(ContentType::ALERT, &[level, description]);
+            rig.push(&wire);
+            let expected = match rig.peer.params.version {
+                Version::Tls12 => &tls12,
+                Version::Tls13 => &tls13,
+            };
+            assert_eq!(rig.drain(), [expected.clone()], "{level} {description}");
+        });
+    }
+    for content in [&[][..], &[1], &[1, 0, 1, 0]] {
+        every_suite(|rig| {
+            let wire = rig.peer.seal(ContentType::ALERT, content);
+            rig.push(&wire);
+            assert_eq!(rig.drain(), [Event::Error(RxError::Malformed)]);
+        });
+    }
+}
+
+#[test]
+fn change_cipher_spec_has_no_place_any_more() {
+    every_suite(|rig| {
+        let wire = rig.peer.seal(ContentType::CHANGE_CIPHER_SPEC, &[1]);
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::Unexpected)]);
+        assert_eq!(
+            RxError::Unexpected.alert(),
+            Some(AlertDescription::UNEXPECTED_MESSAGE)
+        );
+    });
+    // The unprotected kind that middleboxes like.
+    of(&Params::ALL[3..], |rig| {
+        rig.push(&[20, 3, 3, 0, 1, 1]);
+        fails(rig, RxError::Unprotected, Errno::Einval);
+    });
+}
+
+#[test]
+fn key_updates() {
+    of(&Params::ALL[3..], |rig| {
+        for answer in [false, true, true, false] {
+            let message = [24, 0, 0, 1, u8::from(answer)];
+            let before = rig.peer.seal(DATA, b"old key");
+            let update = rig.peer.seal(ContentType::HANDSHAKE, &message);
+            rig.peer.rekey();
+            let after = rig.peer.seal(DATA, b"new key");
+            rig.push(&[before, update, after].concat());
+            assert_eq!(
+                rig.drain(),
+                [
+                    record(23, b"old key"),
+                    Event::KeyUpdated { answer },
+                    record(23, b"new key")
+                ]
+            );
+            assert_eq!(rig.rx.next_number(), 1);
+        }
+        assert_eq!(rig.count(Counter::RxRekeyReceived), 4);
+        assert_eq!(rig.count(Counter::RxRekeyOk), 4);
+    });
+    of(&Params::ALL[..3], |rig| {
+        let wire = rig.peer.seal(ContentType::HANDSHAKE, &[24, 0, 0, 1, 0]);
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::Unexpected)]);
+    });
+}
+
+#[test]
+fn a_key_update_ends_its_record() {
+    let rows: [(&[u8], RxError); 5] = [
+        (&[24, 0, 0, 1, 0, 24, 0, 0, 1, 0], RxError::Unexpected),
+        (&[24, 0, 0, 1, 0, 4], RxError::Unexpected),
+        (&[24, 0, 0, 1, 2], RxError::IllegalValue),
+        (&[24, 0, 0, 0], RxError::Malformed),
+        (&[24, 0, 0, 2, 0, 0], RxError::MessageTooLong),
+    ];
+    for (content, error) in rows {
+        of(&Params::ALL[3..], |rig| {
+            let wire = rig.peer.seal(ContentType::HANDSHAKE, content);
+            rig.push(&wire);
+            assert_eq!(rig.drain(), [Event::Error(error)]);
+        });
+    }
+}
+
+#[test]
+fn messages_across_records() {
+    of(&Params::ALL[3..], |rig| {
+        rig.rx.rx.role = Role::Client;
+        let body = rig.rng.bytes(300);
+        let mut ticket = vec![4, 0, 1, 44];
+        ticket.extend_from_slice(&body);
+        // Two tickets and a half, then the other half with a KeyUpdate at the end.
+        let messages = [&ticket[..], &ticket, &ticket, &[24, 0, 0, 1, 1]].concat();
+        let cut = 2 * ticket.len() + 3;
+        let (a, b) = messages.split_at(cut);
+        for part in [a, b] {
+            let wire = rig.peer.seal(ContentType::HANDSHAKE, part);
+            rig.push(&wire);
+        }
+        rig.peer.rekey();
+        let wire = rig.peer.seal(DATA, b"new key");
+        rig.push(&wire);
+        let expected = [
+            Event::Ticket(body.clone()),
+            Event::Ticket(body.clone()),
+            Event::Ticket(body),
+            Event::KeyUpdated { answer: true },
+            record(23, b"new key"),
+        ];
+        let events: Vec<_> = rig
+            .drain()
+            .into_iter()
+            .filter(|event| *event != Event::Nothing)
+            .collect();
+        assert_eq!(events, expected);
+
+        // Byte by byte.
+        let update = [24, 0, 0, 1, 0];
+        for (n, byte) in update.iter().enumerate() {
+            let wire = rig.peer.seal(ContentType::HANDSHAKE, &[*byte]);
+            rig.push(&wire);
+            let expected = if n == 4 {
+                Event::KeyUpdated { answer: false }
+            } else {
+                Event::Nothing
+            };
+            assert_eq!(rig.drain(), [expected]);
+        }
+    });
+}
+
+#[test]
+fn messages_that_have_no_place() {
+    // A server takes no ticket; nobody takes a hello, a Finished or an empty record.
+    let rows: [&[u8]; 5] = [&[4, 0, 0, 0], &[1, 0, 0, 0], &[20, 0, 0, 0], &[0], &[]];
+    for content in rows {
+        of(&Params::ALL[3..], |rig| {
+            let wire = rig.peer.seal(ContentType::HANDSHAKE, content);
+            rig.push(&wire);
+            assert_eq!(
+                rig.drain(),
+                [Event::Error(RxError::Unexpected)],
+                "{content:?}"
+            );
+        });
+    }
+    // A message may not be interrupted, nor cut off by the end.
+    of(&Params::ALL[3..], |rig| {
+        let wire = rig.peer.seal(ContentType::HANDSHAKE, &[24, 0]);
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Nothing]);
+        let wire = rig.peer.seal(DATA, b"data");
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::Unexpected)]);
+    });
+    of(&Params::ALL[3..], |rig| {
+        let wire = rig.peer.seal(ContentType::HANDSHAKE, &[24, 0]);
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Nothing]);
+        assert_eq!(
+            rig.rx.finish(&mut rig.world.ciphers),
+            Err(RxError::Truncated)
+        );
+    });
+    // What a client may be sent is bounded.
+    of(&Params::ALL[3..], |rig| {
+        rig.rx.rx.role = Role::Client;
+        let wire = rig.peer.seal(ContentType::HANDSHAKE, &[4, 1, 0, 1]);
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::MessageTooLong)]);
+    });
+}
+
+#[test]
+fn renegotiation_is_told_and_limited() {
+    of(&Params::ALL[..3], |rig| {
+        // A server is sent a hello, in two records.
+        let hello = [&[1, 0, 0, 40][..], &[9; 40]].concat();
+        for part in [&hello[..30], &hello[30..]] {
+            let wire = rig.peer.seal(ContentType::HANDSHAKE, part);
+            rig.push(&wire);
+        }
+        assert_eq!(rig.drain(), [Event::Nothing, Event::Renegotiation]);
+    });
+    of(&Params::ALL[..3], |rig| {
+        rig.rx.rx.role = Role::Client;
+        for _ in 0..5 {
+            let wire = rig.peer.seal(ContentType::HANDSHAKE, &[0, 0, 0, 0]);
+            rig.push(&wire);
+        }
+        let mut expected = vec![Event::Renegotiation; 4];
+        expected.push(Event::Error(RxError::Flood));
+        assert_eq!(rig.drain(), expected);
+    });
+}
+
+#[test]
+fn floods_of_nothing_end() {
+    let empty = |rig: &mut Rig| rig.peer.seal(DATA, b"");
+    let warning = |rig: &mut Rig| rig.peer.seal(ContentType::ALERT, &[1, 90]);
+    let update = |rig: &mut Rig| {
+        let wire = rig.peer.seal(ContentType::HANDSHAKE, &[24, 0, 0, 1, 0]);
+        rig.peer.rekey();
+        wire
+    };
+    type Make = fn(&mut Rig) -> Vec<u8>;
+    let rows: [(Make, usize, &[Params]); 3] = [
+        (empty, 32, &Params::ALL),
+        (warning, 4, &Params::ALL),
+        (update, 32, &Params::ALL[3..]),
+    ];
+    for (make, max, suites) in rows {
+        of(suites, |rig| {
+            for _ in 0..3 {
+                // Data in between makes all well.
+                for _ in 0..max {
+                    let wire = make(rig);
+                    rig.push(&wire);
+                }
+                let wire = rig.peer.seal(DATA, b"data");
+                rig.push(&wire);
+                let events = rig.drain();
+                assert_eq!(events.len(), max + 1);
+                assert_eq!(events[max], record(23, b"data"));
+            }
+            for _ in 0..=max {
+                let wire = make(rig);
+                rig.push(&wire);
+            }
+            assert_eq!(rig.drain()[max], Event::Error(RxError::Flood));
+            assert_eq!(rig.count(Counter::RxFlood), 1);
+        });
+    }
+}
+
+/// RFC 8448, section 3: the server's records after its Finished, with the ticket in between.
+#[test]
+fn rfc8448_stream() {
+    let secret = hex("a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643");
+    let data = hex(
+        "17 03 03 00 43 2e 93 7e 11 ef 4a c7 40 e5 38 ad 36 00 5f c4 a4 69 32 fc 32 25 d0 5f
+         82 aa 1b 36 e3 0e fa f9 7d 90 e6 df fc 60 2d cb 50 1a 59 a8 fc c4 9c 4b f2 e5 f0 a2
+         1c 00 47 c2 ab f3 32 54 0d d0 32 e1 67 c2 95 5d",
+    );
+    let alert = hex("17 03 03 00 13 b5 8f d6 71 66 eb f5 99 d2 47 20 cf be 7e fa 7a 88 64 a9");
+    let mut rig = Rig::new(Params::ALL[3], Role::Client, 1);
+    let session = Session::from_secret(Suite::Aes128Gcm, &secret).unwrap();
+    let ciphers = &mut rig.world.ciphers;
+    let rx = Deframer::new(session, 1, Role::Client, Stream::new(), ciphers);
+    core::mem::replace(&mut rig.rx, rx).retire(ciphers);
+    rig.push(&[data, alert].concat());
+    let content: Vec<_> = (0..50).collect();
+    assert_eq!(rig.drain(), [record(23, &content), Event::Closed]);
+    rig.finish();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// What a peer sends arrives, however it's cut, with pages missing now and then.
+    #[test]
+    fn what_is_sent_arrives(
+        params in prop::sample::select(&Params::ALL[..]),
+        seed: u64,
+        failures in prop_oneof![Just(0u32), 2..8u32],
+        records in prop::collection::vec((prop_oneof![0..200usize, 0..=16384usize], 1u8..=255, any::<bool>()), 1..12),
+    ) {
+        let mut rig = Rig::new(params, Role::Server, seed);
+        rig.world.pool.inject_failures(seed, failures);
+        let mut expected = Vec::new();
+        for (len, kind, padded) in records {
+            // Alerts, handshake messages and change_cipher_spec are other tests' business.
+            let kind = if (20..=22).contains(&kind) { 23 } else { kind };
+            let content = rig.rng.bytes(len);
+            let padding = match params.version {
+                Version::Tls13 if padded => rig.rng.below(16384 - len + 1),
+                _ => 0,
+            };
+            let wire = rig.peer.seal_padded(kind, &content, padding);
+            expected.push(Event::Record(kind, content));
+            if rig.rng.one_in(4) { rig.push_whole(&wire) } else { rig.push(&wire) }
+        }
+        let mut found = Vec::new();
+        for _ in 0..1000 {
+            found.extend(rig.drain());
+        }
+        prop_assert!(found == expected);
+        rig.world.pool.inject_failures(0, 0);
+        rig.finish();
+    }
+
+    /// No bytes at all make it panic or take more than they are.
+    #[test]
+    fn arbitrary_bytes(
+        params in prop::sample::select(&Params::ALL[..]),
+        seed: u64,
+        mut wire in prop::collection::vec(any::<u8>(), 0..200),
+        plausible: bool,
+    ) {
+        let mut rig = Rig::new(params, Role::Client, seed);
+        if plausible && wire.len() >= 5 {
+            wire[..5].copy_from_slice(&[23, 3, 3, 0, 40]);
+        }
+        rig.push(&wire);
+        for event in rig.drain() {
+            prop_assert!(matches!(event, Event::Error(_)), "{event:?}");
+        }
+        let _ = rig.rx.finish(&mut rig.world.ciphers);
+        rig.finish();
+    }
+
+    /// Authentic records with arbitrary handshake bytes and alerts.
+    #[test]
+    fn arbitrary_messages(
+        params in prop::sample::select(&Params::ALL[..]),
+        client: bool,
+        seed: u64,
+        contents in prop::collection::vec((20u8..=23, prop::collection::vec(prop_oneof![0u8..5, Just(24), any::<u8>()], 0..12)), 1..8),
+    ) {
+        let role = if client { Role::Client } else { Role::Server };
+        let mut rig = Rig::new(params, role, seed);
+        for (kind, content) in contents {
+            let wire = rig.peer.seal(ContentType(kind), &content);
+            rig.push(&wire);
+        }
+        rig.drain();
+        rig.finish();
+    }
+}
+
+#[test]
+fn sizes() {
+    assert!(size_of::<Deframer>() <= 72, "{}", size_of::<Deframer>());
+    assert!(size_of::<Rx>() <= 128, "{}", size_of::<Rx>());
+}
