@@ -13,7 +13,11 @@ struct Ran {
 
 fn lockgate(arguments: &[&str], directory: &Path) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockgate"));
-    let output = command.args(arguments).current_dir(directory).output().unwrap();
+    let output = command
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap();
     Ran {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
@@ -44,7 +48,10 @@ fn check_says_ok() {
     let scratch = Scratch::new("ok");
     fs::write(scratch.0.join("good.toml"), GOOD).unwrap();
     let ran = lockgate(&["check", "--config", "good.toml"], &scratch.0);
-    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "ok\n", ""));
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (Some(0), "ok\n", "")
+    );
 }
 
 #[test]
@@ -71,7 +78,10 @@ fn stats_of_nobody() {
     let scratch = Scratch::new("stats");
     fs::write(scratch.0.join("good.toml"), GOOD).unwrap();
     let ran = lockgate(&["stats", "--socket", "s"], &scratch.0);
-    assert_eq!((ran.code, ran.err.as_str()), (Some(1), "s: no instance is running there\n"));
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (Some(1), "s: no instance is running there\n")
+    );
     let ran = lockgate(&["stats", "--config", "good.toml", "--json"], &scratch.0);
     let expected = "good.toml: control.socket: not set\n";
     assert_eq!((ran.code, ran.err.as_str()), (Some(2), expected));

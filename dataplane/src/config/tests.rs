@@ -461,7 +461,10 @@ fn configs() -> PathBuf {
 #[test]
 fn deep_nesting_is_a_fault() {
     for deep in ["[", "{a=", "a.", "[["] {
-        for text in [deep.repeat(100_000), format!("x = {}", deep.repeat(100_000))] {
+        for text in [
+            deep.repeat(100_000),
+            format!("x = {}", deep.repeat(100_000)),
+        ] {
             assert!(parse(Path::new("t.toml"), &text, &host()).is_err());
         }
     }
