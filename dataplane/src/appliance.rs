@@ -1,0 +1,251 @@
+//! The appliance: everything that a configuration names, put together, run and taken apart again.
+
+mod snapshot;
+mod start;
+mod translate;
+
+use core::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use lockgate_drivers::{Eal, EalError, MemoryError, Port, PortError};
+use lockgate_stack::{ConfigError, ListenError};
+
+pub use self::translate::TlsError;
+
+use crate::clock::Clock;
+use crate::config::{Config, Faults};
+use crate::control::{ServeError, Server, Stop, StopLevel};
+use crate::files::{self, FileCache};
+use crate::http::BadHost;
+use crate::worker::Command;
+
+/// Runs the appliance until it's asked to stop and everything is put away.
+///
+/// # Errors
+/// Something that the configuration asks for can't be had. A fault of the configuration that shows
+/// only now, because the device had to be asked, is [`StartError::Config`].
+pub fn run(config: Config, stop: &Stop) -> Result<(), StartError> {
+    let running = Running::start(config)?;
+    running.wait(stop);
+    Ok(())
+}
+
+/// Why the appliance doesn't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration asks for what a device can't do.
+    #[error("{0}")]
+    Config(#[from] Faults),
+    /// The environment.
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    /// Memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A pool doesn't fit into the memory that its sum asked for.
+    #[error("{0} doesn't fit into its memory")]
+    Pool(&'static str),
+    /// A port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// TLS.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// A site's host names.
+    #[error("site {host}: {why}")]
+    Host {
+        /// The pattern.
+        host: String,
+        /// What is wrong with it.
+        why: BadHost,
+    },
+    /// The file cache.
+    #[error(transparent)]
+    Files(#[from] files::StartError),
+    /// The stack.
+    #[error("the stack can't start: {0}")]
+    Stack(#[from] ConfigError),
+    /// A listener.
+    #[error("can't listen at {0}: {1}")]
+    Listen(core::net::SocketAddr, ListenError),
+    /// Randomness.
+    #[error("no randomness for secrets: {0}")]
+    Random(std::io::Error),
+    /// A worker's core.
+    #[error("a worker can't be bound to core {0}")]
+    Core(u16),
+    /// A thread.
+    #[error("can't start the thread {name}: {error}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A worker ended before it had started.
+    #[error("worker {0} ended while it started")]
+    WorkerGone(usize),
+    /// The control socket.
+    #[error("control socket: {0}")]
+    Control(#[from] ServeError),
+}
+
+/// A running appliance.
+#[derive(Debug)]
+struct Running {
+    config: Config,
+    clock: Clock,
+    ports: Arc<Vec<Port>>,
+    workers: Vec<Hired>,
+    /// Answers until everything else is over.
+    control: Option<Server>,
+    cache: Arc<FileCache>,
+}
+
+/// A worker's thread.
+#[derive(Debug)]
+struct Hired {
+    mailbox: Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(config: Config) -> Result<Self, StartError> {
+        let clock = Clock::new();
+        let eal = Eal::init(&translate::eal(&config))?;
+        let tls = translate::tls(&config)?;
+        // Regions first: ports map them when they're opened.
+        let memory = start::Memory::reserve(eal, &config)?;
+        let mut ports = start::ports(eal, &config)?;
+        let roots: Vec<PathBuf> = config.sites.iter().map(|site| site.root.clone()).collect();
+        let cache = translate::cache(config.cache);
+        let count = config.workers.cores.len();
+        let (cache, clients) = FileCache::start(memory.arena, &roots, &cache, count)?;
+        let common = start::Common::new(eal, clock, &config, tls)?;
+        let briefings = start::briefings(common, memory.pools, &mut ports, clients);
+
+        let mut workers = Vec::with_capacity(count);
+        let mut started = Vec::with_capacity(count);
+        for briefing in briefings {
+            let (hired, ready) = hire(briefing)?;
+            workers.push(hired);
+            started.push(ready);
+        }
+        for (number, ready) in started.into_iter().enumerate() {
+            ready.recv().map_err(|_| StartError::WorkerGone(number))??;
+        }
+        let (ports, cache) = (Arc::new(ports), Arc::new(cache));
+        let control = match &config.control.socket {
+            Some(path) => {
+                let mailboxes = workers.iter().map(|worker| worker.mailbox.clone()).collect();
+                let sources = snapshot::Sources {
+                    ports: Arc::clone(&ports),
+                    cache: Arc::clone(&cache),
+                    mailboxes,
+                };
+                Some(Server::start(path, move || sources.take())?)
+            }
+            None => None,
+        };
+        for listener in &config.listeners {
+            tracing::info!(address = %listener.address, tls = listener.tls, "listening");
+        }
+        Ok(Self { config, clock, ports, workers, control, cache })
+    }
+
+    /// Looks after links until it's asked to stop, then waits for the workers.
+    fn wait(self, stop: &Stop) {
+        let mut level = StopLevel::Run;
+        while self.workers.iter().any(|worker| !worker.thread.is_finished()) {
+            for port in self.ports.iter() {
+                port.poll_link();
+            }
+            let asked = stop.level();
+            if asked > level {
+                level = asked;
+                self.tell(level);
+            }
+            thread::sleep(if level == StopLevel::Run { LINK_PERIOD } else { END_PERIOD });
+        }
+        for (number, worker) in self.workers.into_iter().enumerate() {
+            if worker.thread.join().is_err() {
+                tracing::error!(worker = number, "a worker failed");
+            }
+        }
+        // In this order: whoever reads counters first, then what they're read from.
+        drop(self.control);
+        drop(self.cache);
+        if let Ok(ports) = Arc::try_unwrap(self.ports) {
+            close_ports(ports);
+        }
+        tracing::info!("stopped");
+    }
+
+    fn tell(&self, level: StopLevel) {
+        let deadline = self.clock.now() + self.config.drain.deadline;
+        for worker in &self.workers {
+            let command = match level {
+                StopLevel::Run => return,
+                StopLevel::Drain => Command::Drain(deadline),
+                StopLevel::Now => Command::Stop,
+            };
+            // A worker that has ended needs no telling; one whose mailbox is full of questions
+            // empties it within a few turns.
+            let _ = worker.mailbox.send_timeout(command, MAILBOX_PATIENCE);
+        }
+    }
+}
+
+/// Starts a worker's thread. The receiver says whether it came up.
+#[expect(clippy::type_complexity, reason = "a handle and the one message that follows")]
+fn hire(
+    briefing: start::Briefing,
+) -> Result<(Hired, Receiver<Result<(), StartError>>), StartError> {
+    let (mailbox, commands) = bounded(MAILBOX);
+    let (ready, started) = bounded(1);
+    let name = format!("worker-{}", briefing.number());
+    let work = move || match briefing.worker(commands) {
+        Ok((mut worker, registered)) => {
+            let _ = ready.send(Ok(()));
+            worker.run();
+            start::put_away(worker);
+            drop(registered);
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    };
+    let thread = thread::Builder::new().name(name.clone()).spawn(work);
+    let thread = thread.map_err(|error| StartError::Thread { name, error })?;
+    Ok((Hired { mailbox, thread }, started))
+}
+
+fn close_ports(ports: Vec<Port>) {
+    for port in ports {
+        let name = port.name().to_owned();
+        match port.close() {
+            Ok(pools) => {
+                for pool in pools.iter().filter(|pool| !pool.is_full()) {
+                    tracing::warn!(
+                        pool = pool.name,
+                        missing = pool.size - pool.available,
+                        "packet buffers did not come back"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(port = name, %error, "not closed"),
+        }
+    }
+}
+
+/// How often links are looked at, and whether it's time to stop.
+const LINK_PERIOD: Duration = Duration::from_millis(50);
+
+/// How often it's looked at whether the workers have ended.
+const END_PERIOD: Duration = Duration::from_millis(5);
+
+/// Commands that may wait for a worker.
+const MAILBOX: usize = 16;
+
+const MAILBOX_PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,245 @@
+//! From the configuration's types to those of the parts that work by them.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, PortConfig};
+use lockgate_ktls::BackendChoice;
+use lockgate_stack::tls::{
+    Certificate, CertificateError, CipherSuite, TlsConfigError, TlsOptions, TlsServer, TlsVersions,
+};
+use lockgate_stack::{Interface, Limits, Route, StackConfig};
+use lockgate_tcp::{Algorithm, Keepalive, TcpConfig};
+use pktbuf::{IfaceId, PoolConfig};
+
+use crate::config::{self, Config};
+use crate::files::CacheConfig;
+use crate::http;
+
+/// How the environment is started.
+pub(super) fn eal(config: &Config) -> EalConfig {
+    EalConfig {
+        hugepages: match config.eal.hugepages {
+            config::Hugepages::Auto => Hugepages::Auto,
+            config::Hugepages::Require => Hugepages::Require,
+            config::Hugepages::Off => Hugepages::Off,
+        },
+        memory_mib: u32::try_from(config.eal.memory.div_ceil(1 << 20)).unwrap_or(u32::MAX),
+        pci: pci_addresses(config),
+    }
+}
+
+/// How a port is opened.
+pub(super) fn port(config: &Config, port: &config::Port) -> Result<PortConfig, DeviceError> {
+    let queues = u16::try_from(config.workers.cores.len()).unwrap_or(u16::MAX);
+    Ok(PortConfig {
+        mtu: port.mtu,
+        queues,
+        rx_descriptors: port.rx_descriptors,
+        tx_descriptors: port.tx_descriptors,
+        rx_buffers: config.limits.mbufs,
+        assume: Assume {
+            tso: port.assume.tso,
+            tx_csum: port.assume.txcsum,
+            rx_csum: port.assume.rxcsum,
+        },
+        ..PortConfig::new(&port.name, port.device.parse()?)
+    })
+}
+
+/// What a worker's stack is told.
+pub(super) fn stack(config: &Config) -> StackConfig {
+    let interfaces = config.interfaces.iter().enumerate();
+    StackConfig {
+        interfaces: interfaces
+            .map(|(index, interface)| Interface {
+                id: iface(index),
+                addresses: interface
+                    .addresses
+                    .iter()
+                    .map(|prefix| (prefix.address(), prefix.length()))
+                    .collect(),
+            })
+            .collect(),
+        routes: config
+            .routes
+            .iter()
+            .map(|route| Route {
+                to: (route.to.address(), route.to.length()),
+                via: route.via,
+                on: iface(route.interface),
+            })
+            .collect(),
+        tcp: tcp(&config.tcp),
+        limits: limits(config),
+        handshake_timeout: Some(config.tls.handshake_timeout),
+    }
+}
+
+/// The interface of this place in the configuration, as ports and stack name it.
+pub(super) fn iface(index: usize) -> IfaceId {
+    IfaceId(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+/// Certificates and options of all TLS listeners; none if there are no certificates.
+pub(super) fn tls(config: &Config) -> Result<Option<Arc<TlsServer>>, TlsError> {
+    if config.certificates.is_empty() {
+        return Ok(None);
+    }
+    let certificates = config
+        .certificates
+        .iter()
+        .map(|certificate| Certificate::from_key(Arc::clone(&certificate.certified)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let versions = &config.tls.versions;
+    let options = TlsOptions {
+        versions: match (
+            versions.contains(&config::TlsVersion::V1_2),
+            versions.contains(&config::TlsVersion::V1_3),
+        ) {
+            (true, false) => TlsVersions::Tls12,
+            (false, true) => TlsVersions::Tls13,
+            (true, true) | (false, false) => TlsVersions::Both,
+        },
+        suites: config.tls.suites.iter().flat_map(|s| suites(*s)).collect(),
+        alpn: vec![b"http/1.1".to_vec()],
+        tickets: if config.tls.tickets { TICKETS } else { 0 },
+    };
+    Ok(Some(Arc::new(TlsServer::new(certificates, &options)?)))
+}
+
+/// Why no TLS server can be made of what the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The options.
+    #[error(transparent)]
+    Options(#[from] TlsConfigError),
+}
+
+/// Which backends seal and open.
+pub(super) fn backend(ktls: config::Ktls) -> BackendChoice {
+    match ktls.backend {
+        config::Backend::Auto => BackendChoice::Auto,
+        config::Backend::AwsLc => BackendChoice::AwsLcRs,
+        config::Backend::RustCrypto => BackendChoice::RustCrypto,
+    }
+}
+
+/// A worker's page buffers.
+pub(super) fn pool(limits: config::Limits) -> PoolConfig {
+    PoolConfig {
+        blocks: limits.page_buffers,
+        small_spans: limits.spans_small,
+        large_spans: limits.spans_large,
+    }
+}
+
+/// The limits of HTTP.
+pub(super) fn http(config: &config::Http) -> http::Limits {
+    http::Limits {
+        header_bytes_max: http::Bounded::clamped(config.request_max),
+        headers_max: http::Bounded::clamped(u32::from(config.headers_max)),
+        header_timeout: timeout(config.header_timeout),
+        idle_timeout: timeout(config.idle_timeout),
+        send_timeout: timeout(config.send_timeout),
+        requests_max: http::Bounded::clamped(config.requests_max),
+        ..http::Limits::default()
+    }
+}
+
+/// The limits of the page cache, beside its memory.
+pub(super) fn cache(config: config::Cache) -> CacheConfig {
+    CacheConfig {
+        revalidate: config.revalidate,
+        objects_max: config.files_max,
+        loaders: config.readers,
+        ..CacheConfig::default()
+    }
+}
+
+fn tcp(tcp: &config::Tcp) -> TcpConfig {
+    TcpConfig {
+        congestion: match tcp.congestion {
+            config::Congestion::Cubic => Algorithm::Cubic,
+            config::Congestion::NewReno => Algorithm::NewReno,
+        },
+        initial_window: u8::try_from(tcp.initial_window).unwrap_or(u8::MAX),
+        window_max: tcp.window_max,
+        rto_min: tcp.rto_min,
+        syn_ack_retries: tcp.syn_retries,
+        user_timeout: tcp.user_timeout,
+        time_wait: tcp.time_wait,
+        fin_wait2_timeout: tcp.fin_wait_timeout,
+        keepalive: tcp.keepalive.map(|keepalive| Keepalive {
+            idle: keepalive.idle,
+            interval: keepalive.interval,
+            count: keepalive.count,
+        }),
+        nodelay: !tcp.nagle,
+        delayed_ack: tcp.delayed_ack,
+        ..TcpConfig::default()
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let (tcp, limits) = (&config.tcp, &config.limits);
+    Limits {
+        connections_max: tcp.connections_max,
+        half_open_max: tcp.half_open_max,
+        // As many as there can be connections: each leaves one at most.
+        time_wait_max: tcp.connections_max,
+        // What a handshake holds is bounded, so as many as may be half-open.
+        handshakes_max: tcp.half_open_max.min(tcp.connections_max),
+        ranges_max: limits.sent_ranges,
+        send_buffer_bytes: limits.send_queue_max,
+        send_low_water_bytes: limits.send_queue_max / 2,
+        recv_buffer_bytes: tcp.window_max.min(RECV_BUFFER_MAX),
+        ..Limits::default()
+    }
+}
+
+fn suites(suite: config::Suite) -> [CipherSuite; 3] {
+    match suite {
+        config::Suite::Aes128Gcm => [
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        ],
+        config::Suite::Aes256Gcm => [
+            CipherSuite::TLS13_AES_256_GCM_SHA384,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        ],
+        config::Suite::Chacha20Poly1305 => [
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ],
+    }
+}
+
+fn timeout(duration: Duration) -> http::Timeout {
+    http::Timeout::clamped(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
+}
+
+/// The PCI devices among the ports' devices: the part before the arguments, if it isn't the name
+/// of a driver.
+fn pci_addresses(config: &Config) -> Vec<String> {
+    config
+        .ports
+        .iter()
+        .filter_map(|port| port.device.split(',').next())
+        .map(str::trim)
+        .filter(|name| name.contains(':'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Session tickets that a client gets after a full handshake, as most servers send.
+const TICKETS: u8 = 2;
+
+/// Memory that the unread bytes of one connection may pin: an edge receives requests.
+const RECV_BUFFER_MAX: u32 = 512 << 10;

@@ -1,0 +1,50 @@
+//! The clock: the one place of the workspace that reads it.
+
+#![expect(clippy::disallowed_methods, reason = "everything else takes time as an argument")]
+
+use std::time;
+
+use lockgate_wire::Instant;
+
+/// A monotonic clock that starts near zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: time::Instant,
+}
+
+impl Clock {
+    /// A clock that reads [`Instant::ZERO`] plus one second now: nothing has to reckon with times
+    /// before the first moment.
+    pub fn new() -> Self {
+        Self {
+            start: time::Instant::now(),
+        }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        let since = time::Instant::now().saturating_duration_since(self.start);
+        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2);
+        Instant::from_nanos(nanos + FIRST_MOMENT_NANOS)
+    }
+
+    /// Seconds since 1970, in UTC.
+    pub fn unix_seconds(&self) -> u64 {
+        unix_seconds()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Seconds since 1970, in UTC; 0 if the machine's clock stands before that.
+pub fn unix_seconds() -> u64 {
+    time::SystemTime::now()
+        .duration_since(time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+const FIRST_MOMENT_NANOS: u64 = 1_000_000_000;

@@ -1,0 +1,215 @@
+//! The HTTP side of a worker's sockets: what the stack and the file cache say goes to the driver,
+//! and deadlines are kept.
+
+use std::collections::VecDeque;
+
+use lockgate_stack::wheel::{TimerKey, Wheel};
+use lockgate_stack::{Notice, SocketId};
+use lockgate_wire::Instant;
+
+use super::transport::{Held, Lent, Socket};
+use crate::files::Token;
+use crate::http::{Client, Clock, Driven, Driver};
+
+/// All HTTP connections of a worker.
+#[derive(Debug)]
+pub(super) struct Connections {
+    driver: Driver,
+    /// By the sockets' dense numbers.
+    table: Vec<Option<Entry>>,
+    wheel: Wheel,
+    /// Whose turn was over before their work was.
+    again: VecDeque<SocketId>,
+    open: usize,
+    draining: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    socket: SocketId,
+    client: Client,
+    held: Option<Box<Held>>,
+    /// It's in the list of those whose turn was over.
+    waiting: bool,
+}
+
+impl Connections {
+    /// A table for so many sockets.
+    pub(super) fn new(now: Instant, driver: Driver, connections_max: u32) -> Self {
+        Self {
+            driver,
+            table: Vec::new(),
+            wheel: Wheel::new(now, connections_max),
+            again: VecDeque::new(),
+            open: 0,
+            draining: false,
+        }
+    }
+
+    /// A connection is ready for its first request.
+    pub(super) fn accept(&mut self, clock: Clock, socket: SocketId, lent: &mut Lent<'_>) {
+        let index = socket.index();
+        if index >= self.table.len() {
+            self.table.resize_with(index + 1, || None);
+        }
+        let client = self.driver.accept(clock);
+        let entry = Entry { socket, client, held: None, waiting: false };
+        if let Some(old) = self.table[index].replace(entry) {
+            self.driver.forget(old.client);
+        } else {
+            self.open += 1;
+        }
+        self.drive(clock, socket, lent);
+    }
+
+    /// Something happened to a socket.
+    pub(super) fn notice(&mut self, clock: Clock, notice: &Notice, lent: &mut Lent<'_>) {
+        match notice {
+            Notice::Readable(socket)
+            | Notice::Writable(socket)
+            | Notice::PeerClosed { socket, .. } => self.drive(clock, *socket, lent),
+            Notice::Closed(socket, _) => self.forget(*socket),
+            Notice::Accepted { .. } | Notice::Connected(_) | Notice::HandshakeDone(..) => {}
+        }
+    }
+
+    /// Takes the answers of the file cache; how many there were.
+    pub(super) fn poll_files(&mut self, clock: Clock, lent: &mut Lent<'_>) -> usize {
+        let mut count = 0;
+        while let Some(completion) = self.driver.poll_files(clock) {
+            count += 1;
+            let index = usize::try_from(completion.token.0).unwrap_or(usize::MAX);
+            let Some(Some(entry)) = self.table.get_mut(index) else {
+                continue;
+            };
+            let (socket, token) = (entry.socket, completion.token);
+            let mut transport = Socket { lent, id: socket, held: &mut entry.held };
+            let client = &mut entry.client;
+            let driven = self.driver.on_file(clock, client, token, &mut transport, completion);
+            self.after(socket, driven);
+        }
+        count
+    }
+
+    /// Goes on with those whose turn was over; how many there were.
+    pub(super) fn go_on(&mut self, clock: Clock, lent: &mut Lent<'_>) -> usize {
+        let count = self.again.len();
+        for _ in 0..count {
+            let Some(socket) = self.again.pop_front() else {
+                break;
+            };
+            if let Some(entry) = self.entry(socket) {
+                entry.waiting = false;
+                self.drive(clock, socket, lent);
+            }
+        }
+        count
+    }
+
+    /// Runs the deadlines that have come.
+    pub(super) fn on_timer(&mut self, clock: Clock, lent: &mut Lent<'_>) {
+        let mut budget = TIMERS_A_TURN;
+        while let Some(TimerKey(index)) = self.wheel.expire(clock.now, &mut budget) {
+            let Some(Some(entry)) = self.table.get_mut(index as usize) else {
+                continue;
+            };
+            let socket = entry.socket;
+            let mut transport = Socket { lent, id: socket, held: &mut entry.held };
+            let client = &mut entry.client;
+            let driven = self.driver.on_timer(clock, client, token(socket), &mut transport);
+            self.after(socket, driven);
+        }
+    }
+
+    /// When [`Connections::on_timer`] wants to be called.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.wheel.next_timer()
+    }
+
+    /// Closes what is at rest, and everything else behind its answer.
+    pub(super) fn drain(&mut self, lent: &mut Lent<'_>) {
+        self.draining = true;
+        self.driver.drain();
+        for index in 0..self.table.len() {
+            let Some(entry) = &mut self.table[index] else {
+                continue;
+            };
+            let socket = entry.socket;
+            let mut transport = Socket { lent, id: socket, held: &mut entry.held };
+            let driven = self.driver.on_drain(&entry.client, &mut transport);
+            self.after(socket, driven);
+        }
+    }
+
+    /// Connections that HTTP has.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// The driver, for its counters.
+    pub(super) fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    fn drive(&mut self, clock: Clock, socket: SocketId, lent: &mut Lent<'_>) {
+        let Some(Some(entry)) = self.table.get_mut(socket.index()) else {
+            return;
+        };
+        if entry.socket != socket {
+            return;
+        }
+        let mut transport = Socket { lent, id: socket, held: &mut entry.held };
+        let driven = self.driver.drive(clock, &mut entry.client, token(socket), &mut transport);
+        self.after(socket, driven);
+    }
+
+    fn after(&mut self, socket: SocketId, driven: Driven) {
+        let Some(entry) = self.entry(socket) else {
+            return;
+        };
+        match driven {
+            Driven::Done => return self.forget(socket),
+            Driven::Again if !entry.waiting => {
+                entry.waiting = true;
+                let deadline = entry.client.deadline();
+                self.again.push_back(socket);
+                self.wheel.set(timer(socket), deadline);
+            }
+            Driven::Again | Driven::Waiting => {
+                let deadline = entry.client.deadline();
+                self.wheel.set(timer(socket), deadline);
+            }
+        }
+    }
+
+    fn forget(&mut self, socket: SocketId) {
+        if self.entry(socket).is_none() {
+            return;
+        }
+        if let Some(entry) = self.table[socket.index()].take() {
+            self.open -= 1;
+            self.wheel.set(timer(socket), None);
+            self.driver.forget(entry.client);
+        }
+    }
+
+    fn entry(&mut self, socket: SocketId) -> Option<&mut Entry> {
+        self.table
+            .get_mut(socket.index())?
+            .as_mut()
+            .filter(|entry| entry.socket == socket)
+    }
+}
+
+/// What the file cache's answers name a socket by. An answer for one that's gone does no harm to
+/// the next of the same number: it carries another ticket.
+fn token(socket: SocketId) -> Token {
+    Token(socket.index() as u64)
+}
+
+fn timer(socket: SocketId) -> TimerKey {
+    TimerKey(u32::try_from(socket.index()).unwrap_or(u32::MAX))
+}
+
+/// Deadlines looked at in a turn.
+const TIMERS_A_TURN: u32 = 256;

@@ -1,0 +1,123 @@
+//! A socket of the stack as HTTP's transport.
+
+use std::sync::Arc;
+
+use lockgate_ktls::{Ciphers, ContentType};
+use lockgate_stack::{Chunk, Recv, SocketId, Stack};
+use pktbuf::{PagePool, SharedSpan};
+
+use crate::http::{Received, Transport};
+
+/// What a worker lends to its connections.
+#[derive(Debug)]
+pub(super) struct Lent<'a> {
+    pub(super) now: lockgate_wire::Instant,
+    pub(super) stack: &'a mut Stack,
+    pub(super) pages: &'a mut PagePool,
+    pub(super) ciphers: &'a mut Ciphers,
+}
+
+/// Received bytes that HTTP did not take yet: the rest of a pipelined request.
+#[derive(Debug)]
+pub(super) struct Held {
+    chunk: Chunk,
+    taken: usize,
+}
+
+/// A socket, for one call of the driver.
+#[derive(Debug)]
+pub(super) struct Socket<'a, 'b> {
+    pub(super) lent: &'a mut Lent<'b>,
+    pub(super) id: SocketId,
+    pub(super) held: &'a mut Option<Box<Held>>,
+}
+
+impl Held {
+    /// Shows the bytes that are left; returns how many were taken, and whether that's all.
+    fn show(&mut self, take: impl FnOnce(&[u8]) -> usize) -> (usize, bool) {
+        let mut skip = self.taken;
+        for piece in self.chunk.pieces() {
+            if skip < piece.len() {
+                let shown = &piece[skip..];
+                let taken = take(shown).min(shown.len());
+                self.taken += taken;
+                return (taken, self.taken >= self.chunk.len());
+            }
+            skip -= piece.len();
+        }
+        (0, true)
+    }
+}
+
+impl Socket<'_, '_> {
+    /// The next piece of the stream, kept until it's taken.
+    fn fetch(&mut self) -> Received {
+        loop {
+            match self.lent.stack.recv(self.id, self.lent.ciphers, self.lent.pages) {
+                // Alerts and the like are the stack's; an empty record is nothing to HTTP.
+                Ok(Recv::Data(chunk))
+                    if chunk.is_empty()
+                        || chunk.content_type() != ContentType::APPLICATION_DATA => {}
+                Ok(Recv::Data(chunk)) => {
+                    let len = chunk.len();
+                    *self.held = Some(Box::new(Held { chunk, taken: 0 }));
+                    return Received::Taken(len);
+                }
+                Ok(Recv::Nothing) => return Received::Nothing,
+                // A stream that ended by an error ends here too: the stack tells the peer, counts
+                // it and closes.
+                Ok(Recv::End { .. }) | Err(_) => return Received::End,
+            }
+        }
+    }
+}
+
+impl Transport for Socket<'_, '_> {
+    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received {
+        if self.held.is_none() {
+            match self.fetch() {
+                Received::Taken(_) => {}
+                other => return other,
+            }
+        }
+        let Some(held) = self.held else {
+            return Received::Nothing;
+        };
+        let (taken, all) = held.show(take);
+        if all {
+            *self.held = None;
+        }
+        Received::Taken(taken)
+    }
+
+    fn sendable(&self) -> u32 {
+        self.lent.stack.send_space(self.id)
+    }
+
+    fn send(&mut self, bytes: &[u8], more: bool) -> u32 {
+        let sent = self.lent.stack.send(self.id, bytes, more, self.lent.pages);
+        // An error is the end of the socket; its notice is on the way.
+        sent.unwrap_or(0)
+    }
+
+    fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32 {
+        let sent = self.lent.stack.send_span(self.id, span, at, len, self.lent.pages);
+        sent.unwrap_or(0)
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        self.lent.stack.send_queued(self.id)
+    }
+
+    fn shutdown(&mut self) {
+        self.lent.stack.shutdown(self.id);
+    }
+
+    fn close(&mut self) {
+        self.lent.stack.close(self.lent.now, self.id);
+    }
+
+    fn abort(&mut self) {
+        self.lent.stack.abort(self.id);
+    }
+}
