@@ -1,3 +1,10 @@
 //! The `lockgate` binary.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    lockgate::cli::Cli::parse().run()
+}
