@@ -44,7 +44,7 @@ impl Port {
         }
         let mtu = mtu::check(config, &raw)?;
         let driver = created.device.driver();
-        let caps = Capabilities::decide(driver, &raw, config.assume, config.queues);
+        let mut caps = Capabilities::decide(driver, &raw, config.assume, config.queues);
         let offloads = caps.wanted(&raw);
         // Scatter costs, and is only needed where frames are longer than buffers.
         let offloads = if driver == Driver::Pci {
@@ -61,6 +61,11 @@ impl Port {
         let rc = unsafe { dpdk_sys::lg_port_configure(created.id, &raw const conf) };
         created.setup(config, "its configuration", rc)?;
         let sizes = created.sizes(config, &caps)?;
+        if caps.multi_segs {
+            // However small the pool, a frame must find buffers in it.
+            let pieces = u16::try_from(sizes.tx_mbufs - 1).unwrap_or(u16::MAX);
+            caps.tx_pieces_max = caps.tx_pieces_max.min(pieces);
+        }
         let (rx_pools, tx_pools) = pools(config, &sizes, raw.numa_node)?;
         created.start(config, &sizes, raw.numa_node, &rx_pools)?;
         if driver == Driver::Pci {

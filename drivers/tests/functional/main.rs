@@ -1,12 +1,14 @@
 //! Ports as they are: every case opens real devices of the installed DPDK.
 
+mod devices;
 mod eal;
 mod harness;
+mod kernel;
 mod ring;
 mod support;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::main(&[eal::CASES, ring::CASES].concat())
+    harness::main(&[eal::CASES, ring::CASES, devices::CASES].concat())
 }

@@ -298,7 +298,7 @@ fn a_tiny_pool_only_delays() {
 fn delayed(change: impl Fn(&mut PortConfig)) {
     let (eal, mut e) = ends(64, change);
     let mut pool = pages(eal);
-    let page = filled(&mut pool, 600, 3);
+    let page = filled(&mut pool, 400, 3);
     let (mut sent, mut next) = (0, 0);
     while next < 2000 {
         while sent < 2000 && e.at_a.room(IfaceId(0)).packets > 0 {
@@ -316,7 +316,7 @@ fn delayed(change: impl Fn(&mut PortConfig)) {
         e.at_b.rx_burst(|_, buffer| {
             let frame = bytes(&buffer);
             let (seq, payload) = judge(&frame);
-            assert_eq!((seq, payload.len()), (next, 1800));
+            assert_eq!((seq, payload.len()), (next, 1200));
             next += 1;
         });
     }

@@ -1,0 +1,460 @@
+//! Other devices: what the driver says isn't always what it does.
+
+use std::fs;
+
+use lockgate_drivers::{Capabilities, Driver, Port, PortConfig, PortError};
+use pktbuf::{IfaceId, Output, TxError};
+
+use crate::harness::{Case, command, fresh_network, ip, skip};
+use crate::kernel::{PacketSocket, quiet, veth};
+use crate::support::{
+    Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, receive, send, try_send,
+    whole,
+};
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "null::packets_vanish_and_buffers_return",
+        packets_vanish_and_buffers_return,
+    ),
+    ("pcap::frames_are_linear", frames_are_linear),
+    ("af_packet::frames_both_ways", frames_both_ways),
+    ("af_packet::jumbo_frames_both_ways", jumbo_frames_both_ways),
+    ("af_packet::mtu_is_the_kernels", mtu_is_the_kernels),
+    ("af_packet::framesz_limits_the_mtu", framesz_limits_the_mtu),
+    ("af_packet::two_queues", two_queues),
+    (
+        "af_packet::link_follows_the_kernel",
+        link_follows_the_kernel,
+    ),
+    ("af_xdp::frames_are_linear", xdp_frames_are_linear),
+    ("tap::checksums_and_segments", tap_checksums_and_segments),
+    ("memif::frames_both_ways", memif_frames_both_ways),
+];
+
+fn config(device: &str) -> PortConfig {
+    PortConfig::new("p0", device.parse().expect("a device string"))
+}
+
+fn packets_vanish_and_buffers_return() {
+    let eal = eal();
+    let (port, mut ports) = open(eal, &config("net_null0,no-rx=1"));
+    assert!(!port.capabilities().multi_segs);
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 700, 1);
+    for _ in 0..1000 {
+        send(&mut ports, Shape::default(), &[whole(&page), whole(&page)]);
+    }
+    assert!(ports.flush());
+    assert_eq!(ports.rx_burst(|_, _| ()), 0);
+    let counters = port.counters();
+    let sent = counters.total();
+    assert_eq!((sent.tx_packets, sent.tx_payload_copied), (1000, 1_400_000));
+    assert_eq!(sent.tx_bytes, 1000 * (14 + 20 + 32 + 1400));
+    assert_eq!(counters.device.tx_packets, 1000);
+    drop((page, ports));
+    pool.reclaim();
+    assert!(pool.is_full());
+    close_full(port);
+}
+
+/// A port that takes one segment only gets all bytes in one, with complete checksums: a capture
+/// file shows them.
+fn frames_are_linear() {
+    let eal = eal();
+    let path = std::env::temp_dir().join(format!("lockgate-{}.pcap", std::process::id()));
+    let (port, mut ports) = open(
+        eal,
+        &config(&format!("net_pcap0,tx_pcap={}", path.display())),
+    );
+    assert!(!port.capabilities().multi_segs);
+    let mut pool = pages(eal);
+    let (a, b) = (filled(&mut pool, 333, 1), filled(&mut pool, 1001, 2));
+    for ipv6 in [false, true] {
+        send(
+            &mut ports,
+            Shape {
+                ipv6,
+                seq: 9,
+                mss: 0,
+            },
+            &[whole(&a), whole(&b)],
+        );
+        send(
+            &mut ports,
+            Shape {
+                ipv6,
+                seq: 9,
+                mss: 500,
+            },
+            &[whole(&a), whole(&b)],
+        );
+    }
+    assert!(ports.flush());
+    drop((a, b, ports));
+    pool.reclaim();
+    assert!(pool.is_full());
+    close_full(port);
+    let file = fs::read(&path).expect("the capture");
+    fs::remove_file(&path).expect("the capture can go");
+    let expected: Vec<u8> = [pattern(333, 1), pattern(1001, 2)].concat();
+    // A 24-byte file header; 16 bytes in front of each packet, its length at 8.
+    let mut rest = &file[24..];
+    let mut streams = Vec::new();
+    while let Some((record, tail)) = rest.split_at_checked(16) {
+        let len = u32::from_le_bytes(record[8..12].try_into().unwrap()) as usize;
+        let (seq, payload) = judge(&tail[..len]);
+        if seq == 9 {
+            streams.push(Vec::new());
+        }
+        streams.last_mut().unwrap().extend_from_slice(payload);
+        rest = &tail[len..];
+    }
+    assert_eq!(streams, [&expected[..]; 4]);
+}
+
+fn frames_both_ways() {
+    both_ways("net_af_packet0,iface=port0", 1500);
+}
+
+fn jumbo_frames_both_ways() {
+    both_ways("net_af_packet0,iface=port0", 9000);
+}
+
+/// Sends frames of every kind to the kernel and takes them back, at a port that sits on `port0`.
+fn both_ways(device: &str, mtu: u16) -> Capabilities {
+    let kernel = veth("port0", mtu);
+    let eal = eal();
+    let (mut port, mut ports) = open(
+        eal,
+        &PortConfig {
+            mtu,
+            ..config(device)
+        },
+    );
+    assert!(port.poll_link());
+    assert_eq!(ports.info(IfaceId(0)).mtu, mtu);
+    exchange(eal, &mut ports, &kernel, usize::from(mtu));
+    let mut counters = port.counters();
+    assert_eq!(counters.total().rx_packets, counters.total().tx_packets);
+    assert_eq!(counters.device.tx_errors, 0, "{counters:?}");
+    if port.capabilities().multi_segs {
+        assert_eq!(counters.total().tx_payload_copied, 0);
+    }
+    counters.extended.retain(|(_, value)| *value > 0);
+    assert!(!counters.extended.is_empty());
+    let caps = port.capabilities();
+    drop(ports);
+    let pools = port.close().expect("no queue is out");
+    // What af_xdp gave to the kernel stays there until the process ends.
+    if caps.multi_segs {
+        assert!(pools.iter().all(|p| p.is_full()), "{pools:?}");
+    }
+    caps
+}
+
+fn exchange(
+    eal: lockgate_drivers::Eal,
+    ports: &mut lockgate_drivers::WorkerPorts,
+    kernel: &PacketSocket,
+    mtu: usize,
+) {
+    let mut pool = pages(eal);
+    for ipv6 in [false, true] {
+        let longest = mtu - 32 - if ipv6 { 40 } else { 20 };
+        for len in [0, 1, 100, longest - 1, longest] {
+            for pieces in [1, 3] {
+                let page = filled(&mut pool, len, 5);
+                let part = (len as u32).div_ceil(pieces);
+                let slices: Vec<_> = (0..pieces)
+                    .map(|n| whole(&page).part(n * part, part))
+                    .filter(|s| s.len > 0)
+                    .collect();
+                send(
+                    ports,
+                    Shape {
+                        ipv6,
+                        seq: len as u32,
+                        mss: 0,
+                    },
+                    &slices,
+                );
+                assert!(ports.flush());
+                let frame = kernel.receive().expect("the kernel gets it");
+                assert_eq!(judge(&frame), (len as u32, &pattern(len, 5)[..]));
+                kernel.send(&frame);
+                let back = receive(ports, 1).remove(0);
+                assert!(back.is_writable(), "memory of our own");
+                assert_eq!(bytes(&back), frame);
+            }
+        }
+    }
+    pool.reclaim();
+    assert!(pool.is_full());
+}
+
+fn mtu_is_the_kernels() {
+    let _kernel = veth("port0", 4000);
+    let eal = eal();
+    let device = "net_af_packet0,iface=port0";
+    let error = Port::open(
+        eal,
+        &PortConfig {
+            mtu: 9000,
+            ..config(device)
+        },
+    )
+    .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PortError::Mtu {
+                mtu: 9000,
+                limit: 4000,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("the kernel interface's MTU is 4000"),
+        "{error}"
+    );
+    close_full(
+        Port::open(
+            eal,
+            &PortConfig {
+                mtu: 4000,
+                ..config(device)
+            },
+        )
+        .unwrap(),
+    );
+    let interface = fs::read_to_string("/proc/self/net/dev").unwrap();
+    assert!(interface.contains("port0"));
+    let error = Port::open(
+        eal,
+        &PortConfig {
+            mtu: 1501,
+            ..config("net_af_xdp0,iface=port0")
+        },
+    );
+    assert!(
+        matches!(error, Err(PortError::Mtu { limit: 1500, .. })),
+        "{error:?}"
+    );
+}
+
+fn framesz_limits_the_mtu() {
+    let _kernel = veth("port0", 9000);
+    let eal = eal();
+    let given = "net_af_packet0,iface=port0,blocksz=16384,framesz=4096,framecnt=64";
+    let error = Port::open(
+        eal,
+        &PortConfig {
+            mtu: 9000,
+            ..config(given)
+        },
+    )
+    .unwrap_err();
+    assert!(
+        matches!(error, PortError::Mtu { limit: 4012, .. }),
+        "{error}"
+    );
+    close_full(
+        Port::open(
+            eal,
+            &PortConfig {
+                mtu: 4012,
+                ..config(given)
+            },
+        )
+        .unwrap(),
+    );
+}
+
+fn two_queues() {
+    let kernel = veth("port0", 1500);
+    let eal = eal();
+    let two = PortConfig {
+        queues: 2,
+        ..config("net_af_packet0,iface=port0")
+    };
+    let mut port = Port::open(eal, &two).unwrap();
+    let mut workers: Vec<_> = port
+        .take_queues()
+        .into_iter()
+        .map(|q| lockgate_drivers::WorkerPorts::new(vec![q], &[0]))
+        .collect();
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 50, 0);
+    for worker in &mut workers {
+        send(worker, Shape::default(), &[whole(&page)]);
+        assert!(worker.flush());
+        let frame = kernel.receive().expect("the kernel gets it");
+        kernel.send(&frame);
+    }
+    // The kernel spreads by flow, and it's one flow.
+    let got: Vec<usize> = workers
+        .iter_mut()
+        .map(|w| (0..100).map(|_| w.rx_burst(|_, _| ())).sum())
+        .collect();
+    assert_eq!(got.iter().sum::<usize>(), 2, "{got:?}");
+    assert!(got.contains(&2), "{got:?}");
+    drop(workers);
+    close_full(port);
+}
+
+fn link_follows_the_kernel() {
+    let _kernel = veth("port0", 1500);
+    let eal = eal();
+    let (port, mut ports) = open(eal, &config("net_af_packet0,iface=port0"));
+    assert!(port.poll_link() && ports.info(IfaceId(0)).link_up);
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 50, 0);
+    send(&mut ports, Shape::default(), &[whole(&page)]);
+    ip("link set kernel0 down");
+    assert!(!port.poll_link());
+    assert!(!ports.info(IfaceId(0)).link_up);
+    let refused = try_send(&mut ports, Shape::default(), &[whole(&page)]);
+    assert_eq!(refused, Err(TxError::LinkDown));
+    assert!(ports.flush(), "what waited is dropped");
+    assert_eq!(port.counters().total().tx_dropped_link, 2);
+    ip("link set kernel0 up");
+    assert!(port.poll_link());
+    send(&mut ports, Shape::default(), &[whole(&page)]);
+    assert!(ports.flush());
+    drop((page, ports));
+    pool.reclaim();
+    assert!(pool.is_full());
+    close_full(port);
+}
+
+fn xdp_frames_are_linear() {
+    let caps = both_ways("net_af_xdp0,iface=port0", 1500);
+    assert!(!caps.multi_segs, "or this proves nothing");
+}
+
+/// net_tap offers checksums and segmentation. Its own frames must fit its MTU of 1500, Ethernet
+/// header included, so segments of the usual size are cut by software.
+fn tap_checksums_and_segments() {
+    fresh_network();
+    if !fs::exists("/dev/net/tun").unwrap_or(false) {
+        skip("needs /dev/net/tun");
+    }
+    let eal = eal();
+    let (port, mut ports) = open(eal, &config("net_tap0,iface=tap0"));
+    quiet("tap0");
+    let kernel = PacketSocket::new("tap0");
+    command("ip", "link set tap0 up");
+    let caps = port.capabilities();
+    assert!(
+        caps.tso && caps.tx_csum && caps.rx_csum && caps.multi_segs,
+        "{caps:?}"
+    );
+    assert!(port.poll_link());
+    let mut pool = pages(eal);
+    let (a, b) = (filled(&mut pool, 3333, 1), filled(&mut pool, 6001, 2));
+    let expected: Vec<u8> = [pattern(3333, 1), pattern(6001, 2)].concat();
+    for ipv6 in [false, true] {
+        let shortest = 1500 - 32 - if ipv6 { 40 } else { 20 };
+        for mss in [700, shortest - 14, shortest] {
+            send(
+                &mut ports,
+                Shape { ipv6, seq: 0, mss },
+                &[whole(&a), whole(&b)],
+            );
+            assert!(ports.flush());
+            let mut stream = Vec::new();
+            while stream.len() < expected.len() {
+                let frame = kernel.receive().expect("the kernel gets it");
+                let (seq, payload) = judge(&frame);
+                assert_eq!(seq as usize, stream.len());
+                stream.extend_from_slice(payload);
+            }
+            assert_eq!(stream, expected, "mss {mss}");
+        }
+        // One frame, whose checksum the driver completes.
+        let part = whole(&b).part(5, 999);
+        send(
+            &mut ports,
+            Shape {
+                ipv6,
+                seq: 1,
+                mss: 0,
+            },
+            &[whole(&a).part(0, 1), part],
+        );
+        assert!(ports.flush());
+        let frame = kernel.receive().expect("the kernel gets it");
+        assert_eq!(
+            judge(&frame).1,
+            [&pattern(3333, 1)[..1], &pattern(6001, 2)[5..1004]].concat()
+        );
+        kernel.send(&frame);
+        let back = receive(&mut ports, 1).remove(0);
+        assert_eq!(bytes(&back), frame);
+        assert_eq!(back.l4_checksum(), pktbuf::Checksum::Good);
+    }
+    let sent = port.counters().total();
+    assert_eq!(
+        (sent.tx_tso, sent.tx_gso, sent.tx_payload_copied),
+        (4, 2, 0)
+    );
+    drop((a, b, ports));
+    pool.reclaim();
+    assert!(pool.is_full());
+    close_full(port);
+}
+
+fn memif_frames_both_ways() {
+    let eal = eal();
+    let socket = std::env::temp_dir().join(format!("lockgate-memif-{}", std::process::id()));
+    let device = |n: u8, role: &str| {
+        let path = socket.display();
+        config(&format!(
+            "net_memif{n},role={role},id=0,socket={path},socket-abstract=no"
+        ))
+    };
+    let (server, mut at_server) = open(eal, &device(0, "server"));
+    let (client, mut at_client) = open(eal, &device(1, "client"));
+    assert_eq!(server.capabilities().assumed.tso, false);
+    assert!(matches!(device(0, "server").device.driver(), Driver::Memif));
+    let up = || server.poll_link() && client.poll_link();
+    for _ in 0..3000 {
+        if up() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(up(), "the two ends have met");
+    let mut pool = pages(eal);
+    for len in [0, 1, 700, 1448] {
+        let page = filled(&mut pool, len, 4);
+        let half = (len / 2) as u32;
+        let slices = [
+            whole(&page).part(0, half),
+            whole(&page).part(half, u32::MAX),
+        ];
+        send(&mut at_client, Shape::default(), &slices);
+        assert!(at_client.flush());
+        assert_eq!(
+            judge(&bytes(&receive(&mut at_server, 1)[0])).1,
+            pattern(len, 4)
+        );
+        send(&mut at_server, Shape::default(), &slices);
+        assert!(at_server.flush());
+        assert_eq!(
+            judge(&bytes(&receive(&mut at_client, 1)[0])).1,
+            pattern(len, 4)
+        );
+    }
+    pool.reclaim();
+    assert!(pool.is_full());
+    drop((at_server, at_client));
+    close_full(client);
+    close_full(server);
+    let _ = fs::remove_file(&socket);
+}
