@@ -70,19 +70,25 @@ impl Reassembly {
         limits: &ReassemblyLimits,
         pool: &mut PagePool,
     ) -> Result<Buffer, Refused> {
+        let fits = |buffer: &Buffer| {
+            at <= next
+                || self.items < limits.items
+                    && self.true_size.saturating_add(buffer.true_size()) <= limits.true_size
+        };
+        // Nearly always: without a look at what is here.
+        if buffer.is_writable() && fits(&buffer) {
+            return Ok(buffer);
+        }
         let end = at.saturating_add(u64::from(buffer.len()));
         if self.lacks_nothing(next, at, end) {
             return Ok(buffer);
         }
-        // A copy pins no more than the largest buffer there is; it's counted as what it is.
         let buffer = if buffer.is_writable() || !self.is_spanned_by(at.max(next), end) {
             buffer
         } else {
             buffer.copied(pool).ok_or(Refused::Exhausted)?
         };
-        let within = self.items < limits.items
-            && self.true_size.saturating_add(buffer.true_size()) <= limits.true_size;
-        if at <= next || within {
+        if fits(&buffer) {
             Ok(buffer)
         } else {
             Err(Refused::Limit)
@@ -92,13 +98,21 @@ impl Reassembly {
     /// Holds an admitted buffer whose first byte has stream offset `at`, less what is here already
     /// and what lies before the stream's end, and moves to the stream what is in order now.
     pub fn insert(&mut self, at: u64, mut buffer: Buffer, stream: &mut Stream<Buffer>) {
-        let Some(at) = trim_to(at, &mut buffer, stream.end()) else {
+        let Some(mut at) = trim_to(at, &mut buffer, stream.end()) else {
             return;
         };
-        let before = self.last_at_or_before(at);
-        let Some(at) = trim_to(at, &mut buffer, before.map_or(0, end_of)) else {
-            return;
-        };
+        let mut before = self.last_at_or_before(at);
+        while let Some(node) = before {
+            let Some(rest) = trim_to(at, &mut buffer, end_of(node)) else {
+                return;
+            };
+            at = rest;
+            // What is left may begin where the next one does.
+            let Some(next) = next_of(node).filter(|next| offset_of(*next) <= at) else {
+                break;
+            };
+            before = Some(next);
+        }
         self.absorb(before, at, &mut buffer);
         if at == stream.end() {
             stream.push_compact(buffer);
