@@ -69,6 +69,8 @@ pub struct Capabilities {
     pub tso_frames_max: u16,
     /// The longest frame that the port cuts a packet into.
     pub tso_frame_len_max: u16,
+    /// Its checksums come out wrong where a piece of payload that isn't the last has an odd length.
+    pub tx_csum_even_only: bool,
 }
 
 impl Capabilities {
@@ -104,6 +106,8 @@ impl Capabilities {
                 Driver::Tap => 1500,
                 _ => u16::MAX,
             },
+            // It adds up each segment by itself, as if padded to an even length.
+            tx_csum_even_only: driver == Driver::Tap,
         }
     }
 

@@ -13,7 +13,7 @@ use pktbuf::{
 };
 
 use crate::counters::QueueCells;
-use crate::port::Queue;
+use crate::port::{Capabilities, Queue};
 
 /// A queue pair with what the C side needs to know of it.
 pub(super) struct Leaf {
@@ -221,6 +221,7 @@ impl Leaf {
         let frames = gso::frames(packet) as usize;
         let by_port = caps.tso
             && frames <= usize::from(caps.tso_frames_max)
+            && port_sums(&caps, packet.payload, meta.mss)
             && head.len() + longest <= usize::from(caps.tso_frame_len_max);
         if by_port {
             self.reserve(1, packet.payload.len())?;
@@ -268,8 +269,9 @@ impl Leaf {
     ) -> Result<(), TxError> {
         let caps = self.queue.shared.caps;
         let tcp = packet.meta.protocol == L4::Tcp;
+        let by_port = tcp && port_sums(&caps, payload, mss);
         let finished;
-        let head = if tcp && !caps.tx_csum {
+        let head = if tcp && !by_port {
             let mut copy = *head;
             gso::finish_checksum(&mut copy, payload)?;
             finished = copy;
@@ -302,7 +304,7 @@ impl Leaf {
             payload_len,
         };
         frame.head[..head.len()].copy_from_slice(head.bytes());
-        if tcp && caps.tx_csum {
+        if by_port {
             let family = if packet.meta.ipv6 {
                 LG_TX_IPV6
             } else {
@@ -374,6 +376,15 @@ impl Drop for Leaf {
         let dropped = self.discard();
         self.cells().tx_dropped_closed.add(dropped);
     }
+}
+
+/// Whether the port completes the checksum of this frame, or of these frames of `mss` each.
+fn port_sums(caps: &Capabilities, payload: &[Slice<'_>], mss: u16) -> bool {
+    let even = || {
+        let but_last = payload.split_last().map_or(payload, |(_, rest)| rest);
+        mss.is_multiple_of(2) && but_last.iter().all(|s| s.len.is_multiple_of(2))
+    };
+    caps.tx_csum && (!caps.tx_csum_even_only || even())
 }
 
 /// One count more on the slice's buffer, and where its bytes are.
