@@ -1,3 +1,8 @@
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges, some of one"
+)]
+
 use proptest::prelude::*;
 
 use super::*;
