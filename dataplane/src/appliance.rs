@@ -124,7 +124,7 @@ impl Running {
         let cache = translate::cache(config.cache);
         let count = config.workers.cores.len();
         let (cache, clients) = FileCache::start(memory.arena, &roots, &cache, count)?;
-        let common = start::Common::new(eal, clock, &config, tls)?;
+        let common = start::Common::new(eal, clock, &config, &ports, tls)?;
         let briefings = start::briefings(common, memory.pools, &mut ports, clients);
 
         let mut workers = Vec::with_capacity(count);
@@ -222,7 +222,7 @@ fn hire(
 }
 
 fn close_ports(ports: Vec<Port>) {
-    for port in ports {
+    for mut port in ports {
         let name = port.name().to_owned();
         match port.close() {
             Ok(pools) => {

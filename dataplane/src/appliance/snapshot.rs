@@ -47,8 +47,18 @@ fn port(port: &Port) -> Group {
     let counters = port.counters();
     let mut values = vec![Value::gauge("port.link_up", u64::from(port.poll_link()))];
     let total = counters.total();
-    values.extend(total.iter().map(|(name, value)| Value::counter(name, value)));
-    values.extend(counters.device.iter().map(|(name, value)| Value::counter(name, value)));
+    values.extend(total.named().map(|(name, value)| Value::counter(format!("port.{name}"), value)));
+    let device = counters.device;
+    values.extend([
+        Value::counter("device.rx_packets", device.rx_packets),
+        Value::counter("device.rx_bytes", device.rx_bytes),
+        Value::counter("device.tx_packets", device.tx_packets),
+        Value::counter("device.tx_bytes", device.tx_bytes),
+        Value::counter("device.rx_missed", device.rx_missed),
+        Value::counter("device.rx_errors", device.rx_errors),
+        Value::counter("device.tx_errors", device.tx_errors),
+        Value::counter("device.rx_no_mbuf", device.rx_no_mbuf),
+    ]);
     let extended = counters.extended.into_iter();
     values.extend(extended.map(|(name, value)| Value::counter(format!("device.x.{name}"), value)));
     for pool in port.pools() {

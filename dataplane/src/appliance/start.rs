@@ -90,12 +90,13 @@ impl Common {
         eal: Eal,
         clock: Clock,
         config: &Config,
+        ports: &[Port],
         tls: Option<Arc<TlsServer>>,
     ) -> Result<Self, StartError> {
         Ok(Self {
             eal,
             clock,
-            stack: translate::stack(config),
+            stack: translate::stack(config, ports),
             secret: secret().map_err(StartError::Random)?,
             tls,
             backend: translate::backend(config.ktls),

@@ -3,13 +3,15 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, PortConfig};
+use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Port, PortConfig};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::tls::{
     Certificate, CertificateError, CipherSuite, TlsConfigError, TlsOptions, TlsServer, TlsVersions,
 };
-use lockgate_stack::{Interface, Limits, Route, StackConfig};
-use lockgate_tcp::{Algorithm, Keepalive, TcpConfig};
+use lockgate_stack::{Limits, StackConfig};
+use lockgate_tcp::congestion::Algorithm;
+use lockgate_tcp::ip::{Cidr, Interface, IpConfig, Route};
+use lockgate_tcp::{Keepalive, TcpConfig};
 use pktbuf::{IfaceId, PoolConfig};
 
 use crate::config::{self, Config};
@@ -47,33 +49,41 @@ pub(super) fn port(config: &Config, port: &config::Port) -> Result<PortConfig, D
     })
 }
 
-/// What a worker's stack is told.
-pub(super) fn stack(config: &Config) -> StackConfig {
+/// What a worker's stack is told. The ports are those of the configuration, in its order.
+pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
     let interfaces = config.interfaces.iter().enumerate();
     StackConfig {
         interfaces: interfaces
-            .map(|(index, interface)| Interface {
-                id: iface(index),
-                addresses: interface
-                    .addresses
-                    .iter()
-                    .map(|prefix| (prefix.address(), prefix.length()))
-                    .collect(),
+            .map(|(index, interface)| {
+                let port = &ports[interface.port];
+                let on = Interface {
+                    id: iface(index),
+                    mac: Some(port.mac()),
+                    mtu: port.mtu(),
+                    vlan: None,
+                };
+                (on, interface.addresses.iter().filter_map(|prefix| cidr(*prefix)).collect())
             })
             .collect(),
         routes: config
             .routes
             .iter()
-            .map(|route| Route {
-                to: (route.to.address(), route.to.length()),
-                via: route.via,
-                on: iface(route.interface),
+            .filter_map(|route| {
+                let (to, via) = (cidr(route.to)?, Some(route.via));
+                Some(Route { to, via, iface: iface(route.interface) })
             })
             .collect(),
+        ip: IpConfig::default(),
         tcp: tcp(&config.tcp),
         limits: limits(config),
-        handshake_timeout: Some(config.tls.handshake_timeout),
+        handshake_timeout: config.tls.handshake_timeout,
+        ktls: config.ktls.enable,
     }
+}
+
+/// Both types hold only prefixes that are no longer than their address.
+fn cidr(prefix: config::Prefix) -> Option<Cidr> {
+    Cidr::new(prefix.address(), prefix.length())
 }
 
 /// The interface of this place in the configuration, as ports and stack name it.
@@ -140,7 +150,7 @@ pub(super) fn pool(limits: config::Limits) -> PoolConfig {
 /// The limits of HTTP.
 pub(super) fn http(config: &config::Http) -> http::Limits {
     http::Limits {
-        header_bytes_max: http::Bounded::clamped(config.request_max),
+        head_bytes_max: http::Bounded::clamped(config.request_max),
         headers_max: http::Bounded::clamped(u32::from(config.headers_max)),
         header_timeout: timeout(config.header_timeout),
         idle_timeout: timeout(config.idle_timeout),

@@ -90,10 +90,6 @@ impl Transport for Socket<'_, '_> {
         Received::Taken(taken)
     }
 
-    fn sendable(&self) -> u32 {
-        self.lent.stack.send_space(self.id)
-    }
-
     fn send(&mut self, bytes: &[u8], more: bool) -> u32 {
         let sent = self.lent.stack.send(self.id, bytes, more, self.lent.pages);
         // An error is the end of the socket; its notice is on the way.
