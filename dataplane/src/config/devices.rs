@@ -1,51 +1,60 @@
 //! What is known of DPDK's device drivers before one is opened.
 
-/// The bounds of a kind of device, as far as they're known without opening it.
+use lockgate_drivers::{Device, Driver};
+
+/// The bounds of a kind of device, as far as they're known without opening it. The port itself is
+/// asked when it's opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceLimits {
-    /// The driver's name: what the device string begins with, up to its number.
-    pub driver: &'static str,
+pub(super) struct DeviceLimits {
     /// Queue pairs, hence workers.
-    pub queues_max: u16,
+    pub(super) queues_max: u16,
     /// The largest IP packet.
-    pub mtu_max: u16,
+    pub(super) mtu_max: u16,
     /// Whether packets stay in this machine's memory, so that nothing corrupts them.
-    pub in_memory: bool,
+    pub(super) in_memory: bool,
+    /// Whether it sits on a kernel's interface, which has to be named.
+    pub(super) needs_interface: bool,
 }
 
 impl DeviceLimits {
-    /// The limits of a device string; none for drivers that aren't known here, which may still
-    /// be opened.
-    pub fn of(device: &str) -> Option<&'static Self> {
-        let driver = device
-            .split(',')
-            .next()?
-            .trim_end_matches(|c: char| c.is_ascii_digit());
-        KNOWN.iter().find(|k| k.driver == driver)
-    }
-}
-
-/// From the drivers of DPDK 22.11: only what is certain. The port itself is asked when it's opened.
-const KNOWN: &[DeviceLimits] = &[
-    known("net_ring", 16, 9000, true),
-    known("net_memif", 255, 9000, true),
-    known("net_null", 1024, 9000, false),
-    known("net_af_packet", 64, 9000, false),
-    known("net_af_xdp", 64, 1500, false),
-    known("net_tap", 16, 1500, false),
-    known("net_pcap", 1, 9000, false),
-];
-
-const fn known(
-    driver: &'static str,
-    queues_max: u16,
-    mtu_max: u16,
-    in_memory: bool,
-) -> DeviceLimits {
-    DeviceLimits {
-        driver,
-        queues_max,
-        mtu_max,
-        in_memory,
+    /// From the drivers of DPDK 22.11.
+    pub(super) fn of(device: &Device) -> Self {
+        let any = Self {
+            queues_max: u16::MAX,
+            mtu_max: u16::MAX,
+            in_memory: false,
+            needs_interface: false,
+        };
+        match device.driver() {
+            Driver::Ring => Self {
+                queues_max: 16,
+                in_memory: true,
+                ..any
+            },
+            Driver::Memif => Self {
+                queues_max: 255,
+                in_memory: true,
+                ..any
+            },
+            Driver::Tap => Self {
+                queues_max: 16,
+                mtu_max: 1500,
+                ..any
+            },
+            Driver::Pcap => Self {
+                queues_max: 1,
+                ..any
+            },
+            Driver::AfPacket => Self {
+                needs_interface: true,
+                ..any
+            },
+            Driver::AfXdp => Self {
+                mtu_max: 1500,
+                needs_interface: true,
+                ..any
+            },
+            Driver::Null | Driver::VirtioUser | Driver::OtherVirtual | Driver::Pci => any,
+        }
     }
 }

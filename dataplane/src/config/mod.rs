@@ -27,7 +27,6 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-pub use devices::DeviceLimits;
 pub use fault::{Fault, Faults, Place};
 pub use load::{control_socket, load, parse};
 pub use values::{HostPattern, Prefix};

@@ -3,11 +3,12 @@
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 
+use lockgate_drivers::{Device, DeviceError};
+
+use super::devices::DeviceLimits;
 use super::fault::Place;
 use super::reader::{At, Document, Reader};
-use super::{
-    Assume, DeviceLimits, Host, Interface, Listener, Port, Prefix, Route, Workers, sections,
-};
+use super::{Assume, Host, Interface, Listener, Port, Prefix, Route, Workers, sections};
 
 pub(super) fn workers(document: &Document<'_>, host: &Host) -> Workers {
     let workers = document.one("workers");
@@ -67,14 +68,14 @@ fn port(reader: &Reader<'_, '_>, workers: usize) -> Port {
     let device = reader.text("device").map(|at| at.value);
     let mtu = reader.count("mtu");
     let assume = assume(reader);
-    if let Some(device) = &device {
-        if !is_device(device) {
-            reader.fault(
-                "device",
-                "expected a DPDK device string such as \"net_af_packet0,...\"",
-            );
+    match device.as_deref().map(str::parse) {
+        Some(Ok(device)) => check_device(reader, &device, mtu, workers, assume),
+        Some(Err(DeviceError(device))) => {
+            let expected =
+                "expected a PCI address or a device such as \"net_af_packet0,iface=eth0\"";
+            reader.fault("device", format!("{expected}, found {device:?}"));
         }
-        check_device(reader, device, mtu, workers, assume);
+        None => {}
     }
     Port {
         name: name.unwrap_or_default(),
@@ -97,25 +98,30 @@ fn assume(reader: &Reader<'_, '_>) -> Assume {
     }
 }
 
-fn check_device(reader: &Reader<'_, '_>, device: &str, mtu: u16, workers: usize, assume: Assume) {
-    let known = DeviceLimits::of(device);
-    if assume != Assume::default() && !known.is_some_and(|k| k.in_memory) {
-        let message = "only net_ring and net_memif can assume offloads: packets leave this machine \
-                       on any other device";
+fn check_device(
+    reader: &Reader<'_, '_>,
+    device: &Device,
+    mtu: u16,
+    workers: usize,
+    assume: Assume,
+) {
+    let limits = DeviceLimits::of(device);
+    let name = device.name();
+    if assume != Assume::default() && !limits.in_memory {
+        let message = "only net_ring and net_memif can assume offloads: packets leave this \
+                       machine's memory on any other device";
         reader.fault("assume", message);
     }
-    let Some(known) = known else {
-        return;
-    };
-    if mtu > known.mtu_max {
-        reader.fault(
-            "mtu",
-            format!("{} can do {} at most", known.driver, known.mtu_max),
-        );
+    if limits.needs_interface && device.kernel_interface().is_none_or(str::is_empty) {
+        let message = format!("{name} needs a kernel's interface: \"{name},iface=...\"");
+        reader.fault("device", message);
     }
-    if workers > usize::from(known.queues_max) {
-        let (driver, queues) = (known.driver, known.queues_max);
-        let message = format!("{driver} has {queues} queues, but there are {workers} workers");
+    if mtu > limits.mtu_max {
+        reader.fault("mtu", format!("{name} can do {} at most", limits.mtu_max));
+    }
+    if workers > usize::from(limits.queues_max) {
+        let queues = limits.queues_max;
+        let message = format!("{workers} workers need a queue each, {name} has {queues} at most");
         reader.fault("device", message);
     }
 }
@@ -309,10 +315,6 @@ fn owner(interfaces: &[Interface], address: IpAddr) -> Option<usize> {
 fn is_port_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     (1..=15).contains(&name.len()) && name.bytes().all(allowed)
-}
-
-fn is_device(device: &str) -> bool {
-    (1..=255).contains(&device.len()) && device.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// RFC 8200, section 5.

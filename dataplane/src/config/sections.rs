@@ -1,9 +1,10 @@
 //! The sections whose keys stand for themselves.
 
+use super::devices::DeviceLimits;
 use super::reader::{Document, Reader};
 use super::{
-    Backend, Cache, Congestion, DeviceLimits, Drain, Eal, Http, Hugepages, Idle, Keepalive, Ktls,
-    Limits, Log, LogLevel, Port, Suite, Tcp, Tls, TlsVersion,
+    Backend, Cache, Congestion, Drain, Eal, Http, Hugepages, Idle, Keepalive, Ktls, Limits, Log,
+    LogLevel, Port, Suite, Tcp, Tls, TlsVersion,
 };
 
 pub(super) fn eal(document: &Document<'_>, needed: u64) -> Eal {
@@ -149,7 +150,10 @@ pub(super) fn memory_needed(workers: usize, ports: &[Port], limits: &Limits, cac
         let held = u64::from(limits.mbufs);
         let receive = held + u64::from(port.rx_descriptors) + PORT_OWN;
         // On a ring the other end holds what was sent.
-        let in_memory = DeviceLimits::of(&port.device).is_some_and(|known| known.in_memory);
+        let in_memory = port
+            .device
+            .parse()
+            .is_ok_and(|d| DeviceLimits::of(&d).in_memory);
         let lent = if in_memory { held } else { 0 };
         let send = lent + u64::from(port.tx_descriptors) * MBUFS_PER_FRAME + PORT_OWN;
         let room = u64::from(port.mtu).max(2048) + MBUF_OVERHEAD;
