@@ -58,7 +58,10 @@ pub struct TcpConfig {
     /// and one and a half times this, so that peers can't measure each other by it.
     pub challenge_acks_per_second: u32,
     /// Pieces of out-of-order data that a connection remembers.
-    pub reassembly_pieces_max: u16,
+    pub reassembly_pieces_max: u32,
+    /// Sent ranges that a connection remembers; it sends nothing new beyond that. A range is what
+    /// was sent in one turn, up to 64 KiB, or part of it.
+    pub sent_ranges_max: u32,
 }
 
 /// Keepalive times.
@@ -105,6 +108,7 @@ impl Default for TcpConfig {
             window_scaling: true,
             challenge_acks_per_second: 1000,
             reassembly_pieces_max: 256,
+            sent_ranges_max: 8192,
         }
     }
 }

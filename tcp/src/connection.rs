@@ -5,14 +5,14 @@ use core::time::Duration;
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 use lockgate_wire::tcp::TcpHeader;
 
-use crate::congestion::Congestion;
+use crate::congestion::{Congestion, CongestionControl};
 use crate::options::Negotiated;
-use crate::receive::Receive;
-use crate::recovery::Scoreboard;
+use crate::receive::{MSS_MIN, Receive, without_fin};
+use crate::recovery::{Phase, Scoreboard};
 use crate::rtt::Rtt;
-use crate::timers::Timers;
-use crate::transmit::Send;
-use crate::{Event, Intent, SegmentIn, Sent, Shared, State, Verdict};
+use crate::timers::{Timer, Timers, Watch};
+use crate::transmit::{Send, millis};
+use crate::{Info, IntentKind, Sent, Shared, State, TimeWait};
 
 /// What both ends of a new connection's beginning need to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,191 +71,305 @@ pub enum Unreachable {
 /// one place behind the last byte; offsets that are handed out never include it.
 #[derive(Debug)]
 pub struct Connection {
-    pub(crate) local_port: u16,
-    pub(crate) remote_port: u16,
-    pub(crate) state: State,
-    pub(crate) negotiated: Negotiated,
-    pub(crate) stamp: u32,
     pub(crate) snd: Send,
     pub(crate) rcv: Receive,
     pub(crate) board: Scoreboard,
-    pub(crate) rtt: Rtt,
     pub(crate) congestion: Congestion,
+    pub(crate) rtt: Rtt,
     pub(crate) timers: Timers,
+    pub(crate) negotiated: Negotiated,
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+    /// Counts changes: an intent is good only as long as nothing has changed.
+    pub(crate) stamp: u16,
+    pub(crate) state: State,
+    pub(crate) keepalive: bool,
 }
+
+const _: () = assert!(size_of::<Connection>() <= 360);
 
 impl Connection {
     /// Opens a connection actively: the SYN is the first thing that
     /// [`poll_transmit`](Self::poll_transmit) offers.
     pub fn connect(now: Instant, opening: &Opening, sh: &Shared) -> Self {
-        todo!()
+        let mut conn = Self::new(now, opening, sh);
+        conn.state = State::SynSent;
+        conn.snd.syn_due = true;
+        conn.timers.set(Timer::Retransmit, now + conn.rtt.rto(&sh.config));
+        conn.snd.watch = Watch::Ack;
+        conn
     }
 
-    /// A segment was received.
-    ///
-    /// Room for its payload must have been made before: what the verdict keeps counts as received.
-    pub fn on_segment(&mut self, now: Instant, segment: SegmentIn<'_>, sh: &mut Shared) -> Verdict {
-        todo!()
-    }
-
-    /// A [`deadline`](Self::deadline) may have come.
-    pub fn on_timer(&mut self, now: Instant, sh: &mut Shared) -> Event {
-        todo!()
+    /// A connection about which nothing is known but our end.
+    pub(crate) fn new(now: Instant, opening: &Opening, sh: &Shared) -> Self {
+        let cfg = &sh.config;
+        Self {
+            snd: Send::new(opening.isn, now, cfg),
+            rcv: Receive::new(now, opening.mss.max(MSS_MIN), cfg.quick_acks),
+            board: Scoreboard::EMPTY,
+            congestion: Congestion::new(cfg.congestion, 0),
+            rtt: Rtt::default(),
+            timers: Timers::OFF,
+            negotiated: Negotiated {
+                ts_offset: opening.ts_offset,
+                timestamps: false,
+                sack: false,
+                scaling: false,
+                snd_shift: 0,
+                ipv6: opening.ipv6,
+                nodelay: cfg.nodelay,
+            },
+            local_port: opening.local_port,
+            remote_port: opening.remote_port,
+            stamp: 0,
+            state: State::Closed,
+            keepalive: cfg.keepalive.is_some(),
+        }
     }
 
     /// What `commit` returned did not leave this host. It will be sent again without being taken
     /// for congestion.
     pub fn on_local_loss(&mut self, now: Instant, sent: Sent, sh: &mut Shared) {
-        todo!()
+        self.stamp = self.stamp.wrapping_add(1);
+        sh.counters.local_losses += 1;
+        match sent.kind {
+            // The retransmission timer sees to it.
+            IntentKind::Syn | IntentKind::SynAck | IntentKind::Keepalive => {}
+            IntentKind::Ack => self.rcv.ack_due = self.state.is_synchronized(),
+            IntentKind::Data | IntentKind::Retransmit | IntentKind::WindowProbe => {
+                let end = sent.start.0 + u64::from(sent.len) + u64::from(sent.fin);
+                let start = sent.start.0.max(self.snd.una);
+                if start < end.min(self.snd.nxt) {
+                    self.board.mark_unsent(start, end, &mut sh.ranges);
+                }
+                self.watch(now, sh);
+            }
+        }
     }
 
-    /// An ICMP message said that a packet of ours with sequence number `quoted` was too big for a
-    /// link with this MTU. Whether it was believed and segments are smaller now.
-    pub fn on_too_big(&mut self, now: Instant, quoted: SeqNum, mtu: u16, sh: &mut Shared) -> bool {
-        todo!()
-    }
-
-    /// An ICMP message said that the peer can't be reached.
-    pub fn on_unreachable(&mut self, quoted: SeqNum, kind: Unreachable, sh: &mut Shared) -> Event {
-        todo!()
-    }
-
-    /// The application has given the stream up to `end`. May go back, but never behind what was
-    /// sent ([`sent`](Self::sent)), and not after `close`, except that what a `close` has not sent
-    /// yet may be cut.
+    /// The application has given the stream up to `end`. It may go back, but never behind what was
+    /// [`sent`](Self::sent).
     pub fn queued(&mut self, end: StreamOffset) {
-        todo!()
+        debug_assert!(end >= self.sent(), "what was sent stays queued");
+        debug_assert!(!self.snd.fin_sent() || end.0 == self.snd.queued, "nothing follows the FIN");
+        if self.snd.fin_sent() || end.0 < self.snd.nxt {
+            return;
+        }
+        if end.0 < self.snd.queued {
+            self.stamp = self.stamp.wrapping_add(1);
+        }
+        self.snd.queued = end.0;
+        self.snd.ready = self.snd.ready.min(end.0);
     }
 
     /// The stream can be sent up to `end`, which is at most what is queued.
     pub fn ready(&mut self, end: StreamOffset) {
-        todo!()
+        debug_assert!(end.0 <= self.snd.queued, "only what is queued can be ready");
+        self.snd.ready = end.0.min(self.snd.queued);
     }
 
     /// So many bytes can be received beyond [`received`](Self::received).
     /// May shrink at any time; a window once promised is still honoured.
     pub fn room(&mut self, bytes: u32) {
-        todo!()
+        self.rcv.set_room(bytes);
     }
 
-    /// No more will be queued: a FIN follows what is.
+    /// No more will be queued: a FIN follows what is. In SYN-SENT, where nothing can have been sent,
+    /// the connection is over at once.
     pub fn close(&mut self) {
-        todo!()
+        self.stamp = self.stamp.wrapping_add(1);
+        self.snd.closing = true;
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.4
+        //# ESTABLISHED STATE
+        //#
+        //# -  Queue this until all preceding SENDs have been segmentized, then
+        //#    form a FIN segment and send it.  In any case, enter FIN-WAIT-1
+        //#    state.
+        self.state = match self.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            State::SynSent | State::Listen | State::Closed => {
+                self.timers = Timers::OFF;
+                State::Closed
+            }
+            //# SYN-RECEIVED STATE [...] queue for processing after entering ESTABLISHED state
+            State::SynReceived => State::SynReceived,
+            State::FinWait1 => State::FinWait1,
+            State::FinWait2 => State::FinWait2,
+            State::Closing => State::Closing,
+            State::LastAck => State::LastAck,
+            State::TimeWait => State::TimeWait,
+        };
     }
 
     /// Nobody will read any more: data that still comes is answered by a reset, and FIN-WAIT-2 ends
-    /// after a while.
+    /// after a while. Data that was readable and not read calls for [`abort`](Self::abort) instead.
     pub fn detach(&mut self, now: Instant, sh: &Shared) {
-        todo!()
+        self.rcv.detached = true;
+        self.linger_in_fin_wait2(now, sh);
     }
 
     /// Ends the connection now; the RST to send, if the state calls for one.
-    pub fn abort(&mut self, now: Instant, sh: &mut Shared) -> Option<TcpHeader> {
-        todo!()
+    pub fn abort(&mut self, sh: &mut Shared) -> Option<TcpHeader> {
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.5
+        //# SYN-RECEIVED STATE, ESTABLISHED STATE, FIN-WAIT-1 STATE, FIN-WAIT-2 STATE,
+        //# CLOSE-WAIT STATE
+        //#
+        //# -  Send a reset segment:
+        //#
+        //#       <SEQ=SND.NXT><CTL=RST>
+        // In CLOSING and LAST-ACK the RFC just forgets the connection. There our data may still be on
+        // its way, and a peer that is told now frees what it has, so they count to the first.
+        let reset = match self.state {
+            State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => Some(self.reset_header(self.snd.seq(self.snd.nxt))),
+            State::Closed | State::Listen | State::SynSent | State::TimeWait => None,
+        };
+        self.end(sh);
+        reset
+    }
+
+    /// It is over: everything is given back.
+    pub(crate) fn end(&mut self, sh: &mut Shared) {
+        self.stamp = self.stamp.wrapping_add(1);
+        self.state = State::Closed;
+        self.board.clear(&mut sh.ranges);
+        self.forget_pieces(sh);
+        self.timers = Timers::OFF;
     }
 
     /// Whether small segments are sent without waiting for acknowledgments (no Nagle).
     pub fn set_nodelay(&mut self, on: bool) {
-        todo!()
+        self.stamp = self.stamp.wrapping_add(1);
+        self.negotiated.nodelay = on;
     }
 
     /// Turns keepalive on (with the times of [`TcpConfig`](crate::TcpConfig) or defaults) or off.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.4
+    //# If keep-alives are included, the application MUST be able to turn them on or off for each
+    //# TCP connection (MUST-24), and they MUST default to off (MUST-25).
     pub fn set_keepalive(&mut self, on: bool, now: Instant, sh: &Shared) {
-        todo!()
+        self.keepalive = on;
+        self.timers.stop(Timer::Keepalive);
+        if self.state.is_synchronized() && self.state != State::TimeWait {
+            self.arm_keepalive(now, sh);
+        }
     }
 
     /// How long sent data may stay unacknowledged before the connection is given up.
     pub fn set_user_timeout(&mut self, timeout: Duration) {
-        todo!()
-    }
-
-    /// What to send now, if anything. Changes nothing: asking again gives the same answer.
-    pub fn poll_transmit(&self, now: Instant, sh: &Shared) -> Option<Intent> {
-        todo!()
-    }
-
-    /// The first `len` bytes of the intent's range are sent now; returns the header for them.
-    ///
-    /// Of an intent with bytes, 0 may be committed too: a bare acknowledgment then, useful when
-    /// bytes can't be had now and [`ack_due`](Self::ack_due).
-    pub fn commit(
-        &mut self,
-        intent: Intent,
-        len: u32,
-        now: Instant,
-        sh: &mut Shared,
-    ) -> (TcpHeader, Sent) {
-        todo!()
+        self.snd.user_timeout_ms = millis(timeout);
     }
 
     /// When [`on_timer`](Self::on_timer) wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        todo!()
+        self.timers.next()
     }
 
     /// The small remains of a connection in TIME-WAIT, with which it can be replaced; none in
     /// other states.
-    pub fn time_wait(&self) -> Option<crate::TimeWait> {
-        todo!()
-    }
-
-    /// Whether an acknowledgment is owed now.
-    pub fn ack_due(&self) -> bool {
-        todo!()
+    pub fn time_wait(&self) -> Option<TimeWait> {
+        let window = self.rcv.window() >> self.rcv.shift;
+        (self.state == State::TimeWait).then(|| TimeWait {
+            local_port: self.local_port,
+            remote_port: self.remote_port,
+            snd_nxt: self.snd.seq(self.snd.nxt),
+            rcv_nxt: self.rcv.seq(self.rcv.nxt),
+            window: u16::try_from(window).unwrap_or(u16::MAX),
+            timestamps: self.negotiated.timestamps,
+            ts_offset: self.negotiated.ts_offset,
+            ts_recent: self.rcv.ts_recent,
+            deadline: self.timers.next().unwrap_or(Instant::ZERO),
+        })
     }
 
     /// The state.
     pub fn state(&self) -> State {
-        todo!()
+        self.state
+    }
+
+    /// Our port and the peer's.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.local_port, self.remote_port)
     }
 
     /// Whether the peer's FIN was received, so that nothing comes after [`received`](Self::received).
     pub fn peer_closed(&self) -> bool {
-        todo!()
+        self.rcv.fin_received()
     }
 
     /// Whether `close` was called.
     pub fn is_closing(&self) -> bool {
-        todo!()
+        self.snd.closing
     }
 
     /// Our stream is acknowledged up to here.
     pub fn acked(&self) -> StreamOffset {
-        todo!()
+        self.outgoing(self.snd.una)
     }
 
     /// Our stream was sent up to here.
     pub fn sent(&self) -> StreamOffset {
-        todo!()
+        self.outgoing(self.snd.nxt)
     }
 
     /// The peer's stream is complete up to here.
     pub fn received(&self) -> StreamOffset {
-        todo!()
+        without_fin(self.rcv.nxt, self.rcv.fin)
     }
 
     /// The sequence number of an offset in our stream.
     pub fn send_seq(&self, at: StreamOffset) -> SeqNum {
-        todo!()
+        self.snd.seq(at.0)
     }
 
     /// The offset in our stream that a sequence number near the window means; none before 0.
     pub fn send_offset(&self, seq: SeqNum) -> Option<StreamOffset> {
-        todo!()
+        u64::try_from(self.snd.offset(seq)).ok().map(StreamOffset)
     }
 
     /// The sequence number of an offset in the peer's stream.
     pub fn recv_seq(&self, at: StreamOffset) -> SeqNum {
-        todo!()
+        self.rcv.seq(at.0)
     }
 
     /// The offset in the peer's stream that a sequence number near the window means; none before 0.
     pub fn recv_offset(&self, seq: SeqNum) -> Option<StreamOffset> {
-        todo!()
+        u64::try_from(self.rcv.offset(seq)).ok().map(StreamOffset)
     }
 
     /// Everything one may want to know about how it goes.
-    pub fn info(&self, now: Instant) -> crate::Info {
-        todo!()
+    pub fn info(&self, sh: &Shared) -> Info {
+        Info {
+            state: self.state,
+            srtt: self.rtt.srtt(),
+            rttvar: self.rtt.rttvar(),
+            rtt_min: self.rtt.min(),
+            rto: self.rtt.rto(&sh.config),
+            backoff: self.rtt.backoff,
+            cwnd: self.congestion.window(),
+            ssthresh: self.congestion.threshold(),
+            flight: self.snd.flight(),
+            pipe: self.board.pipe(self.snd.flight()),
+            delivered: self.board.delivered,
+            in_recovery: self.board.phase != Phase::Open,
+            send_window: u32::try_from(self.snd.edge.saturating_sub(self.snd.una))
+                .unwrap_or(u32::MAX),
+            receive_window: self.rcv.window(),
+            mss: self.snd.mss,
+            sack: self.negotiated.sack,
+            timestamps: self.negotiated.timestamps,
+            window_scaling: self.negotiated.scaling,
+            ranges: self.board.list.count + self.rcv.pieces.count,
+        }
+    }
+
+    fn outgoing(&self, at: u64) -> StreamOffset {
+        StreamOffset(if self.snd.closing { at.min(self.snd.queued) } else { at })
     }
 }

@@ -49,6 +49,8 @@ pub struct Counters {
     pub ranges_exhausted: u64,
     /// ICMP messages that did not quote anything in flight.
     pub icmp_ignored: u64,
+    /// ICMP "unreachable" messages that were taken note of only.
+    pub unreachable: u64,
     /// ICMP "too big" messages that made segments smaller.
     pub too_big: u64,
     /// What was committed and did not leave the host.

@@ -1,1 +1,164 @@
-//! skeleton
+//! The headers that a connection sends: acknowledgment, window and options.
+
+use lockgate_wire::tcp::{Flags, SackBlock, SackList, TcpHeader, TcpOptions, Timestamps};
+use lockgate_wire::{Instant, SeqNum};
+
+use crate::options::{syn_options, timestamp_now};
+use crate::timers::Timer;
+use crate::{Connection, Opening, Shared};
+
+impl Connection {
+    /// An acknowledgment with everything it reports: what was owed is paid now.
+    pub(crate) fn ack_header(&mut self, now: Instant, sh: &Shared) -> TcpHeader {
+        let window = self.advertise();
+        let sack = self.sack_list(sh);
+        self.rcv.note_acknowledged();
+        self.timers.stop(Timer::DelayedAck);
+        TcpHeader {
+            src_port: self.local_port,
+            dst_port: self.remote_port,
+            seq: self.snd.seq(self.snd.nxt),
+            ack: self.rcv.seq(self.rcv.nxt),
+            flags: Flags::ACK,
+            window,
+            urgent: 0,
+            options: TcpOptions {
+                timestamps: self.timestamps(now),
+                sack,
+                ..TcpOptions::NONE
+            },
+        }
+    }
+
+    /// A SYN, or the SYN-ACK of a simultaneous open.
+    pub(crate) fn syn_header(&mut self, ack: bool, now: Instant, sh: &Shared) -> TcpHeader {
+        let opening = Opening {
+            local_port: self.local_port,
+            remote_port: self.remote_port,
+            ipv6: self.negotiated.ipv6,
+            mss: self.rcv.mss_out,
+            isn: self.snd.iss,
+            ts_offset: self.negotiated.ts_offset,
+        };
+        //= https://www.rfc-editor.org/rfc/rfc7323#section-2.2
+        //# The window field in a segment where the SYN bit is set (i.e., a <SYN>
+        //# or <SYN,ACK>) MUST NOT be scaled.
+        let window = u16::try_from(self.rcv.room()).unwrap_or(u16::MAX);
+        self.rcv.promise(u64::from(window));
+        let mut options = syn_options(now, &opening, &sh.config);
+        if ack {
+            // Only what the peer's SYN, which crossed ours, offered as well.
+            options.timestamps = self.timestamps(now);
+            options.sack_permitted = self.negotiated.sack;
+            options.window_scale = self.negotiated.scaling.then_some(self.rcv.shift);
+            self.rcv.note_acknowledged();
+        }
+        TcpHeader {
+            src_port: self.local_port,
+            dst_port: self.remote_port,
+            seq: self.snd.iss,
+            ack: if ack { self.rcv.seq(0) } else { SeqNum(0) },
+            flags: if ack { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            window,
+            urgent: 0,
+            options,
+        }
+    }
+
+    /// A reset in the place of what would be sent next.
+    pub(crate) fn reset_header(&self, seq: SeqNum) -> TcpHeader {
+        TcpHeader {
+            src_port: self.local_port,
+            dst_port: self.remote_port,
+            seq,
+            ack: self.rcv.seq(self.rcv.nxt),
+            flags: Flags::RST | Flags::ACK,
+            window: 0,
+            urgent: 0,
+            options: TcpOptions::NONE,
+        }
+    }
+
+    fn timestamps(&self, now: Instant) -> Option<Timestamps> {
+        self.negotiated.timestamps.then(|| Timestamps {
+            val: timestamp_now(now, self.negotiated.ts_offset),
+            ecr: self.rcv.ts_recent,
+        })
+    }
+
+    /// The SACK blocks to report: a duplicate first, then the pieces, the last received first.
+    //= https://www.rfc-editor.org/rfc/rfc2018#section-4
+    //# The first SACK block (i.e., the one immediately following the
+    //# kind and length fields in the option) MUST specify the contiguous
+    //# block of data containing the segment which triggered this ACK,
+    //# unless that segment advanced the Acknowledgment Number field in
+    //# the header.
+    // Pieces are kept in the order in which they were last added to.
+    fn sack_list(&self, sh: &Shared) -> SackList {
+        if !self.negotiated.sack || (self.rcv.pieces.count == 0 && self.rcv.dsack().is_none()) {
+            return SackList::EMPTY;
+        }
+        let pieces = sh.ranges.iter_from(self.rcv.pieces.head).filter_map(|(_, piece)| {
+            SackBlock::new(self.rcv.seq(piece.start), self.rcv.seq(piece.end()))
+        });
+        let room = sack_room(self.negotiated.timestamps);
+        self.rcv.dsack().into_iter().chain(pieces).take(usize::from(room)).collect()
+    }
+
+    /// The window field to send; what it promises is remembered.
+    fn advertise(&mut self) -> u16 {
+        let rcv = &mut self.rcv;
+        let shift = rcv.shift;
+        let (promised, room) = (rcv.window(), rcv.room());
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.2.2
+        //# the receiver avoids advancing the right
+        //# window edge RCV.NXT+RCV.WND in small increments, even if data is
+        //# received from the network in small segments.
+        let step = (rcv.capacity / 2).min(u32::from(rcv.mss_out));
+        let field = if room >= promised + step.max(1) {
+            room >> shift
+        } else {
+            // Rounded down the edge would seem to move back; rounded up it may promise too much.
+            let up = promised.div_ceil(1 << shift);
+            if up << shift <= room { up } else { promised >> shift }
+        };
+        let field = u16::try_from(field).unwrap_or(u16::MAX);
+        rcv.promise(rcv.nxt + (u64::from(field) << shift));
+        field
+    }
+
+    /// Whether the window that was advertised is much smaller than what there is room for now.
+    // The rule of FreeBSD's tcp_output: two segments and a share of the buffer that grows as the
+    // window shrinks, or half of the buffer.
+    pub(crate) fn window_update_due(&self) -> bool {
+        let rcv = &self.rcv;
+        if !self.state.receives_text() {
+            return false;
+        }
+        let shift = self.rcv.shift;
+        let promised = rcv.window();
+        let room = rcv.room().min(u32::from(u16::MAX) << shift);
+        let more = room.saturating_sub(promised) >> shift << shift;
+        let capacity = rcv.capacity;
+        if more == 0 {
+            return false;
+        }
+        let worthwhile = more >= 2 * u32::from(self.rcv.mss_out)
+            && (more >= capacity / 4 || promised <= capacity / 8);
+        worthwhile || more >= capacity / 2
+    }
+}
+
+/// How many SACK blocks the next acknowledgment reports.
+pub(crate) fn pieces_reported(conn: &Connection) -> u16 {
+    if !conn.negotiated.sack {
+        return 0;
+    }
+    let blocks = conn.rcv.pieces.count + u32::from(conn.rcv.dsack().is_some());
+    sack_room(conn.negotiated.timestamps).min(u16::try_from(blocks).unwrap_or(u16::MAX))
+}
+
+/// How many blocks fit.
+const fn sack_room(timestamps: bool) -> u16 {
+    if timestamps { 3 } else { 4 }
+}

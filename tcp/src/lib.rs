@@ -34,6 +34,7 @@ mod segment;
 mod shared;
 mod state;
 mod time_wait;
+mod timeouts;
 mod timers;
 mod transmit;
 mod verdict;

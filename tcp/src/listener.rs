@@ -1,9 +1,10 @@
 //! A listener's entries: connections whose handshake is not complete (SYN-RECEIVED).
 
-use lockgate_wire::tcp::TcpHeader;
+use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum};
 
-use crate::{Connection, Opening, SegmentIn, Shared};
+use crate::options::{default_mss, syn_options, timestamp_now};
+use crate::{Connection, Opening, SegmentIn, Shared, State, reset_for};
 
 /// A connection attempt that a listener has answered.
 ///
@@ -72,12 +73,43 @@ impl HalfOpen {
         opening: &Opening,
         sh: &Shared,
     ) -> Option<(Self, TcpHeader)> {
-        todo!()
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.2
+        //# First, check for a RST: An incoming RST segment could not be valid [...]
+        //# Second, check for an ACK: Any acknowledgment is bad if it arrives on a connection still
+        //# in the LISTEN state.
+        //# Third, check for a SYN
+        let unwanted = Flags::RST | Flags::ACK | Flags::FIN;
+        if !segment.has(Flags::SYN) || segment.tcp.flags.intersects(unwanted) {
+            return None;
+        }
+        let cfg = &sh.config;
+        let options = &segment.tcp.options;
+        let timestamps = options.timestamps.filter(|_| cfg.timestamps);
+        let entry = Self {
+            local_port: opening.local_port,
+            remote_port: opening.remote_port,
+            iss: opening.isn,
+            irs: segment.tcp.seq,
+            ts_offset: opening.ts_offset,
+            ts_recent: timestamps.map_or(0, |ts| ts.val),
+            mss_out: opening.mss,
+            mss_peer: options.mss.unwrap_or_else(|| default_mss(opening.ipv6)),
+            window: segment.tcp.window,
+            peer_scale: options.window_scale.filter(|_| cfg.window_scaling),
+            timestamps: timestamps.is_some(),
+            sack: options.sack_permitted && cfg.sack,
+            ipv6: opening.ipv6,
+            retries: 0,
+            deadline: now + cfg.rto_initial,
+        };
+        let syn_ack = entry.syn_ack(now, sh);
+        Some((entry, syn_ack))
     }
 
     /// A listener's answer to a segment that `on_syn` did not take.
     pub fn refuse(segment: &SegmentIn<'_>) -> Option<TcpHeader> {
-        todo!()
+        // A SYN that can't be meant (with FIN) is dropped; an acknowledgment is answered by a RST.
+        if segment.has(Flags::ACK) { reset_for(segment) } else { None }
     }
 
     /// A segment came for this attempt.
@@ -87,16 +119,172 @@ impl HalfOpen {
         segment: &SegmentIn<'_>,
         sh: &mut Shared,
     ) -> HalfOpenVerdict {
-        todo!()
+        let tcp = segment.tcp;
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.1
+        // The SYN again: our SYN-ACK was lost.
+        if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && tcp.seq == self.irs {
+            return if segment.has(Flags::RST) {
+                HalfOpenVerdict::Drop
+            } else {
+                HalfOpenVerdict::Reply(self.syn_ack(now, sh))
+            };
+        }
+        if self.is_old(segment) || !self.is_acceptable(segment, sh) {
+            sh.counters.unacceptable += 1;
+            return if segment.has(Flags::RST) {
+                HalfOpenVerdict::Drop
+            } else {
+                self.challenge(now, sh)
+            };
+        }
+        //= https://www.rfc-editor.org/rfc/rfc5961#section-3.2
+        //# [...] SYN-RECEIVED: If the RST bit is set and the sequence number exactly matches
+        //# the next expected sequence number [...]
+        if segment.has(Flags::RST) {
+            if tcp.seq == self.irs + 1 {
+                sh.counters.resets_in += 1;
+                return HalfOpenVerdict::Closed;
+            }
+            return self.challenge(now, sh);
+        }
+        // RFC 9293 returns to LISTEN. A challenge protects the attempt from a blind SYN as RFC 5961
+        // protects established connections; a peer that started anew will answer it by a RST.
+        if segment.has(Flags::SYN) {
+            return self.challenge(now, sh);
+        }
+        if !segment.has(Flags::ACK) {
+            return HalfOpenVerdict::Drop;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# If the segment acknowledgment is not acceptable, form a
+        //# reset segment
+        //#
+        //#    <SEQ=SEG.ACK><CTL=RST>
+        if tcp.ack != self.iss + 1 {
+            sh.counters.bad_acks += 1;
+            return match reset_for(segment) {
+                Some(reset) => HalfOpenVerdict::Reset(reset),
+                None => HalfOpenVerdict::Drop,
+            };
+        }
+        HalfOpenVerdict::Established(self.connection(now, sh))
     }
 
     /// The deadline may have come.
-    pub fn on_timer(&mut self, now: Instant, sh: &Shared) -> HalfOpenTimer {
-        todo!()
+    pub fn on_timer(&mut self, now: Instant, sh: &mut Shared) -> HalfOpenTimer {
+        if now < self.deadline {
+            return HalfOpenTimer::NotYet;
+        }
+        if self.retries >= sh.config.syn_ack_retries {
+            sh.counters.timed_out += 1;
+            return HalfOpenTimer::GiveUp;
+        }
+        sh.counters.timeouts += 1;
+        self.retries += 1;
+        let wait = sh.config.rto_initial.saturating_mul(1 << self.retries.min(16));
+        self.deadline = now + wait.min(sh.config.rto_max);
+        HalfOpenTimer::Retransmit(self.syn_ack(now, sh))
     }
 
     /// When [`on_timer`](Self::on_timer) wants to be called.
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn opening(&self) -> Opening {
+        Opening {
+            local_port: self.local_port,
+            remote_port: self.remote_port,
+            ipv6: self.ipv6,
+            mss: self.mss_out,
+            isn: self.iss,
+            ts_offset: self.ts_offset,
+        }
+    }
+
+    /// The connection that begins now, in SYN-RECEIVED: the segment that completes the handshake is
+    /// given to it next.
+    fn connection(&self, now: Instant, sh: &Shared) -> Connection {
+        let mut conn = Connection::new(now, &self.opening(), sh);
+        conn.state = State::SynReceived;
+        conn.rcv.irs = self.irs;
+        let window = self.own_window(sh);
+        conn.rcv.set_room(u32::from(window));
+        conn.rcv.promise(u64::from(window));
+        conn.rcv.ts_recent = self.ts_recent;
+        conn.negotiated.timestamps = self.timestamps;
+        conn.negotiated.sack = self.sack;
+        conn.negotiated.scaling = self.peer_scale.is_some();
+        conn.negotiated.snd_shift = self.peer_scale.unwrap_or(0);
+        conn.rcv.shift =
+            if self.peer_scale.is_some() { sh.config.window_scale() } else { 0 };
+        conn.snd.window_max = u32::from(self.window);
+        conn.snd.wl1 = self.irs;
+        if self.retries == 0 {
+            //= https://www.rfc-editor.org/rfc/rfc6298#section-2
+            //# the first RTT measurement R
+            let sent_at = self.deadline - sh.config.rto_initial;
+            conn.rtt.sample(now.saturating_since(sent_at), 1);
+        } else {
+            conn.rtt.syn_lost = true;
+        }
+        conn.set_mss(self.mss_peer, sh);
+        conn
+    }
+
+    /// Whether the timestamp is older than the SYN's (PAWS).
+    fn is_old(&self, segment: &SegmentIn<'_>) -> bool {
+        match segment.tcp.options.timestamps {
+            Some(ts) if self.timestamps && !segment.has(Flags::RST) => {
+                ts.val.wrapping_sub(self.ts_recent) > 1 << 31
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn is_acceptable(&self, segment: &SegmentIn<'_>, sh: &Shared) -> bool {
+        let ahead = segment.tcp.seq.since(self.irs + 1);
+        ahead <= u32::from(self.own_window(sh))
+    }
+
+    /// The window that SYN-ACKs advertise.
+    fn own_window(&self, sh: &Shared) -> u16 {
+        u16::try_from(sh.config.window_max).unwrap_or(u16::MAX)
+    }
+
+    fn challenge(&self, now: Instant, sh: &mut Shared) -> HalfOpenVerdict {
+        if !sh.challenge.allow(now, &mut sh.counters) {
+            return HalfOpenVerdict::Drop;
+        }
+        let syn_ack = self.syn_ack(now, sh);
+        HalfOpenVerdict::Reply(TcpHeader {
+            seq: self.iss + 1,
+            flags: Flags::ACK,
+            options: TcpOptions { timestamps: syn_ack.options.timestamps, ..TcpOptions::NONE },
+            ..syn_ack
+        })
+    }
+
+    fn syn_ack(&self, now: Instant, sh: &Shared) -> TcpHeader {
+        let offered = syn_options(now, &self.opening(), &sh.config);
+        TcpHeader {
+            src_port: self.local_port,
+            dst_port: self.remote_port,
+            seq: self.iss,
+            ack: self.irs + 1,
+            flags: Flags::SYN | Flags::ACK,
+            window: self.own_window(sh),
+            urgent: 0,
+            options: TcpOptions {
+                mss: offered.mss,
+                window_scale: offered.window_scale.filter(|_| self.peer_scale.is_some()),
+                sack_permitted: self.sack,
+                timestamps: self.timestamps.then(|| Timestamps {
+                    val: timestamp_now(now, self.ts_offset),
+                    ecr: self.ts_recent,
+                }),
+                ..TcpOptions::NONE
+            },
+        }
     }
 }

@@ -15,15 +15,11 @@ pub(crate) const TIMESTAMPS_LEN: u16 = 12;
 pub(crate) struct Negotiated {
     /// What is added to the clock to make our timestamps.
     pub(crate) ts_offset: u32,
-    /// The segment size that we announced.
-    pub(crate) mss_out: u16,
     pub(crate) timestamps: bool,
     pub(crate) sack: bool,
     pub(crate) scaling: bool,
     /// How far windows that we receive are shifted.
     pub(crate) snd_shift: u8,
-    /// How far windows that we send are shifted.
-    pub(crate) rcv_shift: u8,
     pub(crate) ipv6: bool,
     pub(crate) nodelay: bool,
 }

@@ -1,6 +1,8 @@
 //! The slab of ranges: what a worker's connections remember of what they sent and of what they
 //! received out of order. Its size is fixed at start; a free list links what is unused.
 
+use core::ops::{Index, IndexMut};
+
 use lockgate_wire::Instant;
 
 /// One remembered range of a stream.
@@ -32,6 +34,19 @@ pub(crate) struct SentRange {
 const _: () = assert!(size_of::<SentRange>() <= 48);
 
 impl SentRange {
+    pub(crate) const UNUSED: Self = Self {
+        start: 0,
+        last_sent: Instant::ZERO,
+        delivered: 0,
+        len: 0,
+        next: Link::NONE,
+        prev: Link::NONE,
+        times_sent: 0,
+        sacked: false,
+        lost: false,
+        resent: false,
+    };
+
     pub(crate) fn end(&self) -> u64 {
         self.start + u64::from(self.len)
     }
@@ -53,19 +68,217 @@ impl Link {
     }
 }
 
+/// A doubly linked list of ranges in the slab.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    pub(crate) head: Link,
+    pub(crate) tail: Link,
+    pub(crate) count: u32,
+}
+
+impl List {
+    pub(crate) const EMPTY: Self = Self { head: Link::NONE, tail: Link::NONE, count: 0 };
+}
+
 /// The slab.
 #[derive(Debug)]
 pub(crate) struct Ranges {
     nodes: Box<[SentRange]>,
     free: Link,
     used: u32,
-    /// How many of them are received pieces, and how many may be: receivers must not starve senders.
+    /// How many of them are received pieces. They may take half of the slab only: peers that send
+    /// out of order must not keep us from sending.
     pieces: u32,
 }
 
 impl Ranges {
-    pub(crate) fn new(total: u32) -> Self { todo!() }
-    pub(crate) fn used(&self) -> u32 { self.used }
-    pub(crate) fn total(&self) -> u32 { todo!() }
-    pub(crate) fn memory_bytes(&self) -> usize { size_of_val(&*self.nodes) }
+    pub(crate) fn new(total: u32) -> Self {
+        let nodes: Box<[SentRange]> = (0..total)
+            .map(|i| {
+                let next = if i + 1 < total { Link(i + 1) } else { Link::NONE };
+                SentRange { next, ..SentRange::UNUSED }
+            })
+            .collect();
+        let free = if total == 0 { Link::NONE } else { Link(0) };
+        Self { nodes, free, used: 0, pieces: 0 }
+    }
+
+    pub(crate) fn used(&self) -> u32 {
+        self.used
+    }
+
+    pub(crate) fn total(&self) -> u32 {
+        u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.nodes)
+    }
+
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_none()
+    }
+
+    /// Puts a range at the end of a list; none if the slab is exhausted.
+    pub(crate) fn push_back(&mut self, list: &mut List, range: SentRange) -> Option<Link> {
+        self.insert_after(list, list.tail, range)
+    }
+
+    /// Puts a received piece at the front of a list; none if pieces have used up their share.
+    pub(crate) fn push_piece(&mut self, list: &mut List, start: u64, len: u32) -> Option<Link> {
+        if self.pieces >= self.total() / 2 {
+            return None;
+        }
+        let piece = SentRange { start, len, ..SentRange::UNUSED };
+        let at = self.insert_after(list, Link::NONE, piece)?;
+        self.pieces += 1;
+        Some(at)
+    }
+
+    /// Puts a range behind another one of a list, or at its front.
+    pub(crate) fn insert_after(
+        &mut self,
+        list: &mut List,
+        after: Link,
+        range: SentRange,
+    ) -> Option<Link> {
+        let at = self.free.get()?;
+        self.free = self[at].next;
+        self.used += 1;
+        self[at] = range;
+        self.link_after(list, after, at);
+        Some(at)
+    }
+
+    /// Takes a range out of its list and gives it back to the slab.
+    pub(crate) fn remove(&mut self, list: &mut List, at: Link) {
+        self.unlink(list, at);
+        self[at] = SentRange { next: self.free, ..SentRange::UNUSED };
+        self.free = at;
+        self.used -= 1;
+    }
+
+    /// The same for a received piece.
+    pub(crate) fn remove_piece(&mut self, list: &mut List, at: Link) {
+        self.remove(list, at);
+        self.pieces -= 1;
+    }
+
+    /// Moves a range to the front of its list.
+    pub(crate) fn move_to_front(&mut self, list: &mut List, at: Link) {
+        if list.head != at {
+            self.unlink(list, at);
+            self.link_after(list, Link::NONE, at);
+        }
+    }
+
+    /// A list's ranges from `from` on.
+    pub(crate) fn iter_from(&self, from: Link) -> impl Iterator<Item = (Link, &SentRange)> {
+        let mut at = from;
+        core::iter::from_fn(move || {
+            let here = at.get()?;
+            at = self[here].next;
+            Some((here, &self[here]))
+        })
+    }
+
+    fn link_after(&mut self, list: &mut List, after: Link, at: Link) {
+        let next = if after.is_none() { list.head } else { self[after].next };
+        self[at].prev = after;
+        self[at].next = next;
+        match after.get() {
+            Some(after) => self[after].next = at,
+            None => list.head = at,
+        }
+        match next.get() {
+            Some(next) => self[next].prev = at,
+            None => list.tail = at,
+        }
+        list.count += 1;
+    }
+
+    fn unlink(&mut self, list: &mut List, at: Link) {
+        let SentRange { prev, next, .. } = self[at];
+        match prev.get() {
+            Some(prev) => self[prev].next = next,
+            None => list.head = next,
+        }
+        match next.get() {
+            Some(next) => self[next].prev = prev,
+            None => list.tail = prev,
+        }
+        list.count -= 1;
+    }
+}
+
+impl Index<Link> for Ranges {
+    type Output = SentRange;
+
+    fn index(&self, at: Link) -> &SentRange {
+        &self.nodes[at.0 as usize]
+    }
+}
+
+impl IndexMut<Link> for Ranges {
+    fn index_mut(&mut self, at: Link) -> &mut SentRange {
+        &mut self.nodes[at.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn starts(ranges: &Ranges, list: &List) -> Vec<u64> {
+        ranges.iter_from(list.head).map(|(_, r)| r.start).collect()
+    }
+
+    fn range(start: u64) -> SentRange {
+        SentRange { start, len: 1, ..SentRange::UNUSED }
+    }
+
+    #[test]
+    fn lists_share_the_slab_until_it_is_exhausted() {
+        let mut ranges = Ranges::new(4);
+        let (mut a, mut b) = (List::EMPTY, List::EMPTY);
+        let first = ranges.push_back(&mut a, range(1)).unwrap();
+        ranges.push_back(&mut b, range(10)).unwrap();
+        ranges.push_back(&mut a, range(3)).unwrap();
+        let middle = ranges.insert_after(&mut a, first, range(2)).unwrap();
+        assert_eq!(starts(&ranges, &a), [1, 2, 3]);
+        assert_eq!((ranges.used(), ranges.has_free()), (4, false));
+        assert!(ranges.push_back(&mut b, range(11)).is_none());
+        ranges.remove(&mut a, middle);
+        assert_eq!(starts(&ranges, &a), [1, 3]);
+        assert_eq!(starts(&ranges, &b), [10]);
+        let last = a.tail;
+        ranges.move_to_front(&mut a, last);
+        assert_eq!(starts(&ranges, &a), [3, 1]);
+        assert_eq!(a.count, 2);
+        while let Some(at) = a.head.get() {
+            ranges.remove(&mut a, at);
+        }
+        assert_eq!((a.count, ranges.used()), (0, 1));
+        assert!(a.tail.is_none());
+    }
+
+    #[test]
+    fn pieces_take_half_at_most() {
+        let mut ranges = Ranges::new(4);
+        let mut list = List::EMPTY;
+        assert!(ranges.push_piece(&mut list, 0, 1).is_some());
+        assert!(ranges.push_piece(&mut list, 2, 1).is_some());
+        assert!(ranges.push_piece(&mut list, 4, 1).is_none());
+        let newest = list.head;
+        ranges.remove_piece(&mut list, newest);
+        assert!(ranges.push_piece(&mut list, 4, 1).is_some());
+        assert_eq!(starts(&ranges, &list), [4, 0]);
+    }
+
+    #[test]
+    fn an_empty_slab_gives_nothing() {
+        let mut ranges = Ranges::new(0);
+        assert!(ranges.push_back(&mut List::EMPTY.clone(), range(0)).is_none());
+        assert_eq!(ranges.memory_bytes(), 0);
+    }
 }

@@ -1,3 +1,477 @@
-//! skeleton
+//! The scoreboard: which of the sent ranges were received, lost and sent again (RFC 6675).
+//!
+//! The ranges in the list cover everything from the first unacknowledged offset to the last sent
+//! one, in order and without gaps. Neighbours that the receiver reported are one range.
+//! Sums of bytes by kind make the amount in the network a subtraction. Nothing here knows
+//! about sequence numbers, windows or congestion control.
+
+use core::ops::Range;
+
+use lockgate_wire::Instant;
+
+use crate::ranges::{Link, List, Ranges, SentRange};
+
+mod marks;
+
+/// What the sender believes about the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing is known to be lost.
+    Open,
+    /// Fast recovery, until what was outstanding at its beginning is acknowledged.
+    Recovery,
+    /// The retransmission timer went off: everything counts as lost and is sent again in slow start.
+    Loss,
+}
+
+/// The sent ranges of a connection and what is known about them.
 #[derive(Debug)]
-pub(crate) struct Scoreboard;
+pub(crate) struct Scoreboard {
+    pub(crate) list: List,
+    /// Where the last SACK block was found: the next one is near.
+    near: Link,
+    /// The highest range reported received.
+    highest: Link,
+    /// No range in front of this one waits to be sent again.
+    pending_from: Link,
+    /// Bytes reported received above the cumulative acknowledgment.
+    sacked: u32,
+    /// Bytes thought lost, sent again or not.
+    lost: u32,
+    /// Bytes thought lost and not sent again yet.
+    pending: u32,
+    /// Bytes sent again and not acknowledged.
+    resent: u32,
+    /// Without SACK: bytes that duplicate acknowledgments say have arrived somewhere.
+    pub(crate) duplicates: u32,
+    /// Everything unreported below this offset has been marked lost.
+    lost_below: u64,
+    /// Recovery lasts until this offset is acknowledged.
+    pub(crate) recovery_point: u64,
+    /// Bytes delivered in the connection's life.
+    pub(crate) delivered: u64,
+    pub(crate) phase: Phase,
+    /// Consecutive duplicate acknowledgments.
+    pub(crate) dup_acks: u8,
+    /// One segment may be sent again whatever the window says.
+    pub(crate) force: bool,
+    /// The rescue retransmission of this recovery has been used.
+    pub(crate) rescued: bool,
+}
+
+/// What an acknowledgment or a SACK block told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct News {
+    /// Bytes delivered for the first time.
+    pub(crate) delivered: u32,
+    /// When the last-sent of the delivered ranges that were sent once only was sent.
+    pub(crate) sent_once_at: Option<Instant>,
+}
+
+impl News {
+    fn add(&mut self, range: &SentRange, bytes: u32) {
+        self.delivered += bytes;
+        //= https://www.rfc-editor.org/rfc/rfc6298#section-3
+        //# TCP MUST use Karn's algorithm [KP87] for taking RTT samples.  That
+        //# is, RTT samples MUST NOT be made using segments that were
+        //# retransmitted (and thus for which it is ambiguous whether the reply
+        //# was for the first instance of the packet or a later instance).
+        if range.times_sent == 1 {
+            self.sent_once_at = self.sent_once_at.max(Some(range.last_sent));
+        }
+    }
+}
+
+impl Scoreboard {
+    pub(crate) const EMPTY: Self = Self {
+        list: List::EMPTY,
+        near: Link::NONE,
+        highest: Link::NONE,
+        pending_from: Link::NONE,
+        sacked: 0,
+        lost: 0,
+        pending: 0,
+        resent: 0,
+        duplicates: 0,
+        lost_below: 0,
+        recovery_point: 0,
+        delivered: 0,
+        phase: Phase::Open,
+        dup_acks: 0,
+        force: false,
+        rescued: false,
+    };
+
+    /// `pipe`: bytes thought to be in the network, of `flight` outstanding ones.
+    //= https://www.rfc-editor.org/rfc/rfc6675#section-4
+    //# SetPipe ():
+    //#
+    //# [...] If IsLost (S1) returns false:
+    //#
+    //#    Pipe is incremented by 1 octet.
+    //#
+    //# [...] If S1 <= HighRxt:
+    //#
+    //#    Pipe is incremented by 1 octet.
+    // The same sum, kept up to date instead of computed.
+    pub(crate) fn pipe(&self, flight: u32) -> u32 {
+        (flight + self.resent)
+            .saturating_sub(self.sacked)
+            .saturating_sub(self.lost)
+            .saturating_sub(self.duplicates)
+    }
+
+    /// Bytes that wait to be sent again.
+    pub(crate) fn pending(&self) -> u32 {
+        self.pending
+    }
+
+    /// New bytes were sent.
+    ///
+    /// They join the last range if they were sent in the same turn, as one burst would have been.
+    pub(crate) fn on_sent(&mut self, start: u64, len: u32, now: Instant, ranges: &mut Ranges) {
+        let delivered = self.delivered;
+        if let Some(tail) = self.list.tail.get() {
+            let last = &mut ranges[tail];
+            let same_turn = last.last_sent == now && last.delivered == delivered;
+            if same_turn && last.times_sent == 1 && !last.sacked && !last.lost {
+                if let Some(sum) = last.len.checked_add(len).filter(|n| *n <= RANGE_MAX) {
+                    last.len = sum;
+                    return;
+                }
+            }
+        }
+        let range = SentRange {
+            start,
+            len,
+            last_sent: now,
+            delivered,
+            times_sent: 1,
+            ..SentRange::UNUSED
+        };
+        let pushed = ranges.push_back(&mut self.list, range);
+        debug_assert!(pushed.is_some(), "nothing new is offered when the slab is exhausted");
+    }
+
+    /// The range at `at` was sent again, up to `end`.
+    pub(crate) fn on_resent(&mut self, at: u64, end: u64, now: Instant, ranges: &mut Ranges) {
+        let delivered = self.delivered;
+        let mut here = self.find(at, ranges);
+        while let Some(link) = here.get() {
+            let range = ranges[link];
+            if range.start >= end {
+                break;
+            }
+            if range.start < at {
+                match self.split(link, at, ranges) {
+                    Some(rest) => here = rest,
+                    None => break,
+                }
+                continue;
+            }
+            if !range.sacked && range.end() > end {
+                // If it can't be split, the rest counts as sent again too, and a time-out repairs it.
+                self.split(link, end, ranges);
+            }
+            let range = &mut ranges[link];
+            if !range.sacked {
+                range.last_sent = now;
+                range.delivered = delivered;
+                range.times_sent = range.times_sent.saturating_add(1);
+                if !range.resent {
+                    range.resent = true;
+                    self.resent += range.len;
+                    if range.lost {
+                        self.pending -= range.len;
+                    }
+                }
+            }
+            here = range.next;
+            if self.pending_from == link {
+                self.pending_from = here;
+            }
+        }
+        if self.pending == 0 {
+            self.pending_from = Link::NONE;
+        }
+    }
+
+    /// Everything below `ack` is acknowledged.
+    pub(crate) fn on_ack(&mut self, ack: u64, news: &mut News, ranges: &mut Ranges) {
+        while let Some(head) = self.list.head.get() {
+            let range = ranges[head];
+            if range.start >= ack {
+                break;
+            }
+            let whole = range.end() <= ack;
+            let gone = if whole { range.len } else { part(ack - range.start) };
+            self.uncount(&range, gone);
+            if !range.sacked {
+                news.add(&range, gone);
+                self.delivered += u64::from(gone);
+            }
+            if whole {
+                self.forget(head, range.next, ranges);
+            } else {
+                let rest = &mut ranges[head];
+                rest.start += u64::from(gone);
+                rest.len -= gone;
+            }
+        }
+    }
+
+    /// The receiver has `block`, above the cumulative acknowledgment and below what was sent.
+    /// `mss` bounds how finely ranges are split.
+    pub(crate) fn on_sack(
+        &mut self,
+        block: Range<u64>,
+        mss: u32,
+        news: &mut News,
+        ranges: &mut Ranges,
+    ) {
+        let mut here = self.find(block.start, ranges);
+        self.near = here;
+        while let Some(link) = here.get() {
+            let range = ranges[link];
+            if range.start >= block.end {
+                break;
+            }
+            here = range.next;
+            if range.sacked {
+                continue;
+            }
+            // A part of a range: cut it out. If the slab is exhausted or the receiver
+            // asks for too many cuts, what it said is forgotten; it is only advice.
+            if range.start < block.start {
+                match self.split_for_sack(link, block.start, mss, ranges) {
+                    Some(rest) => here = rest,
+                    None => here = range.next,
+                }
+                continue;
+            }
+            if range.end() > block.end
+                && self.split_for_sack(link, block.end, mss, ranges).is_none()
+            {
+                break;
+            }
+            self.mark_sacked(link, news, ranges);
+            here = ranges[self.near].next;
+        }
+    }
+
+    /// Marks what RFC 6675 takes for lost; whether anything new was.
+    //= https://www.rfc-editor.org/rfc/rfc6675#section-4
+    //# IsLost (SeqNum):
+    //#    This routine returns whether the given sequence number is
+    //#    considered to be lost.  The routine returns true when either
+    //#    DupThresh discontiguous SACKed sequences have arrived above
+    //#    'SeqNum' or more than (DupThresh - 1) * SMSS bytes with sequence
+    //#    numbers greater than 'SeqNum' have been SACKed.
+    pub(crate) fn detect_losses(&mut self, mss: u32, ranges: &mut Ranges) -> bool {
+        let (mut bytes, mut blocks) = (0, 0);
+        let mut here = self.highest;
+        while let Some(link) = here.get() {
+            let range = ranges[link];
+            if range.sacked {
+                bytes += range.len;
+                blocks += 1;
+                if bytes > (DUP_THRESHOLD - 1) * mss || blocks >= DUP_THRESHOLD {
+                    return self.mark_lost_below(link, ranges);
+                }
+            }
+            if range.start <= self.lost_below {
+                return false;
+            }
+            here = range.prev;
+        }
+        false
+    }
+
+    /// Marks the first `len` outstanding bytes lost (they are the ones that are missing).
+    pub(crate) fn mark_first_lost(&mut self, len: u32, ranges: &mut Ranges) {
+        let Some(head) = self.list.head.get() else { return };
+        let end = ranges[head].start + u64::from(len);
+        if ranges[head].lost || ranges[head].sacked {
+            return;
+        }
+        if ranges[head].end() > end {
+            self.split(head, end, ranges);
+        }
+        self.mark_lost(head, ranges);
+    }
+
+    /// Marks the outstanding ranges that are longer than `mss` lost: they can't have passed a link
+    /// with so small a limit.
+    pub(crate) fn mark_longer_lost(&mut self, mss: u32, ranges: &mut Ranges) {
+        let mut here = self.list.head;
+        while let Some(link) = here.get() {
+            here = ranges[link].next;
+            if ranges[link].len > mss {
+                self.lose_again(link, ranges);
+            }
+        }
+    }
+
+    /// Marks what lies between `at` and `end` lost, sent again before or not: it never left.
+    pub(crate) fn mark_unsent(&mut self, at: u64, end: u64, ranges: &mut Ranges) {
+        let mut here = self.find(at, ranges);
+        while let Some(link) = here.get() {
+            let range = ranges[link];
+            if range.start >= end {
+                break;
+            }
+            here = range.next;
+            if range.start >= at && range.end() <= end {
+                self.lose_again(link, ranges);
+            }
+        }
+    }
+
+    /// The retransmission timer went off: everything that is not reported received counts as lost.
+    pub(crate) fn on_timeout(&mut self, sent: u64, ranges: &mut Ranges) {
+        let mut here = self.list.head;
+        while let Some(link) = here.get() {
+            let range = &mut ranges[link];
+            here = range.next;
+            if !range.sacked {
+                range.lost = true;
+                range.resent = false;
+            }
+        }
+        self.lost = self.flight(ranges) - self.sacked;
+        self.pending = self.lost;
+        self.resent = 0;
+        self.duplicates = 0;
+        self.dup_acks = 0;
+        self.force = false;
+        self.pending_from = self.list.head;
+        self.lost_below = sent;
+        //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
+        //# In addition, if the RTO occurs [...] RecoveryPoint is set to HighData [...] and
+        //# a new recovery phase is not begun until then
+        self.recovery_point = sent;
+        self.phase = Phase::Loss;
+    }
+
+    /// Whether the receiver has dropped what it had reported: it acknowledges up to a range that it
+    /// said it has.
+    //= https://www.rfc-editor.org/rfc/rfc2018#section-8
+    //# The data receiver is permitted to discard data in its queue that has not
+    //# been acknowledged to the data sender, even if the data has already been reported
+    //# in a SACK option.
+    pub(crate) fn has_reneged(&self, ranges: &Ranges) -> bool {
+        self.list.head.get().is_some_and(|head| ranges[head].sacked)
+    }
+
+    /// Forgets what the receiver reported by SACK.
+    pub(crate) fn expunge(&mut self, ranges: &mut Ranges) {
+        let mut here = self.list.head;
+        while let Some(link) = here.get() {
+            let range = &mut ranges[link];
+            here = range.next;
+            if range.sacked {
+                range.sacked = false;
+                range.times_sent = range.times_sent.max(2);
+                self.delivered = self.delivered.saturating_sub(u64::from(range.len));
+            }
+        }
+        self.sacked = 0;
+        self.highest = Link::NONE;
+        self.near = Link::NONE;
+        self.lost_below = 0;
+    }
+
+    /// Enters fast recovery.
+    pub(crate) fn enter_recovery(&mut self, sent: u64) {
+        self.phase = Phase::Recovery;
+        self.recovery_point = sent;
+        self.force = true;
+        self.rescued = false;
+    }
+
+    /// Everything that was outstanding when recovery began is acknowledged.
+    pub(crate) fn leave_recovery(&mut self) {
+        self.phase = Phase::Open;
+        self.duplicates = 0;
+        self.dup_acks = 0;
+        self.force = false;
+    }
+
+    /// The next bytes that wait to be sent again.
+    pub(crate) fn next_pending(&self, ranges: &Ranges) -> Option<Range<u64>> {
+        if self.pending == 0 {
+            return None;
+        }
+        let waits = |r: &SentRange| r.lost && !r.resent && !r.sacked;
+        let mut found =
+            ranges.iter_from(self.pending_from).map(|(_, r)| r).skip_while(|r| !waits(r));
+        let first = found.next()?;
+        let mut end = first.end();
+        for next in found.take_while(|r| waits(r)).take(COALESCE_MAX) {
+            end = next.end();
+        }
+        Some(first.start..end)
+    }
+
+    /// RFC 6675's third choice: the first bytes below a report that are not known lost.
+    //= https://www.rfc-editor.org/rfc/rfc6675#section-4
+    //# (3) If the conditions for rules (1) and (2) fail, but there exists
+    //#     an unSACKed sequence number 'S3' that meets the criteria for
+    //#     detecting loss given in steps (1.a) and (1.b) above
+    //#     (specifically excluding step (1.c)), then one segment of up to
+    //#     SMSS octets starting with S3 SHOULD be returned.
+    pub(crate) fn next_speculative(&self, ranges: &Ranges) -> Option<Range<u64>> {
+        let highest = self.highest.get()?;
+        ranges
+            .iter_from(self.list.head)
+            .take_while(|(link, _)| *link != highest)
+            .map(|(_, r)| r)
+            .find(|r| !r.sacked && !r.resent)
+            .map(|r| r.start..r.end())
+    }
+
+    /// RFC 6675's fourth choice: the last outstanding bytes, once per recovery.
+    //= https://www.rfc-editor.org/rfc/rfc6675#section-4
+    //# (4) If the conditions for (1), (2), and (3) fail, but there exists
+    //#     outstanding unSACKed data, we provide the opportunity for a
+    //#     single "rescue" retransmission per entry into loss recovery.
+    pub(crate) fn rescue(&self, mss: u32, ranges: &Ranges) -> Option<Range<u64>> {
+        if self.rescued {
+            return None;
+        }
+        let mut here = self.list.tail;
+        while let Some(link) = here.get() {
+            let range = &ranges[link];
+            if !range.sacked {
+                return Some(range.start.max(range.end().saturating_sub(u64::from(mss)))..range.end());
+            }
+            here = range.prev;
+        }
+        None
+    }
+
+    /// Gives all ranges back.
+    pub(crate) fn clear(&mut self, ranges: &mut Ranges) {
+        while let Some(head) = self.list.head.get() {
+            ranges.remove(&mut self.list, head);
+        }
+        *self = Self { delivered: self.delivered, ..Self::EMPTY };
+    }
+}
+
+/// A range's share that fits a range's length.
+fn part(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+//= https://www.rfc-editor.org/rfc/rfc6675#section-2
+//# The duplicate ACK threshold (DupThresh) is [...] three
+pub(crate) const DUP_THRESHOLD: u32 = 3;
+/// The longest range that bursts of one turn are joined to: enough to make the scoreboard short,
+/// little enough that resending a whole one is no disaster.
+const RANGE_MAX: u32 = 1 << 16;
+/// How many lost ranges are sent again as one burst at most.
+const COALESCE_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,175 @@
-//! skeleton
-#[derive(Debug)]
-pub(crate) struct Rtt;
+//! Round-trip time and the retransmission time-out (RFC 6298).
+
+use core::time::Duration;
+
+use crate::TcpConfig;
+
+/// The estimator's state, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rtt {
+    /// Zero: nothing measured yet.
+    srtt: u64,
+    rttvar: u64,
+    /// Zero: nothing measured yet. Saturates at four seconds.
+    min: u32,
+    /// Time-outs in a row.
+    pub(crate) backoff: u8,
+    /// The SYN was lost and nothing has been measured since.
+    pub(crate) syn_lost: bool,
+}
+
+impl Rtt {
+    /// A measurement. `per_round_trip` is how many of them a round trip yields.
+    //= https://www.rfc-editor.org/rfc/rfc7323#section-4.2
+    //# Implementations that use this approach
+    //# SHOULD [...] instead of using alpha and beta directly [...] use
+    //# alpha' = alpha / ExpectedSamples and beta' = beta / ExpectedSamples
+    // Otherwise the memory of the estimator would shrink with the window.
+    pub(crate) fn sample(&mut self, rtt: Duration, per_round_trip: u32) {
+        let rtt = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).clamp(1, RTT_MAX);
+        let short = u32::try_from(rtt).unwrap_or(u32::MAX);
+        self.min = if self.min == 0 { short } else { self.min.min(short) };
+        self.syn_lost = false;
+        //= https://www.rfc-editor.org/rfc/rfc6298#section-2
+        //# When the first RTT measurement R is made, the host MUST set
+        //#
+        //# SRTT <- R
+        //# RTTVAR <- R/2
+        if self.srtt == 0 {
+            self.srtt = rtt;
+            self.rttvar = rtt / 2;
+            return;
+        }
+        //# RTTVAR <- (1 - beta) * RTTVAR + beta * |SRTT - R'|
+        //# SRTT <- (1 - alpha) * SRTT + alpha * R'
+        //#
+        //# The value of SRTT used in the update to RTTVAR is its value
+        //# before updating SRTT itself
+        let n = u64::from(per_round_trip.max(1));
+        self.rttvar = weigh(self.rttvar, self.srtt.abs_diff(rtt), 4 * n);
+        self.srtt = weigh(self.srtt, rtt, 8 * n).max(1);
+    }
+
+    /// The time-out, with its backoff.
+    pub(crate) fn rto(&self, cfg: &TcpConfig) -> Duration {
+        let base = self.rto_unscaled(cfg);
+        base.saturating_mul(1 << self.backoff.min(BACKOFF_MAX)).min(cfg.rto_max.max(base))
+    }
+
+    /// The time-out without its backoff.
+    pub(crate) fn rto_unscaled(&self, cfg: &TcpConfig) -> Duration {
+        if self.srtt == 0 {
+            //= https://www.rfc-editor.org/rfc/rfc6298#section-5
+            //# If the timer expires awaiting the ACK of a SYN segment and the
+            //# TCP implementation is using an RTO less than 3 seconds, the RTO
+            //# MUST be re-initialized to 3 seconds when data transmission
+            //# begins (i.e., after the three-way handshake completes).
+            return if self.syn_lost { cfg.rto_initial.max(RTO_SYN_LOST) } else { cfg.rto_initial };
+        }
+        //= https://www.rfc-editor.org/rfc/rfc6298#section-2
+        //# RTO <- SRTT + max (G, K*RTTVAR)
+        let rto = Duration::from_nanos(self.srtt + GRANULARITY.max(4 * self.rttvar));
+        rto.clamp(cfg.rto_min, cfg.rto_max.max(cfg.rto_min))
+    }
+
+    /// An exponential backoff step.
+    pub(crate) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX);
+    }
+
+    pub(crate) fn srtt(&self) -> Option<Duration> {
+        (self.srtt != 0).then(|| Duration::from_nanos(self.srtt))
+    }
+
+    pub(crate) fn rttvar(&self) -> Duration {
+        Duration::from_nanos(self.rttvar)
+    }
+
+    pub(crate) fn min(&self) -> Option<Duration> {
+        (self.min != 0).then(|| Duration::from_nanos(u64::from(self.min)))
+    }
+}
+
+fn weigh(old: u64, new: u64, n: u64) -> u64 {
+    if new >= old { old + (new - old) / n } else { old - (old - new) / n }
+}
+
+/// The clock's granularity G: timers are kept in ticks of up to a millisecond.
+const GRANULARITY: u64 = 1_000_000;
+const RTO_SYN_LOST: Duration = Duration::from_secs(3);
+const BACKOFF_MAX: u8 = 20;
+/// What lies above can't be a round trip; keeps sums far from overflow.
+const RTT_MAX: u64 = 3_600_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn starts_at_one_second_and_three_after_a_lost_syn() {
+        let cfg = TcpConfig::default();
+        let mut rtt = Rtt::default();
+        assert_eq!(rtt.rto(&cfg), ms(1000));
+        rtt.syn_lost = true;
+        assert_eq!(rtt.rto(&cfg), ms(3000));
+        rtt.sample(ms(100), 1);
+        assert_eq!(rtt.rto(&cfg), ms(300));
+    }
+
+    #[test]
+    fn first_and_later_measurements() {
+        let cfg = TcpConfig::default();
+        let mut rtt = Rtt::default();
+        rtt.sample(ms(400), 1);
+        assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(ms(400)), ms(200)));
+        assert_eq!(rtt.rto(&cfg), ms(1200));
+        rtt.sample(ms(800), 1);
+        assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(ms(450)), ms(250)));
+        rtt.sample(ms(50), 1);
+        assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(ms(400)), Duration::from_micros(287_500)));
+        assert_eq!(rtt.min(), Some(ms(50)));
+    }
+
+    #[test]
+    fn many_samples_per_round_trip_weigh_less() {
+        let (mut one, mut many) = (Rtt::default(), Rtt::default());
+        one.sample(ms(100), 1);
+        many.sample(ms(100), 1);
+        one.sample(ms(200), 1);
+        for _ in 0..10 {
+            many.sample(ms(200), 10);
+        }
+        let (one, many) = (one.srtt().unwrap(), many.srtt().unwrap());
+        assert!(one.abs_diff(many) < ms(2), "{one:?} {many:?}");
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_the_limit() {
+        let cfg = TcpConfig::default();
+        let mut rtt = Rtt::default();
+        rtt.sample(ms(100), 1);
+        let mut last = rtt.rto(&cfg);
+        for _ in 0..40 {
+            rtt.back_off();
+            let rto = rtt.rto(&cfg);
+            assert_eq!(rto, (last * 2).min(cfg.rto_max));
+            last = rto;
+        }
+        assert_eq!(last, cfg.rto_max);
+    }
+
+    #[test]
+    fn the_minimum_holds() {
+        let cfg = TcpConfig::default();
+        let mut rtt = Rtt::default();
+        for _ in 0..100 {
+            rtt.sample(Duration::from_nanos(700), 1);
+        }
+        assert_eq!(rtt.rto(&cfg), cfg.rto_min);
+        assert_eq!(rtt.srtt(), Some(Duration::from_nanos(700)));
+    }
+}

@@ -1,3 +1,85 @@
-//! skeleton
-#[derive(Debug)]
-pub(crate) struct Timers;
+//! A connection's timers.
+
+use lockgate_wire::Instant;
+
+/// The timers of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// Retransmission of a SYN, of data or of a FIN; or, by [`Watch`], a probe of a window.
+    Retransmit,
+    /// A delayed acknowledgment is due.
+    DelayedAck,
+    /// The peer has been silent for long.
+    Keepalive,
+    /// TIME-WAIT, or FIN-WAIT-2 when nobody reads any more, has lasted long enough.
+    Linger,
+}
+
+/// What the retransmission timer is waiting for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Nothing: it isn't set.
+    #[default]
+    Nothing,
+    /// An acknowledgment of what was sent.
+    Ack,
+    /// A window that opens, or one that is not silly (RFC 9293, 3.8.6).
+    Window,
+}
+
+/// When each timer goes off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers {
+    at: [Instant; 4],
+}
+
+impl Timers {
+    pub(crate) const OFF: Self = Self { at: [Instant::MAX; 4] };
+
+    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
+        self.at[timer as usize] = at;
+    }
+
+    pub(crate) fn stop(&mut self, timer: Timer) {
+        self.at[timer as usize] = Instant::MAX;
+    }
+
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
+        self.at[timer as usize] != Instant::MAX
+    }
+
+    /// Whether the timer has gone off; it is stopped then.
+    pub(crate) fn take(&mut self, timer: Timer, now: Instant) -> bool {
+        let due = self.at[timer as usize] <= now;
+        if due {
+            self.stop(timer);
+        }
+        due
+    }
+
+    /// The earliest of them.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let [a, b, c, d] = self.at;
+        let first = a.min(b).min(c.min(d));
+        (first != Instant::MAX).then_some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_counts_and_is_taken_once() {
+        let mut timers = Timers::OFF;
+        assert_eq!(timers.next(), None);
+        timers.set(Timer::Keepalive, Instant::from_secs(7));
+        timers.set(Timer::DelayedAck, Instant::from_secs(3));
+        assert_eq!(timers.next(), Some(Instant::from_secs(3)));
+        assert!(!timers.take(Timer::DelayedAck, Instant::from_secs(2)));
+        assert!(timers.take(Timer::DelayedAck, Instant::from_secs(3)));
+        assert!(!timers.take(Timer::DelayedAck, Instant::from_secs(4)));
+        assert!(!timers.is_set(Timer::DelayedAck) && timers.is_set(Timer::Keepalive));
+        assert_eq!(timers.next(), Some(Instant::from_secs(7)));
+    }
+}

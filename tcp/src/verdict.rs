@@ -75,7 +75,7 @@ pub struct Intent {
     /// headers can carry.
     pub burst_max: u32,
     /// The connection's change stamp when this was made.
-    pub(crate) stamp: u32,
+    pub(crate) stamp: u16,
 }
 
 /// Why a segment is sent.

@@ -1,3 +1,476 @@
-//! skeleton
+//! What a received segment does: RFC 9293, section 3.10.7, in its order.
+//!
+//! - here: which segments are acceptable; RST and SYN
+//! - `fast`: the two most frequent segments of an open connection
+//! - `syn_sent`: the second step of an active open
+//! - `ack`: acknowledgments, windows, loss detection
+//! - `text`: payload and FIN
+//! - `pieces`: what came out of order
+
+mod ack;
+mod fast;
+mod pieces;
+mod syn_sent;
+mod text;
+
+pub(crate) use syn_sent::MSS_MIN;
+
+use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader};
+use lockgate_wire::{Instant, SeqNum, StreamOffset};
+
+use crate::options::Negotiated;
+use crate::ranges::List;
+use crate::transmit::{distance, low, signed};
+use crate::{Connection, Event, SegmentIn, Shared, State, TimeWaitVerdict, Verdict};
+
+/// The receiver's side of a connection. Offsets count the peer's FIN as one place.
 #[derive(Debug)]
-pub(crate) struct Receive;
+pub(crate) struct Receive {
+    /// What comes next.
+    pub(crate) nxt: u64,
+    /// Where the peer's FIN is; `u64::MAX`: not known.
+    pub(crate) fin: u64,
+    /// When the last acceptable segment came.
+    pub(crate) last_at: Instant,
+    /// What came out of order, the last received first.
+    pub(crate) pieces: List,
+    /// What came twice and has not been reported yet; empty: nothing.
+    dsack: (SeqNum, SeqNum),
+    pub(crate) irs: SeqNum,
+    /// Where the widest window that was promised ends, where the caller's room ends, and what was
+    /// acknowledged last: the low halves of offsets near `nxt`.
+    edge: u32,
+    room_end: u32,
+    last_ack: u32,
+    pub(crate) ts_recent: u32,
+    /// The most room that there was.
+    pub(crate) capacity: u32,
+    /// The segment size that we announced.
+    pub(crate) mss_out: u16,
+    /// How far windows that we send are shifted.
+    pub(crate) shift: u8,
+    /// The longest segment seen.
+    pub(crate) mss_seen: u16,
+    /// Segments that are still acknowledged at once.
+    pub(crate) quick: u8,
+    /// An acknowledgment is due now.
+    pub(crate) ack_due: bool,
+    /// Nobody reads any more.
+    pub(crate) detached: bool,
+}
+
+impl Receive {
+    pub(crate) fn new(now: Instant, mss_out: u16, quick: u8) -> Self {
+        let irs = SeqNum(0);
+        Self {
+            nxt: 0,
+            fin: u64::MAX,
+            last_at: now,
+            pieces: List::EMPTY,
+            dsack: (irs, irs),
+            irs,
+            edge: 0,
+            room_end: 0,
+            last_ack: 0,
+            ts_recent: 0,
+            capacity: 0,
+            mss_out,
+            shift: 0,
+            mss_seen: 0,
+            quick,
+            ack_due: false,
+            detached: false,
+        }
+    }
+
+    /// The sequence number of an offset.
+    pub(crate) fn seq(&self, at: u64) -> SeqNum {
+        self.irs + 1 + low(at)
+    }
+
+    /// The offset that a sequence number near `nxt` means; negative for what precedes the stream.
+    pub(crate) fn offset(&self, seq: SeqNum) -> i64 {
+        signed(self.nxt) + distance(self.seq(self.nxt), seq)
+    }
+
+    /// Where the widest window that was promised ends; not before `nxt`.
+    pub(crate) fn edge(&self) -> u64 {
+        self.near(self.edge).max(self.nxt)
+    }
+
+    pub(crate) fn promise(&mut self, edge: u64) {
+        self.edge = low(self.edge().max(edge));
+    }
+
+    /// What is left of the window that was promised.
+    pub(crate) fn window(&self) -> u32 {
+        low(self.edge() - self.nxt)
+    }
+
+    /// How much room there is beyond `nxt`.
+    pub(crate) fn room(&self) -> u32 {
+        low(self.near(self.room_end).saturating_sub(self.nxt))
+    }
+
+    pub(crate) fn set_room(&mut self, bytes: u32) {
+        let bytes = bytes.min(ROOM_MAX);
+        self.room_end = low(self.nxt + u64::from(bytes));
+        self.capacity = self.capacity.max(bytes);
+    }
+
+    /// What was acknowledged last.
+    pub(crate) fn last_ack(&self) -> u64 {
+        self.near(self.last_ack)
+    }
+
+    pub(crate) fn note_acknowledged(&mut self) {
+        self.last_ack = low(self.nxt);
+        self.ack_due = false;
+        self.dsack.1 = self.dsack.0;
+    }
+
+    /// What came twice and has not been reported yet.
+    pub(crate) fn dsack(&self) -> Option<SackBlock> {
+        SackBlock::new(self.dsack.0, self.dsack.1)
+    }
+
+    /// The offset near `nxt` with this low half.
+    fn near(&self, half: u32) -> u64 {
+        self.nxt.saturating_add_signed(distance(SeqNum(low(self.nxt)), SeqNum(half)))
+    }
+
+    /// Whether the peer's FIN was received in order.
+    pub(crate) fn fin_received(&self) -> bool {
+        self.nxt > self.fin
+    }
+}
+
+/// Where a segment lies in the peer's stream, SYN and FIN not counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// First payload byte; negative for what precedes the stream.
+    start: i64,
+    /// Behind the last payload byte.
+    end: i64,
+    fin: bool,
+}
+
+/// Whether processing goes on after a step, or is over with this answer.
+pub(crate) enum Step {
+    Next,
+    Done(Option<TcpHeader>, Event),
+}
+
+impl Step {
+    const DROP: Self = Self::Done(None, Event::None);
+}
+
+impl Connection {
+    /// A segment was received.
+    ///
+    /// Room for its payload must have been made before: what the verdict keeps counts as received.
+    pub fn on_segment(&mut self, now: Instant, segment: SegmentIn<'_>, sh: &mut Shared) -> Verdict {
+        self.stamp = self.stamp.wrapping_add(1);
+        sh.counters.segments_in += u64::from(segment.segments);
+        if let Some(verdict) = self.fast_path(now, &segment, sh) {
+            return verdict;
+        }
+        let mut verdict = self.verdict();
+        let was_closed = self.rcv.fin_received();
+        let (answer, event) = match self.state {
+            State::Closed | State::Listen => (crate::reset_for(&segment), Event::None),
+            State::SynSent => self.in_syn_sent(now, &segment, sh, &mut verdict),
+            State::TimeWait => self.in_time_wait(now, &segment, sh),
+            State::SynReceived
+            | State::Established
+            | State::FinWait1
+            | State::FinWait2
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck => self.in_other_states(now, &segment, sh, &mut verdict),
+        };
+        if event.is_over() {
+            self.end(sh);
+        } else {
+            self.watch(now, sh);
+        }
+        verdict.answer = answer;
+        if event == Event::TimeWait && self.rcv.ack_due {
+            // The caller may forget the connection now, so the FIN is acknowledged here.
+            verdict.answer = Some(self.ack_header(now, sh));
+        }
+        if event != Event::None {
+            verdict.event = event;
+        }
+        verdict.acked = self.acked();
+        verdict.readable = self.received();
+        verdict.peer_closed = !was_closed && self.rcv.fin_received();
+        verdict
+    }
+
+    /// A verdict that keeps nothing.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let readable = self.received();
+        Verdict {
+            keep: readable..readable,
+            skip_front: 0,
+            readable,
+            acked: self.acked(),
+            answer: None,
+            peer_closed: false,
+            event: Event::None,
+        }
+    }
+
+    /// "3.10.7.4. Other States"
+    fn in_other_states(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+        verdict: &mut Verdict,
+    ) -> (Option<TcpHeader>, Event) {
+        if let Step::Done(answer, event) = self.check_sequence(now, segment, sh) {
+            return (answer, event);
+        }
+        if let Step::Done(answer, event) = self.check_reset_and_syn(now, segment, sh) {
+            return (answer, event);
+        }
+        if let Step::Done(answer, event) = self.process_ack(now, segment, sh, verdict) {
+            return (answer, event);
+        }
+        self.update_timestamp(segment);
+        //= https://www.rfc-editor.org/rfc/rfc6093#section-6
+        //# new applications [...] SHOULD NOT employ the TCP urgent mechanism
+        // The URG bit changes nothing: urgent data is data, in line.
+        self.process_text(now, segment, sh, verdict)
+    }
+
+    /// PAWS and the acceptability test.
+    fn check_sequence(&mut self, now: Instant, segment: &SegmentIn<'_>, sh: &mut Shared) -> Step {
+        let place = self.place(segment);
+        if let Some(refused) = self.check_timestamps(now, segment, &place, sh) {
+            return refused;
+        }
+        if !self.is_acceptable(&place, segment) {
+            sh.counters.unacceptable += 1;
+            //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+            //# If an incoming segment is not acceptable, an acknowledgment
+            //# should be sent in reply (unless the RST bit is set, if so drop
+            //# the segment and return)
+            if segment.has(Flags::RST) {
+                return Step::DROP;
+            }
+            // A SYN that can't be answered by the SYN rule below gets the same challenge.
+            return self.answer_unacceptable(now, segment, &place, sh);
+        }
+        self.rcv.last_at = now;
+        self.snd.keepalives = 0;
+        Step::Next
+    }
+
+    /// Where the segment lies in the peer's stream.
+    fn place(&self, segment: &SegmentIn<'_>) -> Place {
+        let syn = i64::from(segment.has(Flags::SYN));
+        let start = self.rcv.offset(segment.tcp.seq) + syn;
+        Place { start, end: start + i64::from(segment.len), fin: segment.has(Flags::FIN) }
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+    //# Segment Length  Receive Window  Test
+    //# 0               0               SEG.SEQ = RCV.NXT
+    //# 0               >0              RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND
+    //# >0              0               not acceptable
+    //# >0              >0              RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND
+    //#                                 or
+    //#                                 RCV.NXT =< SEG.SEQ+SEG.LEN-1 < RCV.NXT+RCV.WND
+    // With three liberties, which Linux takes too. An empty segment may stand at the window's very
+    // end: a peer that has filled the window and lost something acknowledges from there. A FIN needs
+    // no room: it may stand there as well. And a SYN-ACK that crossed ours has an old number only
+    // because its SYN has been received already (RFC 9293, figure 7).
+    fn is_acceptable(&self, place: &Place, segment: &SegmentIn<'_>) -> bool {
+        let (nxt, edge) = (signed(self.rcv.nxt), signed(self.rcv.edge()));
+        if self.state == State::SynReceived && segment.has(Flags::SYN | Flags::ACK) {
+            return place.start == 0;
+        }
+        let end = place.end + i64::from(place.fin);
+        if end == place.start {
+            return nxt <= place.start && place.start <= edge;
+        }
+        let bare_fin = place.start == place.end;
+        end > nxt && (place.start < edge || (bare_fin && place.start == edge))
+    }
+
+    /// PAWS (RFC 7323, section 5.3); an answer if the segment is refused.
+    fn check_timestamps(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        place: &Place,
+        sh: &mut Shared,
+    ) -> Option<Step> {
+        // A SYN is challenged whatever else it carries.
+        if !self.negotiated.timestamps || segment.tcp.flags.intersects(Flags::RST | Flags::SYN) {
+            return None;
+        }
+        let Some(ts) = segment.tcp.options.timestamps else {
+            //= https://www.rfc-editor.org/rfc/rfc7323#section-3.2
+            //# If a non-<RST> segment is received without a TSopt, a TCP SHOULD
+            //# silently drop the segment.
+            sh.counters.timestamp_missing += 1;
+            return Some(Step::DROP);
+        };
+        //= https://www.rfc-editor.org/rfc/rfc7323#section-5.3
+        //# R1)  If there is a Timestamps option in the arriving segment,
+        //#      SEG.TSval < TS.Recent, TS.Recent is valid (see later
+        //#      discussion), and if the RST bit is not set, then treat the
+        //#      arriving segment as not acceptable:
+        //#
+        //#      Send an acknowledgment in reply as specified in Section 3.10.7.4 of
+        //#      [RFC0793], and drop the segment.
+        let older = ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31;
+        let valid = now.saturating_since(self.rcv.last_at) < TS_RECENT_VALID;
+        if older && valid {
+            sh.counters.paws_dropped += 1;
+            return Some(self.answer_unacceptable(now, segment, place, sh));
+        }
+        None
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc7323#section-4.3
+    //# (2)  If:
+    //#
+    //#      SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent
+    //#
+    //#      then SEG.TSval is copied to TS.Recent; otherwise, it is ignored.
+    // Only once the acknowledgment number was found good (RFC 5961, section 5), or whoever guesses a
+    // number in the window could make PAWS refuse everything else.
+    fn update_timestamp(&mut self, segment: &SegmentIn<'_>) {
+        if !self.negotiated.timestamps {
+            return;
+        }
+        // A segment that PAWS let pass although it is older comes after such a long silence that
+        // TS.Recent is no measure any more.
+        if let Some(ts) = segment.tcp.options.timestamps
+            && segment.tcp.seq.at_or_before(self.rcv.seq(self.rcv.last_ack()))
+        {
+            self.rcv.ts_recent = ts.val;
+        }
+    }
+
+    /// The acknowledgment of a segment that is not acceptable.
+    fn answer_unacceptable(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        place: &Place,
+        sh: &mut Shared,
+    ) -> Step {
+        let nxt = signed(self.rcv.nxt);
+        // The peer lives: that is all a keepalive or a window probe wants to know.
+        let probe = segment.len <= 1 && place.end <= nxt && place.start >= nxt - 1;
+        if segment.len == 0 && !segment.has(Flags::FIN) && !probe {
+            // Two ends that find each other's empty segments unacceptable must not go on forever.
+            return match self.challenge(now, sh) {
+                Some(header) => Step::Done(Some(header), Event::None),
+                None => Step::DROP,
+            };
+        }
+        //= https://www.rfc-editor.org/rfc/rfc2883#section-4
+        //# A D-SACK block is only used to report a duplicate
+        //# contiguous sequence of data received by the receiver in the most
+        //# recent packet.
+        if segment.len > 0 && place.start >= 0 && place.end <= nxt {
+            self.note_duplicate(place.start, place.end);
+        }
+        Step::Done(Some(self.ack_header(now, sh)), Event::None)
+    }
+
+    /// "Second, check the RST bit" and "Fourth, check the SYN bit".
+    fn check_reset_and_syn(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+    ) -> Step {
+        if segment.has(Flags::RST) {
+            //= https://www.rfc-editor.org/rfc/rfc5961#section-3.2
+            //# 1) If the RST bit is set and the sequence number is outside the
+            //#    current receive window, silently drop the segment.
+            //#
+            //# 2) If the RST bit is set and the sequence number exactly matches the
+            //#    next expected sequence number (RCV.NXT), then TCP MUST reset the
+            //#    connection.
+            //#
+            //# 3) If the RST bit is set and the sequence number does not exactly
+            //#    match the next expected sequence value, yet is within the current
+            //#    receive window, TCP MUST send an acknowledgment (challenge ACK)
+            if segment.tcp.seq != self.rcv.seq(self.rcv.nxt) {
+                return Step::Done(self.challenge(now, sh), Event::None);
+            }
+            sh.counters.resets_in += 1;
+            let refused = self.state == State::SynReceived;
+            return Step::Done(None, if refused { Event::Refused } else { Event::Reset });
+        }
+        //= https://www.rfc-editor.org/rfc/rfc5961#section-4.2
+        //# 1) If the SYN bit is set, irrespective of the sequence number, TCP
+        //#    MUST send an ACK (also referred to as challenge ACK) to the remote
+        //#    peer
+        // In SYN-RECEIVED the peer's SYN-ACK, sent when our SYNs had crossed, is expected.
+        let crossed = self.state == State::SynReceived && segment.has(Flags::ACK);
+        if segment.has(Flags::SYN) && !crossed {
+            return Step::Done(self.challenge(now, sh), Event::None);
+        }
+        Step::Next
+    }
+
+    /// A challenge ACK, if the limit allows one.
+    pub(crate) fn challenge(&mut self, now: Instant, sh: &mut Shared) -> Option<TcpHeader> {
+        sh.challenge.allow(now, &mut sh.counters).then(|| self.ack_header(now, sh))
+    }
+
+    fn in_time_wait(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+    ) -> (Option<TcpHeader>, Event) {
+        let Some(mut remains) = self.time_wait() else { return (None, Event::None) };
+        let answer = match remains.on_segment(now, segment, sh) {
+            TimeWaitVerdict::Reply(header) => Some(header),
+            // Only a caller that has traded the connection for its remains can reuse the name.
+            TimeWaitVerdict::Drop | TimeWaitVerdict::Reuse { .. } => None,
+        };
+        self.timers.set(crate::timers::Timer::Linger, remains.deadline());
+        (answer, Event::None)
+    }
+
+    /// Remembers a range that came twice, for the next acknowledgment.
+    pub(crate) fn note_duplicate(&mut self, start: i64, end: i64) {
+        if let (true, Ok(start), Ok(end)) =
+            (self.negotiated.sack, u64::try_from(start), u64::try_from(end))
+        {
+            self.rcv.dsack = (self.rcv.seq(start), self.rcv.seq(end));
+        }
+    }
+}
+
+impl Negotiated {
+    /// The window that a header's field means.
+    pub(crate) fn scaled(&self, field: u16) -> u32 {
+        u32::from(field) << self.snd_shift
+    }
+}
+
+/// The offset behind which what is unread begins, as handed out: without the FIN's place.
+pub(crate) const fn without_fin(nxt: u64, fin: u64) -> StreamOffset {
+    StreamOffset(if nxt > fin { fin } else { nxt })
+}
+
+/// Windows stay far below half of the sequence space.
+const ROOM_MAX: u32 = 1 << 30;
+
+//= https://www.rfc-editor.org/rfc/rfc7323#section-5.5
+//# a TCP MAY invalidate TS.Recent when [...] a connection [...] has been idle for
+//# more than 24 days
+const TS_RECENT_VALID: core::time::Duration = core::time::Duration::from_secs(24 * 24 * 3600);

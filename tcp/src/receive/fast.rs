@@ -1,0 +1,71 @@
+//! The two most frequent segments of an open connection, without the detours: what was expected
+//! next, and the acknowledgment of what was sent. It decides nothing of its own: what it
+//! calls is what the long way would have called.
+
+use lockgate_wire::tcp::Flags;
+use lockgate_wire::{Instant, StreamOffset};
+
+use crate::recovery::{News, Phase};
+use crate::transmit::low;
+use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
+
+impl Connection {
+    /// The verdict on an expected segment; none if it must go the long way.
+    #[inline]
+    pub(super) fn fast_path(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+    ) -> Option<Verdict> {
+        let tcp = segment.tcp;
+        let nxt = self.rcv.nxt;
+        let len = u64::from(segment.len);
+        let ack = u64::from(tcp.ack.since(self.snd.seq(self.snd.una)));
+        let ordinary = self.state == State::Established
+            && tcp.flags.without(Flags::PSH) == Flags::ACK
+            && tcp.seq == self.rcv.seq(nxt)
+            && tcp.options.sack.is_empty()
+            && self.rcv.pieces.count == 0
+            && self.board.phase == Phase::Open
+            && self.board.dup_acks == 0
+            && nxt + len <= self.rcv.edge()
+            && nxt + len <= self.rcv.fin
+            && ack <= u64::from(self.snd.flight())
+            && (len > 0 || ack > 0)
+            && !self.rcv.detached;
+        if !ordinary {
+            return None;
+        }
+        if self.negotiated.timestamps {
+            let ts = tcp.options.timestamps?;
+            if ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31 {
+                return None;
+            }
+            self.update_timestamp(segment);
+        }
+        self.rcv.last_at = now;
+        self.snd.keepalives = 0;
+        self.update_window(segment);
+        if ack > 0 {
+            let mut news = News::default();
+            self.advance(now, self.snd.una + ack, &mut news, sh);
+            self.measure(now, segment, &news);
+            self.grow(now, &news);
+        }
+        if len > 0 {
+            self.take_in_order(now, low(len), segment.segments, sh);
+        }
+        self.watch(now, sh);
+        let readable = StreamOffset(self.rcv.nxt);
+        Some(Verdict {
+            keep: StreamOffset(nxt)..readable,
+            skip_front: 0,
+            readable,
+            acked: self.acked(),
+            answer: None,
+            peer_closed: false,
+            event: Event::None,
+        })
+    }
+}

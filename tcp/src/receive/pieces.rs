@@ -1,0 +1,90 @@
+//! What came out of order: which pieces of the stream beyond the next expected byte are there.
+//!
+//! Pieces neither touch nor overlap. Their list is in the order in which they were last added to,
+//! which is the order that SACK reports them in.
+
+use crate::ranges::{Link, List};
+use crate::{Connection, Shared};
+
+impl Connection {
+    /// Remembers an out-of-order piece; whether any of it is new and is to be kept.
+    pub(super) fn insert_piece(&mut self, start: u64, end: u64, sh: &mut Shared) -> bool {
+        let (mut from, mut to) = (start, end);
+        let mut merged = Link::NONE;
+        let mut here = self.rcv.pieces.head;
+        while let Some(link) = here.get() {
+            let piece = sh.ranges[link];
+            here = piece.next;
+            if piece.end() < start || piece.start > end {
+                continue;
+            }
+            if piece.start < end && start < piece.end() {
+                self.note_overlap(piece.start.max(start), piece.end().min(end));
+            }
+            if piece.start <= start && end <= piece.end() {
+                sh.ranges.move_to_front(&mut self.rcv.pieces, link);
+                return false;
+            }
+            (from, to) = (from.min(piece.start), to.max(piece.end()));
+            if merged.is_none() {
+                merged = link;
+            } else {
+                sh.ranges.remove_piece(&mut self.rcv.pieces, link);
+            }
+        }
+        let len = u32::try_from(to - from).unwrap_or(u32::MAX);
+        if let Some(link) = merged.get() {
+            sh.ranges[link].start = from;
+            sh.ranges[link].len = len;
+            sh.ranges.move_to_front(&mut self.rcv.pieces, link);
+            return true;
+        }
+        if self.rcv.pieces.count >= sh.config.reassembly_pieces_max {
+            sh.counters.reassembly_dropped += 1;
+            return false;
+        }
+        let kept = sh.ranges.push_piece(&mut self.rcv.pieces, start, len).is_some();
+        sh.counters.ranges_exhausted += u64::from(!kept);
+        kept
+    }
+
+    /// Takes over what has come into order by a segment that ended at `segment_end`; whether a piece
+    /// was involved.
+    pub(super) fn absorb_pieces(&mut self, segment_end: u64, sh: &mut Shared) -> bool {
+        let had_pieces = self.rcv.pieces.count > 0;
+        loop {
+            let nxt = self.rcv.nxt;
+            let mut pieces = sh.ranges.iter_from(self.rcv.pieces.head);
+            let Some((link, piece)) = pieces.find(|(_, p)| p.start <= nxt) else {
+                return had_pieces;
+            };
+            let (start, end) = (piece.start, piece.end());
+            drop(pieces);
+            if start < segment_end {
+                self.note_overlap(start, end.min(segment_end));
+            }
+            self.rcv.nxt = nxt.max(end);
+            sh.ranges.remove_piece(&mut self.rcv.pieces, link);
+        }
+    }
+
+    /// Where the last piece ends, or what is in order if there is none.
+    pub(super) fn received_end(&self, sh: &Shared) -> u64 {
+        let ends = sh.ranges.iter_from(self.rcv.pieces.head).map(|(_, piece)| piece.end());
+        ends.fold(self.rcv.nxt, u64::max)
+    }
+
+    /// Gives all pieces back.
+    pub(crate) fn forget_pieces(&mut self, sh: &mut Shared) {
+        while let Some(head) = self.rcv.pieces.head.get() {
+            sh.ranges.remove_piece(&mut self.rcv.pieces, head);
+        }
+        self.rcv.pieces = List::EMPTY;
+    }
+
+    fn note_overlap(&mut self, start: u64, end: u64) {
+        if self.rcv.dsack().is_none() {
+            self.note_duplicate(start.cast_signed(), end.cast_signed());
+        }
+    }
+}

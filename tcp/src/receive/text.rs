@@ -1,0 +1,165 @@
+//! "Seventh, process the segment text" and "Eighth, check the FIN bit".
+
+use lockgate_wire::tcp::TcpHeader;
+use lockgate_wire::{Instant, StreamOffset};
+
+use super::Place;
+use crate::timers::Timer;
+use crate::transmit::signed;
+use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
+
+impl Connection {
+    pub(super) fn process_text(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+        verdict: &mut Verdict,
+    ) -> (Option<TcpHeader>, Event) {
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# CLOSE-WAIT STATE
+        //# [...] This should not occur since a FIN has been received from the
+        //# remote side.  Ignore the segment text.
+        if !self.state.receives_text() || segment.seq_len() == 0 {
+            return (None, Event::None);
+        }
+        let place = self.place(segment);
+        let nxt = signed(self.rcv.nxt);
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.6.1
+        //# a TCP SHOULD [...] If the user closes with data pending or new data arrives after
+        //# CLOSE is called, TCP SHOULD send a RST to show that data was lost (SHLD-3).
+        if self.rcv.detached && segment.len > 0 && place.end > nxt {
+            sh.counters.data_after_close += 1;
+            return (Some(self.reset_header(self.snd.seq(self.snd.nxt))), Event::Closed);
+        }
+        let mut answer = None;
+        if segment.len > 0 && !self.take_text(now, segment, &place, sh, verdict) {
+            //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
+            //# a TCP receiver SHOULD send an immediate ACK when [...] out-of-order data segments
+            //# arrive
+            // At once, each by itself: without SACK the sender counts them.
+            answer = Some(self.ack_header(now, sh));
+        }
+        self.note_fin(&place, sh);
+        let event = self.process_fin(now, sh);
+        (answer, event)
+    }
+
+    /// Takes what is new of the payload; whether it was in order.
+    fn take_text(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        place: &Place,
+        sh: &mut Shared,
+        verdict: &mut Verdict,
+    ) -> bool {
+        let nxt = signed(self.rcv.nxt);
+        let edge = signed(self.rcv.edge().min(self.rcv.fin));
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# In the following it is assumed that the segment is the idealized
+        //# segment that begins at RCV.NXT and does not exceed the window.
+        let (start, end) = (place.start.max(nxt), place.end.min(edge));
+        if place.start < nxt {
+            self.note_duplicate(place.start, place.end.min(nxt));
+        }
+        if start >= end {
+            return false;
+        }
+        let skip = u32::try_from(start - place.start).unwrap_or(segment.len);
+        let (start, end) = (start.cast_unsigned(), end.cast_unsigned());
+        let len = u32::try_from(end - start).unwrap_or(segment.len);
+        if start == self.rcv.nxt {
+            self.take_in_order(now, len, segment.segments, sh);
+            // What came twice, and what the window cut off, is told at once.
+            self.rcv.ack_due |= skip > 0 || len + skip < segment.len;
+        } else {
+            if !self.insert_piece(start, end, sh) {
+                return false;
+            }
+            sh.counters.bytes_in += u64::from(len);
+        }
+        verdict.keep = StreamOffset(start)..StreamOffset(end);
+        verdict.skip_front = skip;
+        start.cast_signed() == nxt
+    }
+
+    /// The next `len` bytes of the stream are there.
+    pub(super) fn take_in_order(&mut self, now: Instant, len: u32, segments: u16, sh: &mut Shared) {
+        let rcv = &mut self.rcv;
+        rcv.nxt += u64::from(len);
+        sh.counters.bytes_in += u64::from(len);
+        let one = u16::try_from(len / u32::from(segments.max(1))).unwrap_or(u16::MAX);
+        rcv.mss_seen = rcv.mss_seen.max(one.min(rcv.mss_out));
+        rcv.quick = rcv.quick.saturating_sub(u8::try_from(segments).unwrap_or(u8::MAX));
+        //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
+        //# a TCP receiver SHOULD send an immediate ACK when it receives a data segment that fills
+        //# in all or part of a gap in the sequence space.
+        let end = rcv.nxt;
+        let filled = rcv.pieces.count > 0 && self.absorb_pieces(end, sh);
+        let rcv = &mut self.rcv;
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.3
+        //# an ACK SHOULD be generated for at least every second full-sized segment or 2*RMSS bytes
+        //# of new data (where RMSS is the MSS specified by the TCP endpoint receiving the
+        //# segments to be acknowledged, or the default value if not specified) (SHLD-19)
+        // By the size of the segments that come, which may be smaller than what we announced.
+        let unacknowledged = rcv.nxt.saturating_sub(rcv.last_ack());
+        if filled || rcv.quick > 0 || unacknowledged >= 2 * u64::from(rcv.mss_seen) {
+            rcv.ack_due = true;
+        } else if !rcv.ack_due && !self.timers.is_set(Timer::DelayedAck) {
+            self.timers.set(Timer::DelayedAck, now + sh.config.delayed_ack);
+        }
+    }
+
+    /// Remembers where the peer's stream ends.
+    fn note_fin(&mut self, place: &Place, sh: &Shared) {
+        if !place.fin || self.rcv.fin != u64::MAX {
+            return;
+        }
+        let Ok(fin) = u64::try_from(place.end) else { return };
+        // It must have fitted the window, and nothing can lie behind it.
+        if fin <= self.rcv.edge() && fin >= self.received_end(sh) {
+            self.rcv.fin = fin;
+        }
+    }
+
+    /// If everything up to the FIN is there, so is the FIN.
+    fn process_fin(&mut self, now: Instant, sh: &Shared) -> Event {
+        if self.rcv.nxt != self.rcv.fin {
+            return Event::None;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+        //# If the FIN bit is set, signal the user "connection closing" and
+        //# return any pending RECEIVEs with same message, advance RCV.NXT
+        //# over the FIN, and send an acknowledgment for the FIN.
+        self.rcv.nxt += 1;
+        self.rcv.ack_due = true;
+        match self.state {
+            State::SynReceived | State::Established => {
+                self.state = State::CloseWait;
+                Event::None
+            }
+            //# FIN-WAIT-1 STATE
+            //#
+            //# -  If our FIN has been ACKed (perhaps in this segment), then
+            //#    enter TIME-WAIT, start the time-wait timer, turn off the
+            //#    other timers; otherwise, enter the CLOSING state.
+            // That our FIN was acknowledged has made it FIN-WAIT-2 before.
+            State::FinWait1 => {
+                self.state = State::Closing;
+                Event::None
+            }
+            State::FinWait2 => {
+                self.enter_time_wait(now, sh);
+                Event::TimeWait
+            }
+            State::Closed
+            | State::Listen
+            | State::SynSent
+            | State::CloseWait
+            | State::Closing
+            | State::LastAck
+            | State::TimeWait => Event::None,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The scoreboard's bookkeeping: finding, splitting, joining and counting ranges.
+
+use super::{News, Scoreboard, part};
+use crate::ranges::{Link, Ranges, SentRange};
+
+impl Scoreboard {
+    /// The range that holds `at`, or the first one behind it.
+    pub(super) fn find(&self, at: u64, ranges: &Ranges) -> Link {
+        let mut here = if self.near.is_none() { self.list.head } else { self.near };
+        // Back until the range in front ends at or before `at`, then on until one ends behind it.
+        while let Some(link) = here.get() {
+            match ranges[link].prev.get() {
+                Some(prev) if ranges[prev].end() > at => here = prev,
+                Some(_) | None => break,
+            }
+        }
+        while let Some(link) = here.get() {
+            if ranges[link].end() > at {
+                break;
+            }
+            here = ranges[link].next;
+        }
+        here
+    }
+
+    /// Splits a range at an offset inside of it; the second part, or none if the slab is exhausted.
+    pub(super) fn split(&mut self, link: Link, at: u64, ranges: &mut Ranges) -> Option<Link> {
+        let first = ranges[link];
+        debug_assert!(first.start < at && at < first.end(), "a split is inside the range");
+        let keep = part(at - first.start);
+        let second = SentRange { start: at, len: first.len - keep, ..first };
+        let rest = ranges.insert_after(&mut self.list, link, second)?;
+        ranges[link].len = keep;
+        if self.highest == link {
+            self.highest = rest;
+        }
+        Some(rest)
+    }
+
+    /// The same because of a SACK block: refused when a receiver reports so many small pieces that
+    /// they can't be segments it got.
+    pub(super) fn split_for_sack(
+        &mut self,
+        link: Link,
+        at: u64,
+        mss: u32,
+        ranges: &mut Ranges,
+    ) -> Option<Link> {
+        let honest = self.flight(ranges) / mss.max(1) * 2 + SPLITS_FREE;
+        if self.list.count > honest { None } else { self.split(link, at, ranges) }
+    }
+
+    /// Marks a range as received and joins it with received neighbours. Leaves `near` at the result.
+    pub(super) fn mark_sacked(&mut self, link: Link, news: &mut News, ranges: &mut Ranges) {
+        let range = ranges[link];
+        self.uncount(&range, range.len);
+        news.add(&range, range.len);
+        self.sacked += range.len;
+        self.delivered += u64::from(range.len);
+        let marked = &mut ranges[link];
+        marked.sacked = true;
+        marked.lost = false;
+        marked.resent = false;
+
+        let mut joined = link;
+        if let Some(prev) = range.prev.get().filter(|p| ranges[*p].sacked) {
+            self.join(prev, link, ranges);
+            joined = prev;
+        }
+        if let Some(next) = ranges[joined].next.get().filter(|n| ranges[*n].sacked) {
+            self.join(joined, next, ranges);
+        }
+        let higher = match self.highest.get() {
+            Some(highest) => ranges[highest].start < ranges[joined].start,
+            None => true,
+        };
+        if higher {
+            self.highest = joined;
+        }
+        self.near = joined;
+    }
+
+    /// Adds `second` to `first`, its neighbour in front, if the sum is a length.
+    fn join(&mut self, first: Link, second: Link, ranges: &mut Ranges) {
+        ranges[first].len = ranges[first].len.saturating_add(ranges[second].len);
+        if self.highest == second {
+            self.highest = first;
+        }
+        if self.pending_from == second {
+            self.pending_from = first;
+        }
+        if self.near == second {
+            self.near = first;
+        }
+        ranges.remove(&mut self.list, second);
+    }
+
+    /// Marks everything unreported in front of `link` lost; whether anything was new.
+    pub(super) fn mark_lost_below(&mut self, link: Link, ranges: &mut Ranges) -> bool {
+        let old = core::mem::replace(&mut self.lost_below, ranges[link].start);
+        let before = self.lost;
+        let mut here = ranges[link].prev;
+        while let Some(link) = here.get() {
+            if ranges[link].end() <= old {
+                break;
+            }
+            here = ranges[link].prev;
+            self.mark_lost(link, ranges);
+        }
+        self.lost > before
+    }
+
+    /// Marks a range lost unless it is, or was received.
+    pub(super) fn mark_lost(&mut self, link: Link, ranges: &mut Ranges) {
+        let range = &mut ranges[link];
+        if range.sacked || range.lost {
+            return;
+        }
+        range.lost = true;
+        let (start, len, resent) = (range.start, range.len, range.resent);
+        self.lost += len;
+        if !resent {
+            self.wait(link, start, len, ranges);
+        }
+    }
+
+    /// Marks a range lost, what was sent again included, unless it was received.
+    pub(super) fn lose_again(&mut self, link: Link, ranges: &mut Ranges) {
+        let range = ranges[link];
+        if range.sacked || (range.lost && !range.resent) {
+            return;
+        }
+        self.uncount(&range, range.len);
+        self.lost += range.len;
+        let marked = &mut ranges[link];
+        marked.lost = true;
+        marked.resent = false;
+        self.wait(link, range.start, range.len, ranges);
+    }
+
+    /// Counts a range as waiting to be sent again.
+    fn wait(&mut self, link: Link, start: u64, len: u32, ranges: &Ranges) {
+        self.pending += len;
+        if self.pending_from.get().is_none_or(|from| start < ranges[from].start) {
+            self.pending_from = link;
+        }
+    }
+
+    /// Takes `bytes` of a range out of the sums that they are part of.
+    pub(super) fn uncount(&mut self, range: &SentRange, bytes: u32) {
+        if range.sacked {
+            self.sacked -= bytes;
+        }
+        if range.lost {
+            self.lost -= bytes;
+            if !range.resent {
+                self.pending -= bytes;
+            }
+        }
+        if range.resent {
+            self.resent -= bytes;
+        }
+    }
+
+    /// Drops the first range of the list.
+    pub(super) fn forget(&mut self, head: Link, next: Link, ranges: &mut Ranges) {
+        for hint in [&mut self.near, &mut self.pending_from] {
+            if *hint == head {
+                *hint = next;
+            }
+        }
+        if self.highest == head {
+            self.highest = Link::NONE;
+        }
+        ranges.remove(&mut self.list, head);
+    }
+
+    /// Bytes outstanding: all that the list covers.
+    pub(super) fn flight(&self, ranges: &Ranges) -> u32 {
+        match (self.list.head.get(), self.list.tail.get()) {
+            (Some(head), Some(tail)) => part(ranges[tail].end() - ranges[head].start),
+            _ => 0,
+        }
+    }
+
+    /// The invariants, for tests and debug builds: lists what holds for the list as a whole.
+    #[cfg(test)]
+    pub(crate) fn check(&self, ranges: &Ranges) {
+        let (mut sacked, mut lost, mut pending, mut resent, mut count) = (0, 0, 0, 0, 0);
+        let mut end = None;
+        let mut highest = Link::NONE;
+        let mut first_pending = None;
+        let mut was_sacked = false;
+        for (link, r) in ranges.iter_from(self.list.head) {
+            assert!(end.is_none_or(|e| e == r.start), "no gaps");
+            assert!(r.len > 0 && r.times_sent > 0);
+            assert!(!(r.sacked && (r.lost || r.resent)), "received is neither lost nor sent again");
+            assert!(!(was_sacked && r.sacked), "received neighbours are joined");
+            was_sacked = r.sacked;
+            end = Some(r.end());
+            count += 1;
+            if r.sacked {
+                sacked += r.len;
+                highest = link;
+            }
+            lost += if r.lost { r.len } else { 0 };
+            resent += if r.resent { r.len } else { 0 };
+            if r.lost && !r.resent {
+                pending += r.len;
+                first_pending = first_pending.or(Some(r.start));
+            }
+        }
+        assert_eq!(self.list.count, count);
+        assert_eq!(
+            (self.sacked, self.lost, self.pending, self.resent),
+            (sacked, lost, pending, resent)
+        );
+        assert_eq!(self.highest, highest);
+        if let Some(first) = first_pending {
+            assert!(ranges[self.pending_from].start <= first);
+            assert_eq!(self.next_pending(ranges).map(|r| r.start), Some(first));
+        } else {
+            assert_eq!(self.next_pending(ranges), None);
+        }
+    }
+}
+
+/// Ranges that a connection may always have by SACK, beyond two for each segment in flight.
+const SPLITS_FREE: u32 = 64;

@@ -1,0 +1,232 @@
+//! Timers going off, and when the retransmission timer is to be set.
+
+use core::time::Duration;
+
+use lockgate_wire::Instant;
+
+use crate::congestion::CongestionControl;
+use crate::timers::{Timer, Watch};
+use crate::{Connection, Event, Keepalive, Shared, State};
+
+impl Connection {
+    /// A [`deadline`](Self::deadline) may have come.
+    pub fn on_timer(&mut self, now: Instant, sh: &mut Shared) -> Event {
+        self.stamp = self.stamp.wrapping_add(1);
+        if self.timers.take(Timer::DelayedAck, now) {
+            self.rcv.ack_due = true;
+        }
+        let mut event = Event::None;
+        if self.timers.take(Timer::Linger, now) {
+            event = Event::Closed;
+        }
+        if event == Event::None && self.timers.take(Timer::Keepalive, now) {
+            event = self.on_silence(now, sh);
+        }
+        if event == Event::None && self.timers.take(Timer::Retransmit, now) {
+            event = self.on_no_answer(now, sh);
+        }
+        if event == Event::TimedOut {
+            sh.counters.timed_out += 1;
+        }
+        if event.is_over() {
+            self.end(sh);
+        }
+        event
+    }
+
+    /// The retransmission timer went off.
+    fn on_no_answer(&mut self, now: Instant, sh: &mut Shared) -> Event {
+        let waited = now.saturating_since(self.snd.progress_at);
+        match (self.state, self.snd.watch) {
+            (_, Watch::Nothing) => Event::None,
+            (State::SynSent | State::SynReceived, Watch::Ack | Watch::Window) => {
+                if waited >= sh.config.syn_timeout {
+                    return Event::TimedOut;
+                }
+                sh.counters.timeouts += 1;
+                self.rtt.syn_lost = true;
+                self.rtt.back_off();
+                self.snd.syn_due = true;
+                self.set_retransmit(now, self.rtt.rto(&sh.config), sh.config.syn_timeout);
+                Event::None
+            }
+            (_, Watch::Window) => self.on_closed_window(now, waited, sh),
+            (_, Watch::Ack) => self.on_retransmission_timeout(now, waited, sh),
+        }
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.1
+    //# The transmitting host SHOULD send the first zero-window probe when a
+    //# zero window has existed for the retransmission timeout period
+    //# (SHLD-29) (Section 3.8.1), and SHOULD increase exponentially the
+    //# interval between successive probes (SHLD-30).
+    fn on_closed_window(&mut self, now: Instant, waited: Duration, sh: &mut Shared) -> Event {
+        if self.snd.window_closed() {
+            // Answers to probes count as progress: only a silent peer is given up.
+            if waited >= self.user_timeout() && self.snd.persists > 0 {
+                return Event::TimedOut;
+            }
+            self.snd.probe_due = true;
+        } else {
+            self.snd.silly_due = true;
+        }
+        self.snd.persists = self.snd.persists.saturating_add(1);
+        self.set_retransmit(now, self.persist_interval(sh), self.user_timeout());
+        Event::None
+    }
+
+    /// RFC 6298, section 5.4 to 5.6, and RFC 6675, section 5.1.
+    fn on_retransmission_timeout(
+        &mut self,
+        now: Instant,
+        waited: Duration,
+        sh: &mut Shared,
+    ) -> Event {
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.3
+        //# When the number of transmissions of the same segment reaches a
+        //# threshold R2 greater than R1, close the connection.
+        if waited >= self.user_timeout() {
+            return Event::TimedOut;
+        }
+        sh.counters.timeouts += 1;
+        //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
+        //# [RFC2018] suggests that a TCP sender SHOULD expunge the SACK
+        //# information gathered from a receiver upon a retransmission timeout
+        //# (RTO) "since the timeout might indicate that the data receiver has
+        //# reneged." [...] an implementation can retain and use SACK information across a timeout
+        //# event [Errata1610] [when] robust tests for reneging are present
+        // It is forgotten if it contradicts the acknowledgment, or if one time-out didn't help.
+        let reneged = self.board.has_reneged(&sh.ranges);
+        sh.counters.reneges += u64::from(reneged);
+        let again = self.rtt.backoff > 0;
+        if reneged || again {
+            self.board.expunge(&mut sh.ranges);
+        }
+        let mss = u32::from(self.snd.mss);
+        self.congestion.on_timeout(now, self.snd.flight(), mss, again);
+        self.board.on_timeout(self.snd.nxt, &mut sh.ranges);
+        //= https://www.rfc-editor.org/rfc/rfc6298#section-5
+        //# (5.5) The host MUST set RTO <- RTO * 2 ("back off the timer").
+        self.rtt.back_off();
+        self.set_retransmit(now, self.rtt.rto(&sh.config), self.user_timeout());
+        Event::None
+    }
+
+    /// Sets the retransmission timer, no later than the connection would be given up.
+    fn set_retransmit(&mut self, now: Instant, after: Duration, give_up: Duration) {
+        let last = (self.snd.progress_at + give_up).max(now + MIN_INTERVAL);
+        self.timers.set(Timer::Retransmit, (now + after).min(last));
+    }
+
+    /// Sets or stops the retransmission timer as the present numbers demand. A timer that already
+    /// waits for the right thing is left alone.
+    pub(crate) fn watch(&mut self, now: Instant, sh: &Shared) {
+        if !self.state.is_synchronized() {
+            return;
+        }
+        let want = if !self.state.sends() {
+            Watch::Nothing
+        } else if self.snd.window_closed() || self.is_silly() {
+            Watch::Window
+        } else if self.snd.flight() > 0 {
+            Watch::Ack
+        } else {
+            Watch::Nothing
+        };
+        if want != Watch::Window {
+            self.snd.persists = 0;
+            self.snd.probe_due = false;
+            self.snd.silly_due = false;
+        }
+        if want == self.snd.watch && want != Watch::Nothing {
+            return;
+        }
+        match want {
+            Watch::Nothing => self.timers.stop(Timer::Retransmit),
+            Watch::Ack => self.set_retransmit(now, self.rtt.rto(&sh.config), self.user_timeout()),
+            Watch::Window => {
+                if self.snd.watch == Watch::Nothing {
+                    self.snd.progress_at = now;
+                }
+                self.set_retransmit(now, self.persist_interval(sh), self.user_timeout());
+            }
+        }
+        self.snd.watch = want;
+    }
+
+    /// Whether nothing is in flight and the window is open, but so little that it isn't used
+    /// (the override timeout of RFC 9293, section 3.8.6.2.1).
+    fn is_silly(&self) -> bool {
+        let snd = &self.snd;
+        let usable = snd.edge.saturating_sub(snd.nxt);
+        snd.una == snd.nxt
+            && snd.ready > snd.edge
+            && usable < u64::from(snd.mss)
+            && usable < u64::from(snd.window_max.div_ceil(2))
+    }
+
+    fn persist_interval(&self, sh: &Shared) -> Duration {
+        let base = self.rtt.rto_unscaled(&sh.config);
+        base.saturating_mul(1 << self.snd.persists.min(PERSIST_MAX)).min(sh.config.rto_max.max(base))
+    }
+
+    pub(crate) fn user_timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.snd.user_timeout_ms))
+    }
+
+    /// The keepalive timer went off.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.4
+    //# Keep-alive packets MUST only be sent when no sent data is
+    //# outstanding, and no data or acknowledgment packets have been
+    //# received for the connection within an interval (MUST-26).
+    fn on_silence(&mut self, now: Instant, sh: &Shared) -> Event {
+        let times = sh.config.keepalive.unwrap_or_default();
+        let silent = now.saturating_since(self.rcv.last_at);
+        if self.snd.una < self.snd.nxt || self.snd.has_unsent() {
+            self.timers.set(Timer::Keepalive, now + times.idle);
+            return Event::None;
+        }
+        if self.snd.keepalives == 0 && silent < times.idle {
+            self.timers.set(Timer::Keepalive, self.rcv.last_at + times.idle);
+            return Event::None;
+        }
+        //# It is extremely important to remember that ACK segments that contain
+        //# no data are not reliably transmitted by TCP.  Consequently, if a
+        //# keep-alive mechanism is implemented it MUST NOT interpret failure to
+        //# respond to any specific probe as a dead connection (MUST-29).
+        if self.snd.keepalives >= times.count {
+            return Event::TimedOut;
+        }
+        self.snd.keepalives += 1;
+        self.snd.keepalive_due = true;
+        self.timers.set(Timer::Keepalive, now + times.interval);
+        Event::None
+    }
+
+    pub(crate) fn arm_keepalive(&mut self, now: Instant, sh: &Shared) {
+        if self.keepalive {
+            let Keepalive { idle, .. } = sh.config.keepalive.unwrap_or_default();
+            self.timers.set(Timer::Keepalive, now + idle);
+        }
+    }
+
+    pub(crate) fn enter_time_wait(&mut self, now: Instant, sh: &Shared) {
+        self.state = State::TimeWait;
+        for timer in [Timer::Retransmit, Timer::DelayedAck, Timer::Keepalive] {
+            self.timers.stop(timer);
+        }
+        self.snd.watch = Watch::Nothing;
+        self.timers.set(Timer::Linger, now + sh.config.time_wait);
+    }
+
+    /// FIN-WAIT-2 ends after a while if nobody waits for the peer's data.
+    pub(crate) fn linger_in_fin_wait2(&mut self, now: Instant, sh: &Shared) {
+        if self.state == State::FinWait2 && self.rcv.detached {
+            self.timers.set(Timer::Linger, now + sh.config.fin_wait2_timeout);
+        }
+    }
+}
+
+const PERSIST_MAX: u8 = 16;
+/// A timer that is to be given up on still leaves the peer this long.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);

@@ -1,0 +1,181 @@
+//! `commit`: what was offered is sent.
+
+use lockgate_wire::tcp::{Flags, TcpHeader};
+use lockgate_wire::{Instant, StreamOffset};
+
+use super::low;
+use crate::congestion::CongestionControl;
+use crate::{Connection, Intent, IntentKind, Sent, Shared};
+
+impl Connection {
+    /// The first `len` bytes of the intent's range are sent now; returns the header for them.
+    ///
+    /// Of an intent with bytes, 0 may be committed too: a bare acknowledgment then, useful when
+    /// bytes can't be had now and [`ack_due`](Self::ack_due).
+    pub fn commit(
+        &mut self,
+        intent: Intent,
+        len: u32,
+        now: Instant,
+        sh: &mut Shared,
+    ) -> (TcpHeader, Sent) {
+        debug_assert_eq!(intent.stamp, self.stamp, "the connection has changed since the intent");
+        self.stamp = self.stamp.wrapping_add(1);
+        let start = intent.range.start.0;
+        let offered = u32::try_from(intent.range.end.0 - start).unwrap_or(u32::MAX);
+        let len = len.min(offered);
+        sh.counters.bursts_out += 1;
+        match intent.kind {
+            IntentKind::Syn | IntentKind::SynAck => self.commit_syn(intent.kind, now, sh),
+            IntentKind::Keepalive => {
+                self.snd.keepalive_due = false;
+                sh.counters.keepalives += 1;
+                //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.4
+                //# An implementation SHOULD send a keep-alive segment with no data
+                //# (SHLD-12); SEG.SEQ = SND.NXT-1
+                let mut header = self.ack_header(now, sh);
+                header.seq = header.seq - 1;
+                (header, Sent { kind: intent.kind, start: intent.range.start, len: 0, fin: false })
+            }
+            IntentKind::Ack => self.commit_ack(intent.kind, start, now, sh),
+            IntentKind::Data | IntentKind::Retransmit | IntentKind::WindowProbe
+                if len == 0 && offered > 0 =>
+            {
+                self.commit_ack(IntentKind::Ack, start, now, sh)
+            }
+            IntentKind::Data => self.commit_new(intent.kind, start, len, now, sh),
+            IntentKind::WindowProbe => {
+                self.snd.probe_due = false;
+                sh.counters.window_probes += 1;
+                if start == self.snd.nxt {
+                    self.commit_new(intent.kind, start, len, now, sh)
+                } else {
+                    self.commit_again(intent.kind, start, len, now, sh)
+                }
+            }
+            IntentKind::Retransmit => {
+                self.commit_again(intent.kind, start, len, now, sh)
+            }
+        }
+    }
+
+    fn commit_syn(
+        &mut self,
+        kind: IntentKind,
+        now: Instant,
+        sh: &mut Shared,
+    ) -> (TcpHeader, Sent) {
+        self.snd.syn_due = false;
+        self.snd.last_sent = now;
+        let header = self.syn_header(kind == IntentKind::SynAck, now, sh);
+        (header, Sent { kind, start: StreamOffset(0), len: 0, fin: false })
+    }
+
+    fn commit_ack(
+        &mut self,
+        kind: IntentKind,
+        start: u64,
+        now: Instant,
+        sh: &mut Shared,
+    ) -> (TcpHeader, Sent) {
+        let header = self.ack_header(now, sh);
+        (header, Sent { kind, start: StreamOffset(start), len: 0, fin: false })
+    }
+
+    /// Bytes, or a FIN, that were never sent.
+    fn commit_new(
+        &mut self,
+        kind: IntentKind,
+        start: u64,
+        len: u32,
+        now: Instant,
+        sh: &mut Shared,
+    ) -> (TcpHeader, Sent) {
+        if self.is_restart(now, sh) {
+            let restart = self.restart_window(sh);
+            self.congestion.on_idle(now, restart);
+        }
+        let snd = &mut self.snd;
+        let end = start + u64::from(len);
+        // The FIN goes with the last byte, unless the peer's window has no place for it.
+        let probe = kind == IntentKind::WindowProbe;
+        let fits = if probe { len == 0 } else { snd.edge > end || len == 0 };
+        let fin = snd.closing && end == snd.queued && fits;
+        if snd.una == snd.nxt && !probe {
+            snd.progress_at = now;
+        }
+        snd.nxt = end + u64::from(fin);
+        snd.silly_due = false;
+        snd.last_sent = now;
+        let places = len + u32::from(fin);
+        self.board.on_sent(start, places, now, &mut sh.ranges);
+        self.note_limited();
+        self.watch(now, sh);
+        sh.counters.bytes_out += u64::from(len);
+        self.finish(kind, start, len, fin, now, sh)
+    }
+
+    /// Bytes, or a FIN, that were sent before.
+    fn commit_again(
+        &mut self,
+        kind: IntentKind,
+        start: u64,
+        len: u32,
+        now: Instant,
+        sh: &mut Shared,
+    ) -> (TcpHeader, Sent) {
+        let end = start + u64::from(len);
+        let fin = self.snd.fin_sent() && end == self.snd.queued;
+        if kind == IntentKind::Retransmit {
+            let speculative = self.board.pending() == 0;
+            if speculative && self.board.next_speculative(&sh.ranges).is_none() {
+                self.board.rescued = true;
+                sh.counters.rescues += 1;
+            }
+            self.board.force = false;
+            self.board.on_resent(start, end + u64::from(fin), now, &mut sh.ranges);
+        }
+        self.snd.last_sent = now;
+        self.note_limited();
+        self.watch(now, sh);
+        sh.counters.bytes_out += u64::from(len);
+        sh.counters.bytes_retransmitted += u64::from(len);
+        self.finish(kind, start, len, fin, now, sh)
+    }
+
+    fn finish(
+        &mut self,
+        kind: IntentKind,
+        start: u64,
+        len: u32,
+        fin: bool,
+        now: Instant,
+        sh: &mut Shared,
+    ) -> (TcpHeader, Sent) {
+        let mut header = self.ack_header(now, sh);
+        header.seq = self.snd.iss + 1 + low(start);
+        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.1.2
+        //# If the PSH flag is not [...] provided by the user, the TCP peer must set the PSH bit in
+        //# the last buffered segment (i.e., when there is no more queued data to be sent)
+        if len > 0 && start + u64::from(len) == self.snd.queued {
+            header.flags |= Flags::PSH;
+        }
+        if fin {
+            header.flags |= Flags::FIN;
+        }
+        (header, Sent { kind, start: StreamOffset(start), len, fin })
+    }
+
+    /// Remembers whether the congestion window is what limits the sender.
+    //= https://www.rfc-editor.org/rfc/rfc7661#section-4.1
+    //# cwnd-limited: a sender is limited by cwnd [...] it has sent the maximum amount
+    //# of data permitted
+    // In slow start a window half used counts as used, since it may double within a round trip.
+    fn note_limited(&mut self) {
+        let window = self.congestion.window();
+        let pipe = self.board.pipe(self.snd.flight());
+        let slow_start = window < self.congestion.threshold();
+        self.snd.limited =
+            pipe + u32::from(self.snd.mss) > window || (slow_start && pipe >= window / 2);
+    }
+}
