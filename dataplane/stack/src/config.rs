@@ -1,58 +1,43 @@
 //! What a stack is told at its start, and sockets at theirs.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
 use lockgate_tcp::TcpConfig;
-use pktbuf::IfaceId;
+use lockgate_tcp::ip::{AddressRefused, Cidr, Interface, InterfaceRefused, IpConfig, Route};
+use lockgate_tcp::ip::RouteRefused;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 
 use crate::tls::{TlsClient, TlsServer};
 
 /// Everything a worker's stack is told at its start.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StackConfig {
-    /// The interfaces and their addresses.
-    pub interfaces: Vec<Interface>,
-    /// Routes beyond the networks the interfaces are connected to.
+    /// The interfaces, each with its addresses.
+    pub interfaces: Vec<(Interface, Vec<Cidr>)>,
+    /// Routes beyond the networks that the interfaces are connected to.
     pub routes: Vec<Route>,
+    /// The IP layer's settings.
+    pub ip: IpConfig,
     /// TCP's settings.
     pub tcp: TcpConfig,
     /// The limits.
     pub limits: Limits,
     /// How long a TLS handshake may take, from the TCP connection on.
-    pub handshake_timeout: Option<Duration>,
-}
-
-/// An interface's addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    /// The interface, as the [`Output`](pktbuf::Output) names it.
-    pub id: IfaceId,
-    /// Each address with the length of its network's prefix.
-    pub addresses: Vec<(IpAddr, u8)>,
-}
-
-/// A route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// The destination network and the length of its prefix.
-    pub to: (IpAddr, u8),
-    /// The gateway.
-    pub via: IpAddr,
-    /// The interface on whose network the gateway is.
-    pub on: IfaceId,
+    pub handshake_timeout: Duration,
+    /// Whether TLS is spoken at all: without the record layer every handshake fails at its end.
+    pub ktls: bool,
 }
 
 /// The limits of one worker's stack. Memory for tables is taken once, at the start:
 ///
 /// | what | bytes each |
 /// |---|---|
-/// | connection: socket, flow entry, timer | about 750 |
-/// | half-open: entry, flow entry, timer | about 130 |
-/// | TIME-WAIT: entry, flow entry, timer | about 130 |
+/// | connection: socket, flow entry, timer | 700 |
+/// | half-open: entry, flow entry, timer | 150 |
+/// | TIME-WAIT: entry, flow entry, timer | 150 |
 /// | range (sent or out of order) | 48 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -76,8 +61,6 @@ pub struct Limits {
     pub reassembly_items_max: u16,
     /// Payload bytes that a connection sends before it's the next one's turn.
     pub turn_bytes_max: u32,
-    /// Neighbours remembered.
-    pub neighbours_max: u32,
     /// Timer entries fired or filed per turn.
     pub timers_per_turn_max: u32,
     /// Resets that answer segments for no connection, per second.
@@ -109,12 +92,15 @@ pub struct ConnectConfig {
 /// Why a stack can't be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// An address or a prefix that an interface can't have.
-    #[error("an interface can't have address {1}/{2}")]
-    BadAddress(IfaceId, IpAddr, u8),
-    /// A route that leads nowhere.
-    #[error("there can't be a route to {0}/{1} by this gateway")]
-    BadRoute(IpAddr, u8),
+    /// An interface that can't be.
+    #[error("interface {iface}: {refused}", iface = .0.id.0, refused = .1)]
+    Interface(Interface, InterfaceRefused),
+    /// An address that its interface can't have.
+    #[error("address {0}: {1}")]
+    Address(Cidr, AddressRefused),
+    /// A route that can't be.
+    #[error("route to {to}: {refused}", to = .0.to, refused = .1)]
+    Route(Route, RouteRefused),
     /// More connections than can be numbered.
     #[error("more than 2^28 connections, half-open connections or connections in TIME-WAIT")]
     TooMany,
@@ -161,18 +147,25 @@ impl Default for Limits {
             recv_buffer_bytes: 512 << 10,
             reassembly_items_max: 1024,
             turn_bytes_max: 256 << 10,
-            neighbours_max: 4096,
             timers_per_turn_max: 1024,
             resets_per_second_max: 1000,
         }
     }
 }
 
-impl StackConfig {
-    /// The handshake's time limit, with its default.
-    pub(crate) fn handshake_timeout(&self) -> Duration {
-        self.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT)
+impl Default for StackConfig {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            routes: Vec::new(),
+            ip: IpConfig::default(),
+            tcp: TcpConfig::default(),
+            limits: Limits::default(),
+            handshake_timeout: Duration::from_secs(10),
+            ktls: true,
+        }
     }
 }
 
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The greatest number of entries of one kind, so that all of them can be numbered together.
+pub(crate) const ENTRIES_MAX: u32 = 1 << 28;

@@ -4,6 +4,7 @@
 mod capture;
 mod certificate;
 mod client;
+mod handover;
 mod handshake;
 mod resolver;
 mod server;
@@ -22,7 +23,7 @@ use thiserror::Error;
 pub use self::certificate::{Certificate, CertificateError};
 pub use self::client::TlsClient;
 pub use self::handshake::Failure;
-pub(crate) use self::handshake::{Established, Handshake, Progress};
+pub(crate) use self::handshake::{Established, Handshake, Progress, Side};
 pub use self::server::TlsServer;
 
 /// What both sides of TLS can be told.

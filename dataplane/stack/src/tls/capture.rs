@@ -13,17 +13,17 @@ use zeroize::Zeroize;
 
 /// Everything captured of one connection so far.
 #[derive(Debug, Default)]
-pub(super) struct Captured {
+pub(crate) struct Captured {
     /// The client's first application traffic secret (TLS 1.3).
     pub(super) client: Option<Secret>,
     /// The server's.
     pub(super) server: Option<Secret>,
     /// The name the client asked for.
-    pub(super) sni: Option<Box<str>>,
+    pub(crate) sni: Option<Box<str>>,
 }
 
 /// One traffic secret: as long as the suite's hash.
-pub(super) struct Secret {
+pub(crate) struct Secret {
     bytes: [u8; SECRET_BYTES_MAX],
     len: usize,
 }

@@ -47,19 +47,25 @@ impl Certificate {
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'_>,
     ) -> Result<Self, CertificateError> {
-        let leaf = chain.first().ok_or(CertificateError::EmptyChain)?.clone();
-        let parsed =
-            webpki::EndEntityCert::try_from(&leaf).map_err(|_| CertificateError::Malformed)?;
-        let names = parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
-
+        if chain.is_empty() {
+            return Err(CertificateError::EmptyChain);
+        }
         let key = any_supported_type(key).map_err(|_| CertificateError::UnsupportedKey)?;
-        let kind = match key.algorithm() {
+        Self::from_key(Arc::new(CertifiedKey::new(chain, key)))
+    }
+
+    /// Takes a chain and a key that have been loaded already; checks that they match.
+    pub fn from_key(key: Arc<CertifiedKey>) -> Result<Self, CertificateError> {
+        let leaf = key.cert.first().ok_or(CertificateError::EmptyChain)?;
+        let parsed =
+            webpki::EndEntityCert::try_from(leaf).map_err(|_| CertificateError::Malformed)?;
+        let names = parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
+        let kind = match key.key.algorithm() {
             SignatureAlgorithm::ECDSA => KeyKind::Ecdsa,
             SignatureAlgorithm::ED25519 => KeyKind::Ed25519,
             SignatureAlgorithm::RSA => KeyKind::Rsa,
             _ => return Err(CertificateError::UnsupportedKey),
         };
-        let key = CertifiedKey::new(chain, key);
         match key.keys_match() {
             Ok(()) => {}
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
@@ -67,7 +73,7 @@ impl Certificate {
             }
             Err(_) => return Err(CertificateError::Malformed),
         }
-        Ok(Self { key: Arc::new(key), names, kind })
+        Ok(Self { key, names, kind })
     }
 
     /// The DNS names the leaf is valid for, in lower case, wildcards included.

@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{
-    CipherSuite, CommonState, Error, ExtractedSecrets, HandshakeKind,
+    CommonState, Error, ExtractedSecrets, HandshakeKind,
     ProtocolVersion,
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Handshake {
     captured: Captured,
     /// Bytes of all records given so far.
     received: usize,
+    /// Whether there has ever been anything to send.
+    spoke: bool,
 }
 
 enum Conn {
@@ -49,11 +51,10 @@ pub(crate) enum Progress {
 
 /// What remains of a handshake.
 pub(crate) struct Established {
-    pub(crate) version: ProtocolVersion,
-    pub(crate) suite: CipherSuite,
+    pub(super) version: ProtocolVersion,
     /// Keys, IVs and the numbers of the next records, as rustls has them.
     pub(crate) keys: ExtractedSecrets,
-    pub(super) captured: Captured,
+    pub(crate) captured: Captured,
     pub(crate) alpn: Option<Box<[u8]>>,
     pub(crate) resumed: bool,
     pub(crate) side: Side,
@@ -109,6 +110,7 @@ impl Handshake {
             outgoing: Vec::new(),
             captured: Captured::default(),
             received: 0,
+            spoke: false,
         }
     }
 
@@ -116,21 +118,32 @@ impl Handshake {
     pub(crate) fn step(&mut self, record: &[u8]) -> Progress {
         self.received += record.len();
         if self.received > HANDSHAKE_BYTES_MAX {
-            self.conn = Conn::Gone;
-            return Progress::Failed(Failure::TooLong);
+            return self.fail(Failure::TooLong);
         }
         self.incoming.extend_from_slice(record);
         let mut captured = std::mem::take(&mut self.captured);
         let turn = captured.capture(|| self.run());
         self.captured = captured;
+        self.spoke |= !self.outgoing.is_empty();
         match turn {
-            Ok(Turn::Ready) => self.finish().map_or_else(Progress::Failed, Progress::Done),
+            Ok(Turn::Ready) => match self.finish() {
+                Ok(established) => Progress::Done(established),
+                Err(failure) => self.fail(failure),
+            },
             Ok(Turn::More | Turn::Blocked) => Progress::Blocked,
-            Err(failure) => {
-                self.conn = Conn::Gone;
-                Progress::Failed(failure)
-            }
+            Err(failure) => self.fail(failure),
         }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Progress {
+        self.conn = Conn::Gone;
+        // rustls refuses some nonsense in silence. While nothing was said, nothing is encrypted.
+        if !self.spoke && matches!(failure, Failure::Malformed | Failure::Misbehaved | Failure::TooLong)
+        {
+            self.outgoing.extend_from_slice(&DECODE_ERROR);
+            self.spoke = true;
+        }
+        Progress::Failed(failure)
     }
 
     /// Records to send, in order.
@@ -174,7 +187,6 @@ impl Handshake {
     fn finish(&mut self) -> Result<Box<Established>, Failure> {
         // A message that began in the last record of the handshake has no place any more.
         if !self.incoming.is_empty() {
-            self.conn = Conn::Gone;
             return Err(Failure::Misbehaved);
         }
         let conn = std::mem::replace(&mut self.conn, Conn::Gone);
@@ -250,7 +262,6 @@ fn encode<Data>(
 /// What is asked of the connection before it's taken apart.
 struct Remains {
     version: ProtocolVersion,
-    suite: CipherSuite,
     alpn: Option<Box<[u8]>>,
     resumed: bool,
 }
@@ -259,7 +270,6 @@ impl Remains {
     fn of(conn: &CommonState) -> Result<Self, Failure> {
         Ok(Self {
             version: conn.protocol_version().ok_or(Failure::Internal)?,
-            suite: conn.negotiated_cipher_suite().ok_or(Failure::Internal)?.suite(),
             alpn: conn.alpn_protocol().map(Into::into),
             resumed: conn.handshake_kind() == Some(HandshakeKind::Resumed),
         })
@@ -271,8 +281,8 @@ impl Remains {
         captured: Captured,
         side: Side,
     ) -> Established {
-        let Self { version, suite, alpn, resumed } = self;
-        Established { version, suite, keys, captured, alpn, resumed, side }
+        let Self { version, alpn, resumed } = self;
+        Established { version, keys, captured, alpn, resumed, side }
     }
 }
 
@@ -295,3 +305,6 @@ fn failure(error: Error) -> Failure {
 
 /// All records of one side. A chain of certificates, the longest part, has rarely 8 KiB.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
+/// A plaintext record with the fatal alert `decode_error`.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];

@@ -1,0 +1,140 @@
+//! Which connection a segment belongs to.
+
+use hashbrown::HashTable;
+use lockgate_wire::FourTuple;
+
+/// Where a connection is kept: three kinds of entry, each in a slab of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Socket(u32),
+    HalfOpen(u32),
+    TimeWait(u32),
+}
+
+/// Four-tuples to places. Eight bytes an entry: the tuple itself is in the slab. The hash is keyed,
+/// so nobody can choose tuples that collide; the one that a NIC computed isn't used, because its key
+/// is known.
+#[derive(Debug)]
+pub(crate) struct FlowTable {
+    table: HashTable<Entry>,
+    secret: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u32,
+    /// The kind in the two highest bits, the index in the others.
+    place: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 8);
+
+impl FlowTable {
+    /// All memory is taken now.
+    pub(crate) fn new(capacity: usize, secret: u64) -> Self {
+        Self { table: HashTable::with_capacity(capacity), secret }
+    }
+
+    pub(crate) fn hash(&self, tuple: &FourTuple) -> u32 {
+        tuple.hash(self.secret)
+    }
+
+    /// Finds a connection; `is` tells whether the entry at a place is the one.
+    pub(crate) fn find(&self, hash: u32, is: impl Fn(Place) -> bool) -> Option<Place> {
+        self.table
+            .find(u64::from(hash).wrapping_mul(SPREAD), |e| e.hash == hash && is(e.unpack()))
+            .map(|e| e.unpack())
+    }
+
+    /// Adds a connection that isn't there.
+    pub(crate) fn insert(&mut self, hash: u32, place: Place) {
+        let spread = |e: &Entry| u64::from(e.hash).wrapping_mul(SPREAD);
+        self.table.insert_unique(
+            u64::from(hash).wrapping_mul(SPREAD),
+            Entry { hash, place: place.pack() },
+            spread,
+        );
+    }
+
+    /// Removes a connection by its place.
+    pub(crate) fn remove(&mut self, hash: u32, place: Place) {
+        let packed = place.pack();
+        let found = self
+            .table
+            .find_entry(u64::from(hash).wrapping_mul(SPREAD), |e| e.place == packed);
+        debug_assert!(found.is_ok(), "a place is removed once, after it was inserted");
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
+}
+
+impl Entry {
+    fn unpack(self) -> Place {
+        let index = self.place & PLACE_INDEX_MAX;
+        match self.place >> INDEX_BITS {
+            0 => Place::Socket(index),
+            1 => Place::HalfOpen(index),
+            _ => Place::TimeWait(index),
+        }
+    }
+}
+
+impl Place {
+    fn pack(self) -> u32 {
+        let (kind, index) = match self {
+            Self::Socket(index) => (0, index),
+            Self::HalfOpen(index) => (1, index),
+            Self::TimeWait(index) => (2, index),
+        };
+        debug_assert!(index <= PLACE_INDEX_MAX, "bounded when the stack was made");
+        kind << INDEX_BITS | index
+    }
+}
+
+const INDEX_BITS: u32 = 30;
+/// The greatest index of an entry.
+pub(crate) const PLACE_INDEX_MAX: u32 = (1 << INDEX_BITS) - 1;
+/// The table takes control bits from the top of 64: an odd factor (the golden ratio) puts the
+/// hash's own there.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[cfg(test)]
+mod tests {
+    use core::net::{IpAddr, Ipv4Addr};
+
+    use lockgate_wire::Endpoint;
+
+    use super::*;
+
+    fn tuple(n: u32) -> FourTuple {
+        let end = |a: u32, port| Endpoint::new(IpAddr::V4(Ipv4Addr::from_bits(a)), port);
+        FourTuple::new(end(1, 443), end(n, 7))
+    }
+
+    #[test]
+    fn entries_are_found_by_tuple_and_kept_apart_by_kind() {
+        let tuples: Vec<FourTuple> = (0..3000).map(tuple).collect();
+        let mut flows = FlowTable::new(3000, 99);
+        let place = |n: u32| match n % 3 {
+            0 => Place::Socket(n),
+            1 => Place::HalfOpen(n),
+            _ => Place::TimeWait(n),
+        };
+        let index = |place| match place {
+            Place::Socket(n) | Place::HalfOpen(n) | Place::TimeWait(n) => n as usize,
+        };
+        for n in 0..3000 {
+            flows.insert(flows.hash(&tuples[n as usize]), place(n));
+        }
+        for n in (0..3000).step_by(2) {
+            flows.remove(flows.hash(&tuples[n as usize]), place(n));
+        }
+        for n in 0..3000 {
+            let wanted = &tuples[n as usize];
+            let found = flows.find(flows.hash(wanted), |p| tuples[index(p)] == *wanted);
+            assert_eq!(found, (n % 2 == 1).then_some(place(n)));
+        }
+        assert_eq!(flows.table.len(), 1500);
+    }
+}

@@ -1,0 +1,136 @@
+//! How a socket ends: close_notify and FIN, an alert and FIN, or a reset.
+
+use lockgate_ktls::{Alert, Ciphers, TxError};
+use lockgate_tcp::State;
+use lockgate_wire::tcp::TcpHeader;
+use lockgate_wire::{Instant, StreamOffset};
+use pktbuf::PagePool;
+
+use super::{Closing, Rx, Socket};
+use crate::common::Core;
+use crate::notice::CloseReason;
+
+impl Socket {
+    /// No more will be sent.
+    pub(crate) fn shutdown(&mut self, core: &mut Core) {
+        // A handshake that isn't over is given up with it.
+        if matches!(self.rx, Rx::Shaking(_)) {
+            self.close(core);
+            return;
+        }
+        self.ask_close(Some(Alert::CLOSE_NOTIFY));
+        core.make_ready(self);
+    }
+
+    /// The application has done with the socket.
+    pub(crate) fn close(&mut self, core: &mut Core) {
+        let alert = match self.rx {
+            Rx::Shaking(_) => None,
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => Some(Alert::CLOSE_NOTIFY),
+        };
+        self.ask_close(alert);
+        self.flags.detached = true;
+        core.make_ready(self);
+    }
+
+    /// Ends the connection by a reset.
+    pub(crate) fn abort(&mut self, reason: CloseReason, core: &mut Core) {
+        self.flags.abort = true;
+        self.flags.detached = true;
+        self.end.get_or_insert(reason);
+        core.make_ready(self);
+    }
+
+    /// Puts the alert and the FIN behind what is queued, as soon as that can be done. An alert that
+    /// says why takes the place of one that doesn't.
+    pub(super) fn ask_close(&mut self, alert: Option<Alert>) {
+        match self.closing {
+            Closing::Open | Closing::Asked(Some(Alert::CLOSE_NOTIFY)) => {
+                self.closing = Closing::Asked(alert);
+            }
+            Closing::Asked(_) | Closing::Done => {}
+        }
+    }
+
+    /// Whether more may be given to send.
+    pub(super) fn is_sending(&self) -> bool {
+        self.closing == Closing::Open && !self.flags.over
+    }
+
+    /// Does what closing asks for. A reset to be sent is returned; TCP is over then.
+    pub(crate) fn drive_close(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Option<TcpHeader> {
+        if self.flags.over {
+            return None;
+        }
+        if self.flags.abort {
+            self.flags.over = true;
+            return self.tcp.abort(&mut core.tcp);
+        }
+        if let Closing::Asked(alert) = self.closing {
+            self.drive_fin(alert, core, pages);
+        }
+        if self.flags.detached && self.closing == Closing::Done {
+            if !matches!(self.rx, Rx::Ended) {
+                self.end_receiving(core, ciphers);
+                self.update_room(core);
+            }
+            self.tcp.detach(now, &core.tcp);
+        }
+        None
+    }
+
+    fn drive_fin(&mut self, alert: Option<Alert>, core: &mut Core, pages: &mut PagePool) {
+        if matches!(self.tcp.state(), State::SynSent | State::SynReceived) {
+            // Nothing was ever said: there's nothing to say.
+            self.flags.abort = self.flags.detached;
+            if self.flags.abort {
+                self.end.get_or_insert(CloseReason::Aborted);
+                core.make_ready(self);
+            }
+            return;
+        }
+        if !self.flush_handshake(pages) {
+            core.make_starved(self);
+            return;
+        }
+        if let Some(alert) = alert.filter(|_| self.tx.params().is_some()) {
+            if alert != Alert::CLOSE_NOTIFY {
+                // What was never sealed and never sent will not be missed.
+                self.tx.cut_unsent(self.tcp.sent().0);
+            }
+            let pushed = self.tx.flush().and_then(|()| self.tx.push_alert(alert, pages));
+            match pushed {
+                Ok(()) if alert == Alert::CLOSE_NOTIFY => core.counters.close_notify_out += 1,
+                Ok(()) => core.counters.alerts_out += 1,
+                // The FIN waits with it: without the alert it would look like an attack.
+                Err(TxError::Exhausted) => {
+                    core.make_starved(self);
+                    return;
+                }
+                // No key, or none that may be used again: the FIN alone has to do.
+                Err(_) => {}
+            }
+        }
+        self.tell_queued();
+        self.tcp.close();
+        self.closing = Closing::Done;
+    }
+
+    /// Tells TCP how far the queue goes.
+    pub(super) fn tell_queued(&mut self) {
+        self.tcp.queued(StreamOffset(self.tx.end()));
+        self.tcp.ready(StreamOffset(self.tx.ready_end()));
+    }
+
+    /// The queues give back what they hold in the ciphers' books.
+    pub(crate) fn retire(mut self, core: &mut Core, ciphers: &mut Ciphers) {
+        self.end_receiving(core, ciphers);
+        self.tx.retire(ciphers);
+    }
+}

@@ -1,0 +1,305 @@
+//! A socket's TLS handshake.
+
+use std::sync::Arc;
+
+use lockgate_ktls::{Ciphers, Deframer, Role};
+use lockgate_wire::Instant;
+use pktbuf::{Buffer, LARGE_CAPACITY, PagePool, Stream};
+use rustls::pki_types::ServerName;
+
+use super::{Closing, Rx, Socket};
+use crate::common::Core;
+use crate::notice::{CloseReason, Notice, TlsInfo};
+use crate::tls::{Established, Failure, Handshake, Progress, Side, TlsClient, TlsServer};
+
+/// A handshake under way.
+pub(crate) struct Shaking {
+    /// Received bytes that the TLS library hasn't seen.
+    pub(super) chain: Stream<Buffer>,
+    library: Library,
+    /// Set when the library is through and its last bytes wait for page buffers.
+    done: Option<Box<Established>>,
+    pub(super) deadline: Instant,
+    failed: bool,
+}
+
+/// The TLS library's state, which is large: a peer that says nothing doesn't get any.
+enum Library {
+    /// Nothing was said.
+    Server(Arc<TlsServer>),
+    /// Nothing was said.
+    Client(Arc<TlsClient>, ServerName<'static>),
+    Running(Handshake),
+    Gone,
+}
+
+impl Shaking {
+    pub(crate) fn server(tls: Arc<TlsServer>, deadline: Instant) -> Box<Self> {
+        Self::new(Library::Server(tls), deadline)
+    }
+
+    pub(crate) fn client(
+        tls: Arc<TlsClient>,
+        name: ServerName<'static>,
+        deadline: Instant,
+    ) -> Box<Self> {
+        Self::new(Library::Client(tls, name), deadline)
+    }
+
+    fn new(library: Library, deadline: Instant) -> Box<Self> {
+        Box::new(Self { chain: Stream::new(), library, done: None, deadline, failed: false })
+    }
+
+    /// Gives up the library's state; one of those that wait for that may begin.
+    pub(super) fn end(&mut self, core: &mut Core) {
+        if let Library::Running(_) = core::mem::replace(&mut self.library, Library::Gone) {
+            core.handshakes -= 1;
+            if let Some(next) = core.queueing.pop_front() {
+                core.stepping.push_back(next);
+            }
+        }
+    }
+
+    /// Makes the library's state, if it isn't there.
+    fn begin(&mut self) -> Result<&mut Handshake, Failure> {
+        let begun = match &self.library {
+            Library::Server(tls) => Some(Handshake::server(tls)?),
+            Library::Client(tls, name) => Some(Handshake::client(tls, name.clone())?),
+            Library::Running(_) | Library::Gone => None,
+        };
+        if let Some(handshake) = begun {
+            self.library = Library::Running(handshake);
+        }
+        match &mut self.library {
+            Library::Running(handshake) => Ok(handshake),
+            Library::Server(_) | Library::Client(..) | Library::Gone => Err(Failure::Internal),
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        matches!(self.library, Library::Running(_) | Library::Gone)
+    }
+
+    /// A client's first words need no record to answer.
+    fn speaks_first(&self) -> bool {
+        matches!(self.library, Library::Client(..))
+    }
+
+    fn handshake(&mut self) -> Option<&mut Handshake> {
+        match &mut self.library {
+            Library::Running(handshake) => Some(handshake),
+            Library::Server(_) | Library::Client(..) | Library::Gone => None,
+        }
+    }
+
+    /// The length of the record at the chain's head, if it's whole. Of something that can't be a
+    /// record, the header: enough for the library to refuse it.
+    fn whole_record(&self) -> Option<usize> {
+        let mut header = [0; HEADER_LEN];
+        if self.chain.copy_to(self.chain.start(), &mut header) < HEADER_LEN {
+            return None;
+        }
+        let [kind, major, _, high, low] = header;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind)
+            || major != 3
+            || length > CIPHERTEXT_MAX
+        {
+            return Some(HEADER_LEN);
+        }
+        (self.chain.len() >= (HEADER_LEN + length) as u64).then_some(HEADER_LEN + length)
+    }
+}
+
+impl Socket {
+    /// Whether a step could be taken: there is a record, or this is a client that begins.
+    fn can_step(&self) -> bool {
+        match &self.rx {
+            Rx::Shaking(shaking) if !shaking.failed && shaking.done.is_none() => {
+                shaking.speaks_first()
+                    || shaking.whole_record().is_some()
+                    || self.tcp.peer_closed()
+            }
+            Rx::Shaking(_) | Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => false,
+        }
+    }
+
+    /// Takes the handshake one step further, if it can be.
+    pub(crate) fn step_handshake(
+        &mut self,
+        core: &mut Core,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) {
+        self.flags.stepping = false;
+        if self.flags.over || self.closing != Closing::Open || !self.can_step() {
+            return;
+        }
+        let Rx::Shaking(shaking) = &mut self.rx else {
+            return;
+        };
+        let had_begun = shaking.has_begun();
+        if !had_begun && core.handshakes >= core.limits.handshakes_max {
+            // Still marked as listed, so that it's listed once.
+            self.flags.stepping = true;
+            core.queueing.push_back(self.id.index);
+            return;
+        }
+        let progress = take_step(shaking, self.tcp.peer_closed(), &mut core.scratch);
+        core.handshakes += u32::from(!had_begun && shaking.has_begun());
+        match progress {
+            Progress::Blocked => {}
+            Progress::Done(established) => shaking.done = Some(established),
+            Progress::Failed(failure) => self.fail_handshake(failure, core),
+        }
+        self.continue_handshake(core, ciphers, pages);
+        self.update_room(core);
+        if self.can_step() {
+            core.make_stepping(self);
+        }
+        core.make_ready(self);
+    }
+
+    /// What the handshake does without the library: its bytes are queued, and once they are, the
+    /// keys handed over.
+    pub(crate) fn continue_handshake(
+        &mut self,
+        core: &mut Core,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) {
+        if !matches!(self.rx, Rx::Shaking(_)) {
+            return;
+        }
+        if !self.flush_handshake(pages) {
+            core.make_starved(self);
+        }
+        if let Rx::Shaking(shaking) = &mut self.rx
+            && shaking.handshake().is_none_or(|handshake| handshake.outgoing().is_empty())
+            && let Some(established) = shaking.done.take()
+            && let Err(failure) = self.hand_over(*established, core, ciphers)
+        {
+            self.fail_handshake(failure, core);
+        }
+        if !self.flags.over && self.is_sending() {
+            self.tell_queued();
+        }
+    }
+
+    /// Moves what the library wants to send into page buffers; false if there weren't enough.
+    pub(super) fn flush_handshake(&mut self, pages: &mut PagePool) -> bool {
+        let Rx::Shaking(shaking) = &mut self.rx else {
+            return true;
+        };
+        let Some(handshake) = shaking.handshake() else {
+            return true;
+        };
+        loop {
+            let outgoing = handshake.outgoing();
+            if outgoing.is_empty() {
+                return true;
+            }
+            let want = u32::try_from(outgoing.len()).unwrap_or(LARGE_CAPACITY).min(LARGE_CAPACITY);
+            let Some(mut page) = pages.alloc(want) else {
+                return false;
+            };
+            let taken = page.append(outgoing);
+            handshake.sent(taken);
+            debug_assert!(taken > 0, "a fresh page buffer has room");
+            let pushed = self.tx.push_plain(page);
+            debug_assert!(pushed.is_ok(), "no keys before the handshake is over");
+        }
+    }
+
+    pub(super) fn check_handshake_timeout(&mut self, now: Instant, core: &mut Core) {
+        if let Rx::Shaking(shaking) = &mut self.rx
+            && now >= shaking.deadline
+        {
+            shaking.deadline = Instant::MAX;
+            if !shaking.failed {
+                self.fail_handshake(Failure::TimedOut, core);
+            }
+        }
+    }
+
+    fn fail_handshake(&mut self, failure: Failure, core: &mut Core) {
+        if let Rx::Shaking(shaking) = &mut self.rx {
+            shaking.failed = true;
+            shaking.deadline = Instant::MAX;
+            shaking.chain.release(shaking.chain.end());
+        }
+        core.count_failed_handshake(failure);
+        self.end.get_or_insert(CloseReason::Handshake(failure));
+        self.ask_close(None);
+        self.flags.detached = true;
+        core.make_ready(self);
+    }
+
+    /// From here on the record layer has the keys, and the bytes that were never looked at.
+    fn hand_over(
+        &mut self,
+        established: Established,
+        core: &mut Core,
+        ciphers: &mut Ciphers,
+    ) -> Result<(), Failure> {
+        let sessions = established.sessions()?;
+        let params = sessions.tx.params();
+        lockgate_ktls::choose(core.ktls_enabled, params, ciphers).map_err(|_| Failure::Internal)?;
+        let Rx::Shaking(shaking) = &mut self.rx else {
+            return Err(Failure::Internal);
+        };
+        let chain = core::mem::take(&mut shaking.chain);
+        shaking.end(core);
+        let (role, tickets) = match established.side {
+            Side::Server => (Role::Server, None),
+            Side::Client { tickets } => (Role::Client, tickets),
+        };
+        self.tx
+            .enable(sessions.tx, sessions.tx_number, ciphers)
+            .map_err(|_| Failure::Internal)?;
+        self.tickets = tickets;
+        let deframer = Deframer::new(sessions.rx, sessions.rx_number, role, chain, ciphers);
+
+        core.count_handshake(params.version, established.resumed);
+        let info = TlsInfo {
+            params,
+            alpn: established.alpn,
+            sni: established.captured.sni,
+            resumed: established.resumed,
+        };
+        if !self.flags.detached {
+            core.notices.push_back(Notice::HandshakeDone(self.id, Box::new(info)));
+        }
+        self.start_receiving(deframer, core);
+        Ok(())
+    }
+}
+
+/// One step: with the next record, or with none for a client that begins.
+fn take_step(shaking: &mut Shaking, peer_closed: bool, scratch: &mut [u8]) -> Progress {
+    let record = if shaking.speaks_first() {
+        &[]
+    } else if let Some(len) = shaking.whole_record() {
+        let record = scratch.get_mut(..len).unwrap_or_default();
+        let at = shaking.chain.start();
+        shaking.chain.copy_to(at, record);
+        shaking.chain.release(at + len as u64);
+        &*record
+    } else if peer_closed {
+        return Progress::Failed(Failure::PeerClosed);
+    } else {
+        return Progress::Blocked;
+    };
+    match shaking.begin() {
+        Ok(handshake) => handshake.step(record),
+        Err(failure) => Progress::Failed(failure),
+    }
+}
+
+const HEADER_LEN: usize = 5;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const APPLICATION_DATA: u8 = 23;
+/// What TLS 1.2 allows a record's length to be; TLS 1.3 allows less.
+const CIPHERTEXT_MAX: usize = (1 << 14) + 2048;
+/// The longest record, header included: how much scratch memory a step needs.
+pub(crate) const RECORD_BYTES_MAX: usize = HEADER_LEN + CIPHERTEXT_MAX;

@@ -1,0 +1,384 @@
+//! What goes out: data from the application, packets to the interface.
+
+use core::ops::Range;
+use std::sync::Arc;
+
+use lockgate_ktls::{Ciphers, ContentType, CryptoError, KeyUse, Limits, TxError, Version};
+use lockgate_tcp::{Intent, IntentKind};
+use lockgate_wire::{Instant, StreamOffset};
+use pktbuf::{Output, Packet, PagePool, SharedSpan, Slices};
+
+use super::{Rx, Socket};
+use crate::Env;
+use crate::common::Core;
+use crate::egress::{Path, segment_headers};
+use crate::notice::{CloseReason, Notice, SendError};
+
+/// How a socket's turn to send ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Everything that may be sent now is.
+    Done,
+    /// It may send more when it's its turn again.
+    Again,
+    /// The interface takes no more.
+    NoRoom,
+    /// Memory is missing.
+    Starved,
+    /// The neighbour's address is missing.
+    Unresolved,
+}
+
+/// What became of one attempt to send a packet.
+enum Attempt {
+    Sent(u32),
+    Stop(Turn),
+}
+
+impl Socket {
+    /// Copies bytes into the queue.
+    pub(crate) fn send(
+        &mut self,
+        parts: &[&[u8]],
+        more: bool,
+        core: &mut Core,
+        pages: &mut PagePool,
+    ) -> Result<u32, SendError> {
+        self.check_sending()?;
+        let given: usize = parts.iter().map(|part| part.len()).sum();
+        let space = self.send_space(core);
+        let result = if given <= space as usize {
+            self.tx.push_bytes(parts, more, pages)
+        } else {
+            self.push_some(parts, space, more, pages)
+        };
+        let taken = self.pushed(result, given, core)?;
+        core.counters.bytes_by_copy += u64::from(taken);
+        Ok(taken)
+    }
+
+    /// Queues a part of a shared span by reference.
+    pub(crate) fn send_span(
+        &mut self,
+        span: &Arc<SharedSpan>,
+        at: u32,
+        len: u32,
+        core: &mut Core,
+        pages: &mut PagePool,
+    ) -> Result<u32, SendError> {
+        self.check_sending()?;
+        let take = len.min(self.send_space(core));
+        let result = match take {
+            0 if len > 0 => Ok(0),
+            _ => self.tx.push_span(span, at, take, pages),
+        };
+        let taken = self.pushed(result, len as usize, core)?;
+        core.counters.bytes_by_reference += u64::from(taken);
+        Ok(taken)
+    }
+
+    /// Queues one record of any type; false if there's no room for it now.
+    pub(crate) fn send_record(
+        &mut self,
+        kind: ContentType,
+        content: &[u8],
+        core: &mut Core,
+        pages: &mut PagePool,
+    ) -> Result<bool, SendError> {
+        self.check_sending()?;
+        let taken = if content.len() > self.send_space(core) as usize {
+            Ok(0)
+        } else {
+            let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
+            self.tx.push_message(kind, content, pages).map(|()| len.max(1))
+        };
+        let taken = self.pushed(taken, content.len().max(1), core)?;
+        core.counters.bytes_by_copy += if taken > 0 { content.len() as u64 } else { 0 };
+        Ok(taken > 0)
+    }
+
+    /// How many bytes may be queued before the limit is reached.
+    pub(crate) fn send_space(&self, core: &Core) -> u32 {
+        if self.check_sending().is_err() {
+            return 0;
+        }
+        let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
+        core.limits.send_buffer_bytes.saturating_sub(queued)
+    }
+
+    /// Bytes queued and not acknowledged.
+    pub(crate) fn send_queued(&self) -> u64 {
+        self.tx.end() - self.tx.start() + u64::from(self.tx.open_len())
+    }
+
+    /// Tells the application that it can send again, if it waits for that and can.
+    pub(crate) fn tell_writable(&mut self, core: &mut Core) {
+        if self.flags.writable_wanted
+            && !self.flags.detached
+            && self.send_queued() < u64::from(core.limits.send_low_water_bytes)
+        {
+            self.flags.writable_wanted = false;
+            core.notices.push_back(Notice::Writable(self.id));
+        }
+    }
+
+    /// Changes the sending keys, if that's due: asked for by the peer, or because of their age.
+    pub(crate) fn drive_keys(
+        &mut self,
+        core: &mut Core,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) {
+        let refresh = matches!(self.tx.key_use(), KeyUse::RefreshDue)
+            && self.tx.params().is_some_and(|params| params.version == Version::Tls13);
+        if !(refresh || self.flags.key_update_due) || !self.is_sending() {
+            return;
+        }
+        match self.tx.update_keys(false, ciphers, pages) {
+            Ok(()) => {
+                self.flags.key_update_due = false;
+                self.tell_queued();
+            }
+            Err(TxError::Exhausted) => core.make_starved(self),
+            // The keys before the current ones are still needed: acknowledgements will drain them.
+            Err(TxError::RekeyBusy) => {}
+            Err(_) => self.flags.key_update_due = false,
+        }
+    }
+
+    /// Changes the sending keys because the application wants it.
+    pub(crate) fn update_keys(
+        &mut self,
+        ask_peer: bool,
+        core: &mut Core,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Result<(), SendError> {
+        self.check_sending()?;
+        self.tx.update_keys(ask_peer, ciphers, pages).map_err(SendError::Record)?;
+        self.tell_queued();
+        core.make_ready(self);
+        Ok(())
+    }
+
+    /// Sends what can be sent, a turn's worth at most. `budget` counts packets.
+    pub(crate) fn transmit<N: Output>(
+        &mut self,
+        now: Instant,
+        core: &mut Core,
+        env: &mut Env<'_, N>,
+        budget: &mut u32,
+    ) -> Turn {
+        let mut left = core.limits.turn_bytes_max;
+        let mut known = None;
+        while !self.flags.over {
+            let Some(intent) = self.tcp.poll_transmit(now, &core.tcp) else {
+                return if self.waits_for_ranges(core) { Turn::Starved } else { Turn::Done };
+            };
+            if *budget == 0 || left == 0 {
+                return Turn::Again;
+            }
+            // The neighbour is asked once a turn, and only if there's something to send.
+            let path = match known {
+                Some(path) => path,
+                None => {
+                    let confirmed = core::mem::take(&mut self.flags.progress);
+                    match core.path(now, self.tuple.remote.addr, confirmed, env.net) {
+                        Some(path) => *known.insert(path),
+                        None => return Turn::Unresolved,
+                    }
+                }
+            };
+            let room = env.net.room(path.iface);
+            if room.packets == 0 || room.entries < 2 {
+                return Turn::NoRoom;
+            }
+            let entries = path.entries_max.min(u16::try_from(room.entries).unwrap_or(u16::MAX)) - 1;
+            match self.transmit_one(now, intent, entries, &path, core, env) {
+                Attempt::Sent(len) => left = left.saturating_sub(len),
+                Attempt::Stop(turn) => return turn,
+            }
+            *budget -= 1;
+        }
+        Turn::Done
+    }
+
+    /// One packet: asks the queue how much of the intent can go, and commits.
+    fn transmit_one<N: Output>(
+        &mut self,
+        now: Instant,
+        intent: Intent,
+        entries: u16,
+        path: &Path,
+        core: &mut Core,
+        env: &mut Env<'_, N>,
+    ) -> Attempt {
+        let mut range = intent.range.start.0..intent.range.end.0;
+        let wanted = !range.is_empty();
+        if wanted {
+            range = match self.prepare(&intent, range, entries, path, env) {
+                Ok(range) => range,
+                Err(error) => {
+                    debug_assert!(error != CryptoError::BadTag, "sealing has no tag to compare");
+                    self.abort(CloseReason::Crypto, core);
+                    return Attempt::Stop(Turn::Done);
+                }
+            };
+            if range.is_empty() && !self.tcp.ack_due() {
+                return Attempt::Stop(Turn::Starved);
+            }
+        }
+        let starved = wanted && range.is_empty();
+        let sent = self.send_packet(now, intent, &range, entries, path, core, env);
+        if starved { Attempt::Stop(Turn::Starved) } else { sent }
+    }
+
+    /// Shortens a range to what can go in one burst, and seals it.
+    fn prepare<N: Output>(
+        &mut self,
+        intent: &Intent,
+        range: Range<u64>,
+        entries: u16,
+        path: &Path,
+        env: &mut Env<'_, N>,
+    ) -> Result<Range<u64>, CryptoError> {
+        let one = u32::from(intent.mss);
+        let bytes = if path.tso_bytes_max > one {
+            intent.burst_max.min(path.tso_bytes_max).max(one)
+        } else {
+            one
+        };
+        let limits = Limits { bytes, entries, mss: intent.mss };
+        let range = self.tx.clamp(&range, &limits);
+        if range.is_empty() {
+            return Ok(range);
+        }
+        let ready = self.tx.prepare(&range, env.ciphers, env.pages)?;
+        if ready >= range.end {
+            return Ok(range);
+        }
+        // The pool ran out on the way. Whole segments can go, or what there is of one: its record's
+        // memory comes back only when all of it has been acknowledged.
+        let len = ready.saturating_sub(range.start);
+        let whole = len - len % u64::from(one);
+        Ok(range.start..range.start + if whole == 0 { len } else { whole })
+    }
+
+    /// Commits an intent and hands its packet over.
+    #[expect(clippy::too_many_arguments, reason = "one step of transmit_one, with its locals")]
+    fn send_packet<N: Output>(
+        &mut self,
+        now: Instant,
+        intent: Intent,
+        range: &Range<u64>,
+        entries: u16,
+        path: &Path,
+        core: &mut Core,
+        env: &mut Env<'_, N>,
+    ) -> Attempt {
+        let mut slices = Slices::new(usize::from(entries));
+        let reached = self.tx.slices(range, &mut slices);
+        debug_assert_eq!(reached, range.end, "the range was clamped to what fits");
+        let (len, mss) = (slices.bytes(), intent.mss);
+        let retransmit = matches!(intent.kind, IntentKind::Retransmit);
+        let (header, sent) = self.tcp.commit(intent, len, now, &mut core.tcp);
+        if self.tcp.peer_closed() && len > 0 && !retransmit {
+            core.counters.half_closed_sends += 1;
+        }
+        // What can't be delivered counts as sent: TCP's timers then do what they do for any peer
+        // that doesn't answer.
+        let Some((head, mut meta)) = segment_headers(path, &self.tuple, &header, len) else {
+            core.counters.neighbour_unreachable += 1;
+            return Attempt::Sent(len);
+        };
+        meta.hash = self.hash;
+        meta.retransmit = retransmit;
+        meta.mss = if len > u32::from(mss) { mss } else { 0 };
+        match env.net.tx(Packet { head: &head, payload: slices.as_slice(), meta }) {
+            Ok(()) => {
+                core.counters.packets_out += 1;
+                core.counters.payload_bytes_out += u64::from(len);
+                Attempt::Sent(len)
+            }
+            Err(error) => {
+                core.counters.tx_failed += 1;
+                if error == pktbuf::TxError::Full {
+                    self.tcp.on_local_loss(now, sent, &mut core.tcp);
+                    return Attempt::Stop(Turn::NoRoom);
+                }
+                Attempt::Sent(len)
+            }
+        }
+    }
+
+    /// Whether TCP offers nothing only because the slab of sent ranges is used up.
+    fn waits_for_ranges(&self, core: &Core) -> bool {
+        core.tcp.ranges_used() >= core.tcp.ranges_total()
+            && self.tcp.sent() < StreamOffset(self.tx.ready_end())
+    }
+
+    fn check_sending(&self) -> Result<(), SendError> {
+        if !self.is_sending() || self.flags.detached {
+            return Err(SendError::Closed);
+        }
+        if matches!(self.rx, Rx::Shaking(_)) {
+            return Err(SendError::NotReady);
+        }
+        Ok(())
+    }
+
+    /// Queues no more than `space` bytes of all parts together.
+    fn push_some(
+        &mut self,
+        parts: &[&[u8]],
+        space: u32,
+        more: bool,
+        pages: &mut PagePool,
+    ) -> Result<u32, TxError> {
+        let mut left = space as usize;
+        let mut taken = 0;
+        for part in parts {
+            let part = &part[..part.len().min(left)];
+            if part.is_empty() {
+                continue;
+            }
+            left -= part.len();
+            let pushed = match self.tx.push_bytes(&[part], more || left > 0, pages) {
+                Ok(pushed) => pushed,
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => 0,
+            };
+            taken += pushed;
+            if (pushed as usize) < part.len() {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// After a push: TCP is told, and if less was taken than given, the socket waits.
+    fn pushed(
+        &mut self,
+        result: Result<u32, TxError>,
+        given: usize,
+        core: &mut Core,
+    ) -> Result<u32, SendError> {
+        let taken = match result {
+            Ok(taken) => taken,
+            Err(TxError::Exhausted) => 0,
+            Err(error) => return Err(SendError::Record(error)),
+        };
+        if taken > 0 {
+            self.tell_queued();
+            core.make_ready(self);
+        }
+        if (taken as usize) < given {
+            self.flags.writable_wanted = true;
+            if self.send_queued() < u64::from(core.limits.send_low_water_bytes) {
+                // Memory is missing, not room: no acknowledgement will bring it.
+                core.make_starved(self);
+            }
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,62 @@
+//! From what the TLS library has to what the record layer needs.
+
+use lockgate_ktls::{Params, Session, Suite, Version};
+use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
+
+use super::capture::Secret;
+use super::handshake::{Established, Failure, Side};
+
+/// Keys of both directions and the numbers of their next records.
+pub(crate) struct Sessions {
+    pub(crate) tx: Session,
+    pub(crate) tx_number: u64,
+    pub(crate) rx: Session,
+    pub(crate) rx_number: u64,
+}
+
+impl Established {
+    /// The sessions that go on where the handshake stopped. With TLS 1.3 they are made from the
+    /// traffic secrets, which the keys that the library uses must follow from.
+    pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
+        let (client, server) = (self.captured.client.as_ref(), self.captured.server.as_ref());
+        let (ours, theirs) = match self.side {
+            Side::Server => (server, client),
+            Side::Client { .. } => (client, server),
+        };
+        let (tx_number, tx) = &self.keys.tx;
+        let (rx_number, rx) = &self.keys.rx;
+        Ok(Sessions {
+            tx: session(self.version, tx, ours)?,
+            tx_number: *tx_number,
+            rx: session(self.version, rx, theirs)?,
+            rx_number: *rx_number,
+        })
+    }
+}
+
+fn session(
+    version: ProtocolVersion,
+    keys: &ConnectionTrafficSecrets,
+    secret: Option<&Secret>,
+) -> Result<Session, Failure> {
+    use ConnectionTrafficSecrets as Keys;
+    let (suite, key, iv) = match keys {
+        Keys::Aes128Gcm { key, iv } => (Suite::Aes128Gcm, key, iv),
+        Keys::Aes256Gcm { key, iv } => (Suite::Aes256Gcm, key, iv),
+        Keys::Chacha20Poly1305 { key, iv } => (Suite::Chacha20Poly1305, key, iv),
+        _ => return Err(Failure::Internal),
+    };
+    let iv = iv.as_ref().try_into().map_err(|_| Failure::Internal)?;
+    if version == ProtocolVersion::TLSv1_3 {
+        let secret = secret.ok_or(Failure::Internal)?;
+        let session = Session::from_secret(suite, secret.as_bytes()).ok_or(Failure::Internal)?;
+        let derived = session.keys();
+        if derived.key() != key.as_ref() || derived.iv() != iv {
+            return Err(Failure::Internal);
+        }
+        Ok(session)
+    } else {
+        let params = Params::new(suite, Version::Tls12);
+        Session::from_key(params, key.as_ref(), iv).ok_or(Failure::Internal)
+    }
+}

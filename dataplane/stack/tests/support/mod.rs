@@ -1,0 +1,328 @@
+//! Two stacks, a wire between them, and a clock that jumps.
+
+#![expect(dead_code, reason = "each test binary uses its own part")]
+
+pub mod app;
+pub mod link;
+pub mod pki;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lockgate_ktls::{BackendChoice, Ciphers};
+use lockgate_stack::{Env, Notice, Recv, SocketId, Stack, StackConfig};
+use lockgate_tcp::ip::{Cidr, Interface};
+use lockgate_wire::{Instant, MacAddr};
+use pktbuf::{
+    HeapBuffers, IfaceId, Info, NotSent, Output, Packet, PagePool, PoolConfig, Region, Room,
+    TxError, gso,
+};
+
+use self::link::Link;
+
+/// An interface that keeps the frames it is given, as bytes.
+pub struct Wire {
+    pub info: Info,
+    pub frames: VecDeque<Vec<u8>>,
+    /// Frames that it holds before it has no room.
+    pub capacity: u32,
+}
+
+impl Wire {
+    pub fn new(mac: MacAddr, mtu: u16) -> Self {
+        let info = Info {
+            mtu,
+            mac: Some(mac),
+            tso_bytes_max: 64 * 1024,
+            entries_max: 17,
+            link_up: true,
+            ..Info::default()
+        };
+        Self { info, frames: VecDeque::new(), capacity: 4096 }
+    }
+}
+
+impl Output for Wire {
+    fn info(&self, _on: IfaceId) -> Info {
+        self.info
+    }
+
+    fn room(&self, _on: IfaceId) -> Room {
+        let used = u32::try_from(self.frames.len()).unwrap();
+        let packets = self.capacity.saturating_sub(used) / 64;
+        Room { packets, entries: packets * 18 }
+    }
+
+    fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
+        let frames = &mut self.frames;
+        let l2 = self.info.mac.map_or(0, |_| 14);
+        let longest = usize::from(self.info.mtu) + l2;
+        gso::segment(&packet, |head, payload| {
+            if packet.meta.protocol == pktbuf::L4::Tcp {
+                gso::finish_checksum(head, payload)?;
+            }
+            let len = head.len() + payload.iter().map(|s| s.len as usize).sum::<usize>();
+            assert!(len <= longest, "a frame of {len} bytes where {longest} fit");
+            let mut frame = vec![0; len];
+            gso::copy_frame(head, payload, &mut frame)?;
+            frames.push_back(frame);
+            Ok::<(), NotSent>(())
+        })?;
+        Ok(())
+    }
+}
+
+/// A stack with everything it works with.
+pub struct Host {
+    pub stack: Stack,
+    pub pages: PagePool,
+    pub ciphers: Ciphers,
+    pub net: Wire,
+    pub buffers: HeapBuffers,
+    pub addr: IpAddr,
+    /// Packets dropped because there was no received buffer.
+    pub missed: u64,
+    /// Packets per call of `poll`.
+    pub budget: u32,
+    _region: Region,
+}
+
+/// How a host is made.
+pub struct HostSpec {
+    pub addr: IpAddr,
+    pub mac: MacAddr,
+    pub mtu: u16,
+    pub pool: PoolConfig,
+    pub buffers: u32,
+    pub config: StackConfig,
+    pub secret: u64,
+}
+
+impl HostSpec {
+    /// Host number 1 or 2 of the test network.
+    pub fn new(number: u8) -> Self {
+        Self {
+            addr: IpAddr::from([10, 0, 0, number]),
+            mac: MacAddr([2, 0, 0, 0, 0, number]),
+            mtu: 1500,
+            pool: PoolConfig { blocks: 2048, small_spans: 512, large_spans: 256 },
+            buffers: 2048,
+            config: StackConfig::default(),
+            secret: u64::from(number),
+        }
+    }
+
+    pub fn v6(number: u8) -> Self {
+        let addr = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)]);
+        Self { addr, ..Self::new(number) }
+    }
+
+    pub fn build(mut self) -> Host {
+        let length = if self.addr.is_ipv4() { 24 } else { 64 };
+        let interface =
+            Interface { id: IfaceId(0), mac: Some(self.mac), mtu: self.mtu, vlan: None };
+        let address = Cidr::new(self.addr, length).unwrap();
+        self.config.interfaces = vec![(interface, vec![address])];
+        small_tables(&mut self.config);
+        let secret = [self.secret, self.secret ^ 1, self.secret ^ 2, self.secret ^ 3];
+        let mut region = Region::heap(PagePool::bytes_needed(self.pool)).unwrap();
+        Host {
+            stack: Stack::new(Instant::ZERO, self.config, secret).unwrap(),
+            pages: PagePool::new(&mut region, self.pool).unwrap(),
+            ciphers: Ciphers::new(BackendChoice::Auto, 64),
+            net: Wire::new(self.mac, self.mtu),
+            buffers: HeapBuffers::new(self.buffers),
+            addr: self.addr,
+            missed: 0,
+            budget: 64,
+            _region: region,
+        }
+    }
+}
+
+/// Tables are allocated at the start; a thousand tests shouldn't each allocate a server's.
+fn small_tables(config: &mut StackConfig) {
+    let limits = &mut config.limits;
+    limits.connections_max = limits.connections_max.min(1024);
+    limits.half_open_max = limits.half_open_max.min(256);
+    limits.time_wait_max = limits.time_wait_max.min(256);
+    limits.ranges_max = limits.ranges_max.min(8192);
+}
+
+impl Host {
+    /// Runs a method of the stack with the host's environment.
+    pub fn with<R>(&mut self, f: impl FnOnce(&mut Stack, &mut Env<'_, Wire>) -> R) -> R {
+        let mut env = Env {
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+            net: &mut self.net,
+        };
+        f(&mut self.stack, &mut env)
+    }
+
+    /// Gives a frame to the stack.
+    pub fn receive(&mut self, now: Instant, frame: &[u8]) {
+        match self.buffers.alloc(frame) {
+            Some(buffer) => {
+                self.with(|stack, env| stack.on_packet(now, IfaceId(0), buffer, env));
+            }
+            None => self.missed += 1,
+        }
+    }
+
+    /// One turn of a worker's loop without receiving; true if there's more to do now.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        let budget = self.budget;
+        self.with(|stack, env| {
+            if stack.next_timer().is_some_and(|at| at <= now) {
+                stack.on_timer(now, env);
+            }
+            let steps = stack.step_handshake(env);
+            stack.poll(now, env, budget) || steps
+        })
+    }
+
+    pub fn send(&mut self, socket: SocketId, bytes: &[u8]) -> u32 {
+        self.stack.send(socket, bytes, false, &mut self.pages).unwrap()
+    }
+
+    /// Receives everything there is; the bytes, and whether the end came (and how).
+    pub fn drain(&mut self, socket: SocketId) -> (Vec<u8>, Option<bool>) {
+        let mut bytes = Vec::new();
+        loop {
+            match self.stack.recv(socket, &mut self.ciphers, &mut self.pages) {
+                Ok(Recv::Data(chunk)) => chunk.pieces().for_each(|p| bytes.extend_from_slice(p)),
+                Ok(Recv::Nothing) | Err(_) => return (bytes, None),
+                Ok(Recv::End { clean }) => return (bytes, Some(clean)),
+            }
+        }
+    }
+
+    /// Everything that was taken from the pools is back.
+    pub fn assert_full(&mut self) {
+        self.pages.reclaim();
+        assert!(self.pages.is_full(), "page buffers are missing: {:?}", self.pages.usage());
+        assert!(self.buffers.is_full(), "received buffers are missing: {:?}", self.buffers.usage());
+    }
+}
+
+/// Two hosts, the link between them, and the time.
+pub struct World {
+    pub now: Instant,
+    pub a: Host,
+    pub b: Host,
+    pub link: Link,
+    /// Notices that nobody has looked at yet.
+    pub notices_a: VecDeque<Notice>,
+    pub notices_b: VecDeque<Notice>,
+}
+
+impl World {
+    pub fn new(a: HostSpec, b: HostSpec, link: Link) -> Self {
+        Self {
+            now: Instant::from_millis(1000),
+            a: a.build(),
+            b: b.build(),
+            link,
+            notices_a: VecDeque::new(),
+            notices_b: VecDeque::new(),
+        }
+    }
+
+    /// A plain pair with a perfect link.
+    pub fn simple() -> Self {
+        Self::new(HostSpec::new(1), HostSpec::new(2), Link::perfect())
+    }
+
+    pub fn b_addr(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.b.addr, port)
+    }
+
+    /// Does everything that can be done now. Frames go onto the link.
+    pub fn settle(&mut self) {
+        loop {
+            let more = self.a.turn(self.now) | self.b.turn(self.now);
+            while let Some(frame) = self.a.net.frames.pop_front() {
+                self.link.put(self.now, 0, frame);
+            }
+            while let Some(frame) = self.b.net.frames.pop_front() {
+                self.link.put(self.now, 1, frame);
+            }
+            while let Some(notice) = self.a.stack.poll_notice() {
+                self.notices_a.push_back(notice);
+            }
+            while let Some(notice) = self.b.stack.poll_notice() {
+                self.notices_b.push_back(notice);
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Goes to the next thing that happens, if that's not after `until`; whether there was one.
+    pub fn step(&mut self, until: Instant) -> bool {
+        self.settle();
+        let next = [
+            self.link.next(),
+            self.a.stack.next_timer(),
+            self.b.stack.next_timer(),
+        ];
+        let Some(at) = next.into_iter().flatten().min().filter(|at| *at <= until) else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        // All frames of a burst before anything is sent in answer.
+        while let Some((to, frame)) = self.link.take(self.now) {
+            let host = if to == 0 { &mut self.a } else { &mut self.b };
+            host.receive(self.now, &frame);
+        }
+        self.settle();
+        true
+    }
+
+    /// Runs until nothing happens any more, or for `limit`.
+    pub fn run(&mut self, limit: Duration) {
+        let until = self.now + limit;
+        while self.step(until) {}
+        self.now = until;
+        self.settle();
+    }
+
+    /// Runs until `done`; false if that isn't reached within `limit`.
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> bool {
+        let until = self.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if !self.step(until) {
+                return done(self);
+            }
+        }
+    }
+
+    /// The next notice of host B (A with `of` 0) that `want` takes; those before it are dropped.
+    pub fn expect<T>(
+        &mut self,
+        of: usize,
+        what: &str,
+        mut want: impl FnMut(&Notice) -> Option<T>,
+    ) -> T {
+        let until = self.now + Duration::from_secs(30);
+        loop {
+            let list = if of == 0 { &mut self.notices_a } else { &mut self.notices_b };
+            while let Some(notice) = list.pop_front() {
+                if let Some(found) = want(&notice) {
+                    return found;
+                }
+            }
+            assert!(self.step(until), "host {of} never said {what}");
+        }
+    }
+}

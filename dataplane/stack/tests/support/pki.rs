@@ -1,0 +1,69 @@
+//! Certificates of the tests' own authority.
+
+use std::sync::{Arc, OnceLock};
+
+use lockgate_stack::tls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use lockgate_stack::tls::{Certificate, CipherSuite, TlsClient, TlsOptions, TlsServer, TlsVersions};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+/// The authority, a leaf for `server.test` of each kind of key.
+pub struct Pki {
+    pub root: CertificateDer<'static>,
+    pub ecdsa: Certificate,
+    pub rsa: Certificate,
+    pub ed25519: Certificate,
+}
+
+/// Made once: an RSA key takes its time.
+pub fn pki() -> &'static Pki {
+    static PKI: OnceLock<Pki> = OnceLock::new();
+    PKI.get_or_init(|| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "test root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
+        let leaf = |algorithm| {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+            let leaf = params.signed_by(&key, &authority).unwrap();
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+            Certificate::new(vec![leaf.der().clone()], &key).unwrap()
+        };
+        Pki {
+            root: authority.der().clone(),
+            ecdsa: leaf(&rcgen::PKCS_ECDSA_P256_SHA256),
+            rsa: leaf(&rcgen::PKCS_RSA_SHA256),
+            ed25519: leaf(&rcgen::PKCS_ED25519),
+        }
+    })
+}
+
+pub fn name() -> ServerName<'static> {
+    ServerName::try_from(NAME).unwrap()
+}
+
+/// A server with Ed25519, whose signatures are always of the same length and cheap.
+pub fn server(options: &TlsOptions) -> Arc<TlsServer> {
+    Arc::new(TlsServer::new(vec![pki().ed25519.clone()], options).unwrap())
+}
+
+pub fn client(options: &TlsOptions) -> Arc<TlsClient> {
+    Arc::new(TlsClient::new([pki().root.clone()], options).unwrap())
+}
+
+pub fn only(suite: CipherSuite, versions: TlsVersions) -> TlsOptions {
+    TlsOptions { versions, suites: vec![suite], ..TlsOptions::default() }
+}
+
+/// Every suite with its version.
+pub const SUITES: [(CipherSuite, TlsVersions); 6] = [
+    (CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13),
+    (CipherSuite::TLS13_AES_256_GCM_SHA384, TlsVersions::Tls13),
+    (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, TlsVersions::Tls13),
+    (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TlsVersions::Tls12),
+    (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TlsVersions::Tls12),
+    (CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TlsVersions::Tls12),
+];
+
+pub const NAME: &str = "server.test";
