@@ -21,13 +21,14 @@ impl IpLayer {
     pub fn on_arp(&mut self, now: Instant, arp: &ArpIngress, out: &mut [u8]) -> Option<Transmit> {
         self.learn_from_arp(now, arp);
         let ArpIngress { iface, packet } = *arp;
-        if !self.interfaces.has(iface, packet.target_ip.into()) || !is_sane(&packet) {
+        if !self.is_sane(arp) {
             return None;
         }
-        if self.is_conflict(arp) {
+        if self.interfaces.has(iface, packet.sender_ip.into()) {
             return self.defend(now, arp, out);
         }
-        if packet.operation != Operation::Request {
+        let for_us = self.interfaces.has(iface, packet.target_ip.into());
+        if !for_us || packet.operation != Operation::Request {
             return None;
         }
         let reply = ArpPacket {
@@ -45,7 +46,7 @@ impl IpLayer {
     /// Learns from an ARP packet that another worker answers.
     pub fn learn_from_arp(&mut self, now: Instant, arp: &ArpIngress) {
         let ArpIngress { iface, packet } = *arp;
-        if !is_sane(&packet) {
+        if !self.is_sane(arp) {
             self.counters.arp.bad_in += 1;
             return;
         }
@@ -140,7 +141,7 @@ impl IpLayer {
 
     /// Writes an ARP request.
     pub(super) fn ask_v4(
-        &mut self,
+        &self,
         solicit: Solicit,
         target: Ipv4Addr,
         out: &mut [u8],
@@ -164,9 +165,19 @@ impl IpLayer {
         )
     }
 
-    /// Whether the sender uses an address of ours.
-    fn is_conflict(&self, arp: &ArpIngress) -> bool {
-        self.interfaces.has(arp.iface, arp.packet.sender_ip.into())
+    /// Whether the sender can be one station, another than us.
+    fn is_sane(&self, arp: &ArpIngress) -> bool {
+        let ArpPacket {
+            sender_mac,
+            sender_ip,
+            ..
+        } = arp.packet;
+        let own_mac = self.interfaces.interface(arp.iface).and_then(|i| i.mac);
+        sender_mac.is_unicast()
+            && own_mac != Some(sender_mac)
+            && !sender_ip.is_multicast()
+            && !sender_ip.is_broadcast()
+            && !sender_ip.is_loopback()
     }
 
     /// Answers a conflict by one announcement now and then.
@@ -180,9 +191,8 @@ impl IpLayer {
             iface: arp.iface,
             addr: own.into(),
         };
-        let pending = |a: &Announcement| a.hop == hop;
-        // While one is remembered, with none left to send, the address has been defended lately.
-        if self.announcements.iter().any(pending) {
+        // The next announcement, to come, is also what remembers that there was one lately.
+        if self.announcements.iter().any(|a| a.hop == hop) {
             return None;
         }
         let next = now + DEFEND_INTERVAL;
@@ -221,14 +231,6 @@ impl IpLayer {
         packet.emit(out);
         Some(Transmit { iface, len })
     }
-}
-
-/// Whether the sender can be one station.
-fn is_sane(packet: &ArpPacket) -> bool {
-    packet.sender_mac.is_unicast()
-        && !packet.sender_ip.is_multicast()
-        && !packet.sender_ip.is_broadcast()
-        && !packet.sender_ip.is_loopback()
 }
 
 /// What an ARP packet claims, in the terms of neighbour discovery.

@@ -1,6 +1,6 @@
 //! What the IP layer did, counted.
 
-use super::ingress::Drop;
+use super::ingress::DropReason;
 use super::neighbours::NeighbourCounters;
 
 /// Counters of the IP layer.
@@ -62,24 +62,24 @@ pub struct DropCounters {
 }
 
 impl DropCounters {
-    pub(super) const fn count(&mut self, drop: Drop) {
-        let counter = match drop {
-            Drop::Truncated => &mut self.truncated,
-            Drop::NoInterface => &mut self.no_interface,
-            Drop::OtherStation => &mut self.other_station,
-            Drop::LinkSource => &mut self.link_source,
-            Drop::EtherType => &mut self.ether_type,
-            Drop::BadArp => &mut self.bad_arp,
-            Drop::BadHeader => &mut self.bad_header,
-            Drop::BadChecksum => &mut self.bad_checksum,
-            Drop::Cut => &mut self.cut,
-            Drop::Martian => &mut self.martian,
-            Drop::NotLocal => &mut self.not_local,
-            Drop::Group => &mut self.group,
-            Drop::LinkGroup => &mut self.link_group,
-            Drop::Fragment => &mut self.fragment,
-            Drop::SourceRoute => &mut self.source_route,
-            Drop::Extensions => &mut self.extensions,
+    pub(super) const fn count(&mut self, reason: DropReason) {
+        let counter = match reason {
+            DropReason::Truncated => &mut self.truncated,
+            DropReason::NoInterface => &mut self.no_interface,
+            DropReason::OtherStation => &mut self.other_station,
+            DropReason::LinkSource => &mut self.link_source,
+            DropReason::EtherType => &mut self.ether_type,
+            DropReason::BadArp => &mut self.bad_arp,
+            DropReason::BadHeader => &mut self.bad_header,
+            DropReason::BadChecksum => &mut self.bad_checksum,
+            DropReason::Cut => &mut self.cut,
+            DropReason::Martian => &mut self.martian,
+            DropReason::NotLocal => &mut self.not_local,
+            DropReason::Group => &mut self.group,
+            DropReason::LinkGroup => &mut self.link_group,
+            DropReason::Fragment => &mut self.fragment,
+            DropReason::SourceRoute => &mut self.source_route,
+            DropReason::Extensions => &mut self.extensions,
         };
         *counter += 1;
     }
@@ -96,7 +96,7 @@ pub struct ArpCounters {
     pub others_in: u64,
     /// Announcements, those of unknown neighbours included.
     pub announcements_in: u64,
-    /// Packets that contradict themselves: senders that are groups, or not who the frame is from.
+    /// Packets whose sender can't be one other station.
     pub bad_in: u64,
     /// Other stations that use our addresses.
     pub conflicts: u64,

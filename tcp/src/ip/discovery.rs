@@ -9,7 +9,8 @@ use pktbuf::IfaceId;
 use super::frame::IpPair;
 use super::ingress::IpPacket;
 use super::interfaces::{ALL_NODES, is_solicited_node, solicited_node};
-use super::layer::{Dispatch, IpLayer, Transmit, write_message};
+use super::layer::{Dispatch, IpLayer, Transmit};
+use super::messages::write_message;
 use super::neighbours::{Advert, Solicit};
 use super::routes::NextHop;
 
@@ -167,7 +168,7 @@ impl IpLayer {
 
     /// Writes a neighbour solicitation.
     pub(super) fn ask_v6(
-        &mut self,
+        &self,
         solicit: Solicit,
         target: Ipv6Addr,
         out: &mut [u8],

@@ -36,7 +36,7 @@ pub enum Ingress {
     /// A packet for us that asks for something we don't have. The sender may be told.
     Refuse(IpPacket, Refusal),
     /// Nothing for us.
-    Drop(Drop),
+    Drop(DropReason),
 }
 
 /// A received IP packet; offsets count from the frame's first byte.
@@ -84,7 +84,7 @@ pub enum Refusal {
 
 /// Why a frame is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Drop {
+pub enum DropReason {
     /// The frame ends before its headers do.
     Truncated,
     /// An interface, VLAN or tag that doesn't exist here.
@@ -166,10 +166,10 @@ pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &Frame
                 iface: interface.id,
                 packet,
             }),
-            Err(ParseError::Truncated) => Ingress::Drop(Drop::Truncated),
-            Err(_) => Ingress::Drop(Drop::BadArp),
+            Err(ParseError::Truncated) => Ingress::Drop(DropReason::Truncated),
+            Err(_) => Ingress::Drop(DropReason::BadArp),
         },
-        Ok(_) => Ingress::Drop(Drop::EtherType),
+        Ok(_) => Ingress::Drop(DropReason::EtherType),
         Err(reason) => Ingress::Drop(reason),
     }
 }
@@ -189,28 +189,32 @@ fn find_packet<'a>(
     on: IfaceId,
     bytes: &[u8],
     meta: &FrameMeta,
-) -> Result<Found<'a>, Drop> {
-    let Some(mac) = interfaces.interface(on).ok_or(Drop::NoInterface)?.mac else {
+) -> Result<Found<'a>, DropReason> {
+    let Some(mac) = interfaces.interface(on).ok_or(DropReason::NoInterface)?.mac else {
         return find_bare_packet(interfaces, on, bytes);
     };
     let (header, at) = EthernetView::parse(bytes).map_err(|e| match e {
-        ParseError::Truncated => Drop::Truncated,
-        _ => Drop::NoInterface,
+        ParseError::Truncated => DropReason::Truncated,
+        ParseError::Version
+        | ParseError::Length
+        | ParseError::Checksum
+        | ParseError::Field
+        | ParseError::Unsupported => DropReason::NoInterface,
     })?;
     let group = header.dst.is_multicast();
     if !group && header.dst != mac {
-        return Err(Drop::OtherStation);
+        return Err(DropReason::OtherStation);
     }
     if !is_possible_source(header.src, mac) {
-        return Err(Drop::LinkSource);
+        return Err(DropReason::LinkSource);
     }
     let tag = match (meta.vlan, header.vlan) {
         (None, tag) => tag,
-        (Some(tci), None) => Some(VlanTag::from_tci(tci).ok_or(Drop::NoInterface)?),
+        (Some(tci), None) => Some(VlanTag::from_tci(tci).ok_or(DropReason::NoInterface)?),
         // A tag in a tag.
-        (Some(_), Some(_)) => return Err(Drop::NoInterface),
+        (Some(_), Some(_)) => return Err(DropReason::NoInterface),
     };
-    let interface = interfaces.resolve(on, tag).ok_or(Drop::NoInterface)?;
+    let interface = interfaces.resolve(on, tag).ok_or(DropReason::NoInterface)?;
     Ok(Found {
         interface,
         group,
@@ -224,12 +228,14 @@ fn find_bare_packet<'a>(
     interfaces: &'a Interfaces,
     on: IfaceId,
     bytes: &[u8],
-) -> Result<Found<'a>, Drop> {
-    let interface = interfaces.resolve(on, None).ok_or(Drop::NoInterface)?;
-    let ethertype = match bytes.first().ok_or(Drop::Truncated)? >> 4 {
+) -> Result<Found<'a>, DropReason> {
+    let interface = interfaces
+        .resolve(on, None)
+        .ok_or(DropReason::NoInterface)?;
+    let ethertype = match bytes.first().ok_or(DropReason::Truncated)? >> 4 {
         4 => EtherType::IPV4,
         6 => EtherType::IPV6,
-        _ => return Err(Drop::EtherType),
+        _ => return Err(DropReason::EtherType),
     };
     Ok(Found {
         interface,
@@ -253,10 +259,10 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn ipv4(&self, l3_at: usize) -> Result<Ingress, Drop> {
+    fn ipv4(&self, l3_at: usize) -> Result<Ingress, DropReason> {
         let view = Ipv4View::new(self.from(l3_at)).map_err(bad_header)?;
         if !self.meta.ip_checksum_good && !view.checksum_is_valid() {
-            return Err(Drop::BadChecksum);
+            return Err(DropReason::BadChecksum);
         }
         let header = view.header();
         let l4_at = l3_at + view.header_len();
@@ -274,26 +280,26 @@ impl Context<'_> {
             || self.interfaces.is_broadcast(id, header.src)
             || self.interfaces.is_local(header.src.into())
         {
-            return Err(Drop::Martian);
+            return Err(DropReason::Martian);
         }
         if header.dst.is_multicast() || self.interfaces.is_broadcast(id, header.dst) {
-            return Err(Drop::Group);
+            return Err(DropReason::Group);
         }
         if !self.interfaces.has(id, header.dst.into()) {
-            return Err(Drop::NotLocal);
+            return Err(DropReason::NotLocal);
         }
         //= https://www.rfc-editor.org/rfc/rfc1122#section-3.3.6
         //# A host SHOULD silently discard a datagram that is received via
         //# a link-layer broadcast (see Section 2.4) but does not specify
         //# an IP multicast or broadcast destination address.
         if self.group {
-            return Err(Drop::LinkGroup);
+            return Err(DropReason::LinkGroup);
         }
         if !header.fragment.is_whole() {
-            return Err(Drop::Fragment);
+            return Err(DropReason::Fragment);
         }
         if view.has_source_route() {
-            return Err(Drop::SourceRoute);
+            return Err(DropReason::SourceRoute);
         }
         let packet = IpPacket {
             iface: id,
@@ -317,7 +323,7 @@ impl Context<'_> {
         })
     }
 
-    fn ipv6(&self, l3_at: usize) -> Result<Ingress, Drop> {
+    fn ipv6(&self, l3_at: usize) -> Result<Ingress, DropReason> {
         let (header, header_len) = Ipv6View::parse(self.from(l3_at)).map_err(bad_header)?;
         let next_at = l3_at + header_len;
         let payload_len = self.payload(next_at, header.payload_len)?;
@@ -328,16 +334,16 @@ impl Context<'_> {
             || header.src.to_ipv4_mapped().is_some()
             || self.interfaces.is_local(header.src.into())
         {
-            return Err(Drop::Martian);
+            return Err(DropReason::Martian);
         }
         if is_group && !self.interfaces.is_joined(id, header.dst) {
-            return Err(Drop::Group);
+            return Err(DropReason::Group);
         }
         if !is_group && !self.interfaces.has(id, header.dst.into()) {
-            return Err(Drop::NotLocal);
+            return Err(DropReason::NotLocal);
         }
         if self.group && !is_group {
-            return Err(Drop::LinkGroup);
+            return Err(DropReason::LinkGroup);
         }
         let mut packet = IpPacket {
             iface: id,
@@ -358,15 +364,15 @@ impl Context<'_> {
             Ok(upper) => upper,
             // If the packet goes on, only its first fragment was too short to hold the headers.
             Err(ExtensionError::Truncated) if rest.len() < payload_len => {
-                return Err(Drop::Truncated);
+                return Err(DropReason::Truncated);
             }
             Err(ExtensionError::Problem(problem)) if !header.src.is_unspecified() => {
                 return Ok(Ingress::Refuse(packet, Refusal::Parameter(problem)));
             }
-            Err(_) => return Err(Drop::Extensions),
+            Err(_) => return Err(DropReason::Extensions),
         };
         if upper.fragment.is_some_and(|f| !f.is_atomic()) {
-            return Err(Drop::Fragment);
+            return Err(DropReason::Fragment);
         }
         packet.protocol = upper.protocol;
         packet.l4_at += upper.at;
@@ -374,10 +380,10 @@ impl Context<'_> {
         match upper.protocol {
             IpProtocol::ICMPV6 => Ok(Ingress::Icmp(packet)),
             // Only neighbour discovery may come from nowhere.
-            _ if header.src.is_unspecified() => Err(Drop::Martian),
-            _ if is_group => Err(Drop::Group),
+            _ if header.src.is_unspecified() => Err(DropReason::Martian),
+            _ if is_group => Err(DropReason::Group),
             IpProtocol::TCP => Ok(Ingress::Tcp(packet)),
-            IpProtocol::NO_NEXT => Err(Drop::Extensions),
+            IpProtocol::NO_NEXT => Err(DropReason::Extensions),
             IpProtocol::UDP => Ok(Ingress::Refuse(packet, Refusal::Port)),
             //= https://www.rfc-editor.org/rfc/rfc8200#section-4
             //# If, as a result of processing a header, the destination node is
@@ -401,10 +407,10 @@ impl Context<'_> {
     }
 
     /// The length of a payload, if the frame has all of it.
-    fn payload(&self, at: usize, len: u16) -> Result<usize, Drop> {
+    fn payload(&self, at: usize, len: u16) -> Result<usize, DropReason> {
         let len = usize::from(len);
         if at + len > self.meta.len {
-            Err(Drop::Cut)
+            Err(DropReason::Cut)
         } else {
             Ok(len)
         }
@@ -423,10 +429,14 @@ impl IpPacket {
     }
 }
 
-const fn bad_header(e: ParseError) -> Drop {
+const fn bad_header(e: ParseError) -> DropReason {
     match e {
-        ParseError::Truncated => Drop::Truncated,
-        _ => Drop::BadHeader,
+        ParseError::Truncated => DropReason::Truncated,
+        ParseError::Version
+        | ParseError::Length
+        | ParseError::Checksum
+        | ParseError::Field
+        | ParseError::Unsupported => DropReason::BadHeader,
     }
 }
 

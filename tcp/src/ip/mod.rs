@@ -27,6 +27,7 @@ mod ingress;
 mod interfaces;
 mod layer;
 mod limit;
+mod messages;
 mod neighbours;
 mod routes;
 
@@ -34,13 +35,19 @@ pub use cidr::{Cidr, ParseCidrError};
 pub use counters::{ArpCounters, DropCounters, IcmpCounters, IpCounters};
 pub use frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, Link};
 pub use icmp::{IcmpError, IcmpErrorKind};
-pub use ingress::{ArpIngress, Drop, FrameMeta, Ingress, IpPacket, Refusal, classify};
+pub use ingress::{ArpIngress, DropReason, FrameMeta, Ingress, IpPacket, Refusal, classify};
 pub use interfaces::{
     ALL_NODES, Interface, InterfaceRefused, Interfaces, link_local, solicited_node,
 };
-pub use layer::{AddressRefused, Dispatch, IcmpOutcome, IpConfig, IpLayer, Transmit};
+pub use layer::{AddressRefused, Dispatch, IpConfig, IpLayer, Transmit};
 pub use limit::Rate;
+pub use messages::IcmpOutcome;
 pub use neighbours::{
     Advert, Lookup, NeighbourConfig, NeighbourCounters, NeighbourEvent, Neighbours, Solicit, State,
 };
 pub use routes::{NextHop, Route, RouteRefused, Routes};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,6 @@ use core::fmt;
 
 /// Why bytes are not the header they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ParseError {
     /// The bytes end before the header, or before what the header says is there.
     Truncated,

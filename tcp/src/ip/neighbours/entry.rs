@@ -117,4 +117,9 @@ impl Queue {
         self.slots.rotate_left(1);
         oldest
     }
+
+    #[cfg(test)]
+    pub(super) fn has_any(&self) -> bool {
+        self.slots[0].is_some()
+    }
 }

@@ -1,1 +1,681 @@
+use core::time::Duration;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::ip::limit::Rate;
+
+const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xa]);
+const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xb]);
+
+fn hop(n: u8) -> NextHop {
+    NextHop {
+        iface: IfaceId(0),
+        addr: [10, 0, 0, n].into(),
+    }
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(1_000_000 + ms)
+}
+
+fn table() -> Neighbours {
+    Neighbours::new(NeighbourConfig::default(), 7)
+}
+
+fn answer(mac: MacAddr) -> Advert {
+    Advert {
+        mac: Some(mac),
+        solicited: true,
+        replaces: true,
+        router: None,
+    }
+}
+
+fn solicits(t: &mut Neighbours, now: Instant) -> Vec<Solicit> {
+    core::iter::from_fn(|| t.poll_solicit(now)).collect()
+}
+
+fn events(t: &mut Neighbours) -> Vec<NeighbourEvent> {
+    core::iter::from_fn(|| t.poll_event()).collect()
+}
+
+/// A table in which neighbour 1 is at A, in the state named.
+fn in_state(name: &str) -> Neighbours {
+    let mut t = table();
+    match name {
+        "none" => {}
+        "incomplete" => {
+            t.lookup(at(0), hop(1));
+            solicits(&mut t, at(0));
+        }
+        "reachable" => {
+            t = in_state("incomplete");
+            t.on_advert(at(0), hop(1), answer(A));
+        }
+        "stale" => t.on_asked(at(0), hop(1), A),
+        "delay" => {
+            t = in_state("stale");
+            assert_eq!(t.lookup(at(0), hop(1)), Lookup::Resolved(A));
+        }
+        "probe" => {
+            t = in_state("delay");
+            // DELAY ended at this very moment.
+            t.entries[0].state = State::Probe {
+                mac: A,
+                sent: 1,
+                next: at(1000),
+            };
+            t.earliest = at(1000);
+        }
+        "failed" => {
+            t = in_state("incomplete");
+            for s in 1..=3 {
+                solicits(&mut t, at(s * 1000));
+            }
+        }
+        other => panic!("{other}"),
+    }
+    events(&mut t);
+    assert_eq!(
+        state_name(&t, at(0)),
+        (name, if name == "none" { None } else { mac_in(&t) })
+    );
+    t
+}
+
+fn mac_in(t: &Neighbours) -> Option<MacAddr> {
+    t.state(at(0), hop(1)).and_then(|s| s.mac())
+}
+
+fn state_name(t: &Neighbours, now: Instant) -> (&'static str, Option<MacAddr>) {
+    match t.state(now, hop(1)) {
+        None => ("none", None),
+        Some(State::Incomplete { .. }) => ("incomplete", None),
+        Some(State::Reachable { mac, .. }) => ("reachable", Some(mac)),
+        Some(State::Stale { mac }) => ("stale", Some(mac)),
+        Some(State::Delay { mac, .. }) => ("delay", Some(mac)),
+        Some(State::Probe { mac, .. }) => ("probe", Some(mac)),
+        Some(State::Failed { .. }) => ("failed", None),
+    }
+}
+
+/// RFC 4861, appendix C, with our two departures: an answer counts only where there was a question,
+/// and a failed entry is remembered for a while.
+#[test]
+fn adverts_in_every_state() {
+    // (solicited, replaces, mac), then per state: the state and address after it.
+    let s = true;
+    let o = true;
+    let table: [(&str, (bool, bool, Option<MacAddr>), (&str, Option<MacAddr>)); 41] = [
+        ("none", (s, o, Some(A)), ("none", None)),
+        ("none", (false, o, Some(A)), ("none", None)),
+        ("incomplete", (s, o, Some(B)), ("reachable", Some(B))),
+        ("incomplete", (s, false, Some(B)), ("reachable", Some(B))),
+        ("incomplete", (false, o, Some(B)), ("stale", Some(B))),
+        ("incomplete", (false, false, Some(B)), ("stale", Some(B))),
+        ("incomplete", (s, o, None), ("incomplete", None)),
+        ("incomplete", (false, false, None), ("incomplete", None)),
+        ("reachable", (s, o, Some(A)), ("reachable", Some(A))),
+        ("reachable", (s, o, Some(B)), ("stale", Some(B))),
+        ("reachable", (s, false, Some(B)), ("stale", Some(A))),
+        ("reachable", (false, o, Some(B)), ("stale", Some(B))),
+        ("reachable", (false, false, Some(B)), ("stale", Some(A))),
+        ("reachable", (false, o, Some(A)), ("reachable", Some(A))),
+        ("reachable", (false, false, Some(A)), ("reachable", Some(A))),
+        ("reachable", (s, false, None), ("reachable", Some(A))),
+        ("stale", (s, o, Some(A)), ("stale", Some(A))),
+        ("stale", (s, o, Some(B)), ("stale", Some(B))),
+        ("stale", (s, false, Some(B)), ("stale", Some(A))),
+        ("stale", (false, o, Some(B)), ("stale", Some(B))),
+        ("stale", (false, false, Some(B)), ("stale", Some(A))),
+        ("stale", (s, o, None), ("stale", Some(A))),
+        ("delay", (s, o, Some(A)), ("delay", Some(A))),
+        ("delay", (s, o, Some(B)), ("stale", Some(B))),
+        ("delay", (s, false, Some(B)), ("delay", Some(A))),
+        ("delay", (false, o, Some(B)), ("stale", Some(B))),
+        ("delay", (false, false, Some(B)), ("delay", Some(A))),
+        ("delay", (false, o, Some(A)), ("delay", Some(A))),
+        ("delay", (s, o, None), ("delay", Some(A))),
+        ("probe", (s, o, Some(A)), ("reachable", Some(A))),
+        ("probe", (s, false, Some(A)), ("reachable", Some(A))),
+        ("probe", (s, o, None), ("reachable", Some(A))),
+        ("probe", (s, o, Some(B)), ("reachable", Some(B))),
+        ("probe", (s, false, Some(B)), ("probe", Some(A))),
+        ("probe", (false, o, Some(B)), ("stale", Some(B))),
+        ("probe", (false, o, Some(A)), ("probe", Some(A))),
+        ("probe", (false, false, Some(B)), ("probe", Some(A))),
+        ("failed", (s, o, Some(A)), ("stale", Some(A))),
+        ("failed", (false, false, Some(A)), ("stale", Some(A))),
+        ("failed", (s, o, None), ("failed", None)),
+        ("failed", (false, o, None), ("failed", None)),
+    ];
+    for (from, (solicited, replaces, mac), to) in table {
+        let mut t = in_state(from);
+        let before = mac_in(&t);
+        t.on_advert(
+            at(0),
+            hop(1),
+            Advert {
+                mac,
+                solicited,
+                replaces,
+                router: None,
+            },
+        );
+        let what = (from, solicited, replaces, mac);
+        assert_eq!(state_name(&t, at(0)), to, "{what:?}");
+        // Whoever waits hears of a new address, and of nothing else.
+        let told = events(&mut t);
+        match to.1 {
+            Some(mac) if before != Some(mac) => {
+                assert_eq!(told, [NeighbourEvent::Resolved(hop(1), mac)], "{what:?}");
+            }
+            _ => assert_eq!(told, [], "{what:?}"),
+        }
+    }
+}
+
+#[test]
+fn questions_to_us_in_every_state() {
+    for (from, mac, to) in [
+        ("none", A, ("stale", Some(A))),
+        ("incomplete", A, ("stale", Some(A))),
+        ("reachable", A, ("reachable", Some(A))),
+        ("reachable", B, ("stale", Some(B))),
+        ("stale", A, ("stale", Some(A))),
+        ("stale", B, ("stale", Some(B))),
+        ("delay", A, ("delay", Some(A))),
+        ("delay", B, ("stale", Some(B))),
+        ("probe", A, ("probe", Some(A))),
+        ("probe", B, ("stale", Some(B))),
+        ("failed", A, ("stale", Some(A))),
+    ] {
+        let mut t = in_state(from);
+        t.on_asked(at(0), hop(1), mac);
+        assert_eq!(state_name(&t, at(0)), to, "{from} {mac}");
+    }
+}
+
+#[test]
+fn lookups_in_every_state() {
+    for (from, answer, to) in [
+        ("none", Lookup::Pending, "incomplete"),
+        ("incomplete", Lookup::Pending, "incomplete"),
+        ("reachable", Lookup::Resolved(A), "reachable"),
+        ("stale", Lookup::Resolved(A), "delay"),
+        ("delay", Lookup::Resolved(A), "delay"),
+        ("probe", Lookup::Resolved(A), "probe"),
+        ("failed", Lookup::Unreachable, "failed"),
+    ] {
+        let mut t = in_state(from);
+        assert_eq!(t.lookup(at(0), hop(1)), answer, "{from}");
+        assert_eq!(state_name(&t, at(0)).0, to, "{from}");
+    }
+}
+
+#[test]
+fn confirmations_in_every_state() {
+    for (from, to) in [
+        ("none", "none"),
+        ("incomplete", "incomplete"),
+        ("reachable", "reachable"),
+        ("stale", "reachable"),
+        ("delay", "reachable"),
+        ("probe", "reachable"),
+        ("failed", "failed"),
+    ] {
+        let mut t = in_state(from);
+        t.confirm(at(0), hop(1));
+        assert_eq!(state_name(&t, at(0)).0, to, "{from}");
+        assert_eq!(events(&mut t), []);
+    }
+}
+
+#[test]
+fn resolution_with_retransmissions() {
+    let mut t = table();
+    let everybody = [Solicit {
+        target: hop(1),
+        to: None,
+    }];
+    assert_eq!(t.deadline(), None);
+    assert_eq!(t.lookup(at(0), hop(1)), Lookup::Pending);
+    assert_eq!(t.deadline(), Some(at(0)));
+    assert_eq!(solicits(&mut t, at(0)), everybody);
+    assert_eq!(t.deadline(), Some(at(1000)));
+    assert_eq!(t.lookup(at(500), hop(1)), Lookup::Pending);
+    assert_eq!(solicits(&mut t, at(999)), []);
+    assert_eq!(solicits(&mut t, at(1000)), everybody);
+    t.on_advert(at(1200), hop(1), answer(A));
+    assert_eq!(events(&mut t), [NeighbourEvent::Resolved(hop(1), A)]);
+    assert_eq!(t.lookup(at(1200), hop(1)), Lookup::Resolved(A));
+    assert_eq!(solicits(&mut t, at(10_000)), []);
+    assert_eq!(t.deadline(), None);
+    assert_eq!(
+        (t.counters().multicast_solicits, t.counters().resolved),
+        (2, 1)
+    );
+}
+
+#[test]
+fn giving_up_holding_down_asking_again() {
+    let mut t = table();
+    t.lookup(at(0), hop(1));
+    for s in 0..3 {
+        assert_eq!(solicits(&mut t, at(s * 1000)).len(), 1);
+        assert_eq!(events(&mut t), []);
+    }
+    assert_eq!(solicits(&mut t, at(3000)), []);
+    assert_eq!(events(&mut t), [NeighbourEvent::Unreachable(hop(1))]);
+    assert_eq!(t.lookup(at(3000), hop(1)), Lookup::Unreachable);
+    assert_eq!(t.lookup(at(3999), hop(1)), Lookup::Unreachable);
+    assert_eq!(solicits(&mut t, at(3999)), []);
+    assert_eq!(t.lookup(at(4000), hop(1)), Lookup::Pending);
+    assert_eq!(solicits(&mut t, at(4000)).len(), 1);
+    assert_eq!(t.counters().unreachable, 1);
+}
+
+#[test]
+fn a_failed_entry_at_rest_has_no_deadline() {
+    let mut t = in_state("failed");
+    assert_eq!(solicits(&mut t, at(60_000)), []);
+    assert_eq!(t.deadline(), None);
+    assert_eq!(t.lookup(at(60_000), hop(1)), Lookup::Pending);
+}
+
+#[test]
+fn unreachability_detection() {
+    let mut t = in_state("reachable");
+    // At most one and a half of REACHABLE_TIME later it's stale; use starts the delay.
+    assert_eq!(state_name(&t, at(14_999)).0, "reachable");
+    assert_eq!(state_name(&t, at(45_000)).0, "stale");
+    let start = 45_000;
+    assert_eq!(t.lookup(at(start), hop(1)), Lookup::Resolved(A));
+    assert_eq!(solicits(&mut t, at(start)), []);
+    assert_eq!(t.deadline(), Some(at(start + 5000)));
+    // Three questions to the address known, packets still going there, ...
+    for s in 0..3 {
+        let now = at(start + 5000 + s * 1000);
+        assert_eq!(
+            solicits(&mut t, now),
+            [Solicit {
+                target: hop(1),
+                to: Some(A)
+            }]
+        );
+        assert_eq!(t.lookup(now, hop(1)), Lookup::Resolved(A));
+    }
+    // ... then three to everybody, nothing going, then the end.
+    for s in 3..6 {
+        let now = at(start + 5000 + s * 1000);
+        assert_eq!(
+            solicits(&mut t, now),
+            [Solicit {
+                target: hop(1),
+                to: None
+            }]
+        );
+        assert_eq!(t.lookup(now, hop(1)), Lookup::Pending);
+    }
+    assert_eq!(events(&mut t), []);
+    assert_eq!(solicits(&mut t, at(start + 11_000)), []);
+    assert_eq!(events(&mut t), [NeighbourEvent::Unreachable(hop(1))]);
+}
+
+#[test]
+fn a_gateway_that_moved_is_found_again() {
+    let mut t = in_state("probe");
+    for s in 1..=3 {
+        solicits(&mut t, at(s * 1000));
+    }
+    assert_eq!(state_name(&t, at(3000)).0, "incomplete");
+    t.on_advert(at(3100), hop(1), answer(B));
+    assert_eq!(events(&mut t), [NeighbourEvent::Resolved(hop(1), B)]);
+    assert_eq!(t.counters().changed, 1);
+}
+
+#[test]
+fn progress_of_connections_saves_probes() {
+    let mut t = in_state("delay");
+    t.confirm(at(4000), hop(1));
+    assert_eq!(solicits(&mut t, at(6000)), []);
+    // And for as long as it goes on.
+    for s in 1..100 {
+        t.confirm(at(s * 10_000), hop(1));
+        assert_eq!(t.lookup(at(s * 10_000), hop(1)), Lookup::Resolved(A));
+        assert_eq!(solicits(&mut t, at(s * 10_000)), []);
+    }
+    assert_eq!(t.counters().unicast_solicits, 0);
+}
+
+#[test]
+fn routers() {
+    let mut t = in_state("reachable");
+    assert!(!t.is_router(hop(1)));
+    t.on_advert(
+        at(0),
+        hop(1),
+        Advert {
+            router: Some(true),
+            ..answer(A)
+        },
+    );
+    assert!(t.is_router(hop(1)));
+    t.on_advert(at(0), hop(1), answer(A));
+    assert!(t.is_router(hop(1)), "ARP doesn't know");
+    t.on_advert(
+        at(0),
+        hop(1),
+        Advert {
+            router: Some(false),
+            ..answer(A)
+        },
+    );
+    assert!(!t.is_router(hop(1)) && !t.is_router(hop(2)));
+}
+
+#[test]
+fn the_same_address_on_two_interfaces() {
+    let mut t = in_state("reachable");
+    let other = NextHop {
+        iface: IfaceId(1),
+        ..hop(1)
+    };
+    assert_eq!(t.lookup(at(0), other), Lookup::Pending);
+    t.on_advert(at(0), other, answer(B));
+    assert_eq!(t.lookup(at(0), hop(1)), Lookup::Resolved(A));
+    assert_eq!(t.lookup(at(0), other), Lookup::Resolved(B));
+}
+
+#[test]
+fn another_workers_news() {
+    let mut t = in_state("incomplete");
+    t.on_told(at(0), hop(1), A);
+    assert_eq!(state_name(&t, at(0)), ("reachable", Some(A)));
+    t.on_told(at(0), hop(2), A);
+    assert_eq!(t.state(at(0), hop(2)), None, "nobody here asked");
+}
+
+fn small(entries_max: u16) -> Neighbours {
+    Neighbours::new(
+        NeighbourConfig {
+            entries_max,
+            ..NeighbourConfig::default()
+        },
+        7,
+    )
+}
+
+#[test]
+fn eviction_takes_the_least_useful() {
+    let mut t = small(4);
+    t.lookup(at(0), hop(1));
+    solicits(&mut t, at(0));
+    t.on_advert(at(0), hop(1), answer(A)); // reachable
+    t.on_asked(at(1), hop(2), A); // stale, older
+    t.on_asked(at(2), hop(3), A); // stale, younger
+    t.lookup(at(3), hop(4)); // incomplete
+    t.lookup(at(4), hop(5));
+    let left = |t: &Neighbours| {
+        let mut v: Vec<_> = t.iter().map(|(h, _)| h).collect();
+        v.sort_by_key(|h| h.addr);
+        v
+    };
+    assert_eq!(
+        left(&t),
+        [hop(1), hop(2), hop(3), hop(5)],
+        "an unanswered question goes first"
+    );
+    t.on_advert(
+        at(4),
+        hop(5),
+        Advert {
+            solicited: false,
+            ..answer(A)
+        },
+    );
+    t.on_asked(at(5), hop(6), A);
+    assert_eq!(
+        left(&t),
+        [hop(1), hop(3), hop(5), hop(6)],
+        "then the stale one unused longest"
+    );
+    assert_eq!((t.counters().evicted, t.len()), (2, 4));
+    assert_eq!(t.lookup(at(6), hop(1)), Lookup::Resolved(A));
+    assert_eq!(t.state(at(6), hop(2)), None);
+}
+
+#[test]
+fn a_scan_cannot_push_out_neighbours_in_use() {
+    let mut t = small(8);
+    t.lookup(at(0), hop(1));
+    solicits(&mut t, at(0));
+    t.on_advert(at(0), hop(1), answer(A));
+    for n in 2..=250 {
+        t.lookup(at(u64::from(n)), hop(n));
+        solicits(&mut t, at(u64::from(n)));
+    }
+    assert_eq!(t.len(), 8);
+    assert_eq!(t.lookup(at(300), hop(1)), Lookup::Resolved(A));
+}
+
+#[test]
+fn solicitations_are_limited_and_put_off() {
+    let config = NeighbourConfig {
+        solicit_rate: Rate {
+            per_second: 10,
+            burst: 5,
+        },
+        ..NeighbourConfig::default()
+    };
+    let mut t = Neighbours::new(config, 7);
+    for n in 0..20 {
+        t.lookup(at(0), hop(n));
+    }
+    assert_eq!(solicits(&mut t, at(0)).len(), 5);
+    assert_eq!(t.counters().solicits_limited, 15);
+    assert_eq!(t.deadline(), Some(at(100)));
+    let mut sent = 5;
+    for ms in 1..2000 {
+        sent += solicits(&mut t, at(ms)).len();
+    }
+    assert!((24..=25).contains(&sent), "{sent}");
+}
+
+#[test]
+fn waiting_frames() {
+    let mut t = table();
+    let mut out = [0; 2000];
+    assert!(!t.queue(hop(1), &[0; 60], true), "there's no entry yet");
+    t.lookup(at(0), hop(1));
+    for n in 0..5 {
+        assert!(t.queue(hop(1), &[n; 60], true));
+    }
+    assert_eq!(t.counters().frames_displaced, 2);
+    assert_eq!(t.poll_released(&mut out), None);
+    t.on_advert(at(1), hop(1), answer(A));
+    for n in 2..5 {
+        assert_eq!(t.poll_released(&mut out), Some((IfaceId(0), 60)));
+        assert_eq!((&out[..6], &out[6..60]), (&A.0[..], &[n; 54][..]));
+    }
+    assert_eq!(t.poll_released(&mut out), None);
+    let c = t.counters();
+    assert_eq!(
+        (c.frames_queued, c.frames_released, c.frames_dropped),
+        (5, 3, 0)
+    );
+}
+
+#[test]
+fn frames_without_a_link_layer_are_not_addressed() {
+    let mut t = table();
+    t.lookup(at(0), hop(1));
+    t.queue(hop(1), &[9; 40], false);
+    t.on_asked(at(0), hop(1), A);
+    let mut out = [0; 64];
+    assert_eq!(t.poll_released(&mut out), Some((IfaceId(0), 40)));
+    assert_eq!(out[..40], [9; 40]);
+}
+
+#[test]
+fn frames_go_with_their_entry() {
+    let mut t = in_state("incomplete");
+    t.queue(hop(1), &[1; 60], true);
+    for s in 1..=3 {
+        solicits(&mut t, at(s * 1000));
+    }
+    assert_eq!(t.counters().frames_dropped, 1);
+
+    let mut t = small(1);
+    t.lookup(at(0), hop(1));
+    t.queue(hop(1), &[1; 60], true);
+    t.lookup(at(1), hop(2));
+    assert_eq!((t.counters().evicted, t.counters().frames_dropped), (1, 1));
+    assert_eq!(t.waiting_free(), 64);
+}
+
+#[test]
+fn frames_too_large_or_too_many_are_refused() {
+    let config = NeighbourConfig {
+        waiting_max: 2,
+        waiting_bytes_max: 100,
+        ..NeighbourConfig::default()
+    };
+    let mut t = Neighbours::new(config, 7);
+    for n in 1..=3 {
+        t.lookup(at(0), hop(n));
+    }
+    assert!(!t.queue(hop(1), &[0; 101], true));
+    assert!(t.queue(hop(1), &[1; 100], true) && t.queue(hop(2), &[2; 100], true));
+    assert!(
+        !t.queue(hop(3), &[3; 10], true),
+        "no place, and none of its own to give up"
+    );
+    assert!(
+        t.queue(hop(1), &[4; 10], true),
+        "a newer one in place of its own older one"
+    );
+    let c = t.counters();
+    assert_eq!((c.frames_refused, c.frames_displaced), (2, 1));
+    // A released frame that doesn't fit the caller's memory is dropped, the next one isn't.
+    t.on_asked(at(0), hop(2), B);
+    t.on_asked(at(0), hop(1), A);
+    let mut out = [0; 50];
+    assert_eq!(t.poll_released(&mut out), Some((IfaceId(0), 10)));
+    assert_eq!(t.counters().frames_dropped, 1);
+}
+
+#[test]
+fn events_are_bounded() {
+    let mut t = small(2);
+    for n in 0..100 {
+        t.on_asked(at(0), hop(1), if n % 2 == 0 { A } else { B });
+    }
+    assert_eq!(events(&mut t).len(), 4);
+    assert_eq!(t.counters().events_lost, 96);
+}
+
+impl Neighbours {
+    fn waiting_free(&self) -> usize {
+        self.waiting.free_count()
+    }
+
+    fn check(&self) {
+        assert!(self.entries.len() <= usize::from(self.config.entries_max));
+        assert_eq!(self.index.len(), self.entries.len());
+        for (i, e) in self.entries.iter().enumerate() {
+            assert_eq!(self.index.get(&e.hop), Some(&i));
+            let waits = matches!(e.state, State::Incomplete { .. });
+            assert!(
+                waits || !e.queue.has_any(),
+                "only an open question has frames waiting"
+            );
+            if let Some(deadline) = e.state.deadline() {
+                assert!(
+                    self.earliest <= deadline || self.sweep > 0,
+                    "a deadline is forgotten"
+                );
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Lookup(u8),
+    Queue(u8, u8),
+    Asked(u8, u8),
+    Advert(u8, Option<u8>, bool, bool),
+    Confirm(u8),
+    Poll,
+    Release,
+    Wait(u16),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let n = || 0u8..12;
+    prop::collection::vec(
+        prop_oneof![
+            4 => n().prop_map(Step::Lookup),
+            2 => (n(), 0u8..80).prop_map(|(n, len)| Step::Queue(n, len)),
+            1 => (n(), 0u8..3).prop_map(|(n, m)| Step::Asked(n, m)),
+            2 => (n(), prop::option::of(0u8..3), any::<bool>(), any::<bool>())
+                .prop_map(|(n, m, s, o)| Step::Advert(n, m, s, o)),
+            1 => n().prop_map(Step::Confirm),
+            3 => Just(Step::Poll),
+            1 => Just(Step::Release),
+            3 => (0u16..8000).prop_map(Step::Wait),
+        ],
+        0..200,
+    )
+}
+
+proptest! {
+    #[test]
+    fn invariants_hold(steps in steps(), seed: u64) {
+        let config = NeighbourConfig {
+            entries_max: 6,
+            waiting_max: 5,
+            waiting_bytes_max: 64,
+            solicit_rate: Rate { per_second: 4, burst: 3 },
+            ..NeighbourConfig::default()
+        };
+        let mut t = Neighbours::new(config, seed);
+        let mut now = at(0);
+        let mac = |m| MacAddr([2, 0, 0, 0, 0, m]);
+        let mut out = [0; 64];
+        for step in steps {
+            match step {
+                Step::Lookup(n) => { t.lookup(now, hop(n)); }
+                Step::Queue(n, len) => {
+                    // Only a pending lookup lets frames wait.
+                    if t.lookup(now, hop(n)) == Lookup::Pending {
+                        t.queue(hop(n), &vec![n; usize::from(len)], true);
+                    }
+                }
+                Step::Asked(n, m) => t.on_asked(now, hop(n), mac(m)),
+                Step::Advert(n, m, solicited, replaces) => {
+                    let advert = Advert { mac: m.map(mac), solicited, replaces, router: None };
+                    t.on_advert(now, hop(n), advert);
+                }
+                Step::Confirm(n) => t.confirm(now, hop(n)),
+                Step::Poll => {
+                    solicits(&mut t, now);
+                    prop_assert!(t.deadline().is_none_or(|d| d > now), "nothing due is left");
+                }
+                Step::Release => { t.poll_released(&mut out); }
+                Step::Wait(ms) => now += Duration::from_millis(u64::from(ms)),
+            }
+            t.check();
+        }
+        // In the end every frame is accounted for.
+        while t.poll_released(&mut out).is_some() {}
+        let c = *t.counters();
+        let waiting: u64 = 5 - u64::try_from(t.waiting_free()).unwrap();
+        prop_assert_eq!(
+            c.frames_queued,
+            c.frames_released + c.frames_displaced + c.frames_dropped + waiting
+        );
+    }
+}

@@ -87,4 +87,9 @@ impl Waiting {
         let len = self.slots[usize::from(slot)].len;
         &mut self.memory[start..start + len]
     }
+
+    #[cfg(test)]
+    pub(super) fn free_count(&self) -> usize {
+        self.free.len()
+    }
 }

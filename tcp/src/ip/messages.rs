@@ -1,0 +1,242 @@
+//! ICMP messages to us: pings, errors and neighbour discovery; and errors from us.
+
+use lockgate_wire::icmpv4::{Echo, Icmpv4Message};
+use lockgate_wire::icmpv6::Icmpv6Message;
+use lockgate_wire::ip::IpProtocol;
+use lockgate_wire::{Instant, MacAddr, ParseError, ipv4, ipv6};
+use pktbuf::IfaceId;
+
+use super::frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, Link};
+use super::icmp::{self, IcmpError};
+use super::ingress::{IpPacket, Refusal};
+use super::layer::{Dispatch, IpLayer, Transmit};
+
+/// What an ICMP message meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpOutcome {
+    /// Nothing to do.
+    Done,
+    /// An answer was written: send it.
+    Reply(Transmit),
+    /// A connection may have to know.
+    Error(IcmpError),
+}
+
+impl IpLayer {
+    /// Handles an ICMP message. `message` is its whole upper-layer part, contiguous; an answer
+    /// goes into `out`, which should have room for the interface's MTU and an Ethernet header.
+    pub fn on_icmp(
+        &mut self,
+        now: Instant,
+        packet: &IpPacket,
+        message: &[u8],
+        out: &mut [u8],
+    ) -> IcmpOutcome {
+        let outcome = match packet.addrs {
+            IpPair::V4 { dst, .. } => match Icmpv4Message::parse(message) {
+                Ok(Icmpv4Message::EchoRequest(echo)) => {
+                    self.on_echo(now, packet, echo, out).map(IcmpOutcome::Reply)
+                }
+                Ok(Icmpv4Message::EchoReply(_)) => self.ignore(),
+                Ok(error) => self.on_error(icmp::error_v4(dst, &error)),
+                Err(e) => self.on_bad_message(e),
+            },
+            IpPair::V6 { src, dst } => match Icmpv6Message::parse(src, dst, message) {
+                Ok(m) if m.is_neighbor_discovery() => self
+                    .on_discovery(now, packet, &m, Some(out))
+                    .map(IcmpOutcome::Reply),
+                // Nobody but neighbour discovery comes from nowhere.
+                Ok(_) if src.is_unspecified() => self.on_bad_message(ParseError::Field),
+                Ok(Icmpv6Message::EchoRequest(echo)) => {
+                    self.on_echo(now, packet, echo, out).map(IcmpOutcome::Reply)
+                }
+                Ok(Icmpv6Message::EchoReply(_)) => self.ignore(),
+                Ok(error) => self.on_error(icmp::error_v6(dst, &error)),
+                Err(e) => self.on_bad_message(e),
+            },
+        };
+        outcome.unwrap_or(IcmpOutcome::Done)
+    }
+
+    /// Tells the sender of a packet that nobody here wants it, if that's allowed. `packet_bytes`
+    /// begin with the IP header of the packet; as many as are contiguous.
+    pub fn refuse(
+        &mut self,
+        now: Instant,
+        packet: &IpPacket,
+        refusal: Refusal,
+        packet_bytes: &[u8],
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let len = (packet.l4_at - packet.l3_at).saturating_add(packet.l4_len);
+        let packet_bytes = &packet_bytes[..packet_bytes.len().min(len)];
+        let message = packet_bytes
+            .get(packet.l4_at - packet.l3_at..)
+            .unwrap_or_default();
+        if !icmp::may_complain(packet, refusal, message) {
+            self.counters.icmp.errors_forbidden += 1;
+            return None;
+        }
+        if !self.errors.take(now) {
+            self.counters.icmp.errors_limited += 1;
+            return None;
+        }
+        let addrs = self.answer_addrs(packet)?;
+        let sent = match addrs {
+            IpPair::V4 { .. } => {
+                let m = icmp::complaint_v4(refusal, packet_bytes);
+                self.send_message(now, packet.iface, addrs, m.emitted_len(), out, |at| {
+                    m.emit(at)
+                })
+            }
+            IpPair::V6 { src, dst } => {
+                let m = icmp::complaint_v6(refusal, packet_bytes);
+                let len = m.emitted_len();
+                self.send_message(now, packet.iface, addrs, len, out, |at| {
+                    m.emit(src, dst, at)
+                })
+            }
+        };
+        self.counters.icmp.errors_out += u64::from(sent.is_some());
+        sent
+    }
+
+    /// Answers a ping.
+    fn on_echo(
+        &mut self,
+        now: Instant,
+        packet: &IpPacket,
+        echo: Echo<'_>,
+        out: &mut [u8],
+    ) -> Option<Transmit> {
+        let header_len = if packet.addrs.is_ipv6() {
+            ipv6::HEADER_LEN
+        } else {
+            ipv4::HEADER_LEN
+        };
+        let mtu = self
+            .interfaces
+            .interface(packet.iface)
+            .map_or(0, |i| usize::from(i.mtu));
+        if header_len + packet.l4_len > mtu {
+            self.counters.icmp.echo_too_big += 1;
+            return None;
+        }
+        if !self.echoes.take(now) {
+            self.counters.icmp.echo_limited += 1;
+            return None;
+        }
+        let addrs = self.answer_addrs(packet)?;
+        let sent = match addrs {
+            IpPair::V4 { .. } => {
+                let m = Icmpv4Message::EchoReply(echo);
+                self.send_message(now, packet.iface, addrs, m.emitted_len(), out, |at| {
+                    m.emit(at)
+                })
+            }
+            IpPair::V6 { src, dst } => {
+                let m = Icmpv6Message::EchoReply(echo);
+                let len = m.emitted_len();
+                self.send_message(now, packet.iface, addrs, len, out, |at| {
+                    m.emit(src, dst, at)
+                })
+            }
+        };
+        self.counters.icmp.echo_replies_out += u64::from(sent.is_some());
+        sent
+    }
+
+    fn on_error(&mut self, error: Option<IcmpError>) -> Option<IcmpOutcome> {
+        match error {
+            Some(_) => self.counters.icmp.errors_in += 1,
+            None => self.counters.icmp.errors_ignored += 1,
+        }
+        error.map(IcmpOutcome::Error)
+    }
+
+    fn on_bad_message(&mut self, error: ParseError) -> Option<IcmpOutcome> {
+        let counters = &mut self.counters.icmp;
+        match error {
+            ParseError::Checksum => counters.bad_checksum += 1,
+            ParseError::Unsupported => counters.ignored += 1,
+            ParseError::Truncated
+            | ParseError::Version
+            | ParseError::Length
+            | ParseError::Field => counters.bad_message += 1,
+        }
+        None
+    }
+
+    fn ignore(&mut self) -> Option<IcmpOutcome> {
+        self.counters.icmp.ignored += 1;
+        None
+    }
+
+    /// From whom to whom an answer to `packet` goes: from the address it was sent to, or, if that
+    /// was a group, from one of the interface's.
+    fn answer_addrs(&mut self, packet: &IpPacket) -> Option<IpPair> {
+        let addrs = packet.addrs.reversed();
+        if !packet.is_group {
+            return Some(addrs);
+        }
+        let src = self.interfaces.source_for(packet.iface, addrs.dst());
+        let addrs = src.and_then(|src| IpPair::new(src, addrs.dst()));
+        self.counters.icmp.unsendable += u64::from(addrs.is_none());
+        addrs
+    }
+
+    /// Builds an ICMP message's frame in `out` and dispatches it. None if it waits or can't be
+    /// sent.
+    fn send_message(
+        &mut self,
+        now: Instant,
+        on: IfaceId,
+        addrs: IpPair,
+        message_len: usize,
+        out: &mut [u8],
+        emit: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Option<Transmit> {
+        let sent = self.route(addrs.dst(), Some(on)).and_then(|hop| {
+            let link = self.link_to(hop.iface, MacAddr::ZERO);
+            let len = write_message(link, addrs, DEFAULT_HOP_LIMIT, message_len, out, emit)?;
+            Some((hop, len))
+        });
+        let Some((hop, len)) = sent else {
+            self.counters.icmp.unsendable += 1;
+            return None;
+        };
+        match self.dispatch(now, hop, &mut out[..len]) {
+            Dispatch::Send => Some(Transmit {
+                iface: hop.iface,
+                len,
+            }),
+            Dispatch::Queued | Dispatch::Dropped => None,
+        }
+    }
+}
+
+/// Writes a frame with an ICMP message; its length, or none if it doesn't fit.
+pub(super) fn write_message(
+    link: Option<Link>,
+    addrs: IpPair,
+    hop_limit: u8,
+    message_len: usize,
+    out: &mut [u8],
+    emit: impl FnOnce(&mut [u8]) -> usize,
+) -> Option<usize> {
+    let protocol = if addrs.is_ipv6() {
+        IpProtocol::ICMPV6
+    } else {
+        IpProtocol::ICMP
+    };
+    let payload_len = u16::try_from(message_len).ok()?;
+    let header = FrameHeader {
+        hop_limit,
+        ..FrameHeader::new(link, addrs, protocol, payload_len)
+    };
+    let len = header.emitted_len() + message_len;
+    let out = out.get_mut(..len)?;
+    let at = header.emit(out);
+    emit(&mut out[at..]);
+    Some(len)
+}
