@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -78,6 +78,24 @@ pub(crate) struct Fields {
     pub(crate) shown: AtomicBool,
 }
 
+impl Fields {
+    /// A free block's.
+    pub(crate) fn free() -> Self {
+        Self {
+            links: Links::new(),
+            body: ptr::null_mut(),
+            memory: Memory::None,
+            record: RecordFields::default(),
+            body_len: 0,
+            head: [0; HEAD_MAX],
+            head_len: 0,
+            tail_len: 0,
+            state: State::Plain,
+            shown: AtomicBool::new(false),
+        }
+    }
+}
+
 /// What holds a block's body.
 pub(crate) enum Memory {
     /// Nothing: the block is in the free list.
@@ -102,6 +120,20 @@ impl Memory {
 }
 
 impl Block {
+    /// A free block at `at`.
+    pub(crate) fn new(pool: NonNull<PoolInner>, at: NonNull<Self>) -> Self {
+        let shared = SharedInfo {
+            free_cb: Some(free_cb),
+            fcb_opaque: at.as_ptr().cast(),
+            refcnt: AtomicU16::new(0),
+        };
+        Self {
+            shared,
+            pool,
+            fields: Fields::free(),
+        }
+    }
+
     /// Bytes on the wire.
     pub fn len(&self) -> u32 {
         self.head_len() + self.body_len() + self.tail_len()

@@ -4,17 +4,14 @@ use std::cell::Cell;
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::SharedSpan;
-use crate::block::{
-    self, BLOCK_SIZE, Block, Fields, HEAD_MAX, Memory, RecordFields, SharedInfo, State,
-};
+use crate::block::{BLOCK_SIZE, Block, Fields, Memory};
 use crate::buffer::Buffer;
 use crate::page::PageBuf;
 use crate::region::{Part, Region, RegionFull};
 use crate::spans::{Injection, Spans};
-use crate::stream::Links;
 use crate::thread;
 
 /// How much a pool has.
@@ -31,7 +28,7 @@ pub struct PoolConfig {
 /// A pool of page buffers. It belongs to the thread that made it; the buffers may go anywhere, and
 /// what is dropped elsewhere comes back with the next [`PagePool::reclaim`].
 ///
-/// A pool that is dropped while buffers are out leaves its memory to them, for good.
+/// A pool that is dropped while buffers are out stays in memory until the last of them is dropped.
 pub struct PagePool {
     inner: NonNull<PoolInner>,
 }
@@ -49,6 +46,7 @@ impl PagePool {
         let inner = NonNull::from(Box::leak(Box::new(PoolInner {
             owner: AtomicU64::new(thread::current()),
             returned: AtomicPtr::new(ptr::null_mut()),
+            users: AtomicU32::new(config.blocks + 1),
             free: Cell::new(ptr::null_mut()),
             blocks_used: Cell::new(config.blocks),
             small: Spans::new(small, SMALL_SPAN, config.small_spans),
@@ -177,14 +175,13 @@ impl PagePool {
 
 impl Drop for PagePool {
     fn drop(&mut self) {
-        // What is freed from now on goes to the return list, on this thread too.
-        self.inner().owner.store(0, Ordering::Relaxed);
-        self.reclaim();
-        if self.is_full() {
-            // SAFETY: made by Box::leak; no block is out, and a foreign free's last access was the
-            // exchange that made `reclaim` see it.
-            drop(unsafe { Box::from_raw(self.inner.as_ptr()) });
-        }
+        let pool = self.inner();
+        // From now on every free, on this thread too, finds the return list closed.
+        pool.owner.store(0, Ordering::Relaxed);
+        pool.take_in(pool.returned.swap(CLOSED, Ordering::Acquire));
+        let home = pool.config.blocks - pool.blocks_used.get();
+        // SAFETY: these blocks and the pool's handle aren't used any more.
+        unsafe { PoolInner::leave(self.inner, home + 1) }
     }
 }
 
@@ -231,6 +228,8 @@ pub(crate) struct PoolInner {
     /// Blocks freed on other threads, linked. Any thread pushes one, the owner takes all: so a push
     /// needs no memory and can't fail, and a block can't come back between load and exchange.
     returned: AtomicPtr<Block>,
+    /// The handle and all blocks; since the handle was dropped, only blocks that are out.
+    users: AtomicU32,
     free: Cell<*mut Block>,
     blocks_used: Cell<u32>,
     small: Spans,
@@ -249,20 +248,19 @@ impl PoolInner {
     /// Nobody uses the block any more, and it's freed once.
     pub(crate) unsafe fn free(block: NonNull<Block>) {
         // SAFETY: nobody else uses the block.
-        let pool = unsafe { block.as_ref() }.pool;
+        let inner = unsafe { block.as_ref() }.pool;
         // SAFETY: a block that is out keeps its pool.
-        let pool = unsafe { pool.as_ref() };
+        let pool = unsafe { inner.as_ref() };
         if pool.is_owner() {
             // SAFETY: the caller's promise, on the owner's thread.
             unsafe { pool.take_back(block) };
             return;
         }
         // SAFETY: nobody else uses the block.
-        let next = unsafe { &raw mut (*block.as_ptr()).fields.links.next };
+        let fields = unsafe { &mut (*block.as_ptr()).fields };
         let mut head = pool.returned.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: as above.
-            unsafe { next.write(head) };
+        while !ptr::eq(head, CLOSED) {
+            fields.links.next = head;
             // After this succeeds neither block nor pool is ours to touch.
             match pool.returned.compare_exchange_weak(
                 head,
@@ -273,6 +271,24 @@ impl PoolInner {
                 Ok(_) => return,
                 Err(seen) => head = seen,
             }
+        }
+        // The pool's handle is gone.
+        fields.memory = Memory::None;
+        // SAFETY: the block isn't used any more.
+        unsafe { Self::leave(inner, 1) }
+    }
+
+    /// Gives up `count` uses of the pool; with the last of all it's freed.
+    ///
+    /// # Safety
+    ///
+    /// The caller has them, and the pool was closed.
+    unsafe fn leave(inner: NonNull<Self>, count: u32) {
+        // SAFETY: the caller's uses keep it.
+        let users = unsafe { &(*inner.as_ptr()).users };
+        if users.fetch_sub(count, Ordering::AcqRel) == count {
+            // SAFETY: made by Box::leak, and nobody uses it any more.
+            drop(unsafe { Box::from_raw(inner.as_ptr()) });
         }
     }
 
@@ -313,7 +329,11 @@ impl PoolInner {
         if self.returned.load(Ordering::Relaxed).is_null() {
             return;
         }
-        let mut next = self.returned.swap(ptr::null_mut(), Ordering::Acquire);
+        self.take_in(self.returned.swap(ptr::null_mut(), Ordering::Acquire));
+    }
+
+    /// Takes in a list of returned blocks, which are the owner's now.
+    fn take_in(&self, mut next: *mut Block) {
         while let Some(block) = NonNull::new(next) {
             // SAFETY: a returned block is the owner's.
             next = unsafe { block.as_ref() }.fields.links.next;
@@ -422,38 +442,6 @@ impl PoolInner {
     }
 }
 
-impl Block {
-    fn new(pool: NonNull<PoolInner>, at: NonNull<Self>) -> Self {
-        let shared = SharedInfo {
-            free_cb: Some(block::free_cb),
-            fcb_opaque: at.as_ptr().cast(),
-            refcnt: AtomicU16::new(0),
-        };
-        Self {
-            shared,
-            pool,
-            fields: Fields::free(),
-        }
-    }
-}
-
-impl Fields {
-    fn free() -> Self {
-        Self {
-            links: Links::new(),
-            body: ptr::null_mut(),
-            memory: Memory::None,
-            record: RecordFields::default(),
-            body_len: 0,
-            head: [0; HEAD_MAX],
-            head_len: 0,
-            tail_len: 0,
-            state: State::Plain,
-            shown: AtomicBool::new(false),
-        }
-    }
-}
-
 /// Bytes of a small span.
 pub const SMALL_SPAN: u32 = 2048;
 /// Bytes of a large span: the longest record there is, received ones with their expansion included.
@@ -470,6 +458,8 @@ pub(crate) const TAIL_ROOM: u32 = 64;
 
 const CACHE_LINE: usize = 64;
 const FREED: u8 = 0xdd;
+/// Where no block is: the end of a return list that takes no more.
+const CLOSED: *mut Block = ptr::without_provenance_mut(1);
 const _: () = assert!(HEAD_ROOM.is_multiple_of(64) && BLOCK_SIZE.is_multiple_of(64));
 const _: () = assert!(SMALL_SPAN.is_multiple_of(64) && LARGE_SPAN.is_multiple_of(64));
 // RFC 8446, 5.2: a record of 2^14 + 256 bytes behind a header of 5.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::arena::PageArena;
-use crate::block::AttachError;
+use crate::block::{AttachError, RecordFields, SharedInfo, State};
 use crate::page::{FrameError, SealError};
 
 const CONFIG: PoolConfig = PoolConfig {
@@ -372,8 +372,35 @@ fn a_pool_that_goes_first_leaves_its_buffers_alive() {
     let mut p = pool(CONFIG);
     let mut page = p.alloc(3).unwrap();
     page.append(b"abc");
+    let other = p.alloc(1).unwrap();
+    let held = page.attach(1, 1).unwrap();
+    let gone_before = p.alloc(1).unwrap();
+    threads::spawn(move || drop(gone_before)).join().unwrap();
     drop(p);
     assert_eq!(page.bytes().unwrap(), b"abc");
+    assert_eq!(page.attach(0, 1).unwrap_err(), AttachError::NotOwner);
+    threads::spawn(move || drop(other)).join().unwrap();
+    drop(page);
+    drop(held);
+    // (Whether the memory is freed then is for a leak checker.)
+}
+
+#[test]
+fn a_pool_that_goes_while_others_free() {
+    for _ in 0..if cfg!(miri) { 5 } else { 300 } {
+        let mut p = pool(CONFIG);
+        let (_arena, cached) = span(&[1; 100]);
+        let pages: Vec<_> = (0..8).map(|_| p.alloc(1).unwrap()).collect();
+        let refs: Vec<_> = (0..8)
+            .map(|_| p.alloc_span(&cached, 0, 100).unwrap())
+            .collect();
+        threads::scope(|s| {
+            s.spawn(move || drop(pages));
+            s.spawn(move || drop(refs));
+            drop(p);
+        });
+        assert_eq!(Arc::strong_count(&cached), 1);
+    }
 }
 
 #[test]
