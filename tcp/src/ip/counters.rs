@@ -24,41 +24,59 @@ pub struct IpCounters {
     pub neighbours: NeighbourCounters,
 }
 
-/// Frames dropped, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DropCounters {
-    /// The frame ends before its headers do.
-    pub truncated: u64,
-    /// An interface, VLAN or tag that doesn't exist here.
-    pub no_interface: u64,
-    /// To another station.
-    pub other_station: u64,
-    /// From a group, which no station is, or from ourselves.
-    pub link_source: u64,
-    /// Neither IP nor ARP.
-    pub ether_type: u64,
-    /// An ARP packet that isn't one.
-    pub bad_arp: u64,
-    /// An IP header that contradicts itself, or isn't of the version announced.
-    pub bad_header: u64,
-    /// A wrong IPv4 header checksum.
-    pub bad_checksum: u64,
-    /// Shorter than the IP header says: cut on its way.
-    pub cut: u64,
-    /// From an address that no packet can come from.
-    pub martian: u64,
-    /// To an address that isn't the interface's.
-    pub not_local: u64,
-    /// To everybody, or to a group that nobody here listens to.
-    pub group: u64,
-    /// To one host's address in a frame to everybody.
-    pub link_group: u64,
-    /// A piece of a datagram; they aren't put together here.
-    pub fragment: u64,
-    /// With a source route, or options that can't be read.
-    pub source_route: u64,
-    /// IPv6 extension headers that nobody needs, or that ask to be dropped.
-    pub extensions: u64,
+lockgate_wire::counters! {
+    /// Frames dropped, by reason.
+    pub struct DropCounters in "ip.drop" {
+        /// The frame ends before its headers do.
+        truncated,
+        /// An interface, VLAN or tag that doesn't exist here.
+        no_interface,
+        /// To another station.
+        other_station,
+        /// From a group, which no station is, or from ourselves.
+        link_source,
+        /// Neither IP nor ARP.
+        ether_type,
+        /// An ARP packet that isn't one.
+        bad_arp,
+        /// An IP header that contradicts itself, or isn't of the version announced.
+        bad_header,
+        /// A wrong IPv4 header checksum.
+        bad_checksum,
+        /// Shorter than the IP header says: cut on its way.
+        cut,
+        /// From an address that no packet can come from.
+        martian,
+        /// To an address that isn't the interface's.
+        not_local,
+        /// To everybody, or to a group that nobody here listens to.
+        group,
+        /// To one host's address in a frame to everybody.
+        link_group,
+        /// A piece of a datagram; they aren't put together here.
+        fragment,
+        /// With a source route, or options that can't be read.
+        source_route,
+        /// IPv6 extension headers that nobody needs, or that ask to be dropped.
+        extensions,
+    }
+}
+
+impl IpCounters {
+    /// Every counter with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        [
+            ("ip.tcp_in", self.tcp_in),
+            ("ip.icmp_in", self.icmp_in),
+            ("ip.arp_in", self.arp_in),
+            ("ip.refused", self.refused),
+        ]
+        .into_iter()
+        .chain(self.drops.iter())
+        .chain(self.arp.iter())
+        .chain(self.icmp.iter())
+        .chain(self.neighbours.iter())
+    }
 }
 
 impl DropCounters {
@@ -85,62 +103,64 @@ impl DropCounters {
     }
 }
 
-/// What ARP did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArpCounters {
-    /// Requests for our addresses.
-    pub requests_in: u64,
-    /// Replies to us.
-    pub replies_in: u64,
-    /// Requests and replies that concern others.
-    pub others_in: u64,
-    /// Announcements, those of unknown neighbours included.
-    pub announcements_in: u64,
-    /// Packets whose sender can't be one other station.
-    pub bad_in: u64,
-    /// Other stations that use our addresses.
-    pub conflicts: u64,
-    /// Replies sent.
-    pub replies_out: u64,
-    /// Our addresses announced (to begin with, or against a conflict).
-    pub announcements_out: u64,
+lockgate_wire::counters! {
+    /// What ARP did.
+    pub struct ArpCounters in "arp" {
+        /// Requests for our addresses.
+        requests_in,
+        /// Replies to us.
+        replies_in,
+        /// Requests and replies that concern others.
+        others_in,
+        /// Announcements, those of unknown neighbours included.
+        announcements_in,
+        /// Packets whose sender can't be one other station.
+        bad_in,
+        /// Other stations that use our addresses.
+        conflicts,
+        /// Replies sent.
+        replies_out,
+        /// Our addresses announced (to begin with, or against a conflict).
+        announcements_out,
+    }
 }
 
-/// What ICMP and neighbour discovery did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IcmpCounters {
-    /// Pings answered.
-    pub echo_replies_out: u64,
-    /// Pings not answered because of the rate limit.
-    pub echo_limited: u64,
-    /// Pings not answered because the answer would be larger than the MTU or the caller's memory.
-    pub echo_too_big: u64,
-    /// Errors about our segments.
-    pub errors_in: u64,
-    /// Errors that aren't about a segment from the address they came to.
-    pub errors_ignored: u64,
-    /// Errors sent.
-    pub errors_out: u64,
-    /// Errors not sent because of the rate limit.
-    pub errors_limited: u64,
-    /// Errors not sent because none may be sent about such a packet.
-    pub errors_forbidden: u64,
-    /// Messages with a wrong checksum.
-    pub bad_checksum: u64,
-    /// Messages cut short, or with values that the format forbids.
-    pub bad_message: u64,
-    /// Messages that we have no use for: redirects, router discovery, pongs, unknown types.
-    pub ignored: u64,
-    /// Neighbour discovery that a router let through, or with addresses that can't be.
-    pub nd_invalid: u64,
-    /// Neighbour solicitations for our addresses.
-    pub nd_solicits_in: u64,
-    /// Neighbour advertisements.
-    pub nd_adverts_in: u64,
-    /// Neighbour advertisements sent.
-    pub nd_adverts_out: u64,
-    /// Other stations that use our IPv6 addresses.
-    pub nd_conflicts: u64,
-    /// Packets that couldn't be sent: no route, no neighbour, no room in the caller's memory.
-    pub unsendable: u64,
+lockgate_wire::counters! {
+    /// What ICMP and neighbour discovery did.
+    pub struct IcmpCounters in "icmp" {
+        /// Pings answered.
+        echo_replies_out,
+        /// Pings not answered because of the rate limit.
+        echo_limited,
+        /// Pings not answered because the answer would be larger than the MTU or the caller's memory.
+        echo_too_big,
+        /// Errors about our segments.
+        errors_in,
+        /// Errors that aren't about a segment from the address they came to.
+        errors_ignored,
+        /// Errors sent.
+        errors_out,
+        /// Errors not sent because of the rate limit.
+        errors_limited,
+        /// Errors not sent because none may be sent about such a packet.
+        errors_forbidden,
+        /// Messages with a wrong checksum.
+        bad_checksum,
+        /// Messages cut short, or with values that the format forbids.
+        bad_message,
+        /// Messages that we have no use for: redirects, router discovery, pongs, unknown types.
+        ignored,
+        /// Neighbour discovery that a router let through, or with addresses that can't be.
+        nd_invalid,
+        /// Neighbour solicitations for our addresses.
+        nd_solicits_in,
+        /// Neighbour advertisements.
+        nd_adverts_in,
+        /// Neighbour advertisements sent.
+        nd_adverts_out,
+        /// Other stations that use our IPv6 addresses.
+        nd_conflicts,
+        /// Packets that couldn't be sent: no route, no neighbour, no room in the caller's memory.
+        unsendable,
+    }
 }

@@ -145,9 +145,10 @@ fn total_len(quoted: &[u8]) -> Option<u16> {
 }
 
 /// What an old router's silence about the MTU is taken to mean: the next smaller common one.
-//= https://www.rfc-editor.org/rfc/rfc1191#section-7.1
-//# we search for the greatest plateau value that is less than the
-//# returned Total Length field
+//= https://www.rfc-editor.org/rfc/rfc1191#section-5
+//# The strategy we recommend, then, is to use as the next PMTU estimate
+//# the greatest plateau value that is less than the returned Total
+//# Length field (corrected, if necessary, according to the Note above).
 fn plateau_below(total_len: u16) -> u16 {
     const PLATEAUS: [u16; 10] = [
         32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68,

@@ -131,8 +131,8 @@ impl Neighbours {
 
     /// A connection through `hop` made progress, so packets get there.
     //= https://www.rfc-editor.org/rfc/rfc4861#section-7.3.1
-    //# the receipt of a (new) acknowledgment indicates that
-    //# previously sent data reached the peer
+    //# In TCP, for example, receipt of a (new)
+    //# acknowledgement indicates that previously sent data reached the peer.
     pub fn confirm(&mut self, now: Instant, hop: NextHop) {
         let until = self.reachable_until(now);
         let Some(&at) = self.index.get(&hop) else {

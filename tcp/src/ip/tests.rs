@@ -797,7 +797,7 @@ mod error_tests {
         introduce(&mut h, "fe80::2");
         let parts = |frame: &[u8]| match host().receive(ETH, frame, &meta(frame)) {
             Ingress::Icmp(p) | Ingress::Refuse(p, _) => p,
-            other => panic!("{other:?}"),
+            other @ (Ingress::Tcp(_) | Ingress::Arp(_) | Ingress::Drop(_)) => panic!("{other:?}"),
         };
         // About an ICMP error, or one that can't be told from one.
         for (payload, allowed) in [(&[3u8, 0][..], false), (&[], false), (&[8, 0], true)] {

@@ -125,16 +125,11 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
 /// turn into vector code.
 fn sum_bytes(bytes: &[u8]) -> u16 {
     let (blocks, rest) = bytes.as_chunks::<64>();
-    let mut lanes = [0u64; 8];
-    for block in blocks {
-        let (words, _) = block.as_chunks::<4>();
-        for (i, word) in words.iter().enumerate() {
-            lanes[i % 8] += u64::from(u32::from_ne_bytes(*word));
-        }
-    }
-    // A lane adds 2 words of 32 bits per 64 bytes: it can't overflow below 2^37 bytes.
-    let mut total: u64 = lanes.iter().map(|lane| u64::from(fold(*lane))).sum();
-
+    let mut total = if blocks.is_empty() {
+        0
+    } else {
+        u64::from(fold_blocks(blocks))
+    };
     let (words, rest) = rest.as_chunks::<4>();
     for word in words {
         total += u64::from(u32::from_ne_bytes(*word));
@@ -149,6 +144,18 @@ fn sum_bytes(bytes: &[u8]) -> u16 {
     } else {
         sum
     }
+}
+
+fn fold_blocks(blocks: &[[u8; 64]]) -> u16 {
+    let mut lanes = [0u64; 8];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (i, word) in words.iter().enumerate() {
+            lanes[i % 8] += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    // A lane adds 2 words of 32 bits per 64 bytes: it can't overflow below 2^37 bytes.
+    fold(lanes.iter().map(|lane| u64::from(fold(*lane))).sum())
 }
 
 const fn fold(total: u64) -> u16 {

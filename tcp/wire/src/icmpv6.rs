@@ -210,7 +210,7 @@ impl<'a> Icmpv6Message<'a> {
 
 /// Whether a message of this type is an error (or a redirect), about which no error may be sent.
 //= https://www.rfc-editor.org/rfc/rfc4443#section-2.1
-//# ICMPv6 error messages are identified as such by a zero in the
+//# Error messages are identified as such by a zero in the
 //# high-order bit of their message Type field values.
 pub const fn is_error_type(message_type: u8) -> bool {
     message_type < 128 || message_type == kind::REDIRECT

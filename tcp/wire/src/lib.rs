@@ -11,6 +11,7 @@
 
 pub mod arp;
 pub mod checksum;
+mod counters;
 pub mod ethernet;
 pub mod flow;
 pub mod icmpv4;

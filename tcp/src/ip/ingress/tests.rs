@@ -15,10 +15,11 @@ fn classify_on(on: IfaceId, frame: &[u8]) -> Ingress {
 }
 
 fn drop_reason(frame: &[u8]) -> DropReason {
-    match classify_on(ETH, frame) {
-        Ingress::Drop(reason) => reason,
-        other => panic!("{other:?}"),
-    }
+    let got = classify_on(ETH, frame);
+    let Ingress::Drop(reason) = got else {
+        panic!("{got:?}")
+    };
+    reason
 }
 
 fn v4_header(src: &str, dst: &str) -> Ipv4Header {
@@ -354,9 +355,12 @@ fn fragments_and_source_routes() {
 
 #[test]
 fn things_to_refuse() {
-    let refusal = |frame: &[u8]| match classify_on(ETH, frame) {
-        Ingress::Refuse(_, why) => why,
-        other => panic!("{other:?}"),
+    let refusal = |frame: &[u8]| {
+        let got = classify_on(ETH, frame);
+        let Ingress::Refuse(_, why) = got else {
+            panic!("{got:?}")
+        };
+        why
     };
     let v4 = |protocol| from_peer("10.0.0.2", "10.0.0.1", protocol, &[0; 20]);
     let v6 = |protocol, payload: &[u8]| from_peer("2001:db8::2", "2001:db8::1", protocol, payload);

@@ -107,7 +107,12 @@ fn adverts_in_every_state() {
     // (solicited, replaces, mac), then per state: the state and address after it.
     let s = true;
     let o = true;
-    let table: [(&str, (bool, bool, Option<MacAddr>), (&str, Option<MacAddr>)); 41] = [
+    type Case<'a> = (
+        &'a str,
+        (bool, bool, Option<MacAddr>),
+        (&'a str, Option<MacAddr>),
+    );
+    let table: [Case<'_>; 41] = [
         ("none", (s, o, Some(A)), ("none", None)),
         ("none", (false, o, Some(A)), ("none", None)),
         ("incomplete", (s, o, Some(B)), ("reachable", Some(B))),

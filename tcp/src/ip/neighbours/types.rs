@@ -95,39 +95,40 @@ pub struct Advert {
     pub router: Option<bool>,
 }
 
-/// What the table did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NeighbourCounters {
-    /// Entries made.
-    pub created: u64,
-    /// Entries that had to go to make room for others.
-    pub evicted: u64,
-    /// Entries that got a link-layer address.
-    pub resolved: u64,
-    /// Entries whose link-layer address changed.
-    pub changed: u64,
-    /// Neighbours that didn't answer.
-    pub unreachable: u64,
-    /// Solicitations to everybody.
-    pub multicast_solicits: u64,
-    /// Solicitations to the address known.
-    pub unicast_solicits: u64,
-    /// Solicitations put off by the rate limit.
-    pub solicits_limited: u64,
-    /// Claims about neighbours that we don't know, or don't talk to: not believed.
-    pub unasked: u64,
-    /// Confirmations by progress of connections.
-    pub confirmed: u64,
-    /// Frames put to wait.
-    pub frames_queued: u64,
-    /// Frames sent after waiting.
-    pub frames_released: u64,
-    /// Frames that had to go because newer ones came.
-    pub frames_displaced: u64,
-    /// Frames dropped because their neighbour didn't answer or its entry went.
-    pub frames_dropped: u64,
-    /// Frames too large to wait, or for which there was no place.
-    pub frames_refused: u64,
-    /// Events that nobody fetched in time.
-    pub events_lost: u64,
+lockgate_wire::counters! {
+    /// What the table did.
+    pub struct NeighbourCounters in "neighbours" {
+        /// Entries made.
+        created,
+        /// Entries that had to go to make room for others.
+        evicted,
+        /// Entries that got a link-layer address.
+        resolved,
+        /// Entries whose link-layer address changed.
+        changed,
+        /// Neighbours that didn't answer.
+        unreachable,
+        /// Solicitations to everybody.
+        multicast_solicits,
+        /// Solicitations to the address known.
+        unicast_solicits,
+        /// Solicitations put off by the rate limit.
+        solicits_limited,
+        /// Claims about neighbours that we don't know, or don't talk to: not believed.
+        unasked,
+        /// Confirmations by progress of connections.
+        confirmed,
+        /// Frames put to wait.
+        frames_queued,
+        /// Frames sent after waiting.
+        frames_released,
+        /// Frames that had to go because newer ones came.
+        frames_displaced,
+        /// Frames dropped because their neighbour didn't answer or its entry went.
+        frames_dropped,
+        /// Frames too large to wait, or for which there was no place.
+        frames_refused,
+        /// Events that nobody fetched in time.
+        events_lost,
+    }
 }

@@ -186,6 +186,13 @@ impl TcpOptions {
     // it count; Linux and FreeBSD do the same instead of resetting.
     pub(super) fn parse(mut bytes: &[u8]) -> Self {
         let mut options = Self::NONE;
+        // What nearly all segments carry, as RFC 7323, appendix A, recommends laying it out.
+        if let &[kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, ref body @ ..] = bytes
+            && body.len() == 8
+        {
+            options.read(kind::TIMESTAMPS, body);
+            return options;
+        }
         while let Some((&kind, rest)) = bytes.split_first() {
             match kind {
                 kind::END => break,
