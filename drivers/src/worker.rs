@@ -1,5 +1,6 @@
 //! A worker's view of all ports: bursts in, packets out.
 
+mod backlog;
 mod leaf;
 
 use std::fmt;
@@ -9,7 +10,7 @@ use pktbuf::{Buffer, IfaceId, Info, Output, Packet, Room, TxError};
 use self::leaf::Leaf;
 use crate::port::Queue;
 
-pub(crate) use self::leaf::FRAMES;
+pub(crate) use self::backlog::FRAMES;
 
 /// A worker's queues of all ports, and the interfaces on them.
 ///
@@ -63,10 +64,11 @@ impl WorkerPorts {
     /// Sends what is collected. What a port doesn't take is kept and offered again next time;
     /// returns whether nothing is left.
     pub fn flush(&mut self) -> bool {
-        // Not `all`: each leaf has its turn.
-        self.leaves
-            .iter_mut()
-            .fold(true, |done, leaf| leaf.flush() && done)
+        let mut done = true;
+        for leaf in &mut self.leaves {
+            done &= leaf.flush();
+        }
+        done
     }
 
     /// Frames that are waiting, over all ports.

@@ -81,15 +81,8 @@ pub(crate) fn command(program: &str, arguments: &str) {
 fn spawn(name: &str) -> Result<Completion, Failed> {
     let mut child = Command::new(env::current_exe()?);
     child.env(CASE, name).stdin(Stdio::null());
-    // SAFETY: one system call, which may be made between fork and exec. A case dies with its
-    // runner: nothing is left behind.
-    unsafe {
-        child.pre_exec(|| {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            libc::alarm(LIMIT_SECONDS);
-            Ok(())
-        });
-    }
+    // SAFETY: the function makes system calls only, as it may between fork and exec.
+    unsafe { child.pre_exec(leash) };
     let output = child.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
@@ -103,6 +96,15 @@ fn spawn(name: &str) -> Result<Completion, Failed> {
         }
         _ => Err(Failed::from(format!("{}\n{said}", output.status))),
     }
+}
+
+/// A case dies with its runner, and doesn't run for ever: nothing is left behind.
+fn leash() -> std::io::Result<()> {
+    // SAFETY: concerns this process only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // SAFETY: as above.
+    unsafe { libc::alarm(LIMIT_SECONDS) };
+    Ok(())
 }
 
 const CASE: &str = "LOCKGATE_TEST_CASE";

@@ -1,5 +1,11 @@
 //! Ports as they are: every case opens real devices of the installed DPDK.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "a test's numbers are small, and it fails by panicking"
+)]
+
 mod devices;
 mod eal;
 mod harness;

@@ -1,0 +1,234 @@
+//! Frames that are described and not yet built into packet buffers.
+
+use dpdk_sys::{LG_TX_IP_CSUM, LG_TX_IPV4, LG_TX_IPV6, LG_TX_TCP_CSUM, LG_TX_TSO};
+use dpdk_sys::{lg_frame, lg_piece};
+use pktbuf::{AttachError, Headers, Slice, TxError};
+
+/// What the port does to a frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PortDoes {
+    /// Complete the TCP checksum.
+    pub(super) checksum: bool,
+    /// Cut it into frames of this much payload; 0: nothing to cut.
+    pub(super) segments: u16,
+    /// It only hands packets on: the headers stay as they are.
+    pub(super) hands_on: bool,
+    pub(super) ipv6: bool,
+}
+
+/// A list of frames and of the pieces of payload they refer to, each piece with a count on its
+/// page buffer. Both have fixed places: nothing is allocated per packet.
+pub(super) struct Backlog {
+    frames: Box<[lg_frame]>,
+    count: usize,
+    pieces: Vec<lg_piece>,
+}
+
+impl Backlog {
+    pub(super) fn new() -> Self {
+        let empty = lg_frame {
+            head: [0; Headers::CAPACITY],
+            head_len: 0,
+            mss: 0,
+            pieces: 0,
+            l2_len: 0,
+            l4_len: 0,
+            l3_len: 0,
+            flags: 0,
+            first_piece: 0,
+            payload_len: 0,
+        };
+        let frames = vec![empty; FRAMES].into_boxed_slice();
+        Self {
+            frames,
+            count: 0,
+            pieces: Vec::with_capacity(PIECES),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn frames_left(&self) -> usize {
+        FRAMES - self.count
+    }
+
+    pub(super) fn pieces_left(&self) -> usize {
+        PIECES - self.pieces.len()
+    }
+
+    /// The frames, and the pieces that their `first_piece` counts from.
+    pub(super) fn described(&self) -> (&[lg_frame], &[lg_piece]) {
+        (&self.frames[..self.count], &self.pieces)
+    }
+
+    /// Describes one frame, taking a count on each buffer that it refers to. There must be
+    /// places.
+    pub(super) fn push(
+        &mut self,
+        head: &Headers,
+        payload: &[Slice<'_>],
+        port: PortDoes,
+    ) -> Result<(), TxError> {
+        let first_piece = self.pieces.len();
+        let mut payload_len = 0;
+        for slice in payload {
+            match attach(slice) {
+                Ok(piece) => self.pieces.push(piece),
+                Err(error) => {
+                    self.release(first_piece);
+                    return Err(error);
+                }
+            }
+            payload_len += slice.len;
+        }
+        let frame = &mut self.frames[self.count];
+        let bytes = head.bytes();
+        frame.head[..bytes.len()].copy_from_slice(bytes);
+        frame.head_len = small(bytes.len());
+        frame.mss = port.segments;
+        frame.pieces = small(payload.len());
+        frame.l2_len = head.l2_len();
+        frame.l3_len = u16::from(head.l3_len());
+        frame.l4_len = head.l4_len();
+        frame.flags = 0;
+        frame.first_piece = u32::try_from(first_piece).unwrap_or(u32::MAX);
+        frame.payload_len = payload_len;
+        if port.checksum {
+            let family = if port.ipv6 { LG_TX_IPV6 } else { LG_TX_IPV4 };
+            frame.flags = small((family | LG_TX_TCP_CSUM) as usize);
+        }
+        if port.segments > 0 {
+            ask_for_segmentation(frame, port);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Takes back the frames from `from` on.
+    pub(super) fn withdraw(&mut self, from: usize) {
+        if from < self.count {
+            self.release(self.frames[from].first_piece as usize);
+            self.count = from;
+        }
+    }
+
+    /// Forgets the first frames: their counts have gone into packet buffers.
+    pub(super) fn forget_built(&mut self, built: usize) {
+        if built == self.count {
+            self.count = 0;
+            self.pieces.clear();
+        } else if built > 0 {
+            let gone = self.frames[built].first_piece;
+            self.frames.copy_within(built..self.count, 0);
+            self.count -= built;
+            self.pieces.drain(..gone as usize);
+            for frame in &mut self.frames[..self.count] {
+                frame.first_piece -= gone;
+            }
+        }
+    }
+
+    fn release(&mut self, from: usize) {
+        let list = &self.pieces[from..];
+        let n = u32::try_from(list.len()).unwrap_or(u32::MAX);
+        // SAFETY: each piece holds a count and is forgotten now.
+        unsafe { dpdk_sys::lg_pieces_release(list.as_ptr(), n) };
+        self.pieces.truncate(from);
+    }
+}
+
+impl Drop for Backlog {
+    fn drop(&mut self) {
+        self.withdraw(0);
+    }
+}
+
+/// One count more on the slice's buffer, and where its bytes are.
+fn attach(slice: &Slice<'_>) -> Result<lg_piece, TxError> {
+    let attachment = slice.buf.attach(slice.at, slice.len).map_err(|e| match e {
+        AttachError::Plaintext => TxError::Plaintext,
+        AttachError::OutOfRange | AttachError::NotOwner => TxError::Malformed,
+        // So many packets refer to it already that the count is full: wait for some to leave.
+        AttachError::TooMany => TxError::Full,
+    })?;
+    let addr = attachment.data().as_ptr().cast();
+    let len = attachment.len();
+    Ok(lg_piece {
+        addr,
+        shinfo: attachment.into_raw().as_ptr().cast(),
+        len,
+    })
+}
+
+/// Marks a frame as one that the port cuts. Its headers are complete for the whole length;
+/// devices want the length left out of the pseudo-header's sum, and an empty IPv4 checksum.
+fn ask_for_segmentation(frame: &mut lg_frame, port: PortDoes) {
+    frame.flags |= small(LG_TX_TSO as usize);
+    if port.hands_on {
+        return;
+    }
+    let l3 = usize::from(frame.l2_len);
+    let l4 = l3 + usize::from(frame.l3_len);
+    let len = u32::from(frame.l4_len) + frame.payload_len;
+    if !port.ipv6 {
+        frame.flags |= small(LG_TX_IP_CSUM as usize);
+        frame.head[l3 + 10..l3 + 12].fill(0);
+    }
+    if let Some([a, b]) = frame.head.get_mut(l4 + 16..l4 + 18) {
+        [*a, *b] = without(u16::from_be_bytes([*a, *b]), len).to_be_bytes();
+    }
+}
+
+/// Takes a summand out of a folded one's complement sum.
+fn without(sum: u16, summand: u32) -> u16 {
+    let folded = (summand & 0xffff) + (summand >> 16);
+    let mut rest = u32::from(sum) + (0xffff - folded % 0xffff);
+    while rest > 0xffff {
+        rest = (rest & 0xffff) + (rest >> 16);
+    }
+    u16::try_from(rest).unwrap_or(u16::MAX)
+}
+
+/// A number that a limit elsewhere keeps small.
+fn small(n: usize) -> u16 {
+    u16::try_from(n).unwrap_or(u16::MAX)
+}
+
+/// Frames that may wait before they are built into packet buffers.
+pub(crate) const FRAMES: usize = 256;
+/// Pieces of payload in them.
+pub(super) const PIECES: usize = 1024;
+
+const _: () = assert!(Headers::CAPACITY == dpdk_sys::LG_HEAD_MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sum(words: &[u32]) -> u16 {
+        let mut s: u32 = words.iter().map(|w| (w & 0xffff) + (w >> 16)).sum();
+        while s > 0xffff {
+            s = (s & 0xffff) + (s >> 16);
+        }
+        u16::try_from(s).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_summand_can_be_taken_out(
+            rest in prop::collection::vec(any::<u32>(), 1..5),
+            len in 0u32..70_000,
+        ) {
+            let without_len = sum(&rest);
+            let mut all = rest;
+            all.push(len);
+            let got = without(sum(&all), len);
+            // One's complement has two zeroes.
+            prop_assert_eq!(got % 0xffff, without_len % 0xffff);
+        }
+    }
+}
