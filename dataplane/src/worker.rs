@@ -198,7 +198,7 @@ impl Worker {
             self.stack.on_packet(now, on, packet, &mut env);
         }
         self.stack.on_timer(now, &mut env);
-        let handshakes = self.stack.step_handshake(now, &mut env);
+        let handshakes = self.stack.step_handshake(&mut env);
 
         let mut moved = self.notices(clock);
         let mut lent = Lent {

@@ -4,6 +4,7 @@ mod aws;
 mod rustcrypto;
 mod table;
 
+use core::fmt;
 use core::str::FromStr;
 
 use thiserror::Error;
@@ -103,6 +104,13 @@ pub struct Ciphers {
     backends: Vec<Box<dyn RecordCipher>>,
     /// What the record layer of this worker has done.
     pub counters: Counters,
+}
+
+impl fmt::Debug for Ciphers {
+    /// Names only: nothing of any key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
 }
 
 impl Ciphers {

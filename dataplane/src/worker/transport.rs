@@ -110,7 +110,7 @@ impl Transport for Socket<'_, '_> {
     }
 
     fn close(&mut self) {
-        self.lent.stack.close(self.lent.now, self.id);
+        self.lent.stack.close(self.id);
     }
 
     fn abort(&mut self) {
