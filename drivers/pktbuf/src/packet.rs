@@ -39,7 +39,7 @@ impl<'a> Slice<'a> {
         let skip = skip.min(self.len);
         Self {
             buf: self.buf,
-            at: self.at + skip,
+            at: self.at.saturating_add(skip),
             len: len.min(self.len - skip),
         }
     }

@@ -429,6 +429,9 @@ impl PoolInner {
     /// Whether this allocation is one that the injection makes fail.
     fn fails(&self) -> bool {
         let mut injection = self.injection.get();
+        if injection.is_off() {
+            return false;
+        }
         let failed = injection.strikes();
         self.injection.set(injection);
         if failed {

@@ -53,11 +53,12 @@ impl Injection {
         }
     }
 
+    pub(crate) fn is_off(&self) -> bool {
+        self.one_in == 0
+    }
+
     /// Whether the next one fails.
     pub(crate) fn strikes(&mut self) -> bool {
-        if self.one_in == 0 {
-            return false;
-        }
         // xorshift64*
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
