@@ -60,15 +60,18 @@ impl Cidr {
         }
     }
 
-    /// The address of all hosts of an IPv4 network. Networks of 31 bits have none (RFC 3021), nor
-    /// have single addresses.
-    pub fn broadcast(&self) -> Option<Ipv4Addr> {
-        match self.addr {
-            IpAddr::V4(a) if self.len < 31 => {
-                Some(Ipv4Addr::from_bits(a.to_bits() | !mask_v4(self.len)))
-            }
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
-        }
+    /// Whether `addr` is this network's broadcast address, or its obsolete form, all zeroes.
+    /// Networks of 31 bits have none (RFC 3021), nor have single addresses.
+    pub(super) fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
+        let IpAddr::V4(own) = self.addr else {
+            return false;
+        };
+        let mask = mask_v4(self.len);
+        let host = addr.to_bits() & !mask;
+        self.len < 31
+            && (own.to_bits() ^ addr.to_bits()) & mask == 0
+            && (host == 0 || host == !mask)
+            && own != addr
     }
 
     /// How many leading bits of `addr` and this prefix's address agree.
@@ -183,17 +186,20 @@ mod tests {
 
     #[test]
     fn broadcasts() {
-        assert_eq!(
-            cidr("10.1.2.3/24").broadcast(),
-            Some(Ipv4Addr::new(10, 1, 2, 255))
-        );
-        assert_eq!(
-            cidr("10.1.2.3/30").broadcast(),
-            Some(Ipv4Addr::new(10, 1, 2, 3))
-        );
-        assert_eq!(cidr("10.1.2.3/31").broadcast(), None);
-        assert_eq!(cidr("10.1.2.3/32").broadcast(), None);
-        assert_eq!(cidr("2001:db8::1/64").broadcast(), None);
+        for (net, addr, is) in [
+            ("10.1.2.3/24", [10, 1, 2, 255], true),
+            ("10.1.2.3/24", [10, 1, 2, 0], true),
+            ("10.1.2.3/24", [10, 1, 2, 254], false),
+            ("10.1.2.3/24", [10, 1, 3, 255], false),
+            ("10.1.2.3/30", [10, 1, 2, 0], true),
+            ("10.1.2.3/30", [10, 1, 2, 3], false), // somebody configured it
+            ("10.1.2.3/31", [10, 1, 2, 2], false),
+            ("10.1.2.3/32", [10, 1, 2, 3], false),
+            ("0.0.0.0/0", [255, 255, 255, 255], true),
+            ("2001:db8::1/64", [10, 1, 2, 255], false),
+        ] {
+            assert_eq!(cidr(net).is_broadcast(addr.into()), is, "{net} {addr:?}");
+        }
         assert_eq!(cidr("10.1.2.3/24").network(), cidr("10.1.2.0/24"));
     }
 

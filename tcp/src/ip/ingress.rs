@@ -267,7 +267,6 @@ impl Context<'_> {
         let header = view.header();
         let l4_at = l3_at + view.header_len();
         let l4_len = self.payload(l4_at, header.payload_len)?;
-        let is_group = self.group;
         let id = self.interface.id;
 
         //= https://www.rfc-editor.org/rfc/rfc1122#section-3.2.1.3
@@ -282,11 +281,14 @@ impl Context<'_> {
         {
             return Err(DropReason::Martian);
         }
-        if header.dst.is_multicast() || self.interfaces.is_broadcast(id, header.dst) {
-            return Err(DropReason::Group);
-        }
         if !self.interfaces.has(id, header.dst.into()) {
-            return Err(DropReason::NotLocal);
+            let is_group =
+                header.dst.is_multicast() || self.interfaces.is_broadcast(id, header.dst);
+            return Err(if is_group {
+                DropReason::Group
+            } else {
+                DropReason::NotLocal
+            });
         }
         //= https://www.rfc-editor.org/rfc/rfc1122#section-3.3.6
         //# A host SHOULD silently discard a datagram that is received via
@@ -313,7 +315,7 @@ impl Context<'_> {
             l3_at,
             l4_at,
             l4_len,
-            is_group,
+            is_group: false,
         };
         Ok(match header.protocol {
             IpProtocol::TCP => Ingress::Tcp(packet),

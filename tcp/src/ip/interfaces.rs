@@ -136,13 +136,7 @@ impl Interfaces {
     /// Whether an address names all hosts of one of the interface's IPv4 networks: all ones, or,
     /// as RFC 1122 (3.3.6) asks for, the obsolete all zeroes.
     pub fn is_broadcast(&self, id: IfaceId, addr: Ipv4Addr) -> bool {
-        addr.is_broadcast()
-            || self.addresses(id).iter().any(|own| {
-                own.broadcast().is_some_and(|all| {
-                    (addr == all || IpAddr::V4(addr) == own.network().addr())
-                        && own.addr() != IpAddr::V4(addr)
-                })
-            })
+        addr.is_broadcast() || self.addresses(id).iter().any(|own| own.is_broadcast(addr))
     }
 
     /// Whether an interface listens to a multicast group: all nodes, and the solicited-node groups

@@ -46,8 +46,12 @@ impl Sum {
     /// The sum of the pseudo-header for IPv6 (RFC 8200, 8.1).
     pub fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: IpProtocol, len: u32) -> Self {
         let mut s = Self::new();
-        s.add(&src.octets());
-        s.add(&dst.octets());
+        for addr in [src.to_bits(), dst.to_bits()] {
+            for shift in [96, 64, 32, 0] {
+                #[expect(clippy::cast_possible_truncation, reason = "32 bits at a time")]
+                s.add_u32((addr >> shift) as u32);
+            }
+        }
         s.add_u32(len);
         s.add_u32(u32::from(protocol.0));
         s
@@ -71,13 +75,13 @@ impl Sum {
     }
 
     /// Adds a 16-bit word.
-    pub fn add_u16(&mut self, word: u16) {
-        self.add(&word.to_be_bytes());
+    pub const fn add_u16(&mut self, word: u16) {
+        self.total += (if self.odd { word.swap_bytes() } else { word }) as u64;
     }
 
     /// Adds two 16-bit words.
-    pub fn add_u32(&mut self, words: u32) {
-        self.add(&words.to_be_bytes());
+    pub const fn add_u32(&mut self, words: u32) {
+        self.add_u16(fold(words as u64));
     }
 
     /// The sum as 16 bits, not complemented: what goes into a checksum field that hardware (or the
@@ -102,6 +106,14 @@ pub fn of(bytes: &[u8]) -> u16 {
     let mut s = Sum::new();
     s.add(bytes);
     s.finish()
+}
+
+/// The checksum field that belongs to these 32-bit words.
+///
+/// For headers that were just made: reading the bytes back, wider than they were written, would
+/// make the processor wait for the writes.
+pub(crate) fn of_words<const N: usize>(words: [u32; N]) -> u16 {
+    !fold(words.into_iter().map(u64::from).sum())
 }
 
 /// Whether `bytes`, with their checksum field, are intact.

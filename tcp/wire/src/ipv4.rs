@@ -78,19 +78,28 @@ impl Ipv4Header {
     /// If `out` is shorter than [`HEADER_LEN`].
     pub fn emit(&self, out: &mut [u8]) -> usize {
         let flags = u16::from(self.dont_fragment) << 14 | u16::from(self.fragment.more) << 13;
-        let mut raw = Raw {
+        let fragment = flags | self.fragment.offset;
+        let total_len = self.payload_len.saturating_add(20);
+        let Self { ttl, id, .. } = *self;
+        let checksum = checksum::of_words([
+            u32::from_be_bytes([0x45, self.class.0, 0, 0]) | u32::from(total_len),
+            u32::from(id) << 16 | u32::from(fragment),
+            u32::from_be_bytes([ttl, self.protocol.0, 0, 0]),
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ]);
+        let raw = Raw {
             version_ihl: 0x45,
             class: self.class.0,
-            total_len: self.payload_len.saturating_add(20).into(),
-            id: self.id.into(),
-            fragment: (flags | self.fragment.offset).into(),
-            ttl: self.ttl,
+            total_len: total_len.into(),
+            id: id.into(),
+            fragment: fragment.into(),
+            ttl,
             protocol: self.protocol.0,
-            checksum: U16::ZERO,
+            checksum: checksum.into(),
             src: self.src.octets(),
             dst: self.dst.octets(),
         };
-        raw.checksum = checksum::of(raw.as_bytes()).into();
         out[..HEADER_LEN].copy_from_slice(raw.as_bytes());
         HEADER_LEN
     }
