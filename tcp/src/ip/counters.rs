@@ -132,7 +132,7 @@ lockgate_wire::counters! {
         echo_replies_out,
         /// Pings not answered because of the rate limit.
         echo_limited,
-        /// Pings not answered because the answer would be larger than the MTU or the caller's memory.
+        /// Pings not answered because the answer would be larger than the MTU.
         echo_too_big,
         /// Errors about our segments.
         errors_in,

@@ -164,8 +164,8 @@ impl IpLayer {
         ingress
     }
 
-    /// Where a packet to `dst` goes; none if there's no way, or it's our own. `on` is the interface for addresses that only mean something
-    /// on their link.
+    /// Where a packet to `dst` goes; none if there's no way, or it's our own. `on` is the interface
+    /// for addresses that only mean something on their link.
     pub fn route(&self, dst: IpAddr, on: Option<IfaceId>) -> Option<NextHop> {
         if is_link_local_v6(dst) {
             return on.map(|iface| NextHop { iface, addr: dst });

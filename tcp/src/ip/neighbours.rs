@@ -13,9 +13,9 @@
 //!   INCOMPLETE <------------------------------ probe x3, no answer -----------------+
 //! ```
 //!
-//! The table learns only from answers to what we asked, and from those who ask us; what nobody asked
-//! for changes an existing entry at most, and never makes it REACHABLE. Table, waiting frames and
-//! events are bounded; memory is taken when the table is made.
+//! The table learns only from answers to what we asked, and from those who ask us; what nobody
+//! asked for changes an existing entry at most, and never makes it REACHABLE. Table, waiting frames
+//! and events are bounded; memory is taken when the table is made.
 
 mod entry;
 mod types;

@@ -1025,9 +1025,11 @@ proptest! {
     /// frame that a host could take.
     #[test]
     fn survives_hostile_frames(
-        frames in prop::collection::vec((hostile(), 0u64..4000, any::<bool>()), 1..40), room in 0usize..2048,
+        frames in prop::collection::vec((hostile(), 0u64..4000, any::<bool>()), 1..40),
+        room in 0usize..2048,
     ) {
-        let neighbours = NeighbourConfig { entries_max: 3, waiting_max: 2, ..NeighbourConfig::default() };
+        let neighbours =
+            NeighbourConfig { entries_max: 3, waiting_max: 2, ..NeighbourConfig::default() };
         let mut h = host_with(&IpConfig { neighbours, ..IpConfig::default() });
         let mut now = at(0);
         for (bytes, pause, ask) in frames {

@@ -12,8 +12,8 @@ use crate::ip::IpProtocol;
 use crate::mac::MacAddr;
 use crate::{ParseError, Result};
 
-/// What an ICMPv6 message says. `quoted` is the beginning of the packet that an error is about, from
-/// its IPv6 header on.
+/// What an ICMPv6 message says. `quoted` is the beginning of the packet that an error is about,
+/// from its IPv6 header on.
 ///
 /// Neighbour discovery's rules about the packet around the message (hop limit, addresses) are for
 /// whoever handles it; those about the message itself are checked here.
