@@ -481,7 +481,8 @@ proptest! {
     /// What we send is what we'd take.
     #[test]
     fn takes_what_the_builder_makes(v6: bool, len in 0u16..1400, class: u8, ttl: u8) {
-        let addrs = if v6 { pair("2001:db8::2", "2001:db8::1") } else { pair("10.0.0.2", "10.0.0.1") };
+        let (src, dst) = if v6 { ("2001:db8::2", "2001:db8::1") } else { ("10.0.0.2", "10.0.0.1") };
+        let addrs = pair(src, dst);
         let header = FrameHeader {
             class: TrafficClass(class),
             hop_limit: ttl,
