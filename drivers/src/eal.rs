@@ -30,8 +30,8 @@ pub enum Hugepages {
 pub struct EalConfig {
     /// Huge pages or not.
     pub hugepages: Hugepages,
-    /// Memory for packet buffers and everything in [`Eal::region`], in MiB. With huge pages
-    /// it's what has to be free, taken as it's needed.
+    /// Memory in MiB. Without huge pages it's for packet buffers, and [`Eal::region`] comes on
+    /// top. With huge pages it's what has to be free of them for both, taken as it's needed.
     pub memory_mib: u32,
     /// PCI addresses of the devices that will be opened; no other is touched.
     pub pci: Vec<String>,

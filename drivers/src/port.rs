@@ -138,15 +138,6 @@ impl Port {
     }
 }
 
-impl Drop for Port {
-    fn drop(&mut self) {
-        self.queues.clear();
-        if self.shared.open_queues.load(Ordering::Acquire) == 0 {
-            self.shared.shut();
-        }
-    }
-}
-
 impl fmt::Debug for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Port")
@@ -248,9 +239,11 @@ impl Shared {
             oerrors: 0,
             rx_nombuf: 0,
         };
-        // SAFETY: any port number may be asked about; `s` is ours to write. A driver that has
-        // none leaves it as it is.
-        let _ = unsafe { dpdk_sys::lg_port_stats(self.id, &raw mut s) };
+        if !self.closed.load(Ordering::Acquire) {
+            // SAFETY: an open port; `s` is ours to write. A driver that counts nothing leaves it
+            // as it is.
+            let _ = unsafe { dpdk_sys::lg_port_stats(self.id, &raw mut s) };
+        }
         DeviceCounters {
             rx_packets: s.ipackets,
             rx_bytes: s.ibytes,
@@ -266,8 +259,11 @@ impl Shared {
     fn extended_counters(&self) -> Vec<(String, u64)> {
         let mut list: Vec<(String, u64)> = Vec::new();
         let context = (&raw mut list).cast();
-        // SAFETY: the function is called back with `context` before it returns, on this thread.
-        let _ = unsafe { dpdk_sys::lg_port_xstats(self.id, Some(open::on_xstat), context) };
+        if !self.closed.load(Ordering::Acquire) {
+            // SAFETY: the function is called back with `context` before it returns, on this
+            // thread.
+            let _ = unsafe { dpdk_sys::lg_port_xstats(self.id, Some(open::on_xstat), context) };
+        }
         list
     }
 
@@ -284,5 +280,12 @@ impl Shared {
             unsafe { dpdk_sys::lg_port_drain(self.id, queues) };
         }
         open::close_device(&self.device, self.id);
+    }
+}
+
+impl Drop for Shared {
+    /// The device goes before the pools that it has.
+    fn drop(&mut self) {
+        self.shut();
     }
 }

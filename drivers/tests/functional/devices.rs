@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lockgate_drivers::{Capabilities, Driver, Port, PortConfig, PortError};
+use lockgate_drivers::{Capabilities, Driver, Inject, Port, PortConfig, PortError};
 use pktbuf::{IfaceId, Output, TxError};
 
 use crate::harness::{Case, command, fresh_network, ip, skip};
@@ -26,6 +26,10 @@ pub(crate) const CASES: &[Case] = &[
     (
         "af_packet::link_follows_the_kernel",
         link_follows_the_kernel,
+    ),
+    (
+        "af_packet::failing_allocations_only_delay",
+        failing_allocations_only_delay,
     ),
     ("af_xdp::frames_are_linear", xdp_frames_are_linear),
     ("tap::checksums_and_segments", tap_checksums_and_segments),
@@ -327,6 +331,46 @@ fn link_follows_the_kernel() {
     send(&mut ports, Shape::default(), &[whole(&page)]);
     assert!(ports.flush());
     drop((page, ports));
+    pool.reclaim();
+    assert!(pool.is_full());
+    close_full(port);
+}
+
+/// A frame that finds no buffer stays in the kernel's ring until it finds one.
+fn failing_allocations_only_delay() {
+    let kernel = veth("port0", 1500);
+    let eal = eal();
+    let inject = Some(Inject { seed: 1, one_in: 2 });
+    let config = PortConfig {
+        inject,
+        ..config("net_af_packet0,iface=port0")
+    };
+    let (port, mut ports) = open(eal, &config);
+    let mut pool = pages(eal);
+    for seq in 0..200 {
+        let page = filled(&mut pool, 300, 8);
+        send(
+            &mut ports,
+            Shape {
+                seq,
+                ..Shape::default()
+            },
+            &[whole(&page); 3],
+        );
+        while !ports.flush() {}
+        let frame = kernel.receive().expect("the kernel gets it");
+        assert_eq!(judge(&frame).0, seq);
+        kernel.send(&frame);
+        assert!(bytes(&receive(&mut ports, 1)[0]) == frame);
+    }
+    assert!(port.counters().total().tx_no_mbuf > 0);
+    // The driver doesn't count its own failures, but the pools do.
+    assert!(
+        port.pools().iter().all(|p| p.injected > 50),
+        "{:?}",
+        port.pools()
+    );
+    drop(ports);
     pool.reclaim();
     assert!(pool.is_full());
     close_full(port);

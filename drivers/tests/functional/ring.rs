@@ -1,6 +1,7 @@
 //! Two crossed rings: what was sent is received, byte for byte, and comes back to its pools.
 
 use std::thread;
+use std::time::Duration;
 
 use lockgate_drivers::{Assume, Inject, Port, PortConfig, PortError, RingPair, WorkerPorts};
 use pktbuf::{Checksum, IfaceId, Output, RecordFields, TxError};
@@ -41,6 +42,10 @@ pub(crate) const CASES: &[Case] = &[
         what_waits_at_the_end_is_counted,
     ),
     ("ring::queues_are_separate", queues_are_separate),
+    (
+        "ring::memory_of_others_is_copied",
+        memory_of_others_is_copied,
+    ),
     (
         "ring::allocations_of_memory_end_in_an_error",
         allocations_of_memory_end_in_an_error,
@@ -490,6 +495,36 @@ fn queues_are_separate() {
     drop((at_a, at_b));
     close_full(a);
     close_full(b);
+}
+
+/// DPDK's own bonding device sends LACP frames from a pool of its own, whose buffers have no
+/// place for a fragment's description.
+fn memory_of_others_is_copied() {
+    let eal = eal();
+    let pair = RingPair::new(eal, "m", 64, 1).unwrap();
+    let (b, mut at_b) = open(eal, &PortConfig::new("b", pair.b));
+    let bond = format!("net_bonding0,mode=4,slave={}", pair.a.name());
+    let (bond, mut at_bond) = open(eal, &PortConfig::new("bond", bond.parse().unwrap()));
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 10, 0);
+    let mut lacp = None;
+    for _ in 0..5000 {
+        // It looks at its own frames when it's polled; ours it drops, there's no partner.
+        bond.poll_link();
+        let _ = try_send(&mut at_bond, Shape::default(), &[whole(&page)]);
+        at_bond.flush();
+        at_bond.rx_burst(|_, _| ());
+        at_b.rx_burst(|_, buffer| lacp = Some(buffer));
+        if lacp.is_some() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let lacp = lacp.expect("a LACP frame");
+    assert_eq!(bytes(&lacp)[12..14], [0x88, 0x09]);
+    assert!(lacp.is_writable(), "memory of our own");
+    assert!(b.counters().total().rx_copied > 0);
+    drop((lacp, at_b, at_bond));
 }
 
 fn allocations_of_memory_end_in_an_error() {
