@@ -128,6 +128,13 @@ impl Interfaces {
         self.owner(addr).is_some()
     }
 
+    /// The interface with a link-local address, if no other has one.
+    pub(super) fn only_link_local(&self) -> Option<IfaceId> {
+        let has_one = |e: &&Entry| e.addrs.iter().any(|a| is_link_local_v6(a.addr()));
+        let mut found = self.list.iter().filter(has_one).map(|e| e.interface.id);
+        found.next().filter(|_| found.next().is_none())
+    }
+
     /// Whether an interface has an address.
     pub fn has(&self, id: IfaceId, addr: IpAddr) -> bool {
         self.addresses(id).iter().any(|a| a.addr() == addr)

@@ -165,14 +165,16 @@ impl IpLayer {
     }
 
     /// Where a packet to `dst` goes; none if there's no way, or it's our own. `on` is the interface
-    /// for addresses that only mean something on their link.
+    /// for addresses that only mean something on their link; without it that's the only interface
+    /// that has such addresses itself, if it is the only one.
     pub fn route(&self, dst: IpAddr, on: Option<IfaceId>) -> Option<NextHop> {
-        if is_link_local_v6(dst) {
-            return on.map(|iface| NextHop { iface, addr: dst });
-        }
         // A packet to ourselves has no way out, and there's no loopback.
         if self.interfaces.is_local(dst) {
             return None;
+        }
+        if is_link_local_v6(dst) {
+            let iface = on.or_else(|| self.interfaces.only_link_local())?;
+            return Some(NextHop { iface, addr: dst });
         }
         self.routes.lookup(dst)
     }

@@ -910,8 +910,17 @@ mod dispatch_tests {
         let ip = |s: &str| s.parse().unwrap();
         assert_eq!(h.route(ip("10.0.0.9"), None), Some(hop("10.0.0.9")));
         assert_eq!(h.route(ip("8.8.8.8"), None), Some(hop("10.0.0.254")));
-        assert_eq!(h.route(ip("fe80::9"), None), None);
+        assert_eq!(
+            h.route(ip("fe80::9"), None),
+            Some(hop("fe80::9")),
+            "the only such link"
+        );
+        assert_eq!(h.route(ip("fe80::ff:fe00:1"), Some(ETH)), None, "our own");
         assert_eq!(h.route(ip("fe80::9"), Some(ETH)), Some(hop("fe80::9")));
+        let mut two = host();
+        two.add_address(VLAN, "fe80::42/64".parse().unwrap())
+            .unwrap();
+        assert_eq!(two.route(ip("fe80::9"), None), None, "which link?");
         assert_eq!(h.route(ip("10.42.0.1"), None), None, "our own");
         assert_eq!(
             h.source(hop("10.0.0.254"), ip("8.8.8.8")),
