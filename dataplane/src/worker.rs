@@ -202,7 +202,6 @@ impl Worker {
 
         let mut moved = self.notices(clock);
         let mut lent = Lent {
-            now,
             stack: &mut self.stack,
             pages: &mut self.pages,
             ciphers: &mut self.ciphers,
@@ -229,7 +228,6 @@ impl Worker {
         while let Some(notice) = self.stack.poll_notice() {
             count += 1;
             let mut lent = Lent {
-                now: clock.now,
                 stack: &mut self.stack,
                 pages: &mut self.pages,
                 ciphers: &mut self.ciphers,
@@ -262,7 +260,6 @@ impl Worker {
                     self.stack.unlisten(*listener);
                 }
                 let mut lent = Lent {
-                    now,
                     stack: &mut self.stack,
                     pages: &mut self.pages,
                     ciphers: &mut self.ciphers,

@@ -341,7 +341,9 @@ impl Loader {
                     return Ok(());
                 }
             };
-            if let Some(object) = shared.index().find_version(&key, &version) {
+            // Bound first, so that the index isn't locked any more in the branch.
+            let same = shared.index().find_version(&key, &version);
+            if let Some(object) = same {
                 shared.counters.revalidations.add(1);
                 object.set_checked(now);
                 self.found(&key, &object, false);

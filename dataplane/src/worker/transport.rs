@@ -11,7 +11,6 @@ use crate::http::{Received, Transport};
 /// What a worker lends to its connections.
 #[derive(Debug)]
 pub(super) struct Lent<'a> {
-    pub(super) now: lockgate_wire::Instant,
     pub(super) stack: &'a mut Stack,
     pub(super) pages: &'a mut PagePool,
     pub(super) ciphers: &'a mut Ciphers,
