@@ -9,7 +9,7 @@ use crate::harness::{Case, command, fresh_network, ip, skip};
 use crate::kernel::{PacketSocket, quiet, veth};
 use crate::support::{
     Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, receive, send, try_send,
-    whole,
+    wait_link, whole,
 };
 
 pub(crate) const CASES: &[Case] = &[
@@ -136,7 +136,7 @@ fn both_ways(device: &str, mtu: u16) -> Capabilities {
             ..config(device)
         },
     );
-    assert!(port.poll_link());
+    wait_link(&port, true);
     assert_eq!(ports.info(IfaceId(0)).mtu, mtu);
     exchange(eal, &mut ports, &kernel, usize::from(mtu));
     let mut counters = port.counters();
@@ -287,6 +287,7 @@ fn two_queues() {
         ..config("net_af_packet0,iface=port0")
     };
     let mut port = Port::open(eal, &two).unwrap();
+    wait_link(&port, true);
     let mut workers: Vec<_> = port
         .take_queues()
         .into_iter()
@@ -315,19 +316,20 @@ fn link_follows_the_kernel() {
     let _kernel = veth("port0", 1500);
     let eal = eal();
     let (port, mut ports) = open(eal, &config("net_af_packet0,iface=port0"));
-    assert!(port.poll_link() && ports.info(IfaceId(0)).link_up);
+    wait_link(&port, true);
+    assert!(ports.info(IfaceId(0)).link_up);
     let mut pool = pages(eal);
     let page = filled(&mut pool, 50, 0);
     send(&mut ports, Shape::default(), &[whole(&page)]);
     ip("link set kernel0 down");
-    assert!(!port.poll_link());
+    wait_link(&port, false);
     assert!(!ports.info(IfaceId(0)).link_up);
     let refused = try_send(&mut ports, Shape::default(), &[whole(&page)]);
     assert_eq!(refused, Err(TxError::LinkDown));
     assert!(ports.flush(), "what waited is dropped");
     assert_eq!(port.counters().total().tx_dropped_link, 2);
     ip("link set kernel0 up");
-    assert!(port.poll_link());
+    wait_link(&port, true);
     send(&mut ports, Shape::default(), &[whole(&page)]);
     assert!(ports.flush());
     drop((page, ports));
@@ -346,6 +348,7 @@ fn failing_allocations_only_delay() {
         ..config("net_af_packet0,iface=port0")
     };
     let (port, mut ports) = open(eal, &config);
+    wait_link(&port, true);
     let mut pool = pages(eal);
     for seq in 0..200 {
         let page = filled(&mut pool, 300, 8);
@@ -398,7 +401,7 @@ fn tap_checksums_and_segments() {
         caps.tso && caps.tx_csum && caps.rx_csum && caps.multi_segs,
         "{caps:?}"
     );
-    assert!(port.poll_link());
+    wait_link(&port, true);
     let mut pool = pages(eal);
     for (first, second) in [(3332, 6001), (3333, 6001)] {
         for ipv6 in [false, true] {
@@ -465,14 +468,8 @@ fn memif_frames_both_ways() {
     let (server, mut at_server) = open(eal, &device(0, "server"));
     let (client, mut at_client) = open(eal, &device(1, "client"));
     assert!(matches!(device(0, "server").device.driver(), Driver::Memif));
-    let up = || server.poll_link() && client.poll_link();
-    for _ in 0..3000 {
-        if up() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    assert!(up(), "the two ends have met");
+    wait_link(&server, true);
+    wait_link(&client, true);
     let mut pool = pages(eal);
     for len in [0, 1, 700, 1448] {
         let page = filled(&mut pool, len, 4);

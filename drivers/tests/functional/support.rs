@@ -66,6 +66,21 @@ pub(crate) fn open(eal: Eal, config: &PortConfig) -> (Port, WorkerPorts) {
     (port, worker)
 }
 
+/// Waits for the link to come or go: the kernel tells some time later.
+pub(crate) fn wait_link(port: &Port, up: bool) {
+    for _ in 0..5000 {
+        if port.poll_link() == up {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!(
+        "the link of {} is {}",
+        port.name(),
+        if up { "down" } else { "up" }
+    );
+}
+
 /// Sends one TCP packet and expects that it's taken.
 pub(crate) fn send(ports: &mut WorkerPorts, shape: Shape, payload: &[Slice<'_>]) {
     try_send(ports, shape, payload).expect("the packet is taken");
