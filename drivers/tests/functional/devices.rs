@@ -33,6 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     ("af_xdp::frames_are_linear", xdp_frames_are_linear),
     ("tap::checksums_and_segments", tap_checksums_and_segments),
+    ("tap::two_queues", tap_two_queues),
     ("memif::frames_both_ways", memif_frames_both_ways),
 ];
 
@@ -387,11 +388,7 @@ fn xdp_frames_are_linear() {
 /// net_tap offers checksums and segmentation, with faults that must not be seen: its own frames
 /// must fit its MTU of 1500, Ethernet header included, and pieces of odd length spoil checksums.
 fn tap_checksums_and_segments() {
-    fresh_network();
-    if !fs::exists("/dev/net/tun").unwrap_or(false) {
-        skip("needs /dev/net/tun");
-    }
-    quiet("default");
+    need_tun();
     let eal = eal();
     let (port, mut ports) = open(eal, &config("net_tap0,iface=tap0"));
     let kernel = PacketSocket::new("tap0");
@@ -453,6 +450,27 @@ fn tap_checksums_and_segments() {
     drop(ports);
     pool.reclaim();
     assert!(pool.is_full());
+    close_full(port);
+}
+
+/// A fresh network namespace in which an interface can be made.
+fn need_tun() {
+    fresh_network();
+    if !fs::exists("/dev/net/tun").unwrap_or(false) {
+        skip("needs /dev/net/tun");
+    }
+    quiet("default");
+}
+
+fn tap_two_queues() {
+    need_tun();
+    let eal = eal();
+    let two = PortConfig {
+        queues: 2,
+        ..config("net_tap0,iface=tap0")
+    };
+    let mut port = Port::open(eal, &two).unwrap();
+    assert_eq!(port.take_queues().len(), 2);
     close_full(port);
 }
 
