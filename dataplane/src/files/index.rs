@@ -96,6 +96,7 @@ impl Index {
         }
         while self.objects.len() >= self.objects_max {
             if !self.evict_object(false) && !self.evict_object(true) {
+                object.retire();
                 return;
             }
         }
@@ -114,6 +115,14 @@ impl Index {
             }
             Err(_) => false,
         }
+    }
+
+    /// Forgets an object that can't be read any more.
+    pub(super) fn forget(&mut self, object: &Arc<Object>) {
+        if self.knows(object) {
+            self.remove(&object.key);
+        }
+        object.retire();
     }
 
     /// How many objects are known.
@@ -288,11 +297,7 @@ impl Index {
         };
         match (&object.content, resident.index) {
             (Content::Paged(paged), Some(index)) => paged.slot(index).store(None),
-            (Content::Whole(_), _) | (Content::Paged(_), None) => {
-                if self.knows(&object) {
-                    self.remove(&object.key);
-                }
-            }
+            (Content::Whole(_), _) | (Content::Paged(_), None) => self.forget(&object),
         }
     }
 }
@@ -310,7 +315,9 @@ impl Resident {
         };
         match (&object.content, self.index) {
             (Content::Whole(Some(span)), _) => {
-                let used = Arc::strong_count(&object) > 2 || Arc::strong_count(span) > 1;
+                // One that was retired is nobody's but its users'.
+                let own = if object.is_retired() { 1 } else { 2 };
+                let used = Arc::strong_count(&object) > own || Arc::strong_count(span) > 1;
                 of(used, object.touched.load(Ordering::Relaxed))
             }
             (Content::Paged(paged), Some(index)) => match &*paged.slot(index).load() {

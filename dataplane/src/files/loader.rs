@@ -445,8 +445,10 @@ impl Loader {
         }
         // Whether it changed or can't be read: whoever asks next gets it opened anew.
         paged.set_changed();
-        object.retire();
-        let waiters = shared.index().filled(paged.id, at);
+        let mut index = shared.index();
+        index.forget(&object);
+        let waiters = index.filled(paged.id, at);
+        drop(index);
         for reply in waiters {
             shared.complete(reply, Outcome::Failed);
         }

@@ -39,8 +39,10 @@
 //! most twice that without a look.
 //!
 //! This trusts the file system to set a file's times before it changes a byte, as Linux does for
-//! writing and truncating, and not to set back its clock. What is changed through a shared memory
-//! mapping may be noticed late.
+//! writing and truncating, and not to set back its clock; a file that was changed in the last 20 ms
+//! is left alone until it is older. What is changed through a shared memory mapping, or by a single
+//! write that takes longer than that, may be noticed late. Programs that replace files by renaming,
+//! as deployments should, have none of these doubts.
 //!
 //! # Escapes
 //!

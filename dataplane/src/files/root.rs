@@ -144,12 +144,13 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 /// The file's version, once a change to come is certain to show.
 ///
 /// Times are stamped with the kernel's coarse clock: two changes within one of its ticks may leave
-/// the same times behind. So a file that was changed in the tick that is now is looked at again
-/// when the next one has begun. This compares two times of the kernel's making, and isn't the time
+/// the same times behind. And they are stamped when a write begins, not when it ends. So a file that
+/// was changed just now is looked at again a little later, when any tick of then is over, and any
+/// single write that isn't huge. This compares two times of the kernel's making, and isn't the time
 /// of anything here.
 fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
     for _ in 0..SETTLE_TRIES {
-        let tick = clock_gettime(ClockId::RealtimeCoarse);
+        let now = clock_gettime(ClockId::RealtimeCoarse);
         let stat = fstat(file).map_err(|_| Absence::Failed)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
@@ -157,14 +158,16 @@ fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
             _ => return Err(Absence::Forbidden),
         }
         let version = Version::from_stat(&stat);
-        let changed = (version.changed.0, i64::from(version.changed.1));
+        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let changed = nanos(version.changed.0, i64::from(version.changed.1));
+        let age = nanos(now.tv_sec, now.tv_nsec) - changed;
         // A time well in the future is somebody else's clock: a change stamped now will show, too.
-        if changed < (tick.tv_sec, tick.tv_nsec) || changed > (tick.tv_sec + 2, 0) {
+        if age > SETTLED_NANOS || age < -SETTLED_NANOS {
             return Ok(version);
         }
         thread::sleep(SETTLE_PAUSE);
     }
-    // Somebody writes in every tick: no version of it can be told from the next one.
+    // Somebody writes all the time: no version of it can be told from the next one.
     Err(Absence::Failed)
 }
 
@@ -184,5 +187,6 @@ fn absence(error: Errno) -> Absence {
 const RACES_MAX: u32 = 16;
 
 /// A tick is ten milliseconds at most.
-const SETTLE_PAUSE: Duration = Duration::from_millis(2);
-const SETTLE_TRIES: u32 = 25;
+const SETTLED_NANOS: i128 = 20_000_000;
+const SETTLE_PAUSE: Duration = Duration::from_millis(3);
+const SETTLE_TRIES: u32 = 30;

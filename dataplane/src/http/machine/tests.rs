@@ -1,1 +1,337 @@
-//! Tests.
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::limits::{Bounded, Timeout};
+use super::*;
+
+fn shop() -> Workshop {
+    Workshop::new(Limits {
+        body_bytes_max: Bounded::clamped(1_000),
+        header_timeout: Timeout::clamped(1_000),
+        body_timeout: Timeout::clamped(2_000),
+        idle_timeout: Timeout::clamped(3_000),
+        lookup_timeout: Timeout::clamped(4_000),
+        send_timeout: Timeout::clamped(5_000),
+        linger_timeout: Timeout::clamped(6_000),
+        ..Limits::default()
+    })
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+/// Answers everything at once; writes down what was demanded.
+fn run(input: &[u8], step: usize) -> (Vec<String>, Connection) {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    let mut log = Vec::new();
+    let mut fed = 0;
+    let mut given = 0;
+    loop {
+        match connection.demand() {
+            Demand::Read | Demand::Linger if given == input.len() => return (log, connection),
+            Demand::Read | Demand::Linger => {
+                // What was given but not taken is shown again, with what came meanwhile.
+                fed = input.len().min(fed.max(given) + step);
+                given += connection.on_bytes(at(0), &input[given..fed], &mut shop);
+            }
+            // Whether the client is asked depends on whether its body came with the head.
+            Demand::Continue => connection.continued(),
+            Demand::Answer => {
+                let path = connection.request().map(|r| r.path().to_vec()).unwrap_or_default();
+                log.push(match connection.refusal() {
+                    Some(status) => status.line().to_owned(),
+                    None => String::from_utf8_lossy(&path).into_owned(),
+                });
+                let keep = connection.begin_answer(at(0), &shop);
+                log.push(if keep { "keep" } else { "close" }.to_owned());
+            }
+            Demand::Send => connection.end_answer(at(0), &mut shop),
+            Demand::Drop => return (log, connection),
+        }
+    }
+}
+
+fn logged(input: &str) -> String {
+    let (expected, _) = run(input.as_bytes(), input.len());
+    for step in 1..input.len() {
+        assert_eq!(run(input.as_bytes(), step).0, expected, "{input:?} by {step}");
+    }
+    expected.join(" ")
+}
+
+#[test]
+fn requests_one_after_another_in_any_split() {
+    let get = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(logged(&get("a")), "a keep");
+    assert_eq!(logged(&(get("a") + &get("b") + &get("c"))), "a keep b keep c keep");
+    assert_eq!(logged(&(get("a") + "\r\n" + &get("b"))), "a keep b keep");
+    let last = "GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    assert_eq!(logged(&(get("a") + last + &get("never"))), "a keep x close");
+    assert_eq!(logged("GET /a HTTP/1.0\r\n\r\nGET /b HTTP/1.0\r\n\r\n"), "a close");
+}
+
+#[test]
+fn bodies_are_discarded_up_to_the_next_request() {
+    let next = "GET /next HTTP/1.1\r\nHost: h\r\n\r\n";
+    let with = |lines: &str, body: &str| {
+        logged(&format!("GET /a HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n{body}{next}"))
+    };
+    assert_eq!(with("Content-Length: 5", "GET /"), "a keep next keep");
+    assert_eq!(with("Transfer-Encoding: chunked", "3\r\nGET\r\n0\r\n\r\n"), "a keep next keep");
+    assert_eq!(with("Expect: 100-continue\r\nContent-Length: 1", "x"), "a keep next keep");
+    assert_eq!(with("Expect: 100-continue", ""), "a keep next keep");
+    assert_eq!(with("Content-Length: 1001", ""), "413 Content Too Large close");
+    assert_eq!(with("Transfer-Encoding: chunked", "3\r\nGETX"), "400 Bad Request close");
+    let long = format!("fff\r\n{}", "x".repeat(2_000));
+    assert_eq!(with("Transfer-Encoding: chunked", &long), "413 Content Too Large close");
+}
+
+#[test]
+fn a_client_that_waits_to_be_asked_is_asked_once() {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    let head = b"GET /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    assert_eq!(connection.on_bytes(at(0), head, &mut shop), head.len());
+    assert_eq!(connection.demand(), Demand::Continue);
+    connection.continued();
+    assert_eq!(connection.demand(), Demand::Read);
+    assert_eq!(connection.on_bytes(at(0), b"xyz", &mut shop), 2);
+    assert_eq!(connection.demand(), Demand::Answer);
+}
+
+#[test]
+fn refusals() {
+    let next = "GET /next HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (request, expected) in [
+        ("POST /a HTTP/1.1\r\nHost: h\r\n\r\n", "405 Method Not Allowed keep next keep"),
+        (
+            "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+            "405 Method Not Allowed keep next keep",
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\n",
+            "405 Method Not Allowed close",
+        ),
+        (
+            "PUT /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+            "405 Method Not Allowed close",
+        ),
+        ("BREW /a HTTP/1.1\r\nHost: h\r\n\r\n", "501 Not Implemented keep next keep"),
+        ("GET /.. HTTP/1.1\r\nHost: h\r\n\r\n", "400 Bad Request close"),
+        ("\x16\x03\x01\x02\r\n\r\n", "400 Bad Request close"),
+    ] {
+        assert_eq!(logged(&format!("{request}{next}")), expected, "{request}");
+    }
+}
+
+#[test]
+fn smuggled_requests_never_get_an_answer() {
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: h\r\n\r\n";
+    for head in [
+        "Content-Length: 0\r\nContent-Length: 35\r\n",
+        "Content-Length: 35\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding: identity, chunked;\r\n",
+        "Content-Length: 0\r\n Content-Length: 35\r\n",
+        "X: y\nContent-Length: 35\r\n",
+        "Content-Length : 35\r\n",
+        "Content-Length: 3\x0b5\r\n",
+    ] {
+        let (log, _) = run(
+            format!("GET /a HTTP/1.1\r\nHost: h\r\n{head}\r\n0\r\n\r\n{hidden}").as_bytes(),
+            usize::MAX / 2,
+        );
+        assert_eq!(log.len(), 2, "{head:?}: {log:?}");
+        assert!(log[0].starts_with("400") || log[0].starts_with("501"), "{head:?}: {log:?}");
+        assert_eq!(log[1], "close");
+    }
+}
+
+#[test]
+fn nothing_is_taken_while_an_answer_is_due() {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    let two = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\n";
+    assert_eq!(connection.on_bytes(at(0), two, &mut shop), 27);
+    assert_eq!(connection.demand(), Demand::Answer);
+    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut shop), 0);
+    connection.begin_answer(at(0), &shop);
+    assert_eq!(connection.demand(), Demand::Send);
+    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut shop), 0);
+    connection.end_answer(at(0), &mut shop);
+    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut shop), 17);
+}
+
+#[test]
+fn a_slow_head_has_one_deadline() {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    assert_eq!(connection.deadline(), Some(at(1_000)));
+    for (millis, byte) in (100..).step_by(100).zip(b"GET / H") {
+        connection.on_bytes(at(millis), &[*byte], &mut shop);
+        assert_eq!(connection.deadline(), Some(at(1_000)));
+    }
+    assert_eq!(connection.on_timer(at(999), &mut shop), Expired::Nothing);
+    assert_eq!(connection.on_timer(at(1_000), &mut shop), Expired::Refused);
+    assert_eq!(connection.refusal(), Some(Status::RequestTimeout));
+    assert_eq!(connection.demand(), Demand::Answer);
+    assert!(!connection.begin_answer(at(1_000), &shop));
+    connection.end_answer(at(1_000), &mut shop);
+    assert_eq!(connection.demand(), Demand::Linger);
+}
+
+#[test]
+fn a_silent_connection_is_closed_without_a_word() {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    assert_eq!(connection.on_timer(at(1_000), &mut shop), Expired::Idle);
+    assert_eq!(connection.demand(), Demand::Drop);
+    assert_eq!(connection.deadline(), None);
+}
+
+#[test]
+fn deadlines_of_a_kept_connection() {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    connection.on_bytes(at(500), request, &mut shop);
+    assert_eq!(connection.deadline(), Some(at(4_500)), "to find the object");
+    connection.begin_answer(at(600), &shop);
+    assert_eq!(connection.deadline(), Some(at(5_600)), "to send");
+    connection.on_progress(at(700), &shop);
+    assert_eq!(connection.deadline(), Some(at(5_700)));
+    connection.end_answer(at(800), &mut shop);
+    assert!(connection.is_idle());
+    assert_eq!(connection.deadline(), Some(at(3_800)), "for the next request");
+    connection.on_bytes(at(3_000), b"G", &mut shop);
+    assert_eq!(connection.deadline(), Some(at(4_000)), "for its head");
+    assert_eq!(connection.on_timer(at(4_000), &mut shop), Expired::Refused);
+
+    let mut connection = Connection::new(at(0), &shop);
+    let head = b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n";
+    connection.on_bytes(at(100), head, &mut shop);
+    assert_eq!(connection.deadline(), Some(at(2_100)), "for the body");
+    connection.on_bytes(at(200), b"x", &mut shop);
+    assert_eq!(connection.deadline(), Some(at(2_100)));
+    assert_eq!(connection.on_timer(at(2_100), &mut shop), Expired::Refused);
+}
+
+#[test]
+fn an_object_that_isnt_found_in_time_is_unavailable() {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    connection.on_bytes(at(0), b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", &mut shop);
+    assert_eq!(connection.on_timer(at(4_000), &mut shop), Expired::Unanswered);
+    assert_eq!(connection.refusal(), Some(Status::ServiceUnavailable));
+    assert!(!connection.begin_answer(at(4_000), &shop));
+    assert_eq!(connection.on_timer(at(9_000), &mut shop), Expired::Stalled);
+}
+
+#[test]
+fn the_end_of_the_clients_side() {
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut shop = shop();
+    for taken in 0..request.len() {
+        let mut connection = Connection::new(at(0), &shop);
+        connection.on_bytes(at(0), &request[..taken], &mut shop);
+        connection.on_eof();
+        assert_eq!(connection.demand(), Demand::Drop, "{taken}");
+    }
+    // A whole request is answered, and then it's over.
+    let mut connection = Connection::new(at(0), &shop);
+    connection.on_bytes(at(0), request, &mut shop);
+    connection.on_eof();
+    assert_eq!(connection.demand(), Demand::Answer);
+    assert!(connection.begin_answer(at(0), &shop));
+    connection.end_answer(at(0), &mut shop);
+    assert_eq!(connection.demand(), Demand::Read);
+    connection.on_eof();
+    assert_eq!(connection.demand(), Demand::Drop);
+}
+
+#[test]
+fn draining_and_the_limit_of_requests_close_behind_the_answer() {
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    connection.on_bytes(at(0), request, &mut shop);
+    shop.draining = true;
+    assert!(!connection.begin_answer(at(0), &shop));
+
+    shop.draining = false;
+    shop.limits.requests_max = Bounded::clamped(2);
+    let mut connection = Connection::new(at(0), &shop);
+    for keep in [true, false] {
+        connection.on_bytes(at(0), request, &mut shop);
+        assert_eq!(connection.begin_answer(at(0), &shop), keep);
+        connection.retract_answer(at(0), &shop);
+        assert_eq!(connection.begin_answer(at(0), &shop), keep);
+        connection.end_answer(at(0), &mut shop);
+    }
+    assert_eq!(connection.demand(), Demand::Linger);
+}
+
+#[test]
+fn progress_moves_the_deadline_of_a_lingering_connection() {
+    let mut shop = shop();
+    let mut connection = Connection::new(at(0), &shop);
+    connection.on_bytes(at(0), b"\n", &mut shop);
+    connection.begin_answer(at(0), &shop);
+    connection.end_answer(at(0), &mut shop);
+    assert_eq!(connection.deadline(), Some(at(6_000)));
+    connection.on_progress(at(6_000), &shop);
+    assert_eq!(connection.deadline(), Some(at(6_000) + Duration::from_secs(6)));
+    assert_eq!(connection.on_bytes(at(0), &[7; 100], &mut shop), 100);
+    connection.on_eof();
+    assert_eq!(connection.demand(), Demand::Drop);
+}
+
+/// Text that is nearly a request, so that every part of the parser is reached.
+fn nearly_requests() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just("GET / HTTP/1.1\r\nHost: h\r\n".to_owned()),
+        Just("HEAD http://h/%2e HTTP/1.0\r\n".to_owned()),
+        Just("POST * HTTP/1.1\r\nHost: h\r\n".to_owned()),
+        Just("Content-Length: 3\r\n".to_owned()),
+        Just("Transfer-Encoding: chunked\r\n".to_owned()),
+        Just("Expect: 100-continue\r\n".to_owned()),
+        Just("Connection: keep-alive\r\n".to_owned()),
+        Just("\r\n".to_owned()),
+        Just("3\r\nabc\r\n".to_owned()),
+        Just("0\r\n\r\n".to_owned()),
+        "[ -~\r\n\t\\x00]{0,8}",
+    ];
+    let text = proptest::collection::vec(piece, 0..12);
+    prop_oneof![
+        text.prop_map(|pieces| pieces.concat().into_bytes()),
+        proptest::collection::vec(any::<u8>(), 0..200),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_split_give_the_same(input in nearly_requests(), step in 1_usize..40) {
+        let (whole, a) = run(&input, input.len().max(1));
+        let (split, b) = run(&input, step);
+        prop_assert_eq!(whole, split);
+        prop_assert_eq!(a.demand(), b.demand());
+    }
+
+    #[test]
+    fn memory_stays_within_the_limits(
+        pieces in proptest::collection::vec("[a-zA-Z:\r\n ]{0,3000}", 0..20)
+    ) {
+        let mut shop = shop();
+        let mut connection = Connection::new(at(0), &shop);
+        for piece in &pieces {
+            connection.on_bytes(at(0), piece.as_bytes(), &mut shop);
+            if let Some(request) = connection.request() {
+                let limit = shop.limits.head_bytes_max.len();
+                prop_assert!(request.head.parts().0.len() + request.head.parts().1.len() <= limit);
+            }
+        }
+    }
+}
