@@ -69,7 +69,8 @@ impl Stack {
             }
             None => Rx::Plain(Stream::new()),
         };
-        let socket = Socket::new(tuple, self.flows.hash(&tuple), tcp, rx);
+        let mut socket = Socket::new(tuple, self.flows.hash(&tuple), tcp, rx);
+        socket.flags.is_client = true;
         let id = self.add_socket(socket).ok_or(ConnectError::Full)?;
         if let Some((socket, core)) = self.socket_mut(id) {
             core.make_ready(socket);

@@ -9,7 +9,8 @@ use lockgate_tcp::{IsnSource, Shared};
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{FourTuple, Instant, MacAddr};
 use pktbuf::{
-    Buffer, Checksum, Headers, IfaceId, Info, Output, Packet, PagePool, PoolUsage, Slice, TxMeta,
+    Buffer, Checksum, Headers, IfaceId, Info, LARGE_CAPACITY, Output, Packet, PageBuf, PagePool,
+    PoolUsage, Slice, TxMeta,
 };
 
 use crate::Env;
@@ -40,6 +41,10 @@ pub(crate) struct Core {
     pub(crate) starved: Starved,
     /// Sockets that wait for a neighbour's address.
     unresolved: Vec<u32>,
+    /// A page buffer kept back for opening a received record. Two hosts whose pools are full of
+    /// what they have to send each other, and that can't read for want of a buffer, would wait
+    /// for each other forever.
+    reserve: Option<PageBuf>,
     /// Memory for one record of a handshake, or one small frame.
     pub(crate) scratch: Box<[u8]>,
 }
@@ -77,8 +82,23 @@ impl Core {
             handshakes: 0,
             starved: Starved::default(),
             unresolved: Vec::new(),
+            reserve: None,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
         }
+    }
+
+    /// Whether more may be taken out of the pool for sending: not before the reserve is there.
+    pub(crate) fn has_reserve(&mut self, pages: &mut PagePool) -> bool {
+        if self.reserve.is_none() {
+            self.reserve = pages.alloc(LARGE_CAPACITY);
+        }
+        self.reserve.is_some()
+    }
+
+    /// Gives the reserve back to the pool, for a reader or because nobody is left; whether there
+    /// was one.
+    pub(crate) fn release_reserve(&mut self) -> bool {
+        self.reserve.take().is_some()
     }
 
     /// Lists a socket for its turn.

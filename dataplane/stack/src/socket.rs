@@ -35,6 +35,7 @@ pub(crate) struct Socket {
     /// Where a TLS 1.3 client's session tickets go.
     tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     closing: Closing,
+    linger: Option<Linger>,
     /// How it ended, as far as that's decided.
     end: Option<CloseReason>,
     pub(crate) flags: Flags,
@@ -65,6 +66,13 @@ enum Closing {
     Done,
 }
 
+/// How long, and how far into the peer's stream, a closed socket still receives.
+#[derive(Debug, Clone, Copy)]
+struct Linger {
+    until: Instant,
+    end: u64,
+}
+
 /// Where a socket is listed, what it was told and what it has been asked.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,6 +85,8 @@ pub(crate) struct Flags {
     pub(crate) unresolved: bool,
     /// In the list of handshakes that can take a step.
     pub(crate) stepping: bool,
+    /// This side began the connection.
+    pub(crate) is_client: bool,
     /// TCP's part is over; what was received may still be read.
     pub(crate) over: bool,
     /// The application has given the socket up.
@@ -113,6 +123,7 @@ impl Socket {
             received: 0,
             tickets: None,
             closing: Closing::Open,
+            linger: None,
             end: None,
             flags: Flags::default(),
         }
@@ -120,11 +131,15 @@ impl Socket {
 
     /// When the timer has to go off.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let tcp = if self.flags.over { None } else { self.tcp.deadline() };
-        match &self.rx {
-            Rx::Shaking(shaking) => Some(tcp.map_or(shaking.deadline, |d| d.min(shaking.deadline))),
-            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => tcp,
+        if self.flags.over {
+            return None;
         }
+        let own = match &self.rx {
+            Rx::Shaking(shaking) => Some(shaking.deadline),
+            Rx::Ended => self.linger.map(|linger| linger.until),
+            Rx::Plain(_) | Rx::Tls(_) => None,
+        };
+        [self.tcp.deadline(), own].into_iter().flatten().min()
     }
 
     /// The timer went off.
@@ -182,6 +197,9 @@ impl Socket {
     }
 
     fn connected(&mut self, core: &mut Core) {
+        if !self.flags.is_client {
+            return;
+        }
         core.counters.connected += 1;
         core.notices.push_back(Notice::Connected(self.id));
         // A TLS client speaks first.

@@ -92,6 +92,9 @@ impl Stack {
     /// more to do now.
     pub fn poll<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>, budget: u32) -> bool {
         env.pages.reclaim();
+        if self.sockets.len() > 0 {
+            self.core.has_reserve(env.pages);
+        }
         self.wake_waiting(now, env);
         let mut left = budget;
         let mut blocked = 0;
@@ -221,6 +224,9 @@ impl Stack {
         self.core.count_end(reason);
         self.core.notices.push_back(Notice::Closed(socket.id, reason));
         socket.retire(&mut self.core, env.ciphers);
+        if self.sockets.len() == 0 {
+            self.core.release_reserve();
+        }
     }
 
     /// What is left of a connection is small from here on.

@@ -1,12 +1,14 @@
 //! How a socket ends: close_notify and FIN, an alert and FIN, or a reset.
 
+use core::time::Duration;
+
 use lockgate_ktls::{Alert, Ciphers, TxError};
 use lockgate_tcp::State;
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::PagePool;
 
-use super::{Closing, Rx, Socket};
+use super::{Closing, Linger, Rx, Socket};
 use crate::common::Core;
 use crate::notice::CloseReason;
 
@@ -77,12 +79,32 @@ impl Socket {
         }
         if self.flags.detached && self.closing == Closing::Done {
             if !matches!(self.rx, Rx::Ended) {
+                self.begin_lingering(now);
                 self.end_receiving(core, ciphers);
                 self.update_room(core);
             }
-            self.tcp.detach(now, &core.tcp);
+            if !self.is_lingering(now) {
+                self.linger = None;
+                self.tcp.detach(now, &core.tcp);
+            }
         }
         None
+    }
+
+    /// A TLS peer answers our close_notify by its own, if only because its application closes too.
+    /// That is no data sent to nobody: for a moment it's received and thrown away, where a plain
+    /// socket answers by a reset.
+    fn begin_lingering(&mut self, now: Instant) {
+        if matches!(self.rx, Rx::Tls(_)) && !self.flags.peer_ended {
+            let end = self.received + LINGER_BYTES;
+            self.linger = Some(Linger { until: now + LINGER_TIME, end });
+        }
+    }
+
+    fn is_lingering(&self, now: Instant) -> bool {
+        self.linger.is_some_and(|linger| {
+            now < linger.until && self.tcp.received().0 < linger.end && !self.tcp.peer_closed()
+        })
     }
 
     fn drive_fin(&mut self, alert: Option<Alert>, core: &mut Core, pages: &mut PagePool) {
@@ -134,3 +156,7 @@ impl Socket {
         self.tx.retire(ciphers);
     }
 }
+
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// More than an alert, tickets and the rest of a record that was on its way.
+const LINGER_BYTES: u64 = 64 * 1024;

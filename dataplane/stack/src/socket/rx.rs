@@ -8,7 +8,7 @@ use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::{Buffer, PagePool, ReassemblyLimits, Stream};
 
-use super::{Rx, Socket};
+use super::{RECORD_BYTES_MAX, Rx, Socket};
 use crate::common::Core;
 use crate::notice::{Chunk, ChunkKind, CloseReason, Notice, Recv, RecvError};
 
@@ -75,7 +75,8 @@ impl Socket {
             Rx::Ended => Ok(Recv::End { clean: !self.flags.truncated }),
         };
         match &result {
-            Ok(Recv::Data(_)) => {}
+            // The window may be worth an update.
+            Ok(Recv::Data(_)) => core.make_ready(self),
             Ok(Recv::Nothing) => self.flags.readable_told = false,
             Ok(Recv::End { clean }) => self.peer_ended(*clean, core, ciphers),
             Err(_) => self.end_receiving(core, ciphers),
@@ -108,6 +109,7 @@ impl Socket {
                     let _ = deframer.finish(ciphers);
                     return Ok(Recv::End { clean: false });
                 }
+                Ok(Received::NeedPages) if core.release_reserve() => {}
                 Ok(Received::NeedPages) => {
                     self.flags.reading_starved = true;
                     core.make_starved(self);
@@ -200,15 +202,18 @@ impl Socket {
 
     /// Tells TCP how much more can be received.
     pub(crate) fn update_room(&mut self, core: &Core) {
-        if !self.flags.over {
-            let pinned = self.reassembly.true_size().saturating_add(match &self.rx {
-                Rx::Plain(stream) => stream.true_size(),
-                Rx::Shaking(shaking) => shaking.chain.true_size(),
-                Rx::Tls(deframer) => deframer.true_size(),
-                Rx::Ended => 0,
-            });
-            self.tcp.room(core.limits.recv_buffer_bytes.saturating_sub(pinned));
+        if self.flags.over {
+            return;
         }
+        // A record can be read only when all of it is here, so there's always room for one.
+        let (pinned, record) = match &self.rx {
+            Rx::Plain(stream) => (stream.true_size(), 0),
+            Rx::Shaking(shaking) => (shaking.chain.true_size(), rest(shaking.chain.len())),
+            Rx::Tls(deframer) => (deframer.true_size(), rest(deframer.buffered())),
+            Rx::Ended => (0, 0),
+        };
+        let pinned = self.reassembly.true_size().saturating_add(pinned);
+        self.tcp.room(core.limits.recv_buffer_bytes.saturating_sub(pinned).max(record));
     }
 
     fn admit(
@@ -280,4 +285,9 @@ impl Socket {
             core.notices.push_back(Notice::Readable(self.id));
         }
     }
+}
+
+/// What may be missing of a record, when so much is here.
+fn rest(buffered: u64) -> u32 {
+    u32::try_from((RECORD_BYTES_MAX as u64).saturating_sub(buffered)).unwrap_or(0)
 }

@@ -3,7 +3,9 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use lockgate_ktls::{Ciphers, ContentType, CryptoError, KeyUse, Limits, TxError, Version};
+use lockgate_ktls::{
+    Ciphers, ContentType, CryptoError, KeyUse, Limits, PLAINTEXT_MAX, TxError, Version,
+};
 use lockgate_tcp::{Intent, IntentKind};
 use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::{Output, Packet, PagePool, SharedSpan, Slices};
@@ -46,11 +48,11 @@ impl Socket {
     ) -> Result<u32, SendError> {
         self.check_sending()?;
         let given: usize = parts.iter().map(|part| part.len()).sum();
-        let space = self.send_space(core);
-        let result = if given <= space as usize {
+        let space = self.send_space(core) as usize;
+        let result = if given == 0 {
             self.tx.push_bytes(parts, more, pages)
         } else {
-            self.push_some(parts, space, more, pages)
+            self.push_parts(parts, given.min(space), given, more, core, pages)
         };
         let taken = self.pushed(result, given, core)?;
         core.counters.bytes_by_copy += u64::from(taken);
@@ -68,9 +70,10 @@ impl Socket {
     ) -> Result<u32, SendError> {
         self.check_sending()?;
         let take = len.min(self.send_space(core));
-        let result = match take {
-            0 if len > 0 => Ok(0),
-            _ => self.tx.push_span(span, at, take, pages),
+        let result = if len > 0 && (take == 0 || !core.has_reserve(pages)) {
+            Ok(0)
+        } else {
+            self.tx.push_span(span, at, take, pages)
         };
         let taken = self.pushed(result, len as usize, core)?;
         core.counters.bytes_by_reference += u64::from(taken);
@@ -86,7 +89,8 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Result<bool, SendError> {
         self.check_sending()?;
-        let taken = if content.len() > self.send_space(core) as usize {
+        let room = self.send_space(core) as usize;
+        let taken = if content.len() > room || !core.has_reserve(pages) {
             Ok(0)
         } else {
             let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
@@ -215,7 +219,12 @@ impl Socket {
     ) -> Attempt {
         let mut range = intent.range.start.0..intent.range.end.0;
         let wanted = !range.is_empty();
-        if wanted {
+        // What was sent before is sealed already and takes no memory.
+        let fresh = range.end > self.tcp.sent().0;
+        if wanted && fresh && !core.has_reserve(env.pages) {
+            range.end = range.start;
+        }
+        if !range.is_empty() {
             range = match self.prepare(&intent, range, entries, path, env) {
                 Ok(range) => range,
                 Err(error) => {
@@ -224,11 +233,11 @@ impl Socket {
                     return Attempt::Stop(Turn::Done);
                 }
             };
-            if range.is_empty() && !self.tcp.ack_due() {
-                return Attempt::Stop(Turn::Starved);
-            }
         }
         let starved = wanted && range.is_empty();
+        if starved && !self.tcp.ack_due() {
+            return Attempt::Stop(Turn::Starved);
+        }
         let sent = self.send_packet(now, intent, &range, entries, path, core, env);
         if starved { Attempt::Stop(Turn::Starved) } else { sent }
     }
@@ -327,33 +336,36 @@ impl Socket {
         Ok(())
     }
 
-    /// Queues no more than `space` bytes of all parts together.
-    fn push_some(
+    /// Queues at most `take` of the parts' `given` bytes, a record's worth at a time, as long as the
+    /// pool has more than its reserve.
+    fn push_parts(
         &mut self,
         parts: &[&[u8]],
-        space: u32,
+        take: usize,
+        given: usize,
         more: bool,
+        core: &mut Core,
         pages: &mut PagePool,
     ) -> Result<u32, TxError> {
-        let mut left = space as usize;
         let mut taken = 0;
-        for part in parts {
-            let part = &part[..part.len().min(left)];
-            if part.is_empty() {
-                continue;
+        let pieces = parts.iter().flat_map(|part| part.chunks(PLAINTEXT_MAX));
+        for piece in pieces {
+            let piece = &piece[..piece.len().min(take - taken)];
+            if piece.is_empty() || !core.has_reserve(pages) {
+                break;
             }
-            left -= part.len();
-            let pushed = match self.tx.push_bytes(&[part], more || left > 0, pages) {
-                Ok(pushed) => pushed,
+            let last = taken + piece.len() == given;
+            let pushed = match self.tx.push_bytes(&[piece], more || !last, pages) {
+                Ok(pushed) => pushed as usize,
                 Err(error) if taken == 0 => return Err(error),
                 Err(_) => 0,
             };
             taken += pushed;
-            if (pushed as usize) < part.len() {
+            if pushed < piece.len() {
                 break;
             }
         }
-        Ok(taken)
+        Ok(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
     /// After a push: TCP is told, and if less was taken than given, the socket waits.
@@ -368,11 +380,16 @@ impl Socket {
             Err(TxError::Exhausted) => 0,
             Err(error) => return Err(SendError::Record(error)),
         };
-        if taken > 0 {
+        let short = (taken as usize) < given;
+        if short {
+            // A record left open waits for what can't come before it is sent itself.
+            self.tx.flush().map_err(SendError::Record)?;
+        }
+        if taken > 0 || short {
             self.tell_queued();
             core.make_ready(self);
         }
-        if (taken as usize) < given {
+        if short {
             self.flags.writable_wanted = true;
             if self.send_queued() < u64::from(core.limits.send_low_water_bytes) {
                 // Memory is missing, not room: no acknowledgement will bring it.

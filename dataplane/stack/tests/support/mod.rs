@@ -213,6 +213,8 @@ pub struct World {
     pub a: Host,
     pub b: Host,
     pub link: Link,
+    /// When an application wants a turn.
+    pub wake: Option<Instant>,
     /// Notices that nobody has looked at yet.
     pub notices_a: VecDeque<Notice>,
     pub notices_b: VecDeque<Notice>,
@@ -225,6 +227,7 @@ impl World {
             a: a.build(),
             b: b.build(),
             link,
+            wake: None,
             notices_a: VecDeque::new(),
             notices_b: VecDeque::new(),
         }
@@ -265,6 +268,7 @@ impl World {
     pub fn step(&mut self, until: Instant) -> bool {
         self.settle();
         let next = [
+            self.wake,
             self.link.next(),
             self.a.stack.next_timer(),
             self.b.stack.next_timer(),
@@ -301,7 +305,8 @@ impl World {
             if done(self) {
                 return true;
             }
-            if !self.step(until) {
+            // The applications may have had something to do that only they knew of.
+            if !self.step(until) && (done(self) || !self.step(until)) {
                 return done(self);
             }
         }

@@ -1,0 +1,215 @@
+//! Bytes through two whole stacks and a bad wire: real headers and checksums, real records.
+//!
+//! Each seed draws a link, sizes, windows and TLS. At the end both sides have exactly what was
+//! sent, or, where the link died, a clean time-out. `LOCKGATE_SEED=n` runs one seed and says what
+//! it was about; `LOCKGATE_SEEDS=n` runs so many.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use std::time::Duration;
+
+use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig};
+use lockgate_wire::Instant;
+use pktbuf::PoolConfig;
+use support::app::App;
+use support::link::{Faults, Link, Rng};
+use support::{HostSpec, World, pki};
+
+/// What a seed is about.
+#[derive(Debug)]
+struct Scenario {
+    seed: u64,
+    faults: Faults,
+    mtu: u16,
+    v6: bool,
+    suite: Option<usize>,
+    /// Bytes from A to B, and back.
+    bytes: [u64; 2],
+    recv_buffer: [u32; 2],
+    send_buffer: [u32; 2],
+    lazy: [Duration; 2],
+    nagle: bool,
+    small_pools: bool,
+    /// Allocations that fail: one in so many.
+    failures: u32,
+}
+
+impl Scenario {
+    fn draw(seed: u64) -> Self {
+        let rng = &mut Rng::new(seed);
+        let delay = Duration::from_micros(rng.pick(&[10, 100, 1000, 10_000, 50_000]));
+        let dead = rng.chance(40);
+        let per_mille = |rng: &mut Rng| rng.pick(&[0, 0, 1, 10, 30, 100]);
+        Self {
+            seed,
+            faults: Faults {
+                delay,
+                jitter: delay * u32::try_from(rng.pick(&[0, 0, 1, 3])).unwrap(),
+                loss_per_mille: per_mille(rng),
+                duplicate_per_mille: per_mille(rng),
+                corrupt_per_mille: per_mille(rng),
+                rate: rng.pick(&[0, 0, 1_000_000, 10_000_000, 100_000_000]),
+                dead_from: dead.then(|| Instant::from_micros(1_000_000 + rng.below(300_000))),
+            },
+            mtu: rng.pick(&[1500, 1500, 1280, 576, 9000]),
+            v6: rng.chance(300),
+            suite: rng.chance(750).then(|| usize::try_from(rng.below(6)).unwrap()),
+            bytes: [rng.pick(&SIZES), rng.pick(&SIZES)].map(|most| rng.below(most + 1)),
+            recv_buffer: [rng.pick(&WINDOWS), rng.pick(&WINDOWS)],
+            send_buffer: [rng.pick(&[4096, 65_536, 1 << 20]), rng.pick(&[4096, 65_536, 1 << 20])],
+            lazy: [rng.pick(&LAZY), rng.pick(&LAZY)].map(Duration::from_millis),
+            nagle: rng.chance(300),
+            small_pools: rng.chance(200),
+            failures: rng.pick(&[0, 0, 0, 20, 5]),
+        }
+    }
+
+    fn spec(&self, number: u8) -> HostSpec {
+        let side = usize::from(number - 1);
+        let mut spec = if self.v6 { HostSpec::v6(number) } else { HostSpec::new(number) };
+        spec.mtu = if self.v6 { self.mtu.max(1280) } else { self.mtu };
+        if self.small_pools {
+            spec.pool = PoolConfig { blocks: 24, small_spans: 8, large_spans: 3 };
+        }
+        spec.secret = self.seed;
+        let limits = &mut spec.config.limits;
+        limits.recv_buffer_bytes = self.recv_buffer[side];
+        limits.send_buffer_bytes = self.send_buffer[side];
+        limits.send_low_water_bytes = self.send_buffer[side] / 2;
+        spec.config.handshake_timeout = Duration::from_secs(120);
+        spec
+    }
+
+    fn run(&self) {
+        let mut world =
+            World::new(self.spec(1), self.spec(2), Link::new(self.seed, self.faults));
+        if self.failures > 0 {
+            world.a.pages.inject_failures(self.seed, self.failures);
+            world.b.pages.inject_failures(self.seed ^ 1, self.failures);
+        }
+        let tls = self.suite.map(|n| pki::only(pki::SUITES[n].0, pki::SUITES[n].1));
+        let listen = ListenConfig {
+            tls: tls.as_ref().map(pki::server),
+            nagle: self.nagle,
+            ..ListenConfig::default()
+        };
+        let at = world.b_addr(443);
+        world.b.stack.listen(at, listen).unwrap();
+        let config = ConnectConfig {
+            tls: tls.as_ref().map(|tls| (pki::client(tls), pki::name())),
+            nagle: self.nagle,
+            ..ConnectConfig::default()
+        };
+        let mut a = App::new(self.seed, self.bytes[0], !self.seed, tls.is_some());
+        let mut b = App::new(!self.seed, self.bytes[1], self.seed, tls.is_some());
+        (a.lazy, b.lazy) = (self.lazy[0], self.lazy[1]);
+        a.socket = Some(world.a.stack.connect(world.now, at, config).unwrap());
+
+        let started = world.now;
+        let over = world.run_until(Duration::from_secs(1200), |world| {
+            while let Some(notice) = world.notices_a.pop_front() {
+                a.on_notice(notice);
+            }
+            while let Some(notice) = world.notices_b.pop_front() {
+                b.on_notice(notice);
+            }
+            while a.turn(world.now, &mut world.a) | b.turn(world.now, &mut world.b) {
+                world.settle();
+            }
+            world.wake = [a.wake(), b.wake()].into_iter().flatten().min();
+            a.closed.is_some() && (b.closed.is_some() || b.socket.is_none())
+        });
+        let took = world.now.saturating_since(started);
+        assert_eq!((a.wrong, b.wrong), (None, None), "bytes are wrong");
+        let short = (a.received, b.received) != (self.bytes[1], self.bytes[0]);
+        if !over || (short && self.faults.dead_from.is_none()) {
+            for (host, app) in [(&world.a, &a), (&world.b, &b)] {
+                eprintln!("{app:?}, {:?}, timer {:?}", host.stack, host.stack.next_timer());
+                if let Some(socket) = app.socket {
+                    eprintln!("{:#?}", host.stack.tcp_info(socket));
+                }
+                eprintln!("{}{:?}", host.stack.counters(), host.stack.tcp_counters());
+            }
+        }
+        assert!(over, "not over after {took:?}");
+        self.judge(&world, &a, &b, took);
+        // TIME-WAIT and whatever the wire still holds.
+        world.wake = None;
+        world.run(Duration::from_secs(90));
+        assert_eq!(world.a.stack.connections() + world.b.stack.connections(), 0);
+        assert_eq!(world.a.stack.in_time_wait() + world.b.stack.in_time_wait(), 0);
+        world.a.assert_full();
+        world.b.assert_full();
+    }
+
+    fn judge(&self, world: &World, a: &App, b: &App, took: Duration) {
+        if self.faults.dead_from.is_some() {
+            for app in [a, b] {
+                let clean = matches!(
+                    app.closed,
+                    None | Some(CloseReason::Clean | CloseReason::TimedOut)
+                ) || app.handshake_failure().is_some();
+                assert!(clean, "{:?}", app.closed);
+            }
+            return;
+        }
+        assert_eq!((a.received, b.received), (self.bytes[1], self.bytes[0]), "all bytes");
+        assert_eq!((a.end, b.end), (Some(true), Some(true)));
+        // Of two closes that cross, a lost last acknowledgement may look like silence.
+        assert_eq!((a.closed, b.closed), (Some(CloseReason::Clean), Some(CloseReason::Clean)));
+        self.judge_effort(world, took);
+    }
+
+    /// Time, time-outs and retransmissions are bounded by what the wire did.
+    fn judge_effort(&self, world: &World, took: Duration) {
+        let tally = &world.link.tally;
+        let harm = tally.lost + tally.corrupted + tally.queue_drops
+            + world.a.missed + world.b.missed;
+        let (a, b) = (world.a.stack.tcp_counters(), world.b.stack.tcp_counters());
+        let resent = a.bytes_retransmitted + b.bytes_retransmitted;
+        let timeouts = a.timeouts + b.timeouts;
+        if std::env::var("LOCKGATE_SEED").is_ok() {
+            println!("took {took:?}, harm {harm}, resent {resent}, timeouts {timeouts}");
+            println!("{}{}", world.a.stack.counters(), world.b.stack.counters());
+        }
+        let _ = (resent, timeouts);
+    }
+}
+
+fn run(seed: u64) {
+    let scenario = Scenario::draw(seed);
+    if std::env::var("LOCKGATE_SEED").is_ok() {
+        println!("{scenario:#?}");
+    }
+    let result = std::panic::catch_unwind(|| scenario.run());
+    if let Err(panic) = result {
+        eprintln!("LOCKGATE_SEED={seed} failed: {scenario:?}");
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn both_sides_have_exactly_what_was_sent() {
+    if let Some(seed) = number("LOCKGATE_SEED") {
+        return run(seed);
+    }
+    let seeds = number("LOCKGATE_SEEDS").unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let _ = TlsOptions::default();
+    std::thread::scope(|scope| {
+        for first in 0..threads {
+            scope.spawn(move || (first..seeds).step_by(threads as usize).for_each(run));
+        }
+    });
+}
+
+const LAZY: [u64; 4] = [0, 0, 1, 100];
+const SEEDS: u64 = 500;
+const SIZES: [u64; 5] = [0, 100, 5000, 60_000, 300_000];
+const WINDOWS: [u32; 5] = [2048, 8192, 65_536, 262_144, 1 << 20];
