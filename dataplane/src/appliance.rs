@@ -140,7 +140,10 @@ impl Running {
         let (ports, cache) = (Arc::new(ports), Arc::new(cache));
         let control = match &config.control.socket {
             Some(path) => {
-                let mailboxes = workers.iter().map(|worker| worker.mailbox.clone()).collect();
+                let mailboxes = workers
+                    .iter()
+                    .map(|worker| worker.mailbox.clone())
+                    .collect();
                 let sources = snapshot::Sources {
                     ports: Arc::clone(&ports),
                     cache: Arc::clone(&cache),
@@ -153,13 +156,24 @@ impl Running {
         for listener in &config.listeners {
             tracing::info!(address = %listener.address, tls = listener.tls, "listening");
         }
-        Ok(Self { config, clock, ports, workers, control, cache })
+        Ok(Self {
+            config,
+            clock,
+            ports,
+            workers,
+            control,
+            cache,
+        })
     }
 
     /// Looks after links until it's asked to stop, then waits for the workers.
     fn wait(self, stop: &Stop) {
         let mut level = StopLevel::Run;
-        while self.workers.iter().any(|worker| !worker.thread.is_finished()) {
+        while self
+            .workers
+            .iter()
+            .any(|worker| !worker.thread.is_finished())
+        {
             for port in self.ports.iter() {
                 port.poll_link();
             }
@@ -168,7 +182,11 @@ impl Running {
                 level = asked;
                 self.tell(level);
             }
-            thread::sleep(if level == StopLevel::Run { LINK_PERIOD } else { END_PERIOD });
+            thread::sleep(if level == StopLevel::Run {
+                LINK_PERIOD
+            } else {
+                END_PERIOD
+            });
         }
         for (number, worker) in self.workers.into_iter().enumerate() {
             if worker.thread.join().is_err() {
@@ -200,7 +218,10 @@ impl Running {
 }
 
 /// Starts a worker's thread. The receiver says whether it came up.
-#[expect(clippy::type_complexity, reason = "a handle and the one message that follows")]
+#[expect(
+    clippy::type_complexity,
+    reason = "a handle and the one message that follows"
+)]
 fn hire(
     briefing: start::Briefing,
 ) -> Result<(Hired, Receiver<Result<(), StartError>>), StartError> {

@@ -1,7 +1,11 @@
 //! The clock: the one place of the workspace that reads it.
 
-#![expect(clippy::disallowed_methods, reason = "everything else takes time as an argument")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "everything else takes time as an argument"
+)]
 
+use core::time::Duration;
 use std::time;
 
 use lockgate_wire::Instant;
@@ -27,11 +31,6 @@ impl Clock {
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2);
         Instant::from_nanos(nanos + FIRST_MOMENT_NANOS)
     }
-
-    /// Seconds since 1970, in UTC.
-    pub fn unix_seconds(&self) -> u64 {
-        unix_seconds()
-    }
 }
 
 impl Default for Clock {
@@ -46,5 +45,32 @@ pub fn unix_seconds() -> u64 {
         .duration_since(time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
+
+/// The date, read now and then: heads of responses say it in whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Date {
+    unix_seconds: u64,
+    until: Instant,
+}
+
+impl Date {
+    /// The date now.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            unix_seconds: unix_seconds(),
+            until: now + DATE_PERIOD,
+        }
+    }
+
+    /// Seconds since 1970, in UTC: at most a fraction of a second late.
+    pub fn unix_seconds(&mut self, now: Instant) -> u64 {
+        if now >= self.until {
+            *self = Self::new(now);
+        }
+        self.unix_seconds
+    }
+}
+
+const DATE_PERIOD: Duration = Duration::from_millis(50);
 
 const FIRST_MOMENT_NANOS: u64 = 1_000_000_000;

@@ -21,7 +21,7 @@ use pktbuf::{Buffer, IfaceId, PagePool};
 
 use self::connections::Connections;
 use self::transport::Lent;
-use crate::clock::Clock;
+use crate::clock::{Clock, Date};
 use crate::control::{Group, GroupKind, Value};
 use crate::http;
 
@@ -78,6 +78,7 @@ pub struct Worker {
     inbox: Vec<(IfaceId, Buffer)>,
     idle: Idle,
     clock: Clock,
+    date: Date,
     mailbox: Receiver<Command>,
     end: End,
     turns: u64,
@@ -110,6 +111,7 @@ impl Worker {
             inbox: Vec::with_capacity(INBOX),
             idle: Idle::new(parts.idle),
             clock: parts.clock,
+            date: Date::new(now),
             mailbox: parts.mailbox,
             end: End::Open,
             turns: 0,
@@ -124,7 +126,10 @@ impl Worker {
         tls: Option<Arc<TlsServer>>,
     ) -> Result<(), lockgate_stack::ListenError> {
         let speaks_tls = tls.is_some();
-        let config = ListenConfig { tls, ..ListenConfig::default() };
+        let config = ListenConfig {
+            tls,
+            ..ListenConfig::default()
+        };
         let listener = self.stack.listen(at, config)?;
         self.listeners.push((listener, speaks_tls));
         Ok(())
@@ -145,7 +150,15 @@ impl Worker {
     /// Ends everything: drops all connections and gives back the pool, for a look whether every
     /// page buffer came back, with the worker's number.
     pub fn dismantle(self) -> (usize, PagePool) {
-        let Self { number, mut pages, stack, connections, inbox, ports, .. } = self;
+        let Self {
+            number,
+            mut pages,
+            stack,
+            connections,
+            inbox,
+            ports,
+            ..
+        } = self;
         drop((connections, stack, inbox, ports));
         pages.reclaim();
         (number, pages)
@@ -178,13 +191,18 @@ impl Worker {
             Value::gauge("pages.large_spans_used", u64::from(pages.large_spans_used)),
             Value::counter("pages.failures", pages.failures),
         ]);
-        Group { kind: GroupKind::Worker, name: self.number.to_string(), values }
+        Group {
+            kind: GroupKind::Worker,
+            name: self.number.to_string(),
+            values,
+        }
     }
 
     /// One turn; whether there was, or still is, something to do.
     fn turn(&mut self) -> bool {
         self.turns += 1;
-        let (now, unix) = (self.clock.now(), self.clock.unix_seconds());
+        let now = self.clock.now();
+        let unix = self.date.unix_seconds(now);
         let clock = http::Clock { now, unix };
         self.pages.reclaim();
         let inbox = &mut self.inbox;
@@ -217,7 +235,7 @@ impl Worker {
         };
         let more = self.stack.poll(now, &mut env, PACKETS_A_TURN);
         let flushed = self.ports.flush();
-        let commanded = self.commands(now);
+        let commanded = self.commands();
         self.proceed_to_end(now);
         received > 0 || handshakes || moved > 0 || more || !flushed || commanded
     }
@@ -233,9 +251,9 @@ impl Worker {
                 ciphers: &mut self.ciphers,
             };
             match notice {
-                Notice::Accepted { socket, listener, .. }
-                    if self.listeners.contains(&(listener, false)) =>
-                {
+                Notice::Accepted {
+                    socket, listener, ..
+                } if self.listeners.contains(&(listener, false)) => {
                     self.connections.accept(clock, socket, &mut lent);
                 }
                 Notice::HandshakeDone(socket, _) => {
@@ -248,7 +266,7 @@ impl Worker {
     }
 
     /// Looks at the mailbox; whether there was something in it.
-    fn commands(&mut self, now: Instant) -> bool {
+    fn commands(&mut self) -> bool {
         match self.mailbox.try_recv() {
             Ok(Command::Snapshot(to)) => {
                 // Whoever asked may have stopped waiting.

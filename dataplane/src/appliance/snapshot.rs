@@ -26,7 +26,10 @@ impl Sources {
             .iter()
             .map(|mailbox| {
                 let (to, answer) = bounded(1);
-                mailbox.try_send(Command::Snapshot(to)).ok().map(|()| answer)
+                mailbox
+                    .try_send(Command::Snapshot(to))
+                    .ok()
+                    .map(|()| answer)
             })
             .collect();
         let mut groups = vec![self.process()];
@@ -38,8 +41,15 @@ impl Sources {
 
     fn process(&self) -> Group {
         let values = self.cache.counters();
-        let values = values.iter().map(|(name, value)| Value::counter(name, value)).collect();
-        Group { kind: GroupKind::Process, name: String::new(), values }
+        let values = values
+            .iter()
+            .map(|(name, value)| Value::counter(name, value))
+            .collect();
+        Group {
+            kind: GroupKind::Process,
+            name: String::new(),
+            values,
+        }
     }
 }
 
@@ -47,7 +57,11 @@ fn port(port: &Port) -> Group {
     let counters = port.counters();
     let mut values = vec![Value::gauge("port.link_up", u64::from(port.poll_link()))];
     let total = counters.total();
-    values.extend(total.named().map(|(name, value)| Value::counter(format!("port.{name}"), value)));
+    values.extend(
+        total
+            .named()
+            .map(|(name, value)| Value::counter(format!("port.{name}"), value)),
+    );
     let device = counters.device;
     values.extend([
         Value::counter("device.rx_packets", device.rx_packets),
@@ -63,10 +77,20 @@ fn port(port: &Port) -> Group {
     values.extend(extended.map(|(name, value)| Value::counter(format!("device.x.{name}"), value)));
     for pool in port.pools() {
         let name = &pool.name;
-        values.push(Value::gauge(format!("pool.{name}.size"), u64::from(pool.size)));
-        values.push(Value::gauge(format!("pool.{name}.available"), u64::from(pool.available)));
+        values.push(Value::gauge(
+            format!("pool.{name}.size"),
+            u64::from(pool.size),
+        ));
+        values.push(Value::gauge(
+            format!("pool.{name}.available"),
+            u64::from(pool.available),
+        ));
     }
-    Group { kind: GroupKind::Port, name: port.name().to_owned(), values }
+    Group {
+        kind: GroupKind::Port,
+        name: port.name().to_owned(),
+        values,
+    }
 }
 
 /// How long a worker may take to answer: many turns of a busy one.

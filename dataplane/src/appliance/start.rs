@@ -111,7 +111,11 @@ impl Common {
                 crate::config::Idle::Sleep => Policy::Sleep,
             },
             cores: config.workers.cores.clone(),
-            interfaces: config.interfaces.iter().map(|interface| interface.port).collect(),
+            interfaces: config
+                .interfaces
+                .iter()
+                .map(|interface| interface.port)
+                .collect(),
         })
     }
 }
@@ -135,7 +139,10 @@ pub(super) fn briefings(
     clients: Vec<FileClient>,
 ) -> Vec<Briefing> {
     let common = Arc::new(common);
-    let mut queues: Vec<_> = ports.iter_mut().map(|port| port.take_queues().into_iter()).collect();
+    let mut queues: Vec<_> = ports
+        .iter_mut()
+        .map(|port| port.take_queues().into_iter())
+        .collect();
     let each = pools.into_iter().zip(clients).zip(common.cores.clone());
     each.enumerate()
         .map(|(number, ((memory, files), core))| Briefing {
@@ -160,7 +167,9 @@ impl Briefing {
         mailbox: Receiver<Command>,
     ) -> Result<(Worker, drivers::Worker), StartError> {
         let common = &*self.common;
-        let core = core_affinity::CoreId { id: usize::from(self.core) };
+        let core = core_affinity::CoreId {
+            id: usize::from(self.core),
+        };
         if !core_affinity::set_for_current(core) {
             return Err(StartError::Core(self.core));
         }
@@ -216,7 +225,13 @@ fn sites(config: &Config) -> Result<Sites, StartError> {
                 HostPattern::Suffix(suffix) => format!("*{suffix}"),
             };
             sites
-                .add(&host, Site { root, index: index.clone() })
+                .add(
+                    &host,
+                    Site {
+                        root,
+                        index: index.clone(),
+                    },
+                )
                 .map_err(|why| StartError::Host { host, why })?;
         }
     }

@@ -62,7 +62,14 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
                     mtu: port.mtu(),
                     vlan: None,
                 };
-                (on, interface.addresses.iter().filter_map(|prefix| cidr(*prefix)).collect())
+                (
+                    on,
+                    interface
+                        .addresses
+                        .iter()
+                        .filter_map(|prefix| cidr(*prefix))
+                        .collect(),
+                )
             })
             .collect(),
         routes: config
@@ -70,7 +77,11 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
             .iter()
             .filter_map(|route| {
                 let (to, via) = (cidr(route.to)?, Some(route.via));
-                Some(Route { to, via, iface: iface(route.interface) })
+                Some(Route {
+                    to,
+                    via,
+                    iface: iface(route.interface),
+                })
             })
             .collect(),
         ip: IpConfig::default(),

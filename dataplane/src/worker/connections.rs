@@ -53,7 +53,12 @@ impl Connections {
             self.table.resize_with(index + 1, || None);
         }
         let client = self.driver.accept(clock);
-        let entry = Entry { socket, client, held: None, waiting: false };
+        let entry = Entry {
+            socket,
+            client,
+            held: None,
+            waiting: false,
+        };
         if let Some(old) = self.table[index].replace(entry) {
             self.driver.forget(old.client);
         } else {
@@ -83,9 +88,15 @@ impl Connections {
                 continue;
             };
             let (socket, token) = (entry.socket, completion.token);
-            let mut transport = Socket { lent, id: socket, held: &mut entry.held };
+            let mut transport = Socket {
+                lent,
+                id: socket,
+                held: &mut entry.held,
+            };
             let client = &mut entry.client;
-            let driven = self.driver.on_file(clock, client, token, &mut transport, completion);
+            let driven = self
+                .driver
+                .on_file(clock, client, token, &mut transport, completion);
             self.after(socket, driven);
         }
         count
@@ -114,9 +125,15 @@ impl Connections {
                 continue;
             };
             let socket = entry.socket;
-            let mut transport = Socket { lent, id: socket, held: &mut entry.held };
+            let mut transport = Socket {
+                lent,
+                id: socket,
+                held: &mut entry.held,
+            };
             let client = &mut entry.client;
-            let driven = self.driver.on_timer(clock, client, token(socket), &mut transport);
+            let driven = self
+                .driver
+                .on_timer(clock, client, token(socket), &mut transport);
             self.after(socket, driven);
         }
     }
@@ -135,7 +152,11 @@ impl Connections {
                 continue;
             };
             let socket = entry.socket;
-            let mut transport = Socket { lent, id: socket, held: &mut entry.held };
+            let mut transport = Socket {
+                lent,
+                id: socket,
+                held: &mut entry.held,
+            };
             let driven = self.driver.on_drain(&entry.client, &mut transport);
             self.after(socket, driven);
         }
@@ -158,8 +179,14 @@ impl Connections {
         if entry.socket != socket {
             return;
         }
-        let mut transport = Socket { lent, id: socket, held: &mut entry.held };
-        let driven = self.driver.drive(clock, &mut entry.client, token(socket), &mut transport);
+        let mut transport = Socket {
+            lent,
+            id: socket,
+            held: &mut entry.held,
+        };
+        let driven = self
+            .driver
+            .drive(clock, &mut entry.client, token(socket), &mut transport);
         self.after(socket, driven);
     }
 

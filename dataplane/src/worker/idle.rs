@@ -72,7 +72,10 @@ mod tests {
 
     #[test]
     fn naps_grow_and_end_at_the_next_timer() {
-        let mut idle = Idle { policy: Policy::Sleep, empty: EMPTY_BEFORE_SLEEP };
+        let mut idle = Idle {
+            policy: Policy::Sleep,
+            empty: EMPTY_BEFORE_SLEEP,
+        };
         let now = Instant::from_nanos(1_000_000);
         assert_eq!(idle.nap(now, None), NAP_MIN);
         idle.empty = 2 * EMPTY_BEFORE_SLEEP;

@@ -52,7 +52,11 @@ impl Socket<'_, '_> {
     /// The next piece of the stream, kept until it's taken.
     fn fetch(&mut self) -> Received {
         loop {
-            match self.lent.stack.recv(self.id, self.lent.ciphers, self.lent.pages) {
+            match self
+                .lent
+                .stack
+                .recv(self.id, self.lent.ciphers, self.lent.pages)
+            {
                 // Alerts and the like are the stack's; an empty record is nothing to HTTP.
                 Ok(Recv::Data(chunk))
                     if chunk.is_empty()
@@ -96,7 +100,10 @@ impl Transport for Socket<'_, '_> {
     }
 
     fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32 {
-        let sent = self.lent.stack.send_span(self.id, span, at, len, self.lent.pages);
+        let sent = self
+            .lent
+            .stack
+            .send_span(self.id, span, at, len, self.lent.pages);
         sent.unwrap_or(0)
     }
 
