@@ -1,5 +1,6 @@
 //! The command line from outside: what it prints where, and its exit codes.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! What the compiler's and clippy's lints can't see of the house style.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ fn no_path_is_one_machines_own() {
     let paths = [
         concat!("/wo", "rk/"),
         concat!("/ho", "me/"),
-        concat!("/ro", "ot/"),
+        concat!("/tmp/", "t-"),
     ];
     let mut wrong = Vec::new();
     for file in files(&["rs", "c", "h", "toml", "md", "py"])
@@ -129,7 +130,7 @@ fn no_path_is_one_machines_own() {
 fn links_between_documents_lead_somewhere() {
     let mut wrong = Vec::new();
     for file in files(&["md"]) {
-        let directory = file.path.parent().unwrap_or(Path::new(""));
+        let directory = file.path.parent().unwrap_or_else(|| Path::new(""));
         for (number, line) in file.lines() {
             for target in links(line) {
                 let path = target.split('#').next().unwrap_or_default();
@@ -276,10 +277,11 @@ fn is_test(name: &str) -> bool {
             .any(|part| name.contains(part))
 }
 
-/// Tables of messages, test vectors and addresses of documents can't be broken.
+/// Addresses of documents and sentences of RFCs can't be broken, nor, in tests, what rustfmt leaves
+/// alone: tables, vectors, macros.
 fn is_long_literal(file: &File, line: &str) -> bool {
     let line = line.trim_start();
-    let table = is_test(&file.name) && line.contains('"');
+    let table = is_test(&file.name) && !line.starts_with("//");
     let link = line.starts_with("//") && line.contains("https://");
     let quoted = line.starts_with("//# ");
     table || link || quoted
