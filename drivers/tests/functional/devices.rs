@@ -5,8 +5,8 @@ use std::fs;
 use lockgate_drivers::{Capabilities, Driver, Inject, Port, PortConfig, PortError};
 use pktbuf::{IfaceId, Output, TxError};
 
-use crate::harness::{Case, command, fresh_network, ip, skip};
-use crate::kernel::{PacketSocket, quiet, veth};
+use crate::harness::{Case, skip};
+use crate::kernel::{PacketSocket, command, fresh_network, ip, quiet, veth};
 use crate::support::{
     Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, receive, send, try_send,
     wait_link, whole,

@@ -1,12 +1,15 @@
 //! Each case runs in a process of its own, because a process can have one EAL: this binary
 //! starts itself again with the case's name in the environment, and the runner counts the exit
 //! status. A case that can't run here is counted as ignored, with the reason.
+//!
+//! Every test binary whose cases start an EAL has this file as its module.
 
-use std::env;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+use std::{env, thread};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 /// A case: its name, and what it does. It fails by panicking.
 pub(crate) type Case = (&'static str, fn());
@@ -17,6 +20,7 @@ pub(crate) fn main(cases: &[Case]) -> ExitCode {
         let Some((_, run)) = cases.iter().find(|(n, _)| *n == name) else {
             panic!("no case {name}");
         };
+        leash(LIMIT);
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
             .with_ansi(false)
@@ -39,50 +43,9 @@ pub(crate) fn skip(reason: &str) -> ! {
     std::process::exit(SKIP_STATUS);
 }
 
-/// Skips the case unless the process may do what an administrator may.
-pub(crate) fn need_root() {
-    // SAFETY: asks for a number.
-    if unsafe { libc::geteuid() } != 0 {
-        skip("needs root");
-    }
-}
-
-/// Puts this process into a network namespace of its own. It vanishes with the process, however
-/// that ends, and everything in it.
-pub(crate) fn fresh_network() {
-    need_root();
-    // SAFETY: concerns this process only, which has one thread yet.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        skip("can't make a network namespace");
-    }
-    ip("link set lo up");
-}
-
-/// Runs `ip` (or skips the case, if there's none).
-pub(crate) fn ip(arguments: &str) {
-    command("ip", arguments);
-}
-
-/// Runs a command that has to succeed.
-pub(crate) fn command(program: &str, arguments: &str) {
-    match Command::new(program)
-        .args(arguments.split_whitespace())
-        .output()
-    {
-        Ok(output) => assert!(
-            output.status.success(),
-            "{program} {arguments}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        ),
-        Err(_) => skip(&format!("needs the command {program}")),
-    }
-}
-
 fn spawn(name: &str) -> Result<Completion, Failed> {
     let mut child = Command::new(env::current_exe()?);
     child.env(CASE, name).stdin(Stdio::null());
-    // SAFETY: the function makes system calls only, as it may between fork and exec.
-    unsafe { child.pre_exec(leash) };
     let output = child.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
@@ -99,15 +62,17 @@ fn spawn(name: &str) -> Result<Completion, Failed> {
 }
 
 /// A case dies with its runner, and doesn't run for ever: nothing is left behind.
-fn leash() -> std::io::Result<()> {
-    // SAFETY: concerns this process only.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    // SAFETY: as above.
-    unsafe { libc::alarm(LIMIT_SECONDS) };
-    Ok(())
+fn leash(limit: Duration) {
+    // Where the kernel can't, the time limit has to do.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    thread::spawn(move || {
+        thread::sleep(limit);
+        eprintln!("not done after {limit:?}");
+        std::process::abort();
+    });
 }
 
 const CASE: &str = "LOCKGATE_TEST_CASE";
 const SKIPPED: &str = "skipped: ";
 const SKIP_STATUS: i32 = 77;
-const LIMIT_SECONDS: u32 = 60;
+const LIMIT: Duration = Duration::from_secs(120);

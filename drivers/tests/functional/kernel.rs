@@ -2,9 +2,43 @@
 
 use std::io::{Error, ErrorKind};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::Command;
 use std::{fs, mem};
 
-use crate::harness::{command, fresh_network, ip};
+use crate::harness::skip;
+
+/// Puts this thread, and those that it starts, into a network namespace of its own. It vanishes
+/// with the process, however that ends, and everything in it.
+pub(crate) fn fresh_network() {
+    if !rustix::process::geteuid().is_root() {
+        skip("needs root");
+    }
+    // SAFETY: concerns this thread only; no file descriptors are given up.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        skip("can't make a network namespace");
+    }
+    ip("link set lo up");
+}
+
+/// Runs `ip` (or skips the case, if there's none).
+pub(crate) fn ip(arguments: &str) {
+    command("ip", arguments);
+}
+
+/// Runs a command that has to succeed.
+pub(crate) fn command(program: &str, arguments: &str) {
+    match Command::new(program)
+        .args(arguments.split_whitespace())
+        .output()
+    {
+        Ok(output) => assert!(
+            output.status.success(),
+            "{program} {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ),
+        Err(_) => skip(&format!("needs the command {program}")),
+    }
+}
 
 /// A pair of interfaces, one for a port and one for the kernel, in a fresh network namespace.
 /// Returns the kernel's.
