@@ -44,7 +44,15 @@ impl FileBody {
         let end = range.end.min(object.entity().len());
         let at = range.start.min(end);
         let current = object.whole().map(|span| (0, Arc::clone(span)));
-        Self { object, at, end, current, wait: None, ahead: 0, failed: false }
+        Self {
+            object,
+            at,
+            end,
+            current,
+            wait: None,
+            ahead: 0,
+            failed: false,
+        }
     }
 
     /// What comes next. Nothing moves on before [`FileBody::advance`]: a caller that has no room
@@ -57,7 +65,11 @@ impl FileBody {
             return Piece::Failed;
         }
         let index = self.at / u64::from(SPAN_BYTES);
-        if self.current.as_ref().is_none_or(|(current, _)| *current != index) {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|(current, _)| *current != index)
+        {
             self.current = None;
             if self.wait.is_some() {
                 return Piece::Pending;
@@ -72,7 +84,9 @@ impl FileBody {
             return Piece::Pending;
         };
         let at = self.at % u64::from(SPAN_BYTES);
-        let left = (span.len() as u64).saturating_sub(at).min(self.end - self.at);
+        let left = (span.len() as u64)
+            .saturating_sub(at)
+            .min(self.end - self.at);
         match (u32::try_from(at), u32::try_from(left)) {
             (Ok(at), Ok(left)) if left > 0 => Piece::Span(span, at, left),
             // A span is as long as the object says, or it isn't handed out.

@@ -11,8 +11,8 @@ use hashbrown::DefaultHashBuilder;
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
+use super::cache::Shared;
 use super::counters::ClientCounters;
-use super::loader::Shared;
 use super::object::{Content, Key, Object};
 use super::root::{Absence, RootId};
 
@@ -49,8 +49,14 @@ pub struct Completion {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Found(Arc<Object>),
-    Absent { key: Key, absence: Absence },
-    Span { index: u64, span: Arc<SharedSpan> },
+    Absent {
+        key: Key,
+        absence: Absence,
+    },
+    Span {
+        index: u64,
+        span: Arc<SharedSpan>,
+    },
     Failed,
     /// The request wasn't sent, because there was no room; there is now.
     Retry,
@@ -58,8 +64,16 @@ pub(super) enum Outcome {
 
 /// A request to the loaders.
 pub(super) enum Job {
-    Look { key: Key, now: Instant, reply: Option<Reply> },
-    Fill { object: Arc<Object>, index: u64, reply: Option<Reply> },
+    Look {
+        key: Key,
+        now: Instant,
+        reply: Option<Reply>,
+    },
+    Fill {
+        object: Arc<Object>,
+        index: u64,
+        reply: Option<Reply>,
+    },
 }
 
 /// Whom to answer.
@@ -133,8 +147,15 @@ impl FileClient {
             None => {}
         }
         self.counters.misses.add(1);
-        let key = Key { root, path: path.into() };
-        let ticket = self.request(token, |reply| Job::Look { key, now, reply: Some(reply) });
+        let key = Key {
+            root,
+            path: path.into(),
+        };
+        let ticket = self.request(token, |reply| Job::Look {
+            key,
+            now,
+            reply: Some(reply),
+        });
         Lookup::Pending(ticket)
     }
 
@@ -160,7 +181,11 @@ impl FileClient {
             return None;
         }
         let (token, ticket) = self.starved.pop_front()?;
-        Some(Completion { token, ticket, outcome: Outcome::Retry })
+        Some(Completion {
+            token,
+            ticket,
+            outcome: Outcome::Retry,
+        })
     }
 
     /// Requests that weren't answered yet.
@@ -183,7 +208,11 @@ impl FileClient {
         }
         self.counters.span_misses.add(1);
         let object = Arc::clone(object);
-        Err(self.request(token, |reply| Job::Fill { object, index, reply: Some(reply) }))
+        Err(self.request(token, |reply| Job::Fill {
+            object,
+            index,
+            reply: Some(reply),
+        }))
     }
 
     /// Has the spans from `from` up to and without `to` loaded, if that's easily done. Says up to
@@ -199,7 +228,11 @@ impl FileClient {
                 continue;
             }
             let busy = requests.len() > requests.capacity().unwrap_or(0) / 2;
-            let job = Job::Fill { object: Arc::clone(object), index, reply: None };
+            let job = Job::Fill {
+                object: Arc::clone(object),
+                index,
+                reply: None,
+            };
             if busy || requests.try_send(job).is_err() {
                 return index;
             }
@@ -215,7 +248,11 @@ impl FileClient {
     fn request(&mut self, token: Token, job: impl FnOnce(Reply) -> Job) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket = self.next_ticket.wrapping_add(1);
-        let reply = Reply { client: self.id, token, ticket };
+        let reply = Reply {
+            client: self.id,
+            token,
+            ticket,
+        };
         if self.outstanding < self.shared.config.outstanding_max
             && self.shared.requests.try_send(job(reply)).is_ok()
         {
@@ -233,7 +270,11 @@ impl FileClient {
         if object.checking.swap(true, Ordering::Relaxed) {
             return;
         }
-        let job = Job::Look { key: object.key.clone(), now, reply: None };
+        let job = Job::Look {
+            key: object.key.clone(),
+            now,
+            reply: None,
+        };
         if self.shared.requests.try_send(job).is_ok() {
             self.shared.wake_loader();
         } else {
@@ -274,7 +315,12 @@ enum Entry {
     Empty,
     /// The cache owns the object; when it's evicted, this is nothing.
     Object { hash: u64, object: Weak<Object> },
-    Absent { hash: u64, key: Key, absence: Absence, until: Instant },
+    Absent {
+        hash: u64,
+        key: Key,
+        absence: Absence,
+        until: Instant,
+    },
 }
 
 enum Known {
@@ -295,34 +341,53 @@ impl Table {
     fn find(&self, now: Instant, root: RootId, path: &[u8]) -> Option<Known> {
         let wanted = self.hash(root, path);
         let is = |key: &Key| key.root == root && *key.path == *path;
-        self.sets[self.set(wanted)].iter().find_map(|entry| match entry {
-            Entry::Object { hash, object } if *hash == wanted => {
-                let object = object.upgrade().filter(|o| is(&o.key) && !o.is_retired())?;
-                Some(Known::Object(object))
-            }
-            Entry::Absent { hash, key, absence, until }
-                if *hash == wanted && is(key) && now < *until =>
-            {
-                Some(Known::Absent(*absence))
-            }
-            Entry::Empty | Entry::Object { .. } | Entry::Absent { .. } => None,
-        })
+        self.sets[self.set(wanted)]
+            .iter()
+            .find_map(|entry| match entry {
+                Entry::Object { hash, object } if *hash == wanted => {
+                    let object = object.upgrade().filter(|o| is(&o.key) && !o.is_retired())?;
+                    Some(Known::Object(object))
+                }
+                Entry::Absent {
+                    hash,
+                    key,
+                    absence,
+                    until,
+                } if *hash == wanted && is(key) && now < *until => Some(Known::Absent(*absence)),
+                Entry::Empty | Entry::Object { .. } | Entry::Absent { .. } => None,
+            })
     }
 
     fn insert_object(&mut self, object: &Arc<Object>) {
         let hash = self.hash(object.key.root, &object.key.path);
-        self.insert(hash, Entry::Object { hash, object: Arc::downgrade(object) });
+        self.insert(
+            hash,
+            Entry::Object {
+                hash,
+                object: Arc::downgrade(object),
+            },
+        );
     }
 
     fn insert_absence(&mut self, key: Key, absence: Absence, until: Instant) {
         let hash = self.hash(key.root, &key.path);
-        self.insert(hash, Entry::Absent { hash, key, absence, until });
+        self.insert(
+            hash,
+            Entry::Absent {
+                hash,
+                key,
+                absence,
+                until,
+            },
+        );
     }
 
     fn insert(&mut self, hash: u64, new: Entry) {
         let at = self.set(hash);
         let set = &mut self.sets[at];
-        let same = set.iter().position(|entry| entry.hash() == Some(hash) || entry.is_dead());
+        let same = set
+            .iter()
+            .position(|entry| entry.hash() == Some(hash) || entry.is_dead());
         // The first is the newest.
         set[..=same.unwrap_or(WAYS - 1)].rotate_right(1);
         set[0] = new;

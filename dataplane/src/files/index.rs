@@ -36,7 +36,10 @@ pub(super) struct Index {
 /// A request that was admitted: whoever wants its result is noted in the index.
 pub(super) enum Work {
     /// Look at a path.
-    Look { key: Key, now: lockgate_wire::Instant },
+    Look {
+        key: Key,
+        now: lockgate_wire::Instant,
+    },
     /// Read a span.
     Fill { object: Arc<Object>, index: u64 },
 }
@@ -64,17 +67,23 @@ enum Use {
 
 impl Index {
     pub(super) fn new(objects_max: u32) -> Self {
-        Self { objects_max: objects_max as usize, ..Self::default() }
+        Self {
+            objects_max: objects_max as usize,
+            ..Self::default()
+        }
     }
 
     /// The object that is known at a path.
     pub(super) fn find(&self, key: &Key) -> Option<&Arc<Object>> {
-        self.objects.find(self.hasher.hash_one(key), |object| object.key == *key)
+        self.objects
+            .find(self.hasher.hash_one(key), |object| object.key == *key)
     }
 
     /// The object that is known at a path, if it is the version that was found there.
     pub(super) fn find_version(&self, key: &Key, version: &Version) -> Option<Arc<Object>> {
-        self.find(key).filter(|object| object.is_version(version)).cloned()
+        self.find(key)
+            .filter(|object| object.is_version(version))
+            .cloned()
     }
 
     /// Makes an object known at its path, in the place of the one before. If as many are known as
@@ -92,7 +101,12 @@ impl Index {
         }
         ring.push_back(Arc::downgrade(object));
         if let Some((address, len)) = address {
-            self.add_resident(Resident { address, len, object: Arc::downgrade(object), index: None });
+            self.add_resident(Resident {
+                address,
+                len,
+                object: Arc::downgrade(object),
+                index: None,
+            });
         }
         while self.objects.len() >= self.objects_max {
             if !self.evict_object(false) && !self.evict_object(true) {
@@ -100,9 +114,13 @@ impl Index {
                 return;
             }
         }
-        let Self { objects, hasher, .. } = self;
+        let Self {
+            objects, hasher, ..
+        } = self;
         let hash = hasher.hash_one(&object.key);
-        objects.insert_unique(hash, Arc::clone(object), |object| hasher.hash_one(&object.key));
+        objects.insert_unique(hash, Arc::clone(object), |object| {
+            hasher.hash_one(&object.key)
+        });
     }
 
     /// Forgets what is known at a path; says whether anything was.
@@ -166,7 +184,11 @@ impl Index {
         let Content::Paged(paged) = &object.content else {
             return;
         };
-        let loaded = Loaded { index, span: Arc::clone(span), touched: false.into() };
+        let loaded = Loaded {
+            index,
+            span: Arc::clone(span),
+            touched: false.into(),
+        };
         paged.slot(index).store(Some(Arc::new(loaded)));
         self.add_resident(Resident {
             address: address(span),
@@ -222,9 +244,17 @@ impl Index {
     /// Evicts one object that nobody uses, small ones or large ones, for its place or its open
     /// file. False if there is none.
     pub(super) fn evict_object(&mut self, large: bool) -> bool {
-        let steps = 2 * if large { self.larges.len() } else { self.wholes.len() };
+        let steps = 2 * if large {
+            self.larges.len()
+        } else {
+            self.wholes.len()
+        };
         for _ in 0..steps {
-            let ring = if large { &mut self.larges } else { &mut self.wholes };
+            let ring = if large {
+                &mut self.larges
+            } else {
+                &mut self.wholes
+            };
             let Some(weak) = ring.pop_front() else {
                 return false;
             };
@@ -234,7 +264,11 @@ impl Index {
             // Ours and the index's; one that isn't in the index is somebody else's.
             let used = Arc::strong_count(&object) > 2 || !self.knows(&object);
             if used || object.touched.swap(false, Ordering::Relaxed) {
-                let ring = if large { &mut self.larges } else { &mut self.wholes };
+                let ring = if large {
+                    &mut self.larges
+                } else {
+                    &mut self.wholes
+                };
                 ring.push_back(weak);
                 continue;
             }
@@ -244,11 +278,15 @@ impl Index {
     }
 
     fn knows(&self, object: &Arc<Object>) -> bool {
-        self.find(&object.key).is_some_and(|known| Arc::ptr_eq(known, object))
+        self.find(&object.key)
+            .is_some_and(|known| Arc::ptr_eq(known, object))
     }
 
     fn add_resident(&mut self, resident: Resident) {
-        let frame = self.frames.entry(resident.address / FRAME_BYTES).or_default();
+        let frame = self
+            .frames
+            .entry(resident.address / FRAME_BYTES)
+            .or_default();
         // What was there before has gone by itself.
         let end = resident.address + resident.len;
         frame.retain(|old| old.address >= end || old.address + old.len <= resident.address);
@@ -265,7 +303,9 @@ impl Index {
         let mut kept = Vec::with_capacity(residents.len());
         let mut unused = Vec::new();
         let mut lately = false;
-        let pinned = residents.iter().any(|resident| matches!(resident.used(), Use::Now));
+        let pinned = residents
+            .iter()
+            .any(|resident| matches!(resident.used(), Use::Now));
         for resident in residents {
             match resident.used() {
                 Use::None => unused.push(resident),

@@ -50,6 +50,7 @@
 //! (`RESOLVE_BENEATH`), nor through `/proc`'s links (`RESOLVE_NO_MAGICLINKS`).
 
 mod body;
+mod cache;
 mod client;
 mod config;
 mod counters;
@@ -59,12 +60,12 @@ mod object;
 mod root;
 
 pub use body::{FileBody, Piece};
+pub use cache::{FileCache, StartError};
 pub use client::{Completion, FileClient, Lookup, Ticket, Token};
 pub use config::CacheConfig;
 pub use counters::FileCounters;
-pub use loader::{FileCache, StartError};
 pub use object::{Object, SPAN_BYTES};
 pub use root::{Absence, RootId};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

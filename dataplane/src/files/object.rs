@@ -143,14 +143,19 @@ impl Object {
     pub(super) fn span_len(&self, index: u64) -> usize {
         let start = index.saturating_mul(u64::from(SPAN_BYTES));
         let left = self.entity.len().saturating_sub(start);
-        usize::try_from(left).unwrap_or(usize::MAX).min(SPAN_BYTES as usize)
+        usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(SPAN_BYTES as usize)
     }
 }
 
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = String::from_utf8_lossy(&self.key.path);
-        f.debug_struct("Object").field("path", &path).field("entity", &self.entity).finish()
+        f.debug_struct("Object")
+            .field("path", &path)
+            .field("entity", &self.entity)
+            .finish()
     }
 }
 
@@ -158,7 +163,13 @@ impl Paged {
     pub(super) fn new(id: u64, file: OpenFile, version: Version, slots: usize) -> Self {
         let slots = (0..slots.max(1)).map(|_| ArcSwapOption::empty()).collect();
         let changed = AtomicBool::new(false);
-        Self { id, file, version: Mutex::new(version), changed, slots }
+        Self {
+            id,
+            file,
+            version: Mutex::new(version),
+            changed,
+            slots,
+        }
     }
 
     /// Span `index`, if it's in memory. Takes no lock.
@@ -171,7 +182,10 @@ impl Paged {
 
     /// Whether span `index` is in memory.
     pub(super) fn has(&self, index: u64) -> bool {
-        self.slot(index).load().as_ref().is_some_and(|loaded| loaded.index == index)
+        self.slot(index)
+            .load()
+            .as_ref()
+            .is_some_and(|loaded| loaded.index == index)
     }
 
     pub(super) fn slot(&self, index: u64) -> &ArcSwapOption<Loaded> {
@@ -209,14 +223,21 @@ impl Paged {
 
     fn is_version(&self, found: &Version) -> bool {
         !self.is_changed()
-            && self.version.lock().unwrap_or_else(PoisonError::into_inner).still_holds(found)
+            && self
+                .version
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .still_holds(found)
     }
 }
 
 impl OpenFile {
     pub(super) fn new(file: OwnedFd, count: &Arc<AtomicU32>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self { file, count: Arc::clone(count) }
+        Self {
+            file,
+            count: Arc::clone(count),
+        }
     }
 
     pub(super) fn fd(&self) -> &OwnedFd {

@@ -53,7 +53,10 @@ pub(super) struct Root {
 impl Root {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let directory = Arc::new(open_directory(path)?);
-        Ok(Self { path: path.to_owned(), open: Mutex::new((directory, Instant::ZERO)) })
+        Ok(Self {
+            path: path.to_owned(),
+            open: Mutex::new((directory, Instant::ZERO)),
+        })
     }
 
     /// Opens what `path` names in this tree, if it's a regular file, and says which version it is.
@@ -122,7 +125,11 @@ impl Version {
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
@@ -130,7 +137,11 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let path: &Path = Path::new(OsStr::from_bytes(path));
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     for _ in 0..RACES_MAX {
         match openat2(directory, path, flags, Mode::empty(), resolve) {
             // Something was renamed while the kernel made sure that `..` stays inside.
@@ -158,11 +169,12 @@ fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
             _ => return Err(Absence::Forbidden),
         }
         let version = Version::from_stat(&stat);
-        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let nanos =
+            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         let changed = nanos(version.changed.0, i64::from(version.changed.1));
         let age = nanos(now.tv_sec, now.tv_nsec) - changed;
         // A time well in the future is somebody else's clock: a change stamped now will show, too.
-        if age > SETTLED_NANOS || age < -SETTLED_NANOS {
+        if age.abs() > SETTLED_NANOS {
             return Ok(version);
         }
         thread::sleep(SETTLE_PAUSE);

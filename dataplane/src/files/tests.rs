@@ -58,7 +58,7 @@ pub(crate) fn start(
 ) -> (FileCache, Vec<FileClient>) {
     let mut region = Region::heap(bytes).unwrap();
     let arena = PageArena::new(&mut region, bytes).unwrap();
-    FileCache::start(arena, &[tree.0.clone()], config, workers).unwrap()
+    FileCache::start(arena, std::slice::from_ref(&tree.0), config, workers).unwrap()
 }
 
 fn start_one(tree: &Tree, bytes: usize, config: &CacheConfig) -> (FileCache, FileClient) {
@@ -83,7 +83,11 @@ fn version(bytes: &[u8]) -> u64 {
     let number = |b: &[u8]| u64::from_le_bytes(b[..8].try_into().unwrap());
     let version = number(bytes);
     for (at, block) in bytes.chunks_exact(BLOCK).enumerate() {
-        assert_eq!((number(block), number(&block[8..])), (version, at as u64), "two versions");
+        assert_eq!(
+            (number(block), number(&block[8..])),
+            (version, at as u64),
+            "two versions"
+        );
     }
     version
 }
@@ -101,7 +105,10 @@ struct Waiter {
 
 impl Waiter {
     fn new(client: FileClient) -> Self {
-        Self { client, millis: 10_000 }
+        Self {
+            client,
+            millis: 10_000,
+        }
     }
 
     fn now(&self) -> Instant {
@@ -129,7 +136,10 @@ impl Waiter {
 
     fn find(&mut self, path: &str) -> Result<Arc<Object>, Absence> {
         loop {
-            match self.client.lookup(self.now(), ROOT, path.as_bytes(), Token(1)) {
+            match self
+                .client
+                .lookup(self.now(), ROOT, path.as_bytes(), Token(1))
+            {
                 Lookup::Found(object) => return Ok(object),
                 Lookup::Absent(absence) => return Err(absence),
                 Lookup::Pending(ticket) => loop {
@@ -147,7 +157,9 @@ impl Waiter {
 
     /// Whether a lookup is answered at once.
     fn knows(&mut self, path: &str) -> bool {
-        let found = self.client.lookup(self.now(), ROOT, path.as_bytes(), Token(1));
+        let found = self
+            .client
+            .lookup(self.now(), ROOT, path.as_bytes(), Token(1));
         !matches!(found, Lookup::Pending(_))
     }
 
@@ -184,8 +196,6 @@ impl Waiter {
     }
 }
 
-
-
 #[test]
 fn files_are_found_and_known_then() {
     let tree = Tree::new();
@@ -208,7 +218,11 @@ fn files_are_found_and_known_then() {
     assert_eq!((counters.objects, counters.files_open), (2, 1));
     assert_eq!(counters.bytes_read, 5 + 200_001);
     assert!(counters.hits >= 2 && counters.misses >= 3);
-    assert!(counters.iter().any(|(name, n)| name == "files.loads" && n == counters.loads));
+    assert!(
+        counters
+            .iter()
+            .any(|(name, n)| name == "files.loads" && n == counters.loads)
+    );
 }
 
 #[test]
@@ -219,8 +233,13 @@ fn ranges_of_large_files() {
     let (_cache, client) = start_one(&tree, MIB, &CacheConfig::default());
     let mut waiter = Waiter::new(client);
     let object = waiter.find("large").unwrap();
-    for (start, end) in [(0, 1), (65_535, 65_537), (1, 300_000), (299_999, 300_000), (131_072, 196_608)]
-    {
+    for (start, end) in [
+        (0, 1),
+        (65_535, 65_537),
+        (1, 300_000),
+        (299_999, 300_000),
+        (131_072, 196_608),
+    ] {
         let mut body = FileBody::new(Arc::clone(&object), start as u64..end as u64);
         let mut out = Vec::new();
         assert_eq!(body.remaining(), (end - start) as u64);
@@ -274,12 +293,24 @@ fn only_regular_files_inside_the_tree_are_served() {
     let (_cache, client) = start_one(&tree, MIB, &CacheConfig::default());
     let mut waiter = Waiter::new(client);
     for path in [
-        "absolute", "directory/secret", "relative", "magic", "loop", "dangling", "d/file/x", "nope",
-        "../x", "d/../../x", "/etc/passwd",
+        "absolute",
+        "directory/secret",
+        "relative",
+        "magic",
+        "loop",
+        "dangling",
+        "d/file/x",
+        "nope",
+        "../x",
+        "d/../../x",
+        "/etc/passwd",
     ] {
         assert_eq!(waiter.find(path).unwrap_err(), Absence::NotFound, "{path}");
     }
-    assert_eq!(waiter.find(&"x".repeat(300)).unwrap_err(), Absence::NotFound);
+    assert_eq!(
+        waiter.find(&"x".repeat(300)).unwrap_err(),
+        Absence::NotFound
+    );
     for path in ["d", "d/e", ""] {
         assert_eq!(waiter.find(path).unwrap_err(), Absence::Directory, "{path}");
     }
@@ -301,7 +332,11 @@ fn a_replaced_file_is_noticed_after_the_interval() {
         assert_eq!(version(&waiter.fetch(name).unwrap()), 1);
         let len = waiter.find(name).unwrap().entity().len();
         tree.replace(name, &stamped(2, usize::try_from(len).unwrap()));
-        assert_eq!(version(&waiter.fetch(name).unwrap()), 1, "within the interval");
+        assert_eq!(
+            version(&waiter.fetch(name).unwrap()),
+            1,
+            "within the interval"
+        );
         // Somewhat later it's served while a loader looks; long after, the look comes first.
         waiter.millis += 1_500;
         let changed = cache.counters().changed_files;
@@ -319,7 +354,10 @@ fn a_replaced_file_is_noticed_after_the_interval() {
     waiter.fetch("small").unwrap();
     let after = cache.counters();
     assert_eq!(after.revalidations, before.revalidations + 1);
-    assert_eq!(after.loads, before.loads, "the same version isn't read again");
+    assert_eq!(
+        after.loads, before.loads,
+        "the same version isn't read again"
+    );
 }
 
 #[test]
@@ -327,7 +365,10 @@ fn a_body_goes_on_in_its_version_or_fails() {
     let tree = Tree::new();
     let len = 1_000_000;
     let (_cache, client) = {
-        let config = CacheConfig { read_ahead: 0, ..CacheConfig::default() };
+        let config = CacheConfig {
+            read_ahead: 0,
+            ..CacheConfig::default()
+        };
         start_one(&tree, MIB, &config)
     };
     let mut waiter = Waiter::new(client);
@@ -350,13 +391,24 @@ fn a_body_goes_on_in_its_version_or_fails() {
     assert!(waiter.read(&mut body, ALL, &mut out));
     assert_eq!((out.len(), version(&out)), (len, 1));
 
-    let open = |name: &str| fs::OpenOptions::new().write(true).open(tree.path(name)).unwrap();
-    let changes: [(&str, &dyn Fn(&str)); 4] = [
+    let open = |name: &str| {
+        fs::OpenOptions::new()
+            .write(true)
+            .open(tree.path(name))
+            .unwrap()
+    };
+    type Change<'a> = (&'a str, &'a dyn Fn(&str));
+    let changes: [Change<'_>; 4] = [
         ("truncated", &|name| open(name).set_len(500_000).unwrap()),
         ("emptied", &|name| open(name).set_len(0).unwrap()),
-        ("written", &|name| open(name).write_all_at(b"!", 900_000).unwrap()),
+        ("written", &|name| {
+            open(name).write_all_at(b"!", 900_000).unwrap()
+        }),
         ("appended", &|name| {
-            let mut file = fs::OpenOptions::new().append(true).open(tree.path(name)).unwrap();
+            let mut file = fs::OpenOptions::new()
+                .append(true)
+                .open(tree.path(name))
+                .unwrap();
             file.write_all(b"more").unwrap();
         }),
     ];
@@ -392,14 +444,21 @@ fn small_files_are_evicted_for_large_ones_and_back() {
     let tree = Tree::new();
     let count = 300;
     for n in 0..count {
-        tree.write(&format!("s{n}"), &stamped(n, 3_000 + (n as usize * 37) % 20_000));
+        tree.write(
+            &format!("s{n}"),
+            &stamped(n, 3_000 + usize::try_from(n * 37 % 20_000).unwrap()),
+        );
     }
     tree.write("large", &stamped(9_999, 4 * MIB));
     let (cache, client) = start_one(&tree, MIB, &CacheConfig::default());
     let mut waiter = Waiter::new(client);
     for round in 0..3 {
         for n in 0..count {
-            assert_eq!(version(&waiter.fetch(&format!("s{n}")).unwrap()), n, "round {round}");
+            assert_eq!(
+                version(&waiter.fetch(&format!("s{n}")).unwrap()),
+                n,
+                "round {round}"
+            );
         }
         assert_eq!(version(&waiter.fetch("large").unwrap()), 9_999);
         let counters = cache.counters();
@@ -415,7 +474,10 @@ fn spans_in_use_are_never_evicted_and_a_fill_waits_for_them() {
     let bytes = MIB / 4;
     tree.write("held", &stamped(1, bytes));
     tree.write("other", &stamped(2, bytes));
-    let config = CacheConfig { read_ahead: 0, ..CacheConfig::default() };
+    let config = CacheConfig {
+        read_ahead: 0,
+        ..CacheConfig::default()
+    };
     let (cache, client) = start_one(&tree, bytes, &config);
     let mut waiter = Waiter::new(client);
     let object = waiter.find("held").unwrap();
@@ -435,19 +497,29 @@ fn spans_in_use_are_never_evicted_and_a_fill_waits_for_them() {
         }
     }
     drop(body);
-    assert_eq!(cache.counters().bytes_used as usize, bytes, "all of the memory is in use");
+    assert_eq!(
+        cache.counters().bytes_used,
+        bytes as u64,
+        "all of the memory is in use"
+    );
 
     // Another body waits, without taking anything from those who have something.
     let object = waiter.find("other").unwrap();
     let mut body = FileBody::new(object, 0..u64::MAX);
-    assert!(matches!(body.pull(&mut waiter.client, Token(1)), Piece::Pending));
+    assert!(matches!(
+        body.pull(&mut waiter.client, Token(1)),
+        Piece::Pending
+    ));
     waiter.nothing_comes();
     assert_eq!(cache.counters().waits, 1);
     assert!(waiter.knows("other"), "lookups don't wait with it");
     held.pop();
     let completion = waiter.completion();
     assert!(body.on_completion(completion));
-    assert_eq!(version(&held.iter().flat_map(|s| s.to_vec()).collect::<Vec<_>>()), 1);
+    assert_eq!(
+        version(&held.iter().flat_map(|s| s.to_vec()).collect::<Vec<_>>()),
+        1
+    );
     let mut out = Vec::new();
     held.clear();
     assert!(waiter.read(&mut body, ALL, &mut out));
@@ -460,14 +532,19 @@ fn open_files_are_bounded() {
     for n in 0..12 {
         tree.write(&format!("f{n}"), &stamped(n, 100_000));
     }
-    let config = CacheConfig { open_max: 4, ..CacheConfig::default() };
+    let config = CacheConfig {
+        open_max: 4,
+        ..CacheConfig::default()
+    };
     let (cache, client) = start_one(&tree, MIB, &config);
     let mut waiter = Waiter::new(client);
     for n in 0..12 {
         assert_eq!(version(&waiter.fetch(&format!("f{n}")).unwrap()), n);
         assert!(cache.counters().files_open <= 4);
     }
-    let mut held: Vec<_> = (0..4).map(|n| waiter.find(&format!("f{n}")).unwrap()).collect();
+    let mut held: Vec<_> = (0..4)
+        .map(|n| waiter.find(&format!("f{n}")).unwrap())
+        .collect();
     assert!(!waiter.knows("f9"));
     waiter.nothing_comes();
     assert_eq!(cache.counters().files_open, 4);
@@ -482,7 +559,10 @@ fn known_objects_are_bounded() {
     for n in 0..100 {
         tree.write(&format!("f{n}"), b"x");
     }
-    let config = CacheConfig { objects_max: 10, ..CacheConfig::default() };
+    let config = CacheConfig {
+        objects_max: 10,
+        ..CacheConfig::default()
+    };
     let (cache, client) = start_one(&tree, MIB, &config);
     let mut waiter = Waiter::new(client);
     for round in 0..2 {
@@ -491,7 +571,9 @@ fn known_objects_are_bounded() {
             assert!(cache.counters().objects <= 10);
         }
     }
-    let held: Vec<_> = (0..20).map(|n| waiter.find(&format!("f{n}")).unwrap()).collect();
+    let held: Vec<_> = (0..20)
+        .map(|n| waiter.find(&format!("f{n}")).unwrap())
+        .collect();
     assert!(cache.counters().objects <= 10);
     drop(held);
     assert_eq!(waiter.fetch("f50").unwrap(), b"x");
@@ -503,7 +585,10 @@ fn a_worker_never_waits_for_a_loader() {
     let tree = Tree::new();
     tree.write("small", b"small");
     tree.write("large", &stamped(1, 500_000));
-    let config = CacheConfig { outstanding_max: 8, ..CacheConfig::default() };
+    let config = CacheConfig {
+        outstanding_max: 8,
+        ..CacheConfig::default()
+    };
     let (cache, client) = start_one(&tree, MIB, &config);
     let mut waiter = Waiter::new(client);
     waiter.fetch("small").unwrap();
@@ -515,9 +600,15 @@ fn a_worker_never_waits_for_a_loader() {
     for turn in 0..1_000 {
         assert!(waiter.knows("small"), "what's known is served");
         let unknown = format!("unknown-{turn}");
-        assert!(!waiter.knows(&unknown), "what isn't is asked for, or queued to be");
+        assert!(
+            !waiter.knows(&unknown),
+            "what isn't is asked for, or queued to be"
+        );
         let mut again = FileBody::new(Arc::clone(&object), 0..u64::MAX);
-        assert!(matches!(again.pull(&mut waiter.client, Token(3)), Piece::Span(..)));
+        assert!(matches!(
+            again.pull(&mut waiter.client, Token(3)),
+            Piece::Span(..)
+        ));
         let mut cold = FileBody::new(Arc::clone(&object), 400_000..u64::MAX);
         if let Piece::Span(..) = cold.pull(&mut waiter.client, Token(3)) {
             panic!("nobody has read that");
@@ -583,7 +674,10 @@ fn a_cache_that_cant_start_says_why() {
     let arena = PageArena::new(&mut region, MIB).unwrap();
     let missing = vec![Path::new("/nonexistent/lockgate").to_owned()];
     let error = FileCache::start(arena, &missing, &CacheConfig::default(), 1).unwrap_err();
-    assert!(error.to_string().contains("/nonexistent/lockgate"), "{error}");
+    assert!(
+        error.to_string().contains("/nonexistent/lockgate"),
+        "{error}"
+    );
     let mut region = Region::heap(MIB).unwrap();
     let tiny = PageArena::new(&mut region, 65_536).unwrap();
     let error = FileCache::start(tiny, &[], &CacheConfig::default(), 1).unwrap_err();
@@ -596,7 +690,9 @@ fn churn(tree: &Tree, sizes: &[usize], stop: &AtomicBool) -> u64 {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     while !stop.load(Ordering::Relaxed) {
         version += 1;
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let at = usize::try_from(random >> 33).unwrap() % sizes.len();
         let name = format!("f{at}");
         let bytes = stamped(version, sizes[at]);
@@ -605,8 +701,12 @@ fn churn(tree: &Tree, sizes: &[usize], stop: &AtomicBool) -> u64 {
             // In place: emptied, then written again.
             4 | 5 => tree.write(&name, &bytes),
             6 => {
-                let file = fs::OpenOptions::new().write(true).open(tree.path(&name)).unwrap();
-                file.set_len(sizes[at] as u64 / 2 / BLOCK as u64 * BLOCK as u64).unwrap();
+                let file = fs::OpenOptions::new()
+                    .write(true)
+                    .open(tree.path(&name))
+                    .unwrap();
+                file.set_len(sizes[at] as u64 / 2 / BLOCK as u64 * BLOCK as u64)
+                    .unwrap();
             }
             _ => {
                 let _ = fs::remove_file(tree.path(&name));
@@ -622,8 +722,15 @@ fn churn(tree: &Tree, sizes: &[usize], stop: &AtomicBool) -> u64 {
 fn a_tree_three_times_the_cache_that_changes_all_the_time() {
     let tree = Tree::new();
     let limit = 2 * MIB;
-    let sizes: Vec<usize> =
-        (0..60).map(|n| if n % 4 == 0 { 400_000 + n * 1_024 } else { 3_000 + n * 512 }).collect();
+    let sizes: Vec<usize> = (0..60)
+        .map(|n| {
+            if n % 4 == 0 {
+                400_000 + n * 1_024
+            } else {
+                3_000 + n * 512
+            }
+        })
+        .collect();
     assert!(sizes.iter().sum::<usize>() > 3 * limit);
     for (at, size) in sizes.iter().enumerate() {
         tree.write(&format!("f{at}"), &stamped(1, *size));
@@ -681,7 +788,10 @@ fn a_tree_three_times_the_cache_that_changes_all_the_time() {
     });
     assert!(whole > 2_000, "most responses are whole: {whole}");
     let counters = cache.counters();
-    assert!(counters.evictions > 0 && counters.changed_files > 0, "{counters:?}");
+    assert!(
+        counters.evictions > 0 && counters.changed_files > 0,
+        "{counters:?}"
+    );
 }
 
 fn fetch_counted(waiter: &mut Waiter, name: &str) -> (Result<(), Absence>, Vec<u8>) {

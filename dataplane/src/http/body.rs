@@ -46,11 +46,16 @@ impl BodySource {
         if range.is_empty() {
             return Self::Empty;
         }
-        if let (Some(span), Ok(start), Ok(end)) =
-            (object.whole(), u32::try_from(range.start), u32::try_from(range.end))
-            && end - start <= copy_max
+        if let (Some(span), Ok(start), Ok(end)) = (
+            object.whole(),
+            u32::try_from(range.start),
+            u32::try_from(range.end),
+        ) && end - start <= copy_max
         {
-            return Self::Bytes { span: Arc::clone(span), left: start..end };
+            return Self::Bytes {
+                span: Arc::clone(span),
+                left: start..end,
+            };
         }
         Self::File(FileBody::new(Arc::clone(object), range))
     }

@@ -41,11 +41,18 @@ pub(super) enum Chunk {
 
 impl RequestBody {
     pub(super) fn of_length(length: u64) -> Self {
-        if length == 0 { Self::None } else { Self::Length(length) }
+        if length == 0 {
+            Self::None
+        } else {
+            Self::Length(length)
+        }
     }
 
     pub(super) fn chunked() -> Self {
-        Self::Chunked { state: Chunk::Size { size: 0, digits: 0 }, read: 0 }
+        Self::Chunked {
+            state: Chunk::Size { size: 0, digits: 0 },
+            read: 0,
+        }
     }
 
     /// Whether nothing of it is left to read.
@@ -106,7 +113,11 @@ impl Chunk {
             }
             at += 1;
             if *self == Self::End {
-                return if byte == b'\n' { Ok((at, true)) } else { Err(Status::BadRequest) };
+                return if byte == b'\n' {
+                    Ok((at, true))
+                } else {
+                    Err(Status::BadRequest)
+                };
             }
             *self = self.step(byte).ok_or(Status::BadRequest)?;
         }
@@ -121,7 +132,10 @@ impl Chunk {
                     return None;
                 }
                 let digit = (byte as char).to_digit(16)?;
-                Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+                Self::Size {
+                    size: size << 4 | u64::from(digit),
+                    digits: digits + 1,
+                }
             }
             (Self::Size { digits: 0, .. }, _) => return None,
             (Self::Size { size, .. }, b'\r') => Self::SizeEnd { size },
@@ -233,7 +247,11 @@ mod tests {
             b"ffffffffffffffff\r\n",
         ] {
             for step in 1..=text.len() {
-                assert_eq!(read(text, step, 1_000), Err(Status::BadRequest), "{step} {text:?}");
+                assert_eq!(
+                    read(text, step, 1_000),
+                    Err(Status::BadRequest),
+                    "{step} {text:?}"
+                );
             }
         }
     }

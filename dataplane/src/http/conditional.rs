@@ -82,7 +82,9 @@ impl Selection {
         //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
         //# If the condition is false, the recipient SHOULD ignore the Range header field
         if request.has(Field::IfRange) {
-            let current = request.value(Field::IfRange).is_some_and(|v| is_current(v, entity, now));
+            let current = request
+                .value(Field::IfRange)
+                .is_some_and(|v| is_current(v, entity, now));
             if !current {
                 return Self::Whole;
             }
@@ -162,14 +164,18 @@ impl Spec {
             Self::From { first, .. } if first >= len => Selection::RangeNotSatisfiable,
             Self::From { first, last } => {
                 let end = len - 1;
-                Selection::Part { first, last: last.map_or(end, |last| last.min(end)) }
+                Selection::Part {
+                    first,
+                    last: last.map_or(end, |last| last.min(end)),
+                }
             }
             Self::Suffix { length: 0 } => Selection::RangeNotSatisfiable,
             // All of an empty object satisfies it, but a Content-Range can't say so.
             Self::Suffix { .. } if len == 0 => Selection::Whole,
-            Self::Suffix { length } => {
-                Selection::Part { first: len.saturating_sub(length), last: len - 1 }
-            }
+            Self::Suffix { length } => Selection::Part {
+                first: len.saturating_sub(length),
+                last: len - 1,
+            },
         }
     }
 }
@@ -189,10 +195,16 @@ fn single_range(value: &[u8]) -> Option<Spec> {
     let dash = range.iter().position(|b| *b == b'-')?;
     let (first, last) = (&range[..dash], &range[dash + 1..]);
     if first.is_empty() {
-        return Some(Spec::Suffix { length: number(last)? });
+        return Some(Spec::Suffix {
+            length: number(last)?,
+        });
     }
     let first = number(first)?;
-    let last = if last.is_empty() { None } else { Some(number(last)?) };
+    let last = if last.is_empty() {
+        None
+    } else {
+        Some(number(last)?)
+    };
     //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.1
     //# An int-range is invalid if the last-pos value is present and less than first-pos.
     if last.is_some_and(|last| last < first) {

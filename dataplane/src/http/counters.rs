@@ -42,8 +42,9 @@ impl HttpCounters {
             ("http.stalled", self.stalled),
             ("http.cut_off", self.cut_off),
         ];
-        let responses =
-            Status::ALL.iter().map(|status| (status.counter(), self.responses(*status)));
+        let responses = Status::ALL
+            .iter()
+            .map(|status| (status.counter(), self.responses(*status)));
         own.into_iter().chain(responses.collect::<Vec<_>>())
     }
 

@@ -40,13 +40,19 @@ pub struct DateCache {
 impl DateCache {
     /// A cache that holds the epoch.
     pub fn new() -> Self {
-        Self { second: 0, date: HttpDate::from_unix(0) }
+        Self {
+            second: 0,
+            date: HttpDate::from_unix(0),
+        }
     }
 
     /// The date at `second` after the Unix epoch.
     pub fn at(&mut self, second: u64) -> HttpDate {
         if second != self.second {
-            *self = Self { second, date: HttpDate::from_unix(second) };
+            *self = Self {
+                second,
+                date: HttpDate::from_unix(second),
+            };
         }
         self.date
     }
@@ -76,14 +82,22 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()), Some(784_111_777), "{text}");
         }
-        for bad in [&b""[..], b"yesterday", b"\xff", b"Sun, 06 Nov 1894 08:49:37 GMT"] {
+        for bad in [
+            &b""[..],
+            b"yesterday",
+            b"\xff",
+            b"Sun, 06 Nov 1894 08:49:37 GMT",
+        ] {
             assert_eq!(parse(bad), None);
         }
     }
 
     #[test]
     fn far_dates_are_clamped() {
-        assert_eq!(HttpDate::from_unix(u64::MAX).as_bytes(), b"Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(
+            HttpDate::from_unix(u64::MAX).as_bytes(),
+            b"Fri, 31 Dec 9999 23:59:59 GMT"
+        );
     }
 
     #[test]

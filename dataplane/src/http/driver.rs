@@ -1,22 +1,23 @@
 //! Drives the connections of a worker: bytes from a transport into the machine, lookups to the file
 //! cache, heads and bodies back to the transport.
 
+mod answer;
+
 use std::sync::Arc;
 
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
-use super::body::{BodySource, Pull};
-use super::conditional::Selection;
+use answer::{Response, Step};
+
+use super::body::Pull;
 use super::counters::HttpCounters;
 use super::date::DateCache;
 use super::limits::Limits;
 use super::machine::{Connection, Demand, Expired, Workshop};
-use super::request::{Method, Request, Version};
-use super::response::{self, Context, HEAD_BYTES};
+use super::response;
 use super::sites::Sites;
-use super::status::Status;
-use crate::files::{Absence, Completion, FileClient, Lookup, Object, Ticket, Token};
+use crate::files::{Completion, FileClient, Token};
 
 /// A byte stream to a client, for as long as one call of the driver takes.
 ///
@@ -113,33 +114,11 @@ pub struct Driver {
     files: FileClient,
     date: DateCache,
     counters: HttpCounters,
+    #[expect(clippy::vec_box, reason = "it's the boxes that are used again")]
     spare: Vec<Box<Response>>,
     copy_max: u32,
-}
-
-/// An answer on its way.
-#[derive(Debug)]
-struct Response {
-    step: Step,
-    /// The head, and a page for an error; before that, perhaps, a request for the body.
-    head: Vec<u8>,
-    head_sent: usize,
-    body: BodySource,
-    /// What it will count as, once its first byte was sent.
-    status: Option<Status>,
-    /// What was not acknowledged when there was progress last.
-    unacknowledged: u64,
-    /// The object was looked up a second time, because it had changed before its first byte.
-    again: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// The object isn't found yet.
-    Looking(Ticket),
-    Sending,
-    /// Everything was handed over and the sending side is closed.
-    Lingering,
+    /// Where a path is put together.
+    path: Vec<u8>,
 }
 
 /// What a step of a connection led to.
@@ -174,13 +153,17 @@ impl Driver {
             counters: HttpCounters::default(),
             spare: Vec::new(),
             copy_max: copy_max.min(COPY_MAX),
+            path: Vec::new(),
         }
     }
 
     /// A connection was established.
     pub fn accept(&mut self, clock: Clock) -> Client {
         self.counters.connections += 1;
-        Client { machine: Connection::new(clock.now, &self.shop), response: None }
+        Client {
+            machine: Connection::new(clock.now, &self.shop),
+            response: None,
+        }
     }
 
     /// Does what can be done for a connection now, within a turn's limits.
@@ -191,7 +174,10 @@ impl Driver {
         token: Token,
         transport: &mut T,
     ) -> Driven {
-        let mut budget = Budget { requests: REQUESTS_A_TURN, bytes: BYTES_A_TURN };
+        let mut budget = Budget {
+            requests: REQUESTS_A_TURN,
+            bytes: BYTES_A_TURN,
+        };
         while budget.requests > 0 && budget.bytes > 0 {
             let stepped = match client.machine.demand() {
                 Demand::Read | Demand::Linger => self.read(clock, client, transport),
@@ -237,10 +223,12 @@ impl Driver {
             return Driven::Waiting;
         };
         match response.step {
-            Step::Looking(ticket) if ticket == completion.ticket => match completion.into_lookup() {
-                Some(found) => self.found(clock, client, found),
-                None => self.look_up(clock, client, token),
-            },
+            Step::Looking(ticket) if ticket == completion.ticket => {
+                match completion.into_lookup() {
+                    Some(found) => self.found(clock, client, found),
+                    None => self.look_up(clock, client, token),
+                }
+            }
             Step::Looking(_) | Step::Lingering => return Driven::Waiting,
             Step::Sending => {
                 if !response.body.on_completion(completion) {
@@ -351,120 +339,6 @@ impl Driver {
         stepped
     }
 
-    /// Finds out what to answer.
-    fn answer(&mut self, clock: Clock, client: &mut Client, token: Token) -> Stepped {
-        if let Some(Response { step: Step::Looking(_), .. }) = client.response.as_deref() {
-            return Stepped::Wait;
-        }
-        if let Some(status) = client.machine.refusal() {
-            self.answer_with_error(clock, client, status);
-        } else {
-            self.look_up(clock, client, token);
-        }
-        Stepped::On
-    }
-
-    /// Looks for the object that the request names.
-    fn look_up(&mut self, clock: Clock, client: &mut Client, token: Token) {
-        let Some(request) = client.machine.request() else {
-            return self.answer_with_error(clock, client, Status::InternalServerError);
-        };
-        let Some(site) = self.sites.select(request.host()) else {
-            //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
-            //# The 421 (Misdirected Request) status code indicates that the request was directed at
-            //# a server that is unable or unwilling to produce an authoritative response for the
-            //# target URI.
-            return self.answer_with_error(clock, client, Status::MisdirectedRequest);
-        };
-        let lookup = match (request.names_directory(), &site.index) {
-            (false, _) => self.files.lookup(clock.now, site.root, request.path(), token),
-            (true, Some(index)) => {
-                let path = join(request.path(), index.as_bytes());
-                self.files.lookup(clock.now, site.root, &path, token)
-            }
-            (true, None) => Lookup::Absent(Absence::NotFound),
-        };
-        match lookup {
-            Lookup::Found(object) => self.found(clock, client, Ok(object)),
-            Lookup::Absent(absence) => self.found(clock, client, Err(absence)),
-            Lookup::Pending(ticket) => {
-                self.counters.waited += 1;
-                let mut response = self.take();
-                response.again = client.response.as_ref().is_some_and(|r| r.again);
-                response.step = Step::Looking(ticket);
-                self.put(client.response.replace(response));
-            }
-        }
-    }
-
-    /// Begins the answer with what was found.
-    fn found(&mut self, clock: Clock, client: &mut Client, found: Result<Arc<Object>, Absence>) {
-        let object = match found {
-            Ok(object) => object,
-            Err(absence) => return self.answer_with_absence(clock, client, absence),
-        };
-        let Some(request) = client.machine.request() else {
-            return self.answer_with_error(clock, client, Status::InternalServerError);
-        };
-        let selection = Selection::of(request, object.entity(), clock.unix);
-        let mut response = self.begin(client);
-        let cx = self.context(clock, client);
-        let range = response::object(&mut response.head, &cx, object.entity(), selection);
-        response.status = Some(selection.status());
-        response.body = BodySource::of(&object, range, self.copy_max);
-        client.response = Some(response);
-    }
-
-    fn answer_with_absence(&mut self, clock: Clock, client: &mut Client, absence: Absence) {
-        let path = match (absence, client.machine.request()) {
-            (Absence::Directory, Some(request)) if !request.names_directory() => {
-                request.path().to_vec()
-            }
-            (Absence::NotFound | Absence::Directory, _) => {
-                return self.answer_with_error(clock, client, Status::NotFound);
-            }
-            (Absence::Forbidden, _) => {
-                return self.answer_with_error(clock, client, Status::Forbidden);
-            }
-            (Absence::Failed, _) => {
-                return self.answer_with_error(clock, client, Status::InternalServerError);
-            }
-        };
-        let mut response = self.begin(client);
-        let cx = self.context(clock, client);
-        response::redirect_to_directory(&mut response.head, &cx, &path);
-        response.status = Some(Status::MovedPermanently);
-        client.response = Some(response);
-    }
-
-    fn answer_with_error(&mut self, clock: Clock, client: &mut Client, status: Status) {
-        let mut response = self.begin(client);
-        let cx = self.context(clock, client);
-        response::error(&mut response.head, &cx, status);
-        response.status = Some(status);
-        client.response = Some(response);
-    }
-
-    /// An empty answer to be written.
-    fn begin(&mut self, client: &mut Client) -> Box<Response> {
-        let mut response = client.response.take().unwrap_or_else(|| self.take());
-        response.step = Step::Sending;
-        response
-    }
-
-    /// Decides whether the connection is kept, and says what the head depends on.
-    fn context(&mut self, clock: Clock, client: &mut Client) -> Context {
-        let keep_alive = client.machine.begin_answer(clock.now, &self.shop);
-        let request = client.machine.request();
-        Context {
-            method: request.map_or(Method::Get, Request::method),
-            version: request.map_or(Version::Http11, Request::version),
-            keep_alive,
-            date: self.date.at(clock.unix),
-            now: clock.unix,
-        }
-    }
-
     /// Hands over as much of the answer as the transport takes.
     fn send<T: Transport>(
         &mut self,
@@ -520,24 +394,6 @@ impl Driver {
         stepped
     }
 
-    /// The object changed, or couldn't be read, before a byte of the answer was sent: it is looked
-    /// up again, once.
-    fn start_over(&mut self, clock: Clock, client: &mut Client, token: Token) -> Stepped {
-        let Some(response) = client.response.as_deref_mut() else {
-            return Stepped::Cut;
-        };
-        let first = !response.again;
-        response.reset();
-        response.again = true;
-        client.machine.retract_answer(clock.now, &self.shop);
-        if first {
-            self.look_up(clock, client, token);
-        } else {
-            self.answer_with_error(clock, client, Status::InternalServerError);
-        }
-        Stepped::On
-    }
-
     /// The answer was handed over.
     fn end<T: Transport>(&mut self, clock: Clock, client: &mut Client, t: &mut T) -> Stepped {
         client.machine.end_answer(clock.now, &mut self.shop);
@@ -550,17 +406,17 @@ impl Driver {
                     response.unacknowledged = t.unacknowledged();
                 }
             }
-            Demand::Read
-            | Demand::Continue
-            | Demand::Answer
-            | Demand::Send
-            | Demand::Drop => self.put(client.response.take()),
+            Demand::Read | Demand::Continue | Demand::Answer | Demand::Send | Demand::Drop => {
+                self.put(client.response.take())
+            }
         }
         Stepped::On
     }
 
     fn take(&mut self) -> Box<Response> {
-        self.spare.pop().unwrap_or_else(|| Box::new(Response::new()))
+        self.spare
+            .pop()
+            .unwrap_or_else(|| Box::new(Response::new()))
     }
 
     fn put(&mut self, response: Option<Box<Response>>) {
@@ -573,39 +429,6 @@ impl Driver {
     }
 }
 
-impl Response {
-    fn new() -> Self {
-        Self {
-            step: Step::Sending,
-            head: Vec::with_capacity(HEAD_BYTES),
-            head_sent: 0,
-            body: BodySource::Empty,
-            status: None,
-            unacknowledged: 0,
-            again: false,
-        }
-    }
-
-    fn send_head<T: Transport>(&mut self, transport: &mut T, more: bool) -> (Stepped, u32) {
-        let head = self.head.get(self.head_sent..).unwrap_or_default();
-        let sent = transport.send(head, more);
-        let stepped = went(sent, head.len());
-        self.head_sent += sent as usize;
-        (stepped, sent)
-    }
-
-    fn reset(&mut self) {
-        self.step = Step::Sending;
-        self.head.clear();
-        self.head.shrink_to(HEAD_BYTES);
-        self.head_sent = 0;
-        self.body = BodySource::Empty;
-        self.status = None;
-        self.unacknowledged = 0;
-        self.again = false;
-    }
-}
-
 /// What one turn of one connection may do.
 struct Budget {
     requests: u32,
@@ -614,18 +437,11 @@ struct Budget {
 
 /// Whether to go on behind `sent` of `given` bytes.
 fn went(sent: u32, given: usize) -> Stepped {
-    if sent as usize >= given { Stepped::On } else { Stepped::Wait }
-}
-
-/// A directory's path and the name of the file that stands for it.
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
-    path.extend_from_slice(directory);
-    if !directory.is_empty() {
-        path.push(b'/');
+    if sent as usize >= given {
+        Stepped::On
+    } else {
+        Stepped::Wait
     }
-    path.extend_from_slice(name);
-    path
 }
 
 /// What a record has room for beside a head.

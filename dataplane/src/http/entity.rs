@@ -77,7 +77,10 @@ impl ETag {
         // Longest: two quotes, two dashes, 16 + 16 + 16 + 8 digits, a point: 61 bytes.
         let (seconds, nanos) = modified;
         let written = write!(rest, "\"{inode:x}-{len:x}-{seconds:x}.{nanos:x}\"");
-        debug_assert!(written.is_ok(), "an entity tag has room for its longest text");
+        debug_assert!(
+            written.is_ok(),
+            "an entity tag has room for its longest text"
+        );
         let len = u8::try_from(room - rest.len()).unwrap_or(0);
         Self { bytes, len }
     }
@@ -97,14 +100,23 @@ pub struct ContentType {
 
 impl ContentType {
     /// Bytes of unknown meaning.
-    pub const UNKNOWN: Self = Self { name: "application/octet-stream", text: false };
+    pub const UNKNOWN: Self = Self {
+        name: "application/octet-stream",
+        text: false,
+    };
     /// The pages that this server writes itself.
-    pub const HTML: Self = Self { name: "text/html", text: true };
+    pub const HTML: Self = Self {
+        name: "text/html",
+        text: true,
+    };
 
     /// The type that a file's extension stands for.
     pub fn of(path: &Path) -> Self {
         match mime_guess::from_path(path).first_raw() {
-            Some(name) => Self { name, text: is_text(name) },
+            Some(name) => Self {
+                name,
+                text: is_text(name),
+            },
             None => Self::UNKNOWN,
         }
     }
@@ -140,7 +152,11 @@ mod tests {
     fn tags_differ_with_each_part() {
         let base = ETag::new(1, (2, 3), 4);
         assert_eq!(base.as_bytes(), b"\"4-1-2.3\"");
-        for other in [ETag::new(2, (2, 3), 4), ETag::new(1, (3, 3), 4), ETag::new(1, (2, 4), 4)] {
+        for other in [
+            ETag::new(2, (2, 3), 4),
+            ETag::new(1, (3, 3), 4),
+            ETag::new(1, (2, 4), 4),
+        ] {
             assert_ne!(base, other);
         }
         assert_ne!(base, ETag::new(1, (2, 3), 5));
@@ -158,7 +174,11 @@ mod tests {
             ("Makefile", "application/octet-stream", ""),
         ] {
             let found = ContentType::of(Path::new(path));
-            assert_eq!((found.name(), found.parameters()), (name, parameters), "{path}");
+            assert_eq!(
+                (found.name(), found.parameters()),
+                (name, parameters),
+                "{path}"
+            );
         }
     }
 
@@ -166,6 +186,9 @@ mod tests {
     fn times_before_the_epoch_are_the_epoch() {
         let entity = Entity::new(5, (-7, 0), 1, ContentType::UNKNOWN);
         assert_eq!(entity.modified(), 0);
-        assert_eq!(entity.last_modified().as_bytes(), b"Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(
+            entity.last_modified().as_bytes(),
+            b"Thu, 01 Jan 1970 00:00:00 GMT"
+        );
     }
 }

@@ -56,7 +56,10 @@ impl HeadBytes {
         let mut bytes = core::mem::take(&mut self.bytes);
         bytes.clear();
         bytes.shrink_to(ORDINARY_BYTES);
-        *self = Self { bytes, ..Self::default() };
+        *self = Self {
+            bytes,
+            ..Self::default()
+        };
     }
 
     /// The request line without its CRLF, and the header section with the empty line that ends it.
@@ -68,13 +71,21 @@ impl HeadBytes {
     /// Part of the head by position, as [`HeadBytes::span_of`] found it.
     pub(super) fn slice(&self, span: Span) -> &[u8] {
         let start = span.at as usize;
-        self.bytes.get(start..start + span.len as usize).unwrap_or_default()
+        self.bytes
+            .get(start..start + span.len as usize)
+            .unwrap_or_default()
     }
 
     /// Where `part`, a slice of this head, lies in it.
     pub(super) fn span_of(&self, part: &[u8]) -> Span {
-        let at = part.as_ptr().addr().saturating_sub(self.bytes.as_ptr().addr());
-        debug_assert!(at + part.len() <= self.bytes.len(), "the part is of this head");
+        let at = part
+            .as_ptr()
+            .addr()
+            .saturating_sub(self.bytes.as_ptr().addr());
+        debug_assert!(
+            at + part.len() <= self.bytes.len(),
+            "the part is of this head"
+        );
         Span {
             at: u32::try_from(at).unwrap_or(u32::MAX),
             len: u32::try_from(part.len()).unwrap_or(0),
@@ -87,13 +98,13 @@ impl HeadBytes {
             //# A server that receives a request-target longer than any URI it wishes to parse MUST
             //# respond with a 414 (URI Too Long) status code
             let line = self.bytes.len() + more;
-            return if line > limits.request_line_bytes_max.len() {
+            return if line > limits.request_line_bytes_max.bytes() {
                 Err(Status::UriTooLong)
             } else {
                 Ok(())
             };
         }
-        if self.bytes.len() + more > limits.head_bytes_max.len() {
+        if self.bytes.len() + more > limits.head_bytes_max.bytes() {
             return Err(Status::HeaderFieldsTooLarge);
         }
         Ok(())

@@ -38,7 +38,7 @@ impl<const MIN: u32, const MAX: u32> Bounded<MIN, MAX> {
     }
 
     /// The number as a length in memory.
-    pub const fn len(self) -> usize {
+    pub const fn bytes(self) -> usize {
         self.0 as usize
     }
 }
@@ -114,9 +114,15 @@ mod tests {
         type Small = Bounded<4, 6>;
         assert_eq!(Small::new(3), None);
         assert_eq!(Small::new(4).map(Small::value), Some(4));
-        assert_eq!(Small::new(6).map(Small::len), Some(6));
+        assert_eq!(Small::new(6).map(Small::bytes), Some(6));
         assert_eq!(Small::new(7), None);
-        assert_eq!((Small::clamped(0).value(), Small::clamped(9).value()), (4, 6));
-        assert_eq!(Timeout::clamped(1_500).duration(), Duration::from_millis(1_500));
+        assert_eq!(
+            (Small::clamped(0).value(), Small::clamped(9).value()),
+            (4, 6)
+        );
+        assert_eq!(
+            Timeout::clamped(1_500).duration(),
+            Duration::from_millis(1_500)
+        );
     }
 }

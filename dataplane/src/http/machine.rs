@@ -99,13 +99,18 @@ pub struct Workshop {
     pub limits: Limits,
     /// Whether to close every connection behind its next answer.
     pub draining: bool,
+    #[expect(clippy::vec_box, reason = "it's the boxes that are used again")]
     spare: Vec<Box<Request>>,
 }
 
 impl Workshop {
     /// A workshop without any memory yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, draining: false, spare: Vec::new() }
+        Self {
+            limits,
+            draining: false,
+            spare: Vec::new(),
+        }
     }
 
     fn take(&mut self) -> Box<Request> {
@@ -207,7 +212,11 @@ impl Connection {
 
     /// The answer won't be sent: another one is looked for. Nothing of it may have been sent.
     pub fn retract_answer(&mut self, now: Instant, shop: &Workshop) {
-        debug_assert_eq!(self.phase, Phase::Answering, "only a begun answer is taken back");
+        debug_assert_eq!(
+            self.phase,
+            Phase::Answering,
+            "only a begun answer is taken back"
+        );
         self.served = self.served.saturating_sub(1);
         self.become_ready(now, shop);
     }
@@ -288,7 +297,7 @@ impl Connection {
         self.phase = Phase::Head;
     }
 
-    fn on_head(&mut self, now: Instant, bytes: &[u8], shop: &mut Workshop) -> usize {
+    fn on_head(&mut self, now: Instant, bytes: &[u8], shop: &Workshop) -> usize {
         let Some(request) = self.request.as_deref_mut() else {
             return bytes.len();
         };
@@ -305,7 +314,7 @@ impl Connection {
     }
 
     /// The head is complete and well formed: is a body to be read first?
-    fn on_request(&mut self, now: Instant, shop: &mut Workshop) {
+    fn on_request(&mut self, now: Instant, shop: &Workshop) {
         let Some(request) = self.request.as_deref() else {
             return;
         };
@@ -332,7 +341,7 @@ impl Connection {
         }
     }
 
-    fn on_body(&mut self, now: Instant, bytes: &[u8], shop: &mut Workshop) -> usize {
+    fn on_body(&mut self, now: Instant, bytes: &[u8], shop: &Workshop) -> usize {
         let Some(request) = self.request.as_deref_mut() else {
             return bytes.len();
         };
@@ -366,7 +375,10 @@ impl Connection {
 /// Requests whose memory is kept for the next ones.
 const SPARE_MAX: usize = 256;
 
-const _: () = assert!(size_of::<Connection>() <= 24, "a connection at rest is small");
+const _: () = assert!(
+    size_of::<Connection>() <= 24,
+    "a connection at rest is small"
+);
 
 #[cfg(test)]
 mod tests;

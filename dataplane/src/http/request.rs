@@ -91,7 +91,12 @@ impl Request {
         path.shrink_to(PATH_KEPT_BYTES);
         fields.clear();
         fields.shrink_to(FIELDS_KEPT);
-        *self = Self { head, path, fields, ..Self::new() };
+        *self = Self {
+            head,
+            path,
+            fields,
+            ..Self::new()
+        };
     }
 
     /// Parses the complete head. An error is the status to answer with; the connection can't be
@@ -100,7 +105,7 @@ impl Request {
         let (line, section) = self.head.parts();
         let (method, target, version) = request_line(line)?;
         (self.method, self.version) = (method, version);
-        if target.len() > limits.target_bytes_max.len() {
+        if target.len() > limits.target_bytes_max.bytes() {
             return Err(Status::UriTooLong);
         }
         let mut headers = [EMPTY_HEADER; MOST_HEADERS];
@@ -225,11 +230,7 @@ impl<'a> Seen<'a> {
         let name = header.name;
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
-            4 if is("host") => {
-                if self.host.replace(value).is_some() {
-                    return Err(Status::BadRequest);
-                }
-            }
+            4 if is("host") => return self.host(value),
             5 if is("range") => return Ok(Some(Field::Range)),
             6 if is("expect") => self.expect(value),
             8 if is("if-match") => return Ok(Some(Field::IfMatch)),
@@ -243,6 +244,13 @@ impl<'a> Seen<'a> {
             _ => {}
         }
         Ok(None)
+    }
+
+    fn host(&mut self, value: &'a [u8]) -> Result<Option<Field>, Status> {
+        match self.host.replace(value) {
+            None => Ok(None),
+            Some(_) => Err(Status::BadRequest),
+        }
     }
 
     fn connection(&mut self, value: &[u8]) {
@@ -266,7 +274,10 @@ impl<'a> Seen<'a> {
     /// value. Two recipients that choose differently see different requests: refused.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Status> {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let length = str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
+        let length = str::from_utf8(value)
+            .ok()
+            .filter(|_| digits)
+            .and_then(|v| v.parse().ok());
         let length = length.ok_or(Status::BadRequest)?;
         if self.length.replace(length).is_some() {
             return Err(Status::BadRequest);
@@ -286,7 +297,9 @@ impl<'a> Seen<'a> {
 
     fn framing(&self, version: Version) -> Result<RequestBody, Status> {
         if !self.codings.any {
-            return Ok(self.length.map_or(RequestBody::None, RequestBody::of_length));
+            return Ok(self
+                .length
+                .map_or(RequestBody::None, RequestBody::of_length));
         }
         //= https://www.rfc-editor.org/rfc/rfc9112#section-6.1
         //# A server MAY reject a request that contains both Content-Length and Transfer-Encoding
@@ -409,7 +422,10 @@ fn host_name(host: &[u8]) -> Result<&[u8], Status> {
 
 /// The members of a comma-separated list, empty ones left out.
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+    value
+        .split(|b| *b == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
 }
 
 /// `tchar` of RFC 9110, section 5.6.2.

@@ -63,7 +63,10 @@ pub fn object(
             //# Content-Range header field specifying the current length of the selected
             //# representation
             page(out, cx, Status::RangeNotSatisfiable, |out| {
-                put(out, format_args!("Content-Range: bytes */{}\r\n", entity.len()));
+                put(
+                    out,
+                    format_args!("Content-Range: bytes */{}\r\n", entity.len()),
+                );
             });
             return 0..0;
         }
@@ -78,11 +81,18 @@ pub fn object(
     out.extend_from_slice(b"\r\n");
     if let Selection::Part { first, last } = selection {
         let len = entity.len();
-        put(out, format_args!("Content-Range: bytes {first}-{last}/{len}\r\n"));
+        put(
+            out,
+            format_args!("Content-Range: bytes {first}-{last}/{len}\r\n"),
+        );
     }
     validators(out, cx, entity);
     out.extend_from_slice(b"Accept-Ranges: bytes\r\n\r\n");
-    if cx.method == Method::Head { 0..0 } else { body }
+    if cx.method == Method::Head {
+        0..0
+    } else {
+        body
+    }
 }
 
 /// Writes a whole response that says no more than its status.
@@ -130,7 +140,11 @@ fn validators(out: &mut Vec<u8>, cx: &Context, entity: &Entity) {
     //# An origin server with a clock [...] MUST NOT generate a Last-Modified date that is later
     //# than the server's time of message origination (Date, Section 6.6.1).
     let future = entity.modified() > cx.now;
-    let date = if future { &cx.date } else { entity.last_modified() };
+    let date = if future {
+        &cx.date
+    } else {
+        entity.last_modified()
+    };
     out.extend_from_slice(date.as_bytes());
     out.extend_from_slice(b"\r\n");
 }

@@ -82,7 +82,11 @@ impl Sites {
             return Some(site);
         }
         if !self.suffixes.is_empty() {
-            for (at, _) in name.iter().enumerate().filter(|(at, b)| **b == b'.' && *at > 0) {
+            for (at, _) in name
+                .iter()
+                .enumerate()
+                .filter(|(at, b)| **b == b'.' && *at > 0)
+            {
                 if let Some(site) = self.suffixes.get(&name[at..]) {
                     return Some(site);
                 }
@@ -100,7 +104,10 @@ mod tests {
     use super::*;
 
     fn site(n: u16) -> Site {
-        Site { root: RootId::new(n), index: None }
+        Site {
+            root: RootId::new(n),
+            index: None,
+        }
     }
 
     #[test]

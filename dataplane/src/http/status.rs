@@ -124,7 +124,10 @@ impl Status {
 
     /// The three digits.
     pub fn code(self) -> u16 {
-        self.line().bytes().take(3).fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
+        self.line()
+            .bytes()
+            .take(3)
+            .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
     }
 }
 
@@ -138,7 +141,10 @@ mod tests {
         assert!(codes.is_sorted(), "{codes:?}");
         for (at, status) in Status::ALL.iter().enumerate() {
             assert_eq!(*status as usize, at);
-            assert_eq!(status.counter(), format!("http.responses.{}", status.code()));
+            assert_eq!(
+                status.counter(),
+                format!("http.responses.{}", status.code())
+            );
         }
     }
 }

@@ -23,7 +23,10 @@ impl<'a> Target<'a> {
             return Err(BadTarget);
         }
         if target.first() == Some(&b'/') {
-            return Ok(Self { authority: None, path: before_query(target) });
+            return Ok(Self {
+                authority: None,
+                path: before_query(target),
+            });
         }
         //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
         //# a server MUST accept the absolute-form in requests
@@ -31,11 +34,17 @@ impl<'a> Target<'a> {
             .iter()
             .find_map(|scheme| strip_prefix_ignoring_case(target, scheme.as_bytes()))
             .ok_or(BadTarget)?;
-        let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|b| matches!(b, b'/' | b'?'))
+            .unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         let path = before_query(rest);
         let path = if path.is_empty() { b"/" } else { path };
-        Ok(Self { authority: Some(authority), path })
+        Ok(Self {
+            authority: Some(authority),
+            path,
+        })
     }
 }
 
@@ -103,7 +112,10 @@ fn hex(digit: Option<&u8>) -> Result<u8, BadTarget> {
 }
 
 fn before_query(target: &[u8]) -> &[u8] {
-    let end = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
+    let end = target
+        .iter()
+        .position(|b| *b == b'?')
+        .unwrap_or(target.len());
     &target[..end]
 }
 
@@ -113,8 +125,12 @@ fn strip_prefix_ignoring_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a 
 }
 
 /// Everything but the unreserved characters of RFC 3986 and the slash.
-const ESCAPED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
 
 #[cfg(test)]
 mod tests {
@@ -140,10 +156,24 @@ mod tests {
             ("http://", Some(""), "/"),
         ] {
             let target = Target::parse(text.as_bytes()).unwrap();
-            assert_eq!(target.authority.map(|a| str::from_utf8(a).unwrap()), authority, "{text}");
+            assert_eq!(
+                target.authority.map(|a| str::from_utf8(a).unwrap()),
+                authority,
+                "{text}"
+            );
             assert_eq!(str::from_utf8(target.path).unwrap(), path, "{text}");
         }
-        for bad in ["", "*", "host:443", "ftp://host/", "a/b", "/a#b", "/\u{e4}", "/a b", "/\0"] {
+        for bad in [
+            "",
+            "*",
+            "host:443",
+            "ftp://host/",
+            "a/b",
+            "/a#b",
+            "/\u{e4}",
+            "/a b",
+            "/\0",
+        ] {
             assert_eq!(Target::parse(bad.as_bytes()), Err(BadTarget), "{bad}");
         }
     }
@@ -173,8 +203,24 @@ mod tests {
     #[test]
     fn paths_that_are_refused() {
         for path in [
-            "/..", "/../x", "/a/../b", "/a/..", "/%2e%2e/x", "/.%2E/x", "/%2e./x", "/a%2fb",
-            "/a%2Fb", "/..%2f", "/%00", "/a%0ab", "/%7f", "/%", "/%4", "/%4g", "/%zz", "/a%",
+            "/..",
+            "/../x",
+            "/a/../b",
+            "/a/..",
+            "/%2e%2e/x",
+            "/.%2E/x",
+            "/%2e./x",
+            "/a%2fb",
+            "/a%2Fb",
+            "/..%2f",
+            "/%00",
+            "/a%0ab",
+            "/%7f",
+            "/%",
+            "/%4",
+            "/%4g",
+            "/%zz",
+            "/a%",
         ] {
             assert_eq!(decoded(path), Err(BadTarget), "{path}");
         }

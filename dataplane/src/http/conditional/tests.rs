@@ -24,7 +24,10 @@ fn select(method: &str, lines: &str, len: u64) -> Selection {
     let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
     let mut request = Request::new();
     let limits = Limits::default();
-    assert_eq!(request.head.push(text.as_bytes(), &limits).1, Collected::Complete);
+    assert_eq!(
+        request.head.push(text.as_bytes(), &limits).1,
+        Collected::Complete
+    );
     request.parse(&limits).unwrap();
     Selection::of(&request, &entity, MODIFIED + 100)
 }
@@ -39,7 +42,10 @@ fn preconditions() {
         ("If-None-Match: *\r\n", NotModified),
         ("If-None-Match: \"x\"\r\n", Whole),
         ("If-None-Match: \"x\", \"a,b\" ,, W/TAG\r\n", NotModified),
-        ("If-None-Match: \"x\"\r\nIf-None-Match: TAG\r\n", NotModified),
+        (
+            "If-None-Match: \"x\"\r\nIf-None-Match: TAG\r\n",
+            NotModified,
+        ),
         ("If-None-Match: \"x, TAG\r\n", Whole),
         ("If-None-Match: x, TAG\r\n", Whole),
         ("If-None-Match:\r\n", Whole),
@@ -47,10 +53,16 @@ fn preconditions() {
         ("If-Modified-Since: LATER\r\n", NotModified),
         ("If-Modified-Since: EARLIER\r\n", Whole),
         ("If-Modified-Since: yesterday\r\n", Whole),
-        ("If-Modified-Since: DATE\r\nIf-Modified-Since: DATE\r\n", Whole),
+        (
+            "If-Modified-Since: DATE\r\nIf-Modified-Since: DATE\r\n",
+            Whole,
+        ),
         // The tag counts, the date doesn't.
         ("If-None-Match: \"x\"\r\nIf-Modified-Since: DATE\r\n", Whole),
-        ("If-None-Match: TAG\r\nIf-Modified-Since: EARLIER\r\n", NotModified),
+        (
+            "If-None-Match: TAG\r\nIf-Modified-Since: EARLIER\r\n",
+            NotModified,
+        ),
         ("If-Match: TAG\r\n", Whole),
         ("If-Match: *\r\n", Whole),
         ("If-Match: \"x\", TAG\r\n", Whole),
@@ -62,7 +74,10 @@ fn preconditions() {
         ("If-Unmodified-Since: yesterday\r\n", Whole),
         ("If-Match: TAG\r\nIf-Unmodified-Since: EARLIER\r\n", Whole),
         ("If-Match: TAG\r\nIf-None-Match: TAG\r\n", NotModified),
-        ("If-Match: \"x\"\r\nIf-None-Match: TAG\r\n", PreconditionFailed),
+        (
+            "If-Match: \"x\"\r\nIf-None-Match: TAG\r\n",
+            PreconditionFailed,
+        ),
     ] {
         assert_eq!(select("GET", lines, 1_000), expected, "{lines}");
         assert_eq!(select("HEAD", lines, 1_000), expected, "HEAD {lines}");
@@ -74,15 +89,69 @@ fn ranges() {
     use Selection::{Part, RangeNotSatisfiable, Whole};
     for (range, expected) in [
         ("bytes=0-0", Part { first: 0, last: 0 }),
-        ("bytes=0-", Part { first: 0, last: 999 }),
-        ("bytes=10-19", Part { first: 10, last: 19 }),
-        ("BYTES= 10-19 ", Part { first: 10, last: 19 }),
-        ("bytes=10-19,", Part { first: 10, last: 19 }),
-        ("bytes=999-5000", Part { first: 999, last: 999 }),
-        ("bytes=0-99999999999999999999999", Part { first: 0, last: 999 }),
-        ("bytes=-1", Part { first: 999, last: 999 }),
-        ("bytes=-1000", Part { first: 0, last: 999 }),
-        ("bytes=-99999999999999999999999", Part { first: 0, last: 999 }),
+        (
+            "bytes=0-",
+            Part {
+                first: 0,
+                last: 999,
+            },
+        ),
+        (
+            "bytes=10-19",
+            Part {
+                first: 10,
+                last: 19,
+            },
+        ),
+        (
+            "BYTES= 10-19 ",
+            Part {
+                first: 10,
+                last: 19,
+            },
+        ),
+        (
+            "bytes=10-19,",
+            Part {
+                first: 10,
+                last: 19,
+            },
+        ),
+        (
+            "bytes=999-5000",
+            Part {
+                first: 999,
+                last: 999,
+            },
+        ),
+        (
+            "bytes=0-99999999999999999999999",
+            Part {
+                first: 0,
+                last: 999,
+            },
+        ),
+        (
+            "bytes=-1",
+            Part {
+                first: 999,
+                last: 999,
+            },
+        ),
+        (
+            "bytes=-1000",
+            Part {
+                first: 0,
+                last: 999,
+            },
+        ),
+        (
+            "bytes=-99999999999999999999999",
+            Part {
+                first: 0,
+                last: 999,
+            },
+        ),
         ("bytes=1000-", RangeNotSatisfiable),
         ("bytes=1000-2000", RangeNotSatisfiable),
         ("bytes=99999999999999999999999-", RangeNotSatisfiable),
@@ -99,10 +168,21 @@ fn ranges() {
         ("lines=1-2", Whole),
         ("", Whole),
     ] {
-        assert_eq!(select("GET", &format!("Range: {range}\r\n"), 1_000), expected, "{range}");
-        assert_eq!(select("HEAD", &format!("Range: {range}\r\n"), 1_000), Whole, "{range}");
+        assert_eq!(
+            select("GET", &format!("Range: {range}\r\n"), 1_000),
+            expected,
+            "{range}"
+        );
+        assert_eq!(
+            select("HEAD", &format!("Range: {range}\r\n"), 1_000),
+            Whole,
+            "{range}"
+        );
     }
-    assert_eq!(select("GET", "Range: bytes=0-1\r\nRange: bytes=0-1\r\n", 1_000), Whole);
+    assert_eq!(
+        select("GET", "Range: bytes=0-1\r\nRange: bytes=0-1\r\n", 1_000),
+        Whole
+    );
     assert_eq!(select("GET", "Range: bytes=0-\r\n", 0), RangeNotSatisfiable);
     assert_eq!(select("GET", "Range: bytes=-5\r\n", 0), Whole);
 }

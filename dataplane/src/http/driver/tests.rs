@@ -1,1 +1,681 @@
-//! Tests.
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::limits::Timeout;
+use super::super::response::HEAD_BYTES;
+use super::super::sites::Site;
+use super::super::status::Status;
+use super::*;
+use crate::files::tests::{Tree, start};
+use crate::files::{CacheConfig, FileCache};
+
+const MIB: usize = 1 << 20;
+const TOKEN: Token = Token(7);
+
+/// A peer: what it sends, what it got, and how much room it leaves.
+#[derive(Default)]
+struct Peer {
+    input: Vec<u8>,
+    eof: bool,
+    output: Vec<u8>,
+    /// Where each sending call's bytes end, and whether they were copied and more was to come.
+    calls: Vec<(usize, bool, bool)>,
+    room: u32,
+    unacknowledged: u64,
+    shut: bool,
+    closed: bool,
+    aborted: bool,
+}
+
+impl Peer {
+    fn new(input: &str) -> Self {
+        Self {
+            input: input.as_bytes().to_vec(),
+            room: u32::MAX,
+            ..Self::default()
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], copied: bool, more: bool) -> u32 {
+        assert!(
+            !self.shut && !self.closed && !self.aborted,
+            "sending on a closed connection"
+        );
+        let taken = u32::try_from(bytes.len()).unwrap().min(self.room);
+        self.room -= if self.room == u32::MAX { 0 } else { taken };
+        self.output.extend_from_slice(&bytes[..taken as usize]);
+        self.unacknowledged += u64::from(taken);
+        self.calls.push((self.output.len(), copied, more));
+        taken
+    }
+
+    /// Takes the responses apart: status lines' codes with bodies. `head` are HEAD's answers.
+    fn responses(&self) -> Vec<(u16, Vec<u8>)> {
+        let mut rest = &self.output[..];
+        let mut responses = Vec::new();
+        while !rest.is_empty() {
+            let end = rest
+                .windows(4)
+                .position(|w| w == b"\r\n\r\n")
+                .expect("a whole head")
+                + 4;
+            let head = str::from_utf8(&rest[..end]).unwrap();
+            let code: u16 = head[9..12].parse().unwrap();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "))
+                .map_or(0, |n| n.parse().unwrap());
+            let body_end = (end + length).min(rest.len());
+            responses.push((code, rest[end..body_end].to_vec()));
+            rest = &rest[body_end..];
+        }
+        responses
+    }
+
+    fn codes(&self) -> Vec<u16> {
+        self.responses().iter().map(|(code, _)| *code).collect()
+    }
+}
+
+impl Transport for Peer {
+    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received {
+        if self.input.is_empty() {
+            return if self.eof {
+                Received::End
+            } else {
+                Received::Nothing
+            };
+        }
+        let taken = take(&self.input);
+        self.input.drain(..taken);
+        Received::Taken(taken)
+    }
+
+    fn send(&mut self, bytes: &[u8], more: bool) -> u32 {
+        self.take(bytes, true, more)
+    }
+
+    fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32 {
+        self.take(&span[at as usize..(at + len) as usize], false, false)
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        self.unacknowledged
+    }
+
+    fn shutdown(&mut self) {
+        self.shut = true;
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn abort(&mut self) {
+        self.aborted = true;
+    }
+}
+
+/// A worker with one connection at a time.
+struct Worker {
+    driver: Driver,
+    cache: FileCache,
+    tree: Tree,
+    millis: u64,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let tree = Tree::new();
+        fs::create_dir(tree.path("dir")).unwrap();
+        tree.write("index.html", b"<p>top");
+        tree.write("dir/index.html", b"<p>dir");
+        tree.write("small.txt", b"0123456789");
+        tree.write("large.bin", &large());
+        let config = CacheConfig {
+            read_ahead: 1,
+            ..CacheConfig::default()
+        };
+        let (cache, mut clients) = start(&tree, MIB, &config, 1);
+        let limits = Limits {
+            header_timeout: Timeout::clamped(1_000),
+            lookup_timeout: Timeout::clamped(4_000),
+            send_timeout: Timeout::clamped(5_000),
+            linger_timeout: Timeout::clamped(6_000),
+            ..Limits::default()
+        };
+        let mut sites = Sites::new();
+        let root = crate::files::RootId::new(0);
+        sites
+            .add(
+                "h",
+                Site {
+                    root,
+                    index: Some("index.html".into()),
+                },
+            )
+            .unwrap();
+        sites.add("bare", Site { root, index: None }).unwrap();
+        let driver = Driver::new(limits, sites, clients.pop().unwrap(), u32::MAX);
+        Self {
+            driver,
+            cache,
+            tree,
+            millis: 10_000,
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock {
+            now: Instant::from_millis(self.millis),
+            unix: 1_700_000_000 + self.millis / 1_000,
+        }
+    }
+
+    /// Drives until nothing happens by itself any more.
+    fn drive(&mut self, client: &mut Client, peer: &mut Peer) -> Driven {
+        let mut driven = Driven::Again;
+        for _ in 0..20_000 {
+            let clock = self.clock();
+            if driven == Driven::Again {
+                driven = self.driver.drive(clock, client, TOKEN, peer);
+            }
+            if driven == Driven::Done {
+                return driven;
+            }
+            if let Some(completion) = self.driver.poll_files(clock) {
+                assert_eq!(completion.token, TOKEN);
+                driven = self.driver.on_file(clock, client, TOKEN, peer, completion);
+                continue;
+            }
+            if driven == Driven::Waiting && self.driver.files.outstanding() == 0 {
+                return driven;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("still waiting for the file cache after 20 seconds");
+    }
+
+    /// One connection's input, and all that comes of it.
+    fn talk(&mut self, input: &str) -> Peer {
+        let mut peer = Peer::new(input);
+        let mut client = self.driver.accept(self.clock());
+        self.drive(&mut client, &mut peer);
+        self.driver.forget(client);
+        peer
+    }
+
+    fn get(&mut self, target: &str, lines: &str) -> Peer {
+        self.talk(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n{lines}\r\n"))
+    }
+}
+
+fn large() -> Vec<u8> {
+    (0..700_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+fn request(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+#[test]
+fn every_kind_of_answer() {
+    let mut worker = Worker::new();
+    for (target, lines, code, body) in [
+        ("/small.txt", "", 200, "0123456789"),
+        ("/small.txt?query", "", 200, "0123456789"),
+        ("/%73mall.txt", "", 200, "0123456789"),
+        ("/", "", 200, "<p>top"),
+        ("/dir/", "", 200, "<p>dir"),
+        ("/small.txt", "Range: bytes=2-4\r\n", 206, "234"),
+        ("/small.txt", "Range: bytes=-1\r\n", 206, "9"),
+        ("/small.txt", "Range: bytes=2-4,6-7\r\n", 200, "0123456789"),
+        (
+            "/small.txt",
+            "If-Modified-Since: Fri, 31 Dec 9999 23:59:59 GMT\r\n",
+            304,
+            "",
+        ),
+        ("/small.txt", "If-None-Match: *\r\n", 304, ""),
+    ] {
+        let peer = worker.get(target, lines);
+        assert_eq!(
+            peer.responses(),
+            [(code, body.as_bytes().to_vec())],
+            "{target} {lines}"
+        );
+        assert!(
+            !peer.closed && !peer.aborted && !peer.shut,
+            "{target}: kept"
+        );
+    }
+    for (target, lines, code) in [
+        ("/dir", "", 301),
+        ("/nothing", "", 404),
+        ("/small.txt/", "", 404),
+        ("/small.txt/x", "", 404),
+        ("/small.txt", "If-Match: \"x\"\r\n", 412),
+        ("/small.txt", "Range: bytes=10-\r\n", 416),
+    ] {
+        let peer = worker.get(target, lines);
+        assert_eq!(peer.codes(), [code], "{target} {lines}");
+        assert!(!peer.shut, "{target}: kept");
+    }
+    assert!(
+        str::from_utf8(&worker.get("/dir", "").output)
+            .unwrap()
+            .contains("Location: /dir/\r\n")
+    );
+    assert_eq!(worker.get("/dir", "Host: bare\r\n").codes(), [400]);
+    for (text, codes) in [
+        ("GET /dir/ HTTP/1.1\r\nHost: bare\r\n\r\n", [404]),
+        ("GET / HTTP/1.1\r\nHost: other\r\n\r\n", [421]),
+        ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", [405]),
+        ("BREW / HTTP/1.1\r\nHost: h\r\n\r\n", [501]),
+        ("GET / HTTP/3.0\r\nHost: h\r\n\r\n", [505]),
+        ("nonsense\r\n\r\n", [400]),
+    ] {
+        assert_eq!(worker.talk(text).codes(), codes, "{text}");
+    }
+    let counters = worker.driver.counters();
+    assert_eq!(counters.responses(Status::PartialContent), 2);
+    assert_eq!(counters.responses(Status::MisdirectedRequest), 1);
+    let sum: u64 = counters
+        .iter()
+        .filter(|(n, _)| n.starts_with("http.responses"))
+        .map(|(_, v)| v)
+        .sum();
+    assert_eq!(sum, counters.requests);
+}
+
+#[test]
+fn head_is_answered_like_get_without_the_body() {
+    let mut worker = Worker::new();
+    for target in ["/small.txt", "/large.bin", "/nothing", "/dir"] {
+        let get = worker.get(target, "").output;
+        let head = worker
+            .talk(&format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n"))
+            .output;
+        assert!(head.ends_with(b"\r\n\r\n"));
+        assert_eq!(&get[..head.len()], head, "{target}");
+    }
+}
+
+#[test]
+fn small_objects_are_copied_behind_their_heads_and_large_ones_referenced() {
+    let mut worker = Worker::new();
+    let peer = worker.get("/small.txt", "");
+    let kinds: Vec<_> = peer
+        .calls
+        .iter()
+        .map(|(_, copied, more)| (*copied, *more))
+        .collect();
+    assert_eq!(
+        kinds,
+        [(true, true), (true, false)],
+        "head and body share a record"
+    );
+    let before = worker.driver.counters().clone();
+    let peer = worker.get("/large.bin", "");
+    assert_eq!(peer.responses(), [(200, large())]);
+    assert_eq!(
+        (peer.calls[0].1, peer.calls[0].2),
+        (true, false),
+        "a head of its own"
+    );
+    assert!(peer.calls[1..].iter().all(|(_, copied, _)| !copied));
+    let counters = worker.driver.counters();
+    assert_eq!(
+        counters.bytes_referenced - before.bytes_referenced,
+        large().len() as u64
+    );
+    assert_eq!(
+        counters.bytes_copied - before.bytes_copied,
+        peer.calls[0].0 as u64
+    );
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let mut worker = Worker::new();
+    let targets = [
+        "/small.txt",
+        "/large.bin",
+        "/nothing",
+        "/",
+        "/dir",
+        "/small.txt",
+    ];
+    let input: String = targets.iter().map(|target| request(target)).collect();
+    let peer = worker.talk(&input);
+    assert_eq!(peer.codes(), [200, 200, 404, 200, 301, 200]);
+    assert_eq!(peer.responses()[1].1, large());
+    assert!(peer.input.is_empty());
+    let many: String = (0..500).map(|_| request("/small.txt")).collect();
+    assert_eq!(worker.talk(&many).codes(), [200; 500]);
+}
+
+#[test]
+fn one_turn_is_bounded() {
+    let mut worker = Worker::new();
+    worker.get("/small.txt", "");
+    let many: String = (0..500).map(|_| request("/small.txt")).collect();
+    let mut peer = Peer::new(&many);
+    let mut client = worker.driver.accept(worker.clock());
+    let driven = worker
+        .driver
+        .drive(worker.clock(), &mut client, TOKEN, &mut peer);
+    assert_eq!(driven, Driven::Again);
+    assert!(peer.codes().len() <= REQUESTS_A_TURN as usize);
+}
+
+#[test]
+fn a_client_that_takes_little_gets_everything_in_time() {
+    let mut worker = Worker::new();
+    let mut peer = Peer::new(&(request("/large.bin") + &request("/small.txt")));
+    peer.room = 0;
+    let mut client = worker.driver.accept(worker.clock());
+    let mut room = 1;
+    while peer.output.len() < large().len() + 700 && room < 1 << 30 {
+        assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+        // Every four seconds something is acknowledged: never too late, in all far too long.
+        worker.millis += 4_000;
+        peer.unacknowledged = 0;
+        peer.room = room;
+        room = room * 2 + 1;
+    }
+    worker.drive(&mut client, &mut peer);
+    assert_eq!(peer.responses()[0], (200, large()));
+    assert_eq!(peer.codes(), [200, 200]);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_off() {
+    let mut worker = Worker::new();
+    let mut peer = Peer::new(&request("/large.bin"));
+    peer.room = 100_000;
+    let mut client = worker.driver.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+    assert_eq!(peer.unacknowledged, 100_000);
+    let timer = |worker: &mut Worker, client: &mut Client, peer: &mut Peer| {
+        let clock = worker.clock();
+        worker.driver.on_timer(clock, client, TOKEN, peer)
+    };
+    worker.millis += 4_999;
+    assert_eq!(timer(&mut worker, &mut client, &mut peer), Driven::Waiting);
+    worker.millis += 1;
+    peer.unacknowledged -= 1;
+    assert_eq!(
+        timer(&mut worker, &mut client, &mut peer),
+        Driven::Waiting,
+        "it took a byte"
+    );
+    assert_eq!(
+        client.deadline(),
+        Some(Instant::from_millis(worker.millis + 5_000))
+    );
+    worker.millis += 5_000;
+    assert_eq!(timer(&mut worker, &mut client, &mut peer), Driven::Done);
+    assert!(peer.aborted);
+    assert_eq!(worker.driver.counters().stalled, 1);
+    worker.driver.forget(client);
+}
+
+#[test]
+fn slow_heads_and_silence() {
+    let mut worker = Worker::new();
+    let mut peer = Peer::new("GET / HTTP/1.1\r\nHos");
+    let mut client = worker.driver.accept(worker.clock());
+    worker.drive(&mut client, &mut peer);
+    worker.millis += 1_000;
+    let clock = worker.clock();
+    assert_eq!(
+        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
+        Driven::Waiting
+    );
+    assert_eq!(peer.codes(), [408]);
+    assert!(peer.shut && !peer.closed, "it lingers");
+    peer.eof = true;
+    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Done);
+    assert!(peer.closed && !peer.aborted);
+
+    let mut peer = Peer::new("");
+    let mut client = worker.driver.accept(worker.clock());
+    worker.drive(&mut client, &mut peer);
+    worker.millis += 1_000;
+    let clock = worker.clock();
+    assert_eq!(
+        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
+        Driven::Done
+    );
+    assert!(peer.closed && peer.output.is_empty());
+    assert_eq!(worker.driver.counters().idle_closed, 1);
+}
+
+#[test]
+fn lingering_ends_with_the_client_or_the_deadline() {
+    let mut worker = Worker::new();
+    let close = "GET /small.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\ntrailing garbage";
+    let mut peer = Peer::new(close);
+    let mut client = worker.driver.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+    assert!(peer.shut && !peer.closed && peer.input.is_empty());
+    assert_eq!(peer.codes(), [200]);
+    for left in [100, 50, 0] {
+        worker.millis += 6_000;
+        peer.unacknowledged = left;
+        let clock = worker.clock();
+        let driven = worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer);
+        assert_eq!(driven, Driven::Waiting, "it still takes what was sent");
+    }
+    worker.millis += 6_000;
+    let clock = worker.clock();
+    assert_eq!(
+        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
+        Driven::Done
+    );
+    assert!(peer.aborted);
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_answers() {
+    let mut worker = Worker::new();
+    let mut peer = Peer::new(&(request("/large.bin") + &request("/small.txt") + "GET /cut"));
+    peer.eof = true;
+    let mut client = worker.driver.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Done);
+    assert_eq!(peer.codes(), [200, 200]);
+    assert!(peer.closed && !peer.aborted);
+}
+
+#[test]
+fn the_body_is_asked_for_even_byte_by_byte() {
+    let mut worker = Worker::new();
+    let head =
+        "GET /small.txt HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    for room in [1, 7, 1_000] {
+        let mut peer = Peer::new(head);
+        let mut client = worker.driver.accept(worker.clock());
+        for _ in 0..30 {
+            peer.room = room;
+            worker.drive(&mut client, &mut peer);
+        }
+        assert_eq!(peer.output, response::CONTINUE);
+        peer.input = b"abc".to_vec();
+        for _ in 0..400 {
+            peer.room = room;
+            worker.drive(&mut client, &mut peer);
+        }
+        assert_eq!(peer.codes(), [100, 200]);
+        worker.driver.forget(client);
+    }
+    // Only a part of it fits, and the body doesn't come: the refusal follows what was begun.
+    let mut peer = Peer::new(head);
+    peer.room = 5;
+    let mut client = worker.driver.accept(worker.clock());
+    worker.drive(&mut client, &mut peer);
+    worker.millis += 20_000;
+    peer.room = u32::MAX;
+    let clock = worker.clock();
+    worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer);
+    assert_eq!(peer.codes(), [100, 408]);
+}
+
+#[test]
+fn an_object_that_cant_be_found_in_time_is_unavailable() {
+    let mut worker = Worker::new();
+    let mut peer = Peer::new(&request("/small.txt"));
+    let mut client = worker.driver.accept(worker.clock());
+    let clock = worker.clock();
+    // Held by this thread: a driver that waited for a loader would hang here.
+    let stalled = worker.cache.stall();
+    assert_eq!(
+        worker.driver.drive(clock, &mut client, TOKEN, &mut peer),
+        Driven::Waiting
+    );
+    worker.millis += 4_000;
+    let clock = Clock {
+        now: Instant::from_millis(worker.millis),
+        unix: 0,
+    };
+    assert_eq!(
+        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
+        Driven::Waiting
+    );
+    drop(stalled);
+    assert_eq!(peer.codes(), [503]);
+    assert!(peer.shut);
+    // The late answer does no harm, nor does it reach whoever has the token next.
+    let mut other = worker.driver.accept(clock);
+    let mut other_peer = Peer::new("");
+    while worker.driver.files.outstanding() > 0 {
+        if let Some(completion) = worker.driver.poll_files(clock) {
+            let (a, b) = (&mut client, &mut other);
+            assert_eq!(
+                worker
+                    .driver
+                    .on_file(clock, b, TOKEN, &mut other_peer, completion),
+                { Driven::Waiting }
+            );
+            worker.driver.drive(clock, a, TOKEN, &mut peer);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(other_peer.output.is_empty());
+    assert_eq!(peer.codes(), [503]);
+}
+
+#[test]
+fn a_file_that_changes_is_cut_off_or_begun_again() {
+    let mut worker = Worker::new();
+    let new: Vec<u8> = large().iter().map(|b| b ^ 0xff).collect();
+    // Before its first byte was read: the new version is the answer.
+    worker.talk("HEAD /large.bin HTTP/1.1\r\nHost: h\r\n\r\n");
+    worker.tree.write("large.bin", &new);
+    let peer = worker.get("/large.bin", "");
+    assert_eq!(peer.responses(), [(200, new.clone())]);
+    // In the middle: cut off, in one version up to there.
+    worker.tree.write("other.bin", &new);
+    let mut peer = Peer::new(&request("/other.bin"));
+    peer.room = 100_000;
+    let mut client = worker.driver.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+    worker.tree.write("other.bin", &large());
+    peer.room = u32::MAX;
+    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Done);
+    assert!(peer.aborted && !peer.closed && !peer.shut);
+    let (code, body) = &peer.responses()[0];
+    assert_eq!(*code, 200);
+    assert!(body.len() < new.len() && new.starts_with(body));
+    assert_eq!(worker.driver.counters().cut_off, 1);
+}
+
+#[test]
+fn draining() {
+    let mut worker = Worker::new();
+    let mut idle_peer = Peer::new(&request("/small.txt"));
+    let mut idle = worker.driver.accept(worker.clock());
+    worker.drive(&mut idle, &mut idle_peer);
+    let mut busy_peer = Peer::new(&request("/large.bin"));
+    busy_peer.room = 1_000;
+    let mut busy = worker.driver.accept(worker.clock());
+    worker.drive(&mut busy, &mut busy_peer);
+    let mut late_peer = Peer::new("GET /small.txt HTTP/1.1\r\n");
+    let mut late = worker.driver.accept(worker.clock());
+    worker.drive(&mut late, &mut late_peer);
+
+    worker.driver.drain();
+    assert_eq!(worker.driver.on_drain(&idle, &mut idle_peer), Driven::Done);
+    assert!(idle_peer.closed);
+    assert_eq!(
+        worker.driver.on_drain(&busy, &mut busy_peer),
+        Driven::Waiting
+    );
+    assert_eq!(
+        worker.driver.on_drain(&late, &mut late_peer),
+        Driven::Waiting
+    );
+    late_peer.input.extend_from_slice(b"Host: h\r\n\r\n");
+    worker.drive(&mut late, &mut late_peer);
+    assert!(late_peer.shut);
+    assert!(
+        str::from_utf8(&late_peer.output)
+            .unwrap()
+            .contains("\r\nConnection: close\r\n")
+    );
+    busy_peer.room = u32::MAX;
+    assert_eq!(worker.drive(&mut busy, &mut busy_peer), Driven::Waiting);
+    assert_eq!(busy_peer.responses(), [(200, large())]);
+}
+
+#[test]
+fn memory_is_used_again() {
+    let mut worker = Worker::new();
+    for _ in 0..50 {
+        worker.talk(&(request("/small.txt") + &request("/large.bin")));
+    }
+    assert_eq!(worker.driver.spare.len(), 1);
+    let peer = worker.talk(&request(&format!("/{}/", "x".repeat(7_000))));
+    assert_eq!(peer.codes(), [404]);
+    assert!(
+        worker
+            .driver
+            .spare
+            .iter()
+            .all(|r| r.head.capacity() <= HEAD_BYTES)
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// However little the peer takes at a time, and however it sends, the answers are the same.
+    #[test]
+    fn any_split_of_both_directions(
+        pieces in proptest::collection::vec(1_usize..60, 1..40),
+        rooms in proptest::collection::vec(0_u32..90_000, 1..40),
+    ) {
+        let mut worker = Worker::new();
+        let input = request("/small.txt") + &request("/dir/") + &request("/large.bin")
+            + "HEAD /large.bin HTTP/1.1\r\nHost: h\r\n\r\n";
+        let expected = worker.talk(&input).output;
+        let mut peer = Peer::new("");
+        let mut client = worker.driver.accept(worker.clock());
+        let mut rest = input.as_bytes();
+        let turns = pieces.iter().cycle().zip(rooms.iter().cycle().chain([&90_000]));
+        for (piece, room) in turns.take(400) {
+            let (now, later) = rest.split_at((*piece).min(rest.len()));
+            rest = later;
+            peer.input.extend_from_slice(now);
+            peer.room = *room;
+            prop_assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+        }
+        peer.input.extend_from_slice(rest);
+        peer.room = u32::MAX;
+        prop_assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+        prop_assert!(peer.output == expected);
+    }
+}

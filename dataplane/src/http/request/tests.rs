@@ -14,7 +14,10 @@ fn parse_in(text: &[u8], step: usize, limits: &Limits) -> Result<Request, Status
             (_, Collected::Refused(status)) => return Err(status),
         }
     }
-    panic!("the head is incomplete: {:?}", String::from_utf8_lossy(text));
+    panic!(
+        "the head is incomplete: {:?}",
+        String::from_utf8_lossy(text)
+    );
 }
 
 fn parse(text: &str) -> Result<Request, Status> {
@@ -147,9 +150,18 @@ fn what_two_parsers_could_read_differently_is_refused() {
 
 #[test]
 fn bodies() {
-    assert_eq!(with("Content-Length: 0\r\n").unwrap().body, RequestBody::None);
-    assert_eq!(with("Content-Length: 007\r\n").unwrap().body, RequestBody::Length(7));
-    for lines in ["Transfer-Encoding: Chunked\r\n", "Transfer-Encoding: , chunked ,\r\n"] {
+    assert_eq!(
+        with("Content-Length: 0\r\n").unwrap().body,
+        RequestBody::None
+    );
+    assert_eq!(
+        with("Content-Length: 007\r\n").unwrap().body,
+        RequestBody::Length(7)
+    );
+    for lines in [
+        "Transfer-Encoding: Chunked\r\n",
+        "Transfer-Encoding: , chunked ,\r\n",
+    ] {
         assert_eq!(with(lines).unwrap().body, RequestBody::chunked());
     }
 }
@@ -176,7 +188,10 @@ fn hosts() {
         let request = parse(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(request.err(), Some(Status::BadRequest), "{host}");
     }
-    assert_eq!(parse("GET / HTTP/1.1\r\n\r\n").err(), Some(Status::BadRequest));
+    assert_eq!(
+        parse("GET / HTTP/1.1\r\n\r\n").err(),
+        Some(Status::BadRequest)
+    );
     assert_eq!(parse("GET / HTTP/1.0\r\n\r\n").unwrap().host(), b"");
     let absolute = parse("GET http://b:8080/x?y HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!((absolute.host(), absolute.path()), (&b"b"[..], &b"x"[..]));
@@ -190,7 +205,11 @@ fn keeping_the_connection() {
         ("1.1", "", true),
         ("1.1", "Connection: close\r\n", false),
         ("1.1", "Connection: x, CLOSE ,y\r\n", false),
-        ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+        (
+            "1.1",
+            "Connection: keep-alive\r\nConnection: close\r\n",
+            false,
+        ),
         ("1.1", "Connection: closed\r\n", true),
         ("1.0", "", false),
         ("1.0", "Connection: Keep-Alive\r\n", true),
@@ -204,7 +223,10 @@ fn keeping_the_connection() {
 #[test]
 fn expectations() {
     assert!(with("Expect: 100-Continue\r\n").unwrap().expects_continue);
-    assert_eq!(with("Expect: 200-ok\r\n").err(), Some(Status::ExpectationFailed));
+    assert_eq!(
+        with("Expect: 200-ok\r\n").err(),
+        Some(Status::ExpectationFailed)
+    );
     let http10 = parse("GET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").unwrap();
     assert!(!http10.expects_continue);
 }
@@ -223,7 +245,12 @@ fn limits_hold_to_the_byte_in_any_split() {
         let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
         format!("{start}{}\r\n\r\n", "x".repeat(len - start.len() - 4))
     };
-    let fields = |n: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(n - 1));
+    let fields = |n: usize| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "X: y\r\n".repeat(n - 1)
+        )
+    };
     for (text, expected) in [
         (target(40), None),
         (target(41), Some(Status::UriTooLong)),
@@ -247,7 +274,10 @@ fn blank_lines_before_a_request_are_skipped() {
     assert!(parse("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
     let many = format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(5));
     assert_eq!(parse(&many).err(), Some(Status::BadRequest));
-    assert_eq!(parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").err(), Some(Status::BadRequest));
+    assert_eq!(
+        parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").err(),
+        Some(Status::BadRequest)
+    );
 }
 
 #[test]

@@ -6,11 +6,22 @@ use super::*;
 const NOW: u64 = 784_111_777;
 
 fn context(method: Method, version: Version, keep_alive: bool) -> Context {
-    Context { method, version, keep_alive, date: HttpDate::from_unix(NOW), now: NOW }
+    Context {
+        method,
+        version,
+        keep_alive,
+        date: HttpDate::from_unix(NOW),
+        now: NOW,
+    }
 }
 
 fn entity(modified: i64) -> Entity {
-    Entity::new(1_234, (modified, 5), 0xab, ContentType::of(Path::new("a.html")))
+    Entity::new(
+        1_234,
+        (modified, 5),
+        0xab,
+        ContentType::of(Path::new("a.html")),
+    )
 }
 
 fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -45,7 +56,10 @@ fn a_whole_object() {
 fn a_part() {
     let cx = context(Method::Get, Version::Http10, true);
     let mut range = 0..0;
-    let part = Selection::Part { first: 10, last: 19 };
+    let part = Selection::Part {
+        first: 10,
+        last: 19,
+    };
     let head = text(|out| range = object(out, &cx, &entity(0), part));
     assert_eq!(range, 10..20);
     assert!(head.starts_with("HTTP/1.1 206 Partial Content\r\n"));
@@ -79,7 +93,10 @@ fn a_modification_in_the_future_is_now() {
     let head = text(|out| {
         object(out, &cx, &future, Selection::Whole);
     });
-    assert!(head.contains("\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -99,7 +116,10 @@ fn every_error_page_has_its_own_length_and_fits() {
                 assert!(body.contains(&format!("<h1>{}</h1>", status.line())));
             }
             assert!(response.len() <= HEAD_BYTES, "{}", response.len());
-            assert_eq!(head.contains("Allow: GET, HEAD"), status == Status::MethodNotAllowed);
+            assert_eq!(
+                head.contains("Allow: GET, HEAD"),
+                status == Status::MethodNotAllowed
+            );
         }
     }
 }
@@ -108,5 +128,8 @@ fn every_error_page_has_its_own_length_and_fits() {
 fn redirects_are_encoded() {
     let cx = context(Method::Get, Version::Http11, true);
     let response = text(|out| redirect_to_directory(out, &cx, b"a b/\r\nX: y\xff"));
-    assert!(response.contains("\r\nLocation: /a%20b/%0D%0AX%3A%20y%FF/\r\n"), "{response}");
+    assert!(
+        response.contains("\r\nLocation: /a%20b/%0D%0AX%3A%20y%FF/\r\n"),
+        "{response}"
+    );
 }

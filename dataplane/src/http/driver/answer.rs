@@ -1,0 +1,232 @@
+//! Finding out what to answer, and writing it down.
+
+use std::sync::Arc;
+
+use super::{Client, Clock, Driver, Stepped, Transport, went};
+use crate::files::{Absence, Lookup, Object, Ticket, Token};
+use crate::http::body::BodySource;
+use crate::http::conditional::Selection;
+use crate::http::request::{Method, Request, Version};
+use crate::http::response::{self, Context, HEAD_BYTES};
+use crate::http::status::Status;
+
+/// An answer on its way.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) step: Step,
+    /// The head, and a page for an error; before that, perhaps, a request for the body.
+    pub(super) head: Vec<u8>,
+    pub(super) head_sent: usize,
+    pub(super) body: BodySource,
+    /// What it will count as, once its first byte was sent.
+    pub(super) status: Option<Status>,
+    /// What was not acknowledged when there was progress last.
+    pub(super) unacknowledged: u64,
+    /// The object was looked up a second time, because it had changed before its first byte.
+    again: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The object isn't found yet.
+    Looking(Ticket),
+    Sending,
+    /// Everything was handed over and the sending side is closed.
+    Lingering,
+}
+
+impl Response {
+    pub(super) fn new() -> Self {
+        Self {
+            step: Step::Sending,
+            head: Vec::with_capacity(HEAD_BYTES),
+            head_sent: 0,
+            body: BodySource::Empty,
+            status: None,
+            unacknowledged: 0,
+            again: false,
+        }
+    }
+
+    pub(super) fn send_head<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        more: bool,
+    ) -> (Stepped, u32) {
+        let head = self.head.get(self.head_sent..).unwrap_or_default();
+        let sent = transport.send(head, more);
+        let stepped = went(sent, head.len());
+        self.head_sent += sent as usize;
+        (stepped, sent)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.step = Step::Sending;
+        self.head.clear();
+        self.head.shrink_to(HEAD_BYTES);
+        self.head_sent = 0;
+        self.body = BodySource::Empty;
+        self.status = None;
+        self.unacknowledged = 0;
+        self.again = false;
+    }
+}
+
+impl Driver {
+    /// Finds out what to answer.
+    pub(super) fn answer(&mut self, clock: Clock, client: &mut Client, token: Token) -> Stepped {
+        if let Some(Response {
+            step: Step::Looking(_),
+            ..
+        }) = client.response.as_deref()
+        {
+            return Stepped::Wait;
+        }
+        if let Some(status) = client.machine.refusal() {
+            self.answer_with_error(clock, client, status);
+        } else {
+            self.look_up(clock, client, token);
+        }
+        Stepped::On
+    }
+
+    /// Looks for the object that the request names.
+    pub(super) fn look_up(&mut self, clock: Clock, client: &mut Client, token: Token) {
+        let Some(request) = client.machine.request() else {
+            return self.answer_with_error(clock, client, Status::InternalServerError);
+        };
+        let Some(site) = self.sites.select(request.host()) else {
+            //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
+            //# The 421 (Misdirected Request) status code indicates that the request was directed at
+            //# a server that is unable or unwilling to produce an authoritative response for the
+            //# target URI.
+            return self.answer_with_error(clock, client, Status::MisdirectedRequest);
+        };
+        let lookup = match (request.names_directory(), &site.index) {
+            (false, _) => self
+                .files
+                .lookup(clock.now, site.root, request.path(), token),
+            (true, Some(index)) => {
+                join(&mut self.path, request.path(), index.as_bytes());
+                self.files.lookup(clock.now, site.root, &self.path, token)
+            }
+            (true, None) => Lookup::Absent(Absence::NotFound),
+        };
+        match lookup {
+            Lookup::Found(object) => self.found(clock, client, Ok(object)),
+            Lookup::Absent(absence) => self.found(clock, client, Err(absence)),
+            Lookup::Pending(ticket) => {
+                self.counters.waited += 1;
+                let mut response = client.response.take().unwrap_or_else(|| self.take());
+                response.step = Step::Looking(ticket);
+                client.response = Some(response);
+            }
+        }
+    }
+
+    /// Begins the answer with what was found.
+    pub(super) fn found(
+        &mut self,
+        clock: Clock,
+        client: &mut Client,
+        found: Result<Arc<Object>, Absence>,
+    ) {
+        let object = match found {
+            Ok(object) => object,
+            Err(absence) => return self.answer_with_absence(clock, client, absence),
+        };
+        let Some(request) = client.machine.request() else {
+            return self.answer_with_error(clock, client, Status::InternalServerError);
+        };
+        let selection = Selection::of(request, object.entity(), clock.unix);
+        let mut response = self.begin(client);
+        let cx = self.context(clock, client);
+        let range = response::object(&mut response.head, &cx, object.entity(), selection);
+        response.status = Some(selection.status());
+        response.body = BodySource::of(&object, range, self.copy_max);
+        client.response = Some(response);
+    }
+
+    fn answer_with_absence(&mut self, clock: Clock, client: &mut Client, absence: Absence) {
+        let path = match (absence, client.machine.request()) {
+            (Absence::Directory, Some(request)) if !request.names_directory() => {
+                request.path().to_vec()
+            }
+            (Absence::NotFound | Absence::Directory, _) => {
+                return self.answer_with_error(clock, client, Status::NotFound);
+            }
+            (Absence::Forbidden, _) => {
+                return self.answer_with_error(clock, client, Status::Forbidden);
+            }
+            (Absence::Failed, _) => {
+                return self.answer_with_error(clock, client, Status::InternalServerError);
+            }
+        };
+        let mut response = self.begin(client);
+        let cx = self.context(clock, client);
+        response::redirect_to_directory(&mut response.head, &cx, &path);
+        response.status = Some(Status::MovedPermanently);
+        client.response = Some(response);
+    }
+
+    fn answer_with_error(&mut self, clock: Clock, client: &mut Client, status: Status) {
+        let mut response = self.begin(client);
+        let cx = self.context(clock, client);
+        response::error(&mut response.head, &cx, status);
+        response.status = Some(status);
+        client.response = Some(response);
+    }
+
+    /// An empty answer to be written.
+    fn begin(&mut self, client: &mut Client) -> Box<Response> {
+        let mut response = client.response.take().unwrap_or_else(|| self.take());
+        response.step = Step::Sending;
+        response
+    }
+
+    /// Decides whether the connection is kept, and says what the head depends on.
+    fn context(&mut self, clock: Clock, client: &mut Client) -> Context {
+        let keep_alive = client.machine.begin_answer(clock.now, &self.shop);
+        let request = client.machine.request();
+        Context {
+            method: request.map_or(Method::Get, Request::method),
+            version: request.map_or(Version::Http11, Request::version),
+            keep_alive,
+            date: self.date.at(clock.unix),
+            now: clock.unix,
+        }
+    }
+
+    /// The object changed, or couldn't be read, before a byte of the answer was sent: it is looked
+    /// up again, once.
+    pub(super) fn start_over(
+        &mut self,
+        clock: Clock,
+        client: &mut Client,
+        token: Token,
+    ) -> Stepped {
+        let Some(response) = client.response.as_deref_mut() else {
+            return Stepped::Cut;
+        };
+        let first = !response.again;
+        response.reset();
+        response.again = true;
+        client.machine.retract_answer(clock.now, &self.shop);
+        if first {
+            self.look_up(clock, client, token);
+        } else {
+            self.answer_with_error(clock, client, Status::InternalServerError);
+        }
+        Stepped::On
+    }
+}
+
+/// A directory's path and the name of the file that stands for it.
+fn join(path: &mut Vec<u8>, directory: &[u8], name: &[u8]) {
+    path.clear();
+    path.extend_from_slice(directory);
+    if !directory.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
