@@ -15,7 +15,7 @@ pub struct TcpConfig {
     pub window_max: u32,
     /// Retransmission time-out before the first measurement.
     pub rto_initial: Duration,
-    /// Shortest retransmission time-out.
+    /// By how much a retransmission time-out exceeds the round-trip time at least.
     //= https://www.rfc-editor.org/rfc/rfc6298#section-2
     //# Whenever RTO is computed, if it is less than 1 second, then the
     //# RTO SHOULD be rounded up to 1 second.
@@ -81,7 +81,11 @@ impl Default for Keepalive {
     //# be configurable (MUST-27) and MUST default to no less than two hours
     //# (MUST-28).
     fn default() -> Self {
-        Self { idle: Duration::from_secs(7200), interval: Duration::from_secs(75), count: 9 }
+        Self {
+            idle: Duration::from_secs(7200),
+            interval: Duration::from_secs(75),
+            count: 9,
+        }
     }
 }
 

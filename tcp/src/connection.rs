@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use lockgate_wire::{Instant, SeqNum, StreamOffset};
 use lockgate_wire::tcp::TcpHeader;
+use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
 use crate::congestion::{Congestion, CongestionControl};
 use crate::options::Negotiated;
@@ -95,7 +95,8 @@ impl Connection {
         let mut conn = Self::new(now, opening, sh);
         conn.state = State::SynSent;
         conn.snd.syn_due = true;
-        conn.timers.set(Timer::Retransmit, now + conn.rtt.rto(&sh.config));
+        conn.timers
+            .set(Timer::Retransmit, now + conn.rtt.rto(&sh.config));
         conn.snd.watch = Watch::Ack;
         conn
     }
@@ -151,7 +152,10 @@ impl Connection {
     /// [`sent`](Self::sent).
     pub fn queued(&mut self, end: StreamOffset) {
         debug_assert!(end >= self.sent(), "what was sent stays queued");
-        debug_assert!(!self.snd.fin_sent() || end.0 == self.snd.queued, "nothing follows the FIN");
+        debug_assert!(
+            !self.snd.fin_sent() || end.0 == self.snd.queued,
+            "nothing follows the FIN"
+        );
         if self.snd.fin_sent() || end.0 < self.snd.nxt {
             return;
         }
@@ -227,7 +231,7 @@ impl Connection {
             | State::FinWait2
             | State::CloseWait
             | State::Closing
-            | State::LastAck => Some(self.reset_header(self.snd.seq(self.snd.nxt))),
+            | State::LastAck => Some(self.reset_header(self.snd.bare_seq())),
             State::Closed | State::Listen | State::SynSent | State::TimeWait => None,
         };
         self.end(sh);
@@ -264,11 +268,6 @@ impl Connection {
     /// How long sent data may stay unacknowledged before the connection is given up.
     pub fn set_user_timeout(&mut self, timeout: Duration) {
         self.snd.user_timeout_ms = millis(timeout);
-    }
-
-    /// When [`on_timer`](Self::on_timer) wants to be called.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
     }
 
     /// The small remains of a connection in TIME-WAIT, with which it can be replaced; none in
@@ -370,6 +369,10 @@ impl Connection {
     }
 
     fn outgoing(&self, at: u64) -> StreamOffset {
-        StreamOffset(if self.snd.closing { at.min(self.snd.queued) } else { at })
+        StreamOffset(if self.snd.closing {
+            at.min(self.snd.queued)
+        } else {
+            at
+        })
     }
 }

@@ -47,7 +47,10 @@ lockgate_wire::counters! {
         reassembly_dropped,
         /// Times that something could not be recorded because the slab of ranges was exhausted.
         ranges_exhausted,
-        /// ICMP messages that did not quote anything in flight.
+        /// SACK blocks not fully taken note of, because there was no memory to split a range or the
+        /// receiver reported too many small pieces.
+        sack_splits_refused,
+    /// ICMP messages that did not quote anything in flight.
         icmp_ignored,
         /// ICMP "unreachable" messages that were taken note of only.
         unreachable,

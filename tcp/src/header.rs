@@ -10,14 +10,25 @@ use crate::{Connection, Opening, Shared};
 impl Connection {
     /// An acknowledgment with everything it reports: what was owed is paid now.
     pub(crate) fn ack_header(&mut self, now: Instant, sh: &Shared) -> TcpHeader {
-        let window = self.advertise();
+        let window = self.advertise(false);
+        self.header_with(window, now, sh)
+    }
+
+    /// The same in answer to a probe of a closed window: whatever room there is, is advertised, or a
+    /// receiver whose buffer has shrunk below a segment would keep its window closed for ever.
+    pub(crate) fn probe_answer(&mut self, now: Instant, sh: &Shared) -> TcpHeader {
+        let window = self.advertise(true);
+        self.header_with(window, now, sh)
+    }
+
+    fn header_with(&mut self, window: u16, now: Instant, sh: &Shared) -> TcpHeader {
         let sack = self.sack_list(sh);
         self.rcv.note_acknowledged();
         self.timers.stop(Timer::DelayedAck);
         TcpHeader {
             src_port: self.local_port,
             dst_port: self.remote_port,
-            seq: self.snd.seq(self.snd.nxt),
+            seq: self.snd.bare_seq(),
             ack: self.rcv.seq(self.rcv.nxt),
             flags: Flags::ACK,
             window,
@@ -58,7 +69,11 @@ impl Connection {
             dst_port: self.remote_port,
             seq: self.snd.iss,
             ack: if ack { self.rcv.seq(0) } else { SeqNum(0) },
-            flags: if ack { Flags::SYN | Flags::ACK } else { Flags::SYN },
+            flags: if ack {
+                Flags::SYN | Flags::ACK
+            } else {
+                Flags::SYN
+            },
             window,
             urgent: 0,
             options,
@@ -98,15 +113,23 @@ impl Connection {
         if !self.negotiated.sack || (self.rcv.pieces.count == 0 && self.rcv.dsack().is_none()) {
             return SackList::EMPTY;
         }
-        let pieces = sh.ranges.iter_from(self.rcv.pieces.head).filter_map(|(_, piece)| {
-            SackBlock::new(self.rcv.seq(piece.start), self.rcv.seq(piece.end()))
-        });
+        let pieces = sh
+            .ranges
+            .iter_from(self.rcv.pieces.head)
+            .filter_map(|(_, piece)| {
+                SackBlock::new(self.rcv.seq(piece.start), self.rcv.seq(piece.end()))
+            });
         let room = sack_room(self.negotiated.timestamps);
-        self.rcv.dsack().into_iter().chain(pieces).take(usize::from(room)).collect()
+        self.rcv
+            .dsack()
+            .into_iter()
+            .chain(pieces)
+            .take(usize::from(room))
+            .collect()
     }
 
     /// The window field to send; what it promises is remembered.
-    fn advertise(&mut self) -> u16 {
+    fn advertise(&mut self, any: bool) -> u16 {
         let rcv = &mut self.rcv;
         let shift = rcv.shift;
         let (promised, room) = (rcv.window(), rcv.room());
@@ -115,12 +138,17 @@ impl Connection {
         //# window edge RCV.NXT+RCV.WND in small increments, even if data is
         //# received from the network in small segments.
         let step = (rcv.capacity / 2).min(u32::from(rcv.mss_out));
-        let field = if room >= promised + step.max(1) {
+        let step = if any { 1 } else { step.max(1) };
+        let field = if room >= promised + step {
             room >> shift
         } else {
             // Rounded down the edge would seem to move back; rounded up it may promise too much.
             let up = promised.div_ceil(1 << shift);
-            if up << shift <= room { up } else { promised >> shift }
+            if up << shift <= room {
+                up
+            } else {
+                promised >> shift
+            }
         };
         let field = u16::try_from(field).unwrap_or(u16::MAX);
         rcv.promise(rcv.nxt + (u64::from(field) << shift));

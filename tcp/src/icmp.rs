@@ -2,9 +2,9 @@
 
 use lockgate_wire::{Instant, SeqNum};
 
+use crate::options::TIMESTAMPS_LEN;
 use crate::receive::MSS_MIN;
 use crate::transmit::signed;
-use crate::options::TIMESTAMPS_LEN;
 use crate::{Connection, Event, Shared, State, Unreachable};
 
 impl Connection {
@@ -21,7 +21,11 @@ impl Connection {
         } else {
             (40, MTU_MIN_IPV4)
         };
-        let options = if self.negotiated.timestamps { TIMESTAMPS_LEN } else { 0 };
+        let options = if self.negotiated.timestamps {
+            TIMESTAMPS_LEN
+        } else {
+            0
+        };
         let whole = (mtu.max(floor) - headers).max(MSS_MIN);
         let mss = whole - options;
         if !self.state.is_synchronized() || mss >= self.snd.mss {
@@ -39,12 +43,7 @@ impl Connection {
     //= https://www.rfc-editor.org/rfc/rfc5461#section-4.1
     //# for connections in any of the synchronized states [...] TCP treats ICMP messages that
     //# indicate hard errors as soft errors
-    pub fn on_unreachable(
-        &mut self,
-        quoted: SeqNum,
-        kind: Unreachable,
-        sh: &mut Shared,
-    ) -> Event {
+    pub fn on_unreachable(&mut self, quoted: SeqNum, kind: Unreachable, sh: &mut Shared) -> Event {
         self.stamp = self.stamp.wrapping_add(1);
         if !self.is_in_flight(quoted) {
             sh.counters.icmp_ignored += 1;

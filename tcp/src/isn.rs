@@ -68,7 +68,10 @@ enum Purpose {
     Timestamp = 1,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^32")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "sequence numbers are modulo 2^32"
+)]
 const fn low(n: u64) -> u32 {
     n as u32
 }
@@ -91,7 +94,10 @@ mod tests {
         let source = IsnSource::new([1, 2]);
         let name = tuple("198.18.0.2:4000");
         let first = source.isn(Instant::from_millis(5), &name);
-        let later = source.isn(Instant::from_millis(5) + core::time::Duration::from_secs(1), &name);
+        let later = source.isn(
+            Instant::from_millis(5) + core::time::Duration::from_secs(1),
+            &name,
+        );
         assert_eq!(later.since(first), 250_000);
     }
 
@@ -104,7 +110,10 @@ mod tests {
                 let name = tuple(&format!("198.18.0.2:{}", 4000 + port));
                 assert!(seen.insert(source.isn(Instant::ZERO, &name).0));
                 assert!(seen.insert(source.timestamp_offset(&name)));
-                assert_eq!(source.timestamp_offset(&name), source.timestamp_offset(&name));
+                assert_eq!(
+                    source.timestamp_offset(&name),
+                    source.timestamp_offset(&name)
+                );
             }
         }
         let source = IsnSource::new([1, 7]);
@@ -113,6 +122,9 @@ mod tests {
 
     #[test]
     fn the_secret_is_not_printed() {
-        assert_eq!(format!("{:?}", IsnSource::new([0xdead, 0xbeef])), "IsnSource");
+        assert_eq!(
+            format!("{:?}", IsnSource::new([0xdead, 0xbeef])),
+            "IsnSource"
+        );
     }
 }

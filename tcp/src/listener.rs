@@ -37,7 +37,10 @@ const _: () = assert!(size_of::<HalfOpen>() <= 48);
 /// What to do about a segment for a half-open connection.
 #[derive(Debug)]
 #[must_use]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, never stored")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once, never stored"
+)]
 pub enum HalfOpenVerdict {
     /// Nothing.
     Drop,
@@ -109,7 +112,11 @@ impl HalfOpen {
     /// A listener's answer to a segment that `on_syn` did not take.
     pub fn refuse(segment: &SegmentIn<'_>) -> Option<TcpHeader> {
         // A SYN that can't be meant (with FIN) is dropped; an acknowledgment is answered by a RST.
-        if segment.has(Flags::ACK) { reset_for(segment) } else { None }
+        if segment.has(Flags::ACK) {
+            reset_for(segment)
+        } else {
+            None
+        }
     }
 
     /// A segment came for this attempt.
@@ -181,7 +188,10 @@ impl HalfOpen {
         }
         sh.counters.timeouts += 1;
         self.retries += 1;
-        let wait = sh.config.rto_initial.saturating_mul(1 << self.retries.min(16));
+        let wait = sh
+            .config
+            .rto_initial
+            .saturating_mul(1 << self.retries.min(16));
         self.deadline = now + wait.min(sh.config.rto_max);
         HalfOpenTimer::Retransmit(self.syn_ack(now, sh))
     }
@@ -209,15 +219,17 @@ impl HalfOpen {
         conn.state = State::SynReceived;
         conn.rcv.irs = self.irs;
         let window = self.own_window(sh);
-        conn.rcv.set_room(u32::from(window));
         conn.rcv.promise(u64::from(window));
         conn.rcv.ts_recent = self.ts_recent;
         conn.negotiated.timestamps = self.timestamps;
         conn.negotiated.sack = self.sack;
         conn.negotiated.scaling = self.peer_scale.is_some();
         conn.negotiated.snd_shift = self.peer_scale.unwrap_or(0);
-        conn.rcv.shift =
-            if self.peer_scale.is_some() { sh.config.window_scale() } else { 0 };
+        conn.rcv.shift = if self.peer_scale.is_some() {
+            sh.config.window_scale()
+        } else {
+            0
+        };
         conn.snd.window_max = u32::from(self.window);
         conn.snd.wl1 = self.irs;
         if self.retries == 0 {
@@ -260,7 +272,10 @@ impl HalfOpen {
         HalfOpenVerdict::Reply(TcpHeader {
             seq: self.iss + 1,
             flags: Flags::ACK,
-            options: TcpOptions { timestamps: syn_ack.options.timestamps, ..TcpOptions::NONE },
+            options: TcpOptions {
+                timestamps: syn_ack.options.timestamps,
+                ..TcpOptions::NONE
+            },
             ..syn_ack
         })
     }

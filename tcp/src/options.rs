@@ -29,7 +29,10 @@ pub(crate) struct Negotiated {
 //# The timestamp clock rate [...] SHOULD be between 1 ms and 1 second
 //# [...] per tick
 pub(crate) fn timestamp_now(now: Instant, offset: u32) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "timestamps are modulo 2^32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "timestamps are modulo 2^32"
+    )]
     let millis = now.as_millis() as u32;
     millis.wrapping_add(offset)
 }
@@ -40,9 +43,10 @@ pub(crate) fn syn_options(now: Instant, opening: &Opening, cfg: &TcpConfig) -> T
         mss: Some(opening.mss),
         window_scale: cfg.window_scaling.then(|| cfg.window_scale()),
         sack_permitted: cfg.sack,
-        timestamps: cfg
-            .timestamps
-            .then(|| Timestamps { val: timestamp_now(now, opening.ts_offset), ecr: 0 }),
+        timestamps: cfg.timestamps.then(|| Timestamps {
+            val: timestamp_now(now, opening.ts_offset),
+            ecr: 0,
+        }),
         ..TcpOptions::NONE
     }
 }

@@ -77,7 +77,11 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) const EMPTY: Self = Self { head: Link::NONE, tail: Link::NONE, count: 0 };
+    pub(crate) const EMPTY: Self = Self {
+        head: Link::NONE,
+        tail: Link::NONE,
+        count: 0,
+    };
 }
 
 /// The slab.
@@ -95,12 +99,24 @@ impl Ranges {
     pub(crate) fn new(total: u32) -> Self {
         let nodes: Box<[SentRange]> = (0..total)
             .map(|i| {
-                let next = if i + 1 < total { Link(i + 1) } else { Link::NONE };
-                SentRange { next, ..SentRange::UNUSED }
+                let next = if i + 1 < total {
+                    Link(i + 1)
+                } else {
+                    Link::NONE
+                };
+                SentRange {
+                    next,
+                    ..SentRange::UNUSED
+                }
             })
             .collect();
         let free = if total == 0 { Link::NONE } else { Link(0) };
-        Self { nodes, free, used: 0, pieces: 0 }
+        Self {
+            nodes,
+            free,
+            used: 0,
+            pieces: 0,
+        }
     }
 
     pub(crate) fn used(&self) -> u32 {
@@ -129,7 +145,11 @@ impl Ranges {
         if self.pieces >= self.total() / 2 {
             return None;
         }
-        let piece = SentRange { start, len, ..SentRange::UNUSED };
+        let piece = SentRange {
+            start,
+            len,
+            ..SentRange::UNUSED
+        };
         let at = self.insert_after(list, Link::NONE, piece)?;
         self.pieces += 1;
         Some(at)
@@ -153,7 +173,10 @@ impl Ranges {
     /// Takes a range out of its list and gives it back to the slab.
     pub(crate) fn remove(&mut self, list: &mut List, at: Link) {
         self.unlink(list, at);
-        self[at] = SentRange { next: self.free, ..SentRange::UNUSED };
+        self[at] = SentRange {
+            next: self.free,
+            ..SentRange::UNUSED
+        };
         self.free = at;
         self.used -= 1;
     }
@@ -183,7 +206,11 @@ impl Ranges {
     }
 
     fn link_after(&mut self, list: &mut List, after: Link, at: Link) {
-        let next = if after.is_none() { list.head } else { self[after].next };
+        let next = if after.is_none() {
+            list.head
+        } else {
+            self[after].next
+        };
         self[at].prev = after;
         self[at].next = next;
         match after.get() {
@@ -234,7 +261,11 @@ mod tests {
     }
 
     fn range(start: u64) -> SentRange {
-        SentRange { start, len: 1, ..SentRange::UNUSED }
+        SentRange {
+            start,
+            len: 1,
+            ..SentRange::UNUSED
+        }
     }
 
     #[test]
@@ -278,7 +309,11 @@ mod tests {
     #[test]
     fn an_empty_slab_gives_nothing() {
         let mut ranges = Ranges::new(0);
-        assert!(ranges.push_back(&mut List::EMPTY.clone(), range(0)).is_none());
+        assert!(
+            ranges
+                .push_back(&mut List::EMPTY.clone(), range(0))
+                .is_none()
+        );
         assert_eq!(ranges.memory_bytes(), 0);
     }
 }

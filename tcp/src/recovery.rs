@@ -65,7 +65,12 @@ pub(crate) struct News {
     /// Bytes delivered for the first time.
     pub(crate) delivered: u32,
     /// When the last-sent of the delivered ranges that were sent once only was sent.
-    pub(crate) sent_once_at: Option<Instant>,
+    sent_once_at: Option<Instant>,
+    /// When the first of the delivered ranges that were sent more than once was last sent. Then it
+    /// is uncertain which of its copies arrived, and what follows it may have arrived long ago.
+    pub(crate) resent_at: Option<Instant>,
+    /// Ranges that could not be split where a SACK block begins or ends.
+    pub(crate) splits_refused: u32,
 }
 
 impl News {
@@ -78,7 +83,14 @@ impl News {
         //# was for the first instance of the packet or a later instance).
         if range.times_sent == 1 {
             self.sent_once_at = self.sent_once_at.max(Some(range.last_sent));
+        } else {
+            self.resent_at.get_or_insert(range.last_sent);
         }
+    }
+
+    /// When what was just delivered was sent, if that is certain.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.sent_once_at.filter(|_| self.resent_at.is_none())
     }
 }
 
@@ -150,7 +162,10 @@ impl Scoreboard {
             ..SentRange::UNUSED
         };
         let pushed = ranges.push_back(&mut self.list, range);
-        debug_assert!(pushed.is_some(), "nothing new is offered when the slab is exhausted");
+        debug_assert!(
+            pushed.is_some(),
+            "nothing new is offered when the slab is exhausted"
+        );
     }
 
     /// The range at `at` was sent again, up to `end`.
@@ -204,7 +219,11 @@ impl Scoreboard {
                 break;
             }
             let whole = range.end() <= ack;
-            let gone = if whole { range.len } else { part(ack - range.start) };
+            let gone = if whole {
+                range.len
+            } else {
+                part(ack - range.start)
+            };
             self.uncount(&range, gone);
             if !range.sacked {
                 news.add(&range, gone);
@@ -245,13 +264,17 @@ impl Scoreboard {
             if range.start < block.start {
                 match self.split_for_sack(link, block.start, mss, ranges) {
                     Some(rest) => here = rest,
-                    None => here = range.next,
+                    None => {
+                        news.splits_refused += 1;
+                        here = range.next;
+                    }
                 }
                 continue;
             }
             if range.end() > block.end
                 && self.split_for_sack(link, block.end, mss, ranges).is_none()
             {
+                news.splits_refused += 1;
                 break;
             }
             self.mark_sacked(link, news, ranges);
@@ -289,7 +312,9 @@ impl Scoreboard {
 
     /// Marks the first `len` outstanding bytes lost (they are the ones that are missing).
     pub(crate) fn mark_first_lost(&mut self, len: u32, ranges: &mut Ranges) {
-        let Some(head) = self.list.head.get() else { return };
+        let Some(head) = self.list.head.get() else {
+            return;
+        };
         let end = ranges[head].start + u64::from(len);
         if ranges[head].lost || ranges[head].sacked {
             return;
@@ -320,10 +345,18 @@ impl Scoreboard {
             if range.start >= end {
                 break;
             }
-            here = range.next;
-            if range.start >= at && range.end() <= end {
-                self.lose_again(link, ranges);
+            // Bursts of one turn are one range. If it can't be split, all of it is sent again.
+            if range.start < at
+                && let Some(rest) = self.split(link, at, ranges)
+            {
+                here = rest;
+                continue;
             }
+            if range.end() > end {
+                self.split(link, end, ranges);
+            }
+            here = ranges[link].next;
+            self.lose_again(link, ranges);
         }
     }
 
@@ -403,8 +436,10 @@ impl Scoreboard {
             return None;
         }
         let waits = |r: &SentRange| r.lost && !r.resent && !r.sacked;
-        let mut found =
-            ranges.iter_from(self.pending_from).map(|(_, r)| r).skip_while(|r| !waits(r));
+        let mut found = ranges
+            .iter_from(self.pending_from)
+            .map(|(_, r)| r)
+            .skip_while(|r| !waits(r));
         let first = found.next()?;
         let mut end = first.end();
         for next in found.take_while(|r| waits(r)).take(COALESCE_MAX) {
@@ -443,7 +478,9 @@ impl Scoreboard {
         while let Some(link) = here.get() {
             let range = &ranges[link];
             if !range.sacked {
-                return Some(range.start.max(range.end().saturating_sub(u64::from(mss)))..range.end());
+                return Some(
+                    range.start.max(range.end().saturating_sub(u64::from(mss)))..range.end(),
+                );
             }
             here = range.prev;
         }
@@ -455,7 +492,10 @@ impl Scoreboard {
         while let Some(head) = self.list.head.get() {
             ranges.remove(&mut self.list, head);
         }
-        *self = Self { delivered: self.delivered, ..Self::EMPTY };
+        *self = Self {
+            delivered: self.delivered,
+            ..Self::EMPTY
+        };
     }
 }
 

@@ -26,9 +26,13 @@ impl Rtt {
     //# alpha' = alpha / ExpectedSamples and beta' = beta / ExpectedSamples
     // Otherwise the memory of the estimator would shrink with the window.
     pub(crate) fn sample(&mut self, rtt: Duration, per_round_trip: u32) {
-        let rtt = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX).clamp(1, RTT_MAX);
+        let rtt = nanos(rtt).clamp(1, RTT_MAX);
         let short = u32::try_from(rtt).unwrap_or(u32::MAX);
-        self.min = if self.min == 0 { short } else { self.min.min(short) };
+        self.min = if self.min == 0 {
+            short
+        } else {
+            self.min.min(short)
+        };
         self.syn_lost = false;
         //= https://www.rfc-editor.org/rfc/rfc6298#section-2
         //# When the first RTT measurement R is made, the host MUST set
@@ -53,7 +57,8 @@ impl Rtt {
     /// The time-out, with its backoff.
     pub(crate) fn rto(&self, cfg: &TcpConfig) -> Duration {
         let base = self.rto_unscaled(cfg);
-        base.saturating_mul(1 << self.backoff.min(BACKOFF_MAX)).min(cfg.rto_max.max(base))
+        base.saturating_mul(1 << self.backoff.min(BACKOFF_MAX))
+            .min(cfg.rto_max.max(base))
     }
 
     /// The time-out without its backoff.
@@ -64,12 +69,22 @@ impl Rtt {
             //# TCP implementation is using an RTO less than 3 seconds, the RTO
             //# MUST be re-initialized to 3 seconds when data transmission
             //# begins (i.e., after the three-way handshake completes).
-            return if self.syn_lost { cfg.rto_initial.max(RTO_SYN_LOST) } else { cfg.rto_initial };
+            return if self.syn_lost {
+                cfg.rto_initial.max(RTO_SYN_LOST)
+            } else {
+                cfg.rto_initial
+            };
         }
         //= https://www.rfc-editor.org/rfc/rfc6298#section-2
         //# RTO <- SRTT + max (G, K*RTTVAR)
-        let rto = Duration::from_nanos(self.srtt + GRANULARITY.max(4 * self.rttvar));
-        rto.clamp(cfg.rto_min, cfg.rto_max.max(cfg.rto_min))
+        //#
+        //# (2.4) Whenever RTO is computed, if it is less than 1 second, then the
+        //#       RTO SHOULD be rounded up to 1 second.
+        // The second is there for delayed acknowledgments. A shorter minimum must stand above the
+        // round trip to do the same, or a long and steady path would time out on the first delayed
+        // acknowledgment; so it takes G's place (as on Linux; FreeBSD adds a slop).
+        let rto = Duration::from_nanos(self.srtt + nanos(cfg.rto_min).max(4 * self.rttvar));
+        rto.min(cfg.rto_max.max(cfg.rto_min))
     }
 
     /// An exponential backoff step.
@@ -90,12 +105,18 @@ impl Rtt {
     }
 }
 
-fn weigh(old: u64, new: u64, n: u64) -> u64 {
-    if new >= old { old + (new - old) / n } else { old - (old - new) / n }
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The clock's granularity G: timers are kept in ticks of up to a millisecond.
-const GRANULARITY: u64 = 1_000_000;
+fn weigh(old: u64, new: u64, n: u64) -> u64 {
+    if new >= old {
+        old + (new - old) / n
+    } else {
+        old - (old - new) / n
+    }
+}
+
 const RTO_SYN_LOST: Duration = Duration::from_secs(3);
 const BACKOFF_MAX: u8 = 20;
 /// What lies above can't be a round trip; keeps sums far from overflow.
@@ -130,7 +151,10 @@ mod tests {
         rtt.sample(ms(800), 1);
         assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(ms(450)), ms(250)));
         rtt.sample(ms(50), 1);
-        assert_eq!((rtt.srtt(), rtt.rttvar()), (Some(ms(400)), Duration::from_micros(287_500)));
+        assert_eq!(
+            (rtt.srtt(), rtt.rttvar()),
+            (Some(ms(400)), Duration::from_micros(287_500))
+        );
         assert_eq!(rtt.min(), Some(ms(50)));
     }
 
@@ -169,7 +193,15 @@ mod tests {
         for _ in 0..100 {
             rtt.sample(Duration::from_nanos(700), 1);
         }
-        assert_eq!(rtt.rto(&cfg), cfg.rto_min);
         assert_eq!(rtt.srtt(), Some(Duration::from_nanos(700)));
+        assert_eq!(rtt.rto(&cfg), cfg.rto_min + Duration::from_nanos(700));
+        let mut steady = Rtt::default();
+        for _ in 0..100 {
+            steady.sample(ms(300), 1);
+        }
+        assert_eq!(steady.rto(&cfg), ms(300) + cfg.rto_min);
+        let mut long = Rtt::default();
+        long.sample(Duration::from_secs(3000), 1);
+        assert_eq!(long.rto(&cfg), cfg.rto_max);
     }
 }

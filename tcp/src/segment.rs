@@ -21,7 +21,13 @@ pub struct SegmentIn<'a> {
 impl<'a> SegmentIn<'a> {
     /// A segment that was not merged from several.
     pub fn new(tcp: &'a TcpHeader, len: u32) -> Self {
-        Self { tcp, ecn: 0, segments: 1, ce: 0, len }
+        Self {
+            tcp,
+            ecn: 0,
+            segments: 1,
+            ce: 0,
+            len,
+        }
     }
 
     /// SEG.LEN: the payload with SYN and FIN counted.
@@ -55,7 +61,11 @@ pub fn reset_for(segment: &SegmentIn<'_>) -> Option<TcpHeader> {
     let (seq, ack, flags) = if segment.has(Flags::ACK) {
         (segment.tcp.ack, SeqNum(0), Flags::RST)
     } else {
-        (SeqNum(0), segment.tcp.seq + segment.seq_len(), Flags::RST | Flags::ACK)
+        (
+            SeqNum(0),
+            segment.tcp.seq + segment.seq_len(),
+            Flags::RST | Flags::ACK,
+        )
     };
     Some(TcpHeader {
         src_port: segment.tcp.dst_port,

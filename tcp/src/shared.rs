@@ -63,7 +63,12 @@ pub(crate) struct ChallengeLimit {
 impl ChallengeLimit {
     fn new(per_second: u32, seed: u64) -> Self {
         // xorshift's state must not be zero.
-        Self { per_second, left: 0, refill_at: Instant::ZERO, random: seed | 1 << 63 }
+        Self {
+            per_second,
+            left: 0,
+            refill_at: Instant::ZERO,
+            random: seed | 1 << 63,
+        }
     }
 
     /// Whether one more may be sent now.
@@ -104,13 +109,18 @@ mod tests {
         let mut allowed = Vec::new();
         for second in 0..50 {
             let now = Instant::from_secs(second + 1);
-            let n = (0..1000).filter(|_| limit.allow(now, &mut counters)).count();
+            let n = (0..1000)
+                .filter(|_| limit.allow(now, &mut counters))
+                .count();
             assert!((50..150).contains(&n), "{n}");
             allowed.push(n);
         }
         allowed.sort_unstable();
         allowed.dedup();
         assert!(allowed.len() > 20, "the limit varies: {allowed:?}");
-        assert_eq!(counters.challenge_acks + counters.challenges_limited, 50_000);
+        assert_eq!(
+            counters.challenge_acks + counters.challenges_limited,
+            50_000
+        );
     }
 }

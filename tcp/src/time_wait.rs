@@ -109,7 +109,9 @@ impl TimeWait {
         };
         //# Otherwise, silently drop the incoming SYN segment
         if honoured {
-            TimeWaitVerdict::Reuse { isn_after: self.snd_nxt }
+            TimeWaitVerdict::Reuse {
+                isn_after: self.snd_nxt,
+            }
         } else {
             TimeWaitVerdict::Drop
         }

@@ -30,8 +30,21 @@ impl Connection {
         }
         if event.is_over() {
             self.end(sh);
+        } else {
+            self.watch(now, sh);
         }
         event
+    }
+
+    /// When [`on_timer`](Self::on_timer) wants to be called: to be asked again after each round of
+    /// [`poll_transmit`](Self::poll_transmit). It may be in the past: at once then.
+    pub fn deadline(&self) -> Option<Instant> {
+        // Commands aren't told the time. If one has left something that only a timer can get going,
+        // the timer is still to be set.
+        if self.snd.watch != Watch::Window && self.to_watch() == Watch::Window {
+            return Some(Instant::ZERO);
+        }
+        self.timers.next()
     }
 
     /// The retransmission timer went off.
@@ -103,7 +116,8 @@ impl Connection {
             self.board.expunge(&mut sh.ranges);
         }
         let mss = u32::from(self.snd.mss);
-        self.congestion.on_timeout(now, self.snd.flight(), mss, again);
+        self.congestion
+            .on_timeout(now, self.snd.flight(), mss, again);
         self.board.on_timeout(self.snd.nxt, &mut sh.ranges);
         //= https://www.rfc-editor.org/rfc/rfc6298#section-5
         //# (5.5) The host MUST set RTO <- RTO * 2 ("back off the timer").
@@ -124,15 +138,7 @@ impl Connection {
         if !self.state.is_synchronized() {
             return;
         }
-        let want = if !self.state.sends() {
-            Watch::Nothing
-        } else if self.snd.window_closed() || self.is_silly() {
-            Watch::Window
-        } else if self.snd.flight() > 0 {
-            Watch::Ack
-        } else {
-            Watch::Nothing
-        };
+        let want = self.to_watch();
         if want != Watch::Window {
             self.snd.persists = 0;
             self.snd.probe_due = false;
@@ -154,6 +160,19 @@ impl Connection {
         self.snd.watch = want;
     }
 
+    /// What the retransmission timer is to wait for.
+    fn to_watch(&self) -> Watch {
+        if !self.state.sends() {
+            Watch::Nothing
+        } else if self.snd.window_closed() || self.is_silly() {
+            Watch::Window
+        } else if self.snd.flight() > 0 {
+            Watch::Ack
+        } else {
+            Watch::Nothing
+        }
+    }
+
     /// Whether nothing is in flight and the window is open, but so little that it isn't used
     /// (the override timeout of RFC 9293, section 3.8.6.2.1).
     fn is_silly(&self) -> bool {
@@ -167,7 +186,8 @@ impl Connection {
 
     fn persist_interval(&self, sh: &Shared) -> Duration {
         let base = self.rtt.rto_unscaled(&sh.config);
-        base.saturating_mul(1 << self.snd.persists.min(PERSIST_MAX)).min(sh.config.rto_max.max(base))
+        base.saturating_mul(1 << self.snd.persists.min(PERSIST_MAX))
+            .min(sh.config.rto_max.max(base))
     }
 
     pub(crate) fn user_timeout(&self) -> Duration {
@@ -187,7 +207,8 @@ impl Connection {
             return Event::None;
         }
         if self.snd.keepalives == 0 && silent < times.idle {
-            self.timers.set(Timer::Keepalive, self.rcv.last_at + times.idle);
+            self.timers
+                .set(Timer::Keepalive, self.rcv.last_at + times.idle);
             return Event::None;
         }
         //# It is extremely important to remember that ACK segments that contain
@@ -222,7 +243,8 @@ impl Connection {
     /// FIN-WAIT-2 ends after a while if nobody waits for the peer's data.
     pub(crate) fn linger_in_fin_wait2(&mut self, now: Instant, sh: &Shared) {
         if self.state == State::FinWait2 && self.rcv.detached {
-            self.timers.set(Timer::Linger, now + sh.config.fin_wait2_timeout);
+            self.timers
+                .set(Timer::Linger, now + sh.config.fin_wait2_timeout);
         }
     }
 }

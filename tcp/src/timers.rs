@@ -34,7 +34,9 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    pub(crate) const OFF: Self = Self { at: [Instant::MAX; 4] };
+    pub(crate) const OFF: Self = Self {
+        at: [Instant::MAX; 4],
+    };
 
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
         self.at[timer as usize] = at;

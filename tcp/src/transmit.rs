@@ -101,6 +101,14 @@ impl Send {
         signed(self.una) + distance(self.seq(self.una), seq)
     }
 
+    /// The sequence number of segments without text: what follows what was sent, unless that is a
+    /// probe of a closed window. Behind a refused probe it would not be acceptable, and two ends
+    /// that probe each other would exchange acknowledgments of acknowledgments without end.
+    pub(crate) fn bare_seq(&self) -> SeqNum {
+        let probe_only = self.persists > 0 && self.nxt == self.una + 1 && self.edge <= self.una;
+        self.seq(if probe_only { self.una } else { self.nxt })
+    }
+
     /// Bytes (and FIN) sent and not acknowledged.
     pub(crate) fn flight(&self) -> u32 {
         u32::try_from(self.nxt - self.una).unwrap_or(u32::MAX)
@@ -124,7 +132,11 @@ impl Send {
     /// Where everything that is to be acknowledged some day ends now.
     fn wanted(&self) -> u64 {
         let sendable = self.ready.max(self.nxt);
-        if self.closing && self.ready >= self.queued { self.queued + 1 } else { sendable }
+        if self.closing && self.ready >= self.queued {
+            self.queued + 1
+        } else {
+            sendable
+        }
     }
 
     /// Whether there is something that was never sent and could be if windows allowed.
@@ -187,9 +199,15 @@ impl Connection {
     fn next_bytes(&self, now: Instant, sh: &Shared) -> Option<(IntentKind, Range<u64>)> {
         let snd = &self.snd;
         if snd.window_closed() {
-            return if snd.probe_due { self.next_probe(sh) } else { None };
+            return if snd.probe_due {
+                self.next_probe(sh)
+            } else {
+                None
+            };
         }
-        let free = self.window_now(now, sh).saturating_sub(self.board.pipe(snd.flight()));
+        let free = self
+            .window_now(now, sh)
+            .saturating_sub(self.board.pipe(snd.flight()));
         if let Some(lost) = self.board.next_pending(&sh.ranges) {
             return self.clamp_again(lost, free, self.board.force);
         }
@@ -232,8 +250,12 @@ impl Connection {
         };
         let end = (range.start + u64::from(allowed)).min(self.snd.edge);
         let queued = self.snd.queued;
-        (end > range.start)
-            .then(|| (IntentKind::Retransmit, range.start.min(queued)..end.min(queued)))
+        (end > range.start).then(|| {
+            (
+                IntentKind::Retransmit,
+                range.start.min(queued)..end.min(queued),
+            )
+        })
     }
 
     /// New bytes to send, of which the congestion window allows `free`; empty: the FIN alone.
@@ -251,7 +273,11 @@ impl Connection {
         }
         let mss = u64::from(snd.mss);
         let tail = len % mss;
-        let len = if tail == 0 || self.may_send_small(limit, len, free) { len } else { len - tail };
+        let len = if tail == 0 || self.may_send_small(limit, len, free) {
+            len
+        } else {
+            len - tail
+        };
         (len > 0).then(|| snd.nxt..snd.nxt + len)
     }
 
@@ -308,7 +334,11 @@ impl Connection {
     /// The congestion window, considering that a pause ends with what is sent now.
     fn window_now(&self, now: Instant, sh: &Shared) -> u32 {
         let window = self.congestion.window();
-        if self.is_restart(now, sh) { window.min(self.restart_window(sh)) } else { window }
+        if self.is_restart(now, sh) {
+            window.min(self.restart_window(sh))
+        } else {
+            window
+        }
     }
 
     //= https://www.rfc-editor.org/rfc/rfc5681#section-4.1
@@ -344,7 +374,10 @@ pub(crate) fn signed(offset: u64) -> i64 {
     offset.cast_signed()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^32")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "sequence numbers are modulo 2^32"
+)]
 pub(crate) const fn low(offset: u64) -> u32 {
     offset as u32
 }

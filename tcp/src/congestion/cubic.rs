@@ -71,9 +71,7 @@ impl Cubic {
         //# K = cubic_root((W_max - cwnd_epoch) / C)
         // In segments and seconds; C = 0.4. In milliseconds: cbrt(segments * 2.5 * 10^9).
         self.k_ms = match self.w_max.checked_sub(self.window) {
-            Some(below) => {
-                low(cube_root(u64::from(below) * 2_500_000_000 / u64::from(mss)))
-            }
+            Some(below) => low(cube_root(u64::from(below) * 2_500_000_000 / u64::from(mss))),
             None => {
                 self.w_max = self.window;
                 0
@@ -94,7 +92,9 @@ impl Cubic {
     }
 
     fn avoid_congestion(&mut self, now_ms: u32, delivered: &Delivered) {
-        let Delivered { bytes, mss, srtt, .. } = *delivered;
+        let Delivered {
+            bytes, mss, srtt, ..
+        } = *delivered;
         if !self.in_epoch {
             self.begin_epoch(now_ms, mss);
         }
@@ -105,7 +105,11 @@ impl Cubic {
         //# Note that once W_est has grown to reach the cwnd at the time of most
         //# recently setting ssthresh -- that is, W_est >= cwnd_prior -- the
         //# sender SHOULD set alpha_cubic to 1
-        let alpha = if self.w_est < self.w_prior { ALPHA } else { 1000 };
+        let alpha = if self.w_est < self.w_prior {
+            ALPHA
+        } else {
+            1000
+        };
         let grown = scale(mss, alpha, 1000);
         self.w_est = grow(self.w_est, self.window, grown, bytes, &mut self.credit_est);
         if self.curve(t, mss) < self.w_est {
@@ -122,7 +126,9 @@ impl Cubic {
         //#
         //#  target = cwnd if W_cubic(t + RTT) < cwnd, 1.5 * cwnd if W_cubic(t + RTT) > 1.5 * cwnd
         let top = self.window.saturating_add(self.window / 2);
-        let target = self.curve(t + u64::try_from(srtt.as_millis()).unwrap_or(0), mss).clamp(self.window, top);
+        let target = self
+            .curve(t + u64::try_from(srtt.as_millis()).unwrap_or(0), mss)
+            .clamp(self.window, top);
         //= https://www.rfc-editor.org/rfc/rfc9438#section-4.4
         //# cwnd MUST be incremented by (target - cwnd) / cwnd for each received new ACK
         let step = target - self.window;
@@ -215,7 +221,10 @@ fn cube_root(n: u64) -> u64 {
     root
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "bounded by what it is computed from")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "bounded by what it is computed from"
+)]
 const fn low(n: u64) -> u32 {
     n as u32
 }

@@ -129,7 +129,9 @@ pub(crate) fn initial_window(segments: u8, mss: u32, syn_lost: bool) -> u32 {
         return mss;
     }
     let segments = u32::from(segments.max(1));
-    (segments * mss).min((2 * mss).max(segments * 1460)).max(mss)
+    (segments * mss)
+        .min((2 * mss).max(segments * 1460))
+        .max(mss)
 }
 
 /// The window never grows beyond this, so that no sum of windows overflows.

@@ -16,13 +16,22 @@ pub struct NewReno {
 impl NewReno {
     /// Begins in slow start.
     pub const fn new(initial_window: u32) -> Self {
-        Self { window: initial_window, threshold: u32::MAX, credit: 0 }
+        Self {
+            window: initial_window,
+            threshold: u32::MAX,
+            credit: 0,
+        }
     }
 }
 
 impl CongestionControl for NewReno {
     fn on_delivered(&mut self, _now: Instant, delivered: Delivered) {
-        let Delivered { bytes, mss, srtt: _, limited } = delivered;
+        let Delivered {
+            bytes,
+            mss,
+            srtt: _,
+            limited,
+        } = delivered;
         if !limited {
             return;
         }
@@ -83,5 +92,8 @@ impl CongestionControl for NewReno {
 // time-out and is only now acknowledged cumulatively does not count: the scoreboard has
 // reported it already.
 pub(super) fn slow_start(window: u32, threshold: u32, bytes: u32) -> u32 {
-    window.saturating_add(bytes).min(threshold.max(window)).min(WINDOW_MAX)
+    window
+        .saturating_add(bytes)
+        .min(threshold.max(window))
+        .min(WINDOW_MAX)
 }

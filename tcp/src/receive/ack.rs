@@ -56,9 +56,38 @@ impl Connection {
         self.after_fin_acked(now, sh)
     }
 
+    /// The acknowledgment of a segment whose text is old, or for whose text there is no window.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
+    //# If the RCV.WND is zero, no segments will be acceptable, but special
+    //# allowance should be made to accept valid ACKs, URGs, and RSTs.
+    // Of old text too: what else would tell of an acknowledgment that came with a duplicate?
+    // (BSD does so as well.)
+    pub(super) fn ack_of_unacceptable(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+    ) -> Event {
+        let ack = self.snd.offset(segment.tcp.ack);
+        let news = signed(self.snd.una) < ack && ack <= signed(self.snd.nxt);
+        let bare = segment.has(Flags::ACK) && !segment.has(Flags::SYN);
+        if !news || !bare || !self.state.is_synchronized() {
+            return Event::None;
+        }
+        self.on_ack(now, u64::try_from(ack).unwrap_or(0), segment, sh);
+        match self.after_fin_acked(now, sh) {
+            Step::Next => Event::None,
+            Step::Done(_, event) => event,
+        }
+    }
+
     /// The handshake is complete.
     pub(crate) fn establish(&mut self, now: Instant, segment: &SegmentIn<'_>, sh: &Shared) {
-        self.state = if self.snd.closing { State::FinWait1 } else { State::Established };
+        self.state = if self.snd.closing {
+            State::FinWait1
+        } else {
+            State::Established
+        };
         self.timers.stop(Timer::Retransmit);
         self.snd.watch = Watch::Nothing;
         self.snd.syn_due = false;
@@ -97,8 +126,13 @@ impl Connection {
         }
         let before = news.delivered;
         self.read_sack(segment, &mut news, sh);
+        sh.counters.sack_splits_refused += u64::from(news.splits_refused);
         let reported = news.delivered > before;
         self.measure(now, segment, &news);
+        if self.snd.persists > 0 && !advanced && old_edge <= ack && self.snd.edge > ack {
+            // The window opens, and the byte that probed it was refused: it need not time out.
+            self.board.mark_unsent(ack, ack + 1, &mut sh.ranges);
+        }
         if self.board.list.count == 0 && self.board.phase == Phase::Open {
             self.board.dup_acks = 0;
         } else {
@@ -147,8 +181,8 @@ impl Connection {
     //# SEG.SEQ, and set SND.WL2 <- SEG.ACK.
     pub(super) fn update_window(&mut self, segment: &SegmentIn<'_>) {
         let (seq, ack) = (segment.tcp.seq, segment.tcp.ack);
-        let newer = self.snd.wl1.before(seq)
-            || (self.snd.wl1 == seq && self.snd.wl2.at_or_before(ack));
+        let newer =
+            self.snd.wl1.before(seq) || (self.snd.wl1 == seq && self.snd.wl2.at_or_before(ack));
         if newer {
             self.set_window(self.negotiated.scaled(segment.tcp.window), segment);
         }
@@ -196,12 +230,7 @@ impl Connection {
     }
 
     /// Measures the round trip that this acknowledgment completes.
-    pub(super) fn measure(
-        &mut self,
-        now: Instant,
-        segment: &SegmentIn<'_>,
-        news: &News,
-    ) {
+    pub(super) fn measure(&mut self, now: Instant, segment: &SegmentIn<'_>, news: &News) {
         if news.delivered == 0 {
             return;
         }
@@ -209,21 +238,27 @@ impl Connection {
         //# ExpectedSamples = ceiling(FlightSize / (SMSS * 2))
         let flight = self.snd.flight().saturating_add(news.delivered);
         let samples = flight.div_ceil(2 * u32::from(self.snd.mss).max(1));
-        if let Some(at) = news.sent_once_at {
+        if let Some(at) = news.sent_at() {
             self.rtt.sample(now.saturating_since(at), samples);
             self.rtt.backoff = 0;
-        } else if let (true, Some(ts)) =
-            (self.negotiated.timestamps, segment.tcp.options.timestamps)
-        {
-            // Everything acknowledged was sent twice, but the echo tells which one arrived. It is
-            // coarse, so it's only the second choice.
+        } else if let (Some(resent_at), Some(ts), true) = (
+            news.resent_at,
+            segment.tcp.options.timestamps,
+            self.negotiated.timestamps,
+        ) {
+            // The echo tells which copy arrived. It is coarse, so it's only the second choice.
             //= https://www.rfc-editor.org/rfc/rfc7323#section-4.1
             //# RTTM Rule: A TSecr value received in a segment MAY be used to update
             //# the averaged RTT measurement only if the segment advances
             //# the left edge of the send window, i.e., SND.UNA is increased.
             let ago = timestamp_now(now, self.negotiated.ts_offset).wrapping_sub(ts.ecr);
-            if ts.ecr != 0 && ago < ECHO_MAX_MS {
-                self.rtt.sample(Duration::from_millis(u64::from(ago.max(1))), samples);
+            // If it was the first copy, its acknowledgment may have been lost, and the time since then
+            // is no round trip: each such sample would make the next wait, and sample, longer.
+            // Then there is none, and the backoff stays, as without timestamps.
+            let last = now.saturating_since(resent_at) + TICK;
+            if Duration::from_millis(u64::from(ago)) <= last {
+                self.rtt
+                    .sample(Duration::from_millis(u64::from(ago.max(1))), samples);
                 self.rtt.backoff = 0;
             }
         }
@@ -251,8 +286,11 @@ impl Connection {
         let sack = self.negotiated.sack;
         if duplicate && !sack {
             let flight = self.snd.flight();
-            self.board.duplicates =
-                self.board.duplicates.saturating_add(mss).min(flight.saturating_sub(mss));
+            self.board.duplicates = self
+                .board
+                .duplicates
+                .saturating_add(mss)
+                .min(flight.saturating_sub(mss));
         }
         match self.board.phase {
             Phase::Open => {
@@ -260,8 +298,7 @@ impl Connection {
                     self.board.dup_acks = 0;
                     self.board.duplicates = 0;
                 }
-                self.board.dup_acks =
-                    self.board.dup_acks.saturating_add(u8::from(duplicate));
+                self.board.dup_acks = self.board.dup_acks.saturating_add(u8::from(duplicate));
                 let many = u32::from(self.board.dup_acks) >= DUP_THRESHOLD;
                 let lost = sack && self.board.detect_losses(mss, &mut sh.ranges);
                 let (una, last) = (self.snd.una, self.board.recovery_point);
@@ -346,5 +383,5 @@ impl Connection {
     }
 }
 
-/// An echoed timestamp older than this is nonsense.
-const ECHO_MAX_MS: u32 = 600_000;
+/// What the timestamp clock counts.
+const TICK: Duration = Duration::from_millis(1);

@@ -30,7 +30,7 @@ impl Connection {
             && self.board.phase == Phase::Open
             && self.board.dup_acks == 0
             && nxt + len <= self.rcv.edge()
-            && nxt + len <= self.rcv.fin
+            && nxt + len < self.rcv.fin
             && ack <= u64::from(self.snd.flight())
             && (len > 0 || ack > 0)
             && !self.rcv.detached;

@@ -136,7 +136,8 @@ impl Receive {
 
     /// The offset near `nxt` with this low half.
     fn near(&self, half: u32) -> u64 {
-        self.nxt.saturating_add_signed(distance(SeqNum(low(self.nxt)), SeqNum(half)))
+        self.nxt
+            .saturating_add_signed(distance(SeqNum(low(self.nxt)), SeqNum(half)))
     }
 
     /// Whether the peer's FIN was received in order.
@@ -262,7 +263,11 @@ impl Connection {
                 return Step::DROP;
             }
             // A SYN that can't be answered by the SYN rule below gets the same challenge.
-            return self.answer_unacceptable(now, segment, &place, sh);
+            let event = self.ack_of_unacceptable(now, segment, sh);
+            return match self.answer_unacceptable(now, segment, &place, sh) {
+                Step::Done(answer, Event::None) => Step::Done(answer, event),
+                other => other,
+            };
         }
         self.rcv.last_at = now;
         self.snd.keepalives = 0;
@@ -273,7 +278,11 @@ impl Connection {
     fn place(&self, segment: &SegmentIn<'_>) -> Place {
         let syn = i64::from(segment.has(Flags::SYN));
         let start = self.rcv.offset(segment.tcp.seq) + syn;
-        Place { start, end: start + i64::from(segment.len), fin: segment.has(Flags::FIN) }
+        Place {
+            start,
+            end: start + i64::from(segment.len),
+            fin: segment.has(Flags::FIN),
+        }
     }
 
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
@@ -332,6 +341,13 @@ impl Connection {
         let valid = now.saturating_since(self.rcv.last_at) < TS_RECENT_VALID;
         if older && valid {
             sh.counters.paws_dropped += 1;
+            // A bare acknowledgment that was overtaken by a later one says nothing new. Answering it
+            // would look like a duplicate acknowledgment (Linux lets it pass for the same reason).
+            let lag = self.rcv.ts_recent.wrapping_sub(ts.val);
+            let bare = segment.seq_len() == 0 && place.start == signed(self.rcv.nxt);
+            if bare && lag < OVERTAKEN_TICKS {
+                return Some(Step::DROP);
+            }
             return Some(self.answer_unacceptable(now, segment, place, sh));
         }
         None
@@ -352,7 +368,10 @@ impl Connection {
         // A segment that PAWS let pass although it is older comes after such a long silence that
         // TS.Recent is no measure any more.
         if let Some(ts) = segment.tcp.options.timestamps
-            && segment.tcp.seq.at_or_before(self.rcv.seq(self.rcv.last_ack()))
+            && segment
+                .tcp
+                .seq
+                .at_or_before(self.rcv.seq(self.rcv.last_ack()))
         {
             self.rcv.ts_recent = ts.val;
         }
@@ -383,7 +402,12 @@ impl Connection {
         if segment.len > 0 && place.start >= 0 && place.end <= nxt {
             self.note_duplicate(place.start, place.end);
         }
-        Step::Done(Some(self.ack_header(now, sh)), Event::None)
+        let answer = if self.rcv.window() == 0 {
+            self.probe_answer(now, sh)
+        } else {
+            self.ack_header(now, sh)
+        };
+        Step::Done(Some(answer), Event::None)
     }
 
     /// "Second, check the RST bit" and "Fourth, check the SYN bit".
@@ -410,7 +434,14 @@ impl Connection {
             }
             sh.counters.resets_in += 1;
             let refused = self.state == State::SynReceived;
-            return Step::Done(None, if refused { Event::Refused } else { Event::Reset });
+            return Step::Done(
+                None,
+                if refused {
+                    Event::Refused
+                } else {
+                    Event::Reset
+                },
+            );
         }
         //= https://www.rfc-editor.org/rfc/rfc5961#section-4.2
         //# 1) If the SYN bit is set, irrespective of the sequence number, TCP
@@ -426,7 +457,9 @@ impl Connection {
 
     /// A challenge ACK, if the limit allows one.
     pub(crate) fn challenge(&mut self, now: Instant, sh: &mut Shared) -> Option<TcpHeader> {
-        sh.challenge.allow(now, &mut sh.counters).then(|| self.ack_header(now, sh))
+        sh.challenge
+            .allow(now, &mut sh.counters)
+            .then(|| self.ack_header(now, sh))
     }
 
     fn in_time_wait(
@@ -435,21 +468,26 @@ impl Connection {
         segment: &SegmentIn<'_>,
         sh: &mut Shared,
     ) -> (Option<TcpHeader>, Event) {
-        let Some(mut remains) = self.time_wait() else { return (None, Event::None) };
+        let Some(mut remains) = self.time_wait() else {
+            return (None, Event::None);
+        };
         let answer = match remains.on_segment(now, segment, sh) {
             TimeWaitVerdict::Reply(header) => Some(header),
             // Only a caller that has traded the connection for its remains can reuse the name.
             TimeWaitVerdict::Drop | TimeWaitVerdict::Reuse { .. } => None,
         };
-        self.timers.set(crate::timers::Timer::Linger, remains.deadline());
+        self.timers
+            .set(crate::timers::Timer::Linger, remains.deadline());
         (answer, Event::None)
     }
 
     /// Remembers a range that came twice, for the next acknowledgment.
     pub(crate) fn note_duplicate(&mut self, start: i64, end: i64) {
-        if let (true, Ok(start), Ok(end)) =
-            (self.negotiated.sack, u64::try_from(start), u64::try_from(end))
-        {
+        if let (true, Ok(start), Ok(end)) = (
+            self.negotiated.sack,
+            u64::try_from(start),
+            u64::try_from(end),
+        ) {
             self.rcv.dsack = (self.rcv.seq(start), self.rcv.seq(end));
         }
     }
@@ -466,6 +504,9 @@ impl Negotiated {
 pub(crate) const fn without_fin(nxt: u64, fin: u64) -> StreamOffset {
     StreamOffset(if nxt > fin { fin } else { nxt })
 }
+
+/// How much older a timestamp of a segment can be that was only overtaken.
+const OVERTAKEN_TICKS: u32 = 1000;
 
 /// Windows stay far below half of the sequence space.
 const ROOM_MAX: u32 = 1 << 30;

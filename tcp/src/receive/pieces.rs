@@ -43,7 +43,10 @@ impl Connection {
             sh.counters.reassembly_dropped += 1;
             return false;
         }
-        let kept = sh.ranges.push_piece(&mut self.rcv.pieces, start, len).is_some();
+        let kept = sh
+            .ranges
+            .push_piece(&mut self.rcv.pieces, start, len)
+            .is_some();
         sh.counters.ranges_exhausted += u64::from(!kept);
         kept
     }
@@ -70,7 +73,10 @@ impl Connection {
 
     /// Where the last piece ends, or what is in order if there is none.
     pub(super) fn received_end(&self, sh: &Shared) -> u64 {
-        let ends = sh.ranges.iter_from(self.rcv.pieces.head).map(|(_, piece)| piece.end());
+        let ends = sh
+            .ranges
+            .iter_from(self.rcv.pieces.head)
+            .map(|(_, piece)| piece.end());
         ends.fold(self.rcv.nxt, u64::max)
     }
 

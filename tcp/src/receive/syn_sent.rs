@@ -54,7 +54,8 @@ impl Connection {
             // Text that came with the SYN is not kept: the peer sends it again.
             self.state = State::SynReceived;
             self.snd.syn_due = true;
-            self.timers.set(Timer::Retransmit, now + self.rtt.rto(&sh.config));
+            self.timers
+                .set(Timer::Retransmit, now + self.rtt.rto(&sh.config));
             self.snd.watch = Watch::Ack;
             return (None, Event::None);
         }
@@ -89,14 +90,23 @@ impl Connection {
         let scale = options.window_scale.filter(|_| cfg.window_scaling);
         self.negotiated.scaling = scale.is_some();
         self.negotiated.snd_shift = scale.unwrap_or(0);
-        self.rcv.shift = if scale.is_some() { cfg.window_scale() } else { 0 };
+        self.rcv.shift = if scale.is_some() {
+            cfg.window_scale()
+        } else {
+            0
+        };
         self.negotiated.sack = options.sack_permitted && cfg.sack;
         let timestamps = options.timestamps.filter(|_| cfg.timestamps);
         self.negotiated.timestamps = timestamps.is_some();
         if let Some(ts) = timestamps {
             self.rcv.ts_recent = ts.val;
         }
-        self.set_mss(options.mss.unwrap_or_else(|| default_mss(self.negotiated.ipv6)), sh);
+        self.set_mss(
+            options
+                .mss
+                .unwrap_or_else(|| default_mss(self.negotiated.ipv6)),
+            sh,
+        );
     }
 
     /// The size of what we send, and the initial window that follows from it.
@@ -107,11 +117,18 @@ impl Connection {
         //# [...] and the largest transmission size permitted by the IP layer
         // Our own MTU limits us to what we announced ourselves. A peer that asks for less than can be
         // useful would make us keep a range for every few bytes.
-        let options = if self.negotiated.timestamps { TIMESTAMPS_LEN } else { 0 };
+        let options = if self.negotiated.timestamps {
+            TIMESTAMPS_LEN
+        } else {
+            0
+        };
         let whole = announced.min(self.rcv.mss_out).max(MSS_MIN);
         self.snd.mss = whole - options;
-        let window =
-            initial_window(sh.config.initial_window, u32::from(self.snd.mss), self.rtt.syn_lost);
+        let window = initial_window(
+            sh.config.initial_window,
+            u32::from(self.snd.mss),
+            self.rtt.syn_lost,
+        );
         self.congestion = Congestion::new(sh.config.congestion, window);
     }
 }

@@ -30,7 +30,7 @@ impl Connection {
         //# CLOSE is called, TCP SHOULD send a RST to show that data was lost (SHLD-3).
         if self.rcv.detached && segment.len > 0 && place.end > nxt {
             sh.counters.data_after_close += 1;
-            return (Some(self.reset_header(self.snd.seq(self.snd.nxt))), Event::Closed);
+            return (Some(self.reset_header(self.snd.bare_seq())), Event::Closed);
         }
         let mut answer = None;
         if segment.len > 0 && !self.take_text(now, segment, &place, sh, verdict) {
@@ -91,7 +91,9 @@ impl Connection {
         sh.counters.bytes_in += u64::from(len);
         let one = u16::try_from(len / u32::from(segments.max(1))).unwrap_or(u16::MAX);
         rcv.mss_seen = rcv.mss_seen.max(one.min(rcv.mss_out));
-        rcv.quick = rcv.quick.saturating_sub(u8::try_from(segments).unwrap_or(u8::MAX));
+        rcv.quick = rcv
+            .quick
+            .saturating_sub(u8::try_from(segments).unwrap_or(u8::MAX));
         //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
         //# a TCP receiver SHOULD send an immediate ACK when it receives a data segment that fills
         //# in all or part of a gap in the sequence space.
@@ -107,7 +109,8 @@ impl Connection {
         if filled || rcv.quick > 0 || unacknowledged >= 2 * u64::from(rcv.mss_seen) {
             rcv.ack_due = true;
         } else if !rcv.ack_due && !self.timers.is_set(Timer::DelayedAck) {
-            self.timers.set(Timer::DelayedAck, now + sh.config.delayed_ack);
+            self.timers
+                .set(Timer::DelayedAck, now + sh.config.delayed_ack);
         }
     }
 
@@ -116,11 +119,15 @@ impl Connection {
         if !place.fin || self.rcv.fin != u64::MAX {
             return;
         }
-        let Ok(fin) = u64::try_from(place.end) else { return };
+        let Ok(fin) = u64::try_from(place.end) else {
+            return;
+        };
         // It must have fitted the window, and nothing can lie behind it.
         if fin <= self.rcv.edge() && fin >= self.received_end(sh) {
             self.rcv.fin = fin;
         }
+        // In order it is acknowledged below, and out of order at once as well.
+        self.rcv.ack_due = true;
     }
 
     /// If everything up to the FIN is there, so is the FIN.

@@ -6,7 +6,11 @@ use crate::ranges::{Link, Ranges, SentRange};
 impl Scoreboard {
     /// The range that holds `at`, or the first one behind it.
     pub(super) fn find(&self, at: u64, ranges: &Ranges) -> Link {
-        let mut here = if self.near.is_none() { self.list.head } else { self.near };
+        let mut here = if self.near.is_none() {
+            self.list.head
+        } else {
+            self.near
+        };
         // Back until the range in front ends at or before `at`, then on until one ends behind it.
         while let Some(link) = here.get() {
             match ranges[link].prev.get() {
@@ -26,9 +30,16 @@ impl Scoreboard {
     /// Splits a range at an offset inside of it; the second part, or none if the slab is exhausted.
     pub(super) fn split(&mut self, link: Link, at: u64, ranges: &mut Ranges) -> Option<Link> {
         let first = ranges[link];
-        debug_assert!(first.start < at && at < first.end(), "a split is inside the range");
+        debug_assert!(
+            first.start < at && at < first.end(),
+            "a split is inside the range"
+        );
         let keep = part(at - first.start);
-        let second = SentRange { start: at, len: first.len - keep, ..first };
+        let second = SentRange {
+            start: at,
+            len: first.len - keep,
+            ..first
+        };
         let rest = ranges.insert_after(&mut self.list, link, second)?;
         ranges[link].len = keep;
         if self.highest == link {
@@ -47,7 +58,11 @@ impl Scoreboard {
         ranges: &mut Ranges,
     ) -> Option<Link> {
         let honest = self.flight(ranges) / mss.max(1) * 2 + SPLITS_FREE;
-        if self.list.count > honest { None } else { self.split(link, at, ranges) }
+        if self.list.count > honest {
+            None
+        } else {
+            self.split(link, at, ranges)
+        }
     }
 
     /// Marks a range as received and joins it with received neighbours. Leaves `near` at the result.
@@ -141,7 +156,11 @@ impl Scoreboard {
     /// Counts a range as waiting to be sent again.
     fn wait(&mut self, link: Link, start: u64, len: u32, ranges: &Ranges) {
         self.pending += len;
-        if self.pending_from.get().is_none_or(|from| start < ranges[from].start) {
+        if self
+            .pending_from
+            .get()
+            .is_none_or(|from| start < ranges[from].start)
+        {
             self.pending_from = link;
         }
     }
@@ -194,7 +213,10 @@ impl Scoreboard {
         for (link, r) in ranges.iter_from(self.list.head) {
             assert!(end.is_none_or(|e| e == r.start), "no gaps");
             assert!(r.len > 0 && r.times_sent > 0);
-            assert!(!(r.sacked && (r.lost || r.resent)), "received is neither lost nor sent again");
+            assert!(
+                !(r.sacked && (r.lost || r.resent)),
+                "received is neither lost nor sent again"
+            );
             assert!(!(was_sacked && r.sacked), "received neighbours are joined");
             was_sacked = r.sacked;
             end = Some(r.end());

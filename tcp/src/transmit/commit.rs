@@ -19,7 +19,10 @@ impl Connection {
         now: Instant,
         sh: &mut Shared,
     ) -> (TcpHeader, Sent) {
-        debug_assert_eq!(intent.stamp, self.stamp, "the connection has changed since the intent");
+        debug_assert_eq!(
+            intent.stamp, self.stamp,
+            "the connection has changed since the intent"
+        );
         self.stamp = self.stamp.wrapping_add(1);
         let start = intent.range.start.0;
         let offered = u32::try_from(intent.range.end.0 - start).unwrap_or(u32::MAX);
@@ -35,7 +38,15 @@ impl Connection {
                 //# (SHLD-12); SEG.SEQ = SND.NXT-1
                 let mut header = self.ack_header(now, sh);
                 header.seq = header.seq - 1;
-                (header, Sent { kind: intent.kind, start: intent.range.start, len: 0, fin: false })
+                (
+                    header,
+                    Sent {
+                        kind: intent.kind,
+                        start: intent.range.start,
+                        len: 0,
+                        fin: false,
+                    },
+                )
             }
             IntentKind::Ack => self.commit_ack(intent.kind, start, now, sh),
             IntentKind::Data | IntentKind::Retransmit | IntentKind::WindowProbe
@@ -53,22 +64,23 @@ impl Connection {
                     self.commit_again(intent.kind, start, len, now, sh)
                 }
             }
-            IntentKind::Retransmit => {
-                self.commit_again(intent.kind, start, len, now, sh)
-            }
+            IntentKind::Retransmit => self.commit_again(intent.kind, start, len, now, sh),
         }
     }
 
-    fn commit_syn(
-        &mut self,
-        kind: IntentKind,
-        now: Instant,
-        sh: &mut Shared,
-    ) -> (TcpHeader, Sent) {
+    fn commit_syn(&mut self, kind: IntentKind, now: Instant, sh: &mut Shared) -> (TcpHeader, Sent) {
         self.snd.syn_due = false;
         self.snd.last_sent = now;
         let header = self.syn_header(kind == IntentKind::SynAck, now, sh);
-        (header, Sent { kind, start: StreamOffset(0), len: 0, fin: false })
+        (
+            header,
+            Sent {
+                kind,
+                start: StreamOffset(0),
+                len: 0,
+                fin: false,
+            },
+        )
     }
 
     fn commit_ack(
@@ -79,7 +91,15 @@ impl Connection {
         sh: &mut Shared,
     ) -> (TcpHeader, Sent) {
         let header = self.ack_header(now, sh);
-        (header, Sent { kind, start: StreamOffset(start), len: 0, fin: false })
+        (
+            header,
+            Sent {
+                kind,
+                start: StreamOffset(start),
+                len: 0,
+                fin: false,
+            },
+        )
     }
 
     /// Bytes, or a FIN, that were never sent.
@@ -99,7 +119,11 @@ impl Connection {
         let end = start + u64::from(len);
         // The FIN goes with the last byte, unless the peer's window has no place for it.
         let probe = kind == IntentKind::WindowProbe;
-        let fits = if probe { len == 0 } else { snd.edge > end || len == 0 };
+        let fits = if probe {
+            len == 0
+        } else {
+            snd.edge > end || len == 0
+        };
         let fin = snd.closing && end == snd.queued && fits;
         if snd.una == snd.nxt && !probe {
             snd.progress_at = now;
@@ -133,7 +157,8 @@ impl Connection {
                 sh.counters.rescues += 1;
             }
             self.board.force = false;
-            self.board.on_resent(start, end + u64::from(fin), now, &mut sh.ranges);
+            self.board
+                .on_resent(start, end + u64::from(fin), now, &mut sh.ranges);
         }
         self.snd.last_sent = now;
         self.note_limited();
@@ -163,7 +188,15 @@ impl Connection {
         if fin {
             header.flags |= Flags::FIN;
         }
-        (header, Sent { kind, start: StreamOffset(start), len, fin })
+        (
+            header,
+            Sent {
+                kind,
+                start: StreamOffset(start),
+                len,
+                fin,
+            },
+        )
     }
 
     /// Remembers whether the congestion window is what limits the sender.

@@ -13,7 +13,15 @@ fn run(cc: &mut dyn CongestionControl, from: Instant, rtt: Duration, rounds: u32
         let segments = cc.window() / MSS;
         for _ in 0..segments {
             now += rtt / segments;
-            cc.on_delivered(now, Delivered { bytes: MSS, mss: MSS, srtt: rtt, limited: true });
+            cc.on_delivered(
+                now,
+                Delivered {
+                    bytes: MSS,
+                    mss: MSS,
+                    srtt: rtt,
+                    limited: true,
+                },
+            );
         }
         windows.push(cc.window());
     }
@@ -22,10 +30,24 @@ fn run(cc: &mut dyn CongestionControl, from: Instant, rtt: Duration, rounds: u32
 
 #[test]
 fn cube_roots() {
-    for n in [0, 1, 7, 8, 26, 27, 1_000_000, 999_999, 2_500_000_000_000, u64::MAX] {
+    for n in [
+        0,
+        1,
+        7,
+        8,
+        26,
+        27,
+        1_000_000,
+        999_999,
+        2_500_000_000_000,
+        u64::MAX,
+    ] {
         let root = cube_root(n);
         assert!(u128::from(root).pow(3) <= u128::from(n), "{n}");
-        assert!(root == (1 << 22) - 1 || u128::from(root + 1).pow(3) > u128::from(n), "{n}");
+        assert!(
+            root == (1 << 22) - 1 || u128::from(root + 1).pow(3) > u128::from(n),
+            "{n}"
+        );
     }
 }
 
@@ -47,7 +69,11 @@ fn returns_to_the_old_window_after_k() {
     let windows = run(&mut cubic, Instant::ZERO, rtt, 150);
     let reached = windows.iter().position(|w| *w >= 995 * MSS).unwrap();
     assert!((64..=70).contains(&reached), "after {reached} round trips");
-    assert!((998 * MSS..=1001 * MSS).contains(&windows[91]), "{}", windows[91]);
+    assert!(
+        (998 * MSS..=1001 * MSS).contains(&windows[91]),
+        "{}",
+        windows[91]
+    );
     // Concave, then flat, then convex.
     let gain = |at: usize| windows[at + 5] - windows[at];
     assert!(gain(5) > 3 * gain(80) && gain(140) > 3 * gain(90));
@@ -77,20 +103,40 @@ fn is_no_slower_than_reno_on_short_paths() {
 fn a_window_that_is_not_used_does_not_grow() {
     let mut cubic = Cubic::new(100 * MSS);
     cubic.on_loss(Instant::ZERO, 100 * MSS, MSS);
-    let idle = Delivered { bytes: MSS, mss: MSS, srtt: Duration::from_millis(1), limited: false };
-    cubic.on_delivered(Instant::ZERO, Delivered { limited: true, ..idle });
+    let idle = Delivered {
+        bytes: MSS,
+        mss: MSS,
+        srtt: Duration::from_millis(1),
+        limited: false,
+    };
+    cubic.on_delivered(
+        Instant::ZERO,
+        Delivered {
+            limited: true,
+            ..idle
+        },
+    );
     let before = cubic.window();
     for second in 0..1000 {
         cubic.on_delivered(Instant::from_secs(second), idle);
     }
     assert_eq!(cubic.window(), before);
-    cubic.on_delivered(Instant::from_secs(1000), Delivered { limited: true, ..idle });
+    cubic.on_delivered(
+        Instant::from_secs(1000),
+        Delivered {
+            limited: true,
+            ..idle
+        },
+    );
     assert!(cubic.window() < before + MSS, "{}", cubic.window());
 }
 
 #[test]
 fn a_timeout_leaves_one_segment() {
-    for cc in [&mut Cubic::new(100 * MSS) as &mut dyn CongestionControl, &mut NewReno::new(100 * MSS)] {
+    for cc in [
+        &mut Cubic::new(100 * MSS) as &mut dyn CongestionControl,
+        &mut NewReno::new(100 * MSS),
+    ] {
         cc.on_timeout(Instant::ZERO, 100 * MSS, MSS, false);
         assert_eq!(cc.window(), MSS);
         let threshold = cc.threshold();
@@ -111,7 +157,10 @@ fn reno_grows_by_one_segment_a_round_trip() {
 
 #[test]
 fn idle_restart() {
-    for cc in [&mut Cubic::new(100 * MSS) as &mut dyn CongestionControl, &mut NewReno::new(100 * MSS)] {
+    for cc in [
+        &mut Cubic::new(100 * MSS) as &mut dyn CongestionControl,
+        &mut NewReno::new(100 * MSS),
+    ] {
         cc.on_idle(Instant::ZERO, 10 * MSS);
         assert_eq!(cc.window(), 10 * MSS);
         cc.on_idle(Instant::ZERO, 20 * MSS);
@@ -132,12 +181,20 @@ fn initial_windows() {
 fn extreme_numbers_do_not_overflow() {
     let mut cubic = Cubic::new(WINDOW_MAX);
     cubic.on_loss(Instant::ZERO, u32::MAX, 1);
-    let d = Delivered { bytes: u32::MAX, mss: 1, srtt: Duration::from_secs(3600), limited: true };
+    let d = Delivered {
+        bytes: u32::MAX,
+        mss: 1,
+        srtt: Duration::from_secs(3600),
+        limited: true,
+    };
     for at in [0, 1, 1_000_000, u64::MAX / 2, u64::MAX - 1] {
         cubic.on_delivered(Instant::from_nanos(at), d);
         assert!(cubic.window() <= WINDOW_MAX);
     }
     cubic.on_timeout(Instant::from_nanos(u64::MAX - 1), u32::MAX, 65_535, false);
-    cubic.on_delivered(Instant::from_nanos(u64::MAX - 1), Delivered { mss: 65_535, ..d });
+    cubic.on_delivered(
+        Instant::from_nanos(u64::MAX - 1),
+        Delivered { mss: 65_535, ..d },
+    );
     assert!(cubic.window() <= WINDOW_MAX);
 }

@@ -1,0 +1,163 @@
+//! One direction of a path, and what it does to packets.
+
+use core::time::Duration;
+use std::ops::Range;
+
+use lockgate_wire::Instant;
+use lockgate_wire::tcp::TcpHeader;
+
+use crate::random::Random;
+
+/// A segment on its way: numbers only. `tag` says which bytes of the sender's stream it carries.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) tcp: TcpHeader,
+    pub(crate) len: u32,
+    pub(crate) tag: u64,
+    pub(crate) again: bool,
+}
+
+impl Packet {
+    /// What it takes on the wire.
+    pub(crate) fn wire_len(&self) -> u64 {
+        40 + u64::from(self.len)
+    }
+}
+
+/// The properties of a direction.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkConfig {
+    pub(crate) delay: Duration,
+    /// Up to so much more, drawn for each packet: reorders.
+    pub(crate) jitter: Duration,
+    /// Bytes per second; 0: infinitely fast.
+    pub(crate) rate: u64,
+    /// Bytes that wait for the wire at most.
+    pub(crate) queue: u64,
+    /// Losses per million packets.
+    pub(crate) loss_ppm: u32,
+    /// Per million packets: a time begins in which everything is lost, this long at most.
+    pub(crate) burst_ppm: u32,
+    pub(crate) burst_max: Duration,
+    /// Per million packets: sent twice.
+    pub(crate) duplicate_ppm: u32,
+    /// Per million packets: delayed by `reorder_by` more.
+    pub(crate) reorder_ppm: u32,
+    pub(crate) reorder_by: Duration,
+    /// When nothing passes.
+    pub(crate) dead: Vec<Range<Instant>>,
+}
+
+impl LinkConfig {
+    pub(crate) fn clean(delay: Duration) -> Self {
+        Self {
+            delay,
+            jitter: Duration::ZERO,
+            rate: 0,
+            queue: u64::MAX,
+            loss_ppm: 0,
+            burst_ppm: 0,
+            burst_max: Duration::ZERO,
+            duplicate_ppm: 0,
+            reorder_ppm: 0,
+            reorder_by: Duration::ZERO,
+            dead: Vec::new(),
+        }
+    }
+
+    /// The longest that a packet can take, without queueing.
+    pub(crate) fn delay_max(&self) -> Duration {
+        let reorder = if self.reorder_ppm > 0 {
+            self.reorder_by
+        } else {
+            Duration::ZERO
+        };
+        self.delay + self.jitter + reorder
+    }
+
+    /// Whether packets can overtake each other.
+    pub(crate) fn reorders(&self) -> bool {
+        !self.jitter.is_zero() || self.reorder_ppm > 0
+    }
+}
+
+/// What happened to the packets of a direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinkCounts {
+    pub(crate) packets: u64,
+    pub(crate) dropped: u64,
+    pub(crate) dropped_payload: u64,
+    pub(crate) dropped_again: u64,
+    pub(crate) duplicated: u64,
+    /// Payload of packets that were delayed beyond the normal.
+    pub(crate) delayed_payload: u64,
+}
+
+/// A direction's state.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) config: LinkConfig,
+    pub(crate) counts: LinkCounts,
+    random: Random,
+    burst_until: Instant,
+    free_at: Instant,
+}
+
+impl Link {
+    pub(crate) fn new(config: LinkConfig, seed: u64) -> Self {
+        Self {
+            config,
+            counts: LinkCounts::default(),
+            random: Random::new(seed),
+            burst_until: Instant::ZERO,
+            free_at: Instant::ZERO,
+        }
+    }
+
+    /// When copies of the packet arrive: none, one or two times.
+    pub(crate) fn send(&mut self, now: Instant, packet: &Packet) -> [Option<Instant>; 2] {
+        self.counts.packets += 1;
+        let c = &self.config;
+        let r = &mut self.random;
+        if now >= self.burst_until && r.chance(c.burst_ppm) {
+            let nanos = u64::try_from(c.burst_max.as_nanos()).unwrap();
+            self.burst_until = now + Duration::from_nanos(r.between(1, nanos));
+        }
+        let start = self.free_at.max(now);
+        let waiting = start.saturating_since(now).as_nanos() as u64;
+        let full = c.rate > 0 && waiting.saturating_mul(c.rate) / 1_000_000_000 > c.queue;
+        let dead = c.dead.iter().any(|d| d.contains(&now));
+        if dead || full || now < self.burst_until || r.chance(c.loss_ppm) {
+            self.counts.dropped += 1;
+            self.counts.dropped_payload += u64::from(packet.len);
+            self.counts.dropped_again += u64::from(packet.again);
+            return [None, None];
+        }
+        if c.rate > 0 {
+            self.free_at = start + Duration::from_nanos(packet.wire_len() * 1_000_000_000 / c.rate);
+        } else {
+            self.free_at = start;
+        }
+        let mut arrive = || {
+            let mut at = self.free_at + c.delay;
+            let jitter = c.jitter.as_nanos() as u64;
+            if jitter > 0 {
+                at += Duration::from_nanos(r.below(jitter + 1));
+                self.counts.delayed_payload += u64::from(packet.len);
+            }
+            if r.chance(c.reorder_ppm) {
+                at += c.reorder_by;
+                self.counts.delayed_payload += u64::from(packet.len);
+            }
+            at
+        };
+        let first = arrive();
+        let second = if self.random.chance(self.config.duplicate_ppm) {
+            self.counts.duplicated += 1;
+            Some(first + Duration::from_micros(10))
+        } else {
+            None
+        };
+        [Some(first), second]
+    }
+}

@@ -1,0 +1,15 @@
+//! The simulator of numbers: two hosts, a path with every kind of impairment, one seed.
+//!
+//! - `seeds`: thousands of random worlds, each judged and bounded
+//! - `efficiency`: what loss recovery costs in a steady state
+//! - `grid`: throughput over loss, round-trip time and window, compared with a snapshot
+//!
+//! `LOCKGATE_SEEDS=100000` runs more seeds, `LOCKGATE_SEED=17` runs one and tells about it.
+
+mod efficiency;
+mod grid;
+mod host;
+mod link;
+mod random;
+mod seeds;
+mod world;
