@@ -1,0 +1,143 @@
+//! Much at once: large files, many connections.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
+
+use crate::support::case::{Case, skip};
+use crate::support::client::{Conn, plain, secure};
+use crate::support::material::noise;
+use crate::support::run::run;
+use crate::support::scene::{Scene, Setup};
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("bulk::256_mib_over_https_at_mtu_1500", || download("https", 1500)).with(TOOLS),
+    Case::new("bulk::256_mib_over_https_at_mtu_9000", || download("https", 9000)).with(TOOLS),
+    Case::new("bulk::256_mib_over_http_at_mtu_1500", || download("http", 1500)).with(TOOLS),
+    Case::new("bulk::256_mib_over_http_at_mtu_9000", || download("http", 9000)).with(TOOLS),
+    Case::new("bulk::zero_copy_while_segments_are_lost", lossy).with(&["curl", "tc"]),
+    Case::new("bulk::500_connections_at_once_over_http", || crowd(false)),
+    Case::new("bulk::500_connections_at_once_over_https", || crowd(true)),
+];
+
+const TOOLS: &[&str] = &["curl", "sh", "sha256sum"];
+
+/// A large file arrives as it is, and no byte of it was copied in order to be sent.
+fn download(scheme: &str, mtu: u16) {
+    let scene = Setup::new().mtu(mtu).start();
+    large_file(&scene, LARGE);
+    let file = scene.www("large.bin");
+    let expected = run(Command::new("sha256sum").stdin(File::open(&file).expect("it's there"))).ok();
+
+    let mut command = scene.command("sh");
+    let script = "curl -sS --fail --max-time 120 --cacert \"$0\" \"$1\" | sha256sum";
+    let url = format!("{scheme}://198.18.0.1/large.bin");
+    let ran = run(command.args(["-c", script]).arg(scene.crt("ecdsa")).arg(url)).ok();
+    assert_eq!(ran.text(), expected.text(), "{}", ran.err);
+    check_zero_copy(&scene, LARGE);
+    scene.finish();
+}
+
+/// As above, through a router with so short a queue that segments are lost again and again.
+fn lossy() {
+    const LEN: u64 = 32 << 20;
+    let scene = Setup::new().routed().start();
+    large_file(&scene, LEN);
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", scene.net.router(), "tc", "qdisc", "add", "dev", "far0"]);
+    let queue = "root tbf rate 400mbit burst 16kb limit 40kb";
+    let added = run(command.args(queue.split(' ')));
+    if added.code != Some(0) {
+        skip(format!("this kernel has no token bucket: {}", added.err.trim()));
+    }
+    let expected = fs::read(scene.www("large.bin")).expect("it's there");
+    for scheme in ["http", "https"] {
+        let ran = scene.curl(&["-f", &format!("{scheme}://198.18.0.1/large.bin")]).ok();
+        assert!(ran.out == expected, "{scheme}");
+    }
+    let stats = scene.server.stats();
+    assert!(stats.total("tcp.bytes_retransmitted") > 0, "{stats:?}");
+    assert!(stats.total("tcp.recoveries") > 0, "{stats:?}");
+    // A tenth of what was sent would be a poor recovery.
+    assert!(stats.total("tcp.bytes_retransmitted") < 2 * LEN / 10, "{stats:?}");
+    check_zero_copy(&scene, 2 * LEN);
+    scene.finish();
+}
+
+fn check_zero_copy(scene: &Scene, sent: u64) {
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.port("port.tx_payload_copied"), 0);
+    assert_eq!(stats.total("http.bytes_referenced"), sent);
+    assert_eq!(stats.total("stack.bytes_by_reference"), sent);
+    // Heads only.
+    assert!(stats.total("http.bytes_copied") < 2000, "{stats:?}");
+    assert!(stats.total("stack.bytes_by_copy") < 2000, "{stats:?}");
+    let (used, max) = (stats.process("files.bytes_used"), stats.process("files.bytes_max"));
+    assert!(used <= max && max <= 16 << 20, "{used} of {max}");
+    for dropped in ["port.tx_dropped_malformed", "port.tx_dropped_plaintext"] {
+        assert_eq!(stats.port(dropped), 0);
+    }
+}
+
+fn large_file(scene: &Scene, len: u64) {
+    let mut file = File::create(scene.www("large.bin")).expect("there's room for a file");
+    for block in 0..len >> 20 {
+        file.write_all(&noise(block, 1 << 20)).expect("there's room for a large file");
+    }
+}
+
+/// Every client is there before the first one asks.
+fn crowd(tls: bool) {
+    let setup = Setup::new().set("limits.page_buffers", 32_768).set("limits.spans_small", 8192);
+    let scene = setup.set("cache.memory_max", "32MiB").start();
+    let files: Vec<_> = (0..25_usize)
+        .map(|n| (format!("/{n}.bin"), scene.file(&format!("{n}.bin"), 1000 + n * 2500)))
+        .collect();
+    let all_here = Barrier::new(CROWD + 1);
+    scene.inside(|| {
+        thread::scope(|scope| {
+            for number in 0..CROWD {
+                let (files, all_here, roots) = (&files, &all_here, &scene.roots);
+                let (path, bytes) = &files[number % files.len()];
+                let client = move || {
+                    let check = |reply: std::io::Result<_>| {
+                        let reply: crate::support::client::Reply = reply.expect("an answer");
+                        assert_eq!(reply.status, 200);
+                        assert!(reply.body == *bytes, "{path} is not as it was");
+                    };
+                    let mut open = if tls {
+                        Open::Secure(secure(roots).map(Box::new))
+                    } else {
+                        Open::Plain(plain())
+                    };
+                    all_here.wait();
+                    check(match &mut open {
+                        Open::Plain(conn) => conn.as_mut().expect("it listens").get(path),
+                        Open::Secure(conn) => conn.as_mut().expect("it listens").get(path),
+                    });
+                    // Nobody goes before everybody has an answer.
+                    all_here.wait();
+                };
+                let thread = thread::Builder::new().stack_size(256 << 10);
+                thread.spawn_scoped(scope, client).expect("there's room for a thread");
+            }
+            all_here.wait();
+            all_here.wait();
+        });
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.total("http.200"), CROWD as u64);
+    assert_eq!(stats.total("stack.accepted"), CROWD as u64);
+    scene.finish();
+}
+
+/// A connection of either kind, or why there is none.
+enum Open {
+    Plain(std::io::Result<Conn<std::net::TcpStream>>),
+    Secure(std::io::Result<Box<Conn<crate::support::client::Tls>>>),
+}
+
+const LARGE: u64 = 256 << 20;
+const CROWD: usize = 500;

@@ -1,0 +1,23 @@
+//! The appliance between network namespaces: the `lockgate` binary on one end of a veth pair, the
+//! kernel's TCP with curl, openssl and clients of our own on the other.
+//!
+//! Each case makes its own namespaces, starts the binary there, and ends it by SIGTERM: it must
+//! exit with 0 and every buffer must have come back to its pool.
+#![forbid(unsafe_code)]
+
+mod bulk;
+mod serving;
+mod support;
+mod tls;
+
+use std::process::ExitCode;
+
+use support::case::Case;
+
+fn main() -> ExitCode {
+    if let Some(code) = support::launch::intercept() {
+        return code;
+    }
+    let cases: Vec<Case> = [serving::CASES, tls::CASES, bulk::CASES].concat();
+    support::case::main(cases)
+}
