@@ -6,7 +6,10 @@ mod support;
 use std::time::Duration;
 
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, SocketId};
+use lockgate_stack::{
+    CloseReason, ConnectConfig, ConnectError, ListenConfig, Notice, SocketId,
+};
+use support::peer::{self, Peer};
 use support::{World, pki};
 
 /// A connected pair: A's socket, B's socket.
@@ -72,4 +75,257 @@ fn request_and_response_and_a_clean_end() {
         world.a.assert_full();
         world.b.assert_full();
     }
+}
+
+/// A FIN without close_notify: whoever cut the connection, the reader is told.
+#[test]
+fn a_tls_stream_that_just_stops_is_truncated() {
+    let config = peer::config(pki::SUITES[0].0, pki::SUITES[0].1);
+    let mut world = World::simple();
+    let (mut peer, b) = judged(&mut world, &config);
+    peer.write(b"half a st");
+    let bytes = peer.outgoing();
+    peer.send_raw(&mut world, &bytes);
+    world.a.stack.shutdown(peer.socket);
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.b.drain(b), (b"half a st".to_vec(), Some(false)));
+    let clean = world.expect(1, "PeerClosed", |n| match n {
+        Notice::PeerClosed { clean, .. } => Some(*clean),
+        _ => None,
+    });
+    assert!(!clean);
+    // The answer still gets there.
+    world.b.send(b, b"still here");
+    world.b.stack.close(b);
+    peer.read(&mut world);
+    assert_eq!(peer.received, b"still here");
+    assert!(peer.clean_end);
+    world.a.stack.close(peer.socket);
+    assert_eq!(closed(&mut world, 1), CloseReason::Truncated);
+    let counters = world.b.stack.counters();
+    assert_eq!((counters.peer_closed_truncated, counters.end_truncated), (1, 1));
+    assert_eq!((counters.peer_closed_clean, counters.end_clean), (0, 0));
+    assert_eq!(counters.half_closed_sends, 1);
+}
+
+/// Cut inside a record: the same, and the record layer counts it.
+#[test]
+fn a_stream_cut_inside_a_record_is_truncated() {
+    let config = peer::config(pki::SUITES[0].0, pki::SUITES[0].1);
+    let mut world = World::simple();
+    let (mut peer, b) = judged(&mut world, &config);
+    peer.write(b"never read");
+    let bytes = peer.outgoing();
+    peer.send_raw(&mut world, &bytes[..bytes.len() - 3]);
+    world.a.stack.shutdown(peer.socket);
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.b.drain(b), (Vec::new(), Some(false)));
+    world.b.stack.close(b);
+    peer.read(&mut world);
+    world.a.stack.close(peer.socket);
+    assert_eq!(closed(&mut world, 1), CloseReason::Truncated);
+    let truncated = world.b.ciphers.counters.value(lockgate_ktls::Counter::RxTruncated);
+    assert_eq!(truncated, 1);
+}
+
+/// FIN, then reading on: a client that has said everything still gets its answer.
+#[test]
+fn a_half_closed_client_gets_its_response() {
+    for tls in modes() {
+        let mut world = World::simple();
+        let (a, b) = connected(&mut world, tls.as_ref());
+        world.a.send(a, b"request");
+        world.a.stack.shutdown(a);
+        world.run(Duration::from_millis(10));
+        assert_eq!(world.b.drain(b), (b"request".to_vec(), Some(true)));
+        let response = vec![7; 300_000];
+        let mut sent = 0;
+        let mut got = Vec::new();
+        while got.len() < response.len() {
+            if sent < response.len() {
+                sent += world.b.send(b, &response[sent..]) as usize;
+            }
+            world.run(Duration::from_millis(1));
+            got.extend(world.a.drain(a).0);
+        }
+        assert_eq!(got, response);
+        world.b.stack.close(b);
+        world.run(Duration::from_millis(10));
+        assert_eq!(world.a.drain(a), (Vec::new(), Some(true)));
+        world.a.stack.close(a);
+        assert_eq!(closed(&mut world, 1), CloseReason::Clean);
+        assert_eq!(closed(&mut world, 0), CloseReason::Clean);
+        assert!(world.b.stack.counters().half_closed_sends > 0);
+        assert_eq!(world.b.stack.counters().peer_closed_clean, 1);
+        // The client closed first: TIME-WAIT is the client's.
+        assert_eq!(world.a.stack.counters().time_wait, 1);
+        assert_eq!(world.b.stack.counters().time_wait, 0);
+    }
+}
+
+#[test]
+fn a_reset_is_told_and_counted_on_both_sides() {
+    for tls in modes() {
+        let mut world = World::simple();
+        let (a, b) = connected(&mut world, tls.as_ref());
+        world.b.send(b, &[1; 5000]);
+        world.a.stack.abort(a);
+        assert_eq!(closed(&mut world, 0), CloseReason::Aborted);
+        assert_eq!(closed(&mut world, 1), CloseReason::Reset);
+        assert_eq!(world.a.stack.counters().end_aborted, 1);
+        assert_eq!(world.b.stack.counters().end_reset, 1);
+        assert_eq!(world.a.stack.in_time_wait() + world.b.stack.in_time_wait(), 0);
+        assert_eq!(world.b.stack.connections(), 0);
+        assert!(world.b.stack.send(b, b"x", false, &mut world.b.pages).is_err());
+        world.run(Duration::from_millis(10));
+        world.a.assert_full();
+        world.b.assert_full();
+    }
+}
+
+#[test]
+fn a_vanished_peer_times_out() {
+    for tls in modes() {
+        let mut world = World::simple();
+        let (_, b) = connected(&mut world, tls.as_ref());
+        world.link.faults.dead_from = Some(world.now);
+        world.b.send(b, &[1; 5000]);
+        let before = world.now;
+        assert!(world.run_until(Duration::from_secs(400), |w| {
+            w.notices_b.iter().any(|n| matches!(n, Notice::Closed(..)))
+        }));
+        assert_eq!(closed(&mut world, 1), CloseReason::TimedOut);
+        let took = world.now.saturating_since(before);
+        // TcpConfig's user timeout, and the last retransmission's wait.
+        assert!((300..400).contains(&took.as_secs()), "{took:?}");
+        assert_eq!(world.b.stack.counters().end_timed_out, 1);
+        world.b.assert_full();
+    }
+}
+
+#[test]
+fn a_connection_to_nobody_times_out_or_is_refused() {
+    let mut world = World::simple();
+    // Nobody has the address.
+    let nobody = "10.0.0.99:80".parse().unwrap();
+    world.a.stack.connect(world.now, nobody, ConnectConfig::default()).unwrap();
+    assert!(world.run_until(Duration::from_secs(300), |w| {
+        w.notices_a.iter().any(|n| matches!(n, Notice::Closed(..)))
+    }));
+    assert_eq!(closed(&mut world, 0), CloseReason::TimedOut);
+    // Nobody listens.
+    let at = world.b_addr(81);
+    world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
+    assert_eq!(closed(&mut world, 0), CloseReason::Refused);
+    let counters = world.a.stack.counters();
+    assert_eq!((counters.end_timed_out, counters.end_refused), (1, 1));
+    assert_eq!((world.b.stack.counters().no_connection, world.b.stack.counters().resets_out), (1, 1));
+    // No way leads there.
+    let far = "192.0.2.1:80".parse().unwrap();
+    let refused = world.a.stack.connect(world.now, far, ConnectConfig::default());
+    assert_eq!(refused, Err(ConnectError::NoRoute));
+}
+
+/// A worker that stops: what was not over is reset, and counted as drained.
+#[test]
+fn draining_ends_everything() {
+    for tls in modes() {
+        let mut world = World::simple();
+        let (a, _) = connected(&mut world, tls.as_ref());
+        let (a2, b2) = connect(&mut world, tls.as_ref());
+        // One is in mid-response, one at rest.
+        world.b.send(b2, &[3; 100_000]);
+        world.b.stack.abort_all();
+        world.run(Duration::from_millis(10));
+        assert_eq!(world.b.stack.counters().end_drained, 2);
+        assert_eq!(world.b.stack.connections(), 0);
+        assert_eq!(world.a.stack.counters().end_reset, 2);
+        let at = world.b_addr(443);
+        world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
+        world.run(Duration::from_millis(10));
+        assert_eq!(world.a.stack.counters().end_refused, 1, "nobody listens any more");
+        assert!(world.a.stack.remote_addr(a).or(world.a.stack.remote_addr(a2)).is_none());
+        world.run(Duration::from_secs(1));
+        world.a.assert_full();
+        world.b.assert_full();
+    }
+}
+
+/// Both begin at once: one connection, SYN against SYN.
+#[test]
+fn a_simultaneous_open_makes_one_connection() {
+    let mut world = World::simple();
+    let (a, b) = (world.a.addr, world.b.addr);
+    let from = |ip, port| ConnectConfig {
+        local: Some(std::net::SocketAddr::new(ip, port)),
+        ..ConnectConfig::default()
+    };
+    let at_b = std::net::SocketAddr::new(b, 2000);
+    let at_a = std::net::SocketAddr::new(a, 1000);
+    let a_socket = world.a.stack.connect(world.now, at_b, from(a, 1000)).unwrap();
+    let b_socket = world.b.stack.connect(world.now, at_a, from(b, 2000)).unwrap();
+    world.run(Duration::from_secs(3));
+    world.a.send(a_socket, b"from a");
+    world.b.send(b_socket, b"from b");
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.a.drain(a_socket).0, b"from b");
+    assert_eq!(world.b.drain(b_socket).0, b"from a");
+    world.a.stack.close(a_socket);
+    world.b.stack.close(b_socket);
+    assert_eq!(closed(&mut world, 0), CloseReason::Clean);
+    assert_eq!(closed(&mut world, 1), CloseReason::Clean);
+    world.run(Duration::from_secs(70));
+    world.a.assert_full();
+    world.b.assert_full();
+}
+
+/// A server that closes first, and a client that says goodbye by its own close_notify, end without
+/// a reset; a plain client that sends data to nobody is told.
+#[test]
+fn what_comes_after_close() {
+    let mut world = World::simple();
+    let tls = TlsOptions::default();
+    let (a, b) = connected(&mut world, Some(&tls));
+    world.b.stack.close(b);
+    world.run(Duration::from_millis(10));
+    world.a.send(a, b"too late");
+    world.run(Duration::from_millis(10));
+    world.a.stack.close(a);
+    assert_eq!(closed(&mut world, 0), CloseReason::Clean);
+    assert_eq!(closed(&mut world, 1), CloseReason::Clean);
+
+    let mut world = World::simple();
+    let (a, b) = connected(&mut world, None);
+    world.b.stack.close(b);
+    world.run(Duration::from_millis(10));
+    world.a.send(a, b"too late");
+    assert_eq!(closed(&mut world, 0), CloseReason::Reset);
+}
+
+/// One that never closes its side isn't waited for forever.
+#[test]
+fn a_closed_socket_does_not_wait_forever() {
+    for tls in modes() {
+        let mut world = World::simple();
+        let (_, b) = connected(&mut world, tls.as_ref());
+        world.b.stack.close(b);
+        assert!(world.run_until(Duration::from_secs(90), |w| w.b.stack.connections() == 0));
+        world.b.assert_full();
+    }
+}
+
+fn judged(
+    world: &mut World,
+    config: &std::sync::Arc<rustls::ClientConfig>,
+) -> (Peer, SocketId) {
+    let tls = Some(pki::server(&TlsOptions::default()));
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig { tls, ..ListenConfig::default() }).unwrap();
+    let mut peer = Peer::connect(world, config);
+    peer.pump(world);
+    let b = world.expect(1, "HandshakeDone", |n| match n {
+        Notice::HandshakeDone(socket, _) => Some(*socket),
+        _ => None,
+    });
+    (peer, b)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig};
+use lockgate_tcp::Keepalive;
 use lockgate_wire::Instant;
 use pktbuf::PoolConfig;
 use support::app::App;
@@ -79,6 +80,12 @@ impl Scenario {
         limits.send_buffer_bytes = self.send_buffer[side];
         limits.send_low_water_bytes = self.send_buffer[side] / 2;
         spec.config.handshake_timeout = Duration::from_secs(120);
+        // One who only waits for the other must find out that the link is dead.
+        spec.config.tcp.keepalive = Some(Keepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(10),
+            count: 5,
+        });
         spec
     }
 
@@ -110,10 +117,10 @@ impl Scenario {
         let started = world.now;
         let over = world.run_until(Duration::from_secs(1200), |world| {
             while let Some(notice) = world.notices_a.pop_front() {
-                a.on_notice(notice);
+                a.on_notice(&notice);
             }
             while let Some(notice) = world.notices_b.pop_front() {
-                b.on_notice(notice);
+                b.on_notice(&notice);
             }
             while a.turn(world.now, &mut world.a) | b.turn(world.now, &mut world.b) {
                 world.settle();

@@ -39,6 +39,16 @@ enum Conn {
     Gone,
 }
 
+impl Conn {
+    fn wants_write(&self) -> bool {
+        match self {
+            Self::Server(conn) => conn.wants_write(),
+            Self::Client(conn) => conn.wants_write(),
+            Self::Gone => false,
+        }
+    }
+}
+
 /// What a step led to. In every case there may be bytes to send.
 pub(crate) enum Progress {
     /// The next record is needed.
@@ -162,8 +172,9 @@ impl Handshake {
                 Ok(Turn::More) => {}
                 Ok(turn) => return Ok(turn),
                 Err(failed) => {
-                    // Nothing is read any more until all that rustls wanted to say is said.
-                    while matches!(self.turn(), Ok(Turn::More)) {}
+                    // What rustls still wants to say comes first in each call; one call more, and
+                    // it would read the offending bytes again.
+                    while self.conn.wants_write() && matches!(self.turn(), Ok(Turn::More)) {}
                     return Err(failed);
                 }
             }

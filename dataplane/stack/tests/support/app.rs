@@ -103,19 +103,20 @@ impl App {
         }
     }
 
-    pub fn on_notice(&mut self, notice: Notice) {
+    /// Takes notice, if it's about its socket; one without a socket takes the next that's accepted.
+    pub fn on_notice(&mut self, notice: &Notice) {
         match notice {
-            Notice::Accepted { socket, .. } => {
-                self.socket = Some(socket);
+            Notice::Accepted { socket, .. } if self.socket.is_none_or(|own| own == *socket) => {
+                self.socket = Some(*socket);
                 self.ready = !self.tls;
             }
-            Notice::Connected(socket) if Some(socket) == self.socket => self.ready = !self.tls,
-            Notice::HandshakeDone(socket, info) if Some(socket) == self.socket => {
-                self.info = Some(info);
+            Notice::Connected(socket) if Some(*socket) == self.socket => self.ready = !self.tls,
+            Notice::HandshakeDone(socket, info) if Some(*socket) == self.socket => {
+                self.info = Some(info.clone());
                 self.ready = true;
             }
-            Notice::Closed(socket, reason) if Some(socket) == self.socket => {
-                self.closed = Some(reason);
+            Notice::Closed(socket, reason) if Some(*socket) == self.socket => {
+                self.closed = Some(*reason);
             }
             _ => {}
         }

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod link;
+pub mod peer;
 pub mod pki;
 
 use std::collections::VecDeque;
@@ -301,15 +302,16 @@ impl World {
         mut done: impl FnMut(&mut Self) -> bool,
     ) -> bool {
         let until = self.now + limit;
-        loop {
+        // Applications may have had something to do that only they knew of, several times over when
+        // allocations fail.
+        let mut idle = 0;
+        while idle < 50 {
             if done(self) {
                 return true;
             }
-            // The applications may have had something to do that only they knew of.
-            if !self.step(until) && (done(self) || !self.step(until)) {
-                return done(self);
-            }
+            idle = if self.step(until) { 0 } else { idle + 1 };
         }
+        done(self)
     }
 
     /// The next notice of host B (A with `of` 0) that `want` takes; those before it are dropped.

@@ -1,0 +1,283 @@
+//! Limits: floods, exhausted pools, and what must not be copied or kept.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
+use lockgate_tcp::ip::{FrameHeader, IpPair, Link as LinkHeader};
+use lockgate_wire::ip::IpProtocol;
+use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
+use lockgate_wire::{MacAddr, SeqNum};
+use pktbuf::PoolConfig;
+use support::app::App;
+use support::link::{Faults, Link};
+use support::{HostSpec, World, pki};
+
+/// A TCP segment without payload from anybody to B.
+fn segment(src: Ipv4Addr, tcp: &TcpHeader) -> Vec<u8> {
+    let link = LinkHeader {
+        dst: MacAddr([2, 0, 0, 0, 0, 2]),
+        src: MacAddr([2, 0, 0, 0, 0, 1]),
+        vlan: None,
+    };
+    let addrs = IpPair::new(src.into(), IpAddr::from([10, 0, 0, 2])).unwrap();
+    let len = tcp.emitted_len();
+    let frame =
+        FrameHeader::new(Some(link), addrs, IpProtocol::TCP, u16::try_from(len).unwrap());
+    let mut bytes = vec![0; frame.emitted_len() + len];
+    let at = frame.emit(&mut bytes);
+    tcp.emit(&mut bytes[at..]);
+    let mut sum = addrs.pseudo_sum(IpProtocol::TCP, u32::try_from(len).unwrap());
+    sum.add(&bytes[at..]);
+    let checksum = sum.finish();
+    bytes[at + 16..at + 18].copy_from_slice(&checksum.to_be_bytes());
+    bytes
+}
+
+fn syn(port: u16) -> TcpHeader {
+    TcpHeader {
+        src_port: port,
+        dst_port: 443,
+        seq: SeqNum(u32::from(port) * 7),
+        flags: Flags::SYN,
+        window: 1000,
+        options: TcpOptions { mss: Some(1460), ..TcpOptions::NONE },
+        ..TcpHeader::default()
+    }
+}
+
+#[test]
+fn a_syn_flood_is_bounded_and_does_not_keep_others_out() {
+    let mut world = World::simple();
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    let half_open_max = 256;
+    for round in 0..20_u32 {
+        for n in 0..500_u32 {
+            let src = Ipv4Addr::from_bits(0x0a00_0000 | (100 + n % 100));
+            let port = u16::try_from(1000 + round * 500 + n).unwrap();
+            world.b.receive(world.now, &segment(src, &syn(port)));
+        }
+        assert!(world.b.stack.half_open() <= half_open_max);
+    }
+    assert_eq!(world.b.stack.half_open(), half_open_max);
+    assert_eq!(world.b.stack.counters().half_open_evicted, 10_000 - u64::from(half_open_max));
+    assert_eq!(world.b.stack.connections(), 0);
+    // In the middle of it somebody honest comes.
+    let a = world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
+    world.expect(0, "Connected", |n| matches!(n, Notice::Connected(_)).then_some(()));
+    world.a.send(a, b"hello");
+    world.run(Duration::from_millis(5));
+    assert_eq!(world.b.stack.connections(), 1);
+    world.a.stack.abort(a);
+    // The rest gives up by itself.
+    world.run(Duration::from_secs(200));
+    assert_eq!(world.b.stack.half_open(), 0);
+    assert_eq!(world.b.stack.connections(), 0);
+    world.b.assert_full();
+}
+
+#[test]
+fn a_listeners_backlog_is_its_own() {
+    let mut world = World::simple();
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig { backlog: 10, ..ListenConfig::default() }).unwrap();
+    for port in 1000..1100 {
+        world.b.receive(world.now, &segment(Ipv4Addr::new(10, 0, 0, 77), &syn(port)));
+    }
+    assert_eq!(world.b.stack.half_open(), 10);
+    assert_eq!(world.b.stack.counters().syn_dropped, 90);
+}
+
+#[test]
+fn resets_for_closed_ports_are_limited() {
+    let mut spec = HostSpec::new(2);
+    spec.config.limits.resets_per_second_max = 100;
+    let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
+    for port in 1000..2000 {
+        world.b.receive(world.now, &segment(Ipv4Addr::new(10, 0, 0, 77), &syn(port)));
+    }
+    let counters = world.b.stack.counters();
+    assert_eq!((counters.resets_out, counters.resets_limited), (100, 900));
+    assert_eq!(counters.no_connection, 1000);
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_a_place() {
+    let mut spec = HostSpec::new(2);
+    spec.config.limits.connections_max = 5;
+    let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    let sockets: Vec<SocketId> = (0..8)
+        .map(|_| world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap())
+        .collect();
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.b.stack.connections(), 5);
+    assert!(world.b.stack.counters().syn_dropped > 0);
+    for socket in &sockets[..5] {
+        world.a.stack.abort(*socket);
+    }
+    // The others' first data, or the SYN-ACK sent again, completes them.
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.b.stack.connections(), 3);
+}
+
+#[test]
+fn time_wait_is_bounded() {
+    let mut world = World::simple();
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    for _ in 0..300 {
+        let a = world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
+        let b = world.expect(1, "Accepted", |n| match n {
+            Notice::Accepted { socket, .. } => Some(*socket),
+            _ => None,
+        });
+        world.b.stack.close(b);
+        world.run(Duration::from_millis(1));
+        world.a.stack.close(a);
+        world.run(Duration::from_millis(1));
+    }
+    assert_eq!(world.b.stack.in_time_wait(), 256);
+    // A port that comes twice takes the place of its predecessor.
+    assert!((1..=44).contains(&world.b.stack.counters().time_wait_overflow));
+    assert_eq!(world.b.stack.connections(), 0);
+    world.run(Duration::from_secs(61));
+    assert_eq!(world.b.stack.in_time_wait(), 0);
+}
+
+/// Runs conversations side by side: B sends `bytes` to each of `count` clients.
+fn serve_many(world: &mut World, count: u64, bytes: u64, tls: bool, limit: Duration) -> Vec<App> {
+    let options = TlsOptions::default();
+    let listen = ListenConfig {
+        tls: tls.then(|| pki::server(&options)),
+        ..ListenConfig::default()
+    };
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, listen).unwrap();
+    let client = pki::client(&options);
+    let mut clients: Vec<App> = Vec::new();
+    let mut servers: Vec<App> = Vec::new();
+    for n in 0..count {
+        let mut app = App::new(n, 100, n + 1000, tls);
+        let config = ConnectConfig {
+            tls: tls.then(|| (client.clone(), pki::name())),
+            ..ConnectConfig::default()
+        };
+        app.socket = Some(world.a.stack.connect(world.now, at, config).unwrap());
+        clients.push(app);
+    }
+    let done = world.run_until(limit, |world| {
+        while let Some(notice) = world.notices_a.pop_front() {
+            for app in &mut clients {
+                app.on_notice(&notice);
+            }
+        }
+        while let Some(notice) = world.notices_b.pop_front() {
+            if let Notice::Accepted { socket, remote, .. } = &notice {
+                // Whose it is: the client's port tells.
+                let n = clients.iter().position(|c| {
+                    c.socket.and_then(|s| world.a.stack.local_addr(s)) == Some(*remote)
+                });
+                let n = n.unwrap() as u64;
+                let mut app = App::new(n + 1000, bytes, n, tls).by_reference(n % 2 == 0);
+                app.socket = Some(*socket);
+                servers.push(app);
+            }
+            for app in &mut servers {
+                app.on_notice(&notice);
+            }
+        }
+        let mut any = true;
+        while any {
+            any = false;
+            for app in &mut clients {
+                any |= app.turn(world.now, &mut world.a);
+            }
+            for app in &mut servers {
+                any |= app.turn(world.now, &mut world.b);
+            }
+            world.settle();
+        }
+        clients.iter().all(|app| app.closed.is_some())
+    });
+    assert!(done, "{clients:?}\n{}", world.b.stack.counters());
+    for app in &clients {
+        assert_eq!((app.received, app.wrong), (bytes, None), "{app:?}");
+    }
+    clients
+}
+
+/// The smallest pools, and failing allocations on top: slower, counted, and everything comes back.
+#[test]
+fn exhausted_pools_slow_down_and_lose_nothing() {
+    for (one_in, tls) in [(0, false), (0, true), (3, false), (3, true)] {
+        let spec = |number| {
+            let mut spec = HostSpec::new(number);
+            spec.pool = PoolConfig { blocks: 40, small_spans: 12, large_spans: 4 };
+            spec.buffers = 96;
+            spec.config.limits.ranges_max = 24;
+            spec
+        };
+        let mut world = World::new(spec(1), spec(2), Link::perfect());
+        world.a.pages.inject_failures(5, one_in);
+        world.b.pages.inject_failures(6, one_in);
+        world.a.buffers.inject_failures(7, one_in * 20);
+        world.b.buffers.inject_failures(8, one_in * 20);
+        serve_many(&mut world, 20, 50_000, tls, Duration::from_secs(600));
+        assert!(world.b.stack.counters().starved > 0, "nothing was ever scarce");
+        world.run(Duration::from_secs(90));
+        assert_eq!(world.a.stack.connections() + world.b.stack.connections(), 0);
+        world.a.assert_full();
+        world.b.assert_full();
+    }
+}
+
+/// Large bodies go from the page cache to the wire by reference, retransmissions included.
+#[test]
+fn nothing_is_copied_for_what_is_sent_by_reference() {
+    for tls in [false, true] {
+        let faults = Faults {
+            delay: Duration::from_micros(100),
+            loss_per_mille: 20,
+            ..Faults::default()
+        };
+        let mut world = World::new(HostSpec::new(1), HostSpec::new(2), Link::new(3, faults));
+        serve_many(&mut world, 1, 2_000_000, tls, Duration::from_secs(120));
+        let counters = world.b.stack.counters();
+        assert!(world.b.stack.tcp_counters().bytes_retransmitted > 0);
+        assert_eq!(counters.bytes_by_copy, 0);
+        assert_eq!(counters.bytes_by_reference, 2_000_000);
+    }
+}
+
+/// The interface takes little: everything gets through, and nothing is committed that can't go.
+#[test]
+fn an_interface_with_little_room_slows_down() {
+    let mut world = World::simple();
+    world.b.net.capacity = 64 * 12;
+    serve_many(&mut world, 10, 60_000, true, Duration::from_secs(60));
+    assert_eq!(world.b.stack.counters().tx_failed, 0);
+    assert_eq!(world.b.stack.tcp_counters().local_losses, 0);
+}
+
+/// Many at once share one interface fairly: all end about when the last does.
+#[test]
+fn connections_take_turns() {
+    let faults = Faults {
+        delay: Duration::from_millis(1),
+        rate: 10_000_000,
+        ..Faults::default()
+    };
+    let mut world = World::new(HostSpec::new(1), HostSpec::new(2), Link::new(3, faults));
+    let count = 8;
+    serve_many(&mut world, count, 200_000, false, Duration::from_secs(60));
+    let least = Duration::from_secs_f64(200_000.0 * count as f64 / 10_000_000.0);
+    let took = world.now.saturating_since(lockgate_wire::Instant::from_millis(1000));
+    assert!(took < least * 8, "{took:?} for what takes {least:?} at least");
+}
