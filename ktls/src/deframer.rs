@@ -131,7 +131,7 @@ impl Deframer {
     /// More encrypted bytes, in order.
     pub fn push(&mut self, buffer: Buffer) {
         match self.rx.state {
-            State::Open => self.chain.push(buffer),
+            State::Open => self.chain.push_compact(buffer),
             //= https://www.rfc-editor.org/rfc/rfc8446#section-6.1
             //# Any data received after a closure alert has been received MUST be
             //# ignored.

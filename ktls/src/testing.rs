@@ -49,7 +49,11 @@ impl Rng {
     }
 
     pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next().to_le_bytes()[0]).collect()
+        let mut bytes = vec![0; len];
+        for piece in bytes.chunks_mut(8) {
+            piece.copy_from_slice(&self.next().to_le_bytes()[..piece.len()]);
+        }
+        bytes
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
@@ -81,7 +85,7 @@ impl World {
         Self {
             pool: PagePool::new(&mut region, config).unwrap(),
             arena: PageArena::new(&mut region, arena_len).unwrap(),
-            heap: HeapBuffers::new(4096),
+            heap: HeapBuffers::new(1024),
             ciphers: Ciphers::new(BackendChoice::Auto, 16),
         }
     }
