@@ -1,0 +1,219 @@
+//! Two stacks in one process, TLS between them, over a pair of rings.
+
+use std::net::SocketAddr;
+
+use lockgate_drivers::{Assume, PortConfig, QueueCounters};
+use lockgate_ktls::Params;
+use lockgate_stack::tls::TlsOptions;
+use pktbuf::{PageArena, Region};
+
+use crate::harness::Case;
+use crate::support::eal;
+use crate::support::host::{self, Report, Spec, address};
+use crate::support::pki::{Pki, name, only};
+use crate::support::ring::Net;
+use crate::support::source::Source;
+use crate::support::transfer::{Open, Transfer};
+use crate::support::wire::Faults;
+
+pub(crate) const CASES: &[Case] = &[
+    ("ring::a_gibibyte_with_losses", a_gibibyte_with_losses),
+    ("ring::uncut_bursts", uncut_bursts),
+    ("ring::uncut_bursts_with_losses", uncut_bursts_with_losses),
+    ("ring::segments_on_a_good_wire", segments_on_a_good_wire),
+    ("ring::jumbo_segments_with_losses", jumbo_segments_with_losses),
+    ("ring::without_tls_with_losses", without_tls_with_losses),
+    ("ring::every_suite_both_ways", every_suite_both_ways),
+];
+
+/// A transfer's circumstances.
+struct Way {
+    ipv6: bool,
+    faults: Faults,
+    tls: Option<TlsOptions>,
+    /// Bytes to the client, by reference, and back, by copy.
+    down: u64,
+    up: u64,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            ipv6: false,
+            faults: Faults::default(),
+            tls: Some(TlsOptions::default()),
+            down: 256 * MIB,
+            up: 4 * MIB,
+        }
+    }
+}
+
+type Ended = (Report<Transfer>, Report<Transfer>, [QueueCounters; 2]);
+
+/// Runs a transfer to its end and judges what has to be right in any case.
+fn transfer(net: Net, seed: u64, way: Way) -> Ended {
+    let arena_bytes = 2 * Source::ARENA_BYTES;
+    let mut region = Region::heap(arena_bytes + 8192).expect("memory");
+    let arena = PageArena::new(&mut region, arena_bytes).expect("an arena");
+    let pki = Pki::new();
+    let server_tls = way.tls.as_ref().map(|options| pki.server(options));
+    let client_tls = way.tls.as_ref().map(|options| (pki.client(options), name()));
+    let at = SocketAddr::new(address(SERVER, way.ipv6), 443);
+    let (a, b) = (seed ^ 0xa, seed ^ 0xb);
+    let server = Transfer::new(
+        Open::Listen(at, server_tls),
+        (Source::in_cache(a, &arena), way.down),
+        (Source::new(b), way.up),
+    );
+    let client = Transfer::new(
+        Open::Connect(at, client_tls),
+        (Source::new(b), way.up),
+        (Source::new(a), way.down),
+    );
+    let spec = |number: u8| Spec {
+        faults: if number == SERVER {
+            way.faults
+        } else {
+            // A lost acknowledgement is one for a whole burst, and costs a time-out.
+            Faults { lost: way.faults.lost / 10, ..way.faults }
+        },
+        watched: true,
+        seed: seed ^ u64::from(number),
+        ..Spec::new(number)
+    };
+    let ended = host::run(net, (spec(SERVER), server), (spec(CLIENT), client));
+    let (server, client, ports) = &ended;
+    tracing::info!(
+        took = ?client.took,
+        lost = server.wire.lost + client.wire.lost,
+        late = client.wire.late,
+        timeouts = server.tcp.timeouts + client.tcp.timeouts,
+        again = server.again,
+        retransmitted = server.tcp.bytes_retransmitted,
+        "{} MiB/s",
+        (way.down + way.up) * 1000 / u64::try_from(client.took.as_millis()).unwrap() / MIB
+    );
+    server.app.assert_complete();
+    client.app.assert_complete();
+    for (report, port) in [server, client].into_iter().zip(ports) {
+        assert_eq!(port.tx_payload_copied, 0, "{port:?}");
+        assert_eq!(port.tx_dropped_plaintext, 0, "{port:?}");
+        assert_eq!(report.stack.bad_checksum, 0);
+        assert_eq!(report.stack.malformed, 0);
+        assert_eq!(report.again, report.tcp.bytes_retransmitted, "as TCP counts it");
+        // The peer's own memory: whatever was decrypted there is gone for a retransmission.
+        assert_eq!(report.count("rx_inplace"), 0);
+    }
+    // What the application gave by reference was never copied, and that's all of it.
+    assert_eq!(server.stack.bytes_by_reference, way.down);
+    assert_eq!(server.stack.bytes_by_copy, 0);
+    assert_eq!(client.stack.bytes_by_copy, way.up);
+    if way.tls.is_some() {
+        assert!(server.count("separate_output") >= way.down / 16_384);
+        assert_eq!(server.count("active"), 0, "sessions are over");
+    }
+    server.app.source.assert_at_rest();
+    ended
+}
+
+fn with_losses(ended: &Ended) {
+    let (server, client, _) = ended;
+    assert!(server.wire.lost > 0 && client.wire.late > 0);
+    assert!(server.tcp.bytes_retransmitted > 0);
+    assert!(server.tcp.recoveries > 0);
+}
+
+fn repaired_soon(ended: &Ended) {
+    let (server, client, _) = ended;
+    // Holes are repaired by SACK, not by waiting; only for what was lost twice, and for lost
+    // acknowledgements, it takes a time-out.
+    let spent = server.tcp.timeouts + client.tcp.timeouts;
+    let granted = server.wire.lost / 20 + 2 * client.wire.lost + 3;
+    assert!(spent <= granted, "{spent} time-outs, not {granted}: {:?}", server.wire);
+}
+
+fn a_gibibyte_with_losses() {
+    let net = Net::open(eal(), "t", |_| ());
+    let way = Way { down: 1024 * MIB, faults: LOSSES, ..Way::default() };
+    let ended = transfer(net, 1, way);
+    with_losses(&ended);
+    repaired_soon(&ended);
+}
+
+fn uncut_bursts() {
+    let net = Net::open(eal(), "t", assume_all);
+    let (server, _, ports) = transfer(net, 2, Way::default());
+    assert!(ports[0].tx_tso > 0 && ports[0].tx_gso == 0, "{ports:?}");
+    assert_eq!(server.tcp.bytes_retransmitted, 0, "{:?}", server.tcp);
+}
+
+fn uncut_bursts_with_losses() {
+    let net = Net::open(eal(), "t", assume_all);
+    // A frame is a whole burst here.
+    let faults = Faults { lost: 100, doubled: 100, late: 50 };
+    let way = Way { faults, ipv6: true, ..Way::default() };
+    let ended = transfer(net, 3, way);
+    with_losses(&ended);
+}
+
+fn segments_on_a_good_wire() {
+    let net = Net::open(eal(), "t", |_| ());
+    let (server, client, ports) = transfer(net, 4, Way { ipv6: true, ..Way::default() });
+    assert_eq!(ports[0].tx_tso, 0);
+    let again = server.tcp.bytes_retransmitted + client.tcp.bytes_retransmitted;
+    assert_eq!(again, 0, "{:?} {:?}", server.tcp, client.tcp);
+}
+
+fn jumbo_segments_with_losses() {
+    let net = Net::open(eal(), "t", |port| port.mtu = 9000);
+    let ended = transfer(net, 5, Way { faults: LOSSES, ..Way::default() });
+    with_losses(&ended);
+    repaired_soon(&ended);
+}
+
+fn without_tls_with_losses() {
+    let net = Net::open(eal(), "t", |_| ());
+    let ended = transfer(net, 6, Way { tls: None, faults: LOSSES, ..Way::default() });
+    with_losses(&ended);
+    repaired_soon(&ended);
+}
+
+fn every_suite_both_ways() {
+    let eal = eal();
+    for (number, params) in Params::ALL.into_iter().enumerate() {
+        let net = Net::open(eal, &format!("t{number}"), |_| ());
+        let way = Way {
+            tls: Some(only(params)),
+            down: 16 * MIB + 1,
+            up: 16 * MIB + 7,
+            faults: LOSSES,
+            ipv6: number % 2 == 1,
+            ..Way::default()
+        };
+        let (server, client, _) = transfer(net, 10 + number as u64, way);
+        for app in [&server.app, &client.app] {
+            let info = app.info.as_ref().expect("a handshake");
+            assert_eq!(info.params, params);
+        }
+    }
+}
+
+fn assume_all(port: &mut PortConfig) {
+    port.assume = Assume::ALL;
+}
+
+impl<A> Report<A> {
+    /// The record layer's counters whose names end like this, added up.
+    fn count(&self, ending: &str) -> u64 {
+        let of = self.ktls.iter().filter(|(name, _)| name.ends_with(ending));
+        let values: Vec<_> = of.map(|(_, value)| *value).collect();
+        assert!(!values.is_empty(), "no counter ends with {ending}");
+        values.iter().sum()
+    }
+}
+
+const SERVER: u8 = 1;
+const CLIENT: u8 = 2;
+const MIB: u64 = 1 << 20;
+/// A lost frame in 500, and as many that come twice or late.
+const LOSSES: Faults = Faults { lost: 20, doubled: 20, late: 20 };

@@ -1,0 +1,285 @@
+//! A host: a stack with everything it works with, on a thread of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use lockgate::clock::Clock;
+use lockgate_drivers::{Eal, WorkerPorts};
+use lockgate_ktls::{BackendChoice, Ciphers};
+use lockgate_stack::{Counters, Env, Limits, Notice, Stack, StackConfig};
+use lockgate_tcp::ip::{Cidr, Interface, IpCounters};
+use lockgate_wire::{Instant, MacAddr};
+use pktbuf::{Buffer, IfaceId, PagePool, PoolConfig, PoolUsage};
+
+use super::ring::Net;
+use super::wire::{Faults, Tally, Wire, Witness};
+
+/// What runs on a host.
+pub(crate) trait App: Send + 'static {
+    /// Before the first turn: listens or connects.
+    fn start(&mut self, now: Instant, host: &mut Host);
+
+    /// Something happened to a socket.
+    fn notice(&mut self, now: Instant, notice: Notice, host: &mut Host);
+
+    /// Does what it can; whether that was anything.
+    fn turn(&mut self, now: Instant, host: &mut Host) -> bool;
+
+    /// Whether it has nothing more to do.
+    fn is_done(&self) -> bool;
+}
+
+pub(crate) struct Host {
+    pub(crate) stack: Stack,
+    pub(crate) pages: PagePool,
+    pub(crate) ciphers: Ciphers,
+    pub(crate) wire: Wire,
+    inbox: Vec<(IfaceId, Buffer)>,
+}
+
+/// How a host is made.
+pub(crate) struct Spec {
+    /// Its number in the test network.
+    pub(crate) number: u8,
+    pub(crate) pool: PoolConfig,
+    /// Page buffers that can't be had, though they are there: one in so many, 0 for none.
+    pub(crate) failures_one_in: u32,
+    pub(crate) config: StackConfig,
+    pub(crate) faults: Faults,
+    /// Whether somebody watches that what is sent again is the same.
+    pub(crate) watched: bool,
+    pub(crate) seed: u64,
+}
+
+/// What is left of a host.
+pub(crate) struct Report<A> {
+    pub(crate) app: A,
+    pub(crate) stack: Counters,
+    pub(crate) tcp: lockgate_tcp::Counters,
+    pub(crate) ip: IpCounters,
+    pub(crate) ktls: Vec<(&'static str, u64)>,
+    pub(crate) wire: Tally,
+    /// Bytes that a witness saw sent again.
+    pub(crate) again: u64,
+    pub(crate) pages: PoolUsage,
+    pub(crate) took: Duration,
+}
+
+impl Spec {
+    pub(crate) fn new(number: u8) -> Self {
+        Self {
+            number,
+            pool: PoolConfig { blocks: 4096, small_spans: 1024, large_spans: 1024 },
+            failures_one_in: 0,
+            config: StackConfig {
+                limits: Limits {
+                    connections_max: 4096,
+                    half_open_max: 1024,
+                    time_wait_max: 4096,
+                    ..Limits::default()
+                },
+                ..StackConfig::default()
+            },
+            faults: Faults::default(),
+            watched: false,
+            seed: u64::from(number),
+        }
+    }
+}
+
+/// The address of a host of the test network.
+pub(crate) fn address(number: u8, ipv6: bool) -> IpAddr {
+    if ipv6 {
+        IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)])
+    } else {
+        IpAddr::from([198, 18, 0, number])
+    }
+}
+
+/// The one interface of host `number`, with both its addresses.
+pub(crate) fn interface(number: u8, mac: MacAddr, mtu: u16) -> (Interface, Vec<Cidr>) {
+    let interface = Interface { id: IfaceId(0), mac: Some(mac), mtu, vlan: None };
+    let with = |ipv6, len| Cidr::new(address(number, ipv6), len).expect("a prefix");
+    (interface, vec![with(false, 24), with(true, 64)])
+}
+
+impl Host {
+    fn new(eal: Eal, spec: Spec, port: Attached, now: Instant) -> Self {
+        let mut config = spec.config;
+        config.interfaces = vec![interface(spec.number, port.mac, port.mtu)];
+        let secret = [spec.seed, spec.seed ^ 1, spec.seed ^ 2, spec.seed ^ 3];
+        let bytes = PagePool::bytes_needed(spec.pool) + 4096;
+        let mut region = eal.region("page buffers", bytes).expect("memory for page buffers");
+        let mut pages = PagePool::new(&mut region, spec.pool).expect("a pool fits");
+        pages.inject_failures(spec.seed, spec.failures_one_in);
+        let mut wire = Wire::new(port.ports, spec.faults, spec.seed);
+        wire.witness = spec.watched.then(Witness::new);
+        Self {
+            stack: Stack::new(now, config, secret).expect("a stack"),
+            pages,
+            ciphers: Ciphers::new(BackendChoice::Auto, 256),
+            wire,
+            inbox: Vec::new(),
+        }
+    }
+
+    /// Runs a method of the stack with the host's environment.
+    fn with<R>(&mut self, f: impl FnOnce(&mut Stack, &mut Env<'_, Wire>) -> R) -> R {
+        let mut env =
+            Env { pages: &mut self.pages, ciphers: &mut self.ciphers, net: &mut self.wire };
+        f(&mut self.stack, &mut env)
+    }
+
+    /// One turn, as a worker does it; whether there was something to do.
+    fn turn(&mut self, now: Instant, app: &mut impl App) -> bool {
+        self.pages.reclaim();
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut busy = self.wire.receive(&mut inbox) > 0;
+        for (on, packet) in inbox.drain(..) {
+            self.with(|stack, env| stack.on_packet(now, on, packet, env));
+        }
+        self.inbox = inbox;
+        busy |= self.with(|stack, env| {
+            stack.on_timer(now, env);
+            stack.step_handshake(env)
+        });
+        while let Some(notice) = self.stack.poll_notice() {
+            busy = true;
+            app.notice(now, notice, self);
+        }
+        busy |= app.turn(now, self);
+        busy |= self.with(|stack, env| stack.poll(now, env, PACKETS_A_TURN));
+        busy | !self.wire.flush()
+    }
+}
+
+/// Where a host is attached.
+pub(crate) struct Attached {
+    pub(crate) ports: WorkerPorts,
+    pub(crate) mac: MacAddr,
+    pub(crate) mtu: u16,
+}
+
+/// A host at work.
+pub(crate) struct Hired<A> {
+    report: Receiver<Report<A>>,
+    go_home: Sender<()>,
+    pages: Receiver<PoolUsage>,
+}
+
+/// Counts the hosts that have something to do: each answers until all are done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// Starts a host.
+pub(crate) fn start<A: App>(
+    eal: Eal,
+    spec: Spec,
+    port: Attached,
+    busy: &Busy,
+    mut app: A,
+) -> Hired<A> {
+    busy.begin();
+    let busy = busy.clone();
+    let (to_report, report) = channel();
+    let (go_home, let_go) = channel::<()>();
+    let (to_pages, pages) = channel();
+    let work = move || {
+        let _registered = eal.register_worker().expect("a place among the workers");
+        let clock = Clock::new();
+        let started = clock.now();
+        let mut host = Host::new(eal, spec, port, started);
+        app.start(started, &mut host);
+        let mut took = None;
+        while !busy.is_over() {
+            let now = clock.now();
+            if !host.turn(now, &mut app) {
+                thread::yield_now();
+            }
+            if took.is_none() && app.is_done() {
+                took = Some(now.saturating_since(started));
+                busy.end();
+            }
+        }
+        let Host { stack, mut pages, ciphers, wire, inbox } = host;
+        let report = Report {
+            app,
+            stack: stack.counters().clone(),
+            tcp: stack.tcp_counters().clone(),
+            ip: stack.ip_counters(),
+            ktls: ciphers.counters.iter().collect(),
+            wire: wire.tally,
+            again: wire.witness.as_ref().map_or(0, |witness| witness.again),
+            pages: pages.usage(),
+            took: took.unwrap_or_default(),
+        };
+        drop((stack, inbox, wire));
+        to_report.send(report).ok();
+        // What the peer still held of our memory comes back when its port is closed.
+        let_go.recv().ok();
+        pages.reclaim();
+        to_pages.send(pages.usage()).ok();
+    };
+    thread::Builder::new().name(format!("host-{}", app_name::<A>())).spawn(work).expect("a thread");
+    Hired { report, go_home, pages }
+}
+
+impl<A> Hired<A> {
+    /// Waits for the host's end.
+    pub(crate) fn report(&self) -> Report<A> {
+        self.report.recv_timeout(PATIENCE).expect("the host comes to its end")
+    }
+
+    /// After all hosts have ended and their ports are closed: every page buffer is back.
+    pub(crate) fn go_home(self) {
+        self.go_home.send(()).expect("the host waits");
+        let usage = self.pages.recv_timeout(PATIENCE).expect("the host counts its pages");
+        let used = (usage.blocks_used, usage.small_spans_used, usage.large_spans_used);
+        assert_eq!(used, (0, 0, 0), "page buffers are missing: {usage:?}");
+    }
+}
+
+/// Runs two hosts on a pair of rings to their end; everything that was taken is given back.
+pub(crate) fn run<A: App, B: App>(
+    net: Net,
+    a: (Spec, A),
+    b: (Spec, B),
+) -> (Report<A>, Report<B>, [lockgate_drivers::QueueCounters; 2]) {
+    let busy = Busy::default();
+    let (mut net, [at_a, at_b]) = net.attach();
+    let a = start(net.eal, a.0, at_a, &busy, a.1);
+    let b = start(net.eal, b.0, at_b, &busy, b.1);
+    let (from_a, from_b) = (a.report(), b.report());
+    let counters = net.counters();
+    net.close();
+    a.go_home();
+    b.go_home();
+    (from_a, from_b, counters)
+}
+
+fn app_name<A>() -> &'static str {
+    std::any::type_name::<A>().rsplit("::").next().unwrap_or_default()
+}
+
+/// Packets sent in a turn before the ports are looked at again.
+const PACKETS_A_TURN: u32 = 256;
+/// How long any host may take.
+const PATIENCE: Duration = Duration::from_secs(100);

@@ -1,0 +1,52 @@
+//! Hosts on ports, the bytes that they exchange, and the faults of the wire between them.
+
+pub(crate) mod host;
+pub(crate) mod pki;
+pub(crate) mod random;
+pub(crate) mod ring;
+pub(crate) mod source;
+pub(crate) mod transfer;
+pub(crate) mod wire;
+
+use std::env;
+
+use lockgate_drivers::{Eal, EalConfig, Hugepages};
+
+use self::random::Random;
+
+/// An EAL on ordinary pages, which every machine has.
+pub(crate) fn eal() -> Eal {
+    let config = EalConfig {
+        hugepages: Hugepages::Off,
+        memory_mib: 384,
+        ..EalConfig::default()
+    };
+    Eal::init(&config).expect("the EAL starts")
+}
+
+/// The seeds of a case: `LOCKGATE_SEED` names the one to look at again, `LOCKGATE_SEEDS` says how
+/// many others to try.
+pub(crate) fn seeds(count: u64) -> Vec<u64> {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match number("LOCKGATE_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("LOCKGATE_SEEDS").unwrap_or(count)).collect(),
+    }
+}
+
+/// Runs `test` once for each seed. A failure says which one it was.
+pub(crate) fn each_seed(count: u64, mut test: impl FnMut(u64, Random)) {
+    struct Say(u64);
+    impl Drop for Say {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("LOCKGATE_SEED={}", self.0);
+            }
+        }
+    }
+    for seed in seeds(count) {
+        let say = Say(seed);
+        test(seed, Random::new(seed));
+        drop(say);
+    }
+}

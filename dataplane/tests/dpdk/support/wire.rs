@@ -1,0 +1,199 @@
+//! A worker's ports with a bad wire behind them.
+
+use std::collections::VecDeque;
+
+use lockgate_drivers::WorkerPorts;
+use lockgate_wire::SeqNum;
+use lockgate_wire::tcp::TcpView;
+use pktbuf::{Buffer, IfaceId, Info, L4, NotSent, Output, Packet, Room, Slice, TxError, gso};
+
+use super::random::Random;
+
+/// What goes wrong, in 10 000 frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    /// Sent frames that get lost.
+    pub(crate) lost: u32,
+    /// Sent frames that arrive twice.
+    pub(crate) doubled: u32,
+    /// Received frames that others overtake.
+    pub(crate) late: u32,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) frames: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) late: u64,
+    /// The port took less than it had said that it would.
+    pub(crate) no_room: u64,
+}
+
+/// Loses and doubles frames on the way out, and lets frames overtake each other on the way in.
+///
+/// A port that cuts bursts has them lost as a whole; those that software cuts are lost frame by
+/// frame.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    ports: WorkerPorts,
+    faults: Faults,
+    random: Random,
+    /// Received frames that come later: after how many turns.
+    late: VecDeque<(u64, IfaceId, Buffer)>,
+    turns: u64,
+    pub(crate) tally: Tally,
+    pub(crate) witness: Option<Witness>,
+}
+
+impl Wire {
+    pub(crate) fn new(ports: WorkerPorts, faults: Faults, seed: u64) -> Self {
+        Self {
+            ports,
+            faults,
+            random: Random::new(seed),
+            late: VecDeque::new(),
+            turns: 0,
+            tally: Tally::default(),
+            witness: None,
+        }
+    }
+
+    /// Receives; how many frames there were.
+    pub(crate) fn receive(&mut self, into: &mut Vec<(IfaceId, Buffer)>) -> usize {
+        self.turns += 1;
+        let (turn, before) = (self.turns, into.len());
+        while self.late.front().is_some_and(|late| late.0 <= turn) {
+            if let Some((_, on, packet)) = self.late.pop_front() {
+                into.push((on, packet));
+            }
+        }
+        self.ports.rx_burst(|on, packet| {
+            if self.random.strikes(self.faults.late) {
+                self.tally.late += 1;
+                self.late.push_back((turn + LATE_TURNS, on, packet));
+            } else {
+                into.push((on, packet));
+            }
+        });
+        into.len() - before
+    }
+
+    pub(crate) fn flush(&mut self) -> bool {
+        self.ports.flush()
+    }
+
+    /// One frame, or one burst that the port cuts.
+    fn send(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
+        self.tally.frames += 1;
+        if self.random.strikes(self.faults.lost) {
+            self.tally.lost += 1;
+            return Ok(());
+        }
+        if self.random.strikes(self.faults.doubled) && self.ports.tx(packet).is_ok() {
+            self.tally.doubled += 1;
+        }
+        self.ports.tx(packet)
+    }
+}
+
+impl Output for Wire {
+    fn info(&self, on: IfaceId) -> Info {
+        self.ports.info(on)
+    }
+
+    fn room(&self, on: IfaceId) -> Room {
+        self.ports.room(on)
+    }
+
+    fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
+        if let Some(witness) = &mut self.witness {
+            witness.look(&packet);
+        }
+        if self.info(packet.meta.iface).tso || packet.meta.protocol != L4::Tcp {
+            return self.send(packet);
+        }
+        let mut meta = packet.meta;
+        meta.mss = 0;
+        gso::segment(&packet, |head, payload| {
+            match self.send(Packet { head, payload, meta }) {
+                Ok(()) => {}
+                // The others have left: as if this one had got lost.
+                Err(TxError::Full) => self.tally.no_room += 1,
+                Err(error) => panic!("a frame is refused: {error}"),
+            }
+            Ok::<(), NotSent>(())
+        })?;
+        Ok(())
+    }
+}
+
+/// Remembers what a connection sent, and fails if something else is sent in its place.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    bytes: Vec<u8>,
+    /// Up to where the stream was seen.
+    end: Option<SeqNum>,
+    /// Bytes that were sent again.
+    pub(crate) again: u64,
+}
+
+impl Witness {
+    pub(crate) fn new() -> Self {
+        Self { bytes: vec![0; WITNESS_BYTES], end: None, again: 0 }
+    }
+
+    fn look(&mut self, packet: &Packet<'_>) {
+        if packet.payload.is_empty() {
+            return;
+        }
+        let (tcp, _) = TcpView::parse(packet.head.l4()).expect("a TCP header");
+        let mut at = tcp.seq;
+        for slice in packet.payload {
+            let bytes = slice.bytes().expect("what is sent can be read");
+            self.look_at(at, bytes);
+            at = at + slice_len(slice);
+        }
+    }
+
+    fn look_at(&mut self, at: SeqNum, bytes: &[u8]) {
+        let end = *self.end.get_or_insert(at);
+        let len = u32::try_from(bytes.len()).expect("shorter than a packet");
+        let known = if at.before(end) { end.since(at).min(len) } else { 0 };
+        let (old, new) = bytes.split_at(known as usize);
+        self.again += u64::from(known);
+        for (seen, now) in self.places(at, old.len()).into_iter().zip(halves(at, old)) {
+            assert!(self.bytes[seen] == *now, "other bytes are sent again from {}", at.0);
+        }
+        let from = at + known;
+        for (to, now) in self.places(from, new.len()).into_iter().zip(halves(from, new)) {
+            self.bytes[to].copy_from_slice(now);
+        }
+        if !new.is_empty() {
+            self.end = Some(at + len);
+        }
+    }
+
+    /// Where a piece of the stream is remembered: it may go round the end.
+    fn places(&self, at: SeqNum, len: usize) -> [std::ops::Range<usize>; 2] {
+        let from = at.0 as usize % WITNESS_BYTES;
+        let first = len.min(WITNESS_BYTES - from);
+        [from..from + first, 0..len - first]
+    }
+}
+
+fn halves(at: SeqNum, bytes: &[u8]) -> [&[u8]; 2] {
+    let from = at.0 as usize % WITNESS_BYTES;
+    let (first, second) = bytes.split_at(bytes.len().min(WITNESS_BYTES - from));
+    [first, second]
+}
+
+fn slice_len(slice: &Slice<'_>) -> u32 {
+    slice.len
+}
+
+/// More than is ever in flight.
+const WITNESS_BYTES: usize = 16 << 20;
+/// How long a late frame takes.
+const LATE_TURNS: u64 = 3;
