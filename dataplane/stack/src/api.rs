@@ -59,8 +59,7 @@ impl Stack {
             return Err(ConnectError::Full);
         }
         let tuple = self.choose_local(remote.into(), config.local)?;
-        let mut tcp =
-            Connection::connect(now, &self.opening(now, &tuple, None), &self.core.tcp);
+        let mut tcp = Connection::connect(now, &self.opening(now, &tuple, None), &self.core.tcp);
         tcp.set_nodelay(!config.nagle);
         let rx = match config.tls {
             Some((tls, name)) => {
@@ -143,7 +142,8 @@ impl Stack {
 
     /// How many bytes may be given to `send` now without being refused for the buffer's limit.
     pub fn send_space(&self, socket: SocketId) -> u32 {
-        self.socket(socket).map_or(0, |socket| socket.send_space(&self.core))
+        self.socket(socket)
+            .map_or(0, |socket| socket.send_space(&self.core))
     }
 
     /// Bytes given to `send`, with their records' headers and trailers, that the peer has not
@@ -230,7 +230,8 @@ impl Stack {
 
     /// How a connection's TCP is doing.
     pub fn tcp_info(&self, socket: SocketId) -> Option<lockgate_tcp::Info> {
-        self.socket(socket).map(|socket| socket.tcp.info(&self.core.tcp))
+        self.socket(socket)
+            .map(|socket| socket.tcp.info(&self.core.tcp))
     }
 
     /// What happened in this stack.
@@ -264,12 +265,18 @@ impl Stack {
         remote: Endpoint,
         wanted: Option<SocketAddr>,
     ) -> Result<FourTuple, ConnectError> {
-        let hop = self.core.ip.route(remote.addr, None).ok_or(ConnectError::NoRoute)?;
+        let hop = self
+            .core
+            .ip
+            .route(remote.addr, None)
+            .ok_or(ConnectError::NoRoute)?;
         let addr = match wanted {
             Some(wanted) if !wanted.ip().is_unspecified() => wanted.ip(),
-            Some(_) | None => {
-                self.core.ip.source(hop, remote.addr).ok_or(ConnectError::NoRoute)?
-            }
+            Some(_) | None => self
+                .core
+                .ip
+                .source(hop, remote.addr)
+                .ok_or(ConnectError::NoRoute)?,
         };
         if !self.core.ip.interfaces().is_local(addr)
             || addr.is_ipv6() != remote.addr.is_ipv6()

@@ -164,7 +164,11 @@ impl Core {
         {
             any = true;
         }
-        if any { core::mem::take(&mut self.unresolved) } else { Vec::new() }
+        if any {
+            core::mem::take(&mut self.unresolved)
+        } else {
+            Vec::new()
+        }
     }
 
     /// The way to `remote`; none while its next hop is being asked.
@@ -181,7 +185,12 @@ impl Core {
         if confirmed {
             self.ip.confirm(now, hop);
         }
-        let Info { entries_max, tso_bytes_max, link_up, .. } = net.info(hop.iface);
+        let Info {
+            entries_max,
+            tso_bytes_max,
+            link_up,
+            ..
+        } = net.info(hop.iface);
         let mac = match self.ip.lookup(now, hop) {
             Lookup::Resolved(mac) => mac,
             Lookup::Pending => return None,
@@ -233,8 +242,18 @@ impl Core {
     ) {
         match self.ip.dispatch(now, hop, head.bytes_mut()) {
             Dispatch::Send => {
-                let meta = TxMeta { iface: hop.iface, ..TxMeta::default() };
-                self.send_small(&Packet { head, payload: &[], meta }, env.net);
+                let meta = TxMeta {
+                    iface: hop.iface,
+                    ..TxMeta::default()
+                };
+                self.send_small(
+                    &Packet {
+                        head,
+                        payload: &[],
+                        meta,
+                    },
+                    env.net,
+                );
             }
             Dispatch::Queued => {}
             Dispatch::Dropped => self.counters.answers_lost += 1,
@@ -252,9 +271,19 @@ impl Core {
         let (first, rest) = frame.split_at(len.min(usize::from(FIRST_BYTES)));
         let mut head = Headers::new(u8::try_from(first.len()).unwrap_or(FIRST_BYTES), 0, 0);
         head.bytes_mut().copy_from_slice(first);
-        let meta = TxMeta { iface, ..TxMeta::default() };
+        let meta = TxMeta {
+            iface,
+            ..TxMeta::default()
+        };
         if rest.is_empty() {
-            return self.send_small(&Packet { head: &head, payload: &[], meta }, env.net);
+            return self.send_small(
+                &Packet {
+                    head: &head,
+                    payload: &[],
+                    meta,
+                },
+                env.net,
+            );
         }
         let size = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         let Some(mut page) = env.pages.alloc(size) else {
@@ -262,8 +291,19 @@ impl Core {
             return;
         };
         page.append(rest);
-        let payload = [Slice { buf: &page, at: 0, len: page.len() }];
-        self.send_small(&Packet { head: &head, payload: &payload, meta }, env.net);
+        let payload = [Slice {
+            buf: &page,
+            at: 0,
+            len: page.len(),
+        }];
+        self.send_small(
+            &Packet {
+                head: &head,
+                payload: &payload,
+                meta,
+            },
+            env.net,
+        );
     }
 
     /// Questions to neighbours, and frames that waited for them.

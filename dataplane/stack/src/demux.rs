@@ -32,7 +32,10 @@ const _: () = assert!(size_of::<Entry>() == 8);
 impl FlowTable {
     /// All memory is taken now.
     pub(crate) fn new(capacity: usize, secret: u64) -> Self {
-        Self { table: HashTable::with_capacity(capacity), secret }
+        Self {
+            table: HashTable::with_capacity(capacity),
+            secret,
+        }
     }
 
     pub(crate) fn hash(&self, tuple: &FourTuple) -> u32 {
@@ -42,7 +45,9 @@ impl FlowTable {
     /// Finds a connection; `is` tells whether the entry at a place is the one.
     pub(crate) fn find(&self, hash: u32, is: impl Fn(Place) -> bool) -> Option<Place> {
         self.table
-            .find(u64::from(hash).wrapping_mul(SPREAD), |e| e.hash == hash && is(e.unpack()))
+            .find(u64::from(hash).wrapping_mul(SPREAD), |e| {
+                e.hash == hash && is(e.unpack())
+            })
             .map(|e| e.unpack())
     }
 
@@ -51,7 +56,10 @@ impl FlowTable {
         let spread = |e: &Entry| u64::from(e.hash).wrapping_mul(SPREAD);
         self.table.insert_unique(
             u64::from(hash).wrapping_mul(SPREAD),
-            Entry { hash, place: place.pack() },
+            Entry {
+                hash,
+                place: place.pack(),
+            },
             spread,
         );
     }
@@ -62,7 +70,10 @@ impl FlowTable {
         let found = self
             .table
             .find_entry(u64::from(hash).wrapping_mul(SPREAD), |e| e.place == packed);
-        debug_assert!(found.is_ok(), "a place is removed once, after it was inserted");
+        debug_assert!(
+            found.is_ok(),
+            "a place is removed once, after it was inserted"
+        );
         if let Ok(entry) = found {
             entry.remove();
         }

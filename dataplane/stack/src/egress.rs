@@ -22,7 +22,10 @@ pub(crate) struct Path {
 
 impl Path {
     /// To nobody.
-    pub(crate) const NOWHERE: Self = Self { reachable: false, ..Self::BARE };
+    pub(crate) const NOWHERE: Self = Self {
+        reachable: false,
+        ..Self::BARE
+    };
 
     /// To somebody, as far as small frames are concerned.
     pub(crate) const BARE: Self = Self {

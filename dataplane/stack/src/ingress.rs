@@ -42,7 +42,8 @@ impl Stack {
             }
             Ingress::Refuse(found, refusal) => {
                 let bytes = packet.front().get(found.l3_at..).unwrap_or_default();
-                core.ip.refuse(now, &found, refusal, bytes, &mut core.scratch)
+                core.ip
+                    .refuse(now, &found, refusal, bytes, &mut core.scratch)
             }
         };
         if let Some(reply) = reply {
@@ -127,7 +128,11 @@ impl Stack {
             return;
         };
         let core = &mut self.core;
-        let Some(socket) = self.sockets.get_mut(index).filter(|socket| !socket.flags.over) else {
+        let Some(socket) = self
+            .sockets
+            .get_mut(index)
+            .filter(|socket| !socket.flags.over)
+        else {
             return;
         };
         let kind = match error.kind {

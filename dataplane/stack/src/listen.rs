@@ -53,9 +53,19 @@ impl Listeners {
 
     pub(crate) fn add(&mut self, at: Endpoint, config: crate::ListenConfig) -> ListenerId {
         let index = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
-        let backlog = if config.backlog == 0 { u32::MAX } else { config.backlog };
+        let backlog = if config.backlog == 0 {
+            u32::MAX
+        } else {
+            config.backlog
+        };
         let (tls, nagle) = (config.tls, config.nagle);
-        self.list.push(Listener { at, tls, backlog, nagle, half_open: 0 });
+        self.list.push(Listener {
+            at,
+            tls,
+            backlog,
+            nagle,
+            half_open: 0,
+        });
         self.by_address.insert(at, index);
         ListenerId(index)
     }
@@ -166,7 +176,8 @@ impl Stack {
             TimeWaitVerdict::Drop => {}
             TimeWaitVerdict::Reply(header) => {
                 let deadline = waiting.state.deadline();
-                self.wheel.set(self.key_of(Place::TimeWait(index)), Some(deadline));
+                self.wheel
+                    .set(self.key_of(Place::TimeWait(index)), Some(deadline));
                 self.core.answer(now, &tuple, &header, env);
             }
             TimeWaitVerdict::Reuse { isn_after } => {
@@ -197,7 +208,8 @@ impl Stack {
                 return;
             }
         }
-        self.wheel.set(self.key_of(Place::HalfOpen(index)), Some(deadline));
+        self.wheel
+            .set(self.key_of(Place::HalfOpen(index)), Some(deadline));
     }
 
     /// What a new connection begins with.
@@ -214,7 +226,11 @@ impl Stack {
             .route(tuple.remote.addr, None)
             .and_then(|hop| self.core.ip.interfaces().interface(hop.iface))
             .map_or(MTU_MIN, |interface| usize::from(interface.mtu));
-        let ip = if ipv6 { ipv6::HEADER_LEN } else { ipv4::HEADER_LEN };
+        let ip = if ipv6 {
+            ipv6::HEADER_LEN
+        } else {
+            ipv4::HEADER_LEN
+        };
         let mss = mtu.saturating_sub(ip + tcp::HEADER_LEN);
         let isn = self.core.isn.isn(now, tuple);
         Opening {
@@ -234,7 +250,10 @@ impl Stack {
     pub(crate) fn add_socket(&mut self, socket: Socket) -> Option<SocketId> {
         let hash = socket.hash;
         let index = self.sockets.insert(socket).ok()?;
-        let id = SocketId { index, generation: self.sockets.generation(index) };
+        let id = SocketId {
+            index,
+            generation: self.sockets.generation(index),
+        };
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.id = id;
             socket.update_room(&self.core);
@@ -289,12 +308,18 @@ impl Stack {
         }
         let hash = self.flows.hash(tuple);
         let deadline = state.deadline();
-        let half = Half { tuple: *tuple, hash, listener, state };
+        let half = Half {
+            tuple: *tuple,
+            hash,
+            listener,
+            state,
+        };
         let Ok(index) = self.half_open.insert(half) else {
             return false;
         };
         self.flows.insert(hash, Place::HalfOpen(index));
-        self.wheel.set(self.key_of(Place::HalfOpen(index)), Some(deadline));
+        self.wheel
+            .set(self.key_of(Place::HalfOpen(index)), Some(deadline));
         true
     }
 

@@ -157,7 +157,12 @@ impl Chunk {
 
 impl core::fmt::Debug for Chunk {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Chunk({} bytes, type {})", self.len(), self.content_type().0)
+        write!(
+            f,
+            "Chunk({} bytes, type {})",
+            self.len(),
+            self.content_type().0
+        )
     }
 }
 

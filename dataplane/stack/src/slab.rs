@@ -20,7 +20,12 @@ struct Slot<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new(capacity: u32) -> Self {
-        Self { slots: Vec::new(), capacity, free: NONE, len: 0 }
+        Self {
+            slots: Vec::new(),
+            capacity,
+            free: NONE,
+            len: 0,
+        }
     }
 
     /// Puts a value in; its index, or the value back if there is no place.
@@ -34,7 +39,11 @@ impl<T> Slab<T> {
             if next >= self.capacity {
                 return Err(value);
             }
-            self.slots.push(Slot { generation: 0, next_free: NONE, value: Some(value) });
+            self.slots.push(Slot {
+                generation: 0,
+                next_free: NONE,
+                value: Some(value),
+            });
             self.len += 1;
             return Ok(next);
         }
@@ -63,7 +72,9 @@ impl<T> Slab<T> {
 
     /// How often this place has been used before.
     pub(crate) fn generation(&self, index: u32) -> u32 {
-        self.slots.get(index as usize).map_or(0, |slot| slot.generation)
+        self.slots
+            .get(index as usize)
+            .map_or(0, |slot| slot.generation)
     }
 
     pub(crate) fn len(&self) -> u32 {

@@ -42,7 +42,6 @@ pub(crate) struct Socket {
 }
 
 /// The receiving side.
-#[expect(clippy::large_enum_variant, reason = "the large one is what almost all sockets have")]
 pub(crate) enum Rx {
     /// Bytes for the application.
     Plain(Stream<Buffer>),
@@ -113,7 +112,10 @@ impl Socket {
     /// A socket without an id: it gets one with its place.
     pub(crate) fn new(tuple: FourTuple, hash: u32, tcp: Connection, rx: Rx) -> Self {
         Self {
-            id: SocketId { index: u32::MAX, generation: 0 },
+            id: SocketId {
+                index: u32::MAX,
+                generation: 0,
+            },
             tuple,
             hash,
             tcp,

@@ -6,8 +6,8 @@ use lockgate_wire::{FourTuple, Instant};
 use pktbuf::Output;
 
 use crate::Env;
-use crate::config::{ConfigError, ENTRIES_MAX, StackConfig};
 use crate::common::Core;
+use crate::config::{ConfigError, ENTRIES_MAX, StackConfig};
 use crate::demux::{FlowTable, Place};
 use crate::listen::Listeners;
 use crate::notice::{Notice, SocketId};
@@ -61,7 +61,11 @@ impl Stack {
     /// A stack with the secrets of its hash table, sequence numbers and random times.
     pub fn new(now: Instant, config: StackConfig, secret: [u64; 4]) -> Result<Self, ConfigError> {
         let limits = config.limits;
-        let tables = [limits.connections_max, limits.half_open_max, limits.time_wait_max];
+        let tables = [
+            limits.connections_max,
+            limits.half_open_max,
+            limits.time_wait_max,
+        ];
         if tables.iter().any(|entries| *entries > ENTRIES_MAX) {
             return Err(ConfigError::TooMany);
         }
@@ -134,8 +138,11 @@ impl Stack {
     /// When [`Stack::on_timer`] wants to be called. What [`Stack::poll`] left to do is not
     /// considered.
     pub fn next_timer(&self) -> Option<Instant> {
-        let deadlines =
-            [self.wheel.next_timer(), self.core.ip.deadline(), self.core.starved_deadline()];
+        let deadlines = [
+            self.wheel.next_timer(),
+            self.core.ip.deadline(),
+            self.core.starved_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -209,7 +216,8 @@ impl Stack {
 
     pub(crate) fn rearm(&mut self, index: u32) {
         if let Some(socket) = self.sockets.get(index) {
-            self.wheel.set(self.key_of(Place::Socket(index)), socket.deadline());
+            self.wheel
+                .set(self.key_of(Place::Socket(index)), socket.deadline());
         }
     }
 
@@ -222,7 +230,9 @@ impl Stack {
         self.flows.remove(socket.hash, Place::Socket(index));
         let reason = socket.reason();
         self.core.count_end(reason);
-        self.core.notices.push_back(Notice::Closed(socket.id, reason));
+        self.core
+            .notices
+            .push_back(Notice::Closed(socket.id, reason));
         socket.retire(&mut self.core, env.ciphers);
         if self.sockets.len() == 0 {
             self.core.release_reserve();
@@ -244,7 +254,8 @@ impl Stack {
             Ok(place) => {
                 self.core.counters.time_wait += 1;
                 self.flows.insert(hash, Place::TimeWait(place));
-                self.wheel.set(self.key_of(Place::TimeWait(place)), Some(deadline));
+                self.wheel
+                    .set(self.key_of(Place::TimeWait(place)), Some(deadline));
             }
             Err(_) => self.core.counters.time_wait_overflow += 1,
         }
@@ -258,7 +269,7 @@ impl Stack {
     }
 
     /// Sockets that waited for memory or for a neighbour and may go on.
-    pub(crate) fn wake_waiting<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
+    pub(crate) fn wake_waiting<N: Output>(&mut self, now: Instant, env: &Env<'_, N>) {
         for index in self.core.fed(now, env.pages) {
             if let Some(socket) = self.sockets.get_mut(index).filter(|s| s.flags.starved) {
                 socket.on_fed(&mut self.core);
@@ -273,7 +284,10 @@ impl Stack {
     }
 
     pub(crate) fn socket_mut(&mut self, id: SocketId) -> Option<(&mut Socket, &mut Core)> {
-        let socket = self.sockets.get_mut(id.index).filter(|socket| socket.id == id)?;
+        let socket = self
+            .sockets
+            .get_mut(id.index)
+            .filter(|socket| socket.id == id)?;
         Some((socket, &mut self.core))
     }
 
@@ -316,14 +330,16 @@ impl core::fmt::Debug for Stack {
 fn ip_layer(config: &StackConfig, seed: u64) -> Result<IpLayer, ConfigError> {
     let mut ip = IpLayer::new(&config.ip, seed);
     for (interface, addresses) in &config.interfaces {
-        ip.add_interface(*interface).map_err(|e| ConfigError::Interface(*interface, e))?;
+        ip.add_interface(*interface)
+            .map_err(|e| ConfigError::Interface(*interface, e))?;
         for address in addresses {
             ip.add_address(interface.id, *address)
                 .map_err(|e| ConfigError::Address(*address, e))?;
         }
     }
     for route in &config.routes {
-        ip.add_route(*route).map_err(|e| ConfigError::Route(*route, e))?;
+        ip.add_route(*route)
+            .map_err(|e| ConfigError::Route(*route, e))?;
     }
     Ok(ip)
 }

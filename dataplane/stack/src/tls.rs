@@ -14,9 +14,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use rustls::CipherSuite;
 use rustls::SupportedProtocolVersion;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub use rustls::pki_types;
 use thiserror::Error;
 
@@ -72,7 +72,12 @@ pub enum TlsConfigError {
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        Self { versions: TlsVersions::Both, suites: Vec::new(), alpn: Vec::new(), tickets: 2 }
+        Self {
+            versions: TlsVersions::Both,
+            suites: Vec::new(),
+            alpn: Vec::new(),
+            tickets: 2,
+        }
     }
 }
 

@@ -22,7 +22,8 @@ pub struct Wheel {
     /// All ticks before this one have been dealt with; entries of this one may be left.
     tick: u64,
     entries: Vec<Entry>,
-    heads: Box<[[u32; SLOTS]; LEVELS]>,
+    /// The first entry of each slot, level by level.
+    heads: Box<[u32]>,
     occupied: [u64; LEVELS],
     armed: u32,
 }
@@ -38,11 +39,15 @@ struct Entry {
 impl Wheel {
     /// A wheel for keys below `capacity`, starting at `now`.
     pub fn new(now: Instant, capacity: u32) -> Self {
-        let idle = Entry { deadline: Instant::ZERO, prev: NONE, next: NONE };
+        let idle = Entry {
+            deadline: Instant::ZERO,
+            prev: NONE,
+            next: NONE,
+        };
         Self {
             tick: tick_floor(now),
             entries: vec![idle; capacity as usize],
-            heads: Box::new([[NONE; SLOTS]; LEVELS]),
+            heads: vec![NONE; LEVELS * SLOTS as usize].into_boxed_slice(),
             occupied: [0; LEVELS],
             armed: 0,
         }
@@ -64,7 +69,8 @@ impl Wheel {
     pub fn expire(&mut self, now: Instant, budget: &mut u32) -> Option<TimerKey> {
         let now_tick = tick_floor(now).max(self.tick);
         loop {
-            let Some((level, slot, start)) = self.first_slot().filter(|s| s.2 <= now_tick) else {
+            let Some(Slot { place, start }) = self.first_slot().filter(|s| s.start <= now_tick)
+            else {
                 self.tick = now_tick;
                 return None;
             };
@@ -73,10 +79,10 @@ impl Wheel {
             }
             *budget -= 1;
             self.tick = start;
-            let key = self.heads[level][slot];
+            let key = self.heads[place as usize];
             let deadline = self.entries[key as usize].deadline;
             self.unlink(key);
-            if level == 0 && deadline <= now {
+            if place < SLOTS && deadline <= now {
                 self.armed -= 1;
                 return Some(TimerKey(key));
             }
@@ -87,7 +93,8 @@ impl Wheel {
     /// When [`Wheel::expire`] should be called next. Never later than the earliest deadline rounded
     /// up to a tick; it may be earlier, when entries have to be filed lower first.
     pub fn next_timer(&self) -> Option<Instant> {
-        self.first_slot().map(|(_, _, start)| Instant::from_nanos(start << TICK_SHIFT))
+        self.first_slot()
+            .map(|slot| Instant::from_nanos(slot.start << TICK_SHIFT))
     }
 
     /// Timers armed.
@@ -125,18 +132,22 @@ impl Wheel {
 
     fn link(&mut self, key: u32, deadline: Instant) {
         let tick = tick_ceil(deadline).max(self.tick);
-        let differ = (tick ^ self.tick) | (SLOTS as u64 - 1);
+        let differ = (tick ^ self.tick) | u64::from(SLOTS - 1);
         let level = (63 - differ.leading_zeros()) / SLOT_BITS;
-        let slot = (tick >> (level * SLOT_BITS)) as usize % SLOTS;
-        let (level_at, place) = (level as usize, level * SLOTS as u32 + slot as u32);
+        let slot = low_bits(tick >> (level * SLOT_BITS));
+        let place = level * SLOTS + slot;
 
-        let next = self.heads[level_at][slot];
-        self.entries[key as usize] = Entry { deadline, prev: IN_SLOT | place, next };
+        let next = self.heads[place as usize];
+        self.entries[key as usize] = Entry {
+            deadline,
+            prev: IN_SLOT | place,
+            next,
+        };
         if next != NONE {
             self.entries[next as usize].prev = key;
         }
-        self.heads[level_at][slot] = key;
-        self.occupied[level_at] |= 1 << slot;
+        self.heads[place as usize] = key;
+        self.occupied[level as usize] |= 1 << slot;
     }
 
     fn unlink(&mut self, key: u32) {
@@ -147,32 +158,47 @@ impl Wheel {
         if prev & IN_SLOT == 0 {
             self.entries[prev as usize].next = next;
         } else {
-            let place = (prev & !IN_SLOT) as usize;
-            let (level, slot) = (place / SLOTS, place % SLOTS);
-            self.heads[level][slot] = next;
+            let place = prev & !IN_SLOT;
+            self.heads[place as usize] = next;
             if next == NONE {
-                self.occupied[level] &= !(1 << slot);
+                self.occupied[(place / SLOTS) as usize] &= !(1 << (place % SLOTS));
             }
         }
         self.entries[key as usize].prev = NONE;
         self.entries[key as usize].next = NONE;
     }
 
-    /// The earliest slot that has entries, with the tick at which it begins. Where slots of two
-    /// levels begin at the same tick the higher comes first: its entries may belong in the lower.
-    fn first_slot(&self) -> Option<(usize, usize, u64)> {
-        let mut first: Option<(usize, usize, u64)> = None;
-        for (level, &slots) in self.occupied.iter().enumerate().filter(|(_, slots)| **slots != 0) {
-            let slot = u64::from(slots.trailing_zeros());
-            let shift = level as u32 * SLOT_BITS;
-            let above = (self.tick >> shift) & !(SLOTS as u64 - 1);
-            let start = (above | slot) << shift;
-            if first.is_none_or(|earliest| start <= earliest.2) {
-                first = Some((level, slot as usize, start));
+    /// The earliest slot that has entries. Where slots of two levels begin at the same tick the higher comes first: its entries may belong in the lower.
+    fn first_slot(&self) -> Option<Slot> {
+        let mut first: Option<Slot> = None;
+        for (level, slots) in (0..).zip(self.occupied).filter(|(_, slots)| *slots != 0) {
+            let slot = slots.trailing_zeros();
+            let shift = level * SLOT_BITS;
+            let above = (self.tick >> shift) & !u64::from(SLOTS - 1);
+            let start = (above | u64::from(slot)) << shift;
+            if first.is_none_or(|earliest| start <= earliest.start) {
+                first = Some(Slot {
+                    place: level * SLOTS + slot,
+                    start,
+                });
             }
         }
         first
     }
+}
+
+/// A slot that has entries.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Its place among all slots, level by level.
+    place: u32,
+    /// The tick at which it begins.
+    start: u64,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "six bits are kept")]
+const fn low_bits(n: u64) -> u32 {
+    n as u32 & (SLOTS - 1)
 }
 
 fn tick_floor(at: Instant) -> u64 {
@@ -186,13 +212,13 @@ fn tick_ceil(at: Instant) -> u64 {
 const TICK_SHIFT: u32 = 12;
 const LAST_TICK: u64 = u64::MAX >> TICK_SHIFT;
 const SLOT_BITS: u32 = 6;
-const SLOTS: usize = 1 << SLOT_BITS;
+const SLOTS: u32 = 1 << SLOT_BITS;
 /// 9 * 6 bits hold every tick: an `Instant` has 64 bits, a tick 52.
 const LEVELS: usize = 9;
 const NONE: u32 = u32::MAX;
 const IN_SLOT: u32 = 1 << 31;
 
-const _: () = assert!(LEVELS as u32 * SLOT_BITS >= 64 - TICK_SHIFT);
+const _: () = assert!(LEVELS * SLOT_BITS as usize >= 64 - TICK_SHIFT as usize);
 const _: () = assert!(size_of::<Entry>() == 16);
 
 #[cfg(test)]

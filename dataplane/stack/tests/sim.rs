@@ -4,12 +4,12 @@
 //! sent, or, where the link died, a clean time-out. `LOCKGATE_SEED=n` runs one seed and says what
 //! it was about; `LOCKGATE_SEEDS=n` runs so many.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
 use std::time::Duration;
 
-use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig};
 use lockgate_tcp::Keepalive;
 use lockgate_wire::Instant;
@@ -56,10 +56,15 @@ impl Scenario {
             },
             mtu: rng.pick(&[1500, 1500, 1280, 576, 9000]),
             v6: rng.chance(300),
-            suite: rng.chance(750).then(|| usize::try_from(rng.below(6)).unwrap()),
+            suite: rng
+                .chance(750)
+                .then(|| usize::try_from(rng.below(6)).unwrap()),
             bytes: [rng.pick(&SIZES), rng.pick(&SIZES)].map(|most| rng.below(most + 1)),
             recv_buffer: [rng.pick(&WINDOWS), rng.pick(&WINDOWS)],
-            send_buffer: [rng.pick(&[4096, 65_536, 1 << 20]), rng.pick(&[4096, 65_536, 1 << 20])],
+            send_buffer: [
+                rng.pick(&[4096, 65_536, 1 << 20]),
+                rng.pick(&[4096, 65_536, 1 << 20]),
+            ],
             lazy: [rng.pick(&LAZY), rng.pick(&LAZY)].map(Duration::from_millis),
             nagle: rng.chance(300),
             small_pools: rng.chance(200),
@@ -69,10 +74,22 @@ impl Scenario {
 
     fn spec(&self, number: u8) -> HostSpec {
         let side = usize::from(number - 1);
-        let mut spec = if self.v6 { HostSpec::v6(number) } else { HostSpec::new(number) };
-        spec.mtu = if self.v6 { self.mtu.max(1280) } else { self.mtu };
+        let mut spec = if self.v6 {
+            HostSpec::v6(number)
+        } else {
+            HostSpec::new(number)
+        };
+        spec.mtu = if self.v6 {
+            self.mtu.max(1280)
+        } else {
+            self.mtu
+        };
         if self.small_pools {
-            spec.pool = PoolConfig { blocks: 24, small_spans: 8, large_spans: 3 };
+            spec.pool = PoolConfig {
+                blocks: 24,
+                small_spans: 8,
+                large_spans: 3,
+            };
         }
         spec.secret = self.seed;
         let limits = &mut spec.config.limits;
@@ -90,13 +107,18 @@ impl Scenario {
     }
 
     fn run(&self) {
-        let mut world =
-            World::new(self.spec(1), self.spec(2), Link::new(self.seed, self.faults));
+        let mut world = World::new(
+            self.spec(1),
+            self.spec(2),
+            Link::new(self.seed, self.faults),
+        );
         if self.failures > 0 {
             world.a.pages.inject_failures(self.seed, self.failures);
             world.b.pages.inject_failures(self.seed ^ 1, self.failures);
         }
-        let tls = self.suite.map(|n| pki::only(pki::SUITES[n].0, pki::SUITES[n].1));
+        let tls = self
+            .suite
+            .map(|n| pki::only(pki::SUITES[n].0, pki::SUITES[n].1));
         let listen = ListenConfig {
             tls: tls.as_ref().map(pki::server),
             nagle: self.nagle,
@@ -133,7 +155,11 @@ impl Scenario {
         let short = (a.received, b.received) != (self.bytes[1], self.bytes[0]);
         if !over || (short && self.faults.dead_from.is_none()) {
             for (host, app) in [(&world.a, &a), (&world.b, &b)] {
-                eprintln!("{app:?}, {:?}, timer {:?}", host.stack, host.stack.next_timer());
+                eprintln!(
+                    "{app:?}, {:?}, timer {:?}",
+                    host.stack,
+                    host.stack.next_timer()
+                );
                 if let Some(socket) = app.socket {
                     eprintln!("{:#?}", host.stack.tcp_info(socket));
                 }
@@ -146,7 +172,10 @@ impl Scenario {
         world.wake = None;
         world.run(Duration::from_secs(90));
         assert_eq!(world.a.stack.connections() + world.b.stack.connections(), 0);
-        assert_eq!(world.a.stack.in_time_wait() + world.b.stack.in_time_wait(), 0);
+        assert_eq!(
+            world.a.stack.in_time_wait() + world.b.stack.in_time_wait(),
+            0
+        );
         world.a.assert_full();
         world.b.assert_full();
     }
@@ -162,18 +191,25 @@ impl Scenario {
             }
             return;
         }
-        assert_eq!((a.received, b.received), (self.bytes[1], self.bytes[0]), "all bytes");
+        assert_eq!(
+            (a.received, b.received),
+            (self.bytes[1], self.bytes[0]),
+            "all bytes"
+        );
         assert_eq!((a.end, b.end), (Some(true), Some(true)));
         // Of two closes that cross, a lost last acknowledgement may look like silence.
-        assert_eq!((a.closed, b.closed), (Some(CloseReason::Clean), Some(CloseReason::Clean)));
+        assert_eq!(
+            (a.closed, b.closed),
+            (Some(CloseReason::Clean), Some(CloseReason::Clean))
+        );
         self.judge_effort(world, took);
     }
 
     /// Time, time-outs and retransmissions are bounded by what the wire did.
     fn judge_effort(&self, world: &World, took: Duration) {
         let tally = &world.link.tally;
-        let harm = tally.lost + tally.corrupted + tally.queue_drops
-            + world.a.missed + world.b.missed;
+        let harm =
+            tally.lost + tally.corrupted + tally.queue_drops + world.a.missed + world.b.missed;
         let (a, b) = (world.a.stack.tcp_counters(), world.b.stack.tcp_counters());
         let resent = a.bytes_retransmitted + b.bytes_retransmitted;
         let timeouts = a.timeouts + b.timeouts;
@@ -207,11 +243,10 @@ fn both_sides_have_exactly_what_was_sent() {
         return run(seed);
     }
     let seeds = number("LOCKGATE_SEEDS").unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let _ = TlsOptions::default();
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     std::thread::scope(|scope| {
-        for first in 0..threads {
-            scope.spawn(move || (first..seeds).step_by(threads as usize).for_each(run));
+        for first in 0..threads as u64 {
+            scope.spawn(move || (first..seeds).step_by(threads).for_each(run));
         }
     });
 }

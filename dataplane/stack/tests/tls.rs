@@ -1,5 +1,6 @@
 //! TLS on whole stacks: what is agreed on, what is refused, and what comes after the handshake.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -20,13 +21,26 @@ fn listen(world: &mut World, options: &TlsOptions) {
 
 fn listen_with(world: &mut World, tls: Arc<TlsServer>) {
     let at = world.b_addr(443);
-    world.b.stack.listen(at, ListenConfig { tls: Some(tls), ..ListenConfig::default() }).unwrap();
+    world
+        .b
+        .stack
+        .listen(
+            at,
+            ListenConfig {
+                tls: Some(tls),
+                ..ListenConfig::default()
+            },
+        )
+        .unwrap();
 }
 
 fn connect(world: &mut World, tls: &Arc<TlsClient>) -> SocketId {
     let at = world.b_addr(443);
     let tls = Some((tls.clone(), pki::name()));
-    let config = ConnectConfig { tls, ..ConnectConfig::default() };
+    let config = ConnectConfig {
+        tls,
+        ..ConnectConfig::default()
+    };
     world.a.stack.connect(world.now, at, config).unwrap()
 }
 
@@ -60,18 +74,28 @@ fn both_ends_agree_on_what_was_agreed() {
         alpn: names.iter().map(|n| n.as_bytes().to_vec()).collect(),
         ..TlsOptions::default()
     };
-    for (versions, version) in
-        [(TlsVersions::Tls12, Version::Tls12), (TlsVersions::Both, Version::Tls13)]
-    {
+    for (versions, version) in [
+        (TlsVersions::Tls12, Version::Tls12),
+        (TlsVersions::Both, Version::Tls13),
+    ] {
         let mut world = World::simple();
         listen(&mut world, &alpn(&["http/1.1", "x"]));
-        let client = TlsOptions { versions, ..alpn(&["h2", "http/1.1"]) };
+        let client = TlsOptions {
+            versions,
+            ..alpn(&["h2", "http/1.1"])
+        };
         connect(&mut world, &pki::client(&client));
         let ((_, a), (_, b)) = (agreed(&mut world, 0), agreed(&mut world, 1));
-        assert_eq!((a.params, &a.alpn, a.resumed), (b.params, &b.alpn, b.resumed));
+        assert_eq!(
+            (a.params, &a.alpn, a.resumed),
+            (b.params, &b.alpn, b.resumed)
+        );
         assert_eq!(a.params.version, version);
         assert_eq!(a.alpn.as_deref(), Some(&b"http/1.1"[..]));
-        assert_eq!((a.sni.as_deref(), b.sni.as_deref()), (None, Some(pki::NAME)));
+        assert_eq!(
+            (a.sni.as_deref(), b.sni.as_deref()),
+            (None, Some(pki::NAME))
+        );
     }
 }
 
@@ -80,13 +104,20 @@ fn both_ends_agree_on_what_was_agreed() {
 fn tickets_resume_sessions() {
     for versions in [TlsVersions::Tls12, TlsVersions::Tls13] {
         let mut world = World::simple();
-        let options = TlsOptions { versions, ..TlsOptions::default() };
+        let options = TlsOptions {
+            versions,
+            ..TlsOptions::default()
+        };
         listen(&mut world, &options);
         let client = pki::client(&options);
         for resumed in [false, true, true] {
             let a = connect(&mut world, &client);
             let ((_, info_a), (b, info_b)) = (agreed(&mut world, 0), agreed(&mut world, 1));
-            assert_eq!((info_a.resumed, info_b.resumed), (resumed, resumed), "{versions:?}");
+            assert_eq!(
+                (info_a.resumed, info_b.resumed),
+                (resumed, resumed),
+                "{versions:?}"
+            );
             world.b.send(b, b"hello");
             world.run(Duration::from_millis(5));
             assert_eq!(world.a.drain(a).0, b"hello");
@@ -114,7 +145,11 @@ fn a_server_that_cannot_prove_its_name_is_refused() {
     let refused = CloseReason::Handshake(Failure::BadCertificate);
     assert_eq!(closed(&mut world, 0), refused);
     let told = closed(&mut world, 1);
-    assert_eq!(told, CloseReason::Handshake(Failure::PeerAlert(48)), "unknown_ca");
+    assert_eq!(
+        told,
+        CloseReason::Handshake(Failure::PeerAlert(48)),
+        "unknown_ca"
+    );
     assert_eq!(world.a.stack.counters().handshakes_failed_certificate, 1);
     assert_eq!(world.b.stack.counters().handshakes_failed_peer_alert, 1);
     world.run(Duration::from_secs(70));
@@ -125,11 +160,26 @@ fn a_server_that_cannot_prove_its_name_is_refused() {
 #[test]
 fn nothing_in_common_is_said_by_an_alert() {
     let mut world = World::simple();
-    listen(&mut world, &TlsOptions { versions: TlsVersions::Tls13, ..TlsOptions::default() });
-    let old = TlsOptions { versions: TlsVersions::Tls12, ..TlsOptions::default() };
+    listen(
+        &mut world,
+        &TlsOptions {
+            versions: TlsVersions::Tls13,
+            ..TlsOptions::default()
+        },
+    );
+    let old = TlsOptions {
+        versions: TlsVersions::Tls12,
+        ..TlsOptions::default()
+    };
     connect(&mut world, &pki::client(&old));
-    assert_eq!(closed(&mut world, 0), CloseReason::Handshake(Failure::PeerAlert(70)));
-    assert_eq!(closed(&mut world, 1), CloseReason::Handshake(Failure::Incompatible));
+    assert_eq!(
+        closed(&mut world, 0),
+        CloseReason::Handshake(Failure::PeerAlert(70))
+    );
+    assert_eq!(
+        closed(&mut world, 1),
+        CloseReason::Handshake(Failure::Incompatible)
+    );
     assert_eq!(world.b.stack.counters().handshakes_failed_incompatible, 1);
 }
 
@@ -137,10 +187,13 @@ fn nothing_in_common_is_said_by_an_alert() {
 fn raw(bytes: &[u8]) -> (World, Vec<u8>, CloseReason) {
     let mut world = World::simple();
     listen(&mut world, &TlsOptions::default());
-    let mut peer = Peer::connect(&mut world, &config(pki::SUITES[0].0, pki::SUITES[0].1));
+    let peer = Peer::connect(&mut world, &config(pki::SUITES[0].0, pki::SUITES[0].1));
     let mut rest = bytes;
     while !rest.is_empty() {
-        let taken = world.a.stack.send(peer.socket, rest, false, &mut world.a.pages);
+        let taken = world
+            .a
+            .stack
+            .send(peer.socket, rest, false, &mut world.a.pages);
         rest = &rest[taken.map_or(rest.len(), |n| n as usize)..];
         peer.send_raw(&mut world, &[]);
     }
@@ -153,17 +206,27 @@ fn raw(bytes: &[u8]) -> (World, Vec<u8>, CloseReason) {
 
 #[test]
 fn garbage_gets_an_alert_and_an_end() {
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x16\x03\x01\x00\x05hello", &[0; 600]] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"\x16\x03\x01\x00\x05hello",
+        &[0; 600],
+    ] {
         let (mut world, answer, reason) = raw(bytes);
         assert!(
-            matches!(reason, CloseReason::Handshake(Failure::Malformed | Failure::Misbehaved)),
+            matches!(
+                reason,
+                CloseReason::Handshake(Failure::Malformed | Failure::Misbehaved)
+            ),
             "{reason:?}"
         );
         assert_eq!(answer.len(), 7, "{answer:?}");
         assert_eq!((answer[0], answer[5]), (21, 2), "a fatal alert");
         assert_eq!(world.b.stack.counters().handshakes_failed_protocol, 1);
         world.run(Duration::from_secs(70));
-        assert_eq!((world.b.stack.connections(), world.b.stack.handshakes()), (0, 0));
+        assert_eq!(
+            (world.b.stack.connections(), world.b.stack.handshakes()),
+            (0, 0)
+        );
         world.b.assert_full();
     }
 }
@@ -174,7 +237,11 @@ fn an_endless_handshake_message_is_cut_off() {
     let mut bytes = Vec::new();
     for n in 0..8 {
         bytes.extend([22, 3, 1, 0x40, 0]);
-        bytes.extend(if n == 0 { [1, 0xff, 0xff, 0xff] } else { [0; 4] });
+        bytes.extend(if n == 0 {
+            [1, 0xff, 0xff, 0xff]
+        } else {
+            [0; 4]
+        });
         bytes.extend([0; 16_380]);
     }
     let (world, _, reason) = raw(&bytes);
@@ -247,7 +314,9 @@ fn our_key_updates_are_understood() {
             sent.extend(bytes);
         }
         let host = &mut world.b;
-        host.stack.update_keys(b, round % 2 == 0, &mut host.ciphers, &mut host.pages).unwrap();
+        host.stack
+            .update_keys(b, round % 2 == 0, &mut host.ciphers, &mut host.pages)
+            .unwrap();
         for _ in 0..40 {
             peer.read(&mut world);
         }
@@ -295,7 +364,11 @@ fn corruption_that_fools_the_checksum_is_caught_by_the_aead() {
         }));
         world.a.send(a, &[9; 1000]);
         world.run(Duration::from_millis(10));
-        assert_eq!(world.b.stack.counters().bad_checksum, 0, "it has to get through");
+        assert_eq!(
+            world.b.stack.counters().bad_checksum,
+            0,
+            "it has to get through"
+        );
         let host = &mut world.b;
         let got = host.stack.recv(b, &mut host.ciphers, &mut host.pages);
         let error = lockgate_stack::RecvError::Tls(RxError::BadRecord);
@@ -328,7 +401,11 @@ fn typed_records_keep_their_type() {
     let host = &mut world.a;
     let odd = ContentType(99);
     host.stack.send(a, b"data", true, &mut host.pages).unwrap();
-    assert!(host.stack.send_record(a, odd, b"odd", &mut host.pages).unwrap());
+    assert!(
+        host.stack
+            .send_record(a, odd, b"odd", &mut host.pages)
+            .unwrap()
+    );
     host.stack.send(a, b"more", false, &mut host.pages).unwrap();
     world.run(Duration::from_millis(5));
     let host = &mut world.b;
@@ -345,8 +422,13 @@ fn typed_records_keep_their_type() {
     }
     // Longer than a record: refused, not cut.
     let host = &mut world.a;
-    let long = host.stack.send_record(a, odd, &[0; 20_000], &mut host.pages);
-    assert!(matches!(long, Err(lockgate_stack::SendError::Record(_))), "{long:?}");
+    let long = host
+        .stack
+        .send_record(a, odd, &[0; 20_000], &mut host.pages);
+    assert!(
+        matches!(long, Err(lockgate_stack::SendError::Record(_))),
+        "{long:?}"
+    );
 }
 
 /// While as many handshakes are under way as may be, others wait, and then get their turn.
@@ -354,7 +436,11 @@ fn typed_records_keep_their_type() {
 fn handshakes_are_limited_and_none_is_lost() {
     let mut spec = support::HostSpec::new(2);
     spec.config.limits.handshakes_max = 3;
-    let mut world = World::new(support::HostSpec::new(1), spec, support::link::Link::perfect());
+    let mut world = World::new(
+        support::HostSpec::new(1),
+        spec,
+        support::link::Link::perfect(),
+    );
     listen(&mut world, &TlsOptions::default());
     let tls = pki::client(&TlsOptions::default());
     let sockets: Vec<SocketId> = (0..40).map(|_| connect(&mut world, &tls)).collect();
@@ -378,12 +464,19 @@ fn handshakes_are_limited_and_none_is_lost() {
 fn switched_off_means_off() {
     let mut spec = support::HostSpec::new(2);
     spec.config.ktls = false;
-    let mut world = World::new(support::HostSpec::new(1), spec, support::link::Link::perfect());
+    let mut world = World::new(
+        support::HostSpec::new(1),
+        spec,
+        support::link::Link::perfect(),
+    );
     listen(&mut world, &TlsOptions::default());
     let a = connect(&mut world, &pki::client(&TlsOptions::default()));
     world.run(Duration::from_millis(10));
     assert_eq!(world.a.drain(a), (Vec::new(), Some(false)));
     world.a.stack.close(a);
-    assert_eq!(closed(&mut world, 1), CloseReason::Handshake(Failure::Internal));
+    assert_eq!(
+        closed(&mut world, 1),
+        CloseReason::Handshake(Failure::Internal)
+    );
     assert_eq!(world.b.stack.counters().handshakes_failed_internal, 1);
 }

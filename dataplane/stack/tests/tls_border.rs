@@ -1,6 +1,7 @@
 //! The border between the TLS library and the record layer: no byte is lost or decrypted twice,
 //! wherever the client's bytes are cut into segments.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -17,11 +18,27 @@ use support::{HostSpec, World, pki};
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: server.test\r\n\r\n";
 
 fn world() -> World {
-    let link = Link::new(1, Faults { delay: Duration::from_micros(10), ..Faults::default() });
+    let link = Link::new(
+        1,
+        Faults {
+            delay: Duration::from_micros(10),
+            ..Faults::default()
+        },
+    );
     let mut world = World::new(HostSpec::new(1), HostSpec::new(2), link);
     let at = world.b_addr(443);
     let tls = Some(pki::server(&TlsOptions::default()));
-    world.b.stack.listen(at, ListenConfig { tls, ..ListenConfig::default() }).unwrap();
+    world
+        .b
+        .stack
+        .listen(
+            at,
+            ListenConfig {
+                tls,
+                ..ListenConfig::default()
+            },
+        )
+        .unwrap();
     world
 }
 
@@ -41,7 +58,11 @@ fn finish(world: &mut World, mut peer: Peer, what: &str) {
     world.b.send(socket, b"answer");
     world.b.stack.close(socket);
     peer.read(world);
-    assert_eq!((peer.received.as_slice(), &peer.error), (&b"answer"[..], &None), "{what}");
+    assert_eq!(
+        (peer.received.as_slice(), &peer.error),
+        (&b"answer"[..], &None),
+        "{what}"
+    );
     assert!(peer.clean_end, "{what}: close_notify");
     peer.tls.send_close_notify();
     let bytes = peer.outgoing();
@@ -118,13 +139,17 @@ fn a_resumed_tls12_flight_and_the_request_are_cut_at_every_byte() {
         let (_, flight) = last_flight(&mut world, &config);
         for cut in 0..=flight.len() {
             let what = format!("{suite:?} resumed, cut at {cut} of {}", flight.len());
-            let (mut peer, flight) = last_flight(&mut world, &config);
-            assert_eq!(peer.tls.handshake_kind(), Some(rustls::HandshakeKind::Resumed), "{what}");
+            let (peer, flight) = last_flight(&mut world, &config);
+            assert_eq!(
+                peer.tls.handshake_kind(),
+                Some(rustls::HandshakeKind::Resumed),
+                "{what}"
+            );
             peer.send_raw(&mut world, &flight[..cut]);
             peer.send_raw(&mut world, &flight[cut..]);
             finish(&mut world, peer, &what);
         }
-        assert!(world.b.stack.counters().handshakes_resumed as usize > flight.len());
+        assert!(world.b.stack.counters().handshakes_resumed > flight.len() as u64);
     }
 }
 
@@ -173,7 +198,9 @@ fn one_byte_at_a_time_and_random_cuts() {
                 let bytes = peer.outgoing();
                 let mut rest = bytes.as_slice();
                 while !rest.is_empty() {
-                    let len = usize::try_from(rng.range(1, longest)).unwrap().min(rest.len());
+                    let len = usize::try_from(rng.range(1, longest))
+                        .unwrap()
+                        .min(rest.len());
                     peer.send_raw(&mut world, &rest[..len]);
                     rest = &rest[len..];
                 }

@@ -97,7 +97,10 @@ impl Socket {
     fn begin_lingering(&mut self, now: Instant) {
         if matches!(self.rx, Rx::Tls(_)) && !self.flags.peer_ended {
             let end = self.received + LINGER_BYTES;
-            self.linger = Some(Linger { until: now + LINGER_TIME, end });
+            self.linger = Some(Linger {
+                until: now + LINGER_TIME,
+                end,
+            });
         }
     }
 
@@ -126,7 +129,10 @@ impl Socket {
                 // What was never sealed and never sent will not be missed.
                 self.tx.cut_unsent(self.tcp.sent().0);
             }
-            let pushed = self.tx.flush().and_then(|()| self.tx.push_alert(alert, pages));
+            let pushed = self
+                .tx
+                .flush()
+                .and_then(|()| self.tx.push_alert(alert, pages));
             match pushed {
                 Ok(()) if alert == Alert::CLOSE_NOTIFY => core.counters.close_notify_out += 1,
                 Ok(()) => core.counters.alerts_out += 1,

@@ -72,7 +72,9 @@ impl Socket {
             }
             Rx::Tls(_) => self.recv_record(core, ciphers, pages),
             Rx::Shaking(_) => Ok(Recv::Nothing),
-            Rx::Ended => Ok(Recv::End { clean: !self.flags.truncated }),
+            Rx::Ended => Ok(Recv::End {
+                clean: !self.flags.truncated,
+            }),
         };
         match &result {
             // The window may be worth an update.
@@ -168,7 +170,10 @@ impl Socket {
         } else {
             core.counters.peer_closed_truncated += 1;
         }
-        core.notices.push_back(Notice::PeerClosed { socket: self.id, clean });
+        core.notices.push_back(Notice::PeerClosed {
+            socket: self.id,
+            clean,
+        });
         self.end_receiving(core, ciphers);
         core.make_ready(self);
     }
@@ -213,7 +218,12 @@ impl Socket {
             Rx::Ended => (0, 0),
         };
         let pinned = self.reassembly.true_size().saturating_add(pinned);
-        self.tcp.room(core.limits.recv_buffer_bytes.saturating_sub(pinned).max(record));
+        self.tcp.room(
+            core.limits
+                .recv_buffer_bytes
+                .saturating_sub(pinned)
+                .max(record),
+        );
     }
 
     fn admit(

@@ -47,7 +47,13 @@ impl Shaking {
     }
 
     fn new(library: Library, deadline: Instant) -> Box<Self> {
-        Box::new(Self { chain: Stream::new(), library, done: None, deadline, failed: false })
+        Box::new(Self {
+            chain: Stream::new(),
+            library,
+            done: None,
+            deadline,
+            failed: false,
+        })
     }
 
     /// Gives up the library's state; one of those that wait for that may begin.
@@ -116,9 +122,7 @@ impl Socket {
     fn can_step(&self) -> bool {
         match &self.rx {
             Rx::Shaking(shaking) if !shaking.failed && shaking.done.is_none() => {
-                shaking.speaks_first()
-                    || shaking.whole_record().is_some()
-                    || self.tcp.peer_closed()
+                shaking.speaks_first() || shaking.whole_record().is_some() || self.tcp.peer_closed()
             }
             Rx::Shaking(_) | Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => false,
         }
@@ -175,7 +179,9 @@ impl Socket {
             core.make_starved(self);
         }
         if let Rx::Shaking(shaking) = &mut self.rx
-            && shaking.handshake().is_none_or(|handshake| handshake.outgoing().is_empty())
+            && shaking
+                .handshake()
+                .is_none_or(|handshake| handshake.outgoing().is_empty())
             && let Some(established) = shaking.done.take()
             && let Err(failure) = self.hand_over(*established, core, ciphers)
         {
@@ -199,7 +205,9 @@ impl Socket {
             if outgoing.is_empty() {
                 return true;
             }
-            let want = u32::try_from(outgoing.len()).unwrap_or(LARGE_CAPACITY).min(LARGE_CAPACITY);
+            let want = u32::try_from(outgoing.len())
+                .unwrap_or(LARGE_CAPACITY)
+                .min(LARGE_CAPACITY);
             let Some(mut page) = pages.alloc(want) else {
                 return false;
             };
@@ -268,7 +276,8 @@ impl Socket {
             resumed: established.resumed,
         };
         if !self.flags.detached {
-            core.notices.push_back(Notice::HandshakeDone(self.id, Box::new(info)));
+            core.notices
+                .push_back(Notice::HandshakeDone(self.id, Box::new(info)));
         }
         self.start_receiving(deframer, core);
         Ok(())

@@ -94,7 +94,9 @@ impl Socket {
             Ok(0)
         } else {
             let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
-            self.tx.push_message(kind, content, pages).map(|()| len.max(1))
+            self.tx
+                .push_message(kind, content, pages)
+                .map(|()| len.max(1))
         };
         let taken = self.pushed(taken, content.len().max(1), core)?;
         core.counters.bytes_by_copy += if taken > 0 { content.len() as u64 } else { 0 };
@@ -134,7 +136,10 @@ impl Socket {
         pages: &mut PagePool,
     ) {
         let refresh = matches!(self.tx.key_use(), KeyUse::RefreshDue)
-            && self.tx.params().is_some_and(|params| params.version == Version::Tls13);
+            && self
+                .tx
+                .params()
+                .is_some_and(|params| params.version == Version::Tls13);
         if !(refresh || self.flags.key_update_due) || !self.is_sending() {
             return;
         }
@@ -159,7 +164,9 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Result<(), SendError> {
         self.check_sending()?;
-        self.tx.update_keys(ask_peer, ciphers, pages).map_err(SendError::Record)?;
+        self.tx
+            .update_keys(ask_peer, ciphers, pages)
+            .map_err(SendError::Record)?;
         self.tell_queued();
         core.make_ready(self);
         Ok(())
@@ -177,7 +184,11 @@ impl Socket {
         let mut known = None;
         while !self.flags.over {
             let Some(intent) = self.tcp.poll_transmit(now, &core.tcp) else {
-                return if self.waits_for_ranges(core) { Turn::Starved } else { Turn::Done };
+                return if self.waits_for_ranges(core) {
+                    Turn::Starved
+                } else {
+                    Turn::Done
+                };
             };
             if *budget == 0 || left == 0 {
                 return Turn::Again;
@@ -197,7 +208,10 @@ impl Socket {
             if room.packets == 0 || room.entries < 2 {
                 return Turn::NoRoom;
             }
-            let entries = path.entries_max.min(u16::try_from(room.entries).unwrap_or(u16::MAX)) - 1;
+            let entries = path
+                .entries_max
+                .min(u16::try_from(room.entries).unwrap_or(u16::MAX))
+                - 1;
             match self.transmit_one(now, intent, entries, &path, core, env) {
                 Attempt::Sent(len) => left = left.saturating_sub(len),
                 Attempt::Stop(turn) => return turn,
@@ -228,7 +242,10 @@ impl Socket {
             range = match self.prepare(&intent, range, entries, path, env) {
                 Ok(range) => range,
                 Err(error) => {
-                    debug_assert!(error != CryptoError::BadTag, "sealing has no tag to compare");
+                    debug_assert!(
+                        error != CryptoError::BadTag,
+                        "sealing has no tag to compare"
+                    );
                     self.abort(CloseReason::Crypto, core);
                     return Attempt::Stop(Turn::Done);
                 }
@@ -239,7 +256,11 @@ impl Socket {
             return Attempt::Stop(Turn::Starved);
         }
         let sent = self.send_packet(now, intent, &range, entries, path, core, env);
-        if starved { Attempt::Stop(Turn::Starved) } else { sent }
+        if starved {
+            Attempt::Stop(Turn::Starved)
+        } else {
+            sent
+        }
     }
 
     /// Shortens a range to what can go in one burst, and seals it.
@@ -257,7 +278,11 @@ impl Socket {
         } else {
             one
         };
-        let limits = Limits { bytes, entries, mss: intent.mss };
+        let limits = Limits {
+            bytes,
+            entries,
+            mss: intent.mss,
+        };
         let range = self.tx.clamp(&range, &limits);
         if range.is_empty() {
             return Ok(range);
@@ -274,7 +299,10 @@ impl Socket {
     }
 
     /// Commits an intent and hands its packet over.
-    #[expect(clippy::too_many_arguments, reason = "one step of transmit_one, with its locals")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of transmit_one, with its locals"
+    )]
     fn send_packet<N: Output>(
         &mut self,
         now: Instant,
@@ -303,7 +331,11 @@ impl Socket {
         meta.hash = self.hash;
         meta.retransmit = retransmit;
         meta.mss = if len > u32::from(mss) { mss } else { 0 };
-        match env.net.tx(Packet { head: &head, payload: slices.as_slice(), meta }) {
+        match env.net.tx(Packet {
+            head: &head,
+            payload: slices.as_slice(),
+            meta,
+        }) {
             Ok(()) => {
                 core.counters.packets_out += 1;
                 core.counters.payload_bytes_out += u64::from(len);

@@ -38,9 +38,9 @@ impl Captured {
         SEEN.take();
         let result = step();
         let seen = SEEN.take();
-        self.client = seen.client.or(self.client.take());
-        self.server = seen.server.or(self.server.take());
-        self.sni = seen.sni.or(self.sni.take());
+        self.client = seen.client.or_else(|| self.client.take());
+        self.server = seen.server.or_else(|| self.server.take());
+        self.sni = seen.sni.or_else(|| self.sni.take());
         result
     }
 }
@@ -49,7 +49,10 @@ impl Secret {
     fn new(secret: &[u8]) -> Option<Self> {
         let mut bytes = [0; SECRET_BYTES_MAX];
         bytes.get_mut(..secret.len())?.copy_from_slice(secret);
-        Some(Self { bytes, len: secret.len() })
+        Some(Self {
+            bytes,
+            len: secret.len(),
+        })
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {

@@ -59,12 +59,19 @@ impl Certificate {
         let leaf = key.cert.first().ok_or(CertificateError::EmptyChain)?;
         let parsed =
             webpki::EndEntityCert::try_from(leaf).map_err(|_| CertificateError::Malformed)?;
-        let names = parsed.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
+        let names = parsed
+            .valid_dns_names()
+            .map(|name| name.to_ascii_lowercase().into())
+            .collect();
         let kind = match key.key.algorithm() {
             SignatureAlgorithm::ECDSA => KeyKind::Ecdsa,
             SignatureAlgorithm::ED25519 => KeyKind::Ed25519,
             SignatureAlgorithm::RSA => KeyKind::Rsa,
-            _ => return Err(CertificateError::UnsupportedKey),
+            SignatureAlgorithm::Anonymous
+            | SignatureAlgorithm::DSA
+            | SignatureAlgorithm::ED448
+            | SignatureAlgorithm::Unknown(_)
+            | _ => return Err(CertificateError::UnsupportedKey),
         };
         match key.keys_match() {
             Ok(()) => {}

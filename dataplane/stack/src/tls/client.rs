@@ -38,7 +38,9 @@ impl TlsClient {
         } else {
             Resumption::disabled()
         };
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self {
+            config: Arc::new(config),
+        })
     }
 }
 

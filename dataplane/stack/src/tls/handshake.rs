@@ -10,10 +10,7 @@ use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{
-    CommonState, Error, ExtractedSecrets, HandshakeKind,
-    ProtocolVersion,
-};
+use rustls::{CommonState, Error, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
 use super::capture::Captured;
 use super::{TlsClient, TlsServer};
@@ -74,7 +71,9 @@ pub(crate) struct Established {
 pub(crate) enum Side {
     Server,
     /// With the part of the connection that takes session tickets, in TLS 1.3.
-    Client { tickets: Option<Box<KernelConnection<ClientConnectionData>>> },
+    Client {
+        tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
+    },
 }
 
 /// Why a handshake failed.
@@ -148,7 +147,11 @@ impl Handshake {
     fn fail(&mut self, failure: Failure) -> Progress {
         self.conn = Conn::Gone;
         // rustls refuses some nonsense in silence. While nothing was said, nothing is encrypted.
-        if !self.spoke && matches!(failure, Failure::Malformed | Failure::Misbehaved | Failure::TooLong)
+        if !self.spoke
+            && matches!(
+                failure,
+                Failure::Malformed | Failure::Misbehaved | Failure::TooLong
+            )
         {
             self.outgoing.extend_from_slice(&DECODE_ERROR);
             self.spoke = true;
@@ -183,12 +186,14 @@ impl Handshake {
 
     fn turn(&mut self) -> Result<Turn, Failure> {
         let (discard, turn) = match &mut self.conn {
-            Conn::Server(conn) => {
-                handle(conn.process_tls_records(&mut self.incoming), &mut self.outgoing)
-            }
-            Conn::Client(conn) => {
-                handle(conn.process_tls_records(&mut self.incoming), &mut self.outgoing)
-            }
+            Conn::Server(conn) => handle(
+                conn.process_tls_records(&mut self.incoming),
+                &mut self.outgoing,
+            ),
+            Conn::Client(conn) => handle(
+                conn.process_tls_records(&mut self.incoming),
+                &mut self.outgoing,
+            ),
             Conn::Gone => return Err(Failure::Internal),
         };
         self.incoming.drain(..discard.min(self.incoming.len()));
@@ -265,7 +270,9 @@ fn encode<Data>(
         Err(EncodeError::AlreadyEncoded) => return Err(Failure::Internal),
     };
     outgoing.resize(at + needed, 0);
-    let written = data.encode(&mut outgoing[at..]).map_err(|_| Failure::Internal)?;
+    let written = data
+        .encode(&mut outgoing[at..])
+        .map_err(|_| Failure::Internal)?;
     outgoing.truncate(at + written);
     Ok(Turn::More)
 }
@@ -286,20 +293,32 @@ impl Remains {
         })
     }
 
-    fn with(
-        self,
-        keys: ExtractedSecrets,
-        captured: Captured,
-        side: Side,
-    ) -> Established {
-        let Self { version, alpn, resumed } = self;
-        Established { version, keys, captured, alpn, resumed, side }
+    fn with(self, keys: ExtractedSecrets, captured: Captured, side: Side) -> Established {
+        let Self {
+            version,
+            alpn,
+            resumed,
+        } = self;
+        Established {
+            version,
+            keys,
+            captured,
+            alpn,
+            resumed,
+            side,
+        }
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "so that it can stand in map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "so that it can stand in map_err"
+)]
 fn failure(error: Error) -> Failure {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls's list may grow, and is long")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "rustls's list may grow, and is long"
+    )]
     match error {
         Error::AlertReceived(alert) => Failure::PeerAlert(alert.into()),
         Error::InvalidCertificate(_) => Failure::BadCertificate,

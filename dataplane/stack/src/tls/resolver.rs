@@ -45,10 +45,19 @@ impl Resolver {
         let mut fallback: Vec<usize> = Vec::new();
         if let Some(first) = certificates.first() {
             fallback.extend((0..certificates.len()).filter(|&index| {
-                index == 0 || certificates[index].names.iter().any(|n| first.names.contains(n))
+                index == 0
+                    || certificates[index]
+                        .names
+                        .iter()
+                        .any(|n| first.names.contains(n))
             }));
         }
-        Self { certificates, by_name, fallback, tls13 }
+        Self {
+            certificates,
+            by_name,
+            fallback,
+            tls13,
+        }
     }
 
     /// The choice for a client that asks for `name` and offers these schemes and suites.
@@ -59,7 +68,14 @@ impl Resolver {
         suites: &[CipherSuite],
     ) -> Option<Arc<CertifiedKey>> {
         let tls13 = self.tls13 && suites.iter().any(|suite| is_tls13(*suite));
-        self.choose(name, &Offer { schemes, suites, tls13 })
+        self.choose(
+            name,
+            &Offer {
+                schemes,
+                suites,
+                tls13,
+            },
+        )
     }
 
     fn choose(&self, name: Option<&str>, offer: &Offer<'_>) -> Option<Arc<CertifiedKey>> {
@@ -90,7 +106,11 @@ impl ResolvesServerCert for Resolver {
         if let Some(name) = hello.server_name() {
             note_sni(name);
         }
-        self.pick(hello.server_name(), hello.signature_schemes(), hello.cipher_suites())
+        self.pick(
+            hello.server_name(),
+            hello.signature_schemes(),
+            hello.cipher_suites(),
+        )
     }
 }
 

@@ -6,9 +6,9 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::NoServerSessionStorage;
 
+use super::capture::Capture;
 use super::certificate::Certificate;
 use super::resolver::Resolver;
-use super::capture::Capture;
 use super::{TlsConfigError, TlsOptions, TlsVersions, provider};
 
 /// Certificates and options of a TLS server. One is shared by all workers, because they must accept
@@ -45,6 +45,8 @@ impl TlsServer {
             // Makes a new key every six hours and accepts the one before.
             config.ticketer = Ticketer::new().map_err(|_| TlsConfigError::Tickets)?;
         }
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self {
+            config: Arc::new(config),
+        })
     }
 }

@@ -33,8 +33,14 @@ impl Authority {
     ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate_for(algorithm).unwrap();
-        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
-        (vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        let leaf = CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &self.0)
+            .unwrap();
+        (
+            vec![leaf.der().clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
     }
 
     fn leaf(&self, names: &[&str], algorithm: &'static rcgen::SignatureAlgorithm) -> Certificate {
@@ -61,7 +67,12 @@ struct End {
 
 impl End {
     fn new(handshake: Handshake) -> Self {
-        Self { handshake, inbox: Vec::new(), done: None, failed: None }
+        Self {
+            handshake,
+            inbox: Vec::new(),
+            done: None,
+            failed: None,
+        }
     }
 
     fn step(&mut self, record: &[u8]) {
@@ -110,7 +121,11 @@ fn done(ends: (End, End)) -> (Box<Established>, Box<Established>) {
 }
 
 fn only(suite: CipherSuite, versions: TlsVersions) -> TlsOptions {
-    TlsOptions { versions, suites: vec![suite], ..TlsOptions::default() }
+    TlsOptions {
+        versions,
+        suites: vec![suite],
+        ..TlsOptions::default()
+    }
 }
 
 fn key_bytes(secrets: &rustls::ConnectionTrafficSecrets) -> (Vec<u8>, Vec<u8>) {
@@ -126,40 +141,71 @@ fn key_bytes(secrets: &rustls::ConnectionTrafficSecrets) -> (Vec<u8>, Vec<u8>) {
 #[test]
 fn every_suite_of_both_versions_hands_over_the_same_keys() {
     let authority = Authority::new();
-    let both = vec![authority.leaf(&["a.test"], ECDSA), authority.leaf(&["a.test"], RSA)];
+    let both = vec![
+        authority.leaf(&["a.test"], ECDSA),
+        authority.leaf(&["a.test"], RSA),
+    ];
     let suites = [
         (CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13),
         (CipherSuite::TLS13_AES_256_GCM_SHA384, TlsVersions::Tls13),
-        (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, TlsVersions::Tls13),
-        (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TlsVersions::Tls12),
-        (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TlsVersions::Tls12),
-        (CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TlsVersions::Tls12),
-        (CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TlsVersions::Tls12),
-        (CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TlsVersions::Tls12),
-        (CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, TlsVersions::Tls12),
+        (
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            TlsVersions::Tls13,
+        ),
+        (
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            TlsVersions::Tls12,
+        ),
+        (
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            TlsVersions::Tls12,
+        ),
+        (
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            TlsVersions::Tls12,
+        ),
+        (
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            TlsVersions::Tls12,
+        ),
+        (
+            CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            TlsVersions::Tls12,
+        ),
+        (
+            CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+            TlsVersions::Tls12,
+        ),
     ];
     let server = TlsServer::new(both, &TlsOptions::default()).unwrap();
     for (suite, versions) in suites {
         let client = TlsClient::new([authority.root()], &only(suite, versions)).unwrap();
         let (s, c) = done(run(&server, &client, "a.test"));
-        assert_eq!(s.sessions().unwrap().tx.params(), c.sessions().unwrap().rx.params());
+        assert_eq!(
+            s.sessions().unwrap().tx.params(),
+            c.sessions().unwrap().rx.params()
+        );
         assert_eq!(s.captured.sni.as_deref(), Some("a.test"));
         assert_eq!(key_bytes(&s.keys.tx.1), key_bytes(&c.keys.rx.1));
         assert_eq!(key_bytes(&s.keys.rx.1), key_bytes(&c.keys.tx.1));
         // A client's records have not been read, one way or the other, past its Finished.
         assert_eq!(s.keys.rx.0, c.keys.tx.0);
-        match s.version {
-            ProtocolVersion::TLSv1_3 => {
-                assert_eq!((s.keys.tx.0, c.keys.rx.0), (1, 0), "a record of tickets, unread");
+        {
+            if s.version == ProtocolVersion::TLSv1_3 {
+                assert_eq!(
+                    (s.keys.tx.0, c.keys.rx.0),
+                    (1, 0),
+                    "a record of tickets, unread"
+                );
                 let secret = |e: &Established| {
                     let (c, s) = (&e.captured.client, &e.captured.server);
-                    let bytes = |x: &Option<capture::Secret>| x.as_ref().unwrap().as_bytes().to_vec();
+                    let bytes =
+                        |x: &Option<capture::Secret>| x.as_ref().unwrap().as_bytes().to_vec();
                     (bytes(c), bytes(s))
                 };
                 assert_eq!(secret(&s), secret(&c));
                 assert!(matches!(c.side, Side::Client { tickets: Some(_) }));
-            }
-            _ => {
+            } else {
                 assert_eq!((s.keys.tx.0, c.keys.rx.0), (1, 1));
                 assert!(s.captured.client.is_none() && s.captured.server.is_none());
             }
@@ -174,8 +220,11 @@ fn alpn_is_agreed_on_or_refused() {
         alpn: alpn.iter().map(|p| p.as_bytes().to_vec()).collect(),
         ..TlsOptions::default()
     };
-    let server =
-        TlsServer::new(vec![authority.leaf(&["a.test"], ECDSA)], &with(&["http/1.1"])).unwrap();
+    let server = TlsServer::new(
+        vec![authority.leaf(&["a.test"], ECDSA)],
+        &with(&["http/1.1"]),
+    )
+    .unwrap();
     let client = TlsClient::new([authority.root()], &with(&["h2", "http/1.1"])).unwrap();
     let (s, c) = done(run(&server, &client, "a.test"));
     assert_eq!(s.alpn.as_deref(), Some(&b"http/1.1"[..]));
@@ -209,14 +258,34 @@ fn certificates_are_chosen_by_name_then_by_scheme() {
         let chosen = resolver.pick(name, schemes, suites)?;
         keys.iter().position(|key| Arc::ptr_eq(key, &chosen))
     };
-    assert_eq!(pick(Some("first.test"), &all, &suites13), Some(1), "ECDSA first");
+    assert_eq!(
+        pick(Some("first.test"), &all, &suites13),
+        Some(1),
+        "ECDSA first"
+    );
     assert_eq!(pick(Some("FIRST.test"), &all, &suites13), Some(1));
-    assert_eq!(pick(Some("first.test"), &all[..1], &suites13), Some(0), "RSA if that's all");
-    assert_eq!(pick(Some("first.test"), &all, &rsa12), Some(0), "the suite needs RSA");
+    assert_eq!(
+        pick(Some("first.test"), &all[..1], &suites13),
+        Some(0),
+        "RSA if that's all"
+    );
+    assert_eq!(
+        pick(Some("first.test"), &all, &rsa12),
+        Some(0),
+        "the suite needs RSA"
+    );
     assert_eq!(pick(Some("exact.wild.test"), &all, &suites13), Some(3));
-    assert_eq!(pick(Some("exact.wild.test"), &all[..2], &suites13), Some(2), "the wildcard's key");
+    assert_eq!(
+        pick(Some("exact.wild.test"), &all[..2], &suites13),
+        Some(2),
+        "the wildcard's key"
+    );
     assert_eq!(pick(Some("other.wild.test"), &all, &suites13), Some(2));
-    assert_eq!(pick(Some("a.b.wild.test"), &all, &suites13), Some(1), "one label only");
+    assert_eq!(
+        pick(Some("a.b.wild.test"), &all, &suites13),
+        Some(1),
+        "one label only"
+    );
     assert_eq!(pick(None, &all, &suites13), Some(1), "the first's pair");
     assert_eq!(pick(Some("unknown.test"), &all[2..], &suites13), None);
 }
@@ -226,9 +295,10 @@ fn untrusted_and_misnamed_servers_are_refused() {
     let authority = Authority::new();
     let options = TlsOptions::default();
     let server = TlsServer::new(vec![authority.leaf(&["a.test"], ECDSA)], &options).unwrap();
-    for (root, to, alert) in
-        [(Authority::named("another root").root(), "a.test", 48), (authority.root(), "b.test", 42)]
-    {
+    for (root, to, alert) in [
+        (Authority::named("another root").root(), "a.test", 48),
+        (authority.root(), "b.test", 42),
+    ] {
         let client = TlsClient::new([root], &options).unwrap();
         let (s, c) = run(&server, &client, to);
         assert_eq!(c.failed, Some(Failure::BadCertificate));
@@ -239,7 +309,10 @@ fn untrusted_and_misnamed_servers_are_refused() {
 #[test]
 fn tls12_tickets_resume() {
     let authority = Authority::new();
-    let options = TlsOptions { versions: TlsVersions::Tls12, ..TlsOptions::default() };
+    let options = TlsOptions {
+        versions: TlsVersions::Tls12,
+        ..TlsOptions::default()
+    };
     let server = TlsServer::new(vec![authority.leaf(&["a.test"], ECDSA)], &options).unwrap();
     let client = TlsClient::new([authority.root()], &options).unwrap();
     let (s, c) = done(run(&server, &client, "a.test"));
@@ -248,7 +321,10 @@ fn tls12_tickets_resume() {
     assert!(s.resumed && c.resumed);
     assert_eq!(s.keys.rx.0, c.keys.tx.0);
 
-    let cold = TlsOptions { tickets: 0, ..options };
+    let cold = TlsOptions {
+        tickets: 0,
+        ..options
+    };
     let server = TlsServer::new(vec![authority.leaf(&["a.test"], ECDSA)], &cold).unwrap();
     for _ in 0..2 {
         assert!(!done(run(&server, &client, "a.test")).0.resumed);
@@ -263,9 +339,15 @@ fn garbage_is_answered_with_an_alert_and_too_much_is_cut_off() {
 
     let mut handshake = Handshake::server(&server).unwrap();
     let progress = handshake.step(b"\x16\x03\x01\x00\x05GET /");
-    assert!(matches!(progress, Progress::Failed(Failure::Misbehaved | Failure::Malformed)));
+    assert!(matches!(
+        progress,
+        Progress::Failed(Failure::Misbehaved | Failure::Malformed)
+    ));
     assert_eq!(handshake.outgoing()[0], 21, "an alert record");
-    assert!(matches!(handshake.step(&[]), Progress::Failed(_)), "failed for good");
+    assert!(
+        matches!(handshake.step(&[]), Progress::Failed(_)),
+        "failed for good"
+    );
 
     // One endless message: never whole, each record of the greatest size.
     let mut handshake = Handshake::server(&server).unwrap();
@@ -281,7 +363,10 @@ fn garbage_is_answered_with_an_alert_and_too_much_is_cut_off() {
         record[5..9].fill(0);
     };
     assert!(given <= 4);
-    assert!(matches!(failure, Failure::TooLong | Failure::Malformed | Failure::Misbehaved));
+    assert!(matches!(
+        failure,
+        Failure::TooLong | Failure::Malformed | Failure::Misbehaved
+    ));
 }
 
 #[test]
@@ -291,21 +376,39 @@ fn a_key_of_another_certificate_is_refused() {
     let (_, key) = authority.parts(&["a.test"], ECDSA);
     let error = Certificate::new(chain.clone(), &key).unwrap_err();
     assert_eq!(error, CertificateError::KeyMismatch);
-    assert_eq!(Certificate::new(vec![], &key).unwrap_err(), CertificateError::EmptyChain);
+    assert_eq!(
+        Certificate::new(vec![], &key).unwrap_err(),
+        CertificateError::EmptyChain
+    );
     let broken = vec![CertificateDer::from(vec![0x30, 3, 2, 1, 1])];
-    assert_eq!(Certificate::new(broken, &key).unwrap_err(), CertificateError::Malformed);
+    assert_eq!(
+        Certificate::new(broken, &key).unwrap_err(),
+        CertificateError::Malformed
+    );
     let junk = PrivatePkcs8KeyDer::from(vec![1, 2, 3]).into();
-    assert_eq!(Certificate::new(chain, &junk).unwrap_err(), CertificateError::UnsupportedKey);
+    assert_eq!(
+        Certificate::new(chain, &junk).unwrap_err(),
+        CertificateError::UnsupportedKey
+    );
 }
 
 #[test]
 fn configurations_that_cannot_work_are_refused() {
     let authority = Authority::new();
     let options = TlsOptions::default();
-    assert_eq!(TlsServer::new(vec![], &options).unwrap_err(), TlsConfigError::NoCertificate);
+    assert_eq!(
+        TlsServer::new(vec![], &options).unwrap_err(),
+        TlsConfigError::NoCertificate
+    );
     let leaf = authority.leaf(&["a.test"], ECDSA);
     let mixed = only(CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls12);
-    assert_eq!(TlsServer::new(vec![leaf], &mixed).unwrap_err(), TlsConfigError::NoSuite);
+    assert_eq!(
+        TlsServer::new(vec![leaf], &mixed).unwrap_err(),
+        TlsConfigError::NoSuite
+    );
     let bad = CertificateDer::from(vec![1, 2, 3]);
-    assert_eq!(TlsClient::new([bad], &options).unwrap_err(), TlsConfigError::BadRoot);
+    assert_eq!(
+        TlsClient::new([bad], &options).unwrap_err(),
+        TlsConfigError::BadRoot
+    );
 }

@@ -134,7 +134,10 @@ fn a_later_deadline_stays_filed_and_fires_late() {
     let mut budget = u32::MAX;
     assert_eq!(wheel.expire(Instant::from_micros(899), &mut budget), None);
     assert_eq!(wheel.deadline(TimerKey(0)), Some(Instant::from_micros(900)));
-    assert_eq!(wheel.expire(Instant::from_micros(905), &mut budget), Some(TimerKey(0)));
+    assert_eq!(
+        wheel.expire(Instant::from_micros(905), &mut budget),
+        Some(TimerKey(0))
+    );
     assert_eq!(wheel.deadline(TimerKey(0)), None);
 }
 
@@ -144,7 +147,10 @@ fn the_last_instant_can_be_armed() {
     wheel.set(TimerKey(1), Some(Instant::from_nanos(u64::MAX)));
     assert!(wheel.next_timer().is_some());
     let mut budget = u32::MAX;
-    assert_eq!(wheel.expire(Instant::from_nanos(u64::MAX >> 1), &mut budget), None);
+    assert_eq!(
+        wheel.expire(Instant::from_nanos(u64::MAX >> 1), &mut budget),
+        None
+    );
     wheel.set(TimerKey(1), None);
     assert_eq!(wheel.armed(), 0);
     assert_eq!(wheel.next_timer(), None);

@@ -11,9 +11,11 @@ use super::Host;
 use super::link::Rng;
 
 /// The byte at an offset of a stream.
-pub fn pattern(seed: u64, offset: u64) -> u8 {
-    let mixed = (offset >> 3).wrapping_add(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> ((offset & 7) * 8)) as u8
+pub(crate) fn pattern(seed: u64, offset: u64) -> u8 {
+    let mixed = (offset >> 3)
+        .wrapping_add(seed)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed.to_le_bytes()[usize::try_from(offset & 7).unwrap()]
 }
 
 impl std::fmt::Debug for App {
@@ -32,24 +34,24 @@ impl std::fmt::Debug for App {
 }
 
 /// One side of a conversation.
-pub struct App {
-    pub socket: Option<SocketId>,
-    pub tls: bool,
+pub(crate) struct App {
+    pub(crate) socket: Option<SocketId>,
+    pub(crate) tls: bool,
     /// The stream to send: its seed and length.
-    pub seed: u64,
-    pub total: u64,
-    pub sent: u64,
+    pub(crate) seed: u64,
+    pub(crate) total: u64,
+    pub(crate) sent: u64,
     /// The stream to receive.
-    pub peer_seed: u64,
-    pub received: u64,
-    pub wrong: Option<u64>,
-    pub info: Option<Box<TlsInfo>>,
-    pub end: Option<bool>,
-    pub closed: Option<CloseReason>,
+    pub(crate) peer_seed: u64,
+    pub(crate) received: u64,
+    pub(crate) wrong: Option<u64>,
+    pub(crate) info: Option<Box<TlsInfo>>,
+    pub(crate) end: Option<bool>,
+    pub(crate) closed: Option<CloseReason>,
     /// Closes its sending side when everything is sent, and the socket when the peer did too.
-    pub closes: bool,
+    pub(crate) closes: bool,
     /// Reads only so often, to close windows.
-    pub lazy: Duration,
+    pub(crate) lazy: Duration,
     read_at: Instant,
     ready: bool,
     shut: bool,
@@ -61,7 +63,7 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(seed: u64, total: u64, peer_seed: u64, tls: bool) -> Self {
+    pub(crate) fn new(seed: u64, total: u64, peer_seed: u64, tls: bool) -> Self {
         let mut region = Region::heap(ARENA_BYTES + 8192).unwrap();
         let arena = PageArena::new(&mut region, ARENA_BYTES).unwrap();
         let mut rng = Rng::new(seed ^ 0xabcd);
@@ -91,12 +93,12 @@ impl App {
     }
 
     /// Sends the whole stream by reference, or by copy.
-    pub fn by_reference(mut self, spans: bool) -> Self {
+    pub(crate) fn by_reference(mut self, spans: bool) -> Self {
         self.spans = spans;
         self
     }
 
-    pub fn handshake_failure(&self) -> Option<Failure> {
+    pub(crate) fn handshake_failure(&self) -> Option<Failure> {
         match self.closed {
             Some(CloseReason::Handshake(failure)) => Some(failure),
             _ => None,
@@ -104,7 +106,7 @@ impl App {
     }
 
     /// Takes notice, if it's about its socket; one without a socket takes the next that's accepted.
-    pub fn on_notice(&mut self, notice: &Notice) {
+    pub(crate) fn on_notice(&mut self, notice: &Notice) {
         match notice {
             Notice::Accepted { socket, .. } if self.socket.is_none_or(|own| own == *socket) => {
                 self.socket = Some(*socket);
@@ -123,13 +125,13 @@ impl App {
     }
 
     /// When it wants a turn even if nothing happens.
-    pub fn wake(&self) -> Option<Instant> {
+    pub(crate) fn wake(&self) -> Option<Instant> {
         let alive = self.ready && self.closed.is_none() && self.end.is_none();
         (alive && !self.lazy.is_zero()).then_some(self.read_at)
     }
 
     /// Does what it can; whether that was anything.
-    pub fn turn(&mut self, now: Instant, host: &mut Host) -> bool {
+    pub(crate) fn turn(&mut self, now: Instant, host: &mut Host) -> bool {
         let Some(socket) = self.socket.filter(|_| self.ready && self.closed.is_none()) else {
             return false;
         };
@@ -156,8 +158,9 @@ impl App {
             let taken = if self.spans {
                 self.send_span(host, socket, want)
             } else {
-                let bytes: Vec<u8> =
-                    (self.sent..self.sent + want).map(|at| pattern(self.seed, at)).collect();
+                let bytes: Vec<u8> = (self.sent..self.sent + want)
+                    .map(|at| pattern(self.seed, at))
+                    .collect();
                 let more = self.sent + want < self.total && self.rng.chance(300);
                 host.stack.send(socket, &bytes, more, &mut host.pages)
             };
@@ -192,7 +195,9 @@ impl App {
             return Ok(0);
         };
         let at = u32::try_from(self.sent - start).unwrap();
-        let len = u32::try_from(want).unwrap().min(u32::try_from(span.len()).unwrap() - at);
+        let len = u32::try_from(want)
+            .unwrap()
+            .min(u32::try_from(span.len()).unwrap() - at);
         host.stack.send_span(socket, span, at, len, &mut host.pages)
     }
 

@@ -8,15 +8,15 @@ use lockgate_wire::Instant;
 
 /// A small generator: the tests' only source of randomness.
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
     /// SplitMix64.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,64 +24,68 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
-    pub fn range(&mut self, from: u64, to: u64) -> u64 {
+    pub(crate) fn range(&mut self, from: u64, to: u64) -> u64 {
         from + self.below(to - from + 1)
     }
 
     /// True in `per_mille` of 1000 cases.
-    pub fn chance(&mut self, per_mille: u64) -> bool {
+    pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }
 
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[usize::try_from(self.below(of.len() as u64)).unwrap()]
     }
 }
 
 /// What a link does to frames.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
-    pub delay: Duration,
+pub(crate) struct Faults {
+    pub(crate) delay: Duration,
     /// Added to the delay of each frame at random: frames overtake each other.
-    pub jitter: Duration,
-    pub loss_per_mille: u64,
-    pub duplicate_per_mille: u64,
-    pub corrupt_per_mille: u64,
+    pub(crate) jitter: Duration,
+    pub(crate) loss_per_mille: u64,
+    pub(crate) duplicate_per_mille: u64,
+    pub(crate) corrupt_per_mille: u64,
     /// Bytes a second; 0 is no limit. Frames that would wait longer than 250 ms are dropped.
-    pub rate: u64,
+    pub(crate) rate: u64,
     /// Nothing passes from this moment on.
-    pub dead_from: Option<Instant>,
+    pub(crate) dead_from: Option<Instant>,
 }
 
 /// What became of frames.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tally {
-    pub frames: u64,
-    pub lost: u64,
-    pub duplicated: u64,
-    pub corrupted: u64,
-    pub queue_drops: u64,
+pub(crate) struct Tally {
+    pub(crate) frames: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) corrupted: u64,
+    pub(crate) queue_drops: u64,
 }
 
+/// When it arrives, its number (so that equals keep their order), for whom, and the frame.
+type InFlight = (Instant, u64, usize, Vec<u8>);
+type Filter = Box<dyn FnMut(usize, &mut Vec<u8>) -> bool>;
+
 /// Both directions of a wire.
-pub struct Link {
-    pub faults: Faults,
-    pub tally: Tally,
-    pub rng: Rng,
-    queue: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+pub(crate) struct Link {
+    pub(crate) faults: Faults,
+    pub(crate) tally: Tally,
+    pub(crate) rng: Rng,
+    queue: BinaryHeap<Reverse<InFlight>>,
     sent: u64,
     /// When each direction is free again.
     free_at: [Instant; 2],
     /// Called with each frame and its direction before anything else; true drops it.
-    pub filter: Option<Box<dyn FnMut(usize, &mut Vec<u8>) -> bool>>,
+    pub(crate) filter: Option<Filter>,
 }
 
 impl Link {
-    pub fn new(seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         Self {
             faults,
             tally: Tally::default(),
@@ -93,17 +97,27 @@ impl Link {
         }
     }
 
-    pub fn perfect() -> Self {
-        Self::new(1, Faults { delay: Duration::from_micros(50), ..Faults::default() })
+    pub(crate) fn perfect() -> Self {
+        Self::new(
+            1,
+            Faults {
+                delay: Duration::from_micros(50),
+                ..Faults::default()
+            },
+        )
     }
 
     /// A frame from host `from`.
-    pub fn put(&mut self, now: Instant, from: usize, mut frame: Vec<u8>) {
+    pub(crate) fn put(&mut self, now: Instant, from: usize, mut frame: Vec<u8>) {
         self.tally.frames += 1;
         if self.faults.dead_from.is_some_and(|at| now >= at) {
             return;
         }
-        if self.filter.as_mut().is_some_and(|filter| filter(from, &mut frame)) {
+        if self
+            .filter
+            .as_mut()
+            .is_some_and(|filter| filter(from, &mut frame))
+        {
             self.tally.lost += 1;
             return;
         }
@@ -118,7 +132,7 @@ impl Link {
                 self.tally.queue_drops += 1;
                 return;
             }
-            start = start + Duration::from_nanos(time);
+            start += Duration::from_nanos(time);
             self.free_at[from] = start;
         }
         if self.rng.chance(self.faults.corrupt_per_mille) && corrupt(&mut frame, &mut self.rng) {
@@ -139,16 +153,18 @@ impl Link {
     }
 
     /// When the next frame arrives.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse(item)| item.0)
     }
 
     /// A frame that has arrived, and for which host.
-    pub fn take(&mut self, now: Instant) -> Option<(usize, Vec<u8>)> {
+    pub(crate) fn take(&mut self, now: Instant) -> Option<(usize, Vec<u8>)> {
         if self.next()? > now {
             return None;
         }
-        self.queue.pop().map(|Reverse((_, _, to, frame))| (to, frame))
+        self.queue
+            .pop()
+            .map(|Reverse((_, _, to, frame))| (to, frame))
     }
 }
 
@@ -157,16 +173,16 @@ impl Link {
 /// opposite direction in the same column), which only the AEAD does: that has a test of its own.
 fn corrupt(frame: &mut [u8], rng: &mut Rng) -> bool {
     let is_ip = matches!(frame.get(12..14), Some([0x08, 0x00] | [0x86, 0xdd]));
-    let bits = frame.len().saturating_sub(14) * 8;
+    let bits = frame.len().saturating_sub(14) as u64 * 8;
     if !is_ip || bits < 16 {
         return false;
     }
-    let run = rng.range(1, 15) as usize;
-    let first = 14 * 8 + rng.below((bits - run) as u64) as usize;
+    let run = rng.range(1, 15);
+    let first = 14 * 8 + rng.below(bits - run);
     let mut pattern = rng.next() | 1;
     for bit in first..first + run {
         if pattern & 1 == 1 {
-            frame[bit / 8] ^= 0x80 >> (bit % 8);
+            frame[usize::try_from(bit / 8).unwrap()] ^= 0x80 >> (bit % 8);
         }
         pattern >>= 1;
     }

@@ -2,10 +2,10 @@
 
 #![expect(dead_code, reason = "each test binary uses its own part")]
 
-pub mod app;
-pub mod link;
-pub mod peer;
-pub mod pki;
+pub(crate) mod app;
+pub(crate) mod link;
+pub(crate) mod peer;
+pub(crate) mod pki;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -23,15 +23,15 @@ use pktbuf::{
 use self::link::Link;
 
 /// An interface that keeps the frames it is given, as bytes.
-pub struct Wire {
-    pub info: Info,
-    pub frames: VecDeque<Vec<u8>>,
+pub(crate) struct Wire {
+    pub(crate) info: Info,
+    pub(crate) frames: VecDeque<Vec<u8>>,
     /// Frames that it holds before it has no room.
-    pub capacity: u32,
+    pub(crate) capacity: u32,
 }
 
 impl Wire {
-    pub fn new(mac: MacAddr, mtu: u16) -> Self {
+    pub(crate) fn new(mac: MacAddr, mtu: u16) -> Self {
         let info = Info {
             mtu,
             mac: Some(mac),
@@ -40,7 +40,11 @@ impl Wire {
             link_up: true,
             ..Info::default()
         };
-        Self { info, frames: VecDeque::new(), capacity: 4096 }
+        Self {
+            info,
+            frames: VecDeque::new(),
+            capacity: 4096,
+        }
     }
 }
 
@@ -52,7 +56,10 @@ impl Output for Wire {
     fn room(&self, _on: IfaceId) -> Room {
         let used = u32::try_from(self.frames.len()).unwrap();
         let packets = self.capacity.saturating_sub(used) / 64;
-        Room { packets, entries: packets * 18 }
+        Room {
+            packets,
+            entries: packets * 18,
+        }
     }
 
     fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
@@ -75,58 +82,74 @@ impl Output for Wire {
 }
 
 /// A stack with everything it works with.
-pub struct Host {
-    pub stack: Stack,
-    pub pages: PagePool,
-    pub ciphers: Ciphers,
-    pub net: Wire,
-    pub buffers: HeapBuffers,
-    pub addr: IpAddr,
+pub(crate) struct Host {
+    pub(crate) stack: Stack,
+    pub(crate) pages: PagePool,
+    pub(crate) ciphers: Ciphers,
+    pub(crate) net: Wire,
+    pub(crate) buffers: HeapBuffers,
+    pub(crate) addr: IpAddr,
     /// Packets dropped because there was no received buffer.
-    pub missed: u64,
+    pub(crate) missed: u64,
     /// Packets per call of `poll`.
-    pub budget: u32,
+    pub(crate) budget: u32,
     _region: Region,
 }
 
 /// How a host is made.
-pub struct HostSpec {
-    pub addr: IpAddr,
-    pub mac: MacAddr,
-    pub mtu: u16,
-    pub pool: PoolConfig,
-    pub buffers: u32,
-    pub config: StackConfig,
-    pub secret: u64,
+pub(crate) struct HostSpec {
+    pub(crate) addr: IpAddr,
+    pub(crate) mac: MacAddr,
+    pub(crate) mtu: u16,
+    pub(crate) pool: PoolConfig,
+    pub(crate) buffers: u32,
+    pub(crate) config: StackConfig,
+    pub(crate) secret: u64,
 }
 
 impl HostSpec {
     /// Host number 1 or 2 of the test network.
-    pub fn new(number: u8) -> Self {
+    pub(crate) fn new(number: u8) -> Self {
         Self {
             addr: IpAddr::from([10, 0, 0, number]),
             mac: MacAddr([2, 0, 0, 0, 0, number]),
             mtu: 1500,
-            pool: PoolConfig { blocks: 2048, small_spans: 512, large_spans: 256 },
+            pool: PoolConfig {
+                blocks: 2048,
+                small_spans: 512,
+                large_spans: 256,
+            },
             buffers: 2048,
             config: StackConfig::default(),
             secret: u64::from(number),
         }
     }
 
-    pub fn v6(number: u8) -> Self {
+    pub(crate) fn v6(number: u8) -> Self {
         let addr = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)]);
-        Self { addr, ..Self::new(number) }
+        Self {
+            addr,
+            ..Self::new(number)
+        }
     }
 
-    pub fn build(mut self) -> Host {
+    pub(crate) fn build(mut self) -> Host {
         let length = if self.addr.is_ipv4() { 24 } else { 64 };
-        let interface =
-            Interface { id: IfaceId(0), mac: Some(self.mac), mtu: self.mtu, vlan: None };
+        let interface = Interface {
+            id: IfaceId(0),
+            mac: Some(self.mac),
+            mtu: self.mtu,
+            vlan: None,
+        };
         let address = Cidr::new(self.addr, length).unwrap();
         self.config.interfaces = vec![(interface, vec![address])];
         small_tables(&mut self.config);
-        let secret = [self.secret, self.secret ^ 1, self.secret ^ 2, self.secret ^ 3];
+        let secret = [
+            self.secret,
+            self.secret ^ 1,
+            self.secret ^ 2,
+            self.secret ^ 3,
+        ];
         let mut region = Region::heap(PagePool::bytes_needed(self.pool)).unwrap();
         Host {
             stack: Stack::new(Instant::ZERO, self.config, secret).unwrap(),
@@ -153,7 +176,7 @@ fn small_tables(config: &mut StackConfig) {
 
 impl Host {
     /// Runs a method of the stack with the host's environment.
-    pub fn with<R>(&mut self, f: impl FnOnce(&mut Stack, &mut Env<'_, Wire>) -> R) -> R {
+    pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Stack, &mut Env<'_, Wire>) -> R) -> R {
         let mut env = Env {
             pages: &mut self.pages,
             ciphers: &mut self.ciphers,
@@ -163,7 +186,7 @@ impl Host {
     }
 
     /// Gives a frame to the stack.
-    pub fn receive(&mut self, now: Instant, frame: &[u8]) {
+    pub(crate) fn receive(&mut self, now: Instant, frame: &[u8]) {
         match self.buffers.alloc(frame) {
             Some(buffer) => {
                 self.with(|stack, env| stack.on_packet(now, IfaceId(0), buffer, env));
@@ -173,7 +196,7 @@ impl Host {
     }
 
     /// One turn of a worker's loop without receiving; true if there's more to do now.
-    pub fn turn(&mut self, now: Instant) -> bool {
+    pub(crate) fn turn(&mut self, now: Instant) -> bool {
         let budget = self.budget;
         self.with(|stack, env| {
             if stack.next_timer().is_some_and(|at| at <= now) {
@@ -184,12 +207,14 @@ impl Host {
         })
     }
 
-    pub fn send(&mut self, socket: SocketId, bytes: &[u8]) -> u32 {
-        self.stack.send(socket, bytes, false, &mut self.pages).unwrap()
+    pub(crate) fn send(&mut self, socket: SocketId, bytes: &[u8]) -> u32 {
+        self.stack
+            .send(socket, bytes, false, &mut self.pages)
+            .unwrap()
     }
 
     /// Receives everything there is; the bytes, and whether the end came (and how).
-    pub fn drain(&mut self, socket: SocketId) -> (Vec<u8>, Option<bool>) {
+    pub(crate) fn drain(&mut self, socket: SocketId) -> (Vec<u8>, Option<bool>) {
         let mut bytes = Vec::new();
         loop {
             match self.stack.recv(socket, &mut self.ciphers, &mut self.pages) {
@@ -201,28 +226,36 @@ impl Host {
     }
 
     /// Everything that was taken from the pools is back.
-    pub fn assert_full(&mut self) {
+    pub(crate) fn assert_full(&mut self) {
         self.pages.reclaim();
-        assert!(self.pages.is_full(), "page buffers are missing: {:?}", self.pages.usage());
-        assert!(self.buffers.is_full(), "received buffers are missing: {:?}", self.buffers.usage());
+        assert!(
+            self.pages.is_full(),
+            "page buffers are missing: {:?}",
+            self.pages.usage()
+        );
+        assert!(
+            self.buffers.is_full(),
+            "received buffers are missing: {:?}",
+            self.buffers.usage()
+        );
     }
 }
 
 /// Two hosts, the link between them, and the time.
-pub struct World {
-    pub now: Instant,
-    pub a: Host,
-    pub b: Host,
-    pub link: Link,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) a: Host,
+    pub(crate) b: Host,
+    pub(crate) link: Link,
     /// When an application wants a turn.
-    pub wake: Option<Instant>,
+    pub(crate) wake: Option<Instant>,
     /// Notices that nobody has looked at yet.
-    pub notices_a: VecDeque<Notice>,
-    pub notices_b: VecDeque<Notice>,
+    pub(crate) notices_a: VecDeque<Notice>,
+    pub(crate) notices_b: VecDeque<Notice>,
 }
 
 impl World {
-    pub fn new(a: HostSpec, b: HostSpec, link: Link) -> Self {
+    pub(crate) fn new(a: HostSpec, b: HostSpec, link: Link) -> Self {
         Self {
             now: Instant::from_millis(1000),
             a: a.build(),
@@ -235,16 +268,16 @@ impl World {
     }
 
     /// A plain pair with a perfect link.
-    pub fn simple() -> Self {
+    pub(crate) fn simple() -> Self {
         Self::new(HostSpec::new(1), HostSpec::new(2), Link::perfect())
     }
 
-    pub fn b_addr(&self, port: u16) -> SocketAddr {
+    pub(crate) fn b_addr(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.b.addr, port)
     }
 
     /// Does everything that can be done now. Frames go onto the link.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let more = self.a.turn(self.now) | self.b.turn(self.now);
             while let Some(frame) = self.a.net.frames.pop_front() {
@@ -266,7 +299,7 @@ impl World {
     }
 
     /// Goes to the next thing that happens, if that's not after `until`; whether there was one.
-    pub fn step(&mut self, until: Instant) -> bool {
+    pub(crate) fn step(&mut self, until: Instant) -> bool {
         self.settle();
         let next = [
             self.wake,
@@ -288,7 +321,7 @@ impl World {
     }
 
     /// Runs until nothing happens any more, or for `limit`.
-    pub fn run(&mut self, limit: Duration) {
+    pub(crate) fn run(&mut self, limit: Duration) {
         let until = self.now + limit;
         while self.step(until) {}
         self.now = until;
@@ -296,7 +329,7 @@ impl World {
     }
 
     /// Runs until `done`; false if that isn't reached within `limit`.
-    pub fn run_until(
+    pub(crate) fn run_until(
         &mut self,
         limit: Duration,
         mut done: impl FnMut(&mut Self) -> bool,
@@ -315,7 +348,7 @@ impl World {
     }
 
     /// The next notice of host B (A with `of` 0) that `want` takes; those before it are dropped.
-    pub fn expect<T>(
+    pub(crate) fn expect<T>(
         &mut self,
         of: usize,
         what: &str,
@@ -323,7 +356,11 @@ impl World {
     ) -> T {
         let until = self.now + Duration::from_secs(30);
         loop {
-            let list = if of == 0 { &mut self.notices_a } else { &mut self.notices_b };
+            let list = if of == 0 {
+                &mut self.notices_a
+            } else {
+                &mut self.notices_b
+            };
             while let Some(notice) = list.pop_front() {
                 if let Some(found) = want(&notice) {
                     return found;

@@ -12,18 +12,18 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use super::{World, pki};
 
 /// A client whose TLS bytes the test moves, and cuts, itself.
-pub struct Peer {
-    pub socket: SocketId,
-    pub tls: ClientConnection,
+pub(crate) struct Peer {
+    pub(crate) socket: SocketId,
+    pub(crate) tls: ClientConnection,
     /// Plaintext received.
-    pub received: Vec<u8>,
+    pub(crate) received: Vec<u8>,
     /// Whether the server's TLS stream ended, and in good order.
-    pub clean_end: bool,
-    pub error: Option<rustls::Error>,
+    pub(crate) clean_end: bool,
+    pub(crate) error: Option<rustls::Error>,
 }
 
 /// A configuration with one suite, and small first messages.
-pub fn config(suite: CipherSuite, versions: TlsVersions) -> Arc<ClientConfig> {
+pub(crate) fn config(suite: CipherSuite, versions: TlsVersions) -> Arc<ClientConfig> {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.retain(|s| s.suite() == suite);
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
@@ -45,16 +45,28 @@ pub fn config(suite: CipherSuite, versions: TlsVersions) -> Arc<ClientConfig> {
 
 impl Peer {
     /// Connects A to B's port 443; TCP's handshake is over afterwards, TLS's not begun.
-    pub fn connect(world: &mut World, config: &Arc<ClientConfig>) -> Self {
+    pub(crate) fn connect(world: &mut World, config: &Arc<ClientConfig>) -> Self {
         let at = world.b_addr(443);
-        let socket = world.a.stack.connect(world.now, at, ConnectConfig::default()).unwrap();
-        world.expect(0, "Connected", |n| matches!(n, Notice::Connected(_)).then_some(()));
+        let socket = world
+            .a
+            .stack
+            .connect(world.now, at, ConnectConfig::default())
+            .unwrap();
+        world.expect(0, "Connected", |n| {
+            matches!(n, Notice::Connected(_)).then_some(())
+        });
         let tls = ClientConnection::new(config.clone(), pki::name()).unwrap();
-        Self { socket, tls, received: Vec::new(), clean_end: false, error: None }
+        Self {
+            socket,
+            tls,
+            received: Vec::new(),
+            clean_end: false,
+            error: None,
+        }
     }
 
     /// What TLS wants to send.
-    pub fn outgoing(&mut self) -> Vec<u8> {
+    pub(crate) fn outgoing(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while self.tls.wants_write() {
             self.tls.write_tls(&mut bytes).unwrap();
@@ -63,7 +75,7 @@ impl Peer {
     }
 
     /// Sends raw bytes as one segment, and lets it arrive.
-    pub fn send_raw(&mut self, world: &mut World, bytes: &[u8]) {
+    pub(crate) fn send_raw(&self, world: &mut World, bytes: &[u8]) {
         if !bytes.is_empty() {
             assert_eq!(world.a.send(self.socket, bytes) as usize, bytes.len());
         }
@@ -71,7 +83,7 @@ impl Peer {
     }
 
     /// Lets TLS read what has come.
-    pub fn read(&mut self, world: &mut World) {
+    pub(crate) fn read(&mut self, world: &mut World) {
         world.run(Duration::from_micros(300));
         let (bytes, _) = world.a.drain(self.socket);
         let mut bytes = bytes.as_slice();
@@ -81,8 +93,12 @@ impl Peer {
                 Ok(state) => {
                     self.clean_end |= state.peer_has_closed();
                     let at = self.received.len();
-                    self.received.resize(at + state.plaintext_bytes_to_read(), 0);
-                    self.tls.reader().read_exact(&mut self.received[at..]).unwrap();
+                    self.received
+                        .resize(at + state.plaintext_bytes_to_read(), 0);
+                    self.tls
+                        .reader()
+                        .read_exact(&mut self.received[at..])
+                        .unwrap();
                 }
                 Err(error) => self.error = Some(error),
             }
@@ -90,7 +106,7 @@ impl Peer {
     }
 
     /// Goes on until neither side has anything to say.
-    pub fn pump(&mut self, world: &mut World) {
+    pub(crate) fn pump(&mut self, world: &mut World) {
         for _ in 0..8 {
             let bytes = self.outgoing();
             self.send_raw(world, &bytes);
@@ -101,7 +117,7 @@ impl Peer {
         }
     }
 
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.tls.writer().write_all(bytes).unwrap();
     }
 }

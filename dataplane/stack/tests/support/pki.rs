@@ -3,23 +3,27 @@
 use std::sync::{Arc, OnceLock};
 
 use lockgate_stack::tls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
-use lockgate_stack::tls::{Certificate, CipherSuite, TlsClient, TlsOptions, TlsServer, TlsVersions};
+use lockgate_stack::tls::{
+    Certificate, CipherSuite, TlsClient, TlsOptions, TlsServer, TlsVersions,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// The authority, a leaf for `server.test` of each kind of key.
-pub struct Pki {
-    pub root: CertificateDer<'static>,
-    pub ecdsa: Certificate,
-    pub rsa: Certificate,
+pub(crate) struct Pki {
+    pub(crate) root: CertificateDer<'static>,
+    pub(crate) ecdsa: Certificate,
+    pub(crate) rsa: Certificate,
     pub ed25519: Certificate,
 }
 
 /// Made once: an RSA key takes its time.
-pub fn pki() -> &'static Pki {
+pub(crate) fn pki() -> &'static Pki {
     static PKI: OnceLock<Pki> = OnceLock::new();
     PKI.get_or_init(|| {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "test root");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "test root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let authority = CertifiedIssuer::self_signed(params, key).unwrap();
@@ -39,31 +43,47 @@ pub fn pki() -> &'static Pki {
     })
 }
 
-pub fn name() -> ServerName<'static> {
+pub(crate) fn name() -> ServerName<'static> {
     ServerName::try_from(NAME).unwrap()
 }
 
 /// A server with Ed25519, whose signatures are always of the same length and cheap.
-pub fn server(options: &TlsOptions) -> Arc<TlsServer> {
+pub(crate) fn server(options: &TlsOptions) -> Arc<TlsServer> {
     Arc::new(TlsServer::new(vec![pki().ed25519.clone()], options).unwrap())
 }
 
-pub fn client(options: &TlsOptions) -> Arc<TlsClient> {
+pub(crate) fn client(options: &TlsOptions) -> Arc<TlsClient> {
     Arc::new(TlsClient::new([pki().root.clone()], options).unwrap())
 }
 
-pub fn only(suite: CipherSuite, versions: TlsVersions) -> TlsOptions {
-    TlsOptions { versions, suites: vec![suite], ..TlsOptions::default() }
+pub(crate) fn only(suite: CipherSuite, versions: TlsVersions) -> TlsOptions {
+    TlsOptions {
+        versions,
+        suites: vec![suite],
+        ..TlsOptions::default()
+    }
 }
 
 /// Every suite with its version.
-pub const SUITES: [(CipherSuite, TlsVersions); 6] = [
+pub(crate) const SUITES: [(CipherSuite, TlsVersions); 6] = [
     (CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13),
     (CipherSuite::TLS13_AES_256_GCM_SHA384, TlsVersions::Tls13),
-    (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, TlsVersions::Tls13),
-    (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TlsVersions::Tls12),
-    (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TlsVersions::Tls12),
-    (CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TlsVersions::Tls12),
+    (
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        TlsVersions::Tls13,
+    ),
+    (
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        TlsVersions::Tls12,
+    ),
+    (
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        TlsVersions::Tls12,
+    ),
+    (
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        TlsVersions::Tls12,
+    ),
 ];
 
-pub const NAME: &str = "server.test";
+pub(crate) const NAME: &str = "server.test";
