@@ -98,7 +98,8 @@ impl HeadBytes {
             //# A server that receives a request-target longer than any URI it wishes to parse MUST
             //# respond with a 414 (URI Too Long) status code
             let line = self.bytes.len() + more;
-            return if line > limits.request_line_bytes_max.bytes() {
+            let most = limits.request_line_bytes_max.bytes();
+            return if line > most.min(limits.head_bytes_max.bytes()) {
                 Err(Status::UriTooLong)
             } else {
                 Ok(())

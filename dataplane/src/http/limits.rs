@@ -59,7 +59,7 @@ impl Timeout {
 /// requests are discarded, those of responses are pulled.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Longest request line, with its CRLF: more is answered with 414.
+    /// Longest request line, with its CRLF: more is answered with 414. The head's limit holds, too.
     pub request_line_bytes_max: Bounded<64, 65_536>,
     /// Longest request target: more is answered with 414.
     pub target_bytes_max: Bounded<16, 65_536>,

@@ -270,6 +270,19 @@ fn limits_hold_to_the_byte_in_any_split() {
 }
 
 #[test]
+fn a_request_line_is_part_of_the_head() {
+    let limits = Limits {
+        head_bytes_max: Bounded::clamped(256),
+        ..Limits::default()
+    };
+    let text = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(300));
+    for step in [1, 7, 1_000] {
+        let found = parse_in(text.as_bytes(), step, &limits).err();
+        assert_eq!(found, Some(Status::UriTooLong));
+    }
+}
+
+#[test]
 fn blank_lines_before_a_request_are_skipped() {
     assert!(parse("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok());
     let many = format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(5));
