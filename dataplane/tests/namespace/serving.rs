@@ -6,12 +6,15 @@ use std::os::unix::fs::symlink;
 
 use crate::support::case::Case;
 use crate::support::client::{Conn, Stream, plain, request, secure};
-use crate::support::scene::{INDEX, Scene, Setup};
+use crate::support::scene::{INDEX, Setup};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new("serving::curl_over_http_and_https_with_ipv4_and_ipv6", || {
-        curl_everywhere(Setup::new());
-    })
+    Case::new(
+        "serving::curl_over_http_and_https_with_ipv4_and_ipv6",
+        || {
+            curl_everywhere(Setup::new());
+        },
+    )
     .with(&["curl"]),
     Case::new("serving::with_hugepages_if_there_are_some", || {
         curl_everywhere(Setup::new().set("eal.hugepages", "auto"));
@@ -21,7 +24,9 @@ pub(crate) const CASES: &[Case] = &[
         curl_everywhere(Setup::new().set("ktls.backend", "rustcrypto"));
     })
     .with(&["curl"]),
-    Case::new("serving::methods_ranges_and_conditions", || methods(Setup::new())),
+    Case::new("serving::methods_ranges_and_conditions", || {
+        methods(Setup::new())
+    }),
     Case::new("serving::nothing_outside_the_site", nothing_outside),
     Case::new("serving::requests_on_one_connection", keep_alive),
     Case::new("serving::pipelined_requests", || pipelining(Setup::new())),
@@ -30,13 +35,21 @@ pub(crate) const CASES: &[Case] = &[
 /// Four ways to the same files.
 pub(crate) fn curl_everywhere(setup: Setup) {
     let scene = setup.start();
-    let files = [("small.txt", 100), ("page.bin", 16 << 10), ("large.bin", 3_000_001)];
+    let files = [
+        ("small.txt", 100),
+        ("page.bin", 16 << 10),
+        ("large.bin", 3_000_001),
+    ];
     let files = files.map(|(name, len)| (name, scene.file(name, len)));
     for base in ["http://198.18.0.1", "http://[fd00:18::1]"]
         .into_iter()
         .chain(["https://198.18.0.1", "https://[fd00:18::1]"])
     {
-        assert_eq!(scene.curl(&["-f", &format!("{base}/")]).ok().out, INDEX, "{base}");
+        assert_eq!(
+            scene.curl(&["-f", &format!("{base}/")]).ok().out,
+            INDEX,
+            "{base}"
+        );
         for (name, bytes) in &files {
             let ran = scene.curl(&["-f", &format!("{base}/{name}")]).ok();
             assert!(ran.out == *bytes, "{base}/{name}: {} bytes", ran.out.len());
@@ -50,10 +63,26 @@ pub(crate) fn curl_everywhere(setup: Setup) {
     let stats = scene.server.wait("worker.connections", |open| open == 0);
     // Each of the four did 5 runs of curl, the last one with three requests.
     assert_eq!(stats.total("http.connections"), 20);
-    assert_eq!((stats.total("http.requests"), stats.total("http.200")), (28, 28));
+    assert_eq!(
+        (
+            stats.total("http.requests"),
+            stats.total("http.responses.200")
+        ),
+        (28, 28)
+    );
     assert_eq!(stats.total("stack.accepted"), 20);
     assert_eq!(stats.total("stack.handshakes_tls13"), 10);
-    assert_eq!(stats.total("stack.end_clean"), 20, "{stats:?}");
+    // A client that has closed its socket answers our close_notify by a reset.
+    let reset = stats.total("stack.end_reset");
+    assert_eq!(stats.total("stack.end_clean") + reset, 20, "{stats:?}");
+    assert!(reset <= 10, "{stats:?}");
+    assert_eq!(
+        (
+            stats.total("stack.close_notify_in"),
+            stats.total("stack.close_notify_out")
+        ),
+        (10, 10)
+    );
     assert_eq!(stats.port("port.tx_dropped_plaintext"), 0);
     assert_eq!(stats.total("stack.bad_checksum"), 0);
     scene.finish();
@@ -70,7 +99,11 @@ pub(crate) fn methods(setup: Setup) {
     });
     let stats = scene.server.stats();
     for (counter, count) in [("206", 6), ("304", 4), ("404", 2), ("416", 2), ("405", 2)] {
-        assert_eq!(stats.total(&format!("http.{counter}")), count, "{counter}: {stats:?}");
+        assert_eq!(
+            stats.total(&format!("http.responses.{counter}")),
+            count,
+            "{counter}: {stats:?}"
+        );
     }
     scene.finish();
 }
@@ -79,34 +112,64 @@ fn check_methods<S: Stream>(conn: &mut Conn<S>, bytes: &[u8]) {
     let all = conn.get("/data.bin").expect("an answer");
     assert_eq!((all.status, all.body.as_slice()), (200, bytes));
     let head = conn.ask("HEAD", "/data.bin", "").expect("an answer");
-    assert_eq!((head.status, head.header("content-length")), (200, Some("100000")));
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("100000"))
+    );
     assert!(head.body.is_empty());
 
-    for (range, from, to) in [("0-0", 0, 1), ("99990-", 99_990, 100_000), ("-7", 99_993, 100_000)] {
+    for (range, from, to) in [
+        ("0-0", 0, 1),
+        ("99990-", 99_990, 100_000),
+        ("-7", 99_993, 100_000),
+    ] {
         let headers = format!("Range: bytes={range}\r\n");
         let part = conn.ask("GET", "/data.bin", &headers).expect("an answer");
-        assert_eq!((part.status, part.body.as_slice()), (206, &bytes[from..to]), "{range}");
+        assert_eq!(
+            (part.status, part.body.as_slice()),
+            (206, &bytes[from..to]),
+            "{range}"
+        );
         let expected = format!("bytes {from}-{}/100000", to - 1);
         assert_eq!(part.header("content-range"), Some(expected.as_str()));
     }
-    let beyond = conn.ask("GET", "/data.bin", "Range: bytes=100000-\r\n").expect("an answer");
-    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */100000")));
+    let beyond = conn
+        .ask("GET", "/data.bin", "Range: bytes=100000-\r\n")
+        .expect("an answer");
+    assert_eq!(
+        (beyond.status, beyond.header("content-range")),
+        (416, Some("bytes */100000"))
+    );
 
     let tag = all.header("etag").expect("a file has one");
     let unchanged = conn.ask("GET", "/data.bin", &format!("If-None-Match: {tag}\r\n"));
     let unchanged = unchanged.expect("an answer");
-    assert_eq!((unchanged.status, unchanged.header("etag")), (304, Some(tag)));
+    assert_eq!(
+        (unchanged.status, unchanged.header("etag")),
+        (304, Some(tag))
+    );
     let date = all.header("last-modified").expect("a file has one");
-    let unchanged = conn.ask("GET", "/data.bin", &format!("If-Modified-Since: {date}\r\n"));
+    let unchanged = conn.ask(
+        "GET",
+        "/data.bin",
+        &format!("If-Modified-Since: {date}\r\n"),
+    );
     assert_eq!(unchanged.expect("an answer").status, 304);
-    let other = conn.ask("GET", "/data.bin", "If-None-Match: \"other\"\r\n").expect("an answer");
+    let other = conn
+        .ask("GET", "/data.bin", "If-None-Match: \"other\"\r\n")
+        .expect("an answer");
     assert_eq!((other.status, other.body.len()), (200, bytes.len()));
 
     assert_eq!(conn.get("/none").expect("an answer").status, 404);
-    let put = conn.ask("PUT", "/data.bin", "Content-Length: 3\r\n\r\nabc").map(|reply| reply.status);
+    let put = conn
+        .ask("PUT", "/data.bin", "Content-Length: 3\r\n\r\nabc")
+        .map(|reply| reply.status);
     assert_eq!(put.expect("an answer"), 405);
     let moved = conn.get("/sub").expect("an answer");
-    assert_eq!((moved.status, moved.header("location")), (301, Some("/sub/")));
+    assert_eq!(
+        (moved.status, moved.header("location")),
+        (301, Some("/sub/"))
+    );
 }
 
 /// No spelling of a path leads out of the site, nor does a link.
@@ -136,13 +199,20 @@ fn nothing_outside() {
                 secure(&scene.roots).and_then(|mut conn| conn.get(path)),
             ] {
                 let reply = reply.expect("an answer");
-                assert!(matches!(reply.status, 400 | 403 | 404), "{path}: {}", reply.status);
+                assert!(
+                    matches!(reply.status, 400 | 403 | 404),
+                    "{path}: {}",
+                    reply.status
+                );
                 let text = String::from_utf8_lossy(&reply.body);
-                assert!(!text.contains("nobody") && !text.contains("root:"), "{path}: {text}");
+                assert!(
+                    !text.contains("nobody") && !text.contains("root:"),
+                    "{path}: {text}"
+                );
             }
         }
     });
-    assert_eq!(scene.server.stats().total("http.200"), 0);
+    assert_eq!(scene.server.stats().total("http.responses.200"), 0);
     scene.finish();
 }
 
@@ -161,11 +231,21 @@ fn keep_alive() {
         Ok(())
     }
     scene.inside(|| {
-        plain().and_then(|mut conn| ask(&mut conn, &bytes)).expect("answers");
-        secure(&scene.roots).and_then(|mut conn| ask(&mut conn, &bytes)).expect("answers");
+        plain()
+            .and_then(|mut conn| ask(&mut conn, &bytes))
+            .expect("answers");
+        secure(&scene.roots)
+            .and_then(|mut conn| ask(&mut conn, &bytes))
+            .expect("answers");
     });
     let stats = scene.server.wait("worker.connections", |open| open == 0);
-    assert_eq!((stats.total("http.connections"), stats.total("http.200")), (2, 200));
+    assert_eq!(
+        (
+            stats.total("http.connections"),
+            stats.total("http.responses.200")
+        ),
+        (2, 200)
+    );
     scene.finish();
 }
 
@@ -173,10 +253,17 @@ fn keep_alive() {
 pub(crate) fn pipelining(setup: Setup) {
     let scene = setup.start();
     let files: Vec<_> = (0..20_usize)
-        .map(|n| (format!("{n}.bin"), scene.file(&format!("{n}.bin"), 1 + n * 3001)))
+        .map(|n| {
+            (
+                format!("{n}.bin"),
+                scene.file(&format!("{n}.bin"), 1 + n * 3001),
+            )
+        })
         .collect();
     fn ask<S: Stream>(mut conn: Conn<S>, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-        let requests = files.iter().map(|(name, _)| request("GET", &format!("/{name}"), ""));
+        let requests = files
+            .iter()
+            .map(|(name, _)| request("GET", &format!("/{name}"), ""));
         let last = request("GET", "/none", "Connection: close\r\n");
         let requests: String = requests.chain([last]).collect();
         conn.send(requests.as_bytes())?;
@@ -191,9 +278,17 @@ pub(crate) fn pipelining(setup: Setup) {
     }
     scene.inside(|| {
         plain().and_then(|conn| ask(conn, &files)).expect("answers");
-        secure(&scene.roots).and_then(|conn| ask(conn, &files)).expect("answers");
+        secure(&scene.roots)
+            .and_then(|conn| ask(conn, &files))
+            .expect("answers");
     });
     let stats = scene.server.wait("worker.connections", |open| open == 0);
-    assert_eq!((stats.total("http.200"), stats.total("http.404")), (40, 2));
+    assert_eq!(
+        (
+            stats.total("http.responses.200"),
+            stats.total("http.responses.404")
+        ),
+        (40, 2)
+    );
     scene.finish();
 }

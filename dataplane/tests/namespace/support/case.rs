@@ -25,7 +25,11 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) const fn new(name: &'static str, run: fn()) -> Self {
-        Self { name, programs: &[], run }
+        Self {
+            name,
+            programs: &[],
+            run,
+        }
     }
 
     /// A case that needs these programs, too.
@@ -65,7 +69,9 @@ fn watch(case: Case) -> Result<Completion, Failed> {
     let work = move || {
         let _ = ended.send(catch_unwind(AssertUnwindSafe(case.run)));
     };
-    thread::Builder::new().name(case.name.to_owned()).spawn(work)?;
+    thread::Builder::new()
+        .name(case.name.to_owned())
+        .spawn(work)?;
     match end.recv_timeout(LIMIT) {
         Ok(Ok(())) => Ok(Completion::Completed),
         Ok(Err(payload)) => match payload.downcast::<Skipped>() {
@@ -98,8 +104,13 @@ fn is_root() -> bool {
 
 fn is_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    let sbin = [Path::new("/usr/sbin").to_owned(), Path::new("/sbin").to_owned()];
-    env::split_paths(&path).chain(sbin).any(|directory| directory.join(name).is_file())
+    let sbin = [
+        Path::new("/usr/sbin").to_owned(),
+        Path::new("/sbin").to_owned(),
+    ];
+    env::split_paths(&path)
+        .chain(sbin)
+        .any(|directory| directory.join(name).is_file())
 }
 
 /// Many times what a case takes on a machine of its own.

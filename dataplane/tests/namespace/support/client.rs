@@ -42,7 +42,10 @@ pub(crate) struct Reply {
 impl Reply {
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -54,7 +57,9 @@ pub(crate) struct Conn<S> {
 
 impl<S: Stream> Conn<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream: BufReader::with_capacity(16 << 10, stream) }
+        Self {
+            stream: BufReader::with_capacity(16 << 10, stream),
+        }
     }
 
     pub(crate) fn stream(&mut self) -> &mut S {
@@ -87,7 +92,9 @@ impl<S: Stream> Conn<S> {
         let mut reply = self.head()?;
         let empty = method == "HEAD" || matches!(reply.status, 100..=199 | 204 | 304);
         if !empty {
-            let len = reply.header("content-length").and_then(|len| len.parse().ok());
+            let len = reply
+                .header("content-length")
+                .and_then(|len| len.parse().ok());
             let len: usize = len.ok_or_else(|| bad("no content-length"))?;
             reply.body = self.exactly(len)?;
         }
@@ -97,13 +104,19 @@ impl<S: Stream> Conn<S> {
     /// Reads an answer's head.
     pub(crate) fn head(&mut self) -> io::Result<Reply> {
         let line = self.line()?;
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.ok_or_else(|| bad(&line))?;
         let mut headers = Vec::new();
         loop {
             let line = self.line()?;
             if line.is_empty() {
-                return Ok(Reply { status, headers, body: Vec::new() });
+                return Ok(Reply {
+                    status,
+                    headers,
+                    body: Vec::new(),
+                });
             }
             let (name, value) = line.split_once(':').ok_or_else(|| bad(&line))?;
             headers.push((name.to_owned(), value.trim().to_owned()));
@@ -127,7 +140,9 @@ impl<S: Stream> Conn<S> {
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let line = line.strip_suffix("\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+        let line = line
+            .strip_suffix("\r\n")
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(line.to_owned())
     }
 }
@@ -154,7 +169,11 @@ pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 
 /// A connection whose kernel takes in as little as it can.
 pub(crate) fn connect_narrow(to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if to.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
     sockopt::set_socket_recv_buffer_size(&socket, 4096)?;
     rustix::net::connect(&socket, &to)?;

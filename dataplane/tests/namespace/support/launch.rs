@@ -32,7 +32,10 @@ pub(crate) fn intercept() -> Option<ExitCode> {
     let program = arguments.next()?;
     set_parent_process_death_signal(Some(Signal::KILL)).expect("a signal of our own");
     enter(&namespace);
-    let error = Command::new(&program).args(arguments).env_remove(NAMESPACE).exec();
+    let error = Command::new(&program)
+        .args(arguments)
+        .env_remove(NAMESPACE)
+        .exec();
     eprintln!("{}: {error}", program.display());
     Some(ExitCode::from(127))
 }

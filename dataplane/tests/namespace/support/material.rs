@@ -61,7 +61,9 @@ pub(crate) fn certificate(
     let key = KeyPair::generate_for(algorithm).expect("a key can be made");
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut parameters = CertificateParams::new(names).expect("the names are names");
-    parameters.distinguished_name.push(rcgen::DnType::CommonName, stem);
+    parameters
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, stem);
     let certificate = parameters.self_signed(&key).expect("it signs itself");
     let write = |extension: &str, text: String| {
         let file = directory.join(stem).with_extension(extension);

@@ -24,7 +24,11 @@ pub(crate) struct Net {
 impl Net {
     /// Two namespaces: `lg0` in one; `lg1` in the other, 198.18.0.2/24 and fd00:18::2/64.
     pub(crate) fn pair(mtu: u16) -> Self {
-        let net = Self { ours: name("a"), router: None, peer: name("b") };
+        let net = Self {
+            ours: name("a"),
+            router: None,
+            peer: name("b"),
+        };
         net.add();
         join(&net.ours, "lg0", &net.peer, "lg1", mtu);
         quiet(&net.ours, "lg0");
@@ -35,7 +39,11 @@ impl Net {
 
     /// Three namespaces: the pair's, with a router between. The peer is 198.19.0.2 and fd00:19::2.
     pub(crate) fn routed() -> Self {
-        let net = Self { ours: name("a"), router: Some(name("r")), peer: name("b") };
+        let net = Self {
+            ours: name("a"),
+            router: Some(name("r")),
+            peer: name("b"),
+        };
         net.add();
         let router = net.router();
         join(&net.ours, "lg0", router, "lg1", 1500);
@@ -49,7 +57,10 @@ impl Net {
         address(&net.peer, "far1", &["198.19.0.2/24", "fd00:19::2/64"]);
         up(&net.ours, "lg0");
         ip(&format!("-n {} route add default via 198.19.0.1", net.peer));
-        ip(&format!("-n {} -6 route add default via fd00:19::1", net.peer));
+        ip(&format!(
+            "-n {} -6 route add default via fd00:19::1",
+            net.peer
+        ));
         net
     }
 
@@ -104,7 +115,11 @@ pub(crate) fn remove_stale() {
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        let Some(process) = rest.split('-').next().filter(|pid| pid.parse::<u32>().is_ok()) else {
+        let Some(process) = rest
+            .split('-')
+            .next()
+            .filter(|pid| pid.parse::<u32>().is_ok())
+        else {
             continue;
         };
         if !Path::new("/proc").join(process).exists() {
@@ -116,7 +131,11 @@ pub(crate) fn remove_stale() {
 
 fn end_processes(namespace: &str) {
     let listed = run(Command::new("ip").args(["netns", "pids", namespace]));
-    for pid in listed.text().split_whitespace().filter_map(|pid| pid.parse().ok()) {
+    for pid in listed
+        .text()
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+    {
         if let Some(pid) = Pid::from_raw(pid) {
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -149,20 +168,35 @@ fn join(a: &str, on_a: &str, b: &str, on_b: &str, mtu: u16) {
 
 /// The kernel says nothing on this interface: it's the appliance's.
 fn quiet(namespace: &str, interface: &str) {
-    write_setting(namespace, &format!("ipv6/conf/{interface}/disable_ipv6"), "1");
+    write_setting(
+        namespace,
+        &format!("ipv6/conf/{interface}/disable_ipv6"),
+        "1",
+    );
 }
 
 fn write_setting(namespace: &str, setting: &str, value: &str) {
     let mut command = Command::new("ip");
     let file = format!("/proc/sys/net/{setting}");
-    command.args(["netns", "exec", namespace, "sh", "-c", "echo \"$0\" >\"$1\"", value, &file]);
+    command.args([
+        "netns",
+        "exec",
+        namespace,
+        "sh",
+        "-c",
+        "echo \"$0\" >\"$1\"",
+        value,
+        &file,
+    ]);
     run(&mut command).ok();
 }
 
 fn address(namespace: &str, interface: &str, addresses: &[&str]) {
     for address in addresses {
         let nodad = if address.contains(':') { "nodad" } else { "" };
-        ip(&format!("-n {namespace} addr add {address} dev {interface} {nodad}"));
+        ip(&format!(
+            "-n {namespace} addr add {address} dev {interface} {nodad}"
+        ));
     }
     up(namespace, interface);
 }

@@ -1,8 +1,8 @@
 //! Commands with a time limit.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -35,21 +35,42 @@ impl Ran {
 /// A running command whose output is collected.
 pub(crate) struct Running {
     child: Child,
-    out: JoinHandle<Vec<u8>>,
-    err: JoinHandle<Vec<u8>>,
+    out: Collector,
+    err: Collector,
+}
+
+/// Reads to the end; what there is so far can be looked at.
+struct Collector {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("a command that is there can be started");
-        let out = collect(child.stdout.take().expect("it is piped"));
-        let err = collect(child.stderr.take().expect("it is piped"));
+        let mut child = command
+            .spawn()
+            .expect("a command that is there can be started");
+        let out = Collector::start(child.stdout.take().expect("it is piped"));
+        let err = Collector::start(child.stderr.take().expect("it is piped"));
         Self { child, out, err }
     }
 
     pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
+    }
+
+    /// Waits until what it wrote, to either output, has the text so many times.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, text: &str, times: usize) {
+        wait_until(text, WAIT_LIMIT, || {
+            let written = [&self.out, &self.err].map(Collector::so_far);
+            written
+                .iter()
+                .map(|written| written.matches(text).count())
+                .sum::<usize>()
+                >= times
+        });
     }
 
     /// Waits for its end, or ends it when time is up, which fails.
@@ -60,8 +81,7 @@ impl Running {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        let out = self.out.join().expect("reading doesn't panic");
-        let err = self.err.join().expect("reading doesn't panic");
+        let (out, err) = (self.out.finish(), self.err.finish());
         let err = String::from_utf8_lossy(&err).into_owned();
         let text = String::from_utf8_lossy(&out);
         let Some(code) = status else {
@@ -107,13 +127,32 @@ pub(crate) fn now() -> Instant {
     CLOCK.get_or_init(Clock::new).now()
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // What was read before an error is what there is.
-        let _: io::Result<usize> = from.read_to_end(&mut bytes);
-        bytes
-    })
+impl Collector {
+    fn start(mut from: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::default();
+        let to = Arc::<Mutex<Vec<u8>>>::clone(&bytes);
+        let thread = thread::spawn(move || {
+            let mut piece = vec![0; 64 << 10];
+            // What was read before an error is what there is.
+            while let Ok(len @ 1..) = from.read(&mut piece) {
+                to.lock()
+                    .expect("readers don't panic")
+                    .extend_from_slice(&piece[..len]);
+            }
+        });
+        Self { bytes, thread }
+    }
+
+    fn so_far(&self) -> String {
+        let bytes = self.bytes.lock().expect("readers don't panic");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn finish(self) -> Vec<u8> {
+        self.thread.join().expect("reading doesn't panic");
+        std::mem::take(&mut *self.bytes.lock().expect("readers don't panic"))
+    }
 }
 
+const WAIT_LIMIT: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(90);

@@ -30,12 +30,19 @@ impl Setup {
         let mut config: Table = BASE.parse().expect("the base is TOML");
         let workers = config["workers"].as_table_mut().expect("it is in the base");
         workers.insert("cores".to_owned(), Value::Array(vec![core().into()]));
-        Self { config, mtu: 1500, certificates: vec!["ecdsa"], routed: false }
+        Self {
+            config,
+            mtu: 1500,
+            certificates: vec!["ecdsa"],
+            routed: false,
+        }
     }
 
     /// The smallest pools that the configuration takes.
     pub(crate) fn smallest() -> Self {
-        let mut setup = Self::new().set("cache.memory_max", "1MiB").set("cache.files_max", 16);
+        let mut setup = Self::new()
+            .set("cache.memory_max", "1MiB")
+            .set("cache.files_max", 16);
         let limits = [
             ("limits.mbufs", 512),
             ("limits.page_buffers", 256),
@@ -48,26 +55,42 @@ impl Setup {
         for (key, value) in limits {
             setup = setup.set(key, value);
         }
-        setup.set("limits.send_queue_max", "32KiB").set("tcp.window_max", "64KiB")
+        setup
+            .set("limits.send_queue_max", "32KiB")
+            .set("tcp.window_max", "64KiB")
     }
 
     /// Sets `section.key`.
     pub(crate) fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         let (section, key) = key.split_once('.').expect("section.key");
-        let section = self.config.entry(section).or_insert_with(|| Table::new().into());
+        let section = self
+            .config
+            .entry(section)
+            .or_insert_with(|| Table::new().into());
         let table = match section {
             Value::Array(several) => several.first_mut().and_then(Value::as_table_mut),
             other => other.as_table_mut(),
         };
-        table.expect("a section").insert(key.to_owned(), value.into());
+        table
+            .expect("a section")
+            .insert(key.to_owned(), value.into());
         self
     }
 
     /// Adds a `[[section]]`.
     pub(crate) fn add(mut self, section: &str, keys: &[(&str, &str)]) -> Self {
-        let table: Table = keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
-        let section = self.config.entry(section).or_insert_with(|| Value::Array(Vec::new()));
-        section.as_array_mut().expect("a repeated section").push(table.into());
+        let table: Table = keys
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).into()))
+            .collect();
+        let section = self
+            .config
+            .entry(section)
+            .or_insert_with(|| Value::Array(Vec::new()));
+        section
+            .as_array_mut()
+            .expect("a repeated section")
+            .push(table.into());
         self
     }
 
@@ -96,21 +119,37 @@ impl Setup {
         let (net, scratch) = self.prepare();
         let config = scratch.path().join(CONFIG);
         let server = Server::start(net.ours(), &config, &scratch.path().join(SOCKET));
-        let roots = self.certificates.iter().map(|stem| crt(scratch.path(), stem));
+        let roots = self
+            .certificates
+            .iter()
+            .map(|stem| crt(scratch.path(), stem));
         let roots = material::roots(&roots.collect::<Vec<_>>());
-        Scene { server, net, scratch, roots }
+        Scene {
+            server,
+            net,
+            scratch,
+            roots,
+        }
     }
 
     /// Makes the network, and the configuration `lockgate.toml` with all that it names.
     pub(crate) fn prepare(&self) -> (Net, Scratch) {
-        let net = if self.routed { Net::routed() } else { Net::pair(self.mtu) };
+        let net = if self.routed {
+            Net::routed()
+        } else {
+            Net::pair(self.mtu)
+        };
         let scratch = Scratch::new();
         for stem in &self.certificates {
             let algorithm = match stem.strip_prefix("other-").unwrap_or(stem) {
                 "rsa" => &rcgen::PKCS_RSA_SHA256,
                 _ => &rcgen::PKCS_ECDSA_P256_SHA256,
             };
-            let names = if stem.starts_with("other-") { OTHER_NAMES } else { NAMES };
+            let names = if stem.starts_with("other-") {
+                OTHER_NAMES
+            } else {
+                NAMES
+            };
             material::certificate(scratch.path(), stem, algorithm, names);
         }
         let write = |name: &str, bytes: &[u8]| {
@@ -127,10 +166,15 @@ impl Setup {
         let mut config = self.config.clone();
         let certificates = self.certificates.iter().map(|stem| {
             let keys = [("chain", "crt"), ("key", "key")];
-            let files = keys.iter().map(|(k, e)| ((*k).to_owned(), format!("{stem}.{e}").into()));
+            let files = keys
+                .iter()
+                .map(|(k, e)| ((*k).to_owned(), format!("{stem}.{e}").into()));
             Value::Table(files.collect())
         });
-        config.insert("certificate".to_owned(), Value::Array(certificates.collect()));
+        config.insert(
+            "certificate".to_owned(),
+            Value::Array(certificates.collect()),
+        );
         config.to_string()
     }
 }
@@ -147,7 +191,10 @@ pub(crate) struct Scene {
 impl Scene {
     /// Puts a file with noise into the site; its bytes.
     pub(crate) fn file(&self, name: &str, len: usize) -> Vec<u8> {
-        let bytes = noise(name.bytes().fold(len as u64, |h, b| h * 31 + u64::from(b)), len);
+        let seed = name
+            .bytes()
+            .fold(len as u64, |h, b| h.wrapping_mul(31) ^ u64::from(b));
+        let bytes = noise(seed, len);
         fs::write(self.www(name), &bytes).expect("there's room for a file");
         bytes
     }
@@ -170,7 +217,9 @@ impl Scene {
     /// curl, as quiet as it goes, trusting the first certificate.
     pub(crate) fn curl(&self, arguments: &[&str]) -> Ran {
         let mut command = self.command("curl");
-        command.args(["-sS", "--max-time", "60", "--cacert"]).arg(self.crt("ecdsa"));
+        command
+            .args(["-sS", "--max-time", "60", "--cacert"])
+            .arg(self.crt("ecdsa"));
         run(command.args(arguments))
     }
 
@@ -196,7 +245,9 @@ fn core() -> i64 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let number = COUNT.fetch_add(1, Ordering::Relaxed) as usize;
-    cores.get(number % cores.len().max(1)).map_or(0, |core| core.id as i64)
+    cores
+        .get(number % cores.len().max(1))
+        .map_or(0, |core| core.id as i64)
 }
 
 pub(crate) const CONFIG: &str = "lockgate.toml";

@@ -1,5 +1,6 @@
 //! The `lockgate` process.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,11 +26,18 @@ impl Server {
     pub(crate) fn start(namespace: &str, config: &Path, socket: &Path) -> Self {
         let log = config.with_extension("log");
         let mut command = launch::command(namespace, LOCKGATE);
-        command.args(["run", "--config"]).arg(config).env_remove("LOCKGATE_LOG");
+        command
+            .args(["run", "--config"])
+            .arg(config)
+            .env_remove("LOCKGATE_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(&log).expect("there's room for a log"));
         let child = command.spawn().expect("this binary can be started");
-        let mut server = Self { child: Some(child), log, socket: socket.to_owned() };
+        let mut server = Self {
+            child: Some(child),
+            log,
+            socket: socket.to_owned(),
+        };
         let deadline = now() + START_LIMIT;
         while server.ask(&["--json"]).code != Some(0) {
             let ended = wait_for(server.child(), Duration::ZERO);
@@ -50,7 +58,10 @@ impl Server {
     /// What `lockgate stats` prints.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Ran {
         let mut command = Command::new(LOCKGATE);
-        run(command.args(["stats", "--socket"]).arg(&self.socket).args(arguments))
+        run(command
+            .args(["stats", "--socket"])
+            .arg(&self.socket)
+            .args(arguments))
     }
 
     /// Waits until a counter of the workers' total has a value that will do.
@@ -68,7 +79,11 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait_at_rest(&self) -> Stats {
         self.wait("worker.connections", |open| open == 0);
-        for pool in ["pages.blocks_used", "pages.small_spans_used", "pages.large_spans_used"] {
+        for pool in [
+            "pages.blocks_used",
+            "pages.small_spans_used",
+            "pages.large_spans_used",
+        ] {
             self.wait(pool, |used| used == 0);
         }
         self.wait("http.open", |open| open == 0)
@@ -132,14 +147,15 @@ impl Drop for Server {
         if thread::panicking() {
             let log = self.log();
             let from = log.len().saturating_sub(LOG_SHOWN);
-            let from = (from..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
+            let from = (from..log.len())
+                .find(|at| log.is_char_boundary(*at))
+                .unwrap_or(0);
             eprintln!("the appliance's log ends so:\n{}", &log[from..]);
         }
     }
 }
 
 /// The answer of `lockgate stats --json`.
-#[derive(Debug)]
 pub(crate) struct Stats(Value);
 
 impl Stats {
@@ -166,9 +182,28 @@ impl Stats {
     }
 }
 
+impl fmt::Debug for Stats {
+    /// What isn't zero.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for group in [
+            &self.0["process"],
+            &self.0["totals"],
+            &self.0["ports"]["p0"],
+        ] {
+            let counters = group.as_object().into_iter().flatten();
+            for (name, value) in counters.filter(|(_, value)| **value != 0) {
+                writeln!(f, "{name} {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[track_caller]
 fn number(value: &Value, name: &str) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("no counter {name}"))
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("no counter {name}"))
 }
 
 /// The binary.
