@@ -1,9 +1,10 @@
 //! What the record layer costs beside the cipher: framing and sealing from page-cache pages, and
 //! deframing and opening, each against the backend's bare call on the same records in the same run.
 //!
-//! Prints a table: name, value, unit, baseline, ratio. Short rounds of each kind alternate, each over
-//! another part of a working set far beyond the caches, and the fastest of each kind counts: on a
-//! busy machine that is the one nobody disturbed.
+//! Prints a table: name, value, unit, baseline, ratio. Short rounds of each kind alternate, each
+//! over another part of a working set far beyond the caches, and the fastest of each kind counts:
+//! on a busy machine that is the one nobody disturbed.
+#![forbid(unsafe_code)]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -94,8 +94,8 @@ impl Head {
         bytes[..HEADER_LEN].copy_from_slice(&header.emit());
         let mut len = HEADER_LEN;
         if params.explicit_nonce_len() != 0 {
-            // The explicit part is the IV's XOR the sequence number, as in every other suite: unique
-            // for each number whoever seals, so that no change of mode can repeat one.
+            // The explicit part is the IV's XOR the sequence number, as in every other suite:
+            // unique for each number whoever seals, so that no change of mode can repeat one.
             bytes[HEADER_LEN..]
                 .copy_from_slice(&nonce(iv, number)[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
             len = HEAD_MAX;

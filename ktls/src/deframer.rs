@@ -141,8 +141,8 @@ impl Deframer {
 
     /// The next event of the stream; at most one record is opened per call.
     ///
-    /// [`RxError::BadRecord`] is told once, and the records after the bad one can be read; any other
-    /// error is told again and again.
+    /// [`RxError::BadRecord`] is told once, and the records after the bad one can be read; any
+    /// other error is told again and again.
     pub fn next(
         &mut self,
         ciphers: &mut Ciphers,
@@ -251,8 +251,8 @@ impl Deframer {
         }
     }
 
-    /// Detaches the record at the front and opens it. `None` if there's no page buffer for that: the
-    /// record stays.
+    /// Detaches the record at the front and opens it. `None` if there's no page buffer for that:
+    /// the record stays.
     fn open(
         &mut self,
         header: RecordHeader,

@@ -100,7 +100,8 @@ const NEW_SESSION_TICKET: u8 = 4;
 
 /// Bytes of a message's header: type and length.
 const HEADER_LEN: usize = 4;
-/// The longest ticket message: the ticket itself has 2^16 - 1 bytes at most, real ones a few hundred.
+/// The longest ticket message: the ticket itself has 2^16 - 1 bytes at most, real ones a few
+/// hundred.
 const TICKET_MAX: usize = 1 << 16;
 /// The longest hello that is read, to be turned down.
 const CLIENT_HELLO_MAX: usize = 1 << 14;

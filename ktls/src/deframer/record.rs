@@ -30,7 +30,8 @@ pub(super) enum Opened {
 }
 
 impl RxRecord {
-    /// Content is at the front of `opened`, as long as `meta` says; whatever comes after is dropped.
+    /// Content is at the front of `opened`, as long as `meta` says; whatever comes after is
+    /// dropped.
     pub(super) fn new(meta: RecordMeta, mut opened: Opened) -> Self {
         let len = u32::from(meta.length);
         match &mut opened {

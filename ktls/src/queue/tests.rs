@@ -3,6 +3,7 @@ mod model;
 use pktbuf::PoolConfig;
 
 use super::*;
+use crate::alert::Alert;
 use crate::testing::{Peer, Rng, World, name, read};
 use crate::{AlertDescription, Suite, Version};
 

@@ -1,7 +1,9 @@
 //! The queue against a model that remembers what was written and reads the wire.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use pktbuf::SharedSpan;
 use proptest::prelude::*;
 
 use super::*;

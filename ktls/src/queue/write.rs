@@ -1,0 +1,231 @@
+//! What is written into the queue: copied, by reference, or as a message of a type.
+
+use std::sync::Arc;
+
+use pktbuf::{PageBuf, PagePool, SharedSpan, State};
+
+use super::RecordQueue;
+use crate::alert::Alert;
+use crate::error::TxError;
+use crate::pages;
+use crate::suite::{CONTENT_MAX, ContentType, PLAINTEXT_MAX};
+
+impl RecordQueue {
+    /// Queues a page buffer as it is, such as handshake bytes; gives it back if there are keys:
+    /// nothing in the clear may follow a record.
+    pub fn push_plain(&mut self, buf: PageBuf) -> Result<(), PageBuf> {
+        if self.keys.is_some() || buf.state() == State::Framed {
+            return Err(buf);
+        }
+        self.stream.push(buf);
+        self.unsealed = self.stream.end();
+        Ok(())
+    }
+
+    /// Copies and queues the bytes of `parts`, one after the other; with keys, as application data.
+    /// Returns how many bytes were taken: fewer than given when the pool runs out.
+    ///
+    /// Every call closes its record, unless `more` is given: then the last record stays open, not
+    /// part of the queue yet, and the next call goes on with it. A record also closes when it's
+    /// full, and before a record of another kind.
+    pub fn push_bytes(
+        &mut self,
+        parts: &[&[u8]],
+        more: bool,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        match &self.keys {
+            None if total == 0 => return Ok(0),
+            // An empty record would tell an observer nothing and the peer nothing either.
+            Some(_) if total == 0 => return Err(TxError::Empty),
+            _ => {}
+        }
+        let mut left = total;
+        for part in parts {
+            let mut rest = *part;
+            while !rest.is_empty() {
+                let step = match self.keys {
+                    None => self.copy_plain(rest, left, pool),
+                    Some(_) => self.copy_record(rest, left, more, pool),
+                };
+                match step {
+                    Ok(n) => {
+                        rest = &rest[n..];
+                        left -= n;
+                    }
+                    Err(error) if left == total => return Err(error),
+                    Err(_) => return Ok(count(total - left)),
+                }
+            }
+        }
+        if !more {
+            self.flush()?;
+        }
+        Ok(count(total))
+    }
+
+    /// Queues `len` bytes of `span` from `at` by reference: not a byte is copied. Returns how many
+    /// bytes were taken: fewer than given when the pool runs out.
+    ///
+    /// Records end at the span's border.
+    pub fn push_span(
+        &mut self,
+        span: &Arc<SharedSpan>,
+        at: u32,
+        len: u32,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
+        if len == 0 {
+            return Err(TxError::Empty);
+        }
+        if u64::from(at) + u64::from(len) > span.len() as u64 {
+            return Err(TxError::OutOfSpan);
+        }
+        self.flush()?;
+        let mut taken = 0;
+        while taken < len {
+            let step = match self.push_span_record(span, at + taken, len - taken, pool) {
+                Ok(step) => step,
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => break,
+            };
+            taken += step;
+        }
+        Ok(taken)
+    }
+
+    /// Queues one record of any type; the type goes for this message only.
+    pub fn push_message(
+        &mut self,
+        kind: ContentType,
+        content: &[u8],
+        pool: &mut PagePool,
+    ) -> Result<(), TxError> {
+        let keys = self.keys.as_ref().ok_or(TxError::WrongMode)?;
+        if content.is_empty() {
+            return Err(TxError::Empty);
+        }
+        if content.len() > usize::from(keys.record_len_max()) {
+            return Err(TxError::MessageSize);
+        }
+        if !keys.can_frame(1 + u64::from(keys.open.is_some())) {
+            return Err(TxError::KeySpent);
+        }
+        let buf = filled(content, pool)?;
+        self.flush()?;
+        self.push_framed(kind, buf)
+    }
+
+    /// Queues an alert's record.
+    pub fn push_alert(&mut self, alert: Alert, pool: &mut PagePool) -> Result<(), TxError> {
+        self.push_message(ContentType::ALERT, &alert.encode(), pool)
+    }
+
+    /// Closes the record that `more` left open, if there is one.
+    pub fn flush(&mut self) -> Result<(), TxError> {
+        match self.keys.as_mut().and_then(|keys| keys.open.take()) {
+            Some(open) => self.push_framed(ContentType::APPLICATION_DATA, open),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies a piece of `rest` into the queue, in the clear. Returns how long the piece is.
+    fn copy_plain(
+        &mut self,
+        rest: &[u8],
+        left: usize,
+        pool: &mut PagePool,
+    ) -> Result<usize, TxError> {
+        let mut n = self.stream.append(rest);
+        if n == 0 {
+            let mut buf = alloc(left.min(PLAINTEXT_MAX), pool)?;
+            n = buf.append(rest);
+            self.stream.push(buf);
+        }
+        self.unsealed = self.stream.end();
+        Ok(n)
+    }
+
+    /// Copies a piece of `rest` into the open record, opening one if there's none, and closes it
+    /// when it's full. Returns how long the piece is.
+    fn copy_record(
+        &mut self,
+        rest: &[u8],
+        left: usize,
+        more: bool,
+        pool: &mut PagePool,
+    ) -> Result<usize, TxError> {
+        let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
+        let record_len_max = usize::from(keys.record_len_max());
+        let mut open = match keys.open.take() {
+            Some(open) => open,
+            None if !keys.can_frame(1) => return Err(TxError::KeySpent),
+            None if more => alloc(record_len_max, pool)?,
+            None => alloc(left.min(record_len_max), pool)?,
+        };
+        let free = record_len_max.saturating_sub(open.body_len() as usize);
+        let n = open.append(&rest[..rest.len().min(free)]);
+        let full = open.room() == 0 || open.body_len() as usize >= record_len_max;
+        keys.open = Some(open);
+        if full {
+            self.flush()?;
+        }
+        Ok(n)
+    }
+
+    fn push_span_record(
+        &mut self,
+        span: &Arc<SharedSpan>,
+        at: u32,
+        left: u32,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
+        let len_max = match &self.keys {
+            Some(keys) if !keys.can_frame(1) => return Err(TxError::KeySpent),
+            Some(keys) => u32::from(keys.record_len_max()),
+            // In the clear nothing needs cutting, but a scatter entry's length has 16 bits.
+            None => u32::from(CONTENT_MAX),
+        };
+        let len = left.min(len_max);
+        let buf = pool.alloc_span(span, at, len).ok_or(TxError::Exhausted)?;
+        if self.keys.is_some() {
+            self.push_framed(ContentType::APPLICATION_DATA, buf)?;
+        } else {
+            self.stream.push(buf);
+            self.unsealed = self.stream.end();
+        }
+        Ok(len)
+    }
+
+    fn push_framed(&mut self, kind: ContentType, mut buf: PageBuf) -> Result<(), TxError> {
+        let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
+        keys.frame(kind, &mut buf)?;
+        self.stream.push(buf);
+        Ok(())
+    }
+}
+
+/// A page buffer with a copy of `content`.
+pub(super) fn filled(content: &[u8], pool: &mut PagePool) -> Result<PageBuf, TxError> {
+    let mut buf = alloc(content.len(), pool)?;
+    let copied = buf.append(content);
+    debug_assert_eq!(
+        copied,
+        content.len(),
+        "the pool gives the room that was asked for"
+    );
+    Ok(buf)
+}
+
+fn alloc(capacity: usize, pool: &mut PagePool) -> Result<PageBuf, TxError> {
+    u32::try_from(capacity)
+        .ok()
+        .and_then(|capacity| pages::alloc_for_copy(capacity, pool))
+        .ok_or(TxError::Exhausted)
+}
+
+/// What `push_bytes` says it took: socket buffers are far smaller than 4 GiB.
+fn count(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
