@@ -1,0 +1,58 @@
+//! HTTP's machine: any bytes, in any pieces, are taken, refused or waited for, and the pieces make
+//! no difference.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lockgate::http::{Connection, Demand, Limits, Workshop};
+use lockgate_wire::Instant;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((step, bytes)) = input.split_first() else {
+        return;
+    };
+    let whole = serve(bytes, bytes.len().max(1));
+    let pieces = serve(bytes, usize::from(*step).max(1));
+    assert_eq!(whole, pieces, "it depends on how the bytes are cut");
+});
+
+/// Answers up to so many requests; what was asked for.
+fn serve(bytes: &[u8], step: usize) -> Vec<Option<Vec<u8>>> {
+    let now = Instant::from_nanos(1_000_000_000);
+    let mut shop = Workshop::new(Limits::default());
+    let mut connection = Connection::new(now, &shop);
+    let mut asked = Vec::new();
+    let mut left = bytes;
+    while asked.len() < 64 {
+        match connection.demand() {
+            Demand::Read if left.is_empty() => break,
+            Demand::Read => {
+                let piece = &left[..step.min(left.len())];
+                let taken = connection.on_bytes(now, piece, &mut shop);
+                assert!(taken <= piece.len());
+                assert!(
+                    taken > 0 || !matches!(connection.demand(), Demand::Read),
+                    "it stands still"
+                );
+                left = &left[taken..];
+            }
+            Demand::Continue => connection.continued(),
+            Demand::Answer => {
+                let refused = connection.refusal().is_some();
+                let path = connection.request().map(|request| request.path().to_vec());
+                if let Some(path) = path.as_ref().filter(|_| !refused) {
+                    let climbs = path.split(|b| *b == b'/').any(|segment| segment == b"..");
+                    assert!(
+                        !climbs && !path.contains(&0),
+                        "a path leads out of its tree"
+                    );
+                }
+                asked.push(path.filter(|_| !refused));
+                connection.begin_answer(now, &shop);
+                connection.end_answer(now, &mut shop);
+            }
+            Demand::Send | Demand::Linger | Demand::Drop => break,
+        }
+    }
+    connection.release(&mut shop);
+    asked
+}
