@@ -9,11 +9,12 @@
 
 #[path = "../../../drivers/tests/functional/harness.rs"]
 mod harness;
+mod null;
 mod ring;
 mod support;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::main(&[ring::CASES].concat())
+    harness::main(&[ring::CASES, null::CASES].concat())
 }

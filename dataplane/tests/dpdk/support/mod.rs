@@ -1,5 +1,6 @@
 //! Hosts on ports, the bytes that they exchange, and the faults of the wire between them.
 
+pub(crate) mod forger;
 pub(crate) mod host;
 pub(crate) mod pki;
 pub(crate) mod random;

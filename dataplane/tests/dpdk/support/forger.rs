@@ -1,0 +1,251 @@
+//! A port that swallows everything, and somebody who answers as if it had arrived.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use lockgate_drivers::WorkerPorts;
+use lockgate_wire::arp::{self, ArpPacket, ArpView, Operation};
+use lockgate_wire::checksum::Sum;
+use lockgate_wire::ethernet::{self, EtherType, EthernetHeader, EthernetView};
+use lockgate_wire::ip::{IpProtocol, TrafficClass};
+use lockgate_wire::ipv4::{self, Fragment, Ipv4Header, Ipv4View};
+use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, TcpView, Timestamps};
+use lockgate_wire::{MacAddr, SeqNum};
+use pktbuf::{IfaceId, Info, L4, NotSent, Output, Packet, Room, TxError, gso};
+
+/// What becomes of sent packets, besides that the port gets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing: there's nobody.
+    None,
+    /// Somebody has the address that is asked for, and says nothing else.
+    Arp,
+    /// They are kept as frames, for somebody who can read them.
+    Keep,
+    /// Their data is acknowledged, all at once when [`Forger::acknowledge`] is called.
+    Acknowledge,
+}
+
+/// Passes packets on to a port, and answers them.
+#[derive(Debug)]
+pub(crate) struct Forger {
+    ports: WorkerPorts,
+    pub(crate) answer: Answer,
+    /// Frames that somebody could read.
+    pub(crate) kept: VecDeque<Vec<u8>>,
+    /// Frames that answer.
+    pub(crate) answers: VecDeque<Vec<u8>>,
+    /// SYN segments that were sent.
+    pub(crate) syns: u64,
+    /// Payload bytes in TCP segments.
+    pub(crate) payload: u64,
+    peer: Peer,
+}
+
+/// What acknowledgements look like.
+#[derive(Debug, Default)]
+struct Peer {
+    /// The last segment of the real peer, with the headers before it.
+    last: Option<(EthernetHeader, Ipv4Header, TcpHeader)>,
+    /// What its clock said then.
+    clock: u32,
+    /// Up to where it was sent something.
+    end: Option<SeqNum>,
+    acknowledged: Option<SeqNum>,
+    /// What the sender expects of it next, and the sender's clock.
+    next: SeqNum,
+    clock_of_sender: u32,
+}
+
+impl Forger {
+    pub(crate) fn new(ports: WorkerPorts, answer: Answer) -> Self {
+        Self {
+            ports,
+            answer,
+            kept: VecDeque::new(),
+            answers: VecDeque::new(),
+            syns: 0,
+            payload: 0,
+            peer: Peer::default(),
+        }
+    }
+
+    /// How much the port received: with `no-rx=1` it must be nothing.
+    pub(crate) fn received(&mut self) -> usize {
+        self.ports.rx_burst(|_, _| ())
+    }
+
+    pub(crate) fn flush(&mut self) -> bool {
+        self.ports.flush()
+    }
+
+    /// A frame of the real peer: acknowledgements will look like it.
+    pub(crate) fn learn(&mut self, frame: &[u8]) {
+        let Some(headers) = headers(frame) else {
+            return;
+        };
+        if let Some(timestamps) = headers.2.options.timestamps {
+            self.peer.clock = timestamps.val;
+        }
+        self.peer.last = Some(headers);
+    }
+
+    /// Acknowledges what was sent since the last time; none if nothing was.
+    pub(crate) fn acknowledge(&mut self) -> Option<Vec<u8>> {
+        let peer = &mut self.peer;
+        let (ethernet, ip, last) = peer.last?;
+        if peer.acknowledged == peer.end {
+            return None;
+        }
+        peer.acknowledged = peer.end;
+        let timestamps = last
+            .options
+            .timestamps
+            .map(|_| Timestamps { val: peer.clock, ecr: peer.clock_of_sender });
+        let tcp = TcpHeader {
+            seq: peer.next,
+            ack: peer.end?,
+            flags: Flags::ACK,
+            window: u16::MAX,
+            options: TcpOptions { timestamps, ..TcpOptions::default() },
+            ..last
+        };
+        Some(frame(ethernet, ip, &tcp))
+    }
+
+    fn note(&mut self, packet: &Packet<'_>) {
+        // What isn't of a connection (a SYN-ACK, a reset) is a complete frame.
+        let Some((_, _, tcp)) = headers(packet.head.bytes()) else {
+            return;
+        };
+        let len = u32::try_from(packet.payload_len()).expect("shorter than a packet");
+        self.payload += u64::from(len);
+        self.syns += u64::from(tcp.flags.contains(Flags::SYN));
+        let end = tcp.seq + len;
+        if self.peer.end.is_none_or(|seen| end.after(seen)) {
+            self.peer.end = Some(end);
+        }
+        self.peer.next = tcp.ack;
+        if let Some(timestamps) = tcp.options.timestamps {
+            self.peer.clock_of_sender = timestamps.val;
+        }
+    }
+}
+
+impl Output for Forger {
+    fn info(&self, on: IfaceId) -> Info {
+        self.ports.info(on)
+    }
+
+    fn room(&self, on: IfaceId) -> Room {
+        self.ports.room(on)
+    }
+
+    fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
+        self.note(&packet);
+        match self.answer {
+            Answer::None | Answer::Acknowledge => {}
+            Answer::Arp => self.answers.extend(arp_reply(packet.head.bytes())),
+            Answer::Keep => frames(&packet, |frame| self.kept.push_back(frame))?,
+        }
+        self.ports.tx(packet)
+    }
+}
+
+/// The frames that a packet makes on the wire, as bytes.
+pub(crate) fn frames(packet: &Packet<'_>, mut each: impl FnMut(Vec<u8>)) -> Result<(), TxError> {
+    gso::segment(packet, |head, payload| {
+        if packet.meta.protocol == L4::Tcp {
+            gso::finish_checksum(head, payload)?;
+        }
+        let len = head.len() + payload.iter().map(|slice| slice.len as usize).sum::<usize>();
+        let mut frame = vec![0; len];
+        gso::copy_frame(head, payload, &mut frame)?;
+        each(frame);
+        Ok::<(), NotSent>(())
+    })?;
+    Ok(())
+}
+
+/// A frame without payload.
+fn frame(ethernet: EthernetHeader, mut ip: Ipv4Header, tcp: &TcpHeader) -> Vec<u8> {
+    let tcp_len = tcp.emitted_len();
+    ip.payload_len = u16::try_from(tcp_len).expect("a header is short");
+    let mut frame = vec![0; ethernet.emitted_len() + ipv4::HEADER_LEN + tcp_len];
+    let l3 = ethernet.emit(&mut frame);
+    let l4 = l3 + ip.emit(&mut frame[l3..]);
+    tcp.emit(&mut frame[l4..]);
+    let mut sum = Sum::pseudo_v4(ip.src, ip.dst, IpProtocol::TCP, u32::from(ip.payload_len));
+    sum.add(&frame[l4..]);
+    frame[l4 + 16..l4 + 18].copy_from_slice(&sum.finish().to_be_bytes());
+    frame
+}
+
+/// The headers of a frame with TCP over IPv4 in it.
+fn headers(frame: &[u8]) -> Option<(EthernetHeader, Ipv4Header, TcpHeader)> {
+    let (ethernet, l2) = EthernetView::parse(frame).ok()?;
+    if ethernet.ethertype != EtherType::IPV4 {
+        return None;
+    }
+    let (ip, l3) = Ipv4View::parse(&frame[l2..]).ok()?;
+    let (tcp, _) = TcpView::parse(&frame[l2 + l3..]).ok()?;
+    Some((ethernet, ip, tcp))
+}
+
+/// Somebody has the address that is asked for.
+fn arp_reply(frame: &[u8]) -> Option<Vec<u8>> {
+    let (ethernet, l2) = EthernetView::parse(frame).ok()?;
+    if ethernet.ethertype != EtherType::ARP {
+        return None;
+    }
+    let (asked, _) = ArpView::parse(&frame[l2..]).ok()?;
+    if asked.operation != Operation::Request || asked.target_ip == asked.sender_ip {
+        return None;
+    }
+    let header = EthernetHeader {
+        dst: asked.sender_mac,
+        src: NOBODY,
+        vlan: None,
+        ethertype: EtherType::ARP,
+    };
+    let reply = ArpPacket {
+        operation: Operation::Reply,
+        sender_mac: NOBODY,
+        sender_ip: asked.target_ip,
+        target_mac: asked.sender_mac,
+        target_ip: asked.sender_ip,
+    };
+    let mut frame = vec![0; ethernet::HEADER_LEN + arp::LEN];
+    let at = header.emit(&mut frame);
+    reply.emit(&mut frame[at..]);
+    Some(frame)
+}
+
+/// The SYN of somebody who is never heard of again, to `to`.
+pub(crate) fn lonely_syn(to: (MacAddr, Ipv4Addr), port: u16) -> Vec<u8> {
+    let tcp = TcpHeader {
+        src_port: port,
+        dst_port: 443,
+        seq: SeqNum(u32::from(port) << 16),
+        flags: Flags::SYN,
+        window: 1024,
+        options: TcpOptions { mss: Some(1460), ..TcpOptions::default() },
+        ..TcpHeader::default()
+    };
+    let ip = Ipv4Header {
+        src: [198, 18, 0, 77].into(),
+        dst: to.1,
+        protocol: IpProtocol::TCP,
+        ttl: 64,
+        class: TrafficClass::default(),
+        id: 0,
+        dont_fragment: true,
+        fragment: Fragment::WHOLE,
+        payload_len: 0,
+    };
+    let ethernet =
+        EthernetHeader { dst: to.0, src: NOBODY, vlan: None, ethertype: EtherType::IPV4 };
+    frame(ethernet, ip, &tcp)
+}
+
+const NOBODY: MacAddr = MacAddr([2, 0, 0, 0, 0, 77]);
