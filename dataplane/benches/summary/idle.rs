@@ -1,0 +1,181 @@
+//! What a connection at rest costs a server in memory.
+//!
+//! A client in another process opens TLS connections, keeps them open and says nothing. The
+//! server's resident memory is read at two counts; the difference, by the connections between
+//! them, is what one more costs: page buffers, tables, heap and all. What the kernel keeps for each
+//! of nginx's sockets isn't in nginx's memory, and so isn't counted against it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::nginx::Place;
+use crate::rows::Row;
+use crate::tls::NAME;
+use crate::wire::Scene;
+
+pub(crate) fn measure() {
+    let extra = [("http", "header_timeout = \"10m\"\nidle_timeout = \"10m\"")];
+    let Some(scene) = Scene::set("idle connections", &extra) else {
+        return;
+    };
+    let ours = cost(scene.lockgate.place(), scene.lockgate.process());
+    scene.lockgate.halt();
+    let place = scene.nginx.place();
+    let theirs = cost(place, scene.nginx.worker());
+    Row::new("memory of an idle TLS connection (at most)", "bytes", ours)
+        .against(theirs)
+        .aim(1024.0)
+        .emit();
+}
+
+/// Bytes of resident memory that one more connection costs a process.
+fn cost(place: Place<'_>, process: u32) -> f64 {
+    let mut holder = Holder::start(place);
+    holder.open(FEW);
+    let before = resident(process);
+    holder.open(MANY - FEW);
+    let after = resident(process);
+    (after - before) / f64::from(MANY - FEW)
+}
+
+/// Resident bytes of a process, huge pages included.
+fn resident(process: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let kilobytes = |label: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(label));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.map_or(0.0, |number| number.parse::<f64>().unwrap())
+    };
+    (kilobytes("VmRSS:") + kilobytes("HugetlbPages:")) * 1024.0
+}
+
+/// A process that holds connections.
+struct Holder {
+    child: Child,
+    orders: ChildStdin,
+    reports: BufReader<ChildStdout>,
+}
+
+impl Holder {
+    fn start(place: Place<'_>) -> Self {
+        let own = std::env::current_exe().unwrap();
+        let mut command = place.client(Path::new(&own));
+        command
+            .args(["--hold", place.address()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        Self {
+            orders: child.stdin.take().unwrap(),
+            reports: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn open(&mut self, count: u32) {
+        writeln!(self.orders, "{count}").unwrap();
+        let mut report = String::new();
+        self.reports.read_line(&mut report).unwrap();
+        assert_eq!(report.trim(), "open", "the connections are there");
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        crate::nginx::terminate(&mut self.child);
+    }
+}
+
+/// The other process: reads how many connections to open, and opens them.
+pub(crate) fn hold(address: &str) {
+    let limit = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: limit,
+        maximum: limit,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let config = config();
+    let mut held = Vec::new();
+    for line in std::io::stdin().lines() {
+        for _ in 0..line.unwrap().parse::<u32>().unwrap() {
+            held.push(connect(address, &config));
+        }
+        println!("open");
+    }
+}
+
+/// A connection whose handshake is over; the TLS library's part of it is gone.
+fn connect(address: &str, config: &Arc<ClientConfig>) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let name = ServerName::try_from(NAME).unwrap();
+    let mut tls = ClientConnection::new(Arc::clone(config), name).unwrap();
+    while tls.is_handshaking() || tls.wants_write() {
+        tls.complete_io(&mut stream).unwrap();
+    }
+    stream
+}
+
+fn config() -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_protocol_versions(&[&rustls::version::TLS13])
+    .unwrap()
+    .dangerous()
+    .with_custom_certificate_verifier(Arc::new(Anyone))
+    .with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
+/// Trusts anyone: this is about memory.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+const FEW: u32 = 2_000;
+const MANY: u32 = 12_000;

@@ -1,0 +1,210 @@
+//! nginx and wrk, where they're installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::tls::Identity;
+
+/// What is missing for a comparison with nginx.
+pub(crate) fn missing() -> Option<&'static str> {
+    let found = |program: &str, arg| {
+        let mut command = Command::new(program);
+        let command = command.arg(arg).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok()
+    };
+    if !found("nginx", "-v") {
+        Some("nginx is not installed")
+    } else if !found("wrk", "-v") {
+        Some("wrk is not installed")
+    } else {
+        None
+    }
+}
+
+/// Where a server and its clients are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// The kernel's loopback.
+    Loopback,
+    /// A pair of namespaces: `{0}-a` for the server, `{0}-b` for its clients.
+    Pair(&'a str),
+}
+
+impl Place<'_> {
+    /// A server's command there, on core 0.
+    pub(crate) fn server(self, program: &Path) -> Command {
+        self.command('a', 0, program)
+    }
+
+    /// A client's command there, on core 1.
+    pub(crate) fn client(self, program: &Path) -> Command {
+        self.command('b', 1, program)
+    }
+
+    /// The server's address.
+    pub(crate) fn address(self) -> &'static str {
+        match self {
+            Self::Loopback => "127.0.0.1:18443",
+            Self::Pair(_) => "198.18.0.1:443",
+        }
+    }
+
+    fn command(self, side: char, core: u8, program: &Path) -> Command {
+        let mut command = match self {
+            Self::Loopback => Command::new("taskset"),
+            Self::Pair(pair) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &format!("{pair}-{side}"), "taskset"]);
+                command
+            }
+        };
+        command.args(["-c", &core.to_string()]).arg(program);
+        command
+    }
+}
+
+/// Loads a server with wrk, on core 1.
+pub(crate) fn wrk(
+    place: Place<'_>,
+    path: &str,
+    connections: u32,
+    seconds: u32,
+    extra: &[&str],
+) -> Load {
+    let mut command = place.client(Path::new("wrk"));
+    command
+        .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")])
+        .args(extra)
+        .arg(format!("https://{}{path}", place.address()));
+    let output = command.output().expect("wrk runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = |label: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+        line.trim().parse::<f64>().ok()
+    };
+    assert!(!text.contains("Non-2xx"), "wrk: {text}");
+    if let Some(errors) = text.lines().find(|line| line.contains("Socket errors")) {
+        eprintln!("wrk, {path}: {}", errors.trim());
+    }
+    Load {
+        requests_per_second: number("Requests/sec:")
+            .unwrap_or_else(|| panic!("wrk: {text}{}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+/// What wrk saw.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) requests_per_second: f64,
+}
+
+/// A running nginx with one worker on core 0, in the foreground.
+pub(crate) struct Nginx<'a> {
+    place: Place<'a>,
+    child: Child,
+}
+
+impl<'a> Nginx<'a> {
+    /// Serves `www` of a directory.
+    pub(crate) fn start(directory: &Path, place: Place<'a>, identity: &Identity) -> Self {
+        identity.write(directory);
+        let conf = directory.join("nginx.conf");
+        fs::write(&conf, config(directory, place.address())).unwrap();
+        let mut command = place.server(Path::new("nginx"));
+        command.arg("-p").arg(directory).arg("-c").arg(&conf);
+        let child = command
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx runs");
+        thread::sleep(Duration::from_millis(500));
+        Self { place, child }
+    }
+
+    pub(crate) fn wrk(&self, path: &str, connections: u32, seconds: u32, extra: &[&str]) -> Load {
+        wrk(self.place, path, connections, seconds, extra)
+    }
+
+    pub(crate) fn place(&self) -> Place<'a> {
+        self.place
+    }
+
+    /// The process that serves.
+    pub(crate) fn worker(&self) -> u32 {
+        let id = self.child.id();
+        let children = format!("/proc/{id}/task/{id}/children");
+        let text = fs::read_to_string(children).unwrap();
+        text.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Nginx<'_> {
+    fn drop(&mut self) {
+        terminate(&mut self.child);
+    }
+}
+
+/// Asks a child to end, and waits.
+pub(crate) fn terminate(child: &mut Child) {
+    signal(child.id(), "TERM");
+    let _ = child.wait();
+}
+
+/// Sends a signal to a process that this one has started.
+pub(crate) fn signal(process: u32, signal: &str) {
+    let _ = Command::new("kill")
+        .args(["-s", signal, &process.to_string()])
+        .status();
+}
+
+fn config(directory: &Path, address: &str) -> String {
+    let directory = directory.display();
+    let user = if rustix::process::geteuid().is_root() {
+        "user root;"
+    } else {
+        ""
+    };
+    format!(
+        "worker_processes 1; daemon off; {user} worker_rlimit_nofile 65536;
+worker_cpu_affinity 01;
+pid {directory}/nginx.pid; error_log {directory}/nginx.log;
+events {{ worker_connections 40000; }}
+http {{
+    access_log off; sendfile on; keepalive_requests 1000000000; open_file_cache max=1000;
+    keepalive_timeout 1h; client_header_timeout 1h;
+    client_body_temp_path {directory}; proxy_temp_path {directory};
+    fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
+    server {{
+        listen {address} ssl;
+        ssl_certificate {directory}/demo.crt; ssl_certificate_key {directory}/demo.key;
+        ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
+        root {directory}/www;
+    }}
+}}
+"
+    )
+}
+
+/// A directory with `www` in it; gone when dropped.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        let name = format!("lockgate-bench-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(directory.join("www")).unwrap();
+        Self(directory)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,35 @@
+//! Page-cache pages, far more than any cache holds.
+
+use std::sync::Arc;
+
+use lockgate_drivers::Eal;
+use pktbuf::{PageArena, SharedSpan};
+
+/// A span holds 16 records.
+pub(crate) const SPAN: usize = 256 * 1024;
+/// What a record carries at most.
+pub(crate) const RECORD: usize = 16 * 1024;
+/// Bytes of a round: some milliseconds.
+pub(crate) const ROUND: usize = 32 << 20;
+/// Far beyond the caches.
+const WORKING_SET: usize = 8 * ROUND;
+
+/// Pages with something in them.
+pub(crate) fn filled(eal: Eal) -> Vec<Arc<SharedSpan>> {
+    let arena = arena(eal, WORKING_SET);
+    let mut spans = Vec::new();
+    while let Some(mut page) = arena.alloc(SPAN) {
+        for (n, byte) in page.iter_mut().enumerate() {
+            *byte = (n % 251) as u8;
+        }
+        spans.push(page.freeze(SPAN));
+    }
+    assert_eq!(spans.len() * SPAN, WORKING_SET);
+    spans
+}
+
+/// Empty pages.
+pub(crate) fn arena(eal: Eal, len: usize) -> PageArena {
+    let mut region = eal.region("pages", len + SPAN).unwrap();
+    PageArena::new(&mut region, len).unwrap()
+}

@@ -1,0 +1,109 @@
+//! The other side of the rings: a plain TCP connection of a stack, with rustls behind it until the
+//! handshake is over. From then on the peer has no TLS: it throws away what it receives, and what
+//! it sends it has sealed before.
+
+use std::sync::Arc;
+
+use lockgate_stack::{ConnectConfig, Notice, SocketId};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+
+use crate::side::{Side, service};
+use crate::tls::{NAME, Sealer};
+
+/// A connection whose handshake is over.
+pub(crate) struct Peer {
+    pub(crate) socket: SocketId,
+    pub(crate) tls: ClientConnection,
+    /// Bytes received since the last request.
+    received: usize,
+}
+
+impl Peer {
+    /// Connects and shakes hands. Notices of other sockets are lost meanwhile.
+    pub(crate) fn connect(side: &mut Side, config: &Arc<ClientConfig>) -> Self {
+        Self::connect_beside(side, config, || {})
+    }
+
+    /// The same, with something to do in each turn: the other end's, on the same core.
+    pub(crate) fn connect_beside(
+        side: &mut Side,
+        config: &Arc<ClientConfig>,
+        mut meanwhile: impl FnMut(),
+    ) -> Self {
+        let now = side.clock.now();
+        let socket = side
+            .stack
+            .connect(now, service(), ConnectConfig::default())
+            .unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        let tls = ClientConnection::new(Arc::clone(config), name).unwrap();
+        let mut peer = Self {
+            socket,
+            tls,
+            received: 0,
+        };
+        let mut connected = false;
+        while peer.tls.is_handshaking() || side.stack.send_queued(socket) > 0 {
+            side.receive();
+            while let Some(notice) = side.notice() {
+                connected |= matches!(notice, Notice::Connected(_));
+            }
+            if connected {
+                peer.exchange(side);
+            }
+            side.transmit();
+            meanwhile();
+        }
+        peer
+    }
+
+    /// Gives rustls what came in, and sends what it has to say.
+    fn exchange(&mut self, side: &mut Side) {
+        while let Some(chunk) = side.recv(self.socket) {
+            self.received += chunk.len();
+            for mut piece in chunk.pieces() {
+                while !piece.is_empty() {
+                    self.tls.read_tls(&mut piece).unwrap();
+                    self.tls.process_new_packets().unwrap();
+                }
+            }
+        }
+        let mut out = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut out).unwrap();
+        }
+        if !out.is_empty() {
+            side.send(self.socket, &out);
+        }
+    }
+
+    /// Asks for something and reads until the answer is whole. Returns how many bytes of TLS that
+    /// was.
+    pub(crate) fn request(
+        &mut self,
+        side: &mut Side,
+        request: &[u8],
+        is_whole: impl Fn(&[u8]) -> bool,
+    ) -> usize {
+        use std::io::{Read as _, Write as _};
+        self.received = 0;
+        self.tls.writer().write_all(request).unwrap();
+        let mut answer = Vec::new();
+        while !is_whole(&answer) {
+            side.receive();
+            while side.notice().is_some() {}
+            self.exchange(side);
+            // The end of what there is, is an error to rustls.
+            let _ = self.tls.reader().read_to_end(&mut answer);
+            side.transmit();
+        }
+        self.received
+    }
+
+    /// Takes leave of rustls.
+    pub(crate) fn into_sealer(self) -> (SocketId, Sealer) {
+        let keys = self.tls.dangerous_extract_secrets().unwrap();
+        (self.socket, Sealer::new(keys.tx))
+    }
+}

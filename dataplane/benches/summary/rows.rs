@@ -1,0 +1,148 @@
+//! The rows of the table.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Command, Stdio};
+
+/// One figure.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: String,
+    /// What it's compared with, in the same unit, from the same run.
+    pub(crate) baseline: Option<f64>,
+    /// The value by the baseline.
+    pub(crate) ratio: Option<f64>,
+    /// What the ratio should be at least; for bytes, what the value should be at most.
+    pub(crate) aim: Option<f64>,
+}
+
+impl Row {
+    pub(crate) fn new(name: impl Into<String>, unit: &str, value: f64) -> Self {
+        Self {
+            name: name.into(),
+            value,
+            unit: unit.to_owned(),
+            baseline: None,
+            ratio: None,
+            aim: None,
+        }
+    }
+
+    pub(crate) fn against(mut self, baseline: f64) -> Self {
+        self.baseline = Some(baseline);
+        self.ratio = Some(self.value / baseline);
+        self
+    }
+
+    pub(crate) fn aim(mut self, aim: f64) -> Self {
+        self.aim = Some(aim);
+        self
+    }
+
+    /// Hands it to the process that collects rows.
+    pub(crate) fn emit(&self) {
+        println!("{}", serde_json::to_string(self).unwrap());
+    }
+
+    /// Whether it's what it should be.
+    fn verdict(&self) -> &'static str {
+        let reached = match (self.aim, self.ratio) {
+            (None, _) => return "",
+            (Some(aim), _) if self.unit == "bytes" => self.value <= aim,
+            (Some(aim), Some(ratio)) => ratio >= aim,
+            (Some(_), None) => return "",
+        };
+        if reached { "reached" } else { "missed" }
+    }
+}
+
+/// Says that a measurement can't be made here.
+pub(crate) fn skip(what: &str, why: &str) {
+    println!("{SKIPPED}{what}: {why}");
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    skipped: Vec<String>,
+    failed: Vec<String>,
+}
+
+impl Report {
+    /// Runs one measurement in a process of its own.
+    pub(crate) fn run(&mut self, name: &str, mut command: Command) {
+        eprintln!("==> measuring: {name}");
+        let command = command.args(["--measure", name]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("this program runs");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.map_while(Result::ok).for_each(|line| self.line(&line));
+        if !child.wait().unwrap().success() {
+            self.failed.push(name.to_owned());
+        }
+    }
+
+    /// Takes a line of a measurement's output.
+    pub(crate) fn line(&mut self, line: &str) {
+        if let Ok(row) = serde_json::from_str(line) {
+            self.rows.push(row);
+        } else if let Some(what) = line.strip_prefix(SKIPPED) {
+            self.skipped.push(what.to_owned());
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        println!(
+            "{:<58} {:>12} {:<12} {:>12} {:>6} {:>6}",
+            "name", "value", "unit", "baseline", "ratio", "aim"
+        );
+        for row in &self.rows {
+            let some = |value: Option<f64>, digits| {
+                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+            };
+            let digits = if row.value < 1000.0 { 2 } else { 0 };
+            println!(
+                "{:<58} {:>12.digits$} {:<12} {:>12} {:>6} {:>6} {}",
+                row.name,
+                row.value,
+                row.unit,
+                some(row.baseline, digits),
+                some(row.ratio, 3),
+                some(row.aim, 2),
+                row.verdict()
+            );
+        }
+        for what in &self.skipped {
+            println!("{SKIPPED}{what}");
+        }
+        for what in &self.failed {
+            println!("FAILED {what}");
+        }
+    }
+
+    pub(crate) fn write(&self, to: &Path) {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, serde_json::to_string_pretty(&self.rows).unwrap() + "\n").unwrap();
+        println!("written: {}", to.display());
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+}
+
+/// The middle one.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+const SKIPPED: &str = "SKIPPED ";

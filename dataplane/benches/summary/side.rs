@@ -1,0 +1,193 @@
+//! One end of two crossed rings: a stack with a port, on a core of its own.
+
+use core::net::{Ipv4Addr, SocketAddr};
+
+use lockgate::clock::Clock;
+use lockgate_drivers::{
+    Assume, Eal, EalConfig, Hugepages, Port, PortConfig, Queue, RingPair, Worker, WorkerPorts,
+};
+use lockgate_ktls::{BackendChoice, Ciphers};
+use lockgate_stack::{Env, Limits, Notice, Recv, SocketId, Stack, StackConfig};
+use lockgate_tcp::ip::{Cidr, Interface};
+use pktbuf::{Buffer, IfaceId, PagePool, PoolConfig, Region};
+
+/// One end, before it's on its thread.
+pub(crate) struct End {
+    eal: Eal,
+    pub(crate) port: Port,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) memory: Region,
+    pub(crate) address: Ipv4Addr,
+}
+
+/// One end, on its thread.
+pub(crate) struct Side {
+    pub(crate) clock: Clock,
+    pub(crate) stack: Stack,
+    pub(crate) ciphers: Ciphers,
+    pub(crate) pages: PagePool,
+    ports: WorkerPorts,
+    inbox: Vec<(IfaceId, Buffer)>,
+    _registered: Worker,
+    _port: Port,
+}
+
+/// Starts the environment.
+pub(crate) fn eal() -> Eal {
+    let config = EalConfig {
+        hugepages: Hugepages::Auto,
+        memory_mib: 1024,
+        pci: Vec::new(),
+    };
+    let eal = Eal::init(&config).unwrap();
+    if !eal.uses_hugepages() {
+        eprintln!("without huge pages: figures will be lower");
+    }
+    eal
+}
+
+/// Two ends of a pair of rings. What is assumed of the rings, both ends assume.
+pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (End, End) {
+    let memory = [SUBJECT, PEER].map(|_| eal.region("pages", PagePool::bytes_needed(POOL)).unwrap());
+    let [a, b] = memory;
+    let pair = RingPair::new(eal, name, RING_ENTRIES, 1).unwrap();
+    let end = |device, side, memory, address| {
+        let config = PortConfig {
+            assume,
+            rx_buffers: 8192,
+            ..PortConfig::new(format!("{name}-{side}"), device)
+        };
+        let mut port = Port::open(eal, &config).unwrap();
+        End {
+            eal,
+            queues: port.take_queues(),
+            port,
+            memory,
+            address,
+        }
+    };
+    (end(pair.a, 'a', a, SUBJECT), end(pair.b, 'b', b, PEER))
+}
+
+impl End {
+    /// What a stack at this end is told.
+    pub(crate) fn stack_config(&self, limits: Limits) -> StackConfig {
+        let on = Interface {
+            id: IfaceId(0),
+            mac: Some(self.port.mac()),
+            mtu: self.port.mtu(),
+            vlan: None,
+        };
+        let address = Cidr::new(self.address.into(), 24).unwrap();
+        StackConfig {
+            interfaces: vec![(on, vec![address])],
+            limits,
+            ..StackConfig::default()
+        }
+    }
+
+    /// Puts the calling thread on a core and makes it the end's.
+    pub(crate) fn enter(self, core: usize, limits: Limits) -> Side {
+        pin(core);
+        let config = self.stack_config(limits);
+        let Self {
+            eal,
+            port,
+            queues,
+            mut memory,
+            ..
+        } = self;
+        let registered = eal.register_worker().unwrap();
+        let clock = Clock::new();
+        Side {
+            clock,
+            stack: Stack::new(clock.now(), config, [1, 2, 3, 4]).unwrap(),
+            ciphers: Ciphers::new(BackendChoice::AwsLcRs, 1024),
+            pages: PagePool::new(&mut memory, POOL).unwrap(),
+            ports: WorkerPorts::new(queues, &[0]),
+            inbox: Vec::new(),
+            _registered: registered,
+            _port: port,
+        }
+    }
+}
+
+impl Side {
+    /// The first half of a worker's turn: what came in, and what is due. How many packets came.
+    pub(crate) fn receive(&mut self) -> usize {
+        let now = self.clock.now();
+        self.pages.reclaim();
+        let inbox = &mut self.inbox;
+        let received = self.ports.rx_burst(|on, packet| inbox.push((on, packet)));
+        let mut env = Env {
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+            net: &mut self.ports,
+        };
+        for (on, packet) in self.inbox.drain(..) {
+            self.stack.on_packet(now, on, packet, &mut env);
+        }
+        self.stack.on_timer(now, &mut env);
+        self.stack.step_handshake(&mut env);
+        received
+    }
+
+    /// The second half: what goes out.
+    pub(crate) fn transmit(&mut self) {
+        let now = self.clock.now();
+        let mut env = Env {
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+            net: &mut self.ports,
+        };
+        self.stack.poll(now, &mut env, 256);
+        self.ports.flush();
+    }
+
+    pub(crate) fn notice(&mut self) -> Option<Notice> {
+        self.stack.poll_notice()
+    }
+
+    /// The next bytes of a socket, or none now.
+    pub(crate) fn recv(&mut self, socket: SocketId) -> Option<lockgate_stack::Chunk> {
+        match self
+            .stack
+            .recv(socket, &mut self.ciphers, &mut self.pages)
+            .unwrap()
+        {
+            Recv::Data(chunk) => Some(chunk),
+            Recv::Nothing | Recv::End { .. } => None,
+        }
+    }
+
+    pub(crate) fn send(&mut self, socket: SocketId, bytes: &[u8]) {
+        let sent = self.stack.send(socket, bytes, false, &mut self.pages);
+        assert_eq!(sent, Ok(bytes.len() as u32), "the queue has room");
+    }
+}
+
+/// Where the subject listens.
+pub(crate) fn service() -> SocketAddr {
+    (SUBJECT, 443).into()
+}
+
+/// Puts the calling thread on a core.
+pub(crate) fn pin(core: usize) {
+    let cores = core_affinity::get_core_ids().unwrap();
+    // What is compared runs on the same core; with one core, so does the peer.
+    let id = cores[core % cores.len()];
+    assert!(core_affinity::set_for_current(id), "a core to run on");
+}
+
+pub(crate) const SUBJECT_CORE: usize = 0;
+pub(crate) const PEER_CORE: usize = 1;
+
+const SUBJECT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+const RING_ENTRIES: u32 = 4096;
+
+pub(crate) const POOL: PoolConfig = PoolConfig {
+    blocks: 8192,
+    small_spans: 2048,
+    large_spans: 2048,
+};
