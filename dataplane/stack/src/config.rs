@@ -56,6 +56,7 @@ pub struct Limits {
     /// [`Notice::Writable`](crate::Notice::Writable) comes when fewer bytes than this are queued.
     pub send_low_water_bytes: u32,
     /// Memory that received and unread bytes pin, per connection. What is left of it is the window.
+    /// Bytes that are out of order may pin four times as much until they are joined.
     pub recv_buffer_bytes: u32,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,

@@ -12,8 +12,8 @@ pub(crate) enum Place {
 }
 
 /// Four-tuples to places. Eight bytes an entry: the tuple itself is in the slab. The hash is keyed,
-/// so nobody can choose tuples that collide; the one that a NIC computed isn't used, because its key
-/// is known.
+/// so nobody can choose tuples that collide; the one that a NIC computed isn't used, because its
+/// key is known.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     table: HashTable<Entry>,

@@ -27,7 +27,8 @@ impl SocketId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub(crate) u32);
 
-/// Something that happened to a socket. Read with [`Stack::poll_notice`](crate::Stack::poll_notice).
+/// Something that happened to a socket, told by
+/// [`Stack::poll_notice`](crate::Stack::poll_notice).
 #[derive(Debug)]
 pub enum Notice {
     /// A peer has connected to a listener. On a TLS listener nothing can be sent or received before

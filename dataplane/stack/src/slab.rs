@@ -101,7 +101,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn indices_are_stable_and_generations_differ(steps in proptest::collection::vec(0_u32..8, 1..200)) {
+        fn indices_are_stable_and_generations_differ(
+            steps in proptest::collection::vec(0_u32..8, 1..200),
+        ) {
             let mut slab = Slab::new(5);
             let mut model: Vec<(u32, u32, u32)> = Vec::new();
             for (n, step) in (0_u32..).zip(steps) {

@@ -1,7 +1,8 @@
 //! A socket: one TCP connection with its queues and what is going on with TLS.
 //!
-//! What happens to a socket is split by direction: [`rx`] takes segments and gives data away, [`tx`]
-//! takes data and makes packets, [`close`] ends it, [`shake`] gets it through the TLS handshake.
+//! What happens to a socket is split by direction: [`rx`] takes segments and gives data away,
+//! [`tx`] takes data and makes packets, [`close`] ends it, [`shake`] gets it through the TLS
+//! handshake.
 
 mod close;
 mod rx;
@@ -58,8 +59,8 @@ pub(crate) enum Rx {
 enum Closing {
     /// Not asked for.
     Open,
-    /// This alert, if there's TLS, and the FIN have still to be queued. The alert needs a buffer: it
-    /// is tried again until there's one.
+    /// This alert, if there's TLS, and the FIN have still to be queued. The alert needs a buffer:
+    /// it is tried again until there's one.
     Asked(Option<Alert>),
     /// The FIN stands behind everything that was queued.
     Done,

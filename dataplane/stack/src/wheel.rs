@@ -2,8 +2,8 @@
 //!
 //! Nine levels of 64 slots over ticks of 4.096 µs cover every [`Instant`], so no deadline is ever
 //! clamped and nothing wraps. A timer's level is the highest group of six bits in which its tick
-//! differs from the wheel's: it is always ahead of the wheel in that group and equal above it, which
-//! makes the earliest slot of a level the first set bit of its bitmap.
+//! differs from the wheel's: it is always ahead of the wheel in that group and equal above it,
+//! which makes the earliest slot of a level the first set bit of its bitmap.
 //!
 //! Timers are entries of an array indexed by the caller's [`TimerKey`]; arming, moving and
 //! cancelling are O(1) and allocate nothing. A deadline that moves later (the usual case: every
@@ -168,7 +168,8 @@ impl Wheel {
         self.entries[key as usize].next = NONE;
     }
 
-    /// The earliest slot that has entries. Where slots of two levels begin at the same tick the higher comes first: its entries may belong in the lower.
+    /// The earliest slot that has entries. Where slots of two levels begin at the same tick the
+    /// higher comes first: its entries may belong in the lower.
     fn first_slot(&self) -> Option<Slot> {
         let mut first: Option<Slot> = None;
         for (level, slots) in (0..).zip(self.occupied).filter(|(_, slots)| *slots != 0) {

@@ -84,13 +84,10 @@ impl Scenario {
         } else {
             self.mtu
         };
-        if self.small_pools {
-            spec.pool = PoolConfig {
-                blocks: 24,
-                small_spans: 8,
-                large_spans: 3,
-            };
-        }
+        let (blocks, small_spans, large_spans) =
+            if self.small_pools { (24, 8, 3) } else { (512, 128, 48) };
+        spec.pool = PoolConfig { blocks, small_spans, large_spans };
+        spec.buffers = 512;
         spec.secret = self.seed;
         let limits = &mut spec.config.limits;
         limits.recv_buffer_bytes = self.recv_buffer[side];
@@ -217,7 +214,12 @@ impl Scenario {
             println!("took {took:?}, harm {harm}, resent {resent}, timeouts {timeouts}");
             println!("{}{}", world.a.stack.counters(), world.b.stack.counters());
         }
-        let _ = (resent, timeouts);
+        if let Ok(path) = std::env::var("LOCKGATE_FIGURES") {
+            use std::io::Write;
+            let mut f = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            let line = format!("{} {} {} {} {} {:?}\n", took.as_secs_f64(), harm, resent, timeouts, tally.frames, self);
+            f.write_all(line.as_bytes()).unwrap();
+        }
     }
 }
 

@@ -333,8 +333,8 @@ fn our_key_updates_are_understood() {
     assert_eq!(world.b.ciphers.counters.value(Counter::RxRekeyOk), 5);
 }
 
-/// What the checksum can't see, the AEAD does: two flips of opposite direction in the same column of
-/// the 16-bit sum. Wrong bytes are never delivered; the peer is told why.
+/// What the checksum can't see, the AEAD does: two flips of opposite direction in the same column
+/// of the 16-bit sum. Wrong bytes are never delivered; the peer is told why.
 #[test]
 fn corruption_that_fools_the_checksum_is_caught_by_the_aead() {
     for (suite, versions) in pki::SUITES {

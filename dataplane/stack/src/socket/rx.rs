@@ -238,7 +238,7 @@ impl Socket {
         }
         let next = self.tcp.received();
         let limits = ReassemblyLimits {
-            true_size: core.limits.recv_buffer_bytes,
+            true_size: core.limits.recv_buffer_bytes.max(REASSEMBLY_MIN).saturating_mul(4),
             items: core.limits.reassembly_items_max,
         };
         // Of a segment with an impossible sequence number TCP keeps nothing: any place will do.
@@ -296,6 +296,10 @@ impl Socket {
         }
     }
 }
+
+/// What's promised as a window counts payload; small segments pin several times as much until they
+/// are in order and can be joined. Even the smallest window has to be worth that.
+const REASSEMBLY_MIN: u32 = 16 * 1024;
 
 /// What may be missing of a record, when so much is here.
 fn rest(buffered: u64) -> u32 {

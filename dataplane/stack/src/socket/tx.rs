@@ -368,8 +368,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Queues at most `take` of the parts' `given` bytes, a record's worth at a time, as long as the
-    /// pool has more than its reserve.
+    /// Queues at most `take` of the parts' `given` bytes, a record's worth at a time, as long as
+    /// the pool has more than its reserve.
     fn push_parts(
         &mut self,
         parts: &[&[u8]],

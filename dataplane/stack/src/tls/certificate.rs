@@ -33,7 +33,7 @@ pub enum CertificateError {
     KeyMismatch,
 }
 
-/// The key's algorithm, in order of preference: signing with ECDSA costs a server a twentieth of RSA.
+/// The key's algorithm, in order of preference: ECDSA costs a server a twentieth of what RSA does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum KeyKind {
     Ecdsa,

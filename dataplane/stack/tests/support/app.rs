@@ -232,4 +232,4 @@ impl App {
 }
 
 const SPAN_BYTES: u64 = 64 * 1024;
-const ARENA_BYTES: usize = 4 << 20;
+const ARENA_BYTES: usize = 2 << 20;

@@ -342,6 +342,11 @@ impl World {
             if done(self) {
                 return true;
             }
+            // What the applications did may have been the last thing.
+            self.settle();
+            if done(self) {
+                return true;
+            }
             idle = if self.step(until) { 0 } else { idle + 1 };
         }
         done(self)

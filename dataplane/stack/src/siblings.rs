@@ -1,0 +1,107 @@
+//! What one worker hears and the others have to know.
+//!
+//! A port spreads connections over its queues, and with them over workers. What belongs to no
+//! connection (ARP, neighbour discovery, ICMP) comes to whichever worker it happens to. That one
+//! answers; the others only learn: about neighbours that they asked for themselves, and about errors
+//! of connections that are theirs.
+
+use std::sync::Arc;
+
+use lockgate_tcp::ip::{FrameMeta, IcmpOutcome, Ingress};
+use lockgate_wire::Instant;
+use pktbuf::{Buffer, IfaceId, Output};
+
+use crate::Env;
+use crate::stack::Stack;
+
+/// A frame that a worker heard, for its siblings. Copies share its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    on: IfaceId,
+    frame: Arc<[u8]>,
+}
+
+impl Stack {
+    /// The next frame that the other workers of this host should hear of
+    /// ([`Stack::on_heard`]), if the configuration says that there are any.
+    pub fn poll_heard(&mut self) -> Option<Heard> {
+        self.core.heard.pop_front()
+    }
+
+    /// Another worker heard this.
+    pub fn on_heard<N: Output>(&mut self, now: Instant, heard: &Heard, env: &mut Env<'_, N>) {
+        self.core.counters.heard_in += 1;
+        let bytes = &*heard.frame;
+        // The sums over headers were checked by the one who heard it first.
+        let meta = FrameMeta {
+            len: bytes.len(),
+            ip_checksum_good: true,
+            vlan: None,
+        };
+        let core = &mut self.core;
+        match core.ip.receive(heard.on, bytes, &meta) {
+            Ingress::Arp(arp) => core.ip.learn_from_arp(now, &arp),
+            Ingress::Icmp(found) => {
+                let message = bytes.get(found.l4_at..found.l4_at + found.l4_len);
+                let message = message.unwrap_or_default();
+                if is_error(found.is_ipv6(), message) {
+                    // An error is never answered, so there is nothing to write.
+                    if let IcmpOutcome::Error(error) = core.ip.on_icmp(now, &found, message, &mut [])
+                    {
+                        self.on_icmp_error(now, &error);
+                    }
+                } else {
+                    core.ip.learn_from_discovery(now, &found, message);
+                }
+            }
+            Ingress::Tcp(_) | Ingress::Refuse(..) | Ingress::Drop(_) => {}
+        }
+        self.core.send_ip_frames(now, env);
+        self.wake_waiting(now, env);
+    }
+
+    /// Keeps a frame for the siblings, if it concerns them.
+    pub(crate) fn share(&mut self, on: IfaceId, packet: &Buffer, ingress: &Ingress) {
+        if !self.config.siblings {
+            return;
+        }
+        let bytes = packet.front();
+        let concerns_all = match ingress {
+            Ingress::Arp(_) => true,
+            Ingress::Icmp(found) => {
+                let message = bytes.get(found.l4_at..).unwrap_or_default();
+                is_error(found.is_ipv6(), message) || is_discovery(found.is_ipv6(), message)
+            }
+            Ingress::Tcp(_) | Ingress::Refuse(..) | Ingress::Drop(_) => false,
+        };
+        // Whoever has a vlan tag beside its bytes would need it there; interfaces have none.
+        if !concerns_all || packet.len() as usize != bytes.len() || packet.vlan().is_some() {
+            return;
+        }
+        if self.core.heard.len() >= HEARD_MAX {
+            self.core.counters.heard_lost += 1;
+            return;
+        }
+        self.core.heard.push_back(Heard {
+            on,
+            frame: bytes.into(),
+        });
+    }
+}
+
+/// Destination unreachable, packet too big, time exceeded, parameter problem.
+fn is_error(ipv6: bool, message: &[u8]) -> bool {
+    match message.first() {
+        Some(kind) if ipv6 => (1..=4).contains(kind),
+        Some(kind) => matches!(kind, 3 | 11 | 12),
+        None => false,
+    }
+}
+
+/// Neighbour solicitation and advertisement.
+fn is_discovery(ipv6: bool, message: &[u8]) -> bool {
+    ipv6 && matches!(message.first(), Some(135 | 136))
+}
+
+/// Frames kept until they're fetched: those of one burst.
+const HEARD_MAX: usize = 64;
