@@ -13,10 +13,10 @@ use pktbuf::{PageArena, PagePool, PoolConfig, Region};
 
 use super::{StartError, translate};
 use crate::clock::Clock;
-use crate::config::{Config, HostPattern, Listener, Place};
+use crate::config::{self, Config, HostPattern, Listener, Place};
 use crate::files::{FileClient, RootId};
 use crate::http::{self, Driver, Site, Sites};
-use crate::worker::{Command, Parts, Policy, Worker};
+use crate::worker::{Command, Parts, Policy, Siblings, Worker};
 
 /// The memory of the cache and of each worker's page buffers.
 #[derive(Debug)]
@@ -76,6 +76,7 @@ pub(super) struct Common {
     backend: BackendChoice,
     record_max: u16,
     pool: PoolConfig,
+    test: config::Test,
     listeners: Vec<Listener>,
     sites: Sites,
     http: http::Limits,
@@ -102,13 +103,14 @@ impl Common {
             backend: translate::backend(config.ktls),
             record_max: config.ktls.record_max,
             pool: translate::pool(config.limits),
+            test: config.test,
             listeners: config.listeners.clone(),
             sites: sites(config)?,
             http: translate::http(&config.http),
             idle: match config.workers.idle {
-                crate::config::Idle::Spin => Policy::Spin,
-                crate::config::Idle::Yield => Policy::Yield,
-                crate::config::Idle::Sleep => Policy::Sleep,
+                config::Idle::Spin => Policy::Spin,
+                config::Idle::Yield => Policy::Yield,
+                config::Idle::Sleep => Policy::Sleep,
             },
             cores: config.workers.cores.clone(),
             interfaces: config
@@ -129,6 +131,7 @@ pub(super) struct Briefing {
     queues: Vec<Queue>,
     memory: Region,
     files: FileClient,
+    siblings: Siblings,
 }
 
 /// One briefing for each worker: its queue of every port, its memory, its handle to the cache.
@@ -143,15 +146,18 @@ pub(super) fn briefings(
         .iter_mut()
         .map(|port| port.take_queues().into_iter())
         .collect();
-    let each = pools.into_iter().zip(clients).zip(common.cores.clone());
+    let siblings = Siblings::family(common.cores.len());
+    let each = pools.into_iter().zip(clients).zip(siblings);
+    let each = each.zip(common.cores.clone());
     each.enumerate()
-        .map(|(number, ((memory, files), core))| Briefing {
+        .map(|(number, (((memory, files), siblings), core))| Briefing {
             common: Arc::clone(&common),
             number,
             core,
             queues: queues.iter_mut().filter_map(Iterator::next).collect(),
             memory,
             files,
+            siblings,
         })
         .collect()
 }
@@ -174,8 +180,13 @@ impl Briefing {
             return Err(StartError::Core(self.core));
         }
         let registered = common.eal.register_worker()?;
-        let pages = PagePool::new(&mut self.memory, common.pool)
+        let mut pages = PagePool::new(&mut self.memory, common.pool)
             .map_err(|_| StartError::Pool("a worker's page buffers"))?;
+        // Ports have number 0.
+        if let Some(failures) = translate::failures(common.test, self.number + 1) {
+            tracing::warn!(worker = self.number, ?failures, "allocations fail on purpose");
+            pages.inject_failures(failures.seed, failures.one_in);
+        }
         let now = common.clock.now();
         let stack = Stack::new(now, common.stack.clone(), common.secret)?;
         let mut worker = Worker::new(Parts {
@@ -194,6 +205,7 @@ impl Briefing {
             idle: common.idle,
             clock: common.clock,
             mailbox,
+            siblings: self.siblings,
         });
         for listener in &common.listeners {
             let tls = common.tls.clone().filter(|_| listener.tls);

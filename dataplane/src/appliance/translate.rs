@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Port, PortConfig};
+use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Inject, Port, PortConfig};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::tls::{
     Certificate, CertificateError, CipherSuite, TlsConfigError, TlsOptions, TlsServer, TlsVersions,
@@ -45,6 +45,7 @@ pub(super) fn port(config: &Config, port: &config::Port) -> Result<PortConfig, D
             tx_csum: port.assume.txcsum,
             rx_csum: port.assume.rxcsum,
         },
+        inject: failures(config.test, 0),
         ..PortConfig::new(&port.name, port.device.parse()?)
     })
 }
@@ -89,6 +90,7 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
         limits: limits(config),
         handshake_timeout: config.tls.handshake_timeout,
         ktls: config.ktls.enable,
+        siblings: config.workers.cores.len() > 1,
     }
 }
 
@@ -156,6 +158,12 @@ pub(super) fn pool(limits: config::Limits) -> PoolConfig {
         small_spans: limits.spans_small,
         large_spans: limits.spans_large,
     }
+}
+
+/// Allocation failures that a test asks for, in the pools of one worker or in those of the ports.
+pub(super) fn failures(test: config::Test, of: usize) -> Option<Inject> {
+    let seed = u64::from(test.fail_seed) << 16 | of as u64;
+    (test.fail_one_in > 0).then_some(Inject { seed, one_in: test.fail_one_in })
 }
 
 /// The limits of HTTP.

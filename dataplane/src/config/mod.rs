@@ -81,6 +81,8 @@ pub struct Config {
     pub drain: Drain,
     /// `[log]`
     pub log: Log,
+    /// `[test]`
+    pub test: Test,
     /// What is strange but no fault, such as an expired certificate.
     pub warnings: Vec<Fault>,
 }
@@ -384,6 +386,15 @@ pub struct Drain {
 pub struct Log {
     /// The least severe level that is written.
     pub level: LogLevel,
+}
+
+/// `[test]`: for tests of the appliance itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// One allocation in so many fails; 0: none.
+    pub fail_one_in: u32,
+    /// Which ones.
+    pub fail_seed: u32,
 }
 
 /// Severities.

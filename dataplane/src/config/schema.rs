@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use self::network::{EAL, INTERFACE, PORT, ROUTE, TCP, WORKERS};
 use self::serving::{
-    CACHE, CERTIFICATE, CONTROL, DRAIN, HTTP, KTLS, LIMITS, LISTENER, LOG, SITE, TLS,
+    CACHE, CERTIFICATE, CONTROL, DRAIN, HTTP, KTLS, LIMITS, LISTENER, LOG, SITE, TEST, TLS,
 };
 use super::values::{show_duration, show_size};
 
@@ -231,6 +231,7 @@ pub const SECTIONS: &[Section] = &[
     one("control", CONTROL),
     one("drain", DRAIN),
     one("log", LOG),
+    one("test", TEST),
 ];
 
 /// Sections of one kind that a file may have.

@@ -4,7 +4,7 @@ use super::devices::DeviceLimits;
 use super::reader::{Document, Reader};
 use super::{
     Backend, Cache, Congestion, Drain, Eal, Http, Hugepages, Idle, Keepalive, Ktls, Limits, Log,
-    LogLevel, Port, Suite, Tcp, Tls, TlsVersion,
+    LogLevel, Port, Suite, Tcp, Test, Tls, TlsVersion,
 };
 
 pub(super) fn eal(document: &Document<'_>, needed: u64) -> Eal {
@@ -141,6 +141,14 @@ pub(super) fn log(document: &Document<'_>) -> Log {
         _ => LogLevel::Info,
     };
     Log { level }
+}
+
+pub(super) fn test(document: &Document<'_>) -> Test {
+    let test = document.one("test");
+    Test {
+        fail_one_in: test.count("fail_one_in"),
+        fail_seed: test.count("fail_seed"),
+    }
 }
 
 /// The sum of all pools, and an eighth more for what lies between them.

@@ -30,8 +30,8 @@ pub(crate) const CASES: &[Case] = &[
     })
     .with(TOOLS),
     Case::new("bulk::zero_copy_while_segments_are_lost", lossy).with(&["curl", "tc"]),
-    Case::new("bulk::500_connections_at_once_over_http", || crowd(false)),
-    Case::new("bulk::500_connections_at_once_over_https", || crowd(true)),
+    Case::new("bulk::500_connections_at_once_over_http", || crowd(wide(), 500, false)),
+    Case::new("bulk::500_connections_at_once_over_https", || crowd(wide(), 500, true)),
 ];
 
 const TOOLS: &[&str] = &["curl", "sh", "sha256sum"];
@@ -99,6 +99,26 @@ fn lossy() {
     scene.finish();
 }
 
+/// A large file over HTTP and HTTPS, to two clients at a time each.
+pub(crate) fn fetch_all(setup: Setup, len: u64) {
+    let scene = setup.start();
+    large_file(&scene, len);
+    let expected = fs::read(scene.www("large.bin")).expect("it's there");
+    thread::scope(|scope| {
+        for scheme in ["http", "https", "http", "https"] {
+            let (scene, expected) = (&scene, &expected);
+            scope.spawn(move || {
+                let ran = scene.curl(&["-f", &format!("{scheme}://198.18.0.1/large.bin")]).ok();
+                assert!(ran.out == *expected, "{scheme}");
+            });
+        }
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.total("http.bytes_referenced"), 4 * len);
+    assert_eq!(stats.port("port.tx_payload_copied"), 0);
+    scene.finish();
+}
+
 fn check_zero_copy(scene: &Scene, sent: u64) {
     let stats = scene.server.wait("worker.connections", |open| open == 0);
     assert_eq!(stats.port("port.tx_payload_copied"), 0);
@@ -125,12 +145,15 @@ fn large_file(scene: &Scene, len: u64) {
     }
 }
 
+/// Pools for many connections.
+fn wide() -> Setup {
+    let setup = Setup::new().set("limits.page_buffers", 32_768).set("limits.spans_small", 8192);
+    setup.set("cache.memory_max", "32MiB")
+}
+
 /// Every client is there before the first one asks.
-fn crowd(tls: bool) {
-    let setup = Setup::new()
-        .set("limits.page_buffers", 32_768)
-        .set("limits.spans_small", 8192);
-    let scene = setup.set("cache.memory_max", "32MiB").start();
+pub(crate) fn crowd(setup: Setup, clients: usize, tls: bool) {
+    let scene = setup.start();
     let files: Vec<_> = (0..25_usize)
         .map(|n| {
             (
@@ -139,10 +162,10 @@ fn crowd(tls: bool) {
             )
         })
         .collect();
-    let all_here = Barrier::new(CROWD + 1);
+    let all_here = Barrier::new(clients + 1);
     scene.inside(|| {
         thread::scope(|scope| {
-            for number in 0..CROWD {
+            for number in 0..clients {
                 let (files, all_here, roots) = (&files, &all_here, &scene.roots);
                 let (path, bytes) = &files[number % files.len()];
                 let client = move || {
@@ -174,8 +197,8 @@ fn crowd(tls: bool) {
         });
     });
     let stats = scene.server.wait("worker.connections", |open| open == 0);
-    assert_eq!(stats.total("http.responses.200"), CROWD as u64);
-    assert_eq!(stats.total("stack.accepted"), CROWD as u64);
+    assert_eq!(stats.total("http.responses.200"), clients as u64);
+    assert_eq!(stats.total("stack.accepted"), clients as u64);
     scene.finish();
 }
 
@@ -186,4 +209,3 @@ enum Open {
 }
 
 const LARGE: u64 = 256 << 20;
-const CROWD: usize = 500;

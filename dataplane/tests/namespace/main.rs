@@ -6,6 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod bulk;
+mod clients;
+mod ending;
+mod exhaustion;
+mod files;
+mod network;
+mod operation;
 mod serving;
 mod support;
 mod tls;
@@ -18,6 +24,17 @@ fn main() -> ExitCode {
     if let Some(code) = support::launch::intercept() {
         return code;
     }
-    let cases: Vec<Case> = [serving::CASES, tls::CASES, bulk::CASES].concat();
+    let cases: Vec<Case> = [
+        serving::CASES,
+        tls::CASES,
+        bulk::CASES,
+        clients::CASES,
+        ending::CASES,
+        files::CASES,
+        network::CASES,
+        operation::CASES,
+        exhaustion::CASES,
+    ]
+    .concat();
     support::case::main(cases)
 }

@@ -215,4 +215,17 @@ pub(super) const LOG: &[Key] = &[key(
     "What is written to standard error. The environment's `LOCKGATE_LOG` goes before it.",
 )];
 
+pub(super) const TEST: &[Key] = &[
+    key(
+        "fail_one_in",
+        count(0, 1_000_000, 0, "allocations"),
+        "One in so many allocations of page buffers and packet buffers fails; 0: none.",
+    ),
+    key(
+        "fail_seed",
+        count(0, 4_294_967_295, 1, ""),
+        "Which ones fail: the same ones for the same seed and the same packets.",
+    ),
+];
+
 const SUITES: &[&str] = &["aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"];

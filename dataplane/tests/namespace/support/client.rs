@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 
 use super::material::HOST;
 use super::net::{SERVER4, SERVER6};
@@ -201,10 +203,18 @@ pub(crate) fn handshake(mut tcp: TcpStream, roots: &Arc<RootCertStore>) -> io::R
 
 /// A TLS client that knows the appliance's name.
 pub(crate) fn tls_client(roots: &Arc<RootCertStore>) -> ClientConnection {
-    let config = ClientConfig::builder().with_root_certificates(Arc::clone(roots));
+    tls_client_of(roots, rustls::DEFAULT_VERSIONS)
+}
+
+/// As above, of these versions only.
+pub(crate) fn tls_client_of(
+    roots: &Arc<RootCertStore>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConnection {
+    let config = ClientConfig::builder_with_protocol_versions(versions);
+    let config = config.with_root_certificates(Arc::clone(roots)).with_no_client_auth();
     let name = ServerName::try_from(HOST).expect("it's a name");
-    let config = Arc::new(config.with_no_client_auth());
-    ClientConnection::new(config, name).expect("the defaults do")
+    ClientConnection::new(Arc::new(config), name).expect("the defaults do")
 }
 
 fn prepare(stream: TcpStream) -> io::Result<TcpStream> {

@@ -1,0 +1,436 @@
+//! Clients that are slow, strange, hostile, or gone.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use rustls::version::{TLS12, TLS13};
+use rustls::{StreamOwned, SupportedProtocolVersion};
+
+use crate::support::case::Case;
+use crate::support::client::{
+    Conn, Stream, Tls, address4, connect, connect_narrow, handshake, plain, request, secure,
+    tls_client, tls_client_of,
+};
+use crate::support::material::noise;
+use crate::support::net::ip;
+use crate::support::run::now;
+use crate::support::scene::{INDEX, Scene, Setup};
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("clients::gone_with_their_link", || gone(Gone::Link)),
+    Case::new("clients::gone_with_their_address", || gone(Gone::Address)),
+    Case::new("clients::that_send_garbage", garbage),
+    Case::new("clients::that_send_one_byte_at_a_time", || one_byte_at_a_time(Setup::new())),
+    Case::new("clients::that_close_their_half", half_closed),
+    Case::new("clients::that_reset", resets),
+    Case::new("clients::slow_to_ask", slow_to_ask),
+    Case::new("clients::slow_to_read", slow_to_read),
+];
+
+/// How a client vanishes.
+#[derive(Clone, Copy)]
+enum Gone {
+    Link,
+    Address,
+}
+
+/// Clients vanish in mid-download, some with room for more, some without: all are given up after
+/// the user time-out, everything they held is there again, and others are served.
+fn gone(how: Gone) {
+    let scene = Setup::new().set("tcp.user_timeout", "2s").start();
+    File::create(scene.www("endless.bin"))
+        .and_then(|file| file.set_len(1 << 40))
+        .expect("a file of holes");
+    scene.inside(|| {
+        let get = request("GET", "/endless.bin", "");
+        // Two that don't read, so that their windows close,
+        let mut stopped = Conn::new(connect_narrow(address4(80)).expect("it listens"));
+        let mut stopped_tls =
+            handshake(connect_narrow(address4(443)).expect("it listens"), &scene.roots)
+                .map(Conn::new)
+                .expect("a handshake");
+        stopped.send(get.as_bytes()).expect("a request can be sent");
+        stopped_tls.send(get.as_bytes()).expect("a request can be sent");
+        // and two that read as fast as they can.
+        let mut fast = plain().expect("it listens");
+        let mut fast_tls = secure(&scene.roots).expect("it listens");
+        thread::scope(|scope| {
+            scope.spawn(|| read_on(&mut fast));
+            scope.spawn(|| read_on(&mut fast_tls));
+            thread::sleep(Duration::from_millis(500));
+            let peer = scene.net.peer();
+            match how {
+                Gone::Link => ip(&format!("-n {peer} link set lg1 down")),
+                Gone::Address => ip(&format!("-n {peer} addr flush dev lg1")),
+            }
+            let stats = scene.server.wait("stack.end_timed_out", |count| count == 4);
+            assert_eq!(stats.total("worker.connections"), 0, "{stats:?}");
+            let stats = scene.server.wait_at_rest();
+            assert!(stats.total("tcp.timed_out") == 4, "{stats:?}");
+        });
+    });
+    // Back again.
+    let peer = scene.net.peer();
+    match how {
+        Gone::Link => ip(&format!("-n {peer} link set lg1 up")),
+        Gone::Address => ip(&format!("-n {peer} addr add 198.18.0.2/24 dev lg1")),
+    }
+    scene.inside(|| {
+        let reply = secure(&scene.roots).and_then(|mut conn| conn.get("/")).expect("an answer");
+        assert_eq!(reply.body, INDEX);
+    });
+    scene.finish();
+}
+
+/// Reads until nothing comes for a while.
+fn read_on<S: Stream>(conn: &mut Conn<S>) {
+    let second = Some(Duration::from_secs(1));
+    conn.tcp().set_read_timeout(second).expect("it isn't zero");
+    conn.send(request("GET", "/endless.bin", "").as_bytes()).expect("a request can be sent");
+    let mut read = 0_u64;
+    let mut piece = vec![0; 64 << 10];
+    let error = loop {
+        match conn.stream().read(&mut piece) {
+            Ok(0) => panic!("the file has no end"),
+            Ok(len) => read += len as u64,
+            Err(error) => break error.kind(),
+        }
+    };
+    assert!(matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    assert!(read > 1 << 20, "only {read} bytes came");
+}
+
+/// What is no TLS gets an alert, what is no HTTP gets 400; nobody else notices.
+fn garbage() {
+    let scene = Setup::new().start();
+    let hello = {
+        let mut hello = Vec::new();
+        tls_client(&scene.roots).write_tls(&mut hello).expect("memory takes it");
+        hello
+    };
+    let with = |end: &[u8]| [hello.as_slice(), end].concat();
+    let flights = [
+        ("noise", noise(1, 5000)),
+        ("HTTP", request("GET", "/", "").into_bytes()),
+        ("zeroes", vec![0; 1000]),
+        ("a record too long", vec![0x16, 3, 1, 0xff, 0xff, 1, 2, 3]),
+        ("an alert", vec![0x15, 3, 3, 0, 2, 2, 80]),
+        ("a hello, then noise", with(&noise(2, 3000))),
+        ("a hello, then data without keys", with(&[0x17, 3, 3, 0, 1, 0])),
+        ("a hello cut short, then its end", hello[..hello.len() / 2].to_vec()),
+        ("nothing", Vec::new()),
+    ];
+    scene.inside(|| {
+        for (what, flight) in &flights {
+            let mut tcp = connect(address4(443)).expect("it listens");
+            tcp.write_all(flight).expect("there's room for it");
+            tcp.shutdown(Shutdown::Write).expect("it's open");
+            let mut answer = Vec::new();
+            // A reset may come behind the alert.
+            let _ = tcp.read_to_end(&mut answer);
+            let silent = answer.is_empty() && ["an alert", "nothing"].contains(what);
+            let cut = what.ends_with("its end");
+            let alerted = is_alert(&answer) || answer.starts_with(&[0x16, 3, 3]);
+            assert!(silent || cut || alerted, "{what}: {answer:x?}");
+        }
+        for what in [&noise(3, 10_000)[..], b"\r\n\r\n\0\0\0\r\n\r\n", &hello] {
+            let mut conn = plain().expect("it listens");
+            conn.send(what).expect("there's room for it");
+            assert_eq!(conn.reply("GET").expect("an answer").status, 400);
+        }
+        after_the_handshake(&scene);
+        let reply = secure(&scene.roots).and_then(|mut conn| conn.get("/")).expect("an answer");
+        assert_eq!(reply.body, INDEX);
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.total("stack.handshakes_failed"), flights.len() as u64, "{stats:?}");
+    assert_eq!(stats.total("http.responses.400"), 3);
+    assert_eq!(stats.total("kern.ipc.tls.rx_error.bad_record"), 1);
+    assert_eq!(stats.total("kern.ipc.tls.rx_error.record_too_long"), 1);
+    assert_eq!(stats.total("kern.ipc.tls.rx_error.unprotected"), 1);
+    assert_eq!(stats.total("stack.end_tls"), 3, "{stats:?}");
+    scene.finish();
+}
+
+/// A fatal alert that isn't encrypted.
+fn is_alert(answer: &[u8]) -> bool {
+    matches!(answer, [0x15, 3, _, 0, 2, 2, _, ..])
+}
+
+/// Garbage where records should be: an alert comes, then the end.
+fn after_the_handshake(scene: &Scene) {
+    let sealed_wrong = [&[0x17, 3, 3, 0, 40][..], &noise(4, 40)].concat();
+    let too_long = [0x17, 3, 3, 0xff, 0xff, 0, 0];
+    let unprotected = [0x16, 3, 3, 0, 5, 0, 0, 0, 1, 0];
+    for (bytes, alert) in
+        [(&sealed_wrong[..], "BadRecordMac"), (&too_long, "RecordOverflow"), (&unprotected, "Unex")]
+    {
+        let mut conn = secure(&scene.roots).expect("it listens");
+        conn.stream().sock.write_all(bytes).expect("there's room for it");
+        let error = conn.rest().expect_err("an alert is an error").to_string();
+        assert!(error.contains(alert), "{error}");
+    }
+}
+
+/// A stream that sends each byte in a segment of its own.
+#[derive(Debug)]
+struct OneByOne(TcpStream);
+
+impl Read for OneByOne {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read(bytes)
+    }
+}
+
+impl Write for OneByOne {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        thread::sleep(Duration::from_micros(100));
+        self.0.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Stream for OneByOne {
+    fn tcp(&self) -> &TcpStream {
+        &self.0
+    }
+}
+
+impl Stream for StreamOwned<rustls::ClientConnection, OneByOne> {
+    fn tcp(&self) -> &TcpStream {
+        &self.sock.0
+    }
+}
+
+/// Requests, and whole handshakes of both versions, in single bytes.
+pub(crate) fn one_byte_at_a_time(setup: Setup) {
+    let scene = setup.start();
+    let bytes = scene.file("some.bin", 50_000);
+    fn ask<S: Stream>(mut conn: Conn<S>, bytes: &[u8]) -> io::Result<()> {
+        for _ in 0..3 {
+            let reply = conn.get("/some.bin")?;
+            assert!(reply.status == 200 && reply.body == bytes);
+        }
+        Ok(())
+    }
+    fn shake(scene: &Scene, version: &'static SupportedProtocolVersion) -> io::Result<OneByOneTls> {
+        let mut stream = OneByOne(connect(address4(443))?);
+        let mut session = tls_client_of(&scene.roots, &[version]);
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        Ok(StreamOwned::new(session, stream))
+    }
+    scene.inside(|| {
+        let stream = OneByOne(connect(address4(80)).expect("it listens"));
+        ask(Conn::new(stream), &bytes).expect("answers");
+        for version in [&TLS12, &TLS13] {
+            let stream = shake(&scene, version).expect("a handshake");
+            ask(Conn::new(stream), &bytes).expect("answers");
+        }
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.total("http.responses.200"), 9);
+    assert_eq!(stats.total("stack.handshakes_tls12"), 1);
+    assert_eq!(stats.total("stack.handshakes_tls13"), 1);
+    scene.finish();
+}
+
+type OneByOneTls = StreamOwned<rustls::ClientConnection, OneByOne>;
+
+/// A client that closes its side behind its request gets the whole answer. Behind TLS it makes a
+/// difference to the counters whether it said close_notify, none to the answer.
+fn half_closed() {
+    let scene = Setup::new().start();
+    let bytes = scene.file("large.bin", 5_000_000);
+    let get = request("GET", "/large.bin", "");
+    scene.inside(|| {
+        let mut conn = plain().expect("it listens");
+        conn.send(get.as_bytes()).expect("a request can be sent");
+        conn.tcp().shutdown(Shutdown::Write).expect("it's open");
+        // Reading begins when the answer has been waiting for a while.
+        thread::sleep(Duration::from_millis(100));
+        assert!(conn.reply("GET").expect("an answer").body == bytes);
+        assert_eq!(conn.rest().expect("a clean end"), b"");
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!((stats.total("stack.end_clean"), stats.total("stack.end_reset")), (1, 0));
+    assert_eq!(stats.total("stack.peer_closed_clean"), 1);
+
+    let ask = |how: &(dyn Fn(&mut Conn<Tls>) + Sync)| {
+        scene.inside(|| {
+            let mut conn = secure(&scene.roots).expect("it listens");
+            conn.send(get.as_bytes()).expect("a request can be sent");
+            how(&mut conn);
+            thread::sleep(Duration::from_millis(100));
+            assert!(conn.reply("GET").expect("an answer").body == bytes);
+            assert_eq!(conn.rest().expect("a close_notify and the end"), b"");
+        });
+        scene.server.wait("worker.connections", |open| open == 0)
+    };
+    let fin = |conn: &mut Conn<Tls>| conn.tcp().shutdown(Shutdown::Write).expect("it's open");
+    let close_notify = |conn: &mut Conn<Tls>| {
+        let tls = conn.stream();
+        tls.conn.send_close_notify();
+        tls.conn.write_tls(&mut tls.sock).expect("there's room for it");
+    };
+    let stats = ask(&close_notify);
+    assert_eq!((stats.total("stack.close_notify_in"), stats.total("stack.end_clean")), (1, 2));
+    let stats = ask(&|conn| {
+        close_notify(conn);
+        fin(conn);
+    });
+    assert_eq!((stats.total("stack.close_notify_in"), stats.total("stack.end_clean")), (2, 3));
+    let stats = ask(&fin);
+    assert_eq!(stats.total("stack.peer_closed_truncated"), 1, "{stats:?}");
+    assert_eq!((stats.total("stack.end_truncated"), stats.total("stack.end_clean")), (1, 3));
+    assert_eq!(stats.total("http.responses.200"), 4);
+    scene.finish();
+}
+
+/// Resets at rest, in a handshake and in mid-response.
+fn resets() {
+    let scene = Setup::new().start();
+    scene.file("large.bin", 8 << 20);
+    fn reset(tcp: &TcpStream) {
+        sockopt::set_socket_linger(tcp, Some(Duration::ZERO)).expect("it's a socket");
+    }
+    scene.inside(|| {
+        let mut conn = plain().expect("it listens");
+        assert_eq!(conn.get("/").expect("an answer").body, INDEX);
+        reset(conn.tcp());
+        drop(conn);
+        let tcp = connect(address4(443)).expect("it listens");
+        reset(&tcp);
+        drop(tcp);
+        for narrow in [false, true] {
+            let open = |port| {
+                let to = address4(port);
+                if narrow { connect_narrow(to) } else { connect(to) }.expect("it listens")
+            };
+            let get = request("GET", "/large.bin", "");
+            let mut conn = Conn::new(open(80));
+            let tls = handshake(open(443), &scene.roots).expect("a handshake");
+            let mut secured = Conn::new(tls);
+            conn.send(get.as_bytes()).expect("a request can be sent");
+            secured.send(get.as_bytes()).expect("a request can be sent");
+            conn.exactly(10_000).expect("a part of the answer");
+            secured.exactly(10_000).expect("a part of the answer");
+            reset(conn.tcp());
+            reset(secured.tcp());
+        }
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    let ends = (stats.total("stack.end_reset"), stats.total("stack.end_handshake"));
+    assert_eq!(ends.0 + ends.1, 6, "{stats:?}");
+    assert_eq!(stats.total("tcp.resets_in"), 6, "{stats:?}");
+    scene.finish();
+}
+
+/// Who doesn't ask in time is answered 408 if it has begun to, and closed either way.
+fn slow_to_ask() {
+    let setup = Setup::new().set("http.header_timeout", "700ms").set("http.idle_timeout", "500ms");
+    let scene = setup.set("tls.handshake_timeout", "1s").start();
+    fn begin<S: Stream>(mut conn: Conn<S>) {
+        conn.send(b"GET / HTTP/1.1\r\nHost: lock").expect("it can be sent");
+        let reply = conn.reply("GET").expect("an answer");
+        assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
+        assert_eq!(conn.rest().expect("a clean end"), b"");
+    }
+    fn trickle<S: Stream>(mut conn: Conn<S>) {
+        let began = now();
+        // Each byte comes in time; the head doesn't.
+        let head = request("GET", "/", "X-Long: a header that takes its time\r\n");
+        for byte in head.as_bytes() {
+            if conn.send(&[*byte]).is_err() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+            if now().saturating_since(began) > Duration::from_millis(1500) {
+                break;
+            }
+        }
+        let end = conn.reply("GET").map(|reply| reply.status);
+        // A byte that came behind the answer may have been answered by a reset.
+        assert!(matches!(end, Ok(408) | Err(_)), "{end:?}");
+    }
+    fn rest<S: Stream>(mut conn: Conn<S>) {
+        assert_eq!(conn.rest().expect("a clean end"), b"", "silence gets no answer");
+    }
+    fn kept<S: Stream>(mut conn: Conn<S>) {
+        assert_eq!(conn.get("/").expect("an answer").status, 200);
+        assert_eq!(conn.rest().expect("a clean end"), b"");
+    }
+    scene.inside(|| {
+        let roots = &scene.roots;
+        let http = || plain().expect("it listens");
+        let secured = || secure(roots).expect("it listens");
+        thread::scope(|scope| {
+            scope.spawn(|| begin(http()));
+            scope.spawn(|| begin(secured()));
+            scope.spawn(|| trickle(http()));
+            scope.spawn(|| trickle(secured()));
+            scope.spawn(|| rest(http()));
+            scope.spawn(|| rest(secured()));
+            scope.spawn(|| kept(http()));
+            scope.spawn(|| kept(secured()));
+            scope.spawn(|| {
+                let mut tcp = connect(address4(443)).expect("it listens");
+                let mut answer = Vec::new();
+                let _ = tcp.read_to_end(&mut answer);
+                assert!(answer.is_empty() || is_alert(&answer), "{answer:x?}");
+            });
+        });
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.total("http.responses.408"), 4, "{stats:?}");
+    assert_eq!(stats.total("http.idle_closed"), 4, "{stats:?}");
+    assert_eq!(stats.total("stack.handshakes_failed_timeout"), 1, "{stats:?}");
+    scene.finish();
+}
+
+/// Who takes nothing is cut off; who takes a little all the time isn't.
+fn slow_to_read() {
+    let scene = Setup::new().set("http.send_timeout", "1s").start();
+    let bytes = scene.file("large.bin", 8 << 20);
+    fn stop<S: Stream>(mut conn: Conn<S>) {
+        conn.send(request("GET", "/large.bin", "").as_bytes()).expect("it can be sent");
+        thread::sleep(Duration::from_secs(4));
+        assert!(conn.rest().is_err(), "it was cut off");
+    }
+    fn dawdle<S: Stream>(mut conn: Conn<S>, bytes: &[u8]) {
+        conn.send(request("GET", "/large.bin", "").as_bytes()).expect("it can be sent");
+        let head = conn.head().expect("an answer");
+        assert_eq!(head.status, 200);
+        let (slow, fast) = bytes.split_at(60 * 8192);
+        for piece in slow.chunks(8192) {
+            assert!(conn.exactly(piece.len()).expect("it goes on") == piece);
+            thread::sleep(Duration::from_millis(60));
+        }
+        assert!(conn.exactly(fast.len()).expect("it goes on") == fast);
+    }
+    scene.inside(|| {
+        let http = || Conn::new(connect_narrow(address4(80)).expect("it listens"));
+        let https = || {
+            let tcp = connect_narrow(address4(443)).expect("it listens");
+            Conn::new(handshake(tcp, &scene.roots).expect("a handshake"))
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| stop(http()));
+            scope.spawn(|| stop(https()));
+            scope.spawn(|| dawdle(http(), &bytes));
+            scope.spawn(|| dawdle(https(), &bytes));
+        });
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.total("http.stalled"), 2, "{stats:?}");
+    assert_eq!(stats.total("stack.end_aborted"), 2, "{stats:?}");
+    scene.finish();
+}

@@ -1,0 +1,138 @@
+//! SIGTERM: what is under way is finished, nothing new begins, and there is an end to patience.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::case::Case;
+use crate::support::client::{Conn, Stream, address4, connect, connect_narrow, handshake, request};
+use crate::support::run::{now, wait_until};
+use crate::support::scene::{Scene, Setup};
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("ending::responses_are_finished", responses_are_finished),
+    Case::new("ending::the_deadline_cuts_off", deadline),
+    Case::new("ending::a_second_signal_ends_at_once", second_signal),
+    Case::new("ending::at_rest_it_ends_at_once", at_rest),
+];
+
+/// Two responses in the middle, two connections at rest.
+fn responses_are_finished() {
+    let Scene { mut server, net, scratch, roots } = Setup::new().start();
+    let scene = crate::support::launch::inside;
+    let bytes = crate::support::material::noise(7, 6 << 20);
+    std::fs::write(scratch.path().join("www/large.bin"), &bytes).expect("there's room for a file");
+    scene(net.peer(), || {
+        let tls = |tcp| handshake(tcp, &roots).map(Conn::new).expect("a handshake");
+        let narrow = |port| connect_narrow(address4(port)).expect("it listens");
+        let mut idle = Conn::new(connect(address4(80)).expect("it listens"));
+        let mut idle_tls = tls(connect(address4(443)).expect("it listens"));
+        assert_eq!(idle.get("/").expect("an answer").status, 200);
+        assert_eq!(idle_tls.get("/").expect("an answer").status, 200);
+        let (mut busy, mut busy_tls) = (Conn::new(narrow(80)), tls(narrow(443)));
+        begin(&mut busy);
+        begin(&mut busy_tls);
+
+        server.signal(Signal::TERM);
+        assert_eq!(idle.rest().expect("a clean end"), b"");
+        assert_eq!(idle_tls.rest().expect("a close_notify and the end"), b"");
+        refused_soon();
+        assert!(server.is_running());
+        assert_eq!(server.stats().total("worker.connections"), 2, "it still answers");
+        thread::sleep(Duration::from_millis(300));
+        finish(&mut busy, &bytes);
+        finish(&mut busy_tls, &bytes);
+        drop((busy, busy_tls));
+        server.ended(Duration::from_secs(15));
+    });
+}
+
+/// Asks for the large file and reads its head.
+fn begin<S: Stream>(conn: &mut Conn<S>) {
+    conn.send(request("GET", "/large.bin", "").as_bytes()).expect("it can be sent");
+    assert_eq!(conn.head().expect("an answer").status, 200);
+}
+
+fn finish<S: Stream>(conn: &mut Conn<S>, bytes: &[u8]) {
+    assert!(conn.exactly(bytes.len()).expect("the whole answer") == bytes);
+    assert_eq!(conn.rest().expect("a clean end"), b"");
+}
+
+/// New connections are refused a moment after the signal.
+fn refused_soon() {
+    wait_until("refusal", Duration::from_secs(10), || {
+        let refused = |port| match connect(address4(port)) {
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                true
+            }
+            Ok(_) => false,
+        };
+        refused(80) && refused(443)
+    });
+}
+
+/// A client that doesn't read on, and one that never ends.
+fn stuck(setup: Setup, work: impl FnOnce(&mut crate::support::server::Server) + Send) {
+    let Scene { mut server, net, scratch, roots } = setup.start();
+    File::create(scratch.path().join("www/large.bin"))
+        .and_then(|file| file.set_len(1 << 40))
+        .expect("a file of holes");
+    crate::support::launch::inside(net.peer(), || {
+        let mut stopped = Conn::new(connect_narrow(address4(80)).expect("it listens"));
+        let tcp = connect(address4(443)).expect("it listens");
+        let mut reading = handshake(tcp, &roots).map(Conn::new).expect("a handshake");
+        begin(&mut stopped);
+        begin(&mut reading);
+        thread::scope(|scope| {
+            let end = scope.spawn(move || -> io::Error {
+                loop {
+                    if let Err(error) = reading.exactly(64 << 10) {
+                        return error;
+                    }
+                }
+            });
+            thread::sleep(Duration::from_millis(200));
+            work(&mut server);
+            let end = end.join().expect("reading doesn't panic").kind();
+            // TLS tells a cut connection from a finished one, by a reset or no close_notify.
+            assert!(matches!(end, ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof), "{end}");
+        });
+        assert_eq!(stopped.rest().expect_err("it's cut off").kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+fn deadline() {
+    stuck(Setup::new().set("drain.deadline", "1500ms"), |server| {
+        let began = now();
+        server.signal(Signal::TERM);
+        thread::sleep(Duration::from_millis(800));
+        assert!(server.is_running(), "there was time left");
+        server.ended(Duration::from_secs(15));
+        let took = now().saturating_since(began);
+        assert!(took >= Duration::from_millis(1500), "{took:?}");
+    });
+}
+
+fn second_signal() {
+    stuck(Setup::new().set("drain.deadline", "10m"), |server| {
+        server.signal(Signal::TERM);
+        refused_soon();
+        thread::sleep(Duration::from_millis(300));
+        assert!(server.is_running(), "there was time left");
+        server.signal(Signal::INT);
+        server.ended(Duration::from_secs(15));
+    });
+}
+
+fn at_rest() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut scene = Setup::new().set("drain.deadline", "10m").start();
+        scene.server.signal(signal);
+        scene.server.ended(Duration::from_secs(15));
+        assert!(!scene.scratch.path().join("s").exists(), "its socket is gone");
+    }
+}

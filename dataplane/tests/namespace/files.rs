@@ -1,0 +1,198 @@
+//! Files that change while they're served, and more of them than the cache has room for.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::case::Case;
+use crate::support::client::{Conn, Reply, Stream, plain, secure};
+use crate::support::material::noise;
+use crate::support::run::now;
+use crate::support::scene::{Scene, Setup};
+
+pub(crate) const CASES: &[Case] =
+    &[Case::new("files::three_times_the_cache_while_they_change", || {
+        churn(Setup::new().set("cache.memory_max", "4MiB"), 4, Duration::from_secs(6));
+    })];
+
+/// What the clients got.
+#[derive(Default)]
+struct Tally {
+    whole: AtomicU64,
+    /// The connection was cut off, or the client had to wait too long for memory (503).
+    cut: AtomicU64,
+    missing: AtomicU64,
+}
+
+/// Clients fetch files at random from a tree three times as large as the cache, while they are
+/// replaced by rename and truncated where they are.
+pub(crate) fn churn(setup: Setup, clients: u64, time: Duration) {
+    let mut scene = setup.start();
+    let max = scene.server.stats().process("files.bytes_max");
+    let lens: Vec<u64> = [1_000, 30_000, 70_000, 300_000, 1_000_000].repeat(3 + max_count(max));
+    let lens = &lens[..fitting(&lens, 3 * max)];
+    for (number, len) in lens.iter().enumerate() {
+        replace(&scene, number, 0, *len);
+    }
+    let (done, tally) = (AtomicBool::new(false), Tally::default());
+    let resident = scene.server.resident();
+    let mut grown = 0;
+    let server = &mut scene.server;
+    let (net, roots, www) = (&scene.net, &scene.roots, scene.scratch.path().join("www"));
+    thread::scope(|scope| {
+        let (done, tally) = (&done, &tally);
+        scope.spawn(move || change(&www, lens, done));
+        for client in 0..clients {
+            scope.spawn(move || {
+                crate::support::launch::inside(net.peer(), || {
+                    if client % 2 == 0 {
+                        fetch(client, lens.len(), plain, done, tally);
+                    } else {
+                        fetch(client, lens.len(), || secure(roots), done, tally);
+                    }
+                });
+            });
+        }
+        let end = now() + time;
+        while now() < end {
+            thread::sleep(Duration::from_millis(200));
+            let stats = server.stats();
+            assert!(stats.process("files.bytes_used") <= max, "{stats:?}");
+            grown = server.resident().saturating_sub(resident);
+            if grown > GROWTH_MAX {
+                break;
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(grown <= GROWTH_MAX, "it grew by {} MiB", grown >> 20);
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    let (whole, cut) = (tally.whole.into_inner(), tally.cut.into_inner());
+    assert!(whole > 50, "{whole} whole, {cut} cut: {stats:?}");
+    assert!(cut < whole / 2, "{whole} whole, {cut} cut: {stats:?}");
+    assert_eq!(tally.missing.into_inner(), 0, "a rename leaves no gap");
+    assert!(stats.process("files.changed_files") > 0, "{stats:?}");
+    assert!(stats.process("files.evictions") > 0, "{stats:?}");
+    scene.finish();
+}
+
+fn max_count(bytes: u64) -> usize {
+    usize::try_from(bytes >> 18).expect("a small cache")
+}
+
+/// How many of the files make up so many bytes.
+fn fitting(lens: &[u64], bytes: u64) -> usize {
+    let mut sum = 0;
+    let enough = lens.iter().position(|len| {
+        sum += len;
+        sum >= bytes
+    });
+    enough.map_or(lens.len(), |at| at + 1)
+}
+
+fn name(number: usize) -> String {
+    format!("{number}.txt")
+}
+
+/// A file of one version: each block of it says so.
+fn content(number: usize, version: u64, len: u64) -> Vec<u8> {
+    let block = format!("file {number:05} version {version:08}\n");
+    let len = usize::try_from(len).expect("small files");
+    block.bytes().cycle().take(len - len % block.len()).collect()
+}
+
+fn replace(scene: &Scene, number: usize, version: u64, len: u64) {
+    replace_in(&scene.scratch.path().join("www"), number, version, len);
+}
+
+fn replace_in(www: &std::path::Path, number: usize, version: u64, len: u64) {
+    let temporary = www.join(".next");
+    fs::write(&temporary, content(number, version, len)).expect("there's room for a file");
+    fs::rename(&temporary, www.join(name(number))).expect("it's there");
+}
+
+/// Replaces files, and truncates some, all the time.
+fn change(www: &std::path::Path, lens: &[u64], done: &AtomicBool) {
+    let random = noise(11, 1 << 20);
+    for (version, random) in (1_u64..).zip(random.chunks(8).cycle()) {
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        let random = u64::from_le_bytes(random.try_into().expect("eight bytes"));
+        let number = usize::try_from(random % lens.len() as u64).expect("a small number");
+        if random >> 32 & 3 == 0 {
+            let file = OpenOptions::new().write(true).open(www.join(name(number)));
+            let file = file.expect("it's there");
+            let len = file.metadata().expect("it's open").len();
+            file.set_len(len / 2 / BLOCK * BLOCK).expect("it's open for writing");
+        } else {
+            // Sometimes longer than before, sometimes shorter.
+            let len = lens[number] * (50 + (random >> 40) % 100) / 100;
+            replace_in(www, number, version, len.max(BLOCK));
+        }
+        thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Fetches files and looks at every byte. A new connection follows on one that was cut off.
+fn fetch<S: Stream>(
+    client: u64,
+    files: usize,
+    connect: impl Fn() -> io::Result<Conn<S>>,
+    done: &AtomicBool,
+    tally: &Tally,
+) {
+    let random = noise(100 + client, 1 << 20);
+    let mut conn = None;
+    for random in random.chunks(8).cycle() {
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        let random = u64::from_le_bytes(random.try_into().expect("eight bytes"));
+        let number = usize::try_from(random % files as u64).expect("a small number");
+        let open = conn.get_or_insert_with(|| connect().expect("it listens"));
+        match open.get(&format!("/{}", name(number))) {
+            Ok(reply) => match reply.status {
+                200 => {
+                    check(number, &reply);
+                    tally.whole.fetch_add(1, Ordering::Relaxed);
+                }
+                503 => {
+                    tally.cut.fetch_add(1, Ordering::Relaxed);
+                    conn = None;
+                }
+                404 => {
+                    tally.missing.fetch_add(1, Ordering::Relaxed);
+                }
+                status => panic!("status {status}"),
+            },
+            Err(error) => {
+                let cut = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+                assert!(cut.contains(&error.kind()), "{error}");
+                tally.cut.fetch_add(1, Ordering::Relaxed);
+                conn = None;
+            }
+        }
+    }
+}
+
+/// All of it is one version of the file that was asked for.
+fn check(number: usize, reply: &Reply) {
+    let body = &reply.body;
+    let Some(first) = body.get(..BLOCK as usize) else {
+        assert!(body.is_empty(), "a piece of a block");
+        return;
+    };
+    let said = format!("file {number:05} version ");
+    assert!(first.starts_with(said.as_bytes()), "{}", String::from_utf8_lossy(first));
+    let mut blocks = body.chunks(BLOCK as usize);
+    assert!(blocks.all(|block| block == first), "a mixture of versions of {number}");
+}
+
+/// Bytes of a block: `file 00000 version 00000000` and the end of its line.
+const BLOCK: u64 = 28;
+
+/// Memory of pools that is touched for the first time, and what threads and allocators keep.
+const GROWTH_MAX: u64 = 40 << 20;
