@@ -380,6 +380,26 @@ fn a_cut_takes_back_records_and_numbers_that_nobody_saw() {
     });
 }
 
+/// What is sealed may have been seen by a device, even if TCP didn't count it as sent: were it cut,
+/// its number would seal other content.
+#[test]
+fn a_sealed_record_is_never_cut() {
+    every_suite(|world, queue, peer, _| {
+        let first = peer.number;
+        for n in 0..3_u8 {
+            queue
+                .push_bytes(&[&[n; 100]], false, &mut world.pool)
+                .unwrap();
+        }
+        let record = queue.end() / 3;
+        queue
+            .prepare(&(0..record + 1), &mut world.ciphers, &mut world.pool)
+            .unwrap();
+        assert_eq!(queue.cut_unsent(0), 2 * record);
+        assert_eq!(queue.next_number(), Some(first + 2));
+    });
+}
+
 #[test]
 fn recseq_wrap() {
     every_suite(|world, queue, peer, rng| {
