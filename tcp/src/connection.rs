@@ -368,6 +368,41 @@ impl Connection {
         }
     }
 
+    /// Panics unless what the connection remembers is consistent: for tests, as it takes long.
+    pub fn check(&self, sh: &Shared) {
+        let snd = &self.snd;
+        assert!(snd.una <= snd.nxt && snd.nxt <= snd.queued + u64::from(snd.closing));
+        assert!(snd.ready <= snd.queued);
+        assert!(self.rcv.fin_received() || self.rcv.nxt <= self.rcv.fin);
+        self.board.check(&sh.ranges);
+        let mut pieces: Vec<_> = sh
+            .ranges
+            .iter_from(self.rcv.pieces.head)
+            .map(|(_, piece)| (piece.start, piece.end()))
+            .collect();
+        pieces.sort_unstable();
+        assert!(
+            pieces
+                .iter()
+                .all(|(start, end)| *start > self.rcv.nxt && start < end)
+        );
+        assert!(
+            pieces.windows(2).all(|pair| pair[0].1 < pair[1].0),
+            "pieces don't touch"
+        );
+        assert_eq!(pieces.len(), self.rcv.pieces.count as usize);
+        if self.state == State::Closed {
+            assert_eq!(self.board.list.count + self.rcv.pieces.count, 0);
+            assert_eq!(self.timers.next(), None);
+        } else if self.state.is_synchronized() {
+            assert_eq!(
+                self.board.flight(&sh.ranges),
+                snd.flight(),
+                "what was sent is remembered"
+            );
+        }
+    }
+
     fn outgoing(&self, at: u64) -> StreamOffset {
         StreamOffset(if self.snd.closing {
             at.min(self.snd.queued)

@@ -57,7 +57,6 @@ impl Connection {
                     return Event::TimedOut;
                 }
                 sh.counters.timeouts += 1;
-                self.rtt.syn_lost = true;
                 self.rtt.back_off();
                 self.snd.syn_due = true;
                 self.set_retransmit(now, self.rtt.rto(&sh.config), sh.config.syn_timeout);

@@ -50,9 +50,7 @@ impl CongestionControl for NewReno {
     }
 
     fn on_loss(&mut self, _now: Instant, flight: u32, mss: u32) {
-        //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
-        //# ssthresh = max (FlightSize / 2, 2*SMSS)            (4)
-        self.threshold = (flight / 2).max(2 * mss);
+        self.threshold = half(flight, self.window, mss);
         self.window = self.threshold;
         self.credit = 0;
     }
@@ -64,7 +62,7 @@ impl CongestionControl for NewReno {
         //# retransmission timer at least once, the value of ssthresh is held
         //# constant.
         if !again {
-            self.threshold = (flight / 2).max(2 * mss);
+            self.threshold = half(flight, self.window, mss);
         }
         //# Furthermore, upon a timeout (as specified in [RFC2988]) cwnd MUST be
         //# set to no more than the loss window, LW, which equals 1 full-sized
@@ -84,6 +82,15 @@ impl CongestionControl for NewReno {
     fn threshold(&self) -> u32 {
         self.threshold
     }
+}
+
+/// What a loss leaves of the window.
+//= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
+//# ssthresh = max (FlightSize / 2, 2*SMSS)            (4)
+// Not more than half of the window, though: what was sent in fast recovery on account of what SACK
+// reported is outstanding as well, and can be many windows.
+fn half(flight: u32, window: u32, mss: u32) -> u32 {
+    (flight.min(window) / 2).max(2 * mss)
 }
 
 /// Slow start: as much more as was delivered, up to the threshold.

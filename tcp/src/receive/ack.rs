@@ -153,11 +153,12 @@ impl Connection {
     //#    received on the given connection (TCP.UNA from [RFC793]) and (e)
     //#    the advertised window in the incoming acknowledgment equals the
     //#    advertised window in the last incoming acknowledgment.
-    // With SACK, what counts is that something new is reported.
+    // With SACK, what counts is that something new is reported. And the answer to a probe of a closed
+    // window says nothing of what was lost.
     fn is_duplicate(&self, segment: &SegmentIn<'_>, advanced: bool, old_edge: u64) -> bool {
         !self.negotiated.sack
             && !advanced
-            && self.snd.una < self.snd.nxt
+            && self.snd.una < self.snd.nxt.min(self.snd.edge)
             && segment.seq_len() == 0
             && old_edge == self.snd.edge
     }

@@ -263,10 +263,15 @@ impl Connection {
                 return Step::DROP;
             }
             // A SYN that can't be answered by the SYN rule below gets the same challenge.
-            let event = self.ack_of_unacceptable(now, segment, sh);
+            let old = place.end <= signed(self.rcv.nxt);
+            let event = if old || self.rcv.window() == 0 {
+                self.ack_of_unacceptable(now, segment, sh)
+            } else {
+                Event::None
+            };
             return match self.answer_unacceptable(now, segment, &place, sh) {
                 Step::Done(answer, Event::None) => Step::Done(answer, event),
-                other => other,
+                step @ (Step::Next | Step::Done(..)) => step,
             };
         }
         self.rcv.last_at = now;

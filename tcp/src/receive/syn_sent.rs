@@ -82,6 +82,7 @@ impl Connection {
     pub(crate) fn on_peer_syn(&mut self, now: Instant, segment: &SegmentIn<'_>, sh: &Shared) {
         let options = &segment.tcp.options;
         let cfg = &sh.config;
+        self.rtt.syn_lost = self.rtt.backoff > 0;
         self.rcv.irs = segment.tcp.seq;
         self.rcv.last_at = now;
         //= https://www.rfc-editor.org/rfc/rfc7323#section-2.2

@@ -195,15 +195,14 @@ impl Scoreboard {
     }
 
     /// Bytes outstanding: all that the list covers.
-    pub(super) fn flight(&self, ranges: &Ranges) -> u32 {
+    pub(crate) fn flight(&self, ranges: &Ranges) -> u32 {
         match (self.list.head.get(), self.list.tail.get()) {
             (Some(head), Some(tail)) => part(ranges[tail].end() - ranges[head].start),
             _ => 0,
         }
     }
 
-    /// The invariants, for tests and debug builds: lists what holds for the list as a whole.
-    #[cfg(test)]
+    /// The invariants: what holds for the list as a whole.
     pub(crate) fn check(&self, ranges: &Ranges) {
         let (mut sacked, mut lost, mut pending, mut resent, mut count) = (0, 0, 0, 0, 0);
         let mut end = None;

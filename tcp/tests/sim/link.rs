@@ -44,6 +44,8 @@ pub(crate) struct LinkConfig {
     /// Per million packets: delayed by `reorder_by` more.
     pub(crate) reorder_ppm: u32,
     pub(crate) reorder_by: Duration,
+    /// Which packets are lost, by number from 0.
+    pub(crate) drop: Vec<u64>,
     /// When nothing passes.
     pub(crate) dead: Vec<Range<Instant>>,
 }
@@ -61,6 +63,7 @@ impl LinkConfig {
             duplicate_ppm: 0,
             reorder_ppm: 0,
             reorder_by: Duration::ZERO,
+            drop: Vec::new(),
             dead: Vec::new(),
         }
     }
@@ -126,8 +129,9 @@ impl Link {
         let start = self.free_at.max(now);
         let waiting = start.saturating_since(now).as_nanos() as u64;
         let full = c.rate > 0 && waiting.saturating_mul(c.rate) / 1_000_000_000 > c.queue;
+        let chosen = c.drop.contains(&(self.counts.packets - 1));
         let dead = c.dead.iter().any(|d| d.contains(&now));
-        if dead || full || now < self.burst_until || r.chance(c.loss_ppm) {
+        if chosen || dead || full || now < self.burst_until || r.chance(c.loss_ppm) {
             self.counts.dropped += 1;
             self.counts.dropped_payload += u64::from(packet.len);
             self.counts.dropped_again += u64::from(packet.again);

@@ -123,6 +123,7 @@ fn draw_links(r: &mut Random) -> ([LinkConfig; 2], Duration) {
         duplicate_ppm: r.pick(&[0, 0, 20_000]),
         reorder_ppm: if reorder { 20_000 } else { 0 },
         reorder_by: delay / 3 + ms(1),
+        drop: Vec::new(),
         dead: if outage.is_zero() {
             Vec::new()
         } else {

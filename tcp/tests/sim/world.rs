@@ -75,6 +75,13 @@ impl World {
         }
         self.now = self.now.max(next);
         self.steps += 1;
+        if self.steps.is_multiple_of(64) {
+            for host in &self.hosts {
+                if let End::Open(conn) = &host.end {
+                    conn.check(&host.sh);
+                }
+            }
+        }
         while let Some(Reverse((at, _, to, slot))) = self.heap.peek().copied() {
             if at > self.now {
                 break;

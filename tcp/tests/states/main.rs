@@ -1,0 +1,15 @@
+//! The rules of TCP, one test each: hand-made segments, and what must come of them.
+//!
+//! `docs/tcp.md` says which rule is tested where.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod closing;
+mod handshake;
+mod receiving;
+mod recovering;
+mod resets;
+mod rig;
+mod sending;
+mod table;
+mod timers;
