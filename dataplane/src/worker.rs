@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use lockgate_drivers::WorkerPorts;
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::TlsServer;
-use lockgate_stack::{Env, ListenConfig, ListenerId, Notice, Stack};
+use lockgate_stack::{Env, Heard, ListenConfig, ListenerId, Notice, Stack};
 use lockgate_wire::Instant;
 use pktbuf::{Buffer, IfaceId, PagePool};
 
@@ -62,6 +62,17 @@ pub struct Parts {
     pub clock: Clock,
     /// Where commands come from.
     pub mailbox: Receiver<Command>,
+    /// The other workers.
+    pub siblings: Siblings,
+}
+
+/// What workers tell each other.
+#[derive(Debug)]
+pub struct Siblings {
+    /// To each of the others.
+    pub tell: Vec<Sender<Heard>>,
+    /// From all of them.
+    pub hear: Receiver<Heard>,
 }
 
 /// A worker.
@@ -80,6 +91,8 @@ pub struct Worker {
     clock: Clock,
     date: Date,
     mailbox: Receiver<Command>,
+    siblings: Siblings,
+    siblings_full: u64,
     end: End,
     turns: u64,
     idle_turns: u64,
@@ -113,6 +126,8 @@ impl Worker {
             clock: parts.clock,
             date: Date::new(now),
             mailbox: parts.mailbox,
+            siblings: parts.siblings,
+            siblings_full: 0,
             end: End::Open,
             turns: 0,
             idle_turns: 0,
@@ -173,6 +188,7 @@ impl Worker {
         let mut values = vec![
             Value::counter("worker.turns", self.turns),
             Value::counter("worker.idle_turns", self.idle_turns),
+            Value::counter("worker.siblings_full", self.siblings_full),
             Value::gauge("worker.connections", u64::from(self.stack.connections())),
             Value::gauge("http.open", self.connections.open() as u64),
         ];
@@ -215,6 +231,8 @@ impl Worker {
         for (on, packet) in self.inbox.drain(..) {
             self.stack.on_packet(now, on, packet, &mut env);
         }
+        let heard = self.siblings.exchange(now, &mut self.stack, &mut env);
+        self.siblings_full += heard.lost;
         self.stack.on_timer(now, &mut env);
         let handshakes = self.stack.step_handshake(&mut env);
 
@@ -237,7 +255,7 @@ impl Worker {
         let flushed = self.ports.flush();
         let commanded = self.commands();
         self.proceed_to_end(now);
-        received > 0 || handshakes || moved > 0 || more || !flushed || commanded
+        received > 0 || heard.any || handshakes || moved > 0 || more || !flushed || commanded
     }
 
     /// Tells HTTP what happened to its sockets; how much that was.
@@ -312,6 +330,75 @@ impl Worker {
         timers.into_iter().flatten().min()
     }
 }
+
+impl Siblings {
+    /// A worker that is the only one.
+    pub fn none() -> Self {
+        Self {
+            tell: Vec::new(),
+            hear: crossbeam_channel::never(),
+        }
+    }
+
+    /// Workers that hear each other.
+    pub fn family(count: usize) -> Vec<Self> {
+        if count < 2 {
+            return (0..count).map(|_| Self::none()).collect();
+        }
+        let (tell, hear): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| crossbeam_channel::bounded(HEARD_WAITING))
+            .unzip();
+        let others = |me: usize| {
+            let others = tell
+                .iter()
+                .enumerate()
+                .filter(move |(other, _)| *other != me);
+            others.map(|(_, to)| Sender::clone(to)).collect()
+        };
+        let each = hear.into_iter().enumerate();
+        each.map(|(me, hear)| Self {
+            tell: others(me),
+            hear,
+        })
+        .collect()
+    }
+
+    /// Tells the others what this worker's stack heard, and it what they heard.
+    fn exchange(
+        &self,
+        now: Instant,
+        stack: &mut Stack,
+        env: &mut Env<'_, WorkerPorts>,
+    ) -> Exchanged {
+        let mut done = Exchanged {
+            any: false,
+            lost: 0,
+        };
+        while let Some(heard) = stack.poll_heard() {
+            for sibling in &self.tell {
+                // One that doesn't keep up loses it; whoever sent it will say it again.
+                done.lost += u64::from(sibling.try_send(heard.clone()).is_err());
+            }
+        }
+        for heard in self.hear.try_iter().take(HEARD_A_TURN) {
+            done.any = true;
+            stack.on_heard(now, &heard, env);
+        }
+        done
+    }
+}
+
+/// What [`Siblings::exchange`] did.
+struct Exchanged {
+    any: bool,
+    lost: u64,
+}
+
+/// What siblings heard, listened to in a turn.
+const HEARD_A_TURN: usize = 64;
+
+/// What siblings heard, waiting for a worker.
+const HEARD_WAITING: usize = 256;
 
 /// Packets that a worker takes from all its ports in a turn, about; only a first size.
 const INBOX: usize = 256;

@@ -184,7 +184,11 @@ impl Briefing {
             .map_err(|_| StartError::Pool("a worker's page buffers"))?;
         // Ports have number 0.
         if let Some(failures) = translate::failures(common.test, self.number + 1) {
-            tracing::warn!(worker = self.number, ?failures, "allocations fail on purpose");
+            tracing::warn!(
+                worker = self.number,
+                ?failures,
+                "allocations fail on purpose"
+            );
             pages.inject_failures(failures.seed, failures.one_in);
         }
         let now = common.clock.now();

@@ -163,7 +163,10 @@ pub(super) fn pool(limits: config::Limits) -> PoolConfig {
 /// Allocation failures that a test asks for, in the pools of one worker or in those of the ports.
 pub(super) fn failures(test: config::Test, of: usize) -> Option<Inject> {
     let seed = u64::from(test.fail_seed) << 16 | of as u64;
-    (test.fail_one_in > 0).then_some(Inject { seed, one_in: test.fail_one_in })
+    (test.fail_one_in > 0).then_some(Inject {
+        seed,
+        one_in: test.fail_one_in,
+    })
 }
 
 /// The limits of HTTP.

@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::counters::Counters;
 use crate::egress::{Path, segment_headers};
 use crate::notice::{CloseReason, Notice};
+use crate::siblings::Heard;
 use crate::socket::{RECORD_BYTES_MAX, Socket};
 use crate::tls::Failure;
 
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) ktls_enabled: bool,
     pub(crate) counters: Counters,
     pub(crate) notices: VecDeque<Notice>,
+    /// What the other workers should hear of.
+    pub(crate) heard: VecDeque<Heard>,
     /// Sockets that have something to do, in order of their turns.
     pub(crate) ready: VecDeque<u32>,
     /// Handshakes that can take a step, in order of their turns.
@@ -76,6 +79,7 @@ impl Core {
             ktls_enabled,
             counters: Counters::default(),
             notices: VecDeque::new(),
+            heard: VecDeque::new(),
             ready: VecDeque::new(),
             stepping: VecDeque::new(),
             queueing: VecDeque::new(),

@@ -29,6 +29,9 @@ pub struct StackConfig {
     pub handshake_timeout: Duration,
     /// Whether TLS is spoken at all: without the record layer every handshake fails at its end.
     pub ktls: bool,
+    /// Whether other workers have the same addresses, so that they have to hear what belongs to no
+    /// connection: [`Stack::poll_heard`](crate::Stack::poll_heard).
+    pub siblings: bool,
 }
 
 /// The limits of one worker's stack. Memory for tables is taken once, at the start:
@@ -164,6 +167,7 @@ impl Default for StackConfig {
             limits: Limits::default(),
             handshake_timeout: Duration::from_secs(10),
             ktls: true,
+            siblings: false,
         }
     }
 }

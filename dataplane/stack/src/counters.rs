@@ -7,6 +7,10 @@ lockgate_wire::counters! {
     pub struct Counters in "stack" {
         /// Packets given to the stack.
         packets_in,
+        /// Frames that other workers heard first.
+        heard_in,
+        /// Frames that other workers should have heard of, and there was no room.
+        heard_lost,
         /// TCP segments with a good checksum.
         segments_in,
         /// Segments dropped for a bad TCP checksum.

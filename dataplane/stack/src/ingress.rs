@@ -22,10 +22,16 @@ impl Stack {
         packet: Buffer,
         env: &mut Env<'_, N>,
     ) {
+        self.core.counters.packets_in += 1;
+        let meta = frame_meta(&packet);
+        let ingress = self.core.ip.receive(on, packet.front(), &meta);
+        if let Ingress::Tcp(found) = ingress {
+            return self.on_tcp(now, &found, packet, env);
+        }
+        self.share(on, &packet, &ingress);
         let core = &mut self.core;
-        core.counters.packets_in += 1;
-        let reply = match core.ip.receive(on, packet.front(), &frame_meta(&packet)) {
-            Ingress::Tcp(found) => return self.on_tcp(now, &found, packet, env),
+        let reply = match ingress {
+            Ingress::Tcp(_) => None,
             Ingress::Drop(_) => return,
             Ingress::Arp(arp) => core.ip.on_arp(now, &arp, &mut core.scratch),
             Ingress::Icmp(found) => {
@@ -123,7 +129,7 @@ impl Stack {
     }
 
     /// An ICMP error about a segment of ours.
-    fn on_icmp_error(&mut self, now: Instant, error: &IcmpError) {
+    pub(crate) fn on_icmp_error(&mut self, now: Instant, error: &IcmpError) {
         let Some(Place::Socket(index)) = self.find(&error.flow) else {
             return;
         };

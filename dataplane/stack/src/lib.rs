@@ -16,6 +16,7 @@ mod egress;
 mod ingress;
 mod listen;
 mod notice;
+mod siblings;
 mod slab;
 mod socket;
 mod stack;
@@ -32,6 +33,7 @@ pub use counters::Counters;
 pub use notice::{
     Chunk, CloseReason, ListenerId, Notice, Recv, RecvError, SendError, SocketId, TlsInfo,
 };
+pub use siblings::Heard;
 pub use stack::Stack;
 pub use tls::Failure;
 

@@ -44,9 +44,10 @@ impl Stack {
             Ingress::Icmp(found) => {
                 let message = bytes.get(found.l4_at..found.l4_at + found.l4_len);
                 let message = message.unwrap_or_default();
-                if is_error(found.is_ipv6(), message) {
+                if is_error(found.addrs.is_ipv6(), message) {
                     // An error is never answered, so there is nothing to write.
-                    if let IcmpOutcome::Error(error) = core.ip.on_icmp(now, &found, message, &mut [])
+                    if let IcmpOutcome::Error(error) =
+                        core.ip.on_icmp(now, &found, message, &mut [])
                     {
                         self.on_icmp_error(now, &error);
                     }
@@ -70,7 +71,8 @@ impl Stack {
             Ingress::Arp(_) => true,
             Ingress::Icmp(found) => {
                 let message = bytes.get(found.l4_at..).unwrap_or_default();
-                is_error(found.is_ipv6(), message) || is_discovery(found.is_ipv6(), message)
+                is_error(found.addrs.is_ipv6(), message)
+                    || is_discovery(found.addrs.is_ipv6(), message)
             }
             Ingress::Tcp(_) | Ingress::Refuse(..) | Ingress::Drop(_) => false,
         };
