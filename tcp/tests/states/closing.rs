@@ -272,3 +272,18 @@ fn an_acknowledged_fin_leaves_time_for_nothing_else() {
     assert!(rig.sends().is_empty());
     assert_eq!(rig.conn.send_seq(StreamOffset(0)), rig.iss + 1);
 }
+
+/// The window must have a place for the FIN too, even where it could ride on the last bytes.
+#[test]
+fn a_fin_needs_a_place_in_the_window() {
+    let mut rig = Rig::open();
+    rig.write(10_000);
+    rig.conn.close();
+    let out = rig.sends();
+    assert_eq!(out.len(), 10, "the whole window");
+    assert!(out.iter().all(|o| !o.tcp.flags.contains(FIN)));
+    let _ = rig.feed(seg(ACK, 0, 0).ack(0).window(10_001));
+    let out = rig.sends();
+    assert_eq!((out.len(), out[0].seq, out[0].len), (1, 10_000, 0));
+    assert!(out[0].tcp.flags.contains(FIN));
+}

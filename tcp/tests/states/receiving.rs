@@ -517,3 +517,28 @@ fn keepalives_and_window_probes_are_answered() {
         "other empty segments must not be answered for ever"
     );
 }
+
+/// RFC 7323: the timestamp clock goes round, and 0 comes after its end.
+#[test]
+fn timestamps_wrap() {
+    let config = TcpConfig {
+        timestamps: true,
+        ..plain()
+    };
+    for in_order in [true, false] {
+        let mut rig = Rig::connecting(config.clone());
+        rig.sends();
+        let mut syn_ack = seg(Flags::SYN, -1, 0).ts(u32::MAX - 5, 0);
+        syn_ack.options.mss = Some(1012);
+        let _ = rig.feed(syn_ack);
+        rig.sends();
+        // Out of order, segments are looked at by other code.
+        let gap = if in_order { 0 } else { 1000 };
+        assert!(!rig.feed(seg(ACK, gap, 10).ts(u32::MAX, 0)).keep.is_empty());
+        assert!(!rig.feed(seg(ACK, gap + 10, 10).ts(4, 0)).keep.is_empty());
+        let _ = rig.feed(seg(ACK, 0, 10).ts(4, 0));
+        let late = rig.feed(seg(ACK, gap + 20, 10).ts(u32::MAX - 1, 0));
+        assert!(late.keep.is_empty(), "from before the clock's end");
+        assert_eq!(rig.sh.counters.paws_dropped, 1);
+    }
+}

@@ -337,3 +337,47 @@ fn delivery_is_counted_once() {
     let _ = rig.feed(seg(ACK, 0, 0).ack(10_000).window(60_000));
     assert_eq!(rig.conn.info(&rig.sh).delivered, 10_000);
 }
+
+/// RFC 6675: one rescue retransmission for each recovery, whatever room there is.
+#[test]
+fn a_recovery_has_one_rescue() {
+    let mut rig = ten();
+    let _ = rig.sacked(0, &[1000..7000]);
+    assert_eq!(
+        places(&rig.sends()),
+        [(AGAIN, 0, 1000), (AGAIN, 9000, 1000)]
+    );
+    for end in [8000, 9000] {
+        let _ = rig.sacked(0, &[1000..end]);
+        assert!(rig.sends().is_empty());
+    }
+    assert_eq!(rig.sh.counters.rescues, 1);
+}
+
+/// RFC 3042: the first two duplicates say that something left the network; something new enters.
+#[test]
+fn the_first_duplicates_let_new_segments_out() {
+    let mut rig = ten_without_sack();
+    rig.write(20_000);
+    assert!(rig.sends().is_empty(), "the congestion window is full");
+    for new in [10_000, 11_000] {
+        let _ = rig.feed(seg(ACK, 0, 0).window(60_000));
+        assert_eq!(places(&rig.sends()), [(IntentKind::Data, new, 1000)]);
+    }
+    let _ = rig.feed(seg(ACK, 0, 0).window(60_000));
+    assert_eq!(places(&rig.sends()), [(AGAIN, 0, 1000)]);
+}
+
+/// RFC 6582: a partial acknowledgment has its segment sent again though the window is full.
+#[test]
+fn a_partial_acknowledgment_does_not_wait_for_room() {
+    let mut rig = ten_without_sack();
+    for _ in 0..3 {
+        let _ = rig.feed(seg(ACK, 0, 0).window(60_000));
+    }
+    assert_eq!(places(&rig.sends()), [(AGAIN, 0, 1000)]);
+    let _ = rig.feed(seg(ACK, 0, 0).ack(4000).window(60_000));
+    let info = rig.conn.info(&rig.sh);
+    assert!(info.pipe >= info.cwnd, "{} {}", info.pipe, info.cwnd);
+    assert_eq!(places(&rig.sends()), [(AGAIN, 4000, 1000)]);
+}

@@ -375,3 +375,37 @@ fn sequence_numbers_of_long_streams() {
     }
     assert_eq!(rig.conn.send_seq(StreamOffset(1 << 32)), rig.iss + 1);
 }
+
+/// RFC 9293: the window of a segment that was overtaken is old (SND.WL1), though its text is new.
+#[test]
+fn the_window_of_an_overtaken_segment_does_not_count() {
+    let mut rig = Rig::open();
+    let _ = rig.feed(seg(ACK, 100, 100).window(5_000));
+    let _ = rig.feed(seg(ACK, 0, 100).window(10_000));
+    assert_eq!(rig.conn.received(), StreamOffset(200));
+    assert_eq!(rig.conn.info(&rig.sh).send_window, 5_000);
+}
+
+/// RFC 5681, section 4.1: after a pause longer than a time-out, the initial window again.
+#[test]
+fn after_a_pause_the_window_starts_anew() {
+    let config = TcpConfig {
+        window_scaling: true,
+        ..plain()
+    };
+    let options = TcpOptions {
+        mss: Some(1000),
+        window_scale: Some(7),
+        ..TcpOptions::NONE
+    };
+    let mut rig = Rig::open_with(config, options, 60_000);
+    let _ = rig.feed(seg(ACK, 0, 0).window(60_000));
+    for (pause, end, segments) in [(0, 10_000, 10), (100, 40_000, 20), (9_000, 70_000, 10)] {
+        rig.now += ms(pause);
+        rig.write(end);
+        assert_eq!(rig.sends().len(), segments, "after {pause} ms");
+        let sent = i64::try_from(rig.conn.sent().0).unwrap();
+        let _ = rig.feed(seg(ACK, 0, 0).ack(sent).window(60_000));
+        rig.conn.queued(rig.conn.sent());
+    }
+}
