@@ -153,6 +153,11 @@ impl FileCache {
         counters
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Keeps every loader from doing anything, as long as what this returns lives.
     #[cfg(test)]
     pub(crate) fn stall(&self) -> impl Drop + '_ {

@@ -21,7 +21,7 @@ use super::root::{Absence, RootId};
 pub struct Token(pub u64);
 
 /// Names a request, so that an answer that nobody waits for any more isn't taken for another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u32);
 
 /// What a lookup found at once.

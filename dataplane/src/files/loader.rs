@@ -360,3 +360,6 @@ const RETRY_AFTER: u32 = 64;
 
 /// How long a loader with nothing else to do leaves what waits alone.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

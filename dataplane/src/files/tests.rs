@@ -512,6 +512,7 @@ fn spans_in_use_are_never_evicted_and_a_fill_waits_for_them() {
     ));
     waiter.nothing_comes();
     assert_eq!(cache.counters().waits, 1);
+    assert_eq!(cache.counters().evictions, 0, "it would free nothing");
     assert!(waiter.knows("other"), "lookups don't wait with it");
     held.pop();
     let completion = waiter.completion();
@@ -645,6 +646,37 @@ fn one_look_serves_all_who_wait_for_it() {
         assert!(tokens.iter().copied().eq(0..50));
     }
     assert_eq!(cache.counters().objects, 1);
+}
+
+#[test]
+fn an_answer_is_for_whoever_asked() {
+    let tree = Tree::new();
+    tree.write("a", &stamped(1, 100_000));
+    tree.write("b", &stamped(2, 100_000));
+    let (_cache, client) = start_one(&tree, MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    let [mut a, mut b] = ["a", "b"].map(|name| FileBody::new(waiter.find(name).unwrap(), 0..512));
+    for body in [&mut a, &mut b] {
+        assert!(matches!(
+            body.pull(&mut waiter.client, Token(1)),
+            Piece::Pending
+        ));
+    }
+    let (first, second) = (waiter.completion(), waiter.completion());
+    let (for_a, for_b) = if first.ticket < second.ticket {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    assert!(!b.on_completion(for_a));
+    assert!(matches!(
+        b.pull(&mut waiter.client, Token(1)),
+        Piece::Pending
+    ));
+    assert!(b.on_completion(for_b));
+    let mut out = Vec::new();
+    assert!(waiter.read(&mut b, ALL, &mut out));
+    assert_eq!(version(&out), 2);
 }
 
 #[test]

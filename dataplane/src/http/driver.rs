@@ -376,7 +376,6 @@ impl Driver {
                 (stepped, sent)
             }
             Pull::Span(span, at, len) => {
-                let len = len.min(budget.bytes);
                 let sent = transport.send_span(span, at, len);
                 self.counters.bytes_referenced += u64::from(sent);
                 response.body.advance(sent);

@@ -569,6 +569,32 @@ fn an_object_that_cant_be_found_in_time_is_unavailable() {
 }
 
 #[test]
+fn the_next_connection_of_a_token_isnt_given_the_last_ones_object() {
+    let mut worker = Worker::new();
+    let clock = worker.clock();
+    let stalled = worker.cache.stall();
+    let mut peers = [request("/small.txt"), request("/")].map(|input| Peer::new(&input));
+    let mut first = worker.driver.accept(clock);
+    worker.driver.drive(clock, &mut first, TOKEN, &mut peers[0]);
+    worker.driver.forget(first);
+    let mut second = worker.driver.accept(clock);
+    worker
+        .driver
+        .drive(clock, &mut second, TOKEN, &mut peers[1]);
+    drop(stalled);
+    while worker.driver.files.outstanding() > 0 {
+        if let Some(completion) = worker.driver.poll_files(clock) {
+            worker
+                .driver
+                .on_file(clock, &mut second, TOKEN, &mut peers[1], completion);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(peers[0].output.is_empty());
+    assert_eq!(peers[1].responses(), [(200, b"<p>top".to_vec())]);
+}
+
+#[test]
 fn a_file_that_changes_is_cut_off_or_begun_again() {
     let mut worker = Worker::new();
     let new: Vec<u8> = large().iter().map(|b| b ^ 0xff).collect();
