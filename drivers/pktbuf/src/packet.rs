@@ -382,13 +382,15 @@ impl std::error::Error for TxError {}
 
 /// Where packets go: a worker's ports, a simulator, a script.
 ///
-/// The stack asks [`Output::room`] before it builds a packet, so [`Output::tx`] fails only for
-/// reasons that room can't tell.
+/// The stack asks [`Output::room`] before it builds a packet with a connection's data, so
+/// [`Output::tx`] fails only for reasons that room can't tell. Small frames that answer at once are
+/// sent unasked: an interface keeps some places back for them, so that they aren't the ones to get
+/// lost whenever connections have more to send than the interface takes.
 pub trait Output {
     /// What the interface is and can do.
     fn info(&self, on: IfaceId) -> Info;
 
-    /// How much it takes now.
+    /// How much it takes now, besides what it keeps back for small frames.
     fn room(&self, on: IfaceId) -> Room;
 
     /// Takes one packet. What it keeps of the payload it keeps by [`Block::attach`]. A slice that

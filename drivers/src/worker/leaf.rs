@@ -163,7 +163,7 @@ impl Leaf {
     }
 
     pub(super) fn room(&self) -> Room {
-        let frames = self.waiting.frames_left();
+        let frames = self.waiting.frames_left().saturating_sub(FRAMES_KEPT_BACK);
         // Cutting a packet makes more pieces: one for each frame at most.
         let entries = self.waiting.pieces_left().saturating_sub(FRAMES);
         let packets = if self.cuts_all() {
@@ -343,5 +343,8 @@ const TSO_BYTES_MAX: u32 = 65_535 - 120;
 const GSO_BYTES_MAX: u32 = 32 * 1024;
 /// Frames that it's cut into at the smallest default segment size (RFC 9293, 3.7.1).
 const GSO_FRAMES: usize = (GSO_BYTES_MAX as usize).div_ceil(536);
+/// Frames for which there's a place when [`Leaf::room`] says that there's none: answers outside of
+/// connections, and questions to neighbours.
+const FRAMES_KEPT_BACK: usize = 32;
 
-const _: () = assert!(FRAMES / GSO_FRAMES >= 1);
+const _: () = assert!((FRAMES - FRAMES_KEPT_BACK) / GSO_FRAMES >= 1);

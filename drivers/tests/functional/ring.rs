@@ -223,10 +223,11 @@ fn a_full_ring_is_retried() {
         );
         sent += 1;
     }
-    assert!(sent > 200, "{sent}");
+    assert!(sent > 150, "{sent}");
     assert!(!e.at_a.flush());
     assert!(e.at_a.backlog() > 0);
-    // Who doesn't ask is told, sooner or later, and nothing that was taken is lost by that.
+    // Who doesn't ask is told, sooner or later, and nothing that was taken is lost by that. Some
+    // places are kept for those.
     let mut taken = sent;
     let refused = loop {
         match try_send(
@@ -242,6 +243,7 @@ fn a_full_ring_is_retried() {
         }
     };
     assert_eq!(refused, TxError::Full);
+    assert!(taken >= sent + 32, "{taken} taken, {sent} where there was room");
     let mut next = 0;
     while next < taken {
         for buffer in receive(&mut e.at_b, 1) {
