@@ -334,3 +334,23 @@ fn connections_take_turns() {
         "{took:?} for what takes {least:?} at least"
     );
 }
+
+/// Answers are sent where connections find no room: an interface that is always full would
+/// otherwise never let anybody in.
+#[test]
+fn a_full_interface_lets_new_connections_in() {
+    let mut world = World::simple();
+    let at = world.b_addr(443);
+    let stack = &mut world.b.stack;
+    stack.listen(at, ListenConfig::default()).unwrap();
+    world.b.net.capacity = 0;
+    world
+        .a
+        .stack
+        .connect(world.now, at, ConnectConfig::default())
+        .unwrap();
+    assert!(world.run_until(Duration::from_millis(900), |w| {
+        w.a.stack.counters().connected == 1
+    }));
+    assert_eq!(world.b.stack.counters().answers_lost, 0);
+}
