@@ -51,18 +51,20 @@ pub enum Unreachable {
 /// once and how far our own stream was acknowledged. [`on_timer`](Self::on_timer) is called when
 /// [`deadline`](Self::deadline) has come.
 ///
-/// *What the application wants.* [`queued`](Self::queued) and [`ready`](Self::ready) say how far the
-/// stream to be sent goes and how much of it can be sent now; [`room`](Self::room) says how much can
-/// be received beyond what is readable. [`close`](Self::close) puts a FIN after what is queued;
-/// [`detach`](Self::detach) says that nobody will read any more; [`abort`](Self::abort) ends at once.
+/// *What the application wants.* [`queued`](Self::queued) and [`ready`](Self::ready) say how far
+/// the stream to be sent goes and how much of it can be sent now; [`room`](Self::room) says how
+/// much can be received beyond what is readable. [`close`](Self::close) puts a FIN after what is
+/// queued; [`detach`](Self::detach) says that nobody will read any more; [`abort`](Self::abort)
+/// ends at once.
 ///
 /// *What goes out.* After any of these, ask [`poll_transmit`](Self::poll_transmit) until it returns
 /// nothing; each [`Intent`] is either given to [`commit`](Self::commit) with the length that is
 /// really sent, or dropped. `commit` returns the header. If the packet then can't leave the host,
-/// [`on_local_loss`](Self::on_local_loss) says so. Afterwards [`deadline`](Self::deadline) is read again.
+/// [`on_local_loss`](Self::on_local_loss) says so. Afterwards [`deadline`](Self::deadline) is read
+/// again.
 ///
-/// *The end.* When an [`Event`] says that the connection [is over](Event::is_over), it holds nothing
-/// in [`Shared`] any more and can be dropped. One that isn't over must be
+/// *The end.* When an [`Event`] says that the connection [is over](Event::is_over), it holds
+/// nothing in [`Shared`] any more and can be dropped. One that isn't over must be
 /// [aborted](Self::abort) (or traded for a [`TimeWait`](crate::TimeWait)) before it is dropped.
 ///
 /// # Offsets
@@ -178,8 +180,8 @@ impl Connection {
         self.rcv.set_room(bytes);
     }
 
-    /// No more will be queued: a FIN follows what is. In SYN-SENT, where nothing can have been sent,
-    /// the connection is over at once.
+    /// No more will be queued: a FIN follows what is. In SYN-SENT, where nothing can have been
+    /// sent, the connection is over at once.
     pub fn close(&mut self) {
         self.stamp = self.stamp.wrapping_add(1);
         self.snd.closing = true;
@@ -196,7 +198,7 @@ impl Connection {
                 self.timers = Timers::OFF;
                 State::Closed
             }
-            //# SYN-RECEIVED STATE [...] queue for processing after entering ESTABLISHED state
+            // Queued until the handshake is complete.
             State::SynReceived => State::SynReceived,
             State::FinWait1 => State::FinWait1,
             State::FinWait2 => State::FinWait2,
@@ -222,8 +224,8 @@ impl Connection {
         //# -  Send a reset segment:
         //#
         //#       <SEQ=SND.NXT><CTL=RST>
-        // In CLOSING and LAST-ACK the RFC just forgets the connection. There our data may still be on
-        // its way, and a peer that is told now frees what it has, so they count to the first.
+        // In CLOSING and LAST-ACK the RFC just forgets the connection. There our data may still be
+        // on its way, and a peer that is told now frees what it has, so they count to the first.
         let reset = match self.state {
             State::SynReceived
             | State::Established
@@ -297,7 +299,8 @@ impl Connection {
         (self.local_port, self.remote_port)
     }
 
-    /// Whether the peer's FIN was received, so that nothing comes after [`received`](Self::received).
+    /// Whether the peer's FIN was received, so that nothing comes after
+    /// [`received`](Self::received).
     pub fn peer_closed(&self) -> bool {
         self.rcv.fin_received()
     }

@@ -14,8 +14,8 @@ impl Connection {
         self.header_with(window, now, sh)
     }
 
-    /// The same in answer to a probe of a closed window: whatever room there is, is advertised, or a
-    /// receiver whose buffer has shrunk below a segment would keep its window closed for ever.
+    /// The same in answer to a probe of a closed window: whatever room there is, is advertised, or
+    /// a receiver whose buffer has shrunk below a segment would keep its window closed for ever.
     pub(crate) fn probe_answer(&mut self, now: Instant, sh: &Shared) -> TcpHeader {
         let window = self.advertise(true);
         self.header_with(window, now, sh)

@@ -41,8 +41,7 @@ impl Connection {
 
     /// An ICMP message said that the peer can't be reached.
     //= https://www.rfc-editor.org/rfc/rfc5461#section-4.1
-    //# for connections in any of the synchronized states [...] TCP treats ICMP messages that
-    //# indicate hard errors as soft errors
+    // In synchronized states hard errors are taken for soft ones, as everybody does.
     pub fn on_unreachable(&mut self, quoted: SeqNum, kind: Unreachable, sh: &mut Shared) -> Event {
         self.stamp = self.stamp.wrapping_add(1);
         if !self.is_in_flight(quoted) {

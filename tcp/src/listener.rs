@@ -46,8 +46,9 @@ pub enum HalfOpenVerdict {
     Drop,
     /// Send this.
     Reply(TcpHeader),
-    /// The handshake is complete: replace this by the connection and give it the same segment, which
-    /// may carry payload. If there is no place for a connection, drop it: the peer asks again.
+    /// The handshake is complete: replace this by the connection and give it the same segment,
+    /// which may carry payload. If there is no place for a connection, drop it: the peer asks
+    /// again.
     Established(Connection),
     /// The segment is not of this handshake: send this reset. The attempt goes on.
     Reset(TcpHeader),
@@ -77,10 +78,8 @@ impl HalfOpen {
         sh: &Shared,
     ) -> Option<(Self, TcpHeader)> {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.2
-        //# First, check for a RST: An incoming RST segment could not be valid [...]
-        //# Second, check for an ACK: Any acknowledgment is bad if it arrives on a connection still
-        //# in the LISTEN state.
-        //# Third, check for a SYN
+        // RSTs are ignored, acknowledgments are bad (the caller asks `refuse`), SYNs are taken. One
+        // with FIN can only be a probe.
         let unwanted = Flags::RST | Flags::ACK | Flags::FIN;
         if !segment.has(Flags::SYN) || segment.tcp.flags.intersects(unwanted) {
             return None;
@@ -127,7 +126,6 @@ impl HalfOpen {
         sh: &mut Shared,
     ) -> HalfOpenVerdict {
         let tcp = segment.tcp;
-        //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.1
         // The SYN again: our SYN-ACK was lost.
         if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && tcp.seq == self.irs {
             return if segment.has(Flags::RST) {
@@ -145,8 +143,7 @@ impl HalfOpen {
             };
         }
         //= https://www.rfc-editor.org/rfc/rfc5961#section-3.2
-        //# [...] SYN-RECEIVED: If the RST bit is set and the sequence number exactly matches
-        //# the next expected sequence number [...]
+        // As in the synchronized states: only the exact number resets.
         if segment.has(Flags::RST) {
             if tcp.seq == self.irs + 1 {
                 sh.counters.resets_in += 1;
@@ -233,8 +230,6 @@ impl HalfOpen {
         conn.snd.window_max = u32::from(self.window);
         conn.snd.wl1 = self.irs;
         if self.retries == 0 {
-            //= https://www.rfc-editor.org/rfc/rfc6298#section-2
-            //# the first RTT measurement R
             let sent_at = self.deadline - sh.config.rto_initial;
             conn.rtt.sample(now.saturating_since(sent_at), 1);
         } else {

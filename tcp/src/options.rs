@@ -26,8 +26,7 @@ pub(crate) struct Negotiated {
 
 /// The clock of our timestamps: milliseconds.
 //= https://www.rfc-editor.org/rfc/rfc7323#section-5.4
-//# The timestamp clock rate [...] SHOULD be between 1 ms and 1 second
-//# [...] per tick
+// Between 1 ms and 1 s a tick.
 pub(crate) fn timestamp_now(now: Instant, offset: u32) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,

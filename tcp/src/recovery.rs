@@ -20,7 +20,8 @@ pub(crate) enum Phase {
     Open,
     /// Fast recovery, until what was outstanding at its beginning is acknowledged.
     Recovery,
-    /// The retransmission timer went off: everything counts as lost and is sent again in slow start.
+    /// The retransmission timer went off: everything counts as lost and is sent again in slow
+    /// start.
     Loss,
 }
 
@@ -116,15 +117,7 @@ impl Scoreboard {
 
     /// `pipe`: bytes thought to be in the network, of `flight` outstanding ones.
     //= https://www.rfc-editor.org/rfc/rfc6675#section-4
-    //# SetPipe ():
-    //#
-    //# [...] If IsLost (S1) returns false:
-    //#
-    //#    Pipe is incremented by 1 octet.
-    //#
-    //# [...] If S1 <= HighRxt:
-    //#
-    //#    Pipe is incremented by 1 octet.
+    // SetPipe counts what is neither reported nor lost, and what was sent again.
     // The same sum, kept up to date instead of computed.
     pub(crate) fn pipe(&self, flight: u32) -> u32 {
         (flight + self.resent)
@@ -146,11 +139,15 @@ impl Scoreboard {
         if let Some(tail) = self.list.tail.get() {
             let last = &mut ranges[tail];
             let same_turn = last.last_sent == now && last.delivered == delivered;
-            if same_turn && last.times_sent == 1 && !last.sacked && !last.lost {
-                if let Some(sum) = last.len.checked_add(len).filter(|n| *n <= RANGE_MAX) {
-                    last.len = sum;
-                    return;
-                }
+            let sum = last.len.checked_add(len).filter(|n| *n <= RANGE_MAX);
+            if let Some(sum) = sum
+                && same_turn
+                && last.times_sent == 1
+                && !last.sacked
+                && !last.lost
+            {
+                last.len = sum;
+                return;
             }
         }
         let range = SentRange {
@@ -177,7 +174,7 @@ impl Scoreboard {
             if range.start >= end {
                 break;
             }
-            if range.start < at {
+            if range.start < at && !range.sacked {
                 match self.split(link, at, ranges) {
                     Some(rest) => here = rest,
                     None => break,
@@ -185,7 +182,8 @@ impl Scoreboard {
                 continue;
             }
             if !range.sacked && range.end() > end {
-                // If it can't be split, the rest counts as sent again too, and a time-out repairs it.
+                // If it can't be split, the rest counts as sent again too, and a time-out repairs
+                // it.
                 self.split(link, end, ranges);
             }
             let range = &mut ranges[link];
@@ -345,6 +343,10 @@ impl Scoreboard {
             if range.start >= end {
                 break;
             }
+            here = range.next;
+            if range.sacked {
+                continue;
+            }
             // Bursts of one turn are one range. If it can't be split, all of it is sent again.
             if range.start < at
                 && let Some(rest) = self.split(link, at, ranges)
@@ -380,8 +382,7 @@ impl Scoreboard {
         self.pending_from = self.list.head;
         self.lost_below = sent;
         //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
-        //# In addition, if the RTO occurs [...] RecoveryPoint is set to HighData [...] and
-        //# a new recovery phase is not begun until then
+        // No fast recovery begins before all that was outstanding now is acknowledged.
         self.recovery_point = sent;
         self.phase = Phase::Loss;
     }
@@ -505,7 +506,7 @@ fn part(n: u64) -> u32 {
 }
 
 //= https://www.rfc-editor.org/rfc/rfc6675#section-2
-//# The duplicate ACK threshold (DupThresh) is [...] three
+// DupThresh.
 pub(crate) const DUP_THRESHOLD: u32 = 3;
 /// The longest range that bursts of one turn are joined to: enough to make the scoreboard short,
 /// little enough that resending a whole one is no disaster.

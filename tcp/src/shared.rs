@@ -19,8 +19,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Memory for `ranges` sent and out-of-order ranges, of all connections together. It is the only
-    /// memory that is allocated here. The seed makes random decisions repeatable.
+    /// Memory for `ranges` sent and out-of-order ranges, of all connections together. It is the
+    /// only memory that is allocated here. The seed makes random decisions repeatable.
     pub fn new(config: TcpConfig, ranges: u32, seed: u64) -> Self {
         Self {
             challenge: ChallengeLimit::new(config.challenge_acks_per_second, seed),

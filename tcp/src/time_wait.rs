@@ -35,7 +35,8 @@ pub enum TimeWaitVerdict {
     Drop,
     /// Send this.
     Reply(TcpHeader),
-    /// It is a SYN that may open a new connection: forget this one and give the SYN to the listener.
+    /// It is a SYN that may open a new connection: forget this one and give the SYN to the
+    /// listener.
     Reuse {
         /// The new connection's initial sequence number must be after this one; if the
         /// [`IsnSource`](crate::IsnSource)'s isn't, take the one behind this.
@@ -94,10 +95,8 @@ impl TimeWait {
     fn on_syn(&self, segment: &SegmentIn<'_>) -> TimeWaitVerdict {
         let newer = segment.tcp.seq.after(self.rcv_nxt);
         //= https://www.rfc-editor.org/rfc/rfc6191#section-2
-        //# If the TCP timestamps option is present in the incoming connection
-        //# request [...] the timestamp contained in the incoming SYN
-        //# segment is greater than the last timestamp seen on the previous
-        //# incarnation of the connection [...] honor the connection request
+        // With timestamps a later one decides, or the sequence number if it is the same; without, the
+        // sequence number. A SYN that is not honoured is dropped silently.
         let honoured = match segment.tcp.options.timestamps {
             Some(ts) if self.timestamps => {
                 let ahead = ts.val.wrapping_sub(self.ts_recent);
@@ -107,7 +106,6 @@ impl TimeWait {
             Some(_) => true,
             None => newer,
         };
-        //# Otherwise, silently drop the incoming SYN segment
         if honoured {
             TimeWaitVerdict::Reuse {
                 isn_after: self.snd_nxt,

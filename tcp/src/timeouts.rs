@@ -72,7 +72,7 @@ impl Connection {
     //# zero window has existed for the retransmission timeout period
     //# (SHLD-29) (Section 3.8.1), and SHOULD increase exponentially the
     //# interval between successive probes (SHLD-30).
-    fn on_closed_window(&mut self, now: Instant, waited: Duration, sh: &mut Shared) -> Event {
+    fn on_closed_window(&mut self, now: Instant, waited: Duration, sh: &Shared) -> Event {
         if self.snd.window_closed() {
             // Answers to probes count as progress: only a silent peer is given up.
             if waited >= self.user_timeout() && self.snd.persists > 0 {
@@ -102,12 +102,9 @@ impl Connection {
         }
         sh.counters.timeouts += 1;
         //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
-        //# [RFC2018] suggests that a TCP sender SHOULD expunge the SACK
-        //# information gathered from a receiver upon a retransmission timeout
-        //# (RTO) "since the timeout might indicate that the data receiver has
-        //# reneged." [...] an implementation can retain and use SACK information across a timeout
-        //# event [Errata1610] [when] robust tests for reneging are present
-        // It is forgotten if it contradicts the acknowledgment, or if one time-out didn't help.
+        // RFC 2018 wants everything that SACK reported forgotten at a time-out, as the receiver may have
+        // dropped it; RFC 6675 lets it be kept where reneging is noticed otherwise. Here it is
+        // forgotten if it contradicts the acknowledgment, or if one time-out did not help.
         let reneged = self.board.has_reneged(&sh.ranges);
         sh.counters.reneges += u64::from(reneged);
         let again = self.rtt.backoff > 0;

@@ -163,9 +163,7 @@ impl Connection {
 
     /// Payload bytes per segment now: SACK blocks take their place.
     //= https://www.rfc-editor.org/rfc/rfc6691#section-2
-    //# The MSS value to be sent in an MSS option should be equal to the effective MTU minus
-    //# the fixed IP and TCP headers [...] the sender must reduce the TCP data length to account
-    //# for any IP or TCP options that it is including in the packets that it sends.
+    // Whoever adds options to a segment takes their length off its text.
     fn mss_now(&self) -> u16 {
         let blocks = pieces_reported(self);
         let taken = if blocks == 0 { 0 } else { 4 + 8 * blocks };

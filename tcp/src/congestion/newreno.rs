@@ -40,8 +40,7 @@ impl CongestionControl for NewReno {
             return;
         }
         //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
-        //# Another common practice is to [...] increase cwnd by SMSS [...] when
-        //# the number of bytes acknowledged reaches cwnd
+        // A segment more whenever a window has been acknowledged.
         self.credit = self.credit.saturating_add(bytes);
         if self.credit >= self.window {
             self.credit -= self.window;

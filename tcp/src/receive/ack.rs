@@ -28,7 +28,6 @@ impl Connection {
         }
         let ack = self.snd.offset(segment.tcp.ack);
         if self.state == State::SynReceived {
-            //# If SND.UNA < SEG.ACK =< SND.NXT, then enter ESTABLISHED state [...]
             //# If the segment acknowledgment is not acceptable, form a
             //# reset segment
             //#
@@ -153,8 +152,8 @@ impl Connection {
     //#    received on the given connection (TCP.UNA from [RFC793]) and (e)
     //#    the advertised window in the incoming acknowledgment equals the
     //#    advertised window in the last incoming acknowledgment.
-    // With SACK, what counts is that something new is reported. And the answer to a probe of a closed
-    // window says nothing of what was lost.
+    // With SACK, what counts is that something new is reported. And the answer to a probe of a
+    // closed window says nothing of what was lost.
     fn is_duplicate(&self, segment: &SegmentIn<'_>, advanced: bool, old_edge: u64) -> bool {
         !self.negotiated.sack
             && !advanced
@@ -253,8 +252,8 @@ impl Connection {
             //# the averaged RTT measurement only if the segment advances
             //# the left edge of the send window, i.e., SND.UNA is increased.
             let ago = timestamp_now(now, self.negotiated.ts_offset).wrapping_sub(ts.ecr);
-            // If it was the first copy, its acknowledgment may have been lost, and the time since then
-            // is no round trip: each such sample would make the next wait, and sample, longer.
+            // If it was the first copy, its acknowledgment may have been lost, and the time since
+            // then is no round trip: each such sample would make the next wait, and sample, longer.
             // Then there is none, and the backoff stays, as without timestamps.
             let last = now.saturating_since(resent_at) + TICK;
             if Duration::from_millis(u64::from(ago)) <= last {
@@ -305,8 +304,7 @@ impl Connection {
                 let (una, last) = (self.snd.una, self.board.recovery_point);
                 // Without SACK, duplicates may answer what was sent twice in the last recovery.
                 //= https://www.rfc-editor.org/rfc/rfc6582#section-3.2
-                //# If the Cumulative Acknowledgment field didn't cover more than "recover", [...]
-                //# do not enter the fast retransmit and fast recovery procedure
+                // Not unless more than "recover" is acknowledged.
                 let fresh = sack || una > last || last == 0;
                 if lost || (many && fresh) {
                     if !lost {
@@ -323,12 +321,9 @@ impl Connection {
                     self.board.detect_losses(mss, &mut sh.ranges);
                 } else if let Some(acked) = advance {
                     //= https://www.rfc-editor.org/rfc/rfc6582#section-3.2
-                    //# If this ACK does *not* acknowledge all of the data up to and
-                    //# including recover, then this is a partial ACK.  In this case,
-                    //# retransmit the first unacknowledged segment.
-                    //# [...] Deflate the congestion window by
-                    //# the amount of new data acknowledged [...] add back SMSS
-                    // The window is not inflated here: duplicates count as having left the network.
+                    // A partial acknowledgment: the first unacknowledged segment is sent again, and the
+                    // window deflated by what was acknowledged, less a segment. It is not inflated here:
+                    // duplicates count as having left the network.
                     let gone = acked.saturating_sub(mss);
                     self.board.duplicates = self.board.duplicates.saturating_sub(gone);
                     self.board.mark_first_lost(mss, &mut sh.ranges);

@@ -242,8 +242,7 @@ impl Connection {
         }
         self.update_timestamp(segment);
         //= https://www.rfc-editor.org/rfc/rfc6093#section-6
-        //# new applications [...] SHOULD NOT employ the TCP urgent mechanism
-        // The URG bit changes nothing: urgent data is data, in line.
+        // New applications should not use it: the URG bit changes nothing, urgent data is data, in line.
         self.process_text(now, segment, sh, verdict)
     }
 
@@ -299,9 +298,9 @@ impl Connection {
     //#                                 or
     //#                                 RCV.NXT =< SEG.SEQ+SEG.LEN-1 < RCV.NXT+RCV.WND
     // With three liberties, which Linux takes too. An empty segment may stand at the window's very
-    // end: a peer that has filled the window and lost something acknowledges from there. A FIN needs
-    // no room: it may stand there as well. And a SYN-ACK that crossed ours has an old number only
-    // because its SYN has been received already (RFC 9293, figure 7).
+    // end: a peer that has filled the window and lost something acknowledges from there. A FIN
+    // needs no room: it may stand there as well. And a SYN-ACK that crossed ours has an old number
+    // only because its SYN has been received already (RFC 9293, figure 7).
     fn is_acceptable(&self, place: &Place, segment: &SegmentIn<'_>) -> bool {
         let (nxt, edge) = (signed(self.rcv.nxt), signed(self.rcv.edge()));
         if self.state == State::SynReceived && segment.has(Flags::SYN | Flags::ACK) {
@@ -338,16 +337,14 @@ impl Connection {
         //# R1)  If there is a Timestamps option in the arriving segment,
         //#      SEG.TSval < TS.Recent, TS.Recent is valid (see later
         //#      discussion), and if the RST bit is not set, then treat the
-        //#      arriving segment as not acceptable:
-        //#
-        //#      Send an acknowledgment in reply as specified in Section 3.10.7.4 of
-        //#      [RFC0793], and drop the segment.
+        //#      arriving segment as not acceptable
         let older = ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31;
         let valid = now.saturating_since(self.rcv.last_at) < TS_RECENT_VALID;
         if older && valid {
             sh.counters.paws_dropped += 1;
-            // A bare acknowledgment that was overtaken by a later one says nothing new. Answering it
-            // would look like a duplicate acknowledgment (Linux lets it pass for the same reason).
+            // A bare acknowledgment that was overtaken by a later one says nothing new. Answering
+            // it would look like a duplicate acknowledgment (Linux lets it pass for the same
+            // reason).
             let lag = self.rcv.ts_recent.wrapping_sub(ts.val);
             let bare = segment.seq_len() == 0 && place.start == signed(self.rcv.nxt);
             if bare && lag < OVERTAKEN_TICKS {
@@ -364,8 +361,8 @@ impl Connection {
     //#      SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent
     //#
     //#      then SEG.TSval is copied to TS.Recent; otherwise, it is ignored.
-    // Only once the acknowledgment number was found good (RFC 5961, section 5), or whoever guesses a
-    // number in the window could make PAWS refuse everything else.
+    // Only once the acknowledgment number was found good (RFC 5961, section 5), or whoever guesses
+    // a number in the window could make PAWS refuse everything else.
     fn update_timestamp(&mut self, segment: &SegmentIn<'_>) {
         if !self.negotiated.timestamps {
             return;
@@ -517,6 +514,5 @@ const OVERTAKEN_TICKS: u32 = 1000;
 const ROOM_MAX: u32 = 1 << 30;
 
 //= https://www.rfc-editor.org/rfc/rfc7323#section-5.5
-//# a TCP MAY invalidate TS.Recent when [...] a connection [...] has been idle for
-//# more than 24 days
+// After 24 days of silence a timestamp says nothing about order any more.
 const TS_RECENT_VALID: core::time::Duration = core::time::Duration::from_secs(24 * 24 * 3600);

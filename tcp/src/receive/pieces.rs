@@ -51,8 +51,8 @@ impl Connection {
         kept
     }
 
-    /// Takes over what has come into order by a segment that ended at `segment_end`; whether a piece
-    /// was involved.
+    /// Takes over what has come into order by a segment that ended at `segment_end`; whether a
+    /// piece was involved.
     pub(super) fn absorb_pieces(&mut self, segment_end: u64, sh: &mut Shared) -> bool {
         let had_pieces = self.rcv.pieces.count > 0;
         loop {

@@ -17,8 +17,7 @@ impl Connection {
         verdict: &mut Verdict,
     ) -> (Option<TcpHeader>, Event) {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
-        //# CLOSE-WAIT STATE
-        //# [...] This should not occur since a FIN has been received from the
+        //# This should not occur since a FIN has been received from the
         //# remote side.  Ignore the segment text.
         if !self.state.receives_text() || segment.seq_len() == 0 {
             return (None, Event::None);
@@ -26,8 +25,10 @@ impl Connection {
         let place = self.place(segment);
         let nxt = signed(self.rcv.nxt);
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.6.1
-        //# a TCP SHOULD [...] If the user closes with data pending or new data arrives after
-        //# CLOSE is called, TCP SHOULD send a RST to show that data was lost (SHLD-3).
+        //# If such a host issues a CLOSE call while received
+        //# data is still pending in the TCP connection, or if new data is
+        //# received after CLOSE is called, its TCP implementation SHOULD send a
+        //# RST to show that data was lost (SHLD-3).
         if self.rcv.detached && segment.len > 0 && place.end > nxt {
             sh.counters.data_after_close += 1;
             return (Some(self.reset_header(self.snd.bare_seq())), Event::Closed);
@@ -35,9 +36,8 @@ impl Connection {
         let mut answer = None;
         if segment.len > 0 && !self.take_text(now, segment, &place, sh, verdict) {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
-            //# a TCP receiver SHOULD send an immediate ACK when [...] out-of-order data segments
-            //# arrive
-            // At once, each by itself: without SACK the sender counts them.
+            // Out-of-order segments are acknowledged at once, and each by itself: without SACK the
+            // sender counts the acknowledgments.
             answer = Some(self.ack_header(now, sh));
         }
         self.note_fin(&place, sh);

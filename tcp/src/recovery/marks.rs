@@ -65,7 +65,8 @@ impl Scoreboard {
         }
     }
 
-    /// Marks a range as received and joins it with received neighbours. Leaves `near` at the result.
+    /// Marks a range as received and joins it with received neighbours. Leaves `near` at the
+    /// result.
     pub(super) fn mark_sacked(&mut self, link: Link, news: &mut News, ranges: &mut Ranges) {
         let range = ranges[link];
         self.uncount(&range, range.len);

@@ -35,7 +35,8 @@ impl Connection {
                 sh.counters.keepalives += 1;
                 //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.4
                 //# An implementation SHOULD send a keep-alive segment with no data
-                //# (SHLD-12); SEG.SEQ = SND.NXT-1
+                //# (SHLD-12)
+                // Its number is one less than the next, so that the peer must answer.
                 let mut header = self.ack_header(now, sh);
                 header.seq = header.seq - 1;
                 (
@@ -68,7 +69,7 @@ impl Connection {
         }
     }
 
-    fn commit_syn(&mut self, kind: IntentKind, now: Instant, sh: &mut Shared) -> (TcpHeader, Sent) {
+    fn commit_syn(&mut self, kind: IntentKind, now: Instant, sh: &Shared) -> (TcpHeader, Sent) {
         self.snd.syn_due = false;
         self.snd.last_sent = now;
         let header = self.syn_header(kind == IntentKind::SynAck, now, sh);
@@ -88,7 +89,7 @@ impl Connection {
         kind: IntentKind,
         start: u64,
         now: Instant,
-        sh: &mut Shared,
+        sh: &Shared,
     ) -> (TcpHeader, Sent) {
         let header = self.ack_header(now, sh);
         (
@@ -175,13 +176,15 @@ impl Connection {
         len: u32,
         fin: bool,
         now: Instant,
-        sh: &mut Shared,
+        sh: &Shared,
     ) -> (TcpHeader, Sent) {
         let mut header = self.ack_header(now, sh);
         header.seq = self.snd.iss + 1 + low(start);
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.9.1.2
-        //# If the PSH flag is not [...] provided by the user, the TCP peer must set the PSH bit in
-        //# the last buffered segment (i.e., when there is no more queued data to be sent)
+        //# If PUSH flags are not implemented, then the sending TCP peer: (1) MUST
+        //# NOT buffer data indefinitely (MUST-60), and (2) MUST set the PSH bit
+        //# in the last buffered segment (i.e., when there is no more queued data
+        //# to be sent) (MUST-61).
         if len > 0 && start + u64::from(len) == self.snd.queued {
             header.flags |= Flags::PSH;
         }
@@ -201,8 +204,7 @@ impl Connection {
 
     /// Remembers whether the congestion window is what limits the sender.
     //= https://www.rfc-editor.org/rfc/rfc7661#section-4.1
-    //# cwnd-limited: a sender is limited by cwnd [...] it has sent the maximum amount
-    //# of data permitted
+    // A window that is not used says nothing about the path.
     // In slow start a window half used counts as used, since it may double within a round trip.
     fn note_limited(&mut self) {
         let window = self.congestion.window();

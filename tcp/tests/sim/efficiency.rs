@@ -119,8 +119,8 @@ fn sack_repairs_many_holes_in_a_round_trip() {
         20 * SEGMENT,
         "each hole once, nothing else"
     );
-    // A round trip until everything that was in flight has been heard of and repaired, and one until
-    // the last repair is acknowledged: the twenty holes cost no more than one would.
+    // A round trip until everything that was in flight has been heard of and repaired, and one
+    // until the last repair is acknowledged: the twenty holes cost no more than one would.
     assert!(lasted <= RTT * 2, "{lasted:?}");
 }
 
@@ -159,7 +159,8 @@ fn limited_transmit_saves_small_windows_from_time_outs() {
     }
 }
 
-/// The last segment of all, and the FIN behind it, can only be repaired by a time-out (until tail loss probes, RFC 8985).
+/// The last segment of all, and the FIN behind it, can only be repaired by a time-out (until tail
+/// loss probes, RFC 8985).
 #[test]
 fn a_lost_tail_costs_one_time_out() {
     let there = LinkConfig {

@@ -57,6 +57,7 @@ impl AppConfig {
 
 /// Where the connection is.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are two of them")]
 pub(crate) enum End {
     Listen,
     HalfOpen(HalfOpen),
@@ -414,7 +415,7 @@ impl Host {
             assert!(bursts < 100_000, "it never stops sending: {intent:?}");
             let (start, end) = (intent.range.start.0, intent.range.end.0);
             let (mss, kind) = (u32::from(intent.mss), intent.kind);
-            let offered = u32::try_from(end - start).unwrap();
+            let offered = u32::try_from(end - start).expect("less than a window");
             self.active_at = now;
             assert!(end <= self.queued, "only queued bytes are sent");
             assert!(

@@ -123,11 +123,11 @@ impl Link {
         let c = &self.config;
         let r = &mut self.random;
         if now >= self.burst_until && r.chance(c.burst_ppm) {
-            let nanos = u64::try_from(c.burst_max.as_nanos()).unwrap();
-            self.burst_until = now + Duration::from_nanos(r.between(1, nanos));
+            let longest = nanos(c.burst_max);
+            self.burst_until = now + Duration::from_nanos(r.between(1, longest));
         }
         let start = self.free_at.max(now);
-        let waiting = start.saturating_since(now).as_nanos() as u64;
+        let waiting = nanos(start.saturating_since(now));
         let full = c.rate > 0 && waiting.saturating_mul(c.rate) / 1_000_000_000 > c.queue;
         let chosen = c.drop.contains(&(self.counts.packets - 1));
         let dead = c.dead.iter().any(|d| d.contains(&now));
@@ -137,14 +137,13 @@ impl Link {
             self.counts.dropped_again += u64::from(packet.again);
             return [None, None];
         }
-        if c.rate > 0 {
-            self.free_at = start + Duration::from_nanos(packet.wire_len() * 1_000_000_000 / c.rate);
-        } else {
-            self.free_at = start;
-        }
+        let on_wire = (packet.wire_len() * 1_000_000_000)
+            .checked_div(c.rate)
+            .unwrap_or(0);
+        self.free_at = start + Duration::from_nanos(on_wire);
         let mut arrive = || {
             let mut at = self.free_at + c.delay;
-            let jitter = c.jitter.as_nanos() as u64;
+            let jitter = nanos(c.jitter);
             if jitter > 0 {
                 at += Duration::from_nanos(r.below(jitter + 1));
                 self.counts.delayed_payload += u64::from(packet.len);
@@ -164,4 +163,8 @@ impl Link {
         };
         [Some(first), second]
     }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }

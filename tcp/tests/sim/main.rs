@@ -5,6 +5,7 @@
 //! - `grid`: throughput over loss, round-trip time and window, compared with a snapshot
 //!
 //! `LOCKGATE_SEEDS=100000` runs more seeds, `LOCKGATE_SEED=17` runs one and tells about it.
+#![forbid(unsafe_code)]
 
 mod efficiency;
 mod grid;

@@ -27,12 +27,17 @@ impl Random {
         a + self.below(b - a + 1)
     }
 
+    /// From `a` to `b`, both included, where that is little.
+    pub(crate) fn small(&mut self, a: u64, b: u64) -> u32 {
+        u32::try_from(self.between(a, b)).expect("little")
+    }
+
     /// Once in `ppm` of a million.
     pub(crate) fn chance(&mut self, ppm: u32) -> bool {
         ppm > 0 && self.below(1_000_000) < u64::from(ppm)
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
+        of[self.small(0, of.len() as u64 - 1) as usize]
     }
 }

@@ -69,12 +69,13 @@ fn draw(seed: u64) -> Drawn {
         // Most know how big their buffer is; some promise more in the SYN than they have. A buffer
         // smaller than the window scale's unit could never be advertised.
         let buffer = apps[i].receive_buffer;
-        if buffer < 65_535 && (seed % 8 > 0 || buffer < 4096) {
-            configs[i].window_max = if seed % 8 > 0 { buffer } else { 65_535 };
+        let honest = !seed.is_multiple_of(8);
+        if buffer < 65_535 && (honest || buffer < 4096) {
+            configs[i].window_max = if honest { buffer } else { 65_535 };
         }
     }
     let ranges = if r.below(8) == 0 {
-        r.between(4, 40) as u32
+        r.small(4, 40)
     } else {
         4000
     };
@@ -115,7 +116,8 @@ fn draw_links(r: &mut Random) -> ([LinkConfig; 2], Duration) {
         delay,
         jitter: if jitter { delay / 2 } else { Duration::ZERO },
         rate,
-        // Less than what a time-out waits at least, or a burst in one direction makes the other time out.
+        // Less than what a time-out waits at least, or a burst in one direction makes the other
+        // time out.
         queue: (rate / 10).max(12_000),
         loss_ppm,
         burst_ppm: if bursts { 3_000 } else { 0 },
@@ -147,8 +149,8 @@ fn draw_app(r: &mut Random) -> AppConfig {
         stall_ppm: if r.below(4) == 0 { 100_000 } else { 0 },
         stall: ms(r.pick(&[1, 100, 700])),
         receive_buffer: match r.below(8) {
-            0 => r.between(1, 3_000) as u32,
-            1 => r.between(3_000, 20_000) as u32,
+            0 => r.small(1, 3_000),
+            1 => r.small(3_000, 20_000),
             _ => r.pick(&[30_000, 65_535, 500_000]),
         },
         read_every: if slow {
@@ -156,11 +158,7 @@ fn draw_app(r: &mut Random) -> AppConfig {
         } else {
             Duration::ZERO
         },
-        read_max: if slow {
-            r.between(500, 50_000) as u32
-        } else {
-            u32::MAX
-        },
+        read_max: if slow { r.small(500, 50_000) } else { u32::MAX },
         ready_after: if r.below(8) == 0 {
             ms(r.below(30))
         } else {
@@ -267,8 +265,8 @@ fn bound_timeouts(world: &World) {
 ///   NewReno takes each further acknowledgment for a partial one (RFC 6582, section 4.1)
 /// - one byte for each probe of a closed window
 ///
-/// A sender that has no memory to split a burst's range at a SACK block's edge sends all of it again;
-/// that is not bounded here.
+/// A sender that has no memory to split a burst's range at a SACK block's edge sends all of it
+/// again; that is not bounded here.
 fn bound_retransmissions(world: &World, mss: [u16; 2]) {
     let mss = u64::from(mss[0].max(mss[1]));
     for (i, (host, link)) in world.hosts.iter().zip(&world.links).enumerate() {
@@ -324,7 +322,7 @@ fn bound_time(world: &World, began: Instant, outage: Duration, mss: [u16; 2]) {
             // NewReno repairs one hole in a round trip.
             round_trips += world.links[i].counts.dropped;
         }
-        allowed += rtt * u32::try_from(round_trips).unwrap();
+        allowed += rtt * u32::try_from(round_trips).expect("few");
     }
     assert!(
         took <= allowed,
@@ -335,11 +333,9 @@ fn bound_time(world: &World, began: Instant, outage: Duration, mss: [u16; 2]) {
 fn path_rtt(world: &World) -> Duration {
     let one_way = |i: usize| {
         let c = &world.links[i].config;
-        let queue = if c.rate == 0 {
-            0
-        } else {
-            c.queue.min(700_000) * 1000 / c.rate
-        };
+        let queue = (c.queue.min(700_000) * 1000)
+            .checked_div(c.rate)
+            .unwrap_or(0);
         c.delay_max() + ms(queue)
     };
     one_way(0) + one_way(1) + ms(1)

@@ -192,8 +192,12 @@ pub(crate) fn host(
         ipv6: false,
         mss,
         // Near the end of the sequence space, so that every long enough run wraps.
-        isn: lockgate_wire::SeqNum(0u32.wrapping_sub(u32::try_from(seed % 100_000).unwrap())),
-        ts_offset: u32::try_from(seed & 0xffff_ffff).unwrap(),
+        isn: lockgate_wire::SeqNum(0u32.wrapping_sub(low(seed % 100_000))),
+        ts_offset: low(seed),
     };
     Host::new(config, app, opening, ranges, seed)
+}
+
+fn low(n: u64) -> u32 {
+    u32::try_from(n & 0xffff_ffff).expect("masked")
 }

@@ -3,6 +3,10 @@
 //! `docs/tcp.md` says which rule is tested where.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "SACK blocks are lists of ranges"
+)]
 
 mod closing;
 mod handshake;

@@ -1,5 +1,5 @@
-//! Loss detection and recovery, acknowledgment by acknowledgment. What it costs as a whole is in the
-//! simulator's `efficiency`.
+//! Loss detection and recovery, acknowledgment by acknowledgment. What it costs as a whole is in
+//! the simulator's `efficiency`.
 
 use lockgate_tcp::congestion::Algorithm;
 use lockgate_tcp::{IntentKind, TcpConfig};
@@ -285,7 +285,6 @@ fn nonsense_in_sack_blocks_is_ignored() {
         &[9_000..11_000],
         &[-5000..-4000],
         &[0..0],
-        &[5000..4000],
         &[i64::from(i32::MAX)..i64::from(i32::MAX) + 5],
     ] {
         let _ = rig.sacked(0, blocks);

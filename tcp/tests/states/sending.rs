@@ -88,7 +88,6 @@ fn an_intent_that_is_not_committed_changes_nothing() {
         let intent = rig.conn.poll_transmit(rig.now, &rig.sh).unwrap();
         assert_eq!(intent.range, StreamOffset(0)..StreamOffset(5_000));
         assert_eq!((intent.mss, intent.burst_max), (1000, 5_000));
-        drop(intent);
     }
     assert_eq!(rig.conn.info(&rig.sh), before);
     assert_eq!(
@@ -335,7 +334,6 @@ fn an_acknowledgment_rides_on_data() {
 
 #[test]
 fn sequence_numbers_of_long_streams() {
-    let mut rig = Rig::open();
     // Five gigabytes further on, by acknowledging as we go.
     let mut acked = 0u64;
     let config = TcpConfig {
@@ -348,7 +346,7 @@ fn sequence_numbers_of_long_streams() {
         window_scale: Some(14),
         ..TcpOptions::NONE
     };
-    rig = Rig::open_with(
+    let mut rig = Rig::open_with(
         TcpConfig {
             initial_window: 10,
             ..config
