@@ -237,7 +237,9 @@ impl Connection {
         debug_assert_eq!(self.phase, Phase::Answering, "only a begun answer ends");
         self.release(shop);
         self.refusal = None;
-        if self.keep {
+        // An answer that was begun before draining says that the connection is kept. Any time will
+        // do to close one, and its client had better ask somebody else.
+        if self.keep && !shop.draining {
             self.phase = Phase::Idle;
             self.deadline = now + shop.limits.idle_timeout.duration();
         } else {

@@ -310,6 +310,15 @@ fn draining_and_the_limit_of_requests_close_behind_the_answer() {
     shop.draining = true;
     assert!(!connection.begin_answer(at(0), &shop));
 
+    // One that was announced as kept before that closes, too.
+    shop.draining = false;
+    let mut connection = Connection::new(at(0), &shop);
+    connection.on_bytes(at(0), request, &mut shop);
+    assert!(connection.begin_answer(at(0), &shop));
+    shop.draining = true;
+    connection.end_answer(at(0), &mut shop);
+    assert_eq!(connection.demand(), Demand::Linger);
+
     shop.draining = false;
     shop.limits.requests_max = Bounded::clamped(2);
     let mut connection = Connection::new(at(0), &shop);
