@@ -9,14 +9,20 @@ use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
 fn main() {
-    report("in-order segment received, every second acknowledged", receive());
+    report(
+        "in-order segment received, every second acknowledged",
+        receive(),
+    );
     report("segment sent and acknowledged", send(1));
     report("44 segments sent in a burst and acknowledged", send(44));
     report("SACK block in recovery", sack());
 }
 
 fn report(what: &str, (rounds, took): (u64, Duration)) {
-    println!("{what:<55}{:>8.1} ns", took.as_nanos() as f64 / rounds as f64);
+    println!(
+        "{what:<55}{:>8.1} ns",
+        took.as_nanos() as f64 / rounds as f64
+    );
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
@@ -42,7 +48,10 @@ fn header(seq: u64, ack: u64, now: Instant) -> TcpHeader {
         window: u16::MAX,
         urgent: 0,
         options: TcpOptions {
-            timestamps: Some(Timestamps { val: low(now.as_millis()), ecr: 0 }),
+            timestamps: Some(Timestamps {
+                val: low(now.as_millis()),
+                ecr: 0,
+            }),
             ..TcpOptions::NONE
         },
     }
@@ -53,7 +62,11 @@ fn low(n: u64) -> u32 {
 }
 
 fn open() -> (Connection, Shared, Instant) {
-    let config = TcpConfig { nodelay: true, window_max: 64 << 20, ..TcpConfig::default() };
+    let config = TcpConfig {
+        nodelay: true,
+        window_max: 64 << 20,
+        ..TcpConfig::default()
+    };
     let mut sh = Shared::new(config, 10_000, 1);
     let opening = Opening {
         local_port: 443,
@@ -83,7 +96,9 @@ fn open() -> (Connection, Shared, Instant) {
 fn transmit(conn: &mut Connection, sh: &mut Shared, now: Instant, most: u32) -> u64 {
     let mut bytes = 0;
     while let Some(intent) = conn.poll_transmit(now, sh) {
-        let len = low(intent.range.end.0 - intent.range.start.0).min(intent.burst_max).min(most);
+        let len = low(intent.range.end.0 - intent.range.start.0)
+            .min(intent.burst_max)
+            .min(most);
         bytes += u64::from(len);
         let _ = black_box(conn.commit(intent, len, now, sh));
     }
