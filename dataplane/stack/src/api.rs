@@ -34,11 +34,7 @@ impl Stack {
 
     /// Stops accepting at one listener. Its connections stay.
     pub fn unlisten(&mut self, listener: ListenerId) {
-        if let Some(entry) = self.listeners.list.get(listener.0 as usize)
-            && self.listeners.by_address.get(&entry.at) == Some(&listener.0)
-        {
-            self.listeners.by_address.remove(&entry.at);
-        }
+        self.listeners.remove(listener);
     }
 
     /// Changes a listener's TLS configuration for the connections to come.

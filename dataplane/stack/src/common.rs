@@ -160,9 +160,10 @@ impl Core {
         waiting.then(|| self.starved.retry_at.unwrap_or(Instant::ZERO))
     }
 
-    /// Sockets whose neighbour may have been found, or lost.
-    pub(crate) fn resolved(&mut self) -> Vec<u32> {
-        let mut any = false;
+    /// Sockets whose neighbour may have been found, or lost. They look again as well whenever the
+    /// neighbour table had something to do: it may have had more events than it could keep.
+    pub(crate) fn resolved(&mut self, now: Instant) -> Vec<u32> {
+        let mut any = self.ip.deadline().is_some_and(|at| at <= now);
         while let Some(NeighbourEvent::Resolved(..) | NeighbourEvent::Unreachable(_)) =
             self.ip.poll_event()
         {

@@ -70,6 +70,20 @@ impl Listeners {
         ListenerId(index)
     }
 
+    pub(crate) fn remove(&mut self, ListenerId(index): ListenerId) {
+        if self.accepts(index)
+            && let Some(listener) = self.list.get(index as usize)
+        {
+            self.by_address.remove(&listener.at);
+        }
+    }
+
+    /// Whether a listener hasn't been stopped.
+    fn accepts(&self, index: u32) -> bool {
+        let listener = self.list.get(index as usize);
+        listener.is_some_and(|listener| self.by_address.get(&listener.at) == Some(&index))
+    }
+
     fn get_mut(&mut self, index: u32) -> Option<&mut Listener> {
         self.list.get_mut(index as usize)
     }
@@ -145,7 +159,17 @@ impl Stack {
                 self.core.answer(now, &tuple, &header, env);
             }
             HalfOpenVerdict::Closed => self.forget_half_open(index),
-            HalfOpenVerdict::Established(tcp) => {
+            HalfOpenVerdict::Established(mut tcp) => {
+                if !self.listeners.accepts(half.listener) {
+                    // Nobody listens any more.
+                    let reset = tcp.abort(&mut self.core.tcp);
+                    self.forget_half_open(index);
+                    if let Some(reset) = reset {
+                        self.core.counters.resets_out += 1;
+                        self.core.answer(now, &tuple, &reset, env);
+                    }
+                    return;
+                }
                 if self.sockets.is_full() {
                     // The peer sends again, and by then there may be a place.
                     self.core.counters.syn_dropped += 1;

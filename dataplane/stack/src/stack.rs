@@ -54,6 +54,7 @@ pub(crate) struct Waiting {
     pub(crate) state: TimeWait,
 }
 
+const _: () = assert!(size_of::<Socket>() <= 640);
 const _: () = assert!(size_of::<Half>() <= 104);
 const _: () = assert!(size_of::<Waiting>() <= 112);
 
@@ -131,8 +132,8 @@ impl Stack {
                 Place::TimeWait(index) => self.forget_time_wait(index),
             }
         }
-        self.core.send_ip_frames(now, env);
         self.wake_waiting(now, env);
+        self.core.send_ip_frames(now, env);
     }
 
     /// When [`Stack::on_timer`] wants to be called. What [`Stack::poll`] left to do is not
@@ -275,7 +276,7 @@ impl Stack {
                 socket.on_fed(&mut self.core);
             }
         }
-        for index in self.core.resolved() {
+        for index in self.core.resolved(now) {
             if let Some(socket) = self.sockets.get_mut(index).filter(|s| s.flags.unresolved) {
                 socket.flags.unresolved = false;
                 self.core.make_ready(socket);

@@ -335,6 +335,27 @@ fn connections_take_turns() {
     );
 }
 
+/// A listener that stops doesn't accept what was on its way either.
+#[test]
+fn a_stopped_listener_resets_half_open_connections() {
+    let mut world = World::simple();
+    let at = world.b_addr(443);
+    let listener = world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    world
+        .a
+        .stack
+        .connect(world.now, at, ConnectConfig::default())
+        .unwrap();
+    assert!(world.run_until(Duration::from_secs(1), |w| w.b.stack.half_open() == 1));
+    world.b.stack.unlisten(listener);
+    world.run(Duration::from_millis(10));
+    assert_eq!(
+        (world.b.stack.half_open(), world.b.stack.connections()),
+        (0, 0)
+    );
+    assert_eq!(world.a.stack.counters().end_reset, 1);
+}
+
 /// Answers are sent where connections find no room: an interface that is always full would
 /// otherwise never let anybody in.
 #[test]

@@ -238,7 +238,11 @@ impl Socket {
         }
         let next = self.tcp.received();
         let limits = ReassemblyLimits {
-            true_size: core.limits.recv_buffer_bytes.max(REASSEMBLY_MIN).saturating_mul(4),
+            true_size: core
+                .limits
+                .recv_buffer_bytes
+                .max(REASSEMBLY_MIN)
+                .saturating_mul(4),
             items: core.limits.reassembly_items_max,
         };
         // Of a segment with an impossible sequence number TCP keeps nothing: any place will do.
@@ -301,7 +305,13 @@ impl Socket {
 /// are in order and can be joined. Even the smallest window has to be worth that.
 const REASSEMBLY_MIN: u32 = 16 * 1024;
 
-/// What may be missing of a record, when so much is here.
+/// What has to fit besides `buffered` bytes that may be no whole record: the rest of it, and as much
+/// again, because a window that grows by less than a segment isn't told to the peer.
 fn rest(buffered: u64) -> u32 {
-    u32::try_from((RECORD_BYTES_MAX as u64).saturating_sub(buffered)).unwrap_or(0)
+    let record = RECORD_BYTES_MAX as u64;
+    if buffered < record {
+        u32::try_from(2 * record - buffered).unwrap_or(0)
+    } else {
+        0
+    }
 }

@@ -10,12 +10,19 @@ use pktbuf::{PageArena, Region, SharedSpan};
 use super::Host;
 use super::link::Rng;
 
-/// The byte at an offset of a stream.
-pub(crate) fn pattern(seed: u64, offset: u64) -> u8 {
-    let mixed = (offset >> 3)
-        .wrapping_add(seed)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed.to_le_bytes()[usize::try_from(offset & 7).unwrap()]
+/// A stretch of the stream with this seed.
+pub(crate) fn stretch(seed: u64, from: u64, len: u64) -> Vec<u8> {
+    let first = from >> 3;
+    let words = first..=(from + len) >> 3;
+    let bytes: Vec<u8> = words
+        .flat_map(|at| {
+            at.wrapping_add(seed)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_le_bytes()
+        })
+        .collect();
+    let skip = usize::try_from(from & 7).unwrap();
+    bytes[skip..skip + usize::try_from(len).unwrap()].to_vec()
 }
 
 impl std::fmt::Debug for App {
@@ -154,13 +161,17 @@ impl App {
     fn fill(&mut self, host: &mut Host, socket: SocketId) -> bool {
         let before = self.sent;
         while self.sent < self.total {
-            let want = self.rng.range(1, 40_000).min(self.total - self.sent);
+            // With no room, a few bytes are enough to be told when there's some.
+            let space = u64::from(host.stack.send_space(socket)).max(16);
+            let want = self
+                .rng
+                .range(1, 40_000)
+                .min(self.total - self.sent)
+                .min(space);
             let taken = if self.spans {
                 self.send_span(host, socket, want)
             } else {
-                let bytes: Vec<u8> = (self.sent..self.sent + want)
-                    .map(|at| pattern(self.seed, at))
-                    .collect();
+                let bytes = stretch(self.seed, self.sent, want);
                 let more = self.sent + want < self.total && self.rng.chance(300);
                 host.stack.send(socket, &bytes, more, &mut host.pages)
             };
@@ -186,9 +197,7 @@ impl App {
             let Some(mut page) = self.arena.alloc(len) else {
                 return Ok(0);
             };
-            for (at, byte) in (start..).zip(page[..len].iter_mut()) {
-                *byte = pattern(self.seed, at);
-            }
+            page[..len].copy_from_slice(&stretch(self.seed, start, len as u64));
             self.span = Some((start, page.freeze(len)));
         }
         let Some((_, span)) = &self.span else {
@@ -222,14 +231,18 @@ impl App {
     }
 
     fn check(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            if *byte != pattern(self.peer_seed, self.received) {
-                self.wrong.get_or_insert(self.received);
-            }
-            self.received += 1;
+        let wanted = stretch(self.peer_seed, self.received, bytes.len() as u64);
+        if bytes != wanted {
+            let at = bytes
+                .iter()
+                .zip(&wanted)
+                .position(|(got, want)| got != want)
+                .unwrap();
+            self.wrong.get_or_insert(self.received + at as u64);
         }
+        self.received += bytes.len() as u64;
     }
 }
 
 const SPAN_BYTES: u64 = 64 * 1024;
-const ARENA_BYTES: usize = 2 << 20;
+const ARENA_BYTES: usize = 1 << 20;
