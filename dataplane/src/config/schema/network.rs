@@ -181,7 +181,7 @@ pub(super) const TCP: &[Key] = &[
     key(
         "half_open_max",
         count(16, 1_000_000, 4096, "per worker"),
-        "Connections whose handshake isn't complete. More SYNs are dropped.",
+        "Connections whose handshake isn't complete. One more pushes out the oldest.",
     ),
     key(
         "connections_max",
