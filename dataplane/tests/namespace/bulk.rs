@@ -1,13 +1,13 @@
 //! Much at once: large files, many connections.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 
 use crate::support::case::{Case, skip};
-use crate::support::client::{Conn, plain, secure};
+use crate::support::client::{Conn, Reply, Stream, plain, secure};
 use crate::support::material::noise;
 use crate::support::run::run;
 use crate::support::scene::{Scene, Setup};
@@ -30,8 +30,12 @@ pub(crate) const CASES: &[Case] = &[
     })
     .with(TOOLS),
     Case::new("bulk::zero_copy_while_segments_are_lost", lossy).with(&["curl", "tc"]),
-    Case::new("bulk::500_connections_at_once_over_http", || crowd(wide(), 500, false)),
-    Case::new("bulk::500_connections_at_once_over_https", || crowd(wide(), 500, true)),
+    Case::new("bulk::500_connections_at_once_over_http", || {
+        crowd(wide(), 500, false)
+    }),
+    Case::new("bulk::500_connections_at_once_over_https", || {
+        crowd(wide(), 500, true)
+    }),
 ];
 
 const TOOLS: &[&str] = &["curl", "sh", "sha256sum"];
@@ -108,7 +112,9 @@ pub(crate) fn fetch_all(setup: Setup, len: u64) {
         for scheme in ["http", "https", "http", "https"] {
             let (scene, expected) = (&scene, &expected);
             scope.spawn(move || {
-                let ran = scene.curl(&["-f", &format!("{scheme}://198.18.0.1/large.bin")]).ok();
+                let ran = scene
+                    .curl(&["-f", &format!("{scheme}://198.18.0.1/large.bin")])
+                    .ok();
                 assert!(ran.out == *expected, "{scheme}");
             });
         }
@@ -147,7 +153,9 @@ fn large_file(scene: &Scene, len: u64) {
 
 /// Pools for many connections.
 fn wide() -> Setup {
-    let setup = Setup::new().set("limits.page_buffers", 32_768).set("limits.spans_small", 8192);
+    let setup = Setup::new()
+        .set("limits.page_buffers", 32_768)
+        .set("limits.spans_small", 8192);
     setup.set("cache.memory_max", "32MiB")
 }
 
@@ -162,38 +170,26 @@ pub(crate) fn crowd(setup: Setup, clients: usize, tls: bool) {
             )
         })
         .collect();
-    let all_here = Barrier::new(clients + 1);
+    let (all_here, roots) = (Barrier::new(clients), &scene.roots);
     scene.inside(|| {
         thread::scope(|scope| {
             for number in 0..clients {
-                let (files, all_here, roots) = (&files, &all_here, &scene.roots);
                 let (path, bytes) = &files[number % files.len()];
+                let all_here = &all_here;
                 let client = move || {
-                    let check = |reply: std::io::Result<_>| {
-                        let reply: crate::support::client::Reply = reply.expect("an answer");
-                        assert_eq!(reply.status, 200);
-                        assert!(reply.body == *bytes, "{path} is not as it was");
-                    };
-                    let mut open = if tls {
-                        Open::Secure(secure(roots).map(Box::new))
+                    let reply = if tls {
+                        meet(secure(roots), path, all_here)
                     } else {
-                        Open::Plain(plain())
+                        meet(plain(), path, all_here)
                     };
-                    all_here.wait();
-                    check(match &mut open {
-                        Open::Plain(conn) => conn.as_mut().expect("it listens").get(path),
-                        Open::Secure(conn) => conn.as_mut().expect("it listens").get(path),
-                    });
-                    // Nobody goes before everybody has an answer.
-                    all_here.wait();
+                    let reply = reply.expect("an answer");
+                    assert_eq!(reply.status, 200);
+                    assert!(reply.body == *bytes, "{path} is not as it was");
                 };
                 let thread = thread::Builder::new().stack_size(256 << 10);
-                thread
-                    .spawn_scoped(scope, client)
-                    .expect("there's room for a thread");
+                let thread = thread.spawn_scoped(scope, client);
+                thread.expect("there's room for a thread");
             }
-            all_here.wait();
-            all_here.wait();
         });
     });
     let stats = scene.server.wait("worker.connections", |open| open == 0);
@@ -202,10 +198,16 @@ pub(crate) fn crowd(setup: Setup, clients: usize, tls: bool) {
     scene.finish();
 }
 
-/// A connection of either kind, or why there is none.
-enum Open {
-    Plain(std::io::Result<Conn<std::net::TcpStream>>),
-    Secure(std::io::Result<Box<Conn<crate::support::client::Tls>>>),
+/// Asks once everybody is there, and goes once everybody has an answer. Who failed waits with the
+/// others.
+fn meet<S: Stream>(conn: io::Result<Conn<S>>, path: &str, all_here: &Barrier) -> io::Result<Reply> {
+    all_here.wait();
+    let answered = conn.and_then(|mut conn| {
+        let reply = conn.get(path)?;
+        Ok((conn, reply))
+    });
+    all_here.wait();
+    answered.map(|(_, reply)| reply)
 }
 
 const LARGE: u64 = 256 << 20;

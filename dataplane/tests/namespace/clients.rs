@@ -24,7 +24,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("clients::gone_with_their_link", || gone(Gone::Link)),
     Case::new("clients::gone_with_their_address", || gone(Gone::Address)),
     Case::new("clients::that_send_garbage", garbage),
-    Case::new("clients::that_send_one_byte_at_a_time", || one_byte_at_a_time(Setup::new())),
+    Case::new("clients::that_send_one_byte_at_a_time", || {
+        one_byte_at_a_time(Setup::new())
+    }),
     Case::new("clients::that_close_their_half", half_closed),
     Case::new("clients::that_reset", resets),
     Case::new("clients::slow_to_ask", slow_to_ask),
@@ -49,12 +51,16 @@ fn gone(how: Gone) {
         let get = request("GET", "/endless.bin", "");
         // Two that don't read, so that their windows close,
         let mut stopped = Conn::new(connect_narrow(address4(80)).expect("it listens"));
-        let mut stopped_tls =
-            handshake(connect_narrow(address4(443)).expect("it listens"), &scene.roots)
-                .map(Conn::new)
-                .expect("a handshake");
+        let mut stopped_tls = handshake(
+            connect_narrow(address4(443)).expect("it listens"),
+            &scene.roots,
+        )
+        .map(Conn::new)
+        .expect("a handshake");
         stopped.send(get.as_bytes()).expect("a request can be sent");
-        stopped_tls.send(get.as_bytes()).expect("a request can be sent");
+        stopped_tls
+            .send(get.as_bytes())
+            .expect("a request can be sent");
         // and two that read as fast as they can.
         let mut fast = plain().expect("it listens");
         let mut fast_tls = secure(&scene.roots).expect("it listens");
@@ -80,7 +86,9 @@ fn gone(how: Gone) {
         Gone::Address => ip(&format!("-n {peer} addr add 198.18.0.2/24 dev lg1")),
     }
     scene.inside(|| {
-        let reply = secure(&scene.roots).and_then(|mut conn| conn.get("/")).expect("an answer");
+        let reply = secure(&scene.roots)
+            .and_then(|mut conn| conn.get("/"))
+            .expect("an answer");
         assert_eq!(reply.body, INDEX);
     });
     scene.finish();
@@ -90,7 +98,8 @@ fn gone(how: Gone) {
 fn read_on<S: Stream>(conn: &mut Conn<S>) {
     let second = Some(Duration::from_secs(1));
     conn.tcp().set_read_timeout(second).expect("it isn't zero");
-    conn.send(request("GET", "/endless.bin", "").as_bytes()).expect("a request can be sent");
+    conn.send(request("GET", "/endless.bin", "").as_bytes())
+        .expect("a request can be sent");
     let mut read = 0_u64;
     let mut piece = vec![0; 64 << 10];
     let error = loop {
@@ -100,7 +109,10 @@ fn read_on<S: Stream>(conn: &mut Conn<S>) {
             Err(error) => break error.kind(),
         }
     };
-    assert!(matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    assert!(
+        matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{error}"
+    );
     assert!(read > 1 << 20, "only {read} bytes came");
 }
 
@@ -109,7 +121,9 @@ fn garbage() {
     let scene = Setup::new().start();
     let hello = {
         let mut hello = Vec::new();
-        tls_client(&scene.roots).write_tls(&mut hello).expect("memory takes it");
+        tls_client(&scene.roots)
+            .write_tls(&mut hello)
+            .expect("memory takes it");
         hello
     };
     let with = |end: &[u8]| [hello.as_slice(), end].concat();
@@ -120,8 +134,14 @@ fn garbage() {
         ("a record too long", vec![0x16, 3, 1, 0xff, 0xff, 1, 2, 3]),
         ("an alert", vec![0x15, 3, 3, 0, 2, 2, 80]),
         ("a hello, then noise", with(&noise(2, 3000))),
-        ("a hello, then data without keys", with(&[0x17, 3, 3, 0, 1, 0])),
-        ("a hello cut short, then its end", hello[..hello.len() / 2].to_vec()),
+        (
+            "a hello, then data without keys",
+            with(&[0x17, 3, 3, 0, 1, 0]),
+        ),
+        (
+            "a hello cut short, then its end",
+            hello[..hello.len() / 2].to_vec(),
+        ),
         ("nothing", Vec::new()),
     ];
     scene.inside(|| {
@@ -143,11 +163,17 @@ fn garbage() {
             assert_eq!(conn.reply("GET").expect("an answer").status, 400);
         }
         after_the_handshake(&scene);
-        let reply = secure(&scene.roots).and_then(|mut conn| conn.get("/")).expect("an answer");
+        let reply = secure(&scene.roots)
+            .and_then(|mut conn| conn.get("/"))
+            .expect("an answer");
         assert_eq!(reply.body, INDEX);
     });
     let stats = scene.server.wait("worker.connections", |open| open == 0);
-    assert_eq!(stats.total("stack.handshakes_failed"), flights.len() as u64, "{stats:?}");
+    assert_eq!(
+        stats.total("stack.handshakes_failed"),
+        flights.len() as u64,
+        "{stats:?}"
+    );
     assert_eq!(stats.total("http.responses.400"), 3);
     assert_eq!(stats.total("kern.ipc.tls.rx_error.bad_record"), 1);
     assert_eq!(stats.total("kern.ipc.tls.rx_error.record_too_long"), 1);
@@ -166,11 +192,16 @@ fn after_the_handshake(scene: &Scene) {
     let sealed_wrong = [&[0x17, 3, 3, 0, 40][..], &noise(4, 40)].concat();
     let too_long = [0x17, 3, 3, 0xff, 0xff, 0, 0];
     let unprotected = [0x16, 3, 3, 0, 5, 0, 0, 0, 1, 0];
-    for (bytes, alert) in
-        [(&sealed_wrong[..], "BadRecordMac"), (&too_long, "RecordOverflow"), (&unprotected, "Unex")]
-    {
+    for (bytes, alert) in [
+        (&sealed_wrong[..], "BadRecordMac"),
+        (&too_long, "RecordOverflow"),
+        (&unprotected, "Unex"),
+    ] {
         let mut conn = secure(&scene.roots).expect("it listens");
-        conn.stream().sock.write_all(bytes).expect("there's room for it");
+        conn.stream()
+            .sock
+            .write_all(bytes)
+            .expect("there's room for it");
         let error = conn.rest().expect_err("an alert is an error").to_string();
         assert!(error.contains(alert), "{error}");
     }
@@ -261,7 +292,13 @@ fn half_closed() {
         assert_eq!(conn.rest().expect("a clean end"), b"");
     });
     let stats = scene.server.wait("worker.connections", |open| open == 0);
-    assert_eq!((stats.total("stack.end_clean"), stats.total("stack.end_reset")), (1, 0));
+    assert_eq!(
+        (
+            stats.total("stack.end_clean"),
+            stats.total("stack.end_reset")
+        ),
+        (1, 0)
+    );
     assert_eq!(stats.total("stack.peer_closed_clean"), 1);
 
     let ask = |how: &(dyn Fn(&mut Conn<Tls>) + Sync)| {
@@ -279,18 +316,38 @@ fn half_closed() {
     let close_notify = |conn: &mut Conn<Tls>| {
         let tls = conn.stream();
         tls.conn.send_close_notify();
-        tls.conn.write_tls(&mut tls.sock).expect("there's room for it");
+        tls.conn
+            .write_tls(&mut tls.sock)
+            .expect("there's room for it");
     };
     let stats = ask(&close_notify);
-    assert_eq!((stats.total("stack.close_notify_in"), stats.total("stack.end_clean")), (1, 2));
+    assert_eq!(
+        (
+            stats.total("stack.close_notify_in"),
+            stats.total("stack.end_clean")
+        ),
+        (1, 2)
+    );
     let stats = ask(&|conn| {
         close_notify(conn);
         fin(conn);
     });
-    assert_eq!((stats.total("stack.close_notify_in"), stats.total("stack.end_clean")), (2, 3));
+    assert_eq!(
+        (
+            stats.total("stack.close_notify_in"),
+            stats.total("stack.end_clean")
+        ),
+        (2, 3)
+    );
     let stats = ask(&fin);
     assert_eq!(stats.total("stack.peer_closed_truncated"), 1, "{stats:?}");
-    assert_eq!((stats.total("stack.end_truncated"), stats.total("stack.end_clean")), (1, 3));
+    assert_eq!(
+        (
+            stats.total("stack.end_truncated"),
+            stats.total("stack.end_clean")
+        ),
+        (1, 3)
+    );
     assert_eq!(stats.total("http.responses.200"), 4);
     scene.finish();
 }
@@ -313,7 +370,12 @@ fn resets() {
         for narrow in [false, true] {
             let open = |port| {
                 let to = address4(port);
-                if narrow { connect_narrow(to) } else { connect(to) }.expect("it listens")
+                if narrow {
+                    connect_narrow(to)
+                } else {
+                    connect(to)
+                }
+                .expect("it listens")
             };
             let get = request("GET", "/large.bin", "");
             let mut conn = Conn::new(open(80));
@@ -328,7 +390,10 @@ fn resets() {
         }
     });
     let stats = scene.server.wait("worker.connections", |open| open == 0);
-    let ends = (stats.total("stack.end_reset"), stats.total("stack.end_handshake"));
+    let ends = (
+        stats.total("stack.end_reset"),
+        stats.total("stack.end_handshake"),
+    );
     assert_eq!(ends.0 + ends.1, 6, "{stats:?}");
     assert_eq!(stats.total("tcp.resets_in"), 6, "{stats:?}");
     scene.finish();
@@ -336,12 +401,18 @@ fn resets() {
 
 /// Who doesn't ask in time is answered 408 if it has begun to, and closed either way.
 fn slow_to_ask() {
-    let setup = Setup::new().set("http.header_timeout", "700ms").set("http.idle_timeout", "500ms");
+    let setup = Setup::new()
+        .set("http.header_timeout", "700ms")
+        .set("http.idle_timeout", "500ms");
     let scene = setup.set("tls.handshake_timeout", "1s").start();
     fn begin<S: Stream>(mut conn: Conn<S>) {
-        conn.send(b"GET / HTTP/1.1\r\nHost: lock").expect("it can be sent");
+        conn.send(b"GET / HTTP/1.1\r\nHost: lock")
+            .expect("it can be sent");
         let reply = conn.reply("GET").expect("an answer");
-        assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
+        assert_eq!(
+            (reply.status, reply.header("connection")),
+            (408, Some("close"))
+        );
         assert_eq!(conn.rest().expect("a clean end"), b"");
     }
     fn trickle<S: Stream>(mut conn: Conn<S>) {
@@ -362,7 +433,11 @@ fn slow_to_ask() {
         assert!(matches!(end, Ok(408) | Err(_)), "{end:?}");
     }
     fn rest<S: Stream>(mut conn: Conn<S>) {
-        assert_eq!(conn.rest().expect("a clean end"), b"", "silence gets no answer");
+        assert_eq!(
+            conn.rest().expect("a clean end"),
+            b"",
+            "silence gets no answer"
+        );
     }
     fn kept<S: Stream>(mut conn: Conn<S>) {
         assert_eq!(conn.get("/").expect("an answer").status, 200);
@@ -392,7 +467,11 @@ fn slow_to_ask() {
     let stats = scene.server.wait("worker.connections", |open| open == 0);
     assert_eq!(stats.total("http.responses.408"), 4, "{stats:?}");
     assert_eq!(stats.total("http.idle_closed"), 4, "{stats:?}");
-    assert_eq!(stats.total("stack.handshakes_failed_timeout"), 1, "{stats:?}");
+    assert_eq!(
+        stats.total("stack.handshakes_failed_timeout"),
+        1,
+        "{stats:?}"
+    );
     scene.finish();
 }
 
@@ -401,12 +480,14 @@ fn slow_to_read() {
     let scene = Setup::new().set("http.send_timeout", "1s").start();
     let bytes = scene.file("large.bin", 8 << 20);
     fn stop<S: Stream>(mut conn: Conn<S>) {
-        conn.send(request("GET", "/large.bin", "").as_bytes()).expect("it can be sent");
+        conn.send(request("GET", "/large.bin", "").as_bytes())
+            .expect("it can be sent");
         thread::sleep(Duration::from_secs(4));
         assert!(conn.rest().is_err(), "it was cut off");
     }
     fn dawdle<S: Stream>(mut conn: Conn<S>, bytes: &[u8]) {
-        conn.send(request("GET", "/large.bin", "").as_bytes()).expect("it can be sent");
+        conn.send(request("GET", "/large.bin", "").as_bytes())
+            .expect("it can be sent");
         let head = conn.head().expect("an answer");
         assert_eq!(head.status, 200);
         let (slow, fast) = bytes.split_at(60 * 8192);

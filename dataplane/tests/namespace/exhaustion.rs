@@ -8,24 +8,52 @@ use crate::support::scene::Setup;
 use crate::{bulk, clients, files, serving, tls};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new("exhaustion::small_curl", || serving::curl_everywhere(small())).with(&["curl"]),
+    Case::new("exhaustion::small_curl", || {
+        serving::curl_everywhere(small())
+    })
+    .with(&["curl"]),
     Case::new("exhaustion::small_methods", || serving::methods(small())),
-    Case::new("exhaustion::small_pipelining", || serving::pipelining(small())),
+    Case::new("exhaustion::small_pipelining", || {
+        serving::pipelining(small())
+    }),
     Case::new("exhaustion::small_suites", || tls::suites(small())).with(&["openssl"]),
-    Case::new("exhaustion::small_one_byte_at_a_time", || clients::one_byte_at_a_time(small())),
-    Case::new("exhaustion::small_crowd", || bulk::crowd(small(), CROWD, true)),
-    Case::new("exhaustion::small_download", || bulk::fetch_all(small(), LEN)).with(&["curl"]),
-    Case::new("exhaustion::small_changing_files", || files::churn(small(), 3, CHURN)),
-    Case::new("exhaustion::failing_curl", || serving::curl_everywhere(failing(1))).with(&["curl"]),
-    Case::new("exhaustion::failing_methods", || serving::methods(failing(2))),
-    Case::new("exhaustion::failing_pipelining", || serving::pipelining(failing(3))),
+    Case::new("exhaustion::small_one_byte_at_a_time", || {
+        clients::one_byte_at_a_time(small())
+    }),
+    Case::new("exhaustion::small_crowd", || {
+        bulk::crowd(small().set("tcp.half_open_max", 64), CROWD, true)
+    }),
+    Case::new("exhaustion::small_download", || {
+        bulk::fetch_all(small(), LEN)
+    })
+    .with(&["curl"]),
+    Case::new("exhaustion::small_changing_files", || {
+        files::churn(small(), 3, CHURN)
+    }),
+    Case::new("exhaustion::failing_curl", || {
+        serving::curl_everywhere(failing(1))
+    })
+    .with(&["curl"]),
+    Case::new("exhaustion::failing_methods", || {
+        serving::methods(failing(2))
+    }),
+    Case::new("exhaustion::failing_pipelining", || {
+        serving::pipelining(failing(3))
+    }),
     Case::new("exhaustion::failing_suites", || tls::suites(failing(4))).with(&["openssl"]),
     Case::new("exhaustion::failing_one_byte_at_a_time", || {
         clients::one_byte_at_a_time(failing(5));
     }),
-    Case::new("exhaustion::failing_crowd", || bulk::crowd(failing(6), CROWD, true)),
-    Case::new("exhaustion::failing_download", || bulk::fetch_all(failing(7), LEN)).with(&["curl"]),
-    Case::new("exhaustion::failing_changing_files", || files::churn(failing(8), 3, CHURN)),
+    Case::new("exhaustion::failing_crowd", || {
+        bulk::crowd(failing(6).set("tcp.half_open_max", 64), CROWD, true)
+    }),
+    Case::new("exhaustion::failing_download", || {
+        bulk::fetch_all(failing(7), LEN)
+    })
+    .with(&["curl"]),
+    Case::new("exhaustion::failing_changing_files", || {
+        files::churn(failing(8), 3, CHURN)
+    }),
 ];
 
 /// The smallest pools.
@@ -35,7 +63,9 @@ fn small() -> Setup {
 
 /// The smallest pools, of which one allocation in fifty fails.
 fn failing(seed: i64) -> Setup {
-    Setup::smallest().set("test.fail_one_in", 50).set("test.fail_seed", seed)
+    Setup::smallest()
+        .set("test.fail_one_in", 50)
+        .set("test.fail_seed", seed)
 }
 
 /// As many as there may be connections.

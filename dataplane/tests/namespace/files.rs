@@ -12,10 +12,16 @@ use crate::support::material::noise;
 use crate::support::run::now;
 use crate::support::scene::{Scene, Setup};
 
-pub(crate) const CASES: &[Case] =
-    &[Case::new("files::three_times_the_cache_while_they_change", || {
-        churn(Setup::new().set("cache.memory_max", "4MiB"), 4, Duration::from_secs(6));
-    })];
+pub(crate) const CASES: &[Case] = &[Case::new(
+    "files::three_times_the_cache_while_they_change",
+    || {
+        churn(
+            Setup::new().set("cache.memory_max", "4MiB"),
+            4,
+            Duration::from_secs(6),
+        );
+    },
+)];
 
 /// What the clients got.
 #[derive(Default)]
@@ -100,7 +106,11 @@ fn name(number: usize) -> String {
 fn content(number: usize, version: u64, len: u64) -> Vec<u8> {
     let block = format!("file {number:05} version {version:08}\n");
     let len = usize::try_from(len).expect("small files");
-    block.bytes().cycle().take(len - len % block.len()).collect()
+    block
+        .bytes()
+        .cycle()
+        .take(len - len % block.len())
+        .collect()
 }
 
 fn replace(scene: &Scene, number: usize, version: u64, len: u64) {
@@ -126,7 +136,8 @@ fn change(www: &std::path::Path, lens: &[u64], done: &AtomicBool) {
             let file = OpenOptions::new().write(true).open(www.join(name(number)));
             let file = file.expect("it's there");
             let len = file.metadata().expect("it's open").len();
-            file.set_len(len / 2 / BLOCK * BLOCK).expect("it's open for writing");
+            file.set_len(len / 2 / BLOCK * BLOCK)
+                .expect("it's open for writing");
         } else {
             // Sometimes longer than before, sometimes shorter.
             let len = lens[number] * (50 + (random >> 40) % 100) / 100;
@@ -186,9 +197,16 @@ fn check(number: usize, reply: &Reply) {
         return;
     };
     let said = format!("file {number:05} version ");
-    assert!(first.starts_with(said.as_bytes()), "{}", String::from_utf8_lossy(first));
+    assert!(
+        first.starts_with(said.as_bytes()),
+        "{}",
+        String::from_utf8_lossy(first)
+    );
     let mut blocks = body.chunks(BLOCK as usize);
-    assert!(blocks.all(|block| block == first), "a mixture of versions of {number}");
+    assert!(
+        blocks.all(|block| block == first),
+        "a mixture of versions of {number}"
+    );
 }
 
 /// Bytes of a block: `file 00000 version 00000000` and the end of its line.

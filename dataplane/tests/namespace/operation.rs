@@ -19,14 +19,19 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("operation::statistics", statistics),
     Case::new("operation::a_control_socket_has_one_instance", socket_taken),
     Case::new("operation::check", check),
-    Case::new("operation::what_a_device_cannot_do_is_a_fault_of_the_file", device_faults),
+    Case::new(
+        "operation::what_a_device_cannot_do_is_a_fault_of_the_file",
+        device_faults,
+    ),
     Case::new("operation::what_the_machine_does_not_have", machine_faults),
 ];
 
 fn side_by_side() {
     let scenes = [Setup::new().start(), Setup::new().start()];
     let pids = scenes.each_ref().map(|scene| {
-        let reply = scene.inside(|| secure(&scene.roots)?.get("/")).expect("an answer");
+        let reply = scene
+            .inside(|| secure(&scene.roots)?.get("/"))
+            .expect("an answer");
         assert_eq!(reply.body, INDEX);
         let stats = scene.server.stats();
         assert_eq!(stats.total("http.connections"), 1);
@@ -36,20 +41,41 @@ fn side_by_side() {
     let [one, other] = scenes;
     one.finish();
     // The other one doesn't mind.
-    let reply = other.inside(|| secure(&other.roots)?.get("/")).expect("an answer");
+    let reply = other
+        .inside(|| secure(&other.roots)?.get("/"))
+        .expect("an answer");
     assert_eq!(reply.body, INDEX);
     other.finish();
 }
 
 fn statistics() {
     let scene = Setup::new().start();
-    scene.inside(|| secure(&scene.roots)?.get("/")).expect("an answer");
+    scene
+        .inside(|| secure(&scene.roots)?.get("/"))
+        .expect("an answer");
     let table = scene.server.ask(&[]).ok().text();
-    for name in ["lockgate 0", "process", "http.responses.200", "worker 0", "p0", "tcp.bytes_out"] {
+    for name in [
+        "lockgate 0",
+        "process",
+        "http.responses.200",
+        "worker 0",
+        "p0",
+        "tcp.bytes_out",
+    ] {
         assert!(table.contains(name), "{name}: {table}");
     }
-    assert!(!table.contains("http.responses.404"), "zeroes are left out: {table}");
-    assert!(scene.server.ask(&["--all"]).ok().text().contains("http.responses.404"));
+    assert!(
+        !table.contains("http.responses.404"),
+        "zeroes are left out: {table}"
+    );
+    assert!(
+        scene
+            .server
+            .ask(&["--all"])
+            .ok()
+            .text()
+            .contains("http.responses.404")
+    );
 
     let config = scene.scratch.path().join(CONFIG);
     let mut command = Command::new(LOCKGATE);
@@ -106,7 +132,10 @@ impl Setup {
     fn run_to_end(self) -> (Ran, String) {
         let (_net, unstarted) = self.prepare_in();
         let ran = unstarted.run();
-        (ran, fs::read_to_string(unstarted.config()).expect("it's there"))
+        (
+            ran,
+            fs::read_to_string(unstarted.config()).expect("it's there"),
+        )
     }
 }
 
@@ -117,7 +146,10 @@ impl Unstarted {
 
     fn command(&self, what: &str) -> Command {
         let mut command = launch::command(&self.namespace, LOCKGATE);
-        command.args([what, "--config"]).arg(self.config()).stdin(Stdio::null());
+        command
+            .args([what, "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null());
         command
     }
 
@@ -129,9 +161,14 @@ impl Unstarted {
 fn check() {
     let (_net, good) = Setup::new().certificates(&["ecdsa", "rsa"]).prepare_in();
     let ran = run(&mut good.command("check"));
-    assert_eq!((ran.code, ran.text().as_str(), ran.err.as_str()), (Some(0), "ok\n", ""));
+    assert_eq!(
+        (ran.code, ran.text().as_str(), ran.err.as_str()),
+        (Some(0), "ok\n", "")
+    );
     // It needs no network, and leaves the running of it to others.
-    let ran = run(Command::new(LOCKGATE).args(["check", "--config"]).arg(good.config()));
+    let ran = run(Command::new(LOCKGATE)
+        .args(["check", "--config"])
+        .arg(good.config()));
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(!good.scratch.path().join(SOCKET).exists());
 
@@ -147,27 +184,52 @@ fn check() {
 fn says(setup: Setup, key: &str, line_has: &str, message: &str) {
     let (ran, text) = setup.run_to_end();
     assert_eq!(ran.code, Some(2), "{}", ran.err);
-    let said = ran.err.lines().find(|line| line.contains(&format!(": {key}: ")));
+    let said = ran
+        .err
+        .lines()
+        .find(|line| line.contains(&format!(": {key}: ")));
     let said = said.unwrap_or_else(|| panic!("nothing about {key}: {}", ran.err));
     assert!(said.contains(message), "{said}");
     let mut parts = said.split(':');
     let file = parts.next().map(Path::new).and_then(Path::file_name);
     assert_eq!(file, Some(CONFIG.as_ref()), "{said}");
     let line = parts.next().and_then(|number| number.parse::<usize>().ok());
-    let line = line.and_then(|number| text.lines().nth(number - 1)).unwrap_or_default();
+    let line = line
+        .and_then(|number| text.lines().nth(number - 1))
+        .unwrap_or_default();
     assert!(line.contains(line_has), "{said} is about the line {line:?}");
 }
 
 /// Known only when the device was asked: still a message with file, line and key.
 fn device_faults() {
     // The link's MTU is 1500.
-    says(Setup::new().set("port.mtu", 9000), "port.mtu", "mtu = 9000", "1500");
+    says(
+        Setup::new().set("port.mtu", 9000),
+        "port.mtu",
+        "mtu = 9000",
+        "1500",
+    );
     let nobody = "net_af_packet0,iface=nobody0";
-    says(Setup::new().set("port.device", nobody), "port.device", nobody, "nobody0");
+    says(
+        Setup::new().set("port.device", nobody),
+        "port.device",
+        nobody,
+        "nobody0",
+    );
     let unknown = "net_unheard_of0";
-    says(Setup::new().set("port.device", unknown), "port.device", unknown, unknown);
+    says(
+        Setup::new().set("port.device", unknown),
+        "port.device",
+        unknown,
+        unknown,
+    );
     let argument = "net_af_packet0,iface=lg0,no_such_argument=1";
-    says(Setup::new().set("port.device", argument), "port.device", argument, "no_such_argument");
+    says(
+        Setup::new().set("port.device", argument),
+        "port.device",
+        argument,
+        "no_such_argument",
+    );
 }
 
 /// Cores that aren't there, more cores than queues.

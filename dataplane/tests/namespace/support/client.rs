@@ -212,7 +212,9 @@ pub(crate) fn tls_client_of(
     versions: &[&'static SupportedProtocolVersion],
 ) -> ClientConnection {
     let config = ClientConfig::builder_with_protocol_versions(versions);
-    let config = config.with_root_certificates(Arc::clone(roots)).with_no_client_auth();
+    let config = config
+        .with_root_certificates(Arc::clone(roots))
+        .with_no_client_auth();
     let name = ServerName::try_from(HOST).expect("it's a name");
     ClientConnection::new(Arc::new(config), name).expect("the defaults do")
 }
