@@ -1,30 +1,38 @@
 #!/usr/bin/env python3
 """Breaks the code on purpose, one line at a time, and demands that a named test notices.
 
-Each entry of list.toml names a file, the text to find in it (which must stand there exactly once),
-what to put in its place, and the test that has to fail then. Usage:
+Each entry of list.toml names a line of a file (by a text that stands there exactly once), what to
+put in its place, and the test that has to fail then. Usage:
 
-    scripts/mutants/run.py            run every break
+    scripts/mutants/run.py            run every break: five minutes and more
     scripts/mutants/run.py NAME ...   run these
-    scripts/mutants/run.py --check    only look whether every break still applies and is well-formed
+    scripts/mutants/run.py --check    only look whether every break still applies: a moment
+
+The breaks happen in a copy of the tree, in target/mutants.
 """
 
+import collections
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
+import time
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIST = pathlib.Path(__file__).resolve().with_name("list.toml")
+WORK = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "mutants"
 FIELDS = {"name", "why", "file", "find", "replace", "package", "target", "test"}
-TIMEOUT_SECONDS = 600
+PACKAGES = {"lockgate-tcp": "tcp", "lockgate-wire": "tcp/wire", "lockgate-ktls": "ktls"}
+# A break may make a test run for ever.
+TIMEOUT_SECONDS = 240
 
 
 def load():
+    """The entries, and what is wrong with them."""
     entries = tomllib.loads(LIST.read_text())["mutant"]
     faults = []
     names = set()
@@ -37,42 +45,117 @@ def load():
             faults.append(f"{name}: comes twice")
         names.add(name)
         path = ROOT / entry["file"]
-        count = path.read_text().count(entry["find"]) if path.exists() else 0
-        if count != 1:
+        text = path.read_text() if path.exists() else ""
+        if text.count(entry["find"]) != 1:
+            count = text.count(entry["find"])
             faults.append(f"{name}: its text stands {count} times in {entry['file']}, not once")
+        elif "#[cfg(test)]\nmod tests {" in text.partition(entry["find"])[0]:
+            faults.append(f"{name}: breaks a test, not the code")
         if entry["find"] == entry["replace"]:
             faults.append(f"{name}: changes nothing")
+        if "\n" in entry["find"].strip("\n") or "\n" in entry["replace"]:
+            faults.append(f"{name}: is more than a line")
+        if not test_exists(entry):
+            faults.append(f"{name}: there's no test {entry['test']} in {entry['package']}")
     return entries, faults
 
 
-def run_test(tree, target_dir, entry):
-    """Runs the entry's test in the tree; returns (passed, output)."""
-    kind = ["--lib"] if entry["target"] == "lib" else ["--test", entry["target"]]
-    command = ["cargo", "test", "--quiet", "--package", entry["package"], *kind, "--",
-               "--exact", entry["test"]]
-    # Half as many seeds still find a break; a break that hangs a simulator is cut off.
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(target_dir))
-    environment.setdefault("LOCKGATE_SEEDS", "500")
+def test_exists(entry):
+    """Whether there's a function of the test's name where the test must be."""
+    if entry["package"] not in PACKAGES:
+        return False
+    package = ROOT / PACKAGES[entry["package"]]
+    tests = package / "tests" / entry["target"]
+    places = [package / "src"] if entry["target"] == "lib" else [tests, tests.with_suffix(".rs")]
+    function = re.compile(rf"\bfn {re.escape(entry['test'].rpartition('::')[2])}\(")
+    files = [p for place in places for p in ([place] if place.is_file() else place.rglob("*.rs"))]
+    return any(function.search(path.read_text()) for path in files)
+
+
+def run_tests(package, target, tests):
+    """Runs tests in the copy; returns (passed, output), passed being None if they hang."""
+    command = ["cargo", "test", "--quiet", "--locked", "--package", package]
+    command += ["--lib"] if target == "lib" else ["--test", target]
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "target"))
+    if target == "sim":
+        environment.setdefault("LOCKGATE_SEEDS", "300")
+    else:
+        # Compiling takes longer than running: what is broken is compiled for speed of that.
+        command += ["--config", f'profile.test.package."{package}".opt-level=0']
+    command += ["--", "--exact", *sorted(tests)]
+    # A group of its own, so that a test that hangs ends with cargo.
+    with subprocess.Popen(command, cwd=WORK / "tree", env=environment, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, start_new_session=True) as process:
+        try:
+            output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return None, process.communicate()[0]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode == 0, output
+
+
+def copy_tree():
+    """Makes the copy equal to the tree. What is equal already isn't touched: no need to rebuild."""
+    tree = WORK / "tree"
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                            cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout.decode()
+    wanted = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+    for path in [p for p in tree.rglob("*") if p.is_file()]:
+        if str(path.relative_to(tree)) not in wanted:
+            path.unlink()
+    for name in wanted:
+        to, content = tree / name, (ROOT / name).read_bytes()
+        if not to.is_file() or to.read_bytes() != content:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            # With the present time, not the original's: else cargo might believe that an object
+            # made from a broken file is newer.
+            to.write_bytes(content)
+            shutil.copymode(ROOT / name, to)
+
+
+def sound_tests(entries):
+    """Those of the tests that pass on unbroken code, by (package, target)."""
+    groups = collections.defaultdict(set)
+    for entry in entries:
+        groups[entry["package"], entry["target"]].add(entry["test"])
+    sound = set()
+    for (package, target), tests in groups.items():
+        passed, output = run_tests(package, target, tests)
+        if passed and sum(int(n) for n in re.findall(r"(\d+) passed", output)) == len(tests):
+            sound |= {(package, target, test) for test in tests}
+            continue
+        if "could not compile" in output:
+            sys.exit(f"{output[-4000:]}\n{package} doesn't compile, unbroken")
+        for test in tests:
+            passed, output = run_tests(package, target, [test])
+            if passed and re.search(r"\b1 passed", output):
+                sound.add((package, target, test))
+            else:
+                print(output[-4000:], file=sys.stderr)
+    return sound
+
+
+def run_break(entry):
+    """Breaks the copy, runs the test, mends it; what came of it."""
+    path = WORK / "tree" / entry["file"]
+    whole = path.read_text()
+    path.write_text(whole.replace(entry["find"], entry["replace"]))
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, timeout=TIMEOUT_SECONDS,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
-    except subprocess.TimeoutExpired as slow:
-        return None, str(slow.stdout or "")
-    return done.returncode == 0, done.stdout
-
-
-def ran_one(output):
-    return any(int(n) for n in re.findall(r"(\d+) passed", output))
-
-
-def copy_tree(to):
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True,
-                           stdout=subprocess.PIPE).stdout.decode().split("\0")
-    for name in filter(None, files):
-        if (ROOT / name).exists():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, to / name)
+        passed, output = run_tests(entry["package"], entry["target"], [entry["test"]])
+    finally:
+        path.write_text(whole)
+    if passed is None:
+        return "noticed (it hung)"
+    if passed:
+        return "MISSED"
+    if "could not compile" in output or "test result: FAILED" not in output:
+        print(output[-4000:], file=sys.stderr)
+        return "MISSED: it doesn't compile or run"
+    return "noticed"
 
 
 def main():
@@ -87,40 +170,22 @@ def main():
     if unknown:
         sys.exit(f"no such break: {', '.join(sorted(unknown))}")
     chosen = [entry for entry in entries if not wanted or entry["name"] in wanted]
-
+    began = time.monotonic()
+    WORK.mkdir(parents=True, exist_ok=True)
+    copy_tree()
+    sound = sound_tests(chosen)
     missed = []
-    target_dir = ROOT / "target" / "mutants"
-    with tempfile.TemporaryDirectory(prefix="lockgate-mutants-") as directory:
-        tree = pathlib.Path(directory)
-        copy_tree(tree)
-        good = {}
-        for entry in chosen:
-            name = entry["name"]
-            key = (entry["package"], entry["target"], entry["test"])
-            if key not in good:
-                passed, output = run_test(tree, target_dir, entry)
-                good[key] = passed and ran_one(output)
-            if not good[key]:
-                print(f"{name}: {entry['test']} doesn't pass on unbroken code", flush=True)
-                missed.append(name)
-                continue
-            path = tree / entry["file"]
-            sound = path.read_text()
-            path.write_text(sound.replace(entry["find"], entry["replace"]))
-            passed, output = run_test(tree, target_dir, entry)
-            path.write_text(sound)
-            if passed is None:
-                verdict = "noticed (hung)"
-            elif passed:
-                verdict = "MISSED"
-            elif "could not compile" in output:
-                verdict = "MISSED: does not compile"
-            else:
-                verdict = "noticed"
-            print(f"{name}: {verdict} by {entry['test']}", flush=True)
-            if not verdict.startswith("noticed"):
-                missed.append(name)
-    print(f"{len(chosen) - len(missed)} passed, {len(missed)} failed")
+    for entry in chosen:
+        if (entry["package"], entry["target"], entry["test"]) in sound:
+            start = time.monotonic()
+            verdict = f"{run_break(entry)}, {time.monotonic() - start:.0f} s"
+        else:
+            verdict = "MISSED: the test doesn't pass on unbroken code"
+        print(f"{entry['name']}: {verdict} ({entry['target']} {entry['test']})", flush=True)
+        if not verdict.startswith("noticed"):
+            missed.append(entry["name"])
+    minutes = (time.monotonic() - began) / 60
+    print(f"{len(chosen) - len(missed)} noticed, {len(missed)} missed, {minutes:.1f} minutes")
     if missed:
         sys.exit("not noticed: " + ", ".join(missed))
 
