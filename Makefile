@@ -1,6 +1,6 @@
 # Everything is a script; this names them.
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench mutants clean
 
 # A demonstration: the appliance on one end of a veth pair, curl on the other. Until Ctrl-C.
 run:
@@ -17,6 +17,10 @@ check:
 # The table of figures, and target/bench/summary.json.
 bench:
 	@scripts/bench
+
+# Breaks the code on purpose, a line at a time: a test must notice each.
+mutants:
+	@scripts/mutants/run.py
 
 clean:
 	cargo clean
