@@ -65,7 +65,7 @@ pub enum Unreachable {
 ///
 /// *The end.* When an [`Event`] says that the connection [is over](Event::is_over), it holds
 /// nothing in [`Shared`] any more and can be dropped. One that isn't over must be
-/// [aborted](Self::abort) (or traded for a [`TimeWait`](crate::TimeWait)) before it is dropped.
+/// [aborted](Self::abort) (or traded for a [`TimeWait`]) before it is dropped.
 ///
 /// # Offsets
 ///

@@ -21,8 +21,8 @@ pub(crate) struct Rtt {
 impl Rtt {
     /// A measurement. `per_round_trip` is how many of them a round trip yields.
     //= https://www.rfc-editor.org/rfc/rfc7323#section-4.2
-    // With several samples in a round trip, alpha' = alpha / ExpectedSamples and beta likewise, or the
-    // memory of the estimator would shrink as the window grows.
+    // With several samples in a round trip, alpha' = alpha / ExpectedSamples and beta likewise, or
+    // the memory of the estimator would shrink as the window grows.
     pub(crate) fn sample(&mut self, rtt: Duration, per_round_trip: u32) {
         let rtt = nanos(rtt).clamp(1, RTT_MAX);
         let short = u32::try_from(rtt).unwrap_or(u32::MAX);

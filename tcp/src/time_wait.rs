@@ -95,8 +95,8 @@ impl TimeWait {
     fn on_syn(&self, segment: &SegmentIn<'_>) -> TimeWaitVerdict {
         let newer = segment.tcp.seq.after(self.rcv_nxt);
         //= https://www.rfc-editor.org/rfc/rfc6191#section-2
-        // With timestamps a later one decides, or the sequence number if it is the same; without, the
-        // sequence number. A SYN that is not honoured is dropped silently.
+        // With timestamps a later one decides, or the sequence number if it is the same; without,
+        // the sequence number. A SYN that is not honoured is dropped silently.
         let honoured = match segment.tcp.options.timestamps {
             Some(ts) if self.timestamps => {
                 let ahead = ts.val.wrapping_sub(self.ts_recent);

@@ -102,8 +102,8 @@ impl Connection {
         }
         sh.counters.timeouts += 1;
         //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
-        // RFC 2018 wants everything that SACK reported forgotten at a time-out, as the receiver may have
-        // dropped it; RFC 6675 lets it be kept where reneging is noticed otherwise. Here it is
+        // RFC 2018 wants everything that SACK reported forgotten at a time-out, as the receiver may
+        // have dropped it; RFC 6675 lets it be kept where reneging is noticed otherwise. Here it is
         // forgotten if it contradicts the acknowledgment, or if one time-out did not help.
         let reneged = self.board.has_reneged(&sh.ranges);
         sh.counters.reneges += u64::from(reneged);

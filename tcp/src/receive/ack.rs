@@ -321,9 +321,9 @@ impl Connection {
                     self.board.detect_losses(mss, &mut sh.ranges);
                 } else if let Some(acked) = advance {
                     //= https://www.rfc-editor.org/rfc/rfc6582#section-3.2
-                    // A partial acknowledgment: the first unacknowledged segment is sent again, and the
-                    // window deflated by what was acknowledged, less a segment. It is not inflated here:
-                    // duplicates count as having left the network.
+                    // A partial acknowledgment: the first unacknowledged segment is sent again, and
+                    // the window deflated by what was acknowledged, less a segment. It is not
+                    // inflated here: duplicates count as having left the network.
                     let gone = acked.saturating_sub(mss);
                     self.board.duplicates = self.board.duplicates.saturating_sub(gone);
                     self.board.mark_first_lost(mss, &mut sh.ranges);

@@ -113,9 +113,9 @@ impl Connection {
     /// The size of what we send, and the initial window that follows from it.
     pub(crate) fn set_mss(&mut self, announced: u16, sh: &Shared) {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1
-        // MUST-16: no more than the peer announced, and no more than our own link takes, which is what we
-        // announced ourselves. A peer that asks for less than can be useful would make us keep a
-        // range for every few bytes.
+        // MUST-16: no more than the peer announced, and no more than our own link takes, which is
+        // what we announced ourselves. A peer that asks for less than can be useful would make us
+        // keep a range for every few bytes.
         let options = if self.negotiated.timestamps {
             TIMESTAMPS_LEN
         } else {

@@ -185,8 +185,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// Whatever happens, the sums are those of the ranges, and the ranges are those of a naive model:
-    /// a set of reported bytes (of which a small slab may forget some).
+    /// Whatever happens, the sums are those of the ranges, and the ranges are those of a naive
+    /// model: a set of reported bytes (of which a small slab may forget some).
     #[test]
     fn agrees_with_a_naive_model(
         ops in proptest::collection::vec(op(), 1..120),

@@ -1,0 +1,68 @@
+//! Which bytes to send again next: RFC 6675's `NextSeg` without its second choice, new data.
+
+use core::ops::Range;
+
+use super::Scoreboard;
+use crate::ranges::{Ranges, SentRange};
+
+impl Scoreboard {
+    /// The next bytes that wait to be sent again.
+    pub(crate) fn next_pending(&self, ranges: &Ranges) -> Option<Range<u64>> {
+        if self.pending == 0 {
+            return None;
+        }
+        let waits = |r: &SentRange| r.lost && !r.resent && !r.sacked;
+        let mut found = ranges
+            .iter_from(self.pending_from)
+            .map(|(_, r)| r)
+            .skip_while(|r| !waits(r));
+        let first = found.next()?;
+        let mut end = first.end();
+        for next in found.take_while(|r| waits(r)).take(COALESCE_MAX) {
+            end = next.end();
+        }
+        Some(first.start..end)
+    }
+
+    /// RFC 6675's third choice: the first bytes below a report that are not known lost.
+    //= https://www.rfc-editor.org/rfc/rfc6675#section-4
+    //# (3) If the conditions for rules (1) and (2) fail, but there exists
+    //#     an unSACKed sequence number 'S3' that meets the criteria for
+    //#     detecting loss given in steps (1.a) and (1.b) above
+    //#     (specifically excluding step (1.c)), then one segment of up to
+    //#     SMSS octets starting with S3 SHOULD be returned.
+    pub(crate) fn next_speculative(&self, ranges: &Ranges) -> Option<Range<u64>> {
+        let highest = self.highest.get()?;
+        ranges
+            .iter_from(self.list.head)
+            .take_while(|(link, _)| *link != highest)
+            .map(|(_, r)| r)
+            .find(|r| !r.sacked && !r.resent)
+            .map(|r| r.start..r.end())
+    }
+
+    /// RFC 6675's fourth choice: the last outstanding bytes, once per recovery.
+    //= https://www.rfc-editor.org/rfc/rfc6675#section-4
+    //# (4) If the conditions for (1), (2), and (3) fail, but there exists
+    //#     outstanding unSACKed data, we provide the opportunity for a
+    //#     single "rescue" retransmission per entry into loss recovery.
+    pub(crate) fn rescue(&self, mss: u32, ranges: &Ranges) -> Option<Range<u64>> {
+        if self.rescued {
+            return None;
+        }
+        let mut here = self.list.tail;
+        while let Some(link) = here.get() {
+            let range = &ranges[link];
+            if !range.sacked {
+                return Some(
+                    range.start.max(range.end().saturating_sub(u64::from(mss)))..range.end(),
+                );
+            }
+            here = range.prev;
+        }
+        None
+    }
+}
+
+/// How many lost ranges are sent again as one burst at most.
+const COALESCE_MAX: usize = 64;
