@@ -2,8 +2,8 @@
 //!
 //! A port spreads connections over its queues, and with them over workers. What belongs to no
 //! connection (ARP, neighbour discovery, ICMP) comes to whichever worker it happens to. That one
-//! answers; the others only learn: about neighbours that they asked for themselves, and about errors
-//! of connections that are theirs.
+//! answers; the others only learn: about neighbours that they asked for themselves, and about
+//! errors of connections that are theirs.
 
 use std::sync::Arc;
 

@@ -40,8 +40,8 @@ fn tell(heard: &mut Host, other: &mut Host) -> usize {
     count
 }
 
-/// A client connects to the second worker, and everything that belongs to no connection comes to the
-/// first.
+/// A client connects to the second worker, and everything that belongs to no connection comes to
+/// the first.
 fn connects(spec: fn(u8) -> HostSpec) {
     let (mut first, mut second, mut client) = family(spec);
     let at = SocketAddr::new(second.addr, 80);

@@ -305,8 +305,8 @@ impl Socket {
 /// are in order and can be joined. Even the smallest window has to be worth that.
 const REASSEMBLY_MIN: u32 = 16 * 1024;
 
-/// What has to fit besides `buffered` bytes that may be no whole record: the rest of it, and as much
-/// again, because a window that grows by less than a segment isn't told to the peer.
+/// What has to fit besides `buffered` bytes that may be no whole record: the rest of it, and as
+/// much again, because a window that grows by less than a segment isn't told to the peer.
 fn rest(buffered: u64) -> u32 {
     let record = RECORD_BYTES_MAX as u64;
     if buffered < record {
