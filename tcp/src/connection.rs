@@ -47,9 +47,9 @@ pub enum Unreachable {
 /// # How it is used
 ///
 /// *What comes in.* [`on_segment`](Self::on_segment) takes each received segment, after the caller
-/// has made sure that it can keep the payload; the [`Verdict`] says what to keep, what to send at
-/// once and how far our own stream was acknowledged. [`on_timer`](Self::on_timer) is called when
-/// [`deadline`](Self::deadline) has come.
+/// has made sure that it can keep the payload; the [`Verdict`](crate::Verdict) says what to keep,
+/// what to send at once and how far our own stream was acknowledged. [`on_timer`](Self::on_timer)
+/// is called when [`deadline`](Self::deadline) has come.
 ///
 /// *What the application wants.* [`queued`](Self::queued) and [`ready`](Self::ready) say how far
 /// the stream to be sent goes and how much of it can be sent now; [`room`](Self::room) says how
@@ -58,14 +58,15 @@ pub enum Unreachable {
 /// ends at once.
 ///
 /// *What goes out.* After any of these, ask [`poll_transmit`](Self::poll_transmit) until it returns
-/// nothing; each [`Intent`] is either given to [`commit`](Self::commit) with the length that is
-/// really sent, or dropped. `commit` returns the header. If the packet then can't leave the host,
-/// [`on_local_loss`](Self::on_local_loss) says so. Afterwards [`deadline`](Self::deadline) is read
-/// again.
+/// nothing; each [`Intent`](crate::Intent) is either given to [`commit`](Self::commit) with the
+/// length that is really sent, or dropped. `commit` returns the header. If the packet then can't
+/// leave the host, [`on_local_loss`](Self::on_local_loss) says so. Afterwards
+/// [`deadline`](Self::deadline) is read again.
 ///
-/// *The end.* When an [`Event`] says that the connection [is over](Event::is_over), it holds
-/// nothing in [`Shared`] any more and can be dropped. One that isn't over must be
-/// [aborted](Self::abort) (or traded for a [`TimeWait`]) before it is dropped.
+/// *The end.* When an [`Event`](crate::Event) says that the connection [is
+/// over](crate::Event::is_over), it holds nothing in [`Shared`] any more and can be dropped. One
+/// that isn't over must be [aborted](Self::abort) (or traded for a [`TimeWait`]) before it is
+/// dropped.
 ///
 /// # Offsets
 ///

@@ -32,7 +32,8 @@ impl<'a> SegmentIn<'a> {
 
     /// SEG.LEN: the payload with SYN and FIN counted.
     pub fn seq_len(&self) -> u32 {
-        self.len + u32::from(self.has(Flags::SYN)) + u32::from(self.has(Flags::FIN))
+        let bits = u32::from(self.has(Flags::SYN)) + u32::from(self.has(Flags::FIN));
+        self.len.saturating_add(bits)
     }
 
     pub(crate) fn has(&self, flags: Flags) -> bool {

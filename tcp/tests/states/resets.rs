@@ -354,6 +354,20 @@ fn path_mtu_has_a_floor_and_costs_no_window() {
 
 #[test]
 fn nothing_of_this_panics_at_the_edges_of_time_and_numbers() {
+    for state in [
+        State::SynSent,
+        State::SynReceived,
+        State::Established,
+        State::FinWait2,
+    ] {
+        for flags in [ACK, SYN, FIN, SYN | FIN, RST] {
+            for at in [-1, 0, 5_000, i64::from(i32::MAX), i64::from(i32::MIN)] {
+                let mut rig = Rig::in_state(state);
+                let _ = rig.feed(seg(flags, at, u32::MAX).ack(at));
+                let _ = rig.feed(seg(flags, at, u32::MAX).bare());
+            }
+        }
+    }
     let mut rig = Rig::open();
     rig.now = Instant::MAX;
     let _ = rig.feed(seg(ACK, 0, 100));
