@@ -1,5 +1,6 @@
-//! The deframer: whatever the peer sends, in whatever buffers, it yields records, waits or fails, and
-//! gives back what it held.
+//! The deframer: whatever the peer sends, in whatever buffers, it yields records, waits or fails,
+//! and gives back what it held.
+#![forbid(unsafe_code)]
 #![no_main]
 
 use core::cell::RefCell;

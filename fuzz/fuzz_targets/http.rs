@@ -1,5 +1,6 @@
 //! HTTP's machine: any bytes, in any pieces, are taken, refused or waited for, and the pieces make
 //! no difference.
+#![forbid(unsafe_code)]
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,6 @@
-//! A TCP connection: any segments, in any order, between any commands and timers. What it says about
-//! its streams never goes back, and it never offers what it doesn't have.
+//! A TCP connection: any segments, in any order, between any commands and timers. What it says
+//! about its streams never goes back, and it never offers what it doesn't have.
+#![forbid(unsafe_code)]
 #![no_main]
 
 use core::time::Duration;

@@ -1,5 +1,6 @@
 //! The whole stack: any frames, with checksums taken as right, at a listener. Nothing panics, and
 //! every buffer is back at the end.
+#![forbid(unsafe_code)]
 #![no_main]
 
 use core::cell::RefCell;

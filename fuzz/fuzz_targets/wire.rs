@@ -1,4 +1,5 @@
 //! Header formats: what parses comes out again as it was meant, and nothing panics.
+#![forbid(unsafe_code)]
 #![no_main]
 
 use core::net::Ipv6Addr;

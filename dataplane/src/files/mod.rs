@@ -13,8 +13,8 @@
 //!
 //! # Memory
 //!
-//! Contents live in a [`pktbuf::PageArena`], which can't grow: that is the limit, and spans that are
-//! still referenced by somebody's send queue count until they are dropped. A file of at most
+//! Contents live in a [`pktbuf::PageArena`], which can't grow: that is the limit, and spans that
+//! are still referenced by somebody's send queue count until they are dropped. A file of at most
 //! [`CacheConfig::whole_bytes_max`] is one span; a larger one is cut into spans of [`SPAN_BYTES`]
 //! that come and go one by one, so a file larger than the cache streams through it. When a fill
 //! finds no memory it evicts what nobody uses and nobody used lately; when there's none of that

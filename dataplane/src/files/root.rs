@@ -155,10 +155,10 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 /// The file's version, once a change to come is certain to show.
 ///
 /// Times are stamped with the kernel's coarse clock: two changes within one of its ticks may leave
-/// the same times behind. And they are stamped when a write begins, not when it ends. So a file that
-/// was changed just now is looked at again a little later, when any tick of then is over, and any
-/// single write that isn't huge. This compares two times of the kernel's making, and isn't the time
-/// of anything here.
+/// the same times behind. And they are stamped when a write begins, not when it ends. So a file
+/// that was changed just now is looked at again a little later, when any tick of then is over, and
+/// any single write that isn't huge. This compares two times of the kernel's making, and isn't the
+/// time of anything here.
 fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
     for _ in 0..SETTLE_TRIES {
         let now = clock_gettime(ClockId::RealtimeCoarse);

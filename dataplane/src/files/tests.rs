@@ -580,7 +580,8 @@ fn known_objects_are_bounded() {
     assert_eq!(waiter.fetch("f50").unwrap(), b"x");
 }
 
-/// The loaders' mutex is held by the worker's own thread: if anything here took it, this would hang.
+/// The loaders' mutex is held by the worker's own thread: if anything here took it, this would
+/// hang.
 #[test]
 fn a_worker_never_waits_for_a_loader() {
     let tree = Tree::new();

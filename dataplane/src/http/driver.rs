@@ -105,8 +105,8 @@ pub enum Driven {
 ///   each call; it moves.
 /// - The socket is gone, by reset or otherwise, or the result was [`Driven::Done`]:
 ///   [`Driver::forget`].
-/// - Shutting down: [`Driver::drain`], then [`Driver::on_drain`] for each client. Connections at rest
-///   close at once, the others behind their answers.
+/// - Shutting down: [`Driver::drain`], then [`Driver::on_drain`] for each client. Connections at
+///   rest close at once, the others behind their answers.
 #[derive(Debug)]
 pub struct Driver {
     shop: Workshop,

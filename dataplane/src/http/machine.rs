@@ -24,9 +24,9 @@ use super::status::Status;
 ///   answer, and call [`Connection::begin_answer`], which decides whether the connection is kept.
 /// - `Send`: send the answer; call [`Connection::on_progress`] as the client takes it, and
 ///   [`Connection::end_answer`] when the last byte was handed over.
-/// - `Linger`: close the sending side. Go on giving received bytes, which are thrown away, until the
-///   client closes too: closing both ways at once would reset the connection and could destroy the
-///   answer on its way (RFC 9112, section 9.6).
+/// - `Linger`: close the sending side. Go on giving received bytes, which are thrown away, until
+///   the client closes too: closing both ways at once would reset the connection and could destroy
+///   the answer on its way (RFC 9112, section 9.6).
 /// - `Drop`: nothing is left to do.
 ///
 /// [`Connection::deadline`] says when to call [`Connection::on_timer`]. A connection at rest takes

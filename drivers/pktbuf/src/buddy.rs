@@ -166,7 +166,10 @@ mod tests {
         #[test]
         fn runs_are_disjoint_and_come_back(
             pages in 1u32..300,
-            steps in prop::collection::vec((any::<bool>(), 1u32..80, any::<prop::sample::Index>()), 1..300),
+            steps in prop::collection::vec(
+                (any::<bool>(), 1u32..80, any::<prop::sample::Index>()),
+                1..300,
+            ),
         ) {
             let mut b = Buddy::new(pages);
             let mut out: Vec<(u32, u32)> = Vec::new();

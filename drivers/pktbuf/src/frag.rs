@@ -10,8 +10,8 @@ use crate::stream::Links;
 /// A fragment of a received packet: where its bytes are and what they pin.
 ///
 /// Drivers keep one beside each packet memory (DPDK: in the mbuf's private area) and write it from
-/// C; [`Frag::LAYOUT`] says where each field is. The first fragment of a packet also carries what is
-/// known about all of it.
+/// C; [`Frag::LAYOUT`] says where each field is. The first fragment of a packet also carries what
+/// is known about all of it.
 #[repr(C)]
 pub struct Frag {
     /// The packet's next fragment.

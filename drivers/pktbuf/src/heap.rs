@@ -12,8 +12,9 @@ pub struct HeapBuffers {
 }
 
 impl HeapBuffers {
-    /// A pool of `count` buffers for frames of usual size ([`SMALL_CAPACITY`](crate::SMALL_CAPACITY))
-    /// and a quarter as many large ones ([`LARGE_CAPACITY`]).
+    /// A pool of `count` buffers for frames of usual size
+    /// ([`SMALL_CAPACITY`](crate::SMALL_CAPACITY)) and a quarter as many large ones
+    /// ([`LARGE_CAPACITY`]).
     ///
     /// # Panics
     ///

@@ -237,8 +237,8 @@ impl fmt::Debug for Headers {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum L4 {
     /// TCP. The checksum field carries the folded, not complemented sum of the pseudo-header, its
-    /// length field included; the leaf port or [`gso::finish_checksum`](crate::gso::finish_checksum)
-    /// completes it.
+    /// length field included; the leaf port or
+    /// [`gso::finish_checksum`](crate::gso::finish_checksum) completes it.
     Tcp,
     /// Anything else, complete as it is: ICMP, ARP.
     #[default]

@@ -46,8 +46,8 @@ impl PageBuf {
     }
 
     /// Lets `fill` write up to `len` bytes (less, if there's less room) behind the body. It
-    /// returns how many it wrote, from the front; they are added. What it's given holds old bytes of
-    /// somebody else: it may only be written to.
+    /// returns how many it wrote, from the front; they are added. What it's given holds old bytes
+    /// of somebody else: it may only be written to.
     pub fn append_with(&mut self, len: u32, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let len = len.min(self.room());
         let fields = self.fields_mut();

@@ -82,8 +82,8 @@ impl PagePool {
         self.inner().alloc(capacity)
     }
 
-    /// A plain buffer whose body is `len` bytes of the page cache from `at`, by reference. `None` if
-    /// no block is free, or if the range isn't in the span.
+    /// A plain buffer whose body is `len` bytes of the page cache from `at`, by reference. `None`
+    /// if no block is free, or if the range isn't in the span.
     pub fn alloc_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> Option<PageBuf> {
         let end = (at as usize).checked_add(len as usize)?;
         let body = span.get(at as usize..end)?.as_ptr().cast_mut();

@@ -12,8 +12,8 @@ use crate::stream::{Link, Links, Stream, push_compact};
 /// Received buffers ahead of the stream's end, sorted, disjoint. The first copy of each byte wins.
 ///
 /// For each segment with payload, before TCP is told of it: [`Reassembly::admit`]. If that refuses,
-/// the segment is dropped as if it had been lost. After TCP's verdict the buffer, trimmed to what the
-/// verdict keeps, goes to [`Reassembly::insert`], which cannot fail.
+/// the segment is dropped as if it had been lost. After TCP's verdict the buffer, trimmed to what
+/// the verdict keeps, goes to [`Reassembly::insert`], which cannot fail.
 ///
 /// A buffer that spans others that are here already isn't split around them: their bytes are
 /// written over its own, and they are freed. One that may not be written to is copied before that.
