@@ -7,8 +7,11 @@
     reason = "a test's numbers are small, and it fails by panicking"
 )]
 
+mod appliance;
+mod exhaustion;
 #[path = "../../../drivers/tests/functional/harness.rs"]
 mod harness;
+mod http;
 mod null;
 mod ring;
 mod support;
@@ -16,5 +19,5 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::main(&[ring::CASES, null::CASES].concat())
+    harness::main(&[ring::CASES, null::CASES, http::CASES, exhaustion::CASES, appliance::CASES].concat())
 }

@@ -31,8 +31,14 @@ pub(crate) const CASES: &[Case] = &[
     ("null::no_neighbour", no_neighbour),
     ("null::no_answer", no_answer),
     ("null::the_peer_vanishes", the_peer_vanishes),
-    ("null::the_peer_vanishes_with_tls", the_peer_vanishes_with_tls),
-    ("null::the_peer_vanishes_in_silence", the_peer_vanishes_in_silence),
+    (
+        "null::the_peer_vanishes_with_tls",
+        the_peer_vanishes_with_tls,
+    ),
+    (
+        "null::the_peer_vanishes_in_silence",
+        the_peer_vanishes_in_silence,
+    ),
     ("null::half_open_for_ever", half_open_for_ever),
 ];
 
@@ -67,7 +73,10 @@ impl Output for Cable {
     }
 
     fn room(&self, _on: IfaceId) -> Room {
-        Room { packets: 64, entries: 1024 }
+        Room {
+            packets: 64,
+            entries: 1024,
+        }
     }
 
     fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
@@ -82,7 +91,11 @@ impl<N: Output> Host<N> {
             tcp,
             ..StackConfig::default()
         };
-        let pool = PoolConfig { blocks: 1024, small_spans: 1024, large_spans: 512 };
+        let pool = PoolConfig {
+            blocks: 1024,
+            small_spans: 1024,
+            large_spans: 512,
+        };
         let mut region = Region::heap(PagePool::bytes_needed(pool) + 4096).expect("memory");
         let secret = [u64::from(number), 1, 2, 3];
         Self {
@@ -97,8 +110,11 @@ impl<N: Output> Host<N> {
     }
 
     fn with<R>(&mut self, f: impl FnOnce(&mut Stack, &mut Env<'_, N>) -> R) -> R {
-        let mut env =
-            Env { pages: &mut self.pages, ciphers: &mut self.ciphers, net: &mut self.net };
+        let mut env = Env {
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+            net: &mut self.net,
+        };
         f(&mut self.stack, &mut env)
     }
 
@@ -150,7 +166,11 @@ impl World {
         let mut port = Port::open(eal, &PortConfig::new("null", device)).expect("a port");
         let net = Forger::new(WorkerPorts::new(port.take_queues(), &[0]), answer);
         let host = Host::new(1, port.mac(), tcp, net);
-        Self { port, host, now: Instant::from_millis(1000) }
+        Self {
+            port,
+            host,
+            now: Instant::from_millis(1000),
+        }
     }
 
     /// One turn; true if there's more to do at once.
@@ -185,8 +205,10 @@ impl World {
     /// Connects a real peer to the host's listener. Returns the host's socket, and the peer.
     fn meet(&mut self, tls: Option<&Pki>) -> (SocketId, Host<Cable>) {
         let options = TlsOptions::default();
-        let listen =
-            ListenConfig { tls: tls.map(|pki| pki.server(&options)), ..ListenConfig::default() };
+        let listen = ListenConfig {
+            tls: tls.map(|pki| pki.server(&options)),
+            ..ListenConfig::default()
+        };
         let at = SocketAddr::new(address(1, false), 443);
         self.host.stack.listen(at, listen).expect("a listener");
         let mac = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -198,13 +220,18 @@ impl World {
             link_up: true,
             ..Info::default()
         };
-        let cable = Cable { info, frames: Vec::new() };
+        let cable = Cable {
+            info,
+            frames: Vec::new(),
+        };
         let mut peer = Host::new(2, mac, TcpConfig::default(), cable);
         let connect = ConnectConfig {
             tls: tls.map(|pki| (pki.client(&options), name())),
             ..ConnectConfig::default()
         };
-        peer.stack.connect(self.now, at, connect).expect("a way there");
+        peer.stack
+            .connect(self.now, at, connect)
+            .expect("a way there");
         self.host.net.answer = Answer::Keep;
         for _ in 0..1000 {
             self.now = self.now + TURN;
@@ -233,7 +260,13 @@ impl World {
     }
 
     fn close(mut self) {
-        let Host { stack, mut pages, buffers, net, .. } = self.host;
+        let Host {
+            stack,
+            mut pages,
+            buffers,
+            net,
+            ..
+        } = self.host;
         drop((stack, net));
         pages.reclaim();
         assert!(pages.is_full(), "{:?}", pages.usage());
@@ -268,10 +301,16 @@ fn send_much(tls: Option<&Pki>, source: impl FnOnce(&PageArena) -> Source) {
             let host = &mut world.host;
             let (asked, taken) = if let Some((span, at)) = source.span(sent) {
                 let len = span.len() as u32 - at;
-                (len, host.stack.send_span(socket, span, at, len, &mut host.pages))
+                (
+                    len,
+                    host.stack.send_span(socket, span, at, len, &mut host.pages),
+                )
             } else {
                 let bytes = source.bytes(sent, 64 << 10);
-                (bytes.len() as u32, host.stack.send(socket, bytes, false, &mut host.pages))
+                (
+                    bytes.len() as u32,
+                    host.stack.send(socket, bytes, false, &mut host.pages),
+                )
             };
             let taken = taken.expect("the socket takes what there's room for");
             sent += u64::from(taken);
@@ -308,7 +347,10 @@ fn send_much(tls: Option<&Pki>, source: impl FnOnce(&PageArena) -> Source) {
     assert!(blocks <= 2 * (1 << 20) / 16_384 + 64, "{blocks} blocks");
     assert!(spans <= 2 * (1 << 20) / 16_384 + 64, "{spans} spans");
     assert_eq!(world.host.stack.tcp_counters().bytes_retransmitted, 0);
-    assert_eq!(counters.bytes_by_reference, if by_reference { sent } else { 0 });
+    assert_eq!(
+        counters.bytes_by_reference,
+        if by_reference { sent } else { 0 }
+    );
     assert_eq!(counters.bytes_by_copy, if by_reference { 0 } else { sent });
     assert_eq!(counters.payload_bytes_out, world.host.net.payload);
     assert!(counters.payload_bytes_out >= sent);
@@ -334,7 +376,10 @@ fn no_neighbour() {
         assert_eq!(world.host.end(*socket), Some(CloseReason::TimedOut));
     }
     let took = world.now.saturating_since(began);
-    assert!(took <= TcpConfig::default().syn_timeout + SECOND, "{took:?}");
+    assert!(
+        took <= TcpConfig::default().syn_timeout + SECOND,
+        "{took:?}"
+    );
     assert_eq!(world.host.net.syns, 0, "nobody to send them to");
     let counters = world.host.stack.counters();
     assert_eq!(counters.end_timed_out, 500);
@@ -375,7 +420,9 @@ fn vanish(tls: Option<&Pki>) {
     let (socket, _peer) = world.meet(tls);
     world.host.net.answer = Answer::None;
     let host = &mut world.host;
-    let queued = host.stack.send(socket, &[7; 100_000], false, &mut host.pages);
+    let queued = host
+        .stack
+        .send(socket, &[7; 100_000], false, &mut host.pages);
     assert_eq!(queued, Ok(100_000));
     let began = world.now;
     world.run(|host| host.stack.connections() == 0);
@@ -392,7 +439,10 @@ fn vanish(tls: Option<&Pki>) {
 
 fn the_peer_vanishes_in_silence() {
     let keepalive = Keepalive::default();
-    let tcp = TcpConfig { keepalive: Some(keepalive), ..TcpConfig::default() };
+    let tcp = TcpConfig {
+        keepalive: Some(keepalive),
+        ..TcpConfig::default()
+    };
     let mut world = World::new(eal(), Answer::Keep, tcp);
     let (socket, _peer) = world.meet(Some(&Pki::new()));
     world.host.net.answer = Answer::None;
@@ -413,10 +463,16 @@ fn half_open_for_ever() {
     let to = Ipv4Addr::new(198, 18, 0, 1);
     let at = SocketAddr::new(to.into(), 443);
     assert_eq!(at.ip(), address(1, false));
-    world.host.stack.listen(at, ListenConfig::default()).expect("a listener");
+    world
+        .host
+        .stack
+        .listen(at, ListenConfig::default())
+        .expect("a listener");
     let mac = world.port.mac();
     for port in 0..200 {
-        world.host.receive(world.now, &lonely_syn((mac, to), 10_000 + port));
+        world
+            .host
+            .receive(world.now, &lonely_syn((mac, to), 10_000 + port));
         // Only a few answers wait until the peer's address is known.
         while world.turn() {}
     }
@@ -435,15 +491,26 @@ fn connect(world: &mut World, count: u32) -> Vec<SocketId> {
     let to = SocketAddr::new(address(200, false), 443);
     let stack = &mut world.host.stack;
     (0..count)
-        .map(|_| stack.connect(world.now, to, ConnectConfig::default()).expect("a way there"))
+        .map(|_| {
+            stack
+                .connect(world.now, to, ConnectConfig::default())
+                .expect("a way there")
+        })
         .collect()
 }
 
 /// Bytes of this process in memory.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("the kernel says");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-    let number = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("a size");
+    let number = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .expect("a number");
     number << 10
 }
 

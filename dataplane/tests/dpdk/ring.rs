@@ -2,16 +2,17 @@
 
 use std::net::SocketAddr;
 
-use lockgate_drivers::{Assume, PortConfig, QueueCounters};
+use lockgate_drivers::{Assume, PortConfig};
 use lockgate_ktls::Params;
 use lockgate_stack::tls::TlsOptions;
 use pktbuf::{PageArena, Region};
 
+use crate::exhaustion::Hardship;
 use crate::harness::Case;
 use crate::support::eal;
 use crate::support::host::{self, Report, Spec, address};
 use crate::support::pki::{Pki, name, only};
-use crate::support::ring::Net;
+use crate::support::ring::{Ending, Net};
 use crate::support::source::Source;
 use crate::support::transfer::{Open, Transfer};
 use crate::support::wire::Faults;
@@ -21,19 +22,23 @@ pub(crate) const CASES: &[Case] = &[
     ("ring::uncut_bursts", uncut_bursts),
     ("ring::uncut_bursts_with_losses", uncut_bursts_with_losses),
     ("ring::segments_on_a_good_wire", segments_on_a_good_wire),
-    ("ring::jumbo_segments_with_losses", jumbo_segments_with_losses),
+    (
+        "ring::jumbo_segments_with_losses",
+        jumbo_segments_with_losses,
+    ),
     ("ring::without_tls_with_losses", without_tls_with_losses),
     ("ring::every_suite_both_ways", every_suite_both_ways),
 ];
 
 /// A transfer's circumstances.
-struct Way {
-    ipv6: bool,
-    faults: Faults,
-    tls: Option<TlsOptions>,
+pub(crate) struct Way {
+    pub(crate) ipv6: bool,
+    pub(crate) faults: Faults,
+    pub(crate) tls: Option<TlsOptions>,
     /// Bytes to the client, by reference, and back, by copy.
-    down: u64,
-    up: u64,
+    pub(crate) down: u64,
+    pub(crate) up: u64,
+    pub(crate) hardship: Option<Hardship>,
 }
 
 impl Default for Way {
@@ -44,20 +49,24 @@ impl Default for Way {
             tls: Some(TlsOptions::default()),
             down: 256 * MIB,
             up: 4 * MIB,
+            hardship: None,
         }
     }
 }
 
-type Ended = (Report<Transfer>, Report<Transfer>, [QueueCounters; 2]);
+type Ended = (Report<Transfer>, Report<Transfer>, Ending);
 
 /// Runs a transfer to its end and judges what has to be right in any case.
-fn transfer(net: Net, seed: u64, way: Way) -> Ended {
+pub(crate) fn transfer(net: Net, seed: u64, way: Way) -> Ended {
     let arena_bytes = 2 * Source::ARENA_BYTES;
     let mut region = Region::heap(arena_bytes + 8192).expect("memory");
     let arena = PageArena::new(&mut region, arena_bytes).expect("an arena");
     let pki = Pki::new();
     let server_tls = way.tls.as_ref().map(|options| pki.server(options));
-    let client_tls = way.tls.as_ref().map(|options| (pki.client(options), name()));
+    let client_tls = way
+        .tls
+        .as_ref()
+        .map(|options| (pki.client(options), name()));
     let at = SocketAddr::new(address(SERVER, way.ipv6), 443);
     let (a, b) = (seed ^ 0xa, seed ^ 0xb);
     let server = Transfer::new(
@@ -70,19 +79,26 @@ fn transfer(net: Net, seed: u64, way: Way) -> Ended {
         (Source::new(b), way.up),
         (Source::new(a), way.down),
     );
-    let spec = |number: u8| Spec {
+    let plain = |number: u8| Spec {
         faults: if number == SERVER {
             way.faults
         } else {
             // A lost acknowledgement is one for a whole burst, and costs a time-out.
-            Faults { lost: way.faults.lost / 10, ..way.faults }
+            Faults {
+                lost: way.faults.lost / 10,
+                ..way.faults
+            }
         },
         watched: true,
         seed: seed ^ u64::from(number),
         ..Spec::new(number)
     };
+    let spec = |number| match &way.hardship {
+        Some(hardship) => hardship.befall(plain(number)),
+        None => plain(number),
+    };
     let ended = host::run(net, (spec(SERVER), server), (spec(CLIENT), client));
-    let (server, client, ports) = &ended;
+    let (server, client, ending) = &ended;
     tracing::info!(
         took = ?client.took,
         lost = server.wire.lost + client.wire.lost,
@@ -95,12 +111,15 @@ fn transfer(net: Net, seed: u64, way: Way) -> Ended {
     );
     server.app.assert_complete();
     client.app.assert_complete();
-    for (report, port) in [server, client].into_iter().zip(ports) {
+    for (report, port) in [server, client].into_iter().zip(&ending.ports) {
         assert_eq!(port.tx_payload_copied, 0, "{port:?}");
         assert_eq!(port.tx_dropped_plaintext, 0, "{port:?}");
         assert_eq!(report.stack.bad_checksum, 0);
         assert_eq!(report.stack.malformed, 0);
-        assert_eq!(report.again, report.tcp.bytes_retransmitted, "as TCP counts it");
+        assert_eq!(
+            report.again, report.tcp.bytes_retransmitted,
+            "as TCP counts it"
+        );
         // The peer's own memory: whatever was decrypted there is gone for a retransmission.
         assert_eq!(report.count("rx_inplace"), 0);
     }
@@ -129,12 +148,20 @@ fn repaired_soon(ended: &Ended) {
     // acknowledgements, it takes a time-out.
     let spent = server.tcp.timeouts + client.tcp.timeouts;
     let granted = server.wire.lost / 20 + 2 * client.wire.lost + 3;
-    assert!(spent <= granted, "{spent} time-outs, not {granted}: {:?}", server.wire);
+    assert!(
+        spent <= granted,
+        "{spent} time-outs, not {granted}: {:?}",
+        server.wire
+    );
 }
 
 fn a_gibibyte_with_losses() {
     let net = Net::open(eal(), "t", |_| ());
-    let way = Way { down: 1024 * MIB, faults: LOSSES, ..Way::default() };
+    let way = Way {
+        down: 1024 * MIB,
+        faults: LOSSES,
+        ..Way::default()
+    };
     let ended = transfer(net, 1, way);
     with_losses(&ended);
     repaired_soon(&ended);
@@ -142,7 +169,7 @@ fn a_gibibyte_with_losses() {
 
 fn uncut_bursts() {
     let net = Net::open(eal(), "t", assume_all);
-    let (server, _, ports) = transfer(net, 2, Way::default());
+    let (server, _, Ending { ports, .. }) = transfer(net, 2, Way::default());
     assert!(ports[0].tx_tso > 0 && ports[0].tx_gso == 0, "{ports:?}");
     assert_eq!(server.tcp.bytes_retransmitted, 0, "{:?}", server.tcp);
 }
@@ -150,15 +177,30 @@ fn uncut_bursts() {
 fn uncut_bursts_with_losses() {
     let net = Net::open(eal(), "t", assume_all);
     // A frame is a whole burst here.
-    let faults = Faults { lost: 100, doubled: 100, late: 50 };
-    let way = Way { faults, ipv6: true, ..Way::default() };
+    let faults = Faults {
+        lost: 100,
+        doubled: 100,
+        late: 50,
+    };
+    let way = Way {
+        faults,
+        ipv6: true,
+        ..Way::default()
+    };
     let ended = transfer(net, 3, way);
     with_losses(&ended);
 }
 
 fn segments_on_a_good_wire() {
     let net = Net::open(eal(), "t", |_| ());
-    let (server, client, ports) = transfer(net, 4, Way { ipv6: true, ..Way::default() });
+    let (server, client, Ending { ports, .. }) = transfer(
+        net,
+        4,
+        Way {
+            ipv6: true,
+            ..Way::default()
+        },
+    );
     assert_eq!(ports[0].tx_tso, 0);
     let again = server.tcp.bytes_retransmitted + client.tcp.bytes_retransmitted;
     assert_eq!(again, 0, "{:?} {:?}", server.tcp, client.tcp);
@@ -166,14 +208,29 @@ fn segments_on_a_good_wire() {
 
 fn jumbo_segments_with_losses() {
     let net = Net::open(eal(), "t", |port| port.mtu = 9000);
-    let ended = transfer(net, 5, Way { faults: LOSSES, ..Way::default() });
+    let ended = transfer(
+        net,
+        5,
+        Way {
+            faults: LOSSES,
+            ..Way::default()
+        },
+    );
     with_losses(&ended);
     repaired_soon(&ended);
 }
 
 fn without_tls_with_losses() {
     let net = Net::open(eal(), "t", |_| ());
-    let ended = transfer(net, 6, Way { tls: None, faults: LOSSES, ..Way::default() });
+    let ended = transfer(
+        net,
+        6,
+        Way {
+            tls: None,
+            faults: LOSSES,
+            ..Way::default()
+        },
+    );
     with_losses(&ended);
     repaired_soon(&ended);
 }
@@ -216,4 +273,8 @@ const SERVER: u8 = 1;
 const CLIENT: u8 = 2;
 const MIB: u64 = 1 << 20;
 /// A lost frame in 500, and as many that come twice or late.
-const LOSSES: Faults = Faults { lost: 20, doubled: 20, late: 20 };
+const LOSSES: Faults = Faults {
+    lost: 20,
+    doubled: 20,
+    late: 20,
+};

@@ -98,16 +98,19 @@ impl Forger {
             return None;
         }
         peer.acknowledged = peer.end;
-        let timestamps = last
-            .options
-            .timestamps
-            .map(|_| Timestamps { val: peer.clock, ecr: peer.clock_of_sender });
+        let timestamps = last.options.timestamps.map(|_| Timestamps {
+            val: peer.clock,
+            ecr: peer.clock_of_sender,
+        });
         let tcp = TcpHeader {
             seq: peer.next,
             ack: peer.end?,
             flags: Flags::ACK,
             window: u16::MAX,
-            options: TcpOptions { timestamps, ..TcpOptions::default() },
+            options: TcpOptions {
+                timestamps,
+                ..TcpOptions::default()
+            },
             ..last
         };
         Some(frame(ethernet, ip, &tcp))
@@ -158,7 +161,11 @@ pub(crate) fn frames(packet: &Packet<'_>, mut each: impl FnMut(Vec<u8>)) -> Resu
         if packet.meta.protocol == L4::Tcp {
             gso::finish_checksum(head, payload)?;
         }
-        let len = head.len() + payload.iter().map(|slice| slice.len as usize).sum::<usize>();
+        let len = head.len()
+            + payload
+                .iter()
+                .map(|slice| slice.len as usize)
+                .sum::<usize>();
         let mut frame = vec![0; len];
         gso::copy_frame(head, payload, &mut frame)?;
         each(frame);
@@ -229,7 +236,10 @@ pub(crate) fn lonely_syn(to: (MacAddr, Ipv4Addr), port: u16) -> Vec<u8> {
         seq: SeqNum(u32::from(port) << 16),
         flags: Flags::SYN,
         window: 1024,
-        options: TcpOptions { mss: Some(1460), ..TcpOptions::default() },
+        options: TcpOptions {
+            mss: Some(1460),
+            ..TcpOptions::default()
+        },
         ..TcpHeader::default()
     };
     let ip = Ipv4Header {
@@ -243,8 +253,12 @@ pub(crate) fn lonely_syn(to: (MacAddr, Ipv4Addr), port: u16) -> Vec<u8> {
         fragment: Fragment::WHOLE,
         payload_len: 0,
     };
-    let ethernet =
-        EthernetHeader { dst: to.0, src: NOBODY, vlan: None, ethertype: EtherType::IPV4 };
+    let ethernet = EthernetHeader {
+        dst: to.0,
+        src: NOBODY,
+        vlan: None,
+        ethertype: EtherType::IPV4,
+    };
     frame(ethernet, ip, &tcp)
 }
 

@@ -4,18 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use lockgate::clock::Clock;
 use lockgate_drivers::{Eal, WorkerPorts};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Counters, Env, Limits, Notice, Stack, StackConfig};
-use lockgate_tcp::ip::{Cidr, Interface, IpCounters};
+use lockgate_tcp::ip::{Cidr, Interface};
 use lockgate_wire::{Instant, MacAddr};
 use pktbuf::{Buffer, IfaceId, PagePool, PoolConfig, PoolUsage};
 
-use super::ring::Net;
+use super::ring::{Ending, Net};
 use super::wire::{Faults, Tally, Wire, Witness};
 
 /// What runs on a host.
@@ -60,7 +60,6 @@ pub(crate) struct Report<A> {
     pub(crate) app: A,
     pub(crate) stack: Counters,
     pub(crate) tcp: lockgate_tcp::Counters,
-    pub(crate) ip: IpCounters,
     pub(crate) ktls: Vec<(&'static str, u64)>,
     pub(crate) wire: Tally,
     /// Bytes that a witness saw sent again.
@@ -73,7 +72,11 @@ impl Spec {
     pub(crate) fn new(number: u8) -> Self {
         Self {
             number,
-            pool: PoolConfig { blocks: 4096, small_spans: 1024, large_spans: 1024 },
+            pool: PoolConfig {
+                blocks: 4096,
+                small_spans: 1024,
+                large_spans: 1024,
+            },
             failures_one_in: 0,
             config: StackConfig {
                 limits: Limits {
@@ -102,7 +105,12 @@ pub(crate) fn address(number: u8, ipv6: bool) -> IpAddr {
 
 /// The one interface of host `number`, with both its addresses.
 pub(crate) fn interface(number: u8, mac: MacAddr, mtu: u16) -> (Interface, Vec<Cidr>) {
-    let interface = Interface { id: IfaceId(0), mac: Some(mac), mtu, vlan: None };
+    let interface = Interface {
+        id: IfaceId(0),
+        mac: Some(mac),
+        mtu,
+        vlan: None,
+    };
     let with = |ipv6, len| Cidr::new(address(number, ipv6), len).expect("a prefix");
     (interface, vec![with(false, 24), with(true, 64)])
 }
@@ -113,7 +121,9 @@ impl Host {
         config.interfaces = vec![interface(spec.number, port.mac, port.mtu)];
         let secret = [spec.seed, spec.seed ^ 1, spec.seed ^ 2, spec.seed ^ 3];
         let bytes = PagePool::bytes_needed(spec.pool) + 4096;
-        let mut region = eal.region("page buffers", bytes).expect("memory for page buffers");
+        let mut region = eal
+            .region("page buffers", bytes)
+            .expect("memory for page buffers");
         let mut pages = PagePool::new(&mut region, spec.pool).expect("a pool fits");
         pages.inject_failures(spec.seed, spec.failures_one_in);
         let mut wire = Wire::new(port.ports, spec.faults, spec.seed);
@@ -129,8 +139,11 @@ impl Host {
 
     /// Runs a method of the stack with the host's environment.
     fn with<R>(&mut self, f: impl FnOnce(&mut Stack, &mut Env<'_, Wire>) -> R) -> R {
-        let mut env =
-            Env { pages: &mut self.pages, ciphers: &mut self.ciphers, net: &mut self.wire };
+        let mut env = Env {
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+            net: &mut self.wire,
+        };
         f(&mut self.stack, &mut env)
     }
 
@@ -169,6 +182,7 @@ pub(crate) struct Hired<A> {
     report: Receiver<Report<A>>,
     go_home: Sender<()>,
     pages: Receiver<PoolUsage>,
+    thread: JoinHandle<()>,
 }
 
 /// Counts the hosts that have something to do: each answers until all are done.
@@ -219,12 +233,17 @@ pub(crate) fn start<A: App>(
                 busy.end();
             }
         }
-        let Host { stack, mut pages, ciphers, wire, inbox } = host;
+        let Host {
+            stack,
+            mut pages,
+            ciphers,
+            wire,
+            inbox,
+        } = host;
         let report = Report {
             app,
             stack: stack.counters().clone(),
             tcp: stack.tcp_counters().clone(),
-            ip: stack.ip_counters(),
             ktls: ciphers.counters.iter().collect(),
             wire: wire.tally,
             again: wire.witness.as_ref().map_or(0, |witness| witness.again),
@@ -238,21 +257,41 @@ pub(crate) fn start<A: App>(
         pages.reclaim();
         to_pages.send(pages.usage()).ok();
     };
-    thread::Builder::new().name(format!("host-{}", app_name::<A>())).spawn(work).expect("a thread");
-    Hired { report, go_home, pages }
+    let thread = thread::Builder::new().name(format!("host-{}", app_name::<A>()));
+    let thread = thread.spawn(work).expect("a thread");
+    Hired {
+        report,
+        go_home,
+        pages,
+        thread,
+    }
 }
 
 impl<A> Hired<A> {
+    /// Whether it hasn't come to its end, good or bad.
+    pub(crate) fn is_at_work(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// Waits for the host's end.
     pub(crate) fn report(&self) -> Report<A> {
-        self.report.recv_timeout(PATIENCE).expect("the host comes to its end")
+        self.report
+            .recv_timeout(PATIENCE)
+            .expect("the host comes to its end")
     }
 
     /// After all hosts have ended and their ports are closed: every page buffer is back.
     pub(crate) fn go_home(self) {
         self.go_home.send(()).expect("the host waits");
-        let usage = self.pages.recv_timeout(PATIENCE).expect("the host counts its pages");
-        let used = (usage.blocks_used, usage.small_spans_used, usage.large_spans_used);
+        let usage = self
+            .pages
+            .recv_timeout(PATIENCE)
+            .expect("the host counts its pages");
+        let used = (
+            usage.blocks_used,
+            usage.small_spans_used,
+            usage.large_spans_used,
+        );
         assert_eq!(used, (0, 0, 0), "page buffers are missing: {usage:?}");
     }
 }
@@ -262,21 +301,24 @@ pub(crate) fn run<A: App, B: App>(
     net: Net,
     a: (Spec, A),
     b: (Spec, B),
-) -> (Report<A>, Report<B>, [lockgate_drivers::QueueCounters; 2]) {
+) -> (Report<A>, Report<B>, Ending) {
     let busy = Busy::default();
     let (mut net, [at_a, at_b]) = net.attach();
     let a = start(net.eal, a.0, at_a, &busy, a.1);
     let b = start(net.eal, b.0, at_b, &busy, b.1);
     let (from_a, from_b) = (a.report(), b.report());
-    let counters = net.counters();
+    let ports = net.ending();
     net.close();
     a.go_home();
     b.go_home();
-    (from_a, from_b, counters)
+    (from_a, from_b, ports)
 }
 
 fn app_name<A>() -> &'static str {
-    std::any::type_name::<A>().rsplit("::").next().unwrap_or_default()
+    std::any::type_name::<A>()
+        .rsplit("::")
+        .next()
+        .unwrap_or_default()
 }
 
 /// Packets sent in a turn before the ports are looked at again.

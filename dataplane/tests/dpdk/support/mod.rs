@@ -1,10 +1,12 @@
 //! Hosts on ports, the bytes that they exchange, and the faults of the wire between them.
 
+pub(crate) mod browser;
 pub(crate) mod forger;
 pub(crate) mod host;
 pub(crate) mod pki;
 pub(crate) mod random;
 pub(crate) mod ring;
+pub(crate) mod shop;
 pub(crate) mod source;
 pub(crate) mod transfer;
 pub(crate) mod wire;
@@ -28,7 +30,11 @@ pub(crate) fn eal() -> Eal {
 /// The seeds of a case: `LOCKGATE_SEED` names the one to look at again, `LOCKGATE_SEEDS` says how
 /// many others to try.
 pub(crate) fn seeds(count: u64) -> Vec<u64> {
-    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name| {
+        env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     match number("LOCKGATE_SEED") {
         Some(seed) => vec![seed],
         None => (1..=number("LOCKGATE_SEEDS").unwrap_or(count)).collect(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use lockgate_ktls::{Params, Suite, Version};
 use lockgate_stack::tls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
-use lockgate_stack::tls::{Certificate, CipherSuite, TlsClient, TlsOptions, TlsServer, TlsVersions};
+use lockgate_stack::tls::{
+    Certificate, CipherSuite, TlsClient, TlsOptions, TlsServer, TlsVersions,
+};
 use rcgen::{CertificateParams, KeyPair};
 
 pub(crate) struct Pki {
@@ -49,20 +51,28 @@ pub(crate) fn only(params: Params) -> TlsOptions {
         (Version::Tls13, Suite::Aes256Gcm) => {
             (TlsVersions::Tls13, CipherSuite::TLS13_AES_256_GCM_SHA384)
         }
-        (Version::Tls13, Suite::Chacha20Poly1305) => {
-            (TlsVersions::Tls13, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256)
-        }
-        (Version::Tls12, Suite::Aes128Gcm) => {
-            (TlsVersions::Tls12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
-        }
-        (Version::Tls12, Suite::Aes256Gcm) => {
-            (TlsVersions::Tls12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)
-        }
-        (Version::Tls12, Suite::Chacha20Poly1305) => {
-            (TlsVersions::Tls12, CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256)
-        }
+        (Version::Tls13, Suite::Chacha20Poly1305) => (
+            TlsVersions::Tls13,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ),
+        (Version::Tls12, Suite::Aes128Gcm) => (
+            TlsVersions::Tls12,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        ),
+        (Version::Tls12, Suite::Aes256Gcm) => (
+            TlsVersions::Tls12,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        ),
+        (Version::Tls12, Suite::Chacha20Poly1305) => (
+            TlsVersions::Tls12,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        ),
     };
-    TlsOptions { versions, suites: vec![suite], ..TlsOptions::default() }
+    TlsOptions {
+        versions,
+        suites: vec![suite],
+        ..TlsOptions::default()
+    }
 }
 
 const NAME: &str = "server.test";

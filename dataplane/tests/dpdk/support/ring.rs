@@ -10,6 +10,13 @@ pub(crate) struct Net {
     ports: [Port; 2],
 }
 
+/// What two ports have counted.
+pub(crate) struct Ending {
+    pub(crate) ports: [QueueCounters; 2],
+    /// Allocations of packet buffers that failed on purpose.
+    pub(crate) injected: u64,
+}
+
 impl Net {
     /// Opens both ports. Rings last as long as the process, so each pair has its own name.
     pub(crate) fn open(eal: Eal, name: &str, change: impl Fn(&mut PortConfig)) -> Self {
@@ -29,7 +36,10 @@ impl Net {
             change(&mut config);
             Port::open(eal, &config).expect("the port opens")
         };
-        Self { eal, ports: [open("a", pair.a), open("b", pair.b)] }
+        Self {
+            eal,
+            ports: [open("a", pair.a), open("b", pair.b)],
+        }
     }
 
     /// The first queue of each port, for a host each.
@@ -54,13 +64,21 @@ impl Net {
         self.ports.each_mut().map(attach)
     }
 
-    pub(crate) fn counters(&self) -> [QueueCounters; 2] {
-        self.ports.each_ref().map(|port| port.counters().total())
+    /// What was counted, at the end.
+    pub(crate) fn ending(&self) -> Ending {
+        let pools = self.ports.iter().flat_map(Port::pools);
+        Ending {
+            ports: self.ports.each_ref().map(|port| port.counters().total()),
+            injected: pools.map(|pool| pool.injected).sum(),
+        }
     }
 
-    /// Allocations of packet buffers that failed on purpose.
-    pub(crate) fn injected(&self) -> u64 {
-        self.ports.iter().flat_map(Port::pools).map(|pool| pool.injected).sum()
+    /// Each queue's, of both ports.
+    pub(crate) fn queue_counters(&self) -> Vec<QueueCounters> {
+        self.ports
+            .iter()
+            .flat_map(|port| port.counters().queues)
+            .collect()
     }
 
     /// Closes both ports; every packet buffer is back then.

@@ -17,16 +17,23 @@ impl Source {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let words = PERIOD.div_ceil(8);
-        let mut bytes: Vec<u8> = (0..words).flat_map(|_| random.next().to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = (0..words)
+            .flat_map(|_| random.next().to_le_bytes())
+            .collect();
         bytes.truncate(PERIOD);
-        Self { bytes, spans: Vec::new() }
+        Self {
+            bytes,
+            spans: Vec::new(),
+        }
     }
 
     /// With a copy in a page cache, to send by reference.
     pub(crate) fn in_cache(seed: u64, arena: &PageArena) -> Self {
         let mut source = Self::new(seed);
         let copies = source.bytes.chunks(SPAN).map(|piece| {
-            let mut page = arena.alloc(piece.len()).expect("the arena has room for the source");
+            let mut page = arena
+                .alloc(piece.len())
+                .expect("the arena has room for the source");
             page[..piece.len()].copy_from_slice(piece);
             page.freeze(piece.len())
         });
@@ -54,7 +61,10 @@ impl Source {
     /// Fails unless nobody else holds any of it.
     #[track_caller]
     pub(crate) fn assert_at_rest(&self) {
-        assert!(self.spans.iter().all(|span| Arc::strong_count(span) == 1), "spans are still held");
+        assert!(
+            self.spans.iter().all(|span| Arc::strong_count(span) == 1),
+            "spans are still held"
+        );
     }
 
     /// Fails unless `piece` is what the stream has at `at`.
@@ -63,7 +73,11 @@ impl Source {
         while !piece.is_empty() {
             let expected = self.bytes(at, piece.len() as u64);
             let (now, rest) = piece.split_at(expected.len());
-            assert!(now == expected, "wrong bytes somewhere in {at}..{}", at + now.len() as u64);
+            assert!(
+                now == expected,
+                "wrong bytes somewhere in {at}..{}",
+                at + now.len() as u64
+            );
             at += now.len() as u64;
             piece = rest;
         }

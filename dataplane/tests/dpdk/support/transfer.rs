@@ -83,7 +83,10 @@ impl Transfer {
                 Some((span, at)) => {
                     let len = span.len() as u64 - u64::from(at);
                     let len = u32::try_from(len.min(left)).expect("spans are short");
-                    (len, host.stack.send_span(socket, span, at, len, &mut host.pages))
+                    (
+                        len,
+                        host.stack.send_span(socket, span, at, len, &mut host.pages),
+                    )
                 }
                 None => {
                     let bytes = self.source.bytes(self.sent, left.min(WRITE_BYTES));
@@ -131,11 +134,17 @@ impl App for Transfer {
     fn start(&mut self, now: Instant, host: &mut Host) {
         match &self.open {
             Open::Listen(at, tls) => {
-                let config = ListenConfig { tls: tls.clone(), ..ListenConfig::default() };
+                let config = ListenConfig {
+                    tls: tls.clone(),
+                    ..ListenConfig::default()
+                };
                 host.stack.listen(*at, config).expect("a listener");
             }
             Open::Connect(to, tls) => {
-                let config = ConnectConfig { tls: tls.clone(), ..ConnectConfig::default() };
+                let config = ConnectConfig {
+                    tls: tls.clone(),
+                    ..ConnectConfig::default()
+                };
                 self.socket = Some(host.stack.connect(now, *to, config).expect("a way there"));
             }
         }

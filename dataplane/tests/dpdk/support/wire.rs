@@ -117,7 +117,11 @@ impl Output for Wire {
         let mut meta = packet.meta;
         meta.mss = 0;
         gso::segment(&packet, |head, payload| {
-            match self.send(Packet { head, payload, meta }) {
+            match self.send(Packet {
+                head,
+                payload,
+                meta,
+            }) {
                 Ok(()) => {}
                 // The others have left: as if this one had got lost.
                 Err(TxError::Full) => self.tally.no_room += 1,
@@ -141,7 +145,11 @@ pub(crate) struct Witness {
 
 impl Witness {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; WITNESS_BYTES], end: None, again: 0 }
+        Self {
+            bytes: vec![0; WITNESS_BYTES],
+            end: None,
+            again: 0,
+        }
     }
 
     fn look(&mut self, packet: &Packet<'_>) {
@@ -160,14 +168,26 @@ impl Witness {
     fn look_at(&mut self, at: SeqNum, bytes: &[u8]) {
         let end = *self.end.get_or_insert(at);
         let len = u32::try_from(bytes.len()).expect("shorter than a packet");
-        let known = if at.before(end) { end.since(at).min(len) } else { 0 };
+        let known = if at.before(end) {
+            end.since(at).min(len)
+        } else {
+            0
+        };
         let (old, new) = bytes.split_at(known as usize);
         self.again += u64::from(known);
         for (seen, now) in self.places(at, old.len()).into_iter().zip(halves(at, old)) {
-            assert!(self.bytes[seen] == *now, "other bytes are sent again from {}", at.0);
+            assert!(
+                self.bytes[seen] == *now,
+                "other bytes are sent again from {}",
+                at.0
+            );
         }
         let from = at + known;
-        for (to, now) in self.places(from, new.len()).into_iter().zip(halves(from, new)) {
+        for (to, now) in self
+            .places(from, new.len())
+            .into_iter()
+            .zip(halves(from, new))
+        {
             self.bytes[to].copy_from_slice(now);
         }
         if !new.is_empty() {

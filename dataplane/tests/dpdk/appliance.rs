@@ -1,0 +1,153 @@
+//! The whole appliance in this process, on ports that need nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use lockgate::appliance::{self, StartError};
+use lockgate::clock;
+use lockgate::config::{self, Config, Host};
+use lockgate::control::{self, GroupKind, Stop};
+
+use crate::harness::{Case, skip};
+use crate::support::pki::Pki;
+
+pub(crate) const CASES: &[Case] = &[
+    ("appliance::starts_answers_and_drains", starts_answers_and_drains),
+    ("appliance::two_workers_end_at_once", two_workers_end_at_once),
+    ("appliance::what_a_device_refuses_is_a_fault", what_a_device_refuses_is_a_fault),
+];
+
+/// A directory with everything that a configuration names.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        let place = std::env::temp_dir().join(format!("lockgate-dpdk-{}", std::process::id()));
+        fs::create_dir_all(place.join("www")).expect("a directory");
+        let (chain, key) = Pki::new().pem;
+        fs::write(place.join("a.crt"), chain).expect("a file");
+        fs::write(place.join("a.key"), key).expect("a file");
+        fs::write(place.join("www/index.html"), "hello\n").expect("a file");
+        Self(place)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("control.sock")
+    }
+
+    fn config(&self, device: &str, cores: &[u16]) -> Config {
+        let text = format!(
+            r#"
+            [eal]
+            hugepages = "off"
+            [workers]
+            cores = {cores:?}
+            [[port]]
+            name = "p0"
+            device = "{device}"
+            [[interface]]
+            on = "p0"
+            addresses = ["198.18.0.1/24", "fd00::1/64"]
+            [[certificate]]
+            chain = "a.crt"
+            key = "a.key"
+            [[listener]]
+            address = "198.18.0.1:443"
+            tls = true
+            [[listener]]
+            address = "[fd00::1]:80"
+            [[site]]
+            hosts = ["*"]
+            root = "www"
+            [control]
+            socket = "control.sock"
+            "#
+        );
+        let host = Host { cores: cores_here(), unix_seconds: clock::unix_seconds() };
+        config::parse(&self.0.join("a.toml"), &text, &host).expect("a valid configuration")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A directory that's left behind in /tmp does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn cores_here() -> Vec<u16> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.iter().filter_map(|core| u16::try_from(core.id).ok()).collect()
+}
+
+/// The counters of the instance, as soon as it answers.
+fn stats(socket: &Path) -> control::Stats {
+    for _ in 0..1000 {
+        match control::stats(socket) {
+            Ok(stats) => return stats,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    panic!("nobody answers at {}", socket.display());
+}
+
+fn starts_answers_and_drains() {
+    let place = Place::new();
+    let core = cores_here()[0];
+    let config = place.config("net_null0,no-rx=1", &[core]);
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let appliance = thread::spawn(move || appliance::run(config, &asked));
+    let first = stats(&place.socket());
+    assert_eq!(first.pid, std::process::id());
+    let groups = &first.snapshot.groups;
+    let of = |kind| groups.iter().filter(move |group| group.kind == kind).collect::<Vec<_>>();
+    let (workers, ports) = (of(GroupKind::Worker), of(GroupKind::Port));
+    assert_eq!((workers.len(), ports.len()), (1, 1), "{groups:?}");
+    assert_eq!(ports[0].name, "p0");
+    let turns = |stats: &control::Stats| {
+        let values = stats.snapshot.groups.iter().flat_map(|group| &group.values);
+        let turns = values.filter(|value| value.name == "worker.turns").map(|value| value.value);
+        turns.sum::<u64>()
+    };
+    let second = stats(&place.socket());
+    assert!(turns(&second) > turns(&first), "the worker works");
+    stop.more();
+    let ended = appliance.join().expect("no panic");
+    assert!(ended.is_ok(), "{ended:?}");
+    assert!(control::stats(&place.socket()).is_err(), "nobody answers any more");
+    assert!(!place.socket().exists(), "the socket is gone");
+}
+
+fn two_workers_end_at_once() {
+    let cores = cores_here();
+    let Some(two) = cores.get(..2) else {
+        skip("needs two cores");
+    };
+    let place = Place::new();
+    let config = place.config("net_null0,no-rx=1", two);
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let appliance = thread::spawn(move || appliance::run(config, &asked));
+    let groups = stats(&place.socket()).snapshot.groups;
+    let workers = groups.iter().filter(|group| group.kind == GroupKind::Worker);
+    assert_eq!(workers.count(), 2);
+    stop.more();
+    stop.more();
+    let ended = appliance.join().expect("no panic");
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+fn what_a_device_refuses_is_a_fault() {
+    let place = Place::new();
+    let config = place.config("net_af_packet0,iface=lg-nowhere", &cores_here()[..1]);
+    match appliance::run(config, &Stop::default()) {
+        Err(StartError::Config(faults)) => {
+            let said = faults.to_string();
+            assert!(said.contains("lg-nowhere") && said.contains("a.toml"), "{said}");
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,141 @@
+//! The same again with the smallest pools, and with allocations that fail by seed: slower, counted,
+//! and nothing else.
+
+use lockgate_drivers::{Inject, PortConfig};
+use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::{CloseReason, Limits};
+use lockgate_tcp::TcpConfig;
+use pktbuf::PoolConfig;
+
+use crate::harness::Case;
+use crate::http::{self, Business};
+use crate::ring::{self, Way};
+use crate::support::browser::Plan;
+use crate::support::host::Spec;
+use crate::support::pki::Pki;
+use crate::support::random::Random;
+use crate::support::ring::Net;
+use crate::support::shop::Tree;
+use crate::support::wire::Faults;
+use crate::support::{eal, each_seed};
+
+pub(crate) const CASES: &[Case] = &[
+    ("exhaustion::transfers", transfers),
+    ("exhaustion::requests", requests),
+];
+
+/// What there is little of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hardship {
+    pool: PoolConfig,
+    /// Page buffers and packet buffers that can't be had: one in so many.
+    pages_one_in: u32,
+    mbufs_one_in: u32,
+    tx_buffers: u32,
+    ranges_max: u32,
+    send_buffer_bytes: u32,
+    recv_buffer_bytes: u32,
+    seed: u64,
+}
+
+impl Hardship {
+    fn draw(seed: u64, random: &mut Random) -> Self {
+        let mut some = |from, to| random.range(from, to) as u32;
+        let pool = PoolConfig {
+            blocks: some(48, 128),
+            small_spans: some(16, 64),
+            large_spans: some(6, 16),
+        };
+        Self {
+            pool,
+            tx_buffers: some(96, 512),
+            ranges_max: some(64, 256),
+            send_buffer_bytes: some(17_000, 64_000),
+            recv_buffer_bytes: some(20_000, 64_000),
+            pages_one_in: random.pick(&[0, 3, 10, 100]),
+            mbufs_one_in: random.pick(&[0, 3, 10, 100]),
+            seed,
+        }
+    }
+
+    fn port(&self, port: &mut PortConfig) {
+        port.rx_descriptors = 64;
+        port.tx_descriptors = 64;
+        port.rx_buffers = 64;
+        port.tx_buffers = self.tx_buffers;
+        port.inject = Some(Inject { seed: self.seed, one_in: self.mbufs_one_in });
+    }
+
+    /// The same host with less of everything.
+    pub(crate) fn befall(&self, mut spec: Spec) -> Spec {
+        spec.pool = self.pool;
+        spec.failures_one_in = self.pages_one_in;
+        spec.config.limits = Limits {
+            connections_max: 64,
+            half_open_max: 16,
+            time_wait_max: 64,
+            ranges_max: self.ranges_max,
+            send_buffer_bytes: self.send_buffer_bytes,
+            send_low_water_bytes: self.send_buffer_bytes / 2,
+            recv_buffer_bytes: self.recv_buffer_bytes,
+            ..Limits::default()
+        };
+        spec.config.tcp = TcpConfig { window_max: 64 << 10, ..TcpConfig::default() };
+        spec
+    }
+}
+
+fn transfers() {
+    let eal = eal();
+    let mut failed = [0, 0];
+    each_seed(20, |seed, mut random| {
+        let hardship = Hardship::draw(seed, &mut random);
+        tracing::info!("{hardship:?}");
+        let net = Net::open(eal, &format!("t{seed}"), |port| hardship.port(port));
+        let lossy = Faults { lost: 10, doubled: 10, late: 20 };
+        let way = Way {
+            down: 4 << 20,
+            up: 1 << 20,
+            ipv6: random.strikes(5000),
+            tls: random.strikes(8000).then(TlsOptions::default),
+            faults: random.pick(&[Faults::default(), lossy]),
+            hardship: Some(hardship),
+        };
+        let (server, client, ending) = ring::transfer(net, seed, way);
+        failed[0] += server.pages.failures + client.pages.failures;
+        failed[1] += ending.injected;
+    });
+    assert!(failed.iter().all(|count| *count > 0), "failures: {failed:?}");
+}
+
+fn requests() {
+    let eal = eal();
+    let tree = Tree::new(&[0, 1, 1024, 20_000, 300_000]);
+    let pki = Pki::new();
+    let (mut pages, mut mbufs) = (0, 0);
+    each_seed(10, |seed, mut random| {
+        let hardship = Hardship::draw(seed, &mut random);
+        tracing::info!("{hardship:?}");
+        let net = Net::open(eal, &format!("h{seed}"), |port| hardship.port(port));
+        let business = Business {
+            server: hardship.befall(Spec::new(http::SERVER)),
+            client: hardship.befall(Spec::new(http::CLIENT)),
+            // The tree doesn't fit.
+            cache_bytes: 4 * 64 << 10,
+        };
+        let plan = Plan { active: 8, requests: 8, idle: 2, at_once: 4, seed, ..http::plan(&tree) };
+        let plan = if random.strikes(8000) {
+            http::with_tls(plan, &pki, &TlsOptions::default())
+        } else {
+            plan
+        };
+        let outcome = business.run(net, &tree, &pki, plan);
+        let app = &outcome.client.app;
+        tracing::info!(took = ?outcome.client.took, answers = app.answers);
+        assert_eq!(app.answers, 64);
+        assert!(app.ends.iter().all(|end| *end == CloseReason::Clean), "{:?}", app.ends);
+        pages += outcome.server["pages.failures"] + outcome.client.pages.failures;
+        mbufs += outcome.ending.injected;
+    });
+    assert!(pages > 0 && mbufs > 0, "{pages} page buffers and {mbufs} packet buffers failed");
+}

@@ -1,0 +1,310 @@
+//! The appliance's worker over a pair of rings: HTTP and HTTPS with many connections.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use lockgate::worker::Siblings;
+use lockgate_stack::CloseReason;
+use lockgate_stack::tls::{TlsOptions, TlsVersions};
+
+use crate::harness::Case;
+use crate::support::browser::{Browser, Plan};
+use crate::support::eal;
+use crate::support::host::{Busy, Report, Spec, address, start};
+use crate::support::pki::Pki;
+use crate::support::ring::{Ending, Net};
+use crate::support::shop::{Cache, Counts, Listen, Shop, Tree};
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "http::a_thousand_idle_and_many_busy",
+        a_thousand_idle_and_many_busy,
+    ),
+    ("http::without_tls", without_tls),
+    ("http::a_storm_of_handshakes", a_storm_of_handshakes),
+    ("http::tickets", tickets),
+    ("http::two_workers", two_workers),
+];
+
+/// A worker and its clients, from start to end.
+pub(crate) struct Business {
+    pub(crate) server: Spec,
+    pub(crate) client: Spec,
+    pub(crate) cache_bytes: usize,
+}
+
+impl Default for Business {
+    fn default() -> Self {
+        Self {
+            server: Spec::new(SERVER),
+            client: Spec::new(CLIENT),
+            cache_bytes: 8 << 20,
+        }
+    }
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) client: Report<Browser>,
+    pub(crate) server: Counts,
+    pub(crate) ending: Ending,
+}
+
+impl Business {
+    /// Runs the plan, then drains the worker; everything that was taken is given back.
+    pub(crate) fn run(self, mut net: Net, tree: &Tree, pki: &Pki, plan: Plan) -> Outcome {
+        let eal = net.eal;
+        let busy = Busy::default();
+        let mut cache = Cache::start(eal, tree, self.cache_bytes, 1);
+        let files = (cache.clients.swap_remove(0), Siblings::family(1).swap_remove(0));
+        let [at_server, at_client] = net.attach_all().map(|mut queues| queues.swap_remove(0));
+        let listen = listeners(pki, &TlsOptions::default());
+        let shop = Shop::open(eal, self.server, at_server, files, listen, &busy);
+        let total = plan.active + plan.idle;
+        let browser = Browser::new(plan);
+        let settled = browser.settled.clone();
+        let client = start(eal, self.client, at_client, &busy, browser);
+        while settled.load(Ordering::Acquire) < total && client.is_at_work() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        shop.drain(Duration::from_secs(10));
+        let (server, report) = (shop.counts(), client.report());
+        let ending = net.ending();
+        net.close();
+        client.go_home();
+        shop.go_home();
+        cache.close();
+        Outcome {
+            client: report,
+            server,
+            ending,
+        }
+    }
+}
+
+/// Where a worker listens: with TLS and without.
+pub(crate) fn listeners(pki: &Pki, options: &TlsOptions) -> Vec<Listen> {
+    let at = |port| SocketAddr::new(address(SERVER, false), port);
+    vec![(at(HTTPS), Some(pki.server(options))), (at(HTTP), None)]
+}
+
+/// A plan for clients of `tree`; without TLS unless it's added.
+pub(crate) fn plan(tree: &Tree) -> Plan {
+    Plan {
+        to: SocketAddr::new(address(SERVER, false), HTTP),
+        tls: None,
+        files: tree.files.clone(),
+        active: 0,
+        requests: 0,
+        idle: 0,
+        at_once: 100,
+        seed: 1,
+    }
+}
+
+/// The same with TLS.
+pub(crate) fn with_tls(plan: Plan, pki: &Pki, options: &TlsOptions) -> Plan {
+    let to = SocketAddr::new(plan.to.ip(), HTTPS);
+    Plan {
+        to,
+        tls: Some(pki.client(options)),
+        ..plan
+    }
+}
+
+/// What is right in any case where nothing is lost.
+fn judge(outcome: &Outcome, active: usize, requests: usize, idle: usize) {
+    let app = &outcome.client.app;
+    let server = &outcome.server;
+    tracing::info!(took = ?outcome.client.took, "{} answers", app.answers);
+    assert_eq!(app.answers, active * requests);
+    assert_eq!(app.ends.len(), active + idle);
+    assert!(
+        app.ends.iter().all(|end| *end == CloseReason::Clean),
+        "{:?}",
+        app.ends
+    );
+    assert_eq!(server["http.requests"], (active * requests) as u64);
+    assert_eq!(server["http.responses.200"], server["http.requests"]);
+    assert_eq!(server["stack.accepted"], (active + idle) as u64);
+    assert_eq!(server["stack.end_clean"], (active + idle) as u64);
+    assert_eq!(server["worker.connections"], 0);
+    assert_eq!(server["stack.bad_checksum"] + server["stack.malformed"], 0);
+    for port in &outcome.ending.ports {
+        assert_eq!(port.tx_payload_copied, 0);
+    }
+}
+
+fn a_thousand_idle_and_many_busy() {
+    let net = Net::open(eal(), "t", |_| ());
+    let (tree, pki) = (Tree::new(&FILES), Pki::new());
+    let options = TlsOptions::default();
+    let plan = Plan {
+        active: 200,
+        requests: 10,
+        idle: 1000,
+        ..plan(&tree)
+    };
+    let outcome = Business::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
+    judge(&outcome, 200, 10, 1000);
+    assert_eq!(outcome.client.app.handshakes, 1200);
+    assert_eq!(outcome.server["stack.handshakes_tls13"], 1200);
+    assert_eq!(outcome.server["stack.handshakes_failed"], 0);
+    assert_eq!(outcome.server["kern.ipc.tls.stats.active"], 0);
+    // Only heads and small files were copied.
+    let (copied, referenced) = (
+        outcome.server["http.bytes_copied"],
+        outcome.server["http.bytes_referenced"],
+    );
+    assert!(
+        copied < referenced / 20,
+        "{copied} bytes copied, {referenced} by reference"
+    );
+    assert_eq!(outcome.server["stack.bytes_by_reference"], referenced);
+}
+
+fn without_tls() {
+    let net = Net::open(eal(), "t", |port| port.mtu = 9000);
+    let (tree, pki) = (Tree::new(&FILES), Pki::new());
+    let plan = Plan {
+        active: 300,
+        requests: 10,
+        idle: 300,
+        ..plan(&tree)
+    };
+    let outcome = Business::default().run(net, &tree, &pki, plan);
+    judge(&outcome, 300, 10, 300);
+}
+
+/// All of them at the same moment.
+fn a_storm_of_handshakes() {
+    let eal = eal();
+    let (tree, pki) = (Tree::new(&[1024]), Pki::new());
+    for (name, versions) in [("t13", TlsVersions::Tls13), ("t12", TlsVersions::Tls12)] {
+        let net = Net::open(eal, name, |_| ());
+        let options = TlsOptions {
+            versions,
+            tickets: 0,
+            ..TlsOptions::default()
+        };
+        let plan = Plan {
+            active: 500,
+            requests: 1,
+            at_once: 500,
+            ..plan(&tree)
+        };
+        let outcome = Business::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
+        judge(&outcome, 500, 1, 0);
+        let server = &outcome.server;
+        assert_eq!(
+            server["stack.handshakes_tls12"] + server["stack.handshakes_tls13"],
+            500
+        );
+        assert_eq!(server["stack.handshakes_failed"], 0);
+        assert_eq!(
+            (
+                outcome.client.app.resumed,
+                server["stack.handshakes_resumed"]
+            ),
+            (0, 0)
+        );
+    }
+}
+
+/// One after the other, so that each finds a ticket of the one before.
+fn tickets() {
+    let eal = eal();
+    let (tree, pki) = (Tree::new(&[1024]), Pki::new());
+    for (name, versions) in [("t13", TlsVersions::Tls13), ("t12", TlsVersions::Tls12)] {
+        let net = Net::open(eal, name, |_| ());
+        let options = TlsOptions {
+            versions,
+            ..TlsOptions::default()
+        };
+        let plan = Plan {
+            active: 100,
+            requests: 1,
+            at_once: 1,
+            ..plan(&tree)
+        };
+        let outcome = Business::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
+        judge(&outcome, 100, 1, 0);
+        let resumed = outcome.client.app.resumed;
+        assert!(resumed >= 90, "{resumed} of 100 resumed, {versions:?}");
+        assert_eq!(outcome.server["stack.handshakes_resumed"], resumed as u64);
+    }
+}
+
+/// Each on a queue of its own, and so is each client: what a NIC would do by hashing.
+fn two_workers() {
+    let mut net = Net::with_queues(eal(), "t", 2, |_| ());
+    let eal = net.eal;
+    let (tree, pki) = (Tree::new(&FILES), Pki::new());
+    let options = TlsOptions::default();
+    let server_tls = listeners(&pki, &options);
+    let busy = Busy::default();
+    let mut cache = Cache::start(eal, &tree, 8 << 20, 2);
+    let files = std::mem::take(&mut cache.clients).into_iter().zip(Siblings::family(2));
+    let [servers, clients] = net.attach_all();
+    let mut shops = Vec::new();
+    for (port, files) in servers.into_iter().zip(files) {
+        let spec = Spec::new(SERVER);
+        shops.push(Shop::open(
+            eal,
+            spec,
+            port,
+            files,
+            server_tls.clone(),
+            &busy,
+        ));
+    }
+    let mut browsers = Vec::new();
+    for (port, number) in clients.into_iter().zip(CLIENT..) {
+        let plan = Plan {
+            active: 50,
+            requests: 10,
+            idle: 50,
+            ..plan(&tree)
+        };
+        let browser = Browser::new(with_tls(plan, &pki, &options));
+        let settled = browser.settled.clone();
+        browsers.push((start(eal, Spec::new(number), port, &busy, browser), settled));
+    }
+    for (client, settled) in &browsers {
+        while settled.load(Ordering::Acquire) < 100 && client.is_at_work() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    for shop in &shops {
+        shop.drain(Duration::from_secs(10));
+        let server = shop.counts();
+        assert_eq!(server["http.requests"], 500);
+        assert_eq!(server["stack.end_clean"], 100);
+    }
+    for (client, _) in &browsers {
+        let app = client.report().app;
+        assert_eq!((app.answers, app.ends.len()), (500, 100));
+    }
+    let queues = net.queue_counters();
+    assert!(
+        queues
+            .iter()
+            .all(|queue| queue.tx_packets > 0 && queue.rx_packets > 0),
+        "{queues:?}"
+    );
+    net.close();
+    browsers
+        .into_iter()
+        .for_each(|(client, _)| client.go_home());
+    shops.into_iter().for_each(Shop::go_home);
+    cache.close();
+}
+
+pub(crate) const SERVER: u8 = 1;
+pub(crate) const CLIENT: u8 = 2;
+const HTTPS: u16 = 443;
+const HTTP: u16 = 80;
+/// Empty, tiny, of a few segments, of a few spans, and larger than a send buffer.
+pub(crate) const FILES: [usize; 6] = [0, 1, 1024, 20_000, 300_000, 1_500_000];

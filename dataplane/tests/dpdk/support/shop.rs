@@ -1,0 +1,248 @@
+//! The appliance's worker as the server on a port, over a tree of files.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel as crossbeam;
+use lockgate::clock::Clock;
+use lockgate::files::{CacheConfig, FileCache, FileClient, RootId};
+use lockgate::http::{self, Driver, Site, Sites};
+use lockgate::worker::{Command, Parts, Policy, Siblings, Worker};
+use lockgate_drivers::Eal;
+use lockgate_ktls::{BackendChoice, Ciphers};
+use lockgate_stack::Stack;
+use lockgate_stack::tls::TlsServer;
+use pktbuf::{PageArena, PagePool, PoolUsage};
+
+use super::host::{Attached, Busy, Spec, interface};
+use super::random::Random;
+
+/// A tree of files in a directory that goes with it.
+pub(crate) struct Tree {
+    root: PathBuf,
+    pub(crate) files: Arc<Vec<(String, Vec<u8>)>>,
+}
+
+impl Tree {
+    /// Files of these lengths.
+    pub(crate) fn new(lengths: &[usize]) -> Self {
+        let root = std::env::temp_dir().join(format!("lockgate-dpdk-{}", std::process::id()));
+        fs::create_dir(&root).expect("a directory");
+        let mut random = Random::new(lengths.len() as u64);
+        let file = |(number, len): (usize, &usize)| {
+            let bytes: Vec<u8> = (0..*len).map(|_| random.next() as u8).collect();
+            let name = format!("f{number}.bin");
+            fs::write(root.join(&name), &bytes).expect("a file");
+            (format!("/{name}"), bytes)
+        };
+        let files = lengths.iter().enumerate().map(file).collect();
+        Self {
+            files: Arc::new(files),
+            root,
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // A directory that's left behind in /tmp does no harm.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// The file cache of one or several workers.
+pub(crate) struct Cache {
+    arena: PageArena,
+    cache: FileCache,
+    pub(crate) clients: Vec<FileClient>,
+}
+
+impl Cache {
+    pub(crate) fn start(eal: Eal, tree: &Tree, bytes: usize, workers: usize) -> Self {
+        let mut region = eal.region("a file cache", bytes + 4096).expect("memory");
+        let arena = PageArena::new(&mut region, bytes).expect("an arena");
+        let config = CacheConfig::default();
+        let (cache, clients) = FileCache::start(
+            arena.clone(),
+            std::slice::from_ref(&tree.root),
+            &config,
+            workers,
+        )
+        .expect("a cache");
+        Self {
+            arena,
+            cache,
+            clients,
+        }
+    }
+
+    /// Nobody has any of its memory any more.
+    pub(crate) fn close(self) {
+        let Self {
+            arena,
+            cache,
+            clients,
+        } = self;
+        drop((clients, cache));
+        assert_eq!(
+            arena.usage().bytes_used,
+            0,
+            "the cache's memory is still held"
+        );
+    }
+}
+
+/// What a worker had counted at its end.
+pub(crate) type Counts = HashMap<String, u64>;
+
+/// A worker at work.
+pub(crate) struct Shop {
+    pub(crate) mailbox: crossbeam::Sender<Command>,
+    counts: Receiver<Counts>,
+    go_home: Sender<()>,
+    pages: Receiver<PoolUsage>,
+}
+
+/// Where it listens, and with what.
+pub(crate) type Listen = (SocketAddr, Option<Arc<TlsServer>>);
+
+impl Shop {
+    pub(crate) fn open(
+        eal: Eal,
+        spec: Spec,
+        port: Attached,
+        (files, siblings): (FileClient, Siblings),
+        listen: Vec<Listen>,
+        busy: &Busy,
+    ) -> Self {
+        busy.begin();
+        let busy = busy.clone();
+        let (mailbox, commands) = crossbeam::bounded(4);
+        let (to_counts, counts) = channel();
+        let (go_home, let_go) = channel::<()>();
+        let (to_pages, pages) = channel();
+        let work = move || {
+            let registered = eal.register_worker().expect("a place among the workers");
+            let mut worker = worker(eal, spec, port, (files, siblings), commands);
+            for (at, tls) in listen {
+                worker.listen(at, tls).expect("a listener");
+            }
+            worker.run();
+            busy.end();
+            let values = worker.snapshot().values.into_iter();
+            let values = values
+                .map(|value| (value.name.into_owned(), value.value))
+                .collect();
+            let (_, mut pool) = worker.dismantle();
+            to_counts.send(values).ok();
+            let_go.recv().ok();
+            pool.reclaim();
+            to_pages.send(pool.usage()).ok();
+            drop(registered);
+        };
+        thread::Builder::new()
+            .name("worker".to_owned())
+            .spawn(work)
+            .expect("a thread");
+        Self {
+            mailbox,
+            counts,
+            go_home,
+            pages,
+        }
+    }
+
+    /// Ends when everything that is under way is done.
+    pub(crate) fn drain(&self, deadline: Duration) {
+        let deadline = Clock::new().now() + deadline;
+        self.mailbox
+            .send(Command::Drain(deadline))
+            .expect("the worker works");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+            .recv_timeout(PATIENCE)
+            .expect("the worker comes to its end")
+    }
+
+    /// After ports are closed: every page buffer is back.
+    pub(crate) fn go_home(self) {
+        self.go_home.send(()).expect("the worker waits");
+        let usage = self
+            .pages
+            .recv_timeout(PATIENCE)
+            .expect("the worker counts its pages");
+        let used = (
+            usage.blocks_used,
+            usage.small_spans_used,
+            usage.large_spans_used,
+        );
+        assert_eq!(used, (0, 0, 0), "page buffers are missing: {usage:?}");
+    }
+}
+
+fn worker(
+    eal: Eal,
+    spec: Spec,
+    port: Attached,
+    (files, siblings): (FileClient, Siblings),
+    mailbox: crossbeam::Receiver<Command>,
+) -> Worker {
+    let clock = Clock::new();
+    let mut config = spec.config;
+    config.interfaces = vec![interface(spec.number, port.mac, port.mtu)];
+    let connections_max = config.limits.connections_max;
+    let bytes = PagePool::bytes_needed(spec.pool) + 4096;
+    let mut region = eal
+        .region("page buffers", bytes)
+        .expect("memory for page buffers");
+    let mut pages = PagePool::new(&mut region, spec.pool).expect("a pool fits");
+    pages.inject_failures(spec.seed, spec.failures_one_in);
+    let mut sites = Sites::new();
+    sites
+        .add(
+            "*",
+            Site {
+                root: RootId::new(0),
+                index: None,
+            },
+        )
+        .expect("a site");
+    let secret = [spec.seed, 1, 2, 3];
+    Worker::new(Parts {
+        number: 0,
+        ports: port.ports,
+        pages,
+        ciphers: Ciphers::new(BackendChoice::Auto, 256),
+        stack: Stack::new(clock.now(), config, secret).expect("a stack"),
+        driver: Driver::new(patient(), sites, files, 8 << 10),
+        connections_max,
+        idle: Policy::Yield,
+        clock,
+        mailbox,
+        siblings,
+    })
+}
+
+/// Nobody is cut off for being slow: machines are.
+fn patient() -> http::Limits {
+    let long = http::Timeout::clamped(PATIENCE_MILLIS);
+    http::Limits {
+        header_timeout: long,
+        idle_timeout: long,
+        lookup_timeout: long,
+        send_timeout: long,
+        ..http::Limits::default()
+    }
+}
+
+const PATIENCE_MILLIS: u32 = 100_000;
+const PATIENCE: Duration = Duration::from_secs(100);
