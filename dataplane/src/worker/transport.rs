@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockgate_ktls::{Ciphers, ContentType};
-use lockgate_stack::{Chunk, Recv, SocketId, Stack};
+use lockgate_stack::{Chunk, Recv, SendError, SocketId, Stack};
 use pktbuf::{PagePool, SharedSpan};
 
 use crate::http::{Received, Transport};
@@ -75,6 +75,22 @@ impl Socket<'_, '_> {
     }
 }
 
+impl Socket<'_, '_> {
+    fn taken(&mut self, sent: Result<u32, SendError>) -> u32 {
+        match sent {
+            Ok(taken) => taken,
+            // The keys are used up, and TLS 1.2 can't change them: what was sent is finished, and
+            // the stream ends in the middle of a response.
+            Err(SendError::Record(_)) => {
+                self.lent.stack.close(self.id);
+                0
+            }
+            // The socket is at its end already, and the notice of that on its way.
+            Err(SendError::NoSocket | SendError::NotReady | SendError::Closed) => 0,
+        }
+    }
+}
+
 impl Transport for Socket<'_, '_> {
     fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received {
         if self.held.is_none() {
@@ -95,8 +111,7 @@ impl Transport for Socket<'_, '_> {
 
     fn send(&mut self, bytes: &[u8], more: bool) -> u32 {
         let sent = self.lent.stack.send(self.id, bytes, more, self.lent.pages);
-        // An error is the end of the socket; its notice is on the way.
-        sent.unwrap_or(0)
+        self.taken(sent)
     }
 
     fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32 {
@@ -104,7 +119,7 @@ impl Transport for Socket<'_, '_> {
             .lent
             .stack
             .send_span(self.id, span, at, len, self.lent.pages);
-        sent.unwrap_or(0)
+        self.taken(sent)
     }
 
     fn unacknowledged(&self) -> u64 {
