@@ -1,12 +1,15 @@
 //! What the record layer costs beside the cipher: framing and sealing from page-cache pages, and
 //! deframing and opening, each against the backend's bare call on the same records in the same run.
 //!
-//! Prints a table: name, value, unit, baseline, ratio. Short rounds of each kind alternate, each
+//! Prints a table: name, value, unit, baseline, ratio. With `LOCKGATE_BENCH_ROWS=FILE` the rows are
+//! appended there too, one JSON object a line. Short rounds of each kind alternate, each
 //! over another part of a working set far beyond the caches, and the fastest of each kind counts:
 //! on a busy machine that is the one nobody disturbed.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::hint::black_box;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,11 +59,13 @@ fn seal_rows(name: &str, params: Params) {
         &format!("frame + seal 16 KiB, {name}, by reference"),
         best[1],
         best[0],
+        Some(0.95),
     );
     row(
         &format!("frame + seal 16 KiB, {name}, copied in"),
         best[2],
         best[0],
+        None,
     );
 }
 
@@ -78,22 +83,38 @@ fn open_rows(name: &str, params: Params) {
         &format!("deframe + open 16 KiB, {name}, 1448-byte packets"),
         best[1],
         best[0],
+        None,
     );
     row(
         &format!("deframe + open 16 KiB, {name}, one buffer each"),
         best[2],
         best[0],
+        None,
     );
 }
 
-fn row(name: &str, subject: Duration, baseline: Duration) {
+fn row(name: &str, subject: Duration, baseline: Duration, aim: Option<f64>) {
     let rate = |time: Duration| PART as f64 / time.as_secs_f64() / 1e9;
     let (value, base) = (rate(subject), rate(baseline));
+    let ratio = value / base;
     println!(
-        "{name:<52} {value:>8.2} {:<6} {base:>8.2} {:>6.3}",
-        "GB/s",
-        value / base
+        "{name:<52} {value:>8.2} {:<6} {base:>8.2} {ratio:>6.3}",
+        "GB/s"
     );
+    let Some(file) = std::env::var_os("LOCKGATE_BENCH_ROWS") else {
+        return;
+    };
+    let aim = aim.map_or_else(|| "null".to_owned(), |aim| aim.to_string());
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .open(file)
+        .expect("the file for rows");
+    writeln!(
+        file,
+        r#"{{"name":"{name}","value":{value},"unit":"GB/s","baseline":{base},"ratio":{ratio},"aim":{aim}}}"#
+    )
+    .expect("the file for rows");
 }
 
 /// The bare call, out of place from the same pages into a ring of output buffers.

@@ -116,10 +116,14 @@ impl RecordQueue {
         let Some(keys) = self.keys.as_mut() else {
             return Err(TxError::WrongMode);
         };
+        let mut sealer = ciphers.sealer(keys.params())?;
         keys.frame(ContentType::HANDSHAKE, &mut buf)?;
         // Sealed at once, so that no later cut can take back a record on which a key change hangs.
         let record = buf.record().ok_or(CryptoError::Backend)?;
-        let sealed = buf.seal_with(pool, |parts| seal(keys.session(), record, parts, ciphers));
+        let sealed = buf.seal_with(pool, |parts| {
+            seal(keys.session(), record, parts, &mut sealer)
+        });
+        drop(sealer);
         if let Err(error) = sealed {
             ciphers.counters.add(Counter::FailedCrypto, 1);
             return Err(TxError::Crypto(cipher_error(error)));
@@ -187,34 +191,35 @@ impl RecordQueue {
             return Ok(self.unsealed.min(range.end));
         };
         let mut sealed_to = self.unsealed;
-        let mut failure = None;
+        let mut stopped = None;
+        let mut sealer = ciphers.sealer(keys.params())?;
         for (offset, mut buf) in self.stream.iter_mut_from(self.unsealed) {
             if offset >= range.end {
                 break;
             }
-            if buf.state() == State::Framed {
-                let record = buf.record().ok_or(CryptoError::Backend)?;
+            if buf.state() == State::Framed
+                && let Some(record) = buf.record()
+            {
                 let session = keys.session_of(record.epoch);
-                match buf.seal_with(pool, |parts| seal(session, record, parts, ciphers)) {
-                    Ok(()) => {}
-                    Err(SealError::Exhausted) => {
-                        ciphers.counters.add(Counter::WaitedForPages, 1);
-                        break;
-                    }
-                    Err(error) => {
-                        failure = Some(cipher_error(error));
-                        break;
-                    }
+                let sealed = buf.seal_with(pool, |parts| seal(session, record, parts, &mut sealer));
+                if let Err(error) = sealed {
+                    stopped = Some(error);
+                    break;
                 }
             }
             sealed_to = offset + u64::from(buf.len());
         }
+        drop(sealer);
         self.unsealed = sealed_to;
         keys.sealed_end = keys.sealed_end.max(sealed_to);
         keys.drop_previous(sealed_to, ciphers);
-        if let Some(error) = failure {
-            ciphers.counters.add(Counter::FailedCrypto, 1);
-            return Err(error);
+        match stopped {
+            None => {}
+            Some(SealError::Exhausted) => ciphers.counters.add(Counter::WaitedForPages, 1),
+            Some(error) => {
+                ciphers.counters.add(Counter::FailedCrypto, 1);
+                return Err(cipher_error(error));
+            }
         }
         Ok(sealed_to.min(range.end))
     }

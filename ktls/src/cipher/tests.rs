@@ -350,7 +350,10 @@ fn the_first_backend_that_takes_a_suite_gets_it() {
             body: &mut [],
             tail,
         };
-        ciphers.seal(&session(params, 0), job).map(|()| tail[0])
+        ciphers
+            .sealer(params)?
+            .seal(&session(params, 0), job)
+            .map(|()| tail[0])
     };
     assert_eq!(job(Params::ALL[0]), Ok(7));
     assert_eq!(job(Params::ALL[3]), Err(CryptoError::Unsupported));

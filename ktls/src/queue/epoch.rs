@@ -2,7 +2,7 @@
 
 use pktbuf::{PageBuf, RecordFields, SealParts};
 
-use crate::cipher::{Ciphers, SealJob};
+use crate::cipher::{Ciphers, SealJob, Sealer};
 use crate::codec::Head;
 use crate::error::{CryptoError, TxError};
 use crate::session::Session;
@@ -217,7 +217,7 @@ pub(super) fn seal(
     session: &Session,
     record: RecordFields,
     parts: SealParts<'_>,
-    ciphers: &mut Ciphers,
+    sealer: &mut Sealer<'_>,
 ) -> Result<(), CryptoError> {
     let job = SealJob {
         number: record.number,
@@ -227,7 +227,7 @@ pub(super) fn seal(
         body: parts.body,
         tail: parts.tail,
     };
-    ciphers.seal(session, job)
+    sealer.seal(session, job)
 }
 
 /// Numbers left when it's time to stop: enough for what is queued and an alert.

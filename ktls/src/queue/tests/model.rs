@@ -38,7 +38,7 @@ impl RecordCipher for Watch {
             .entry((session.id(), job.number))
             .or_insert_with(|| plaintext.clone());
         assert!(*seen == plaintext, "number {} is used twice", job.number);
-        self.inner.seal(session, job)
+        self.inner.sealer(session.params())?.seal(session, job)
     }
 
     fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
