@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lockgate_drivers::{Eal, EalError, MemoryError, Port, PortError};
 use lockgate_stack::{ConfigError, ListenError};
+use lockgate_wire::Instant;
 
 pub use self::translate::TlsError;
 
@@ -29,8 +30,7 @@ use crate::worker::Command;
 /// only now, because the device had to be asked, is [`StartError::Config`].
 pub fn run(config: Config, stop: &Stop) -> Result<(), StartError> {
     let running = Running::start(config)?;
-    running.wait(stop);
-    Ok(())
+    running.wait(stop)
 }
 
 /// Why the appliance doesn't start.
@@ -88,6 +88,9 @@ pub enum StartError {
     /// A worker ended before it had started.
     #[error("worker {0} ended while it started")]
     WorkerGone(usize),
+    /// A worker failed while it ran.
+    #[error("worker {0} failed")]
+    WorkerFailed(usize),
     /// The control socket.
     #[error("control socket: {0}")]
     Control(#[from] ServeError),
@@ -110,6 +113,8 @@ struct Running {
 struct Hired {
     mailbox: Sender<Command>,
     thread: JoinHandle<()>,
+    /// What it was told last.
+    told: StopLevel,
 }
 
 impl Running {
@@ -167,8 +172,8 @@ impl Running {
     }
 
     /// Looks after links until it's asked to stop, then waits for the workers.
-    fn wait(self, stop: &Stop) {
-        let mut level = StopLevel::Run;
+    fn wait(mut self, stop: &Stop) -> Result<(), StartError> {
+        let mut deadline = None;
         while self
             .workers
             .iter()
@@ -177,20 +182,27 @@ impl Running {
             for port in self.ports.iter() {
                 port.poll_link();
             }
-            let asked = stop.level();
-            if asked > level {
-                level = asked;
-                self.tell(level);
+            let mut asked = stop.level();
+            // Without one of them, its share of the connections has nobody.
+            if asked == StopLevel::Run && self.workers.iter().any(|w| w.thread.is_finished()) {
+                tracing::error!("a worker has ended by itself: draining the others");
+                asked = StopLevel::Drain;
             }
-            thread::sleep(if level == StopLevel::Run {
+            if asked > StopLevel::Run {
+                let now = self.clock.now();
+                let deadline = *deadline.get_or_insert(now + self.config.drain.deadline);
+                self.tell(asked, deadline);
+            }
+            thread::sleep(if deadline.is_none() {
                 LINK_PERIOD
             } else {
                 END_PERIOD
             });
         }
+        let mut failed = None;
         for (number, worker) in self.workers.into_iter().enumerate() {
             if worker.thread.join().is_err() {
-                tracing::error!(worker = number, "a worker failed");
+                failed = Some(number);
             }
         }
         // In this order: whoever reads counters first, then what they're read from.
@@ -200,19 +212,20 @@ impl Running {
             close_ports(ports);
         }
         tracing::info!("stopped");
+        failed.map_or(Ok(()), |number| Err(StartError::WorkerFailed(number)))
     }
 
-    fn tell(&self, level: StopLevel) {
-        let deadline = self.clock.now() + self.config.drain.deadline;
-        for worker in &self.workers {
-            let command = match level {
+    /// Tells every worker that doesn't know yet. One whose mailbox is full is told next time.
+    fn tell(&mut self, asked: StopLevel, deadline: Instant) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.told < asked) {
+            let command = match asked {
                 StopLevel::Run => return,
                 StopLevel::Drain => Command::Drain(deadline),
                 StopLevel::Now => Command::Stop,
             };
-            // A worker that has ended needs no telling; one whose mailbox is full of questions
-            // empties it within a few turns.
-            let _ = worker.mailbox.send_timeout(command, MAILBOX_PATIENCE);
+            if worker.mailbox.try_send(command).is_ok() {
+                worker.told = asked;
+            }
         }
     }
 }
@@ -239,7 +252,14 @@ fn hire(
     };
     let thread = thread::Builder::new().name(name.clone()).spawn(work);
     let thread = thread.map_err(|error| StartError::Thread { name, error })?;
-    Ok((Hired { mailbox, thread }, started))
+    Ok((
+        Hired {
+            mailbox,
+            thread,
+            told: StopLevel::Run,
+        },
+        started,
+    ))
 }
 
 fn close_ports(ports: Vec<Port>) {
@@ -268,5 +288,3 @@ const END_PERIOD: Duration = Duration::from_millis(5);
 
 /// Commands that may wait for a worker.
 const MAILBOX: usize = 16;
-
-const MAILBOX_PATIENCE: Duration = Duration::from_secs(1);

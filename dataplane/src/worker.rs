@@ -9,6 +9,7 @@ mod idle;
 mod transport;
 
 use core::net::SocketAddr;
+use core::time::Duration;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -56,6 +57,8 @@ pub struct Parts {
     pub driver: http::Driver,
     /// The most connections that the stack has.
     pub connections_max: u32,
+    /// Whether small segments of its connections wait for acknowledgements.
+    pub nagle: bool,
     /// What it does when there's nothing to do.
     pub idle: Policy,
     /// The clock.
@@ -87,6 +90,7 @@ pub struct Worker {
     /// Listeners, and whether clients speak TLS there.
     listeners: Vec<(ListenerId, bool)>,
     inbox: Vec<(IfaceId, Buffer)>,
+    nagle: bool,
     idle: Idle,
     clock: Clock,
     date: Date,
@@ -104,8 +108,8 @@ enum End {
     Open,
     /// Connections may go on until then.
     Draining(Instant),
-    /// Connections were cut off; their resets are on the way out.
-    Cut,
+    /// There are no connections any more, or they were cut off. What is on its way out has until then.
+    Cut(Instant),
     Done,
 }
 
@@ -122,6 +126,7 @@ impl Worker {
             connections: Connections::new(now, parts.driver, parts.connections_max),
             listeners: Vec::new(),
             inbox: Vec::with_capacity(INBOX),
+            nagle: parts.nagle,
             idle: Idle::new(parts.idle),
             clock: parts.clock,
             date: Date::new(now),
@@ -143,6 +148,7 @@ impl Worker {
         let speaks_tls = tls.is_some();
         let config = ListenConfig {
             tls,
+            nagle: self.nagle,
             ..ListenConfig::default()
         };
         let listener = self.stack.listen(at, config)?;
@@ -304,9 +310,10 @@ impl Worker {
             }
             Ok(Command::Drain(_)) => {}
             // Whoever had the other end is gone: there's nobody left to work for.
-            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
-                self.end = End::Draining(Instant::ZERO);
-            }
+            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => match self.end {
+                End::Open | End::Draining(_) => self.end = End::Draining(Instant::ZERO),
+                End::Cut(_) | End::Done => return false,
+            },
             Err(TryRecvError::Empty) => return false,
         }
         true
@@ -314,14 +321,15 @@ impl Worker {
 
     fn proceed_to_end(&mut self, now: Instant) {
         self.end = match self.end {
-            End::Draining(_) if self.stack.connections() == 0 => End::Cut,
+            End::Draining(_) if self.stack.connections() == 0 => End::Cut(now + LAST_WORDS),
             End::Draining(deadline) if now >= deadline => {
                 self.stack.abort_all();
-                End::Cut
+                End::Cut(now + LAST_WORDS)
             }
-            // One more turn has sent what there was to send.
-            End::Cut => End::Done,
-            end @ (End::Open | End::Draining(_) | End::Done) => end,
+            End::Cut(until) if now >= until => End::Done,
+            // At least one turn has sent since.
+            End::Cut(_) if self.stack.connections() == 0 && self.ports.backlog() == 0 => End::Done,
+            end @ (End::Open | End::Draining(_) | End::Cut(_) | End::Done) => end,
         };
     }
 
@@ -402,6 +410,9 @@ const HEARD_WAITING: usize = 256;
 
 /// Packets that a worker takes from all its ports in a turn, about; only a first size.
 const INBOX: usize = 256;
+
+/// How long resets and last acknowledgements have to get out, at the end.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Packets sent in a turn before the ports are looked at again.
 const PACKETS_A_TURN: u32 = 256;

@@ -80,6 +80,7 @@ pub(super) struct Common {
     listeners: Vec<Listener>,
     sites: Sites,
     http: http::Limits,
+    nagle: bool,
     idle: Policy,
     cores: Vec<u16>,
     /// For each interface, its port.
@@ -107,6 +108,7 @@ impl Common {
             listeners: config.listeners.clone(),
             sites: sites(config)?,
             http: translate::http(&config.http),
+            nagle: config.tcp.nagle,
             idle: match config.workers.idle {
                 config::Idle::Spin => Policy::Spin,
                 config::Idle::Yield => Policy::Yield,
@@ -192,7 +194,13 @@ impl Briefing {
             pages.inject_failures(failures.seed, failures.one_in);
         }
         let now = common.clock.now();
-        let stack = Stack::new(now, common.stack.clone(), common.secret)?;
+        let mut stack = Stack::new(now, common.stack.clone(), common.secret)?;
+        // One worker is enough to say that the addresses are here (again).
+        if self.number == 0 {
+            for (interface, _) in &common.stack.interfaces {
+                stack.announce(now, interface.id);
+            }
+        }
         let mut worker = Worker::new(Parts {
             number: self.number,
             ports: WorkerPorts::new(self.queues, &common.interfaces),
@@ -206,6 +214,7 @@ impl Briefing {
                 COPY_MAX.min(u32::from(common.record_max)),
             ),
             connections_max: common.stack.limits.connections_max,
+            nagle: common.nagle,
             idle: common.idle,
             clock: common.clock,
             mailbox,

@@ -260,6 +260,10 @@ impl FileClient {
             self.shared.wake_loader();
         } else {
             self.counters.starved.add(1);
+            if self.starved.len() >= STARVED_MAX {
+                // Whoever waited longest has most likely gone; if not, HTTP's own limit answers.
+                self.starved.pop_front();
+            }
             self.starved.push_back((token, ticket));
         }
         ticket
@@ -421,3 +425,6 @@ impl Entry {
 }
 
 const WAYS: usize = 4;
+
+/// Requests that wait for room: those of connections that are gone stay until it's their turn.
+const STARVED_MAX: usize = 65_536;

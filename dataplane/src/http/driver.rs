@@ -292,11 +292,6 @@ impl Driver {
         self.put(client.response.take());
     }
 
-    /// Serves other sites from now on.
-    pub fn set_sites(&mut self, sites: Sites) {
-        self.sites = sites;
-    }
-
     /// What was counted so far.
     pub fn counters(&self) -> &HttpCounters {
         &self.counters

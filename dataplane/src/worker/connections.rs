@@ -65,6 +65,10 @@ impl Connections {
             self.open += 1;
         }
         self.drive(clock, socket, lent);
+        // Its request may have come with it; without one it's at rest.
+        if self.draining {
+            self.close_if_at_rest(index, lent);
+        }
     }
 
     /// Something happened to a socket.
@@ -148,17 +152,7 @@ impl Connections {
         self.draining = true;
         self.driver.drain();
         for index in 0..self.table.len() {
-            let Some(entry) = &mut self.table[index] else {
-                continue;
-            };
-            let socket = entry.socket;
-            let mut transport = Socket {
-                lent,
-                id: socket,
-                held: &mut entry.held,
-            };
-            let driven = self.driver.on_drain(&entry.client, &mut transport);
-            self.after(socket, driven);
+            self.close_if_at_rest(index, lent);
         }
     }
 
@@ -170,6 +164,20 @@ impl Connections {
     /// The driver, for its counters.
     pub(super) fn driver(&self) -> &Driver {
         &self.driver
+    }
+
+    fn close_if_at_rest(&mut self, index: usize, lent: &mut Lent<'_>) {
+        let Some(Some(entry)) = self.table.get_mut(index) else {
+            return;
+        };
+        let socket = entry.socket;
+        let mut transport = Socket {
+            lent,
+            id: socket,
+            held: &mut entry.held,
+        };
+        let driven = self.driver.on_drain(&entry.client, &mut transport);
+        self.after(socket, driven);
     }
 
     fn drive(&mut self, clock: Clock, socket: SocketId, lent: &mut Lent<'_>) {

@@ -166,6 +166,21 @@ impl Shop {
             .expect("the worker works");
     }
 
+    /// Where it stands, for somebody who wonders why it doesn't go on.
+    pub(crate) fn describe(&self) -> String {
+        let (to, answer) = crossbeam::bounded(1);
+        let asked = self
+            .mailbox
+            .send_timeout(Command::Snapshot(to), Duration::from_secs(1));
+        let Some(group) = asked.ok().and_then(|()| answer.recv_timeout(PATIENCE).ok()) else {
+            return "the worker doesn't answer".to_owned();
+        };
+        let values = group.values.iter().filter(|value| value.value != 0);
+        values
+            .map(|value| format!("{} {}\n", value.name, value.value))
+            .collect()
+    }
+
     /// Waits for its end.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
@@ -218,6 +233,7 @@ fn worker(
         .expect("a site");
     let secret = [spec.seed, 1, 2, 3];
     Worker::new(Parts {
+        nagle: false,
         number: 0,
         ports: port.ports,
         pages,
