@@ -4,7 +4,7 @@
 Each entry of list.toml names a line of a file (by a text that stands there exactly once), what to
 put in its place, and the test that has to fail then. Usage:
 
-    scripts/mutants/run.py            run every break: five minutes and more
+    scripts/mutants/run.py            run every break: about five minutes
     scripts/mutants/run.py NAME ...   run these
     scripts/mutants/run.py --check    only look whether every break still applies: a moment
 
