@@ -108,7 +108,8 @@ enum End {
     Open,
     /// Connections may go on until then.
     Draining(Instant),
-    /// There are no connections any more, or they were cut off. What is on its way out has until then.
+    /// There are no connections any more, or they were cut off. What is on its way out has until
+    /// then.
     Cut(Instant),
     Done,
 }
