@@ -231,10 +231,6 @@ impl Running {
 }
 
 /// Starts a worker's thread. The receiver says whether it came up.
-#[expect(
-    clippy::type_complexity,
-    reason = "a handle and the one message that follows"
-)]
 fn hire(
     briefing: start::Briefing,
 ) -> Result<(Hired, Receiver<Result<(), StartError>>), StartError> {

@@ -203,7 +203,7 @@ impl Connections {
             return;
         };
         match driven {
-            Driven::Done => return self.forget(socket),
+            Driven::Done => self.forget(socket),
             Driven::Again if !entry.waiting => {
                 entry.waiting = true;
                 let deadline = entry.client.deadline();
