@@ -26,6 +26,7 @@ fn responses_are_finished() {
         net,
         scratch,
         roots,
+        ..
     } = Setup::new().start();
     let scene = crate::support::launch::inside;
     let bytes = crate::support::material::noise(7, 6 << 20);
@@ -89,6 +90,7 @@ fn stuck(setup: Setup, work: impl FnOnce(&mut crate::support::server::Server) + 
         net,
         scratch,
         roots,
+        ..
     } = setup.start();
     File::create(scratch.path().join("www/large.bin"))
         .and_then(|file| file.set_len(1 << 40))

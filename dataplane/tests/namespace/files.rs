@@ -136,12 +136,12 @@ fn change(www: &std::path::Path, lens: &[u64], done: &AtomicBool) {
             let file = OpenOptions::new().write(true).open(www.join(name(number)));
             let file = file.expect("it's there");
             let len = file.metadata().expect("it's open").len();
-            file.set_len(len / 2 / BLOCK * BLOCK)
+            file.set_len(len / 2 / BLOCK as u64 * BLOCK as u64)
                 .expect("it's open for writing");
         } else {
             // Sometimes longer than before, sometimes shorter.
             let len = lens[number] * (50 + (random >> 40) % 100) / 100;
-            replace_in(www, number, version, len.max(BLOCK));
+            replace_in(www, number, version, len.max(BLOCK as u64));
         }
         thread::sleep(Duration::from_millis(3));
     }
@@ -192,7 +192,7 @@ fn fetch<S: Stream>(
 /// All of it is one version of the file that was asked for.
 fn check(number: usize, reply: &Reply) {
     let body = &reply.body;
-    let Some(first) = body.get(..BLOCK as usize) else {
+    let Some(first) = body.get(..BLOCK) else {
         assert!(body.is_empty(), "a piece of a block");
         return;
     };
@@ -202,7 +202,7 @@ fn check(number: usize, reply: &Reply) {
         "{}",
         String::from_utf8_lossy(first)
     );
-    let mut blocks = body.chunks(BLOCK as usize);
+    let mut blocks = body.chunks(BLOCK);
     assert!(
         blocks.all(|block| block == first),
         "a mixture of versions of {number}"
@@ -210,7 +210,7 @@ fn check(number: usize, reply: &Reply) {
 }
 
 /// Bytes of a block: `file 00000 version 00000000` and the end of its line.
-const BLOCK: u64 = 28;
+const BLOCK: usize = 28;
 
 /// Memory of pools that is touched for the first time, and what threads and allocators keep.
 const GROWTH_MAX: u64 = 40 << 20;

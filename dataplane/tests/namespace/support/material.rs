@@ -20,7 +20,7 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         // Its path is short: sockets are in it.
-        let name = format!("lockgate-ns-{}-{number}", std::process::id());
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir_all(directory.join("www")).expect("there's room for a directory");
         Self(directory)
@@ -35,6 +35,29 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Removes directories of test processes that are no more.
+pub(crate) fn remove_stale() {
+    for entry in fs::read_dir(std::env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.strip_prefix(PREFIX).is_some_and(is_of_the_dead) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Whether a name, the prefix taken off, begins with the number of a process that is no more.
+pub(crate) fn is_of_the_dead(name: &str) -> bool {
+    let process = name
+        .split('-')
+        .next()
+        .filter(|pid| pid.parse::<u32>().is_ok());
+    process.is_some_and(|process| !Path::new("/proc").join(process).exists())
 }
 
 /// Bytes that look random, the same ones for the same seed.
@@ -88,3 +111,5 @@ pub(crate) fn roots(files: &[PathBuf]) -> Arc<RootCertStore> {
     }
     Arc::new(store)
 }
+
+const PREFIX: &str = "lockgate-ns-";

@@ -1,12 +1,12 @@
 //! Namespaces joined by veth pairs; gone when dropped.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::material::is_of_the_dead;
 use super::run::run;
 
 /// The appliance's addresses.
@@ -112,17 +112,7 @@ pub(crate) fn remove_stale() {
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(rest) = name.strip_prefix(PREFIX) else {
-            continue;
-        };
-        let Some(process) = rest
-            .split('-')
-            .next()
-            .filter(|pid| pid.parse::<u32>().is_ok())
-        else {
-            continue;
-        };
-        if !Path::new("/proc").join(process).exists() {
+        if name.strip_prefix(PREFIX).is_some_and(is_of_the_dead) {
             end_processes(&name);
             delete(&name);
         }

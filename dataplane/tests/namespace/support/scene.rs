@@ -129,6 +129,7 @@ impl Setup {
             net,
             scratch,
             roots,
+            failing: self.config.contains_key("test"),
         }
     }
 
@@ -186,6 +187,8 @@ pub(crate) struct Scene {
     pub(crate) net: Net,
     pub(crate) scratch: Scratch,
     pub(crate) roots: Arc<RootCertStore>,
+    /// Allocations fail on purpose.
+    failing: bool,
 }
 
 impl Scene {
@@ -231,7 +234,11 @@ impl Scene {
     /// The end: nothing is open, and the appliance goes well.
     #[track_caller]
     pub(crate) fn finish(self) {
-        self.server.wait_at_rest();
+        let stats = self.server.wait_at_rest();
+        if self.failing {
+            // Or it would show nothing.
+            assert!(stats.total("pages.failures") > 0, "{stats:?}");
+        }
         self.server.finish();
     }
 }
