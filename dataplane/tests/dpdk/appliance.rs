@@ -14,9 +14,18 @@ use crate::harness::{Case, skip};
 use crate::support::pki::Pki;
 
 pub(crate) const CASES: &[Case] = &[
-    ("appliance::starts_answers_and_drains", starts_answers_and_drains),
-    ("appliance::two_workers_end_at_once", two_workers_end_at_once),
-    ("appliance::what_a_device_refuses_is_a_fault", what_a_device_refuses_is_a_fault),
+    (
+        "appliance::starts_answers_and_drains",
+        starts_answers_and_drains,
+    ),
+    (
+        "appliance::two_workers_end_at_once",
+        two_workers_end_at_once,
+    ),
+    (
+        "appliance::what_a_device_refuses_is_a_fault",
+        what_a_device_refuses_is_a_fault,
+    ),
 ];
 
 /// A directory with everything that a configuration names.
@@ -65,7 +74,10 @@ impl Place {
             socket = "control.sock"
             "#
         );
-        let host = Host { cores: cores_here(), unix_seconds: clock::unix_seconds() };
+        let host = Host {
+            cores: cores_here(),
+            unix_seconds: clock::unix_seconds(),
+        };
         config::parse(&self.0.join("a.toml"), &text, &host).expect("a valid configuration")
     }
 }
@@ -79,7 +91,10 @@ impl Drop for Place {
 
 fn cores_here() -> Vec<u16> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    cores.iter().filter_map(|core| u16::try_from(core.id).ok()).collect()
+    cores
+        .iter()
+        .filter_map(|core| u16::try_from(core.id).ok())
+        .collect()
 }
 
 /// The counters of the instance, as soon as it answers.
@@ -103,13 +118,20 @@ fn starts_answers_and_drains() {
     let first = stats(&place.socket());
     assert_eq!(first.pid, std::process::id());
     let groups = &first.snapshot.groups;
-    let of = |kind| groups.iter().filter(move |group| group.kind == kind).collect::<Vec<_>>();
+    let of = |kind| {
+        groups
+            .iter()
+            .filter(move |group| group.kind == kind)
+            .collect::<Vec<_>>()
+    };
     let (workers, ports) = (of(GroupKind::Worker), of(GroupKind::Port));
     assert_eq!((workers.len(), ports.len()), (1, 1), "{groups:?}");
     assert_eq!(ports[0].name, "p0");
     let turns = |stats: &control::Stats| {
         let values = stats.snapshot.groups.iter().flat_map(|group| &group.values);
-        let turns = values.filter(|value| value.name == "worker.turns").map(|value| value.value);
+        let turns = values
+            .filter(|value| value.name == "worker.turns")
+            .map(|value| value.value);
         turns.sum::<u64>()
     };
     let second = stats(&place.socket());
@@ -117,7 +139,10 @@ fn starts_answers_and_drains() {
     stop.more();
     let ended = appliance.join().expect("no panic");
     assert!(ended.is_ok(), "{ended:?}");
-    assert!(control::stats(&place.socket()).is_err(), "nobody answers any more");
+    assert!(
+        control::stats(&place.socket()).is_err(),
+        "nobody answers any more"
+    );
     assert!(!place.socket().exists(), "the socket is gone");
 }
 
@@ -132,7 +157,9 @@ fn two_workers_end_at_once() {
     let asked = stop.clone();
     let appliance = thread::spawn(move || appliance::run(config, &asked));
     let groups = stats(&place.socket()).snapshot.groups;
-    let workers = groups.iter().filter(|group| group.kind == GroupKind::Worker);
+    let workers = groups
+        .iter()
+        .filter(|group| group.kind == GroupKind::Worker);
     assert_eq!(workers.count(), 2);
     stop.more();
     stop.more();
@@ -146,7 +173,10 @@ fn what_a_device_refuses_is_a_fault() {
     match appliance::run(config, &Stop::default()) {
         Err(StartError::Config(faults)) => {
             let said = faults.to_string();
-            assert!(said.contains("lg-nowhere") && said.contains("a.toml"), "{said}");
+            assert!(
+                said.contains("lg-nowhere") && said.contains("a.toml"),
+                "{said}"
+            );
         }
         other => panic!("{other:?}"),
     }

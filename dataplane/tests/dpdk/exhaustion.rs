@@ -17,7 +17,7 @@ use crate::support::random::Random;
 use crate::support::ring::Net;
 use crate::support::shop::Tree;
 use crate::support::wire::Faults;
-use crate::support::{eal, each_seed};
+use crate::support::{each_seed, eal};
 
 pub(crate) const CASES: &[Case] = &[
     ("exhaustion::transfers", transfers),
@@ -39,19 +39,23 @@ pub(crate) struct Hardship {
 }
 
 impl Hardship {
-    fn draw(seed: u64, random: &mut Random) -> Self {
+    fn draw(seed: u64, random: &mut Random, connections: u32) -> Self {
         let mut some = |from, to| random.range(from, to) as u32;
         let pool = PoolConfig {
             blocks: some(48, 128),
             small_spans: some(16, 64),
             large_spans: some(6, 16),
         };
+        let recv_buffer_bytes = some(20_000, 64_000);
+        // What a ring's peer holds of a record that isn't complete is the sender's own: three
+        // packet buffers for each segment. It must not be all of them.
+        let held = connections * (recv_buffer_bytes / 1448 + 1) * 3;
         Self {
             pool,
-            tx_buffers: some(96, 512),
+            tx_buffers: held + some(32, 256),
+            recv_buffer_bytes,
             ranges_max: some(64, 256),
             send_buffer_bytes: some(17_000, 64_000),
-            recv_buffer_bytes: some(20_000, 64_000),
             pages_one_in: random.pick(&[0, 3, 10, 100]),
             mbufs_one_in: random.pick(&[0, 3, 10, 100]),
             seed,
@@ -63,7 +67,10 @@ impl Hardship {
         port.tx_descriptors = 64;
         port.rx_buffers = 64;
         port.tx_buffers = self.tx_buffers;
-        port.inject = Some(Inject { seed: self.seed, one_in: self.mbufs_one_in });
+        port.inject = Some(Inject {
+            seed: self.seed,
+            one_in: self.mbufs_one_in,
+        });
     }
 
     /// The same host with less of everything.
@@ -80,7 +87,10 @@ impl Hardship {
             recv_buffer_bytes: self.recv_buffer_bytes,
             ..Limits::default()
         };
-        spec.config.tcp = TcpConfig { window_max: 64 << 10, ..TcpConfig::default() };
+        spec.config.tcp = TcpConfig {
+            window_max: 64 << 10,
+            ..TcpConfig::default()
+        };
         spec
     }
 }
@@ -89,13 +99,17 @@ fn transfers() {
     let eal = eal();
     let mut failed = [0, 0];
     each_seed(20, |seed, mut random| {
-        let hardship = Hardship::draw(seed, &mut random);
+        let hardship = Hardship::draw(seed, &mut random, 1);
         tracing::info!("{hardship:?}");
         let net = Net::open(eal, &format!("t{seed}"), |port| hardship.port(port));
-        let lossy = Faults { lost: 10, doubled: 10, late: 20 };
+        let lossy = Faults {
+            lost: 10,
+            doubled: 10,
+            late: 20,
+        };
         let way = Way {
-            down: 4 << 20,
-            up: 1 << 20,
+            down: 16 << 20,
+            up: 4 << 20,
             ipv6: random.strikes(5000),
             tls: random.strikes(8000).then(TlsOptions::default),
             faults: random.pick(&[Faults::default(), lossy]),
@@ -105,7 +119,10 @@ fn transfers() {
         failed[0] += server.pages.failures + client.pages.failures;
         failed[1] += ending.injected;
     });
-    assert!(failed.iter().all(|count| *count > 0), "failures: {failed:?}");
+    assert!(
+        failed.iter().all(|count| *count > 0),
+        "failures: {failed:?}"
+    );
 }
 
 fn requests() {
@@ -114,7 +131,7 @@ fn requests() {
     let pki = Pki::new();
     let (mut pages, mut mbufs) = (0, 0);
     each_seed(10, |seed, mut random| {
-        let hardship = Hardship::draw(seed, &mut random);
+        let hardship = Hardship::draw(seed, &mut random, 10);
         tracing::info!("{hardship:?}");
         let net = Net::open(eal, &format!("h{seed}"), |port| hardship.port(port));
         let business = Business {
@@ -123,7 +140,14 @@ fn requests() {
             // The tree doesn't fit.
             cache_bytes: 4 * 64 << 10,
         };
-        let plan = Plan { active: 8, requests: 8, idle: 2, at_once: 4, seed, ..http::plan(&tree) };
+        let plan = Plan {
+            active: 8,
+            requests: 8,
+            idle: 2,
+            at_once: 4,
+            seed,
+            ..http::plan(&tree)
+        };
         let plan = if random.strikes(8000) {
             http::with_tls(plan, &pki, &TlsOptions::default())
         } else {
@@ -133,9 +157,16 @@ fn requests() {
         let app = &outcome.client.app;
         tracing::info!(took = ?outcome.client.took, answers = app.answers);
         assert_eq!(app.answers, 64);
-        assert!(app.ends.iter().all(|end| *end == CloseReason::Clean), "{:?}", app.ends);
+        assert!(
+            app.ends.iter().all(|end| *end == CloseReason::Clean),
+            "{:?}",
+            app.ends
+        );
         pages += outcome.server["pages.failures"] + outcome.client.pages.failures;
         mbufs += outcome.ending.injected;
     });
-    assert!(pages > 0 && mbufs > 0, "{pages} page buffers and {mbufs} packet buffers failed");
+    assert!(
+        pages > 0 && mbufs > 0,
+        "{pages} page buffers and {mbufs} packet buffers failed"
+    );
 }

@@ -58,7 +58,10 @@ impl Business {
         let eal = net.eal;
         let busy = Busy::default();
         let mut cache = Cache::start(eal, tree, self.cache_bytes, 1);
-        let files = (cache.clients.swap_remove(0), Siblings::family(1).swap_remove(0));
+        let files = (
+            cache.clients.swap_remove(0),
+            Siblings::family(1).swap_remove(0),
+        );
         let [at_server, at_client] = net.attach_all().map(|mut queues| queues.swap_remove(0));
         let listen = listeners(pki, &TlsOptions::default());
         let shop = Shop::open(eal, self.server, at_server, files, listen, &busy);
@@ -69,6 +72,11 @@ impl Business {
         while settled.load(Ordering::Acquire) < total && client.is_at_work() {
             thread::sleep(Duration::from_millis(1));
         }
+        assert!(
+            client.is_at_work(),
+            "the clients gave up: {}",
+            shop.describe()
+        );
         shop.drain(Duration::from_secs(10));
         let (server, report) = (shop.counts(), client.report());
         let ending = net.ending();
@@ -246,7 +254,9 @@ fn two_workers() {
     let server_tls = listeners(&pki, &options);
     let busy = Busy::default();
     let mut cache = Cache::start(eal, &tree, 8 << 20, 2);
-    let files = std::mem::take(&mut cache.clients).into_iter().zip(Siblings::family(2));
+    let files = std::mem::take(&mut cache.clients)
+        .into_iter()
+        .zip(Siblings::family(2));
     let [servers, clients] = net.attach_all();
     let mut shops = Vec::new();
     for (port, files) in servers.into_iter().zip(files) {

@@ -19,5 +19,14 @@ mod support;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    harness::main(&[ring::CASES, null::CASES, http::CASES, exhaustion::CASES, appliance::CASES].concat())
+    harness::main(
+        &[
+            ring::CASES,
+            null::CASES,
+            http::CASES,
+            exhaustion::CASES,
+            appliance::CASES,
+        ]
+        .concat(),
+    )
 }

@@ -274,6 +274,23 @@ impl App for Browser {
     fn is_done(&self) -> bool {
         self.ends.len() == self.total()
     }
+
+    fn describe(&self, host: &Host) -> String {
+        let mut text = format!(
+            "{} answers; {} begun, {} being made, {} settled, {} closed\n",
+            self.answers,
+            self.begun,
+            self.making,
+            self.settled.load(Ordering::Acquire),
+            self.ends.len()
+        );
+        for tab in self.tabs.iter().flatten().take(5) {
+            let info = host.stack.tcp_info(tab.socket);
+            let (left, answer, closing) = (tab.left, tab.answer, tab.closing);
+            text += &format!("{left} left, {answer:?}, closing {closing}, {info:?}\n");
+        }
+        text
+    }
 }
 
 fn check_head(head: &[u8], len: usize) {

@@ -31,6 +31,9 @@ pub(crate) trait App: Send + 'static {
 
     /// Whether it has nothing more to do.
     fn is_done(&self) -> bool;
+
+    /// Where it stands, for somebody who wonders why it doesn't go on.
+    fn describe(&self, host: &Host) -> String;
 }
 
 pub(crate) struct Host {
@@ -228,6 +231,14 @@ pub(crate) fn start<A: App>(
             if !host.turn(now, &mut app) {
                 thread::yield_now();
             }
+            assert!(
+                took.is_some() || now.saturating_since(started) < LONGEST,
+                "no end:\n{}\n{}{:?}\n{:?}",
+                app.describe(&host),
+                host.stack.counters(),
+                host.stack.tcp_counters(),
+                host.pages
+            );
             if took.is_none() && app.is_done() {
                 took = Some(now.saturating_since(started));
                 busy.end();
@@ -323,5 +334,7 @@ fn app_name<A>() -> &'static str {
 
 /// Packets sent in a turn before the ports are looked at again.
 const PACKETS_A_TURN: u32 = 256;
-/// How long any host may take.
+/// How long any host may take for its work.
+const LONGEST: Duration = Duration::from_secs(40);
+/// How long it's waited for.
 const PATIENCE: Duration = Duration::from_secs(100);

@@ -187,6 +187,19 @@ impl App for Transfer {
     fn is_done(&self) -> bool {
         self.closed.is_some()
     }
+
+    fn describe(&self, host: &Host) -> String {
+        format!(
+            "sent {} of {}, received {} of {}, end {:?}, closed {:?}, {:?}",
+            self.sent,
+            self.total,
+            self.received,
+            self.expected,
+            self.end,
+            self.closed,
+            self.socket.and_then(|socket| host.stack.tcp_info(socket))
+        )
+    }
 }
 
 const WRITE_BYTES: u64 = 40_000;
