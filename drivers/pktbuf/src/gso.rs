@@ -1,6 +1,6 @@
 //! Segmentation and checksums in software, on headers and slices.
 
-use lockgate_wire::checksum::{self, Sum};
+use lockgate_wire::checksum::Sum;
 
 use crate::block::State;
 use crate::packet::{Headers, L4, MAX_SLICES, NotSent, Packet, Slice, Slices};
@@ -10,7 +10,8 @@ use crate::packet::{Headers, L4, MAX_SLICES, NotSent, Packet, Slice, Slices};
 /// cut is one frame. Lengths, IPv4 identification and checksum, sequence number and flags are each
 /// frame's own; the TCP checksum field carries each frame's pseudo-header sum.
 ///
-/// Returns the number of frames. What `frame` says ends it.
+/// `frame` may write the TCP checksum; whatever else it writes may or may not be there for the next
+/// frame. Returns the number of frames. What `frame` says ends it.
 pub fn segment<E: From<NotSent>>(
     packet: &Packet<'_>,
     mut frame: impl FnMut(&mut Headers, &[Slice<'_>]) -> Result<(), E>,
@@ -21,7 +22,7 @@ pub fn segment<E: From<NotSent>>(
         frame(&mut packet.head.clone(), packet.payload)?;
         return Ok(1);
     }
-    let cutter = Cutter::new(packet, total)?;
+    let mut cutter = Cutter::new(packet, total)?;
     let mut count = 0;
     let mut at = 0;
     let mut rest = Rest {
@@ -34,8 +35,7 @@ pub fn segment<E: From<NotSent>>(
         if !rest.take(len, &mut payload) {
             return Err(NotSent::Malformed.into());
         }
-        let mut head = cutter.headers(count, at, len)?;
-        frame(&mut head, payload.as_slice())?;
+        frame(cutter.headers(count, at, len)?, payload.as_slice())?;
         at += len;
         count += 1;
     }
@@ -126,19 +126,27 @@ impl<'a> Rest<'_, 'a> {
     }
 }
 
-/// Makes each frame's headers of the packet's.
-struct Cutter<'a> {
-    head: &'a Headers,
+/// Makes each frame's headers of the packet's, always in the same place: only a few fields differ
+/// from frame to frame.
+struct Cutter {
+    head: Headers,
     ipv6: bool,
     total: usize,
+    /// The packet's own.
+    id: u16,
+    seq: u32,
+    flags: u8,
     /// The pseudo-header's sum without its length.
     pseudo: Sum,
+    /// The IPv4 header's sum without length, identification and checksum.
+    ip: Sum,
 }
 
-impl<'a> Cutter<'a> {
-    fn new(packet: &Packet<'a>, total: usize) -> Result<Self, NotSent> {
-        let head = packet.head;
-        let ip_min = if packet.meta.ipv6 { IPV6_LEN } else { IPV4_MIN };
+impl Cutter {
+    fn new(packet: &Packet<'_>, total: usize) -> Result<Self, NotSent> {
+        let mut head = *packet.head;
+        let ipv6 = packet.meta.ipv6;
+        let ip_min = if ipv6 { IPV6_LEN } else { IPV4_MIN };
         if head.l3().len() < ip_min || head.l4().len() < TCP_MIN {
             return Err(NotSent::Malformed);
         }
@@ -146,25 +154,33 @@ impl<'a> Cutter<'a> {
         let mut pseudo = Sum::from_folded(read_u16(head.l4(), TCP_CHECKSUM));
         // One's complement: adding the complement takes it away.
         pseudo.add_u32(!len);
+        let (mut id, mut ip) = (0, Sum::new());
+        if !ipv6 {
+            let header = head.l3_mut();
+            id = read_u16(header, IPV4_ID);
+            for varying in [IPV4_TOTAL_LEN, IPV4_ID, IPV4_CHECKSUM] {
+                write_u16(header, varying, 0);
+            }
+            ip.add(header);
+        }
         Ok(Self {
-            head,
-            ipv6: packet.meta.ipv6,
+            ipv6,
             total,
+            id,
+            seq: read_u32(head.l4(), TCP_SEQ),
+            flags: head.l4()[TCP_FLAGS],
+            head,
             pseudo,
+            ip,
         })
     }
 
     /// The headers of frame `index`, which has `len` bytes from `at`.
-    fn headers(&self, index: u32, at: usize, len: usize) -> Result<Headers, NotSent> {
-        let mut head = *self.head;
-        self.fix_ip(&mut head, index, len)?;
-        let tcp = head.l4_mut();
-        let tcp_len = u32::try_from(tcp.len() + len).map_err(|_| NotSent::Malformed)?;
-        let sent = u32::try_from(at).map_err(|_| NotSent::Malformed)?;
-        let seq = read_u32(tcp, TCP_SEQ).wrapping_add(sent);
-        tcp[TCP_SEQ..TCP_SEQ + 4].copy_from_slice(&seq.to_be_bytes());
+    fn headers(&mut self, index: u32, at: usize, len: usize) -> Result<&mut Headers, NotSent> {
+        self.fix_ip(index, len)?;
+        let mut flags = self.flags;
         if at + len < self.total {
-            tcp[TCP_FLAGS] &= !(FIN | PSH);
+            flags &= !(FIN | PSH);
         }
         //= https://www.rfc-editor.org/rfc/rfc3168#section-6.1.2
         //# When an ECN-capable TCP sender reduces its congestion window for any
@@ -173,29 +189,37 @@ impl<'a> Cutter<'a> {
         //# the TCP header of the first new data packet sent after the window
         //# reduction.
         if at > 0 {
-            tcp[TCP_FLAGS] &= !CWR;
+            flags &= !CWR;
         }
+        let sent = u32::try_from(at).map_err(|_| NotSent::Malformed)?;
+        let seq = self.seq.wrapping_add(sent);
+        let tcp = self.head.l4_mut();
+        let tcp_len = u32::try_from(tcp.len() + len).map_err(|_| NotSent::Malformed)?;
+        tcp[TCP_SEQ..TCP_SEQ + 4].copy_from_slice(&seq.to_be_bytes());
+        tcp[TCP_FLAGS] = flags;
         let mut pseudo = self.pseudo;
         pseudo.add_u32(tcp_len);
         write_u16(tcp, TCP_CHECKSUM, pseudo.fold());
-        Ok(head)
+        Ok(&mut self.head)
     }
 
-    fn fix_ip(&self, head: &mut Headers, index: u32, len: usize) -> Result<(), NotSent> {
-        let ip_payload = head.len() - head.l2().len() + len;
-        let ip = head.l3_mut();
+    fn fix_ip(&mut self, index: u32, len: usize) -> Result<(), NotSent> {
+        let ip_payload = self.head.len() - self.head.l2().len() + len;
+        let ip = self.head.l3_mut();
         if self.ipv6 {
             let len = u16::try_from(ip_payload - IPV6_LEN).map_err(|_| NotSent::Malformed)?;
             write_u16(ip, IPV6_PAYLOAD_LEN, len);
             return Ok(());
         }
         let len = u16::try_from(ip_payload).map_err(|_| NotSent::Malformed)?;
-        write_u16(ip, IPV4_TOTAL_LEN, len);
         #[expect(clippy::cast_possible_truncation, reason = "identifications wrap")]
-        let id = read_u16(ip, IPV4_ID).wrapping_add(index as u16);
+        let id = self.id.wrapping_add(index as u16);
+        let mut sum = self.ip;
+        sum.add_u16(len);
+        sum.add_u16(id);
+        write_u16(ip, IPV4_TOTAL_LEN, len);
         write_u16(ip, IPV4_ID, id);
-        write_u16(ip, IPV4_CHECKSUM, 0);
-        write_u16(ip, IPV4_CHECKSUM, checksum::of(ip));
+        write_u16(ip, IPV4_CHECKSUM, sum.finish());
         Ok(())
     }
 }

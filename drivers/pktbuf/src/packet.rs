@@ -176,6 +176,11 @@ impl Headers {
         &self.bytes[..self.len()]
     }
 
+    /// All headers and the room behind them: copying that takes no look at the length.
+    pub fn all_bytes(&self) -> &[u8; Self::CAPACITY] {
+        &self.bytes
+    }
+
     /// All headers, to write them.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let len = self.len();

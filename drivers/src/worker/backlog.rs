@@ -84,9 +84,8 @@ impl Backlog {
             payload_len += slice.len;
         }
         let frame = &mut self.frames[self.count];
-        let bytes = head.bytes();
-        frame.head[..bytes.len()].copy_from_slice(bytes);
-        frame.head_len = small(bytes.len());
+        frame.head = *head.all_bytes();
+        frame.head_len = small(head.len());
         frame.mss = port.segments;
         frame.pieces = small(payload.len());
         frame.l2_len = head.l2_len();

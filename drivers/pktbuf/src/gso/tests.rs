@@ -1,5 +1,6 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use lockgate_wire::checksum;
 use lockgate_wire::ip::IpProtocol;
 use proptest::prelude::*;
 
