@@ -115,10 +115,7 @@ impl<'a> Nginx<'a> {
         fs::write(&conf, config(directory, place.address())).unwrap();
         let mut command = place.server(Path::new("nginx"));
         command.arg("-p").arg(directory).arg("-c").arg(&conf);
-        let child = command
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx runs");
+        let child = command.stderr(Stdio::null()).spawn().expect("nginx runs");
         thread::sleep(Duration::from_millis(500));
         Self { place, child }
     }

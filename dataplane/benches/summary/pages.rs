@@ -10,9 +10,9 @@ pub(crate) const SPAN: usize = 256 * 1024;
 /// What a record carries at most.
 pub(crate) const RECORD: usize = 16 * 1024;
 /// Bytes of a round: some milliseconds.
-pub(crate) const ROUND: usize = 32 << 20;
+pub(crate) const ROUND: usize = 64 << 20;
 /// Far beyond the caches.
-const WORKING_SET: usize = 8 * ROUND;
+const WORKING_SET: usize = 4 * ROUND;
 
 /// Pages with something in them.
 pub(crate) fn filled(eal: Eal) -> Vec<Arc<SharedSpan>> {

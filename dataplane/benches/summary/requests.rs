@@ -36,7 +36,10 @@ pub(crate) fn measure() {
         FileCache::start(arena, &roots, &CacheConfig::default(), 1).unwrap();
     let (orders, mailbox) = bounded(1);
     let (files, tls) = (clients.remove(0), identity.stack_server(0));
-    let worker = thread::spawn(move || serve(near, eal, files, tls, mailbox));
+    let worker = thread::Builder::new()
+        .name("subject".to_owned())
+        .spawn(move || serve(near, eal, files, tls, mailbox))
+        .unwrap();
 
     let mut side = far.enter(PEER_CORE, Limits::default());
     let mut clients = Clients::connect(&mut side, &identity);
@@ -72,13 +75,7 @@ pub(crate) fn measure() {
 
 /// The worker that is measured. It sleeps when there's nothing to do, so that it doesn't disturb
 /// what it's compared with.
-fn serve(
-    end: End,
-    eal: Eal,
-    files: FileClient,
-    tls: Arc<TlsServer>,
-    mailbox: Receiver<Command>,
-) {
+fn serve(end: End, eal: Eal, files: FileClient, tls: Arc<TlsServer>, mailbox: Receiver<Command>) {
     pin(SUBJECT_CORE);
     let registered = eal.register_worker().unwrap();
     let limits = Limits::default();
@@ -97,6 +94,8 @@ fn serve(
     sites.add("*", site).unwrap();
     let clock = Clock::new();
     let mut worker = Worker::new(Parts {
+        siblings: lockgate::worker::Siblings::none(),
+        nagle: false,
         number: 0,
         ports: WorkerPorts::new(queues, &[0]),
         pages: PagePool::new(&mut memory, POOL).unwrap(),

@@ -82,7 +82,9 @@ impl Report {
         let command = command.args(["--measure", name]).stdout(Stdio::piped());
         let mut child = command.spawn().expect("this program runs");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        lines.map_while(Result::ok).for_each(|line| self.line(&line));
+        lines
+            .map_while(Result::ok)
+            .for_each(|line| self.line(&line));
         if !child.wait().unwrap().success() {
             self.failed.push(name.to_owned());
         }

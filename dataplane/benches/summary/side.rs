@@ -48,7 +48,8 @@ pub(crate) fn eal() -> Eal {
 
 /// Two ends of a pair of rings. What is assumed of the rings, both ends assume.
 pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (End, End) {
-    let memory = [SUBJECT, PEER].map(|_| eal.region("pages", PagePool::bytes_needed(POOL)).unwrap());
+    let memory =
+        [SUBJECT, PEER].map(|_| eal.region("pages", PagePool::bytes_needed(POOL)).unwrap());
     let [a, b] = memory;
     let pair = RingPair::new(eal, name, RING_ENTRIES, 1).unwrap();
     let end = |device, side, memory, address| {

@@ -124,7 +124,8 @@ impl Sealer {
 
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = default_provider();
-    provider.cipher_suites = vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    provider.cipher_suites =
+        vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
     Arc::new(provider)
 }
 

@@ -98,7 +98,9 @@ pub(crate) struct Lockgate {
 
 impl Lockgate {
     fn start(directory: &Path, pair: &'static str, extra: &[(&str, &str)]) -> Self {
-        let sections = extra.iter().map(|(section, text)| format!("[{section}]\n{text}\n"));
+        let sections = extra
+            .iter()
+            .map(|(section, text)| format!("[{section}]\n{text}\n"));
         let config = CONFIG.to_owned() + &sections.collect::<String>();
         let file = directory.join("bench.toml");
         fs::write(&file, config).unwrap();
@@ -122,7 +124,14 @@ impl Lockgate {
     fn await_answer(&self) {
         let mut probe = self.place().client(Path::new("curl"));
         let url = format!("https://{}/1k", self.place().address());
-        probe.args(["-ks", "--retry", "40", "--retry-delay", "1", "--retry-all-errors"]);
+        probe.args([
+            "-ks",
+            "--retry",
+            "40",
+            "--retry-delay",
+            "1",
+            "--retry-all-errors",
+        ]);
         probe.args(["--connect-timeout", "1", "-o", "/dev/null", &url]);
         let status = probe.status().expect("curl runs");
         assert!(status.success(), "the appliance answers");
@@ -183,7 +192,15 @@ impl Pair {
     /// For a server of the kernel's.
     fn give_address(&self) {
         let namespace = format!("{}-a", self.0);
-        ip(&["-n", &namespace, "addr", "add", "198.18.0.1/24", "dev", "lg0"]);
+        ip(&[
+            "-n",
+            &namespace,
+            "addr",
+            "add",
+            "198.18.0.1/24",
+            "dev",
+            "lg0",
+        ]);
     }
 }
 
