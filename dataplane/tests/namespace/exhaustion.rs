@@ -61,10 +61,10 @@ fn small() -> Setup {
     Setup::smallest()
 }
 
-/// The smallest pools, of which one allocation in fifty fails.
+/// The smallest pools, of which one allocation in fifteen fails.
 fn failing(seed: i64) -> Setup {
     Setup::smallest()
-        .set("test.fail_one_in", 50)
+        .set("test.fail_one_in", 15)
         .set("test.fail_seed", seed)
 }
 
