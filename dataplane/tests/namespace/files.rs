@@ -44,7 +44,7 @@ pub(crate) fn churn(setup: Setup, clients: u64, time: Duration) {
     }
     let (done, tally) = (AtomicBool::new(false), Tally::default());
     let resident = scene.server.resident();
-    let mut grown = 0;
+    let (mut grown, mut turns) = (0, 0);
     let server = &mut scene.server;
     let (net, roots, www) = (&scene.net, &scene.roots, scene.scratch.path().join("www"));
     thread::scope(|scope| {
@@ -66,6 +66,10 @@ pub(crate) fn churn(setup: Setup, clients: u64, time: Duration) {
             thread::sleep(Duration::from_millis(200));
             let stats = server.stats();
             assert!(stats.process("files.bytes_used") <= max, "{stats:?}");
+            // Nothing that loaders wait for stops the worker.
+            let turned = stats.total("worker.turns");
+            assert!(turned > turns, "{stats:?}");
+            turns = turned;
             grown = server.resident().saturating_sub(resident);
             if grown > GROWTH_MAX {
                 break;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 
-use crate::support::case::Case;
+use crate::support::case::{Case, skip};
 use crate::support::client::{Conn, Stream, plain, request, secure};
 use crate::support::scene::{INDEX, Setup};
 
@@ -22,6 +22,11 @@ pub(crate) const CASES: &[Case] = &[
     .with(&["curl"]),
     Case::new("serving::with_the_other_cipher_backend", || {
         curl_everywhere(Setup::new().set("ktls.backend", "rustcrypto"));
+    })
+    .with(&["curl"]),
+    Case::new("serving::with_two_workers", two_workers).with(&["curl"]),
+    Case::new("serving::with_a_worker_that_sleeps", || {
+        curl_everywhere(Setup::new().set("workers.idle", "sleep"));
     })
     .with(&["curl"]),
     Case::new("serving::methods_ranges_and_conditions", || {
@@ -85,6 +90,34 @@ pub(crate) fn curl_everywhere(setup: Setup) {
     );
     assert_eq!(stats.port("port.tx_dropped_plaintext"), 0);
     assert_eq!(stats.total("stack.bad_checksum"), 0);
+    scene.finish();
+}
+
+/// Each worker has its share, and both know their neighbours, whoever heard of them.
+fn two_workers() {
+    if core_affinity::get_core_ids().is_none_or(|cores| cores.len() < 2) {
+        skip("needs two cores");
+    }
+    let setup = || Setup::new().set("workers.cores", vec![0, 1]);
+    curl_everywhere(setup());
+    let scene = setup().start();
+    let bytes = scene.file("some.bin", 20_000);
+    scene.inside(|| {
+        for _ in 0..20 {
+            for reply in [
+                plain().and_then(|mut conn| conn.get("/some.bin")),
+                secure(&scene.roots).and_then(|mut conn| conn.get("/some.bin")),
+            ] {
+                assert!(reply.expect("an answer").body == bytes);
+            }
+        }
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    assert_eq!(stats.total("http.responses.200"), 40);
+    for worker in ["0", "1"] {
+        let answered = stats.json()["workers"][worker]["http.responses.200"].as_u64();
+        assert!(answered > Some(5), "worker {worker}: {stats:?}");
+    }
     scene.finish();
 }
 
