@@ -43,6 +43,9 @@ pub enum Event {
     TimedOut,
     /// Both sides closed and no TIME-WAIT is needed, or TIME-WAIT has ended. It is over.
     Closed,
+    /// Data came that nobody will read, after this side gave up receiving: the peer is told by a
+    /// reset. It is over, and not by both sides closing.
+    DataLost,
     /// Both sides closed: the connection can be traded for
     /// [`Connection::time_wait`](crate::Connection::time_wait).
     TimeWait,
@@ -52,7 +55,7 @@ impl Event {
     /// Whether the connection is over: it holds nothing any more and can be dropped.
     pub const fn is_over(self) -> bool {
         match self {
-            Self::Reset | Self::Refused | Self::TimedOut | Self::Closed => true,
+            Self::Reset | Self::Refused | Self::TimedOut | Self::Closed | Self::DataLost => true,
             Self::None | Self::Connected | Self::TimeWait => false,
         }
     }

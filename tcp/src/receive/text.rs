@@ -31,7 +31,10 @@ impl Connection {
         //# RST to show that data was lost (SHLD-3).
         if self.rcv.detached && segment.len > 0 && place.end > nxt {
             sh.counters.data_after_close += 1;
-            return (Some(self.reset_header(self.snd.bare_seq())), Event::Closed);
+            return (
+                Some(self.reset_header(self.snd.bare_seq())),
+                Event::DataLost,
+            );
         }
         let mut answer = None;
         if segment.len > 0 && !self.take_text(now, segment, &place, sh, verdict) {

@@ -178,7 +178,8 @@ fn data_after_detach_is_reset() {
         "no data, no reset"
     );
     let verdict = rig.feed(seg(ACK, 0, 10).ack(1));
-    assert_eq!(verdict.event, Event::Closed);
+    assert_eq!(verdict.event, Event::DataLost);
+    assert!(verdict.event.is_over());
     assert_eq!(
         rig.answer(&verdict).map(|(f, seq, _)| (f, seq)),
         Some((RST | ACK, 1))
