@@ -7,14 +7,14 @@ use lockgate_ktls::{Ciphers, ContentType};
 use lockgate_tcp::Connection;
 use lockgate_tcp::ip::IpCounters;
 use lockgate_wire::{Endpoint, FourTuple, Instant};
-use pktbuf::{IfaceId, PagePool, SharedSpan, Stream};
+use pktbuf::{IfaceId, Output, PagePool, SharedSpan, Stream};
 
+use crate::Env;
 use crate::config::{ConnectConfig, ConnectError, ListenConfig, ListenError};
 use crate::counters::Counters;
 use crate::notice::{CloseReason, ListenerId, Recv, RecvError, SendError, SocketId};
 use crate::socket::{Rx, Shaking, Socket};
 use crate::stack::Stack;
-use crate::tls::TlsServer;
 
 impl Stack {
     /// Accepts connections to an address of one of the interfaces.
@@ -35,13 +35,6 @@ impl Stack {
     /// Stops accepting at one listener. Its connections stay.
     pub fn unlisten(&mut self, listener: ListenerId) {
         self.listeners.remove(listener);
-    }
-
-    /// Changes a listener's TLS configuration for the connections to come.
-    pub fn set_listener_tls(&mut self, listener: ListenerId, tls: Option<Arc<TlsServer>>) {
-        if let Some(entry) = self.listeners.list.get_mut(listener.0 as usize) {
-            entry.tls = tls;
-        }
     }
 
     /// Begins a connection.
@@ -245,14 +238,14 @@ impl Stack {
         self.core.ip.counters()
     }
 
-    /// The IP layer's view of an interface's MTU changes: new connections ask for no more.
-    pub fn set_mtu(&mut self, iface: IfaceId, mtu: u16) {
-        self.core.ip.set_mtu(iface, mtu);
-    }
-
-    /// Announces an interface's addresses to its neighbours: when its link comes up.
-    pub fn announce(&mut self, now: Instant, iface: IfaceId) {
-        self.core.ip.announce(now, iface);
+    /// Announces all addresses to the neighbours of their interfaces, who may remember another
+    /// host's: once everything is ready to receive.
+    pub fn announce<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
+        let ifaces: Vec<IfaceId> = self.core.ip.interfaces().iter().map(|i| i.id).collect();
+        for iface in ifaces {
+            self.core.ip.announce(now, iface);
+        }
+        self.core.send_ip_frames(now, env);
     }
 
     /// Our end of a connection to `remote`.

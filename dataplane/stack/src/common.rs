@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::counters::Counters;
 use crate::egress::{Path, segment_headers};
 use crate::notice::{CloseReason, Notice};
+use crate::queueing::Queueing;
 use crate::siblings::Heard;
 use crate::socket::{RECORD_BYTES_MAX, Socket};
 use crate::tls::Failure;
@@ -29,6 +30,7 @@ pub(crate) struct Core {
     pub(crate) isn: IsnSource,
     pub(crate) limits: Limits,
     pub(crate) ktls_enabled: bool,
+    pub(crate) record_len_max: u16,
     pub(crate) counters: Counters,
     pub(crate) notices: VecDeque<Notice>,
     /// What the other workers should hear of.
@@ -38,7 +40,7 @@ pub(crate) struct Core {
     /// Handshakes that can take a step, in order of their turns.
     pub(crate) stepping: VecDeque<u32>,
     /// Handshakes that wait for another to end.
-    pub(crate) queueing: VecDeque<u32>,
+    pub(crate) queueing: Queueing,
     /// Handshakes that have state in the TLS library.
     pub(crate) handshakes: u32,
     pub(crate) starved: Starved,
@@ -70,6 +72,7 @@ impl Core {
         isn: IsnSource,
         limits: Limits,
         ktls_enabled: bool,
+        record_len_max: u16,
     ) -> Self {
         Self {
             tcp,
@@ -77,12 +80,13 @@ impl Core {
             isn,
             limits,
             ktls_enabled,
+            record_len_max,
             counters: Counters::default(),
             notices: VecDeque::new(),
             heard: VecDeque::new(),
             ready: VecDeque::new(),
             stepping: VecDeque::new(),
-            queueing: VecDeque::new(),
+            queueing: Queueing::default(),
             handshakes: 0,
             starved: Starved::default(),
             unresolved: Vec::new(),
@@ -110,6 +114,16 @@ impl Core {
         if !core::mem::replace(&mut socket.flags.ready, true) {
             self.ready.push_back(socket.id.index);
         }
+    }
+
+    /// Whether one more handshake may get state in the TLS library.
+    pub(crate) fn may_begin(&self) -> bool {
+        self.handshakes < self.limits.handshakes_max
+    }
+
+    /// Whether a handshake can be taken a step further.
+    pub(crate) fn has_steps(&self) -> bool {
+        !self.stepping.is_empty() || (self.may_begin() && !self.queueing.is_empty())
     }
 
     /// Lists a socket whose handshake can take a step.

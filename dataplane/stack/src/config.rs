@@ -29,6 +29,9 @@ pub struct StackConfig {
     pub handshake_timeout: Duration,
     /// Whether TLS is spoken at all: without the record layer every handshake fails at its end.
     pub ktls: bool,
+    /// Bytes of content in a record that is sent: at most, and by default, 2^14. Less than 64
+    /// counts as 64, as in RFC 8449.
+    pub record_len_max: u16,
     /// Whether other workers have the same addresses, so that they have to hear what belongs to no
     /// connection: [`Stack::poll_heard`](crate::Stack::poll_heard).
     pub siblings: bool,
@@ -46,7 +49,8 @@ pub struct StackConfig {
 pub struct Limits {
     /// Connections.
     pub connections_max: u32,
-    /// Half-open connections of all listeners. One more pushes out an old one.
+    /// Half-open connections of all listeners. One more pushes out one that came early: they go in
+    /// turn, so in a flood, when none leaves otherwise, it's the oldest.
     pub half_open_max: u32,
     /// Connections in TIME-WAIT. One more is forgotten at once.
     pub time_wait_max: u32,
@@ -167,10 +171,18 @@ impl Default for StackConfig {
             limits: Limits::default(),
             handshake_timeout: Duration::from_secs(10),
             ktls: true,
+            record_len_max: RECORD_LEN_MAX,
             siblings: false,
         }
     }
 }
+
+const RECORD_LEN_MAX: u16 = 1 << 14;
+/// An alert must always fit.
+//= https://www.rfc-editor.org/rfc/rfc8449#section-4
+//# Endpoints MUST NOT send a "record_size_limit" extension with a value
+//# smaller than 64.
+pub(crate) const RECORD_LEN_MIN: u16 = 64;
 
 /// The greatest number of entries of one kind, so that all of them can be numbered together.
 pub(crate) const ENTRIES_MAX: u32 = 1 << 28;

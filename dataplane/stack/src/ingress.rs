@@ -179,8 +179,9 @@ fn is_intact(found: &IpPacket, packet: &Buffer) -> bool {
             let mut sum = found.addrs.pseudo_sum(IpProtocol::TCP, len);
             let (mut skip, mut left) = (found.l4_at, found.l4_len);
             for piece in packet.fragments() {
-                let piece = piece.get(skip.min(piece.len())..).unwrap_or_default();
-                skip = skip.saturating_sub(piece.len() + skip.min(piece.len()));
+                let skipped = skip.min(piece.len());
+                skip -= skipped;
+                let piece = piece.get(skipped..).unwrap_or_default();
                 let piece = piece.get(..piece.len().min(left)).unwrap_or_default();
                 sum.add(piece);
                 left -= piece.len();

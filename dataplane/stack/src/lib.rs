@@ -16,6 +16,7 @@ mod egress;
 mod ingress;
 mod listen;
 mod notice;
+mod queueing;
 mod siblings;
 mod slab;
 mod socket;

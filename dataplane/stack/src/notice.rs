@@ -88,7 +88,7 @@ pub enum CloseReason {
     Refused,
     /// The peer doesn't answer.
     TimedOut,
-    /// The application aborted it.
+    /// The application aborted it; or had closed it, and then data came: reset either way.
     Aborted,
     /// The worker stopped before it was over.
     Drained,

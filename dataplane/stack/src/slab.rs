@@ -1,7 +1,7 @@
 //! Numbered places with generations: what ids point to.
 
-/// A bounded table whose entries keep their number. Grows up to its capacity as it is used, and
-/// never moves or frees memory afterwards.
+/// A bounded table whose entries keep their number. Its memory is taken at once, and touched as it
+/// is used: nothing is ever moved.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
@@ -21,7 +21,7 @@ struct Slot<T> {
 impl<T> Slab<T> {
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Vec::with_capacity(capacity as usize),
             capacity,
             free: NONE,
             len: 0,

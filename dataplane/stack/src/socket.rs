@@ -36,7 +36,7 @@ pub(crate) struct Socket {
     /// Where a TLS 1.3 client's session tickets go.
     tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     closing: Closing,
-    linger: Option<Linger>,
+    linger: Linger,
     /// How it ended, as far as that's decided.
     end: Option<CloseReason>,
     pub(crate) flags: Flags,
@@ -68,9 +68,15 @@ enum Closing {
 
 /// How long, and how far into the peer's stream, a closed socket still receives.
 #[derive(Debug, Clone, Copy)]
-struct Linger {
-    until: Instant,
-    end: u64,
+enum Linger {
+    /// It isn't closed.
+    NotYet,
+    Until {
+        until: Instant,
+        end: u64,
+    },
+    /// No more.
+    Over,
 }
 
 /// Where a socket is listed, what it was told and what it has been asked.
@@ -85,6 +91,8 @@ pub(crate) struct Flags {
     pub(crate) unresolved: bool,
     /// In the list of handshakes that can take a step.
     pub(crate) stepping: bool,
+    /// In the queue of handshakes that wait for another to end.
+    pub(crate) queueing: bool,
     /// This side began the connection.
     pub(crate) is_client: bool,
     /// TCP's part is over; what was received may still be read.
@@ -103,10 +111,9 @@ pub(crate) struct Flags {
     key_update_due: bool,
     /// The peer acknowledged something since the neighbour was asked: packets get there.
     progress: bool,
-    /// The end of the peer's stream was received, in good order or not.
-    peer_ended: bool,
-    /// The peer's TLS stream ended without close_notify.
-    truncated: bool,
+    /// Set when the end of the peer's stream was received: whether in good order, or without the
+    /// close_notify that TLS wants.
+    peer_ended: Option<bool>,
 }
 
 impl Socket {
@@ -126,7 +133,7 @@ impl Socket {
             received: 0,
             tickets: None,
             closing: Closing::Open,
-            linger: None,
+            linger: Linger::NotYet,
             end: None,
             flags: Flags::default(),
         }
@@ -139,7 +146,10 @@ impl Socket {
         }
         let own = match &self.rx {
             Rx::Shaking(shaking) => Some(shaking.deadline),
-            Rx::Ended => self.linger.map(|linger| linger.until),
+            Rx::Ended => match self.linger {
+                Linger::Until { until, .. } => Some(until),
+                Linger::NotYet | Linger::Over => None,
+            },
             Rx::Plain(_) | Rx::Tls(_) => None,
         };
         [self.tcp.deadline(), own].into_iter().flatten().min()
@@ -170,6 +180,7 @@ impl Socket {
             Event::Reset => self.over(CloseReason::Reset),
             Event::Refused => self.over(CloseReason::Refused),
             Event::TimedOut => self.over(CloseReason::TimedOut),
+            Event::DataLost => self.over(CloseReason::Aborted),
             Event::Closed => {
                 self.flags.over = true;
                 core.make_ready(self);
@@ -179,7 +190,7 @@ impl Socket {
 
     /// Why the socket goes away, when it does.
     pub(crate) fn reason(&self) -> CloseReason {
-        self.end.unwrap_or(if self.flags.truncated {
+        self.end.unwrap_or(if self.flags.peer_ended == Some(false) {
             CloseReason::Truncated
         } else {
             CloseReason::Clean

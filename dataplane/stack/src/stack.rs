@@ -7,7 +7,7 @@ use pktbuf::Output;
 
 use crate::Env;
 use crate::common::Core;
-use crate::config::{ConfigError, ENTRIES_MAX, StackConfig};
+use crate::config::{ConfigError, ENTRIES_MAX, RECORD_LEN_MIN, StackConfig};
 use crate::demux::{FlowTable, Place};
 use crate::listen::Listeners;
 use crate::notice::{Notice, SocketId};
@@ -78,6 +78,7 @@ impl Stack {
             IsnSource::new([isn_high, isn_low]),
             limits,
             config.ktls,
+            config.record_len_max.max(RECORD_LEN_MIN),
         );
         Ok(Self {
             sockets: Slab::new(limits.connections_max),
@@ -115,7 +116,8 @@ impl Stack {
             }
         }
         self.core.send_ip_frames(now, env);
-        !self.core.ready.is_empty()
+        // A socket that went away may have made place for another's handshake.
+        !self.core.ready.is_empty() || self.core.has_steps()
     }
 
     /// Runs the timers that are due.
@@ -150,16 +152,42 @@ impl Stack {
     /// Takes one TLS handshake one step further; true if more are waiting. A step with a signature
     /// takes a hundred microseconds and more, so do one between two looks at the ports.
     pub fn step_handshake<N: Output>(&mut self, env: &mut Env<'_, N>) -> bool {
-        while let Some(index) = self.core.stepping.pop_front() {
-            if let Some(socket) = self.sockets.get_mut(index)
-                && socket.flags.stepping
-            {
-                socket.step_handshake(&mut self.core, env.ciphers, env.pages);
-                self.rearm(index);
-                break;
+        let first = self.next_to_begin();
+        if let Some(index) = first.or_else(|| self.next_to_step())
+            && let Some(socket) = self.sockets.get_mut(index)
+        {
+            socket.step_handshake(first.is_some(), &mut self.core, env.ciphers, env.pages);
+            self.rearm(index);
+        }
+        self.core.has_steps()
+    }
+
+    /// Of the handshakes that wait to begin the first that still wants to, if one may.
+    fn next_to_begin(&mut self) -> Option<u32> {
+        while self.core.may_begin() {
+            let id = self.core.queueing.pop()?;
+            let Some(socket) = self.sockets.get_mut(id.index).filter(|s| s.id == id) else {
+                self.core.queueing.was_gone();
+                continue;
+            };
+            socket.flags.queueing = false;
+            // It may have been closed, or have waited for too long.
+            if socket.can_step() {
+                return Some(id.index);
             }
         }
-        !self.core.stepping.is_empty()
+        None
+    }
+
+    fn next_to_step(&mut self) -> Option<u32> {
+        while let Some(index) = self.core.stepping.pop_front() {
+            // An index may be listed for a socket that's gone.
+            let socket = self.sockets.get_mut(index);
+            if socket.is_some_and(|s| core::mem::take(&mut s.flags.stepping)) {
+                return Some(index);
+            }
+        }
+        None
     }
 
     /// The next notice.
@@ -229,6 +257,11 @@ impl Stack {
         };
         self.wheel.set(self.key_of(Place::Socket(index)), None);
         self.flows.remove(socket.hash, Place::Socket(index));
+        if socket.flags.queueing {
+            let sockets = &self.sockets;
+            let is_waiting = |id: SocketId| sockets.get(id.index).is_some_and(|s| s.id == id);
+            self.core.queueing.left(is_waiting);
+        }
         let reason = socket.reason();
         self.core.count_end(reason);
         self.core

@@ -353,6 +353,10 @@ fn what_comes_after_close() {
     world.run(Duration::from_millis(10));
     world.a.send(a, b"too late");
     assert_eq!(closed(&mut world, 0), CloseReason::Reset);
+    // It was not a clean end for the one that sent the reset either.
+    assert_eq!(closed(&mut world, 1), CloseReason::Aborted);
+    let counters = world.b.stack.counters();
+    assert_eq!((counters.end_aborted, counters.end_clean), (1, 0));
 }
 
 /// One that never closes its side isn't waited for forever.

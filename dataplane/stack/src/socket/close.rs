@@ -78,13 +78,13 @@ impl Socket {
             self.drive_fin(alert, core, pages);
         }
         if self.flags.detached && self.closing == Closing::Done {
-            if !matches!(self.rx, Rx::Ended) {
-                self.begin_lingering(now);
+            if matches!(self.linger, Linger::NotYet) {
+                self.begin_lingering(now, core);
                 self.end_receiving(core, ciphers);
                 self.update_room(core);
             }
             if !self.is_lingering(now) {
-                self.linger = None;
+                self.linger = Linger::Over;
                 self.tcp.detach(now, &core.tcp);
             }
         }
@@ -93,21 +93,28 @@ impl Socket {
 
     /// A TLS peer answers our close_notify by its own, if only because its application closes too.
     /// That is no data sent to nobody: for a moment it's received and thrown away, where a plain
-    /// socket answers by a reset.
-    fn begin_lingering(&mut self, now: Instant) {
-        if matches!(self.rx, Rx::Tls(_)) && !self.flags.peer_ended {
-            let end = self.received + LINGER_BYTES;
-            self.linger = Some(Linger {
-                until: now + LINGER_TIME,
-                end,
-            });
+    /// socket answers by a reset. And a peer that is in the middle of sending when we give up must
+    /// be able to read the alert that says why: a reset would take that away from it.
+    fn begin_lingering(&mut self, now: Instant, core: &Core) {
+        let tls = matches!(self.rx, Rx::Shaking(_)) || self.tx.params().is_some();
+        if tls && self.flags.peer_ended.is_none() {
+            // What's on its way is a window's worth at most.
+            let window = u64::from(core.limits.recv_buffer_bytes);
+            let end = self.tcp.received().0 + window + LINGER_BYTES;
+            let until = now + LINGER_TIME;
+            self.linger = Linger::Until { until, end };
+        } else {
+            self.linger = Linger::Over;
         }
     }
 
     fn is_lingering(&self, now: Instant) -> bool {
-        self.linger.is_some_and(|linger| {
-            now < linger.until && self.tcp.received().0 < linger.end && !self.tcp.peer_closed()
-        })
+        match self.linger {
+            Linger::Until { until, end } => {
+                now < until && self.tcp.received().0 < end && !self.tcp.peer_closed()
+            }
+            Linger::NotYet | Linger::Over => false,
+        }
     }
 
     fn drive_fin(&mut self, alert: Option<Alert>, core: &mut Core, pages: &mut PagePool) {
@@ -141,8 +148,10 @@ impl Socket {
                     core.make_starved(self);
                     return;
                 }
-                // No key, or none that may be used again: the FIN alone has to do.
-                Err(_) => {}
+                // No key that may be used again: the FIN alone has to do.
+                Err(_) => {
+                    self.end.get_or_insert(CloseReason::Crypto);
+                }
             }
         }
         self.tell_queued();

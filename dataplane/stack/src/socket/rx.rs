@@ -73,7 +73,7 @@ impl Socket {
             Rx::Tls(_) => self.recv_record(core, ciphers, pages),
             Rx::Shaking(_) => Ok(Recv::Nothing),
             Rx::Ended => Ok(Recv::End {
-                clean: !self.flags.truncated,
+                clean: self.flags.peer_ended != Some(false),
             }),
         };
         match &result {
@@ -133,7 +133,10 @@ impl Socket {
                 Ok(Received::Renegotiation) => {
                     // If there's no buffer for it, the peer's next attempt is answered.
                     let no = Alert::warning(AlertDescription::NO_RENEGOTIATION);
-                    if self.tx.push_alert(no, pages).is_ok() {
+                    // Nothing can stand behind the FIN.
+                    if self.is_sending() && self.tx.push_alert(no, pages).is_ok() {
+                        core.counters.alerts_out += 1;
+                        self.tell_queued();
                         core.make_ready(self);
                     }
                 }
@@ -160,11 +163,10 @@ impl Socket {
 
     /// The peer's stream has ended: said once, counted once.
     fn peer_ended(&mut self, clean: bool, core: &mut Core, ciphers: &mut Ciphers) {
-        if self.flags.peer_ended {
+        if self.flags.peer_ended.is_some() {
             return;
         }
-        self.flags.peer_ended = true;
-        self.flags.truncated = !clean;
+        self.flags.peer_ended = Some(clean);
         if clean {
             core.counters.peer_closed_clean += 1;
         } else {

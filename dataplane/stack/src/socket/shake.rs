@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{Ciphers, Deframer, Role};
+use lockgate_ktls::{
+    Ciphers, ContentType, Deframer, HEADER_LEN, LEGACY_VERSION, RecordHeader, Role,
+};
 use lockgate_wire::Instant;
 use pktbuf::{Buffer, LARGE_CAPACITY, PagePool, Stream};
 use rustls::pki_types::ServerName;
@@ -56,13 +58,10 @@ impl Shaking {
         })
     }
 
-    /// Gives up the library's state; one of those that wait for that may begin.
+    /// Gives up the library's state; the first of those that wait for that may begin.
     pub(super) fn end(&mut self, core: &mut Core) {
         if let Library::Running(_) = core::mem::replace(&mut self.library, Library::Gone) {
             core.handshakes -= 1;
-            if let Some(next) = core.queueing.pop_front() {
-                core.stepping.push_back(next);
-            }
         }
     }
 
@@ -105,10 +104,12 @@ impl Shaking {
         if self.chain.copy_to(self.chain.start(), &mut header) < HEADER_LEN {
             return None;
         }
-        let [kind, major, _, high, low] = header;
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        if !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind)
-            || major != 3
+        let header = RecordHeader::parse(header);
+        let length = usize::from(header.length);
+        // The record layer's own check wants to know what was agreed on, and nothing is yet.
+        let kinds = ContentType::CHANGE_CIPHER_SPEC.0..=ContentType::APPLICATION_DATA.0;
+        if !kinds.contains(&header.kind.0)
+            || header.version[0] != LEGACY_VERSION[0]
             || length > CIPHERTEXT_MAX
         {
             return Some(HEADER_LEN);
@@ -119,7 +120,10 @@ impl Shaking {
 
 impl Socket {
     /// Whether a step could be taken: there is a record, or this is a client that begins.
-    fn can_step(&self) -> bool {
+    pub(crate) fn can_step(&self) -> bool {
+        if self.flags.over || self.closing != Closing::Open {
+            return false;
+        }
         match &self.rx {
             Rx::Shaking(shaking) if !shaking.failed && shaking.done.is_none() => {
                 shaking.speaks_first() || shaking.whole_record().is_some() || self.tcp.peer_closed()
@@ -128,25 +132,26 @@ impl Socket {
         }
     }
 
-    /// Takes the handshake one step further, if it can be.
+    /// Takes the handshake one step further, if it can be. One that hasn't begun queues behind
+    /// those that wait, unless it's `first` among them.
     pub(crate) fn step_handshake(
         &mut self,
+        first: bool,
         core: &mut Core,
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) {
-        self.flags.stepping = false;
-        if self.flags.over || self.closing != Closing::Open || !self.can_step() {
+        if !self.can_step() {
             return;
         }
         let Rx::Shaking(shaking) = &mut self.rx else {
             return;
         };
         let had_begun = shaking.has_begun();
-        if !had_begun && core.handshakes >= core.limits.handshakes_max {
-            // Still marked as listed, so that it's listed once.
-            self.flags.stepping = true;
-            core.queueing.push_back(self.id.index);
+        if !had_begun && !first && !(core.may_begin() && core.queueing.is_empty()) {
+            if !core::mem::replace(&mut self.flags.queueing, true) {
+                core.queueing.push(self.id);
+            }
             return;
         }
         let progress = take_step(shaking, self.tcp.peer_closed(), &mut core.scratch);
@@ -265,6 +270,7 @@ impl Socket {
         self.tx
             .enable(sessions.tx, sessions.tx_number, ciphers)
             .map_err(|_| Failure::Internal)?;
+        self.tx.set_record_len_max(core.record_len_max);
         self.tickets = tickets;
         let deframer = Deframer::new(sessions.rx, sessions.rx_number, role, chain, ciphers);
 
@@ -305,9 +311,6 @@ fn take_step(shaking: &mut Shaking, peer_closed: bool, scratch: &mut [u8]) -> Pr
     }
 }
 
-const HEADER_LEN: usize = 5;
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const APPLICATION_DATA: u8 = 23;
 /// What TLS 1.2 allows a record's length to be; TLS 1.3 allows less.
 const CIPHERTEXT_MAX: usize = (1 << 14) + 2048;
 /// The longest record, header included: how much scratch memory a step needs.

@@ -31,6 +31,11 @@ pub(crate) enum Turn {
     Unresolved,
 }
 
+/// Frames that one burst is cut into at most. A list of frames that software cuts is of limited
+/// length, and a burst that doesn't fit will never do, however often it's tried: to a peer with
+/// tiny segments even a short one is many frames. With segments of the default size it's 32 KiB.
+const BURST_FRAMES_MAX: u32 = 61;
+
 /// What became of one attempt to send a packet.
 enum Attempt {
     Sent(u32),
@@ -135,11 +140,18 @@ impl Socket {
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) {
-        let refresh = matches!(self.tx.key_use(), KeyUse::RefreshDue)
-            && self
-                .tx
-                .params()
-                .is_some_and(|params| params.version == Version::Tls13);
+        let refresh = match (self.tx.key_use(), self.tx.params()) {
+            (KeyUse::Fine, _) | (_, None) => false,
+            (KeyUse::RefreshDue, Some(params)) if params.version == Version::Tls13 => true,
+            // There will be no other key. The last numbers are for what is queued and for saying
+            // so, and the application can send no more.
+            (KeyUse::RefreshDue | KeyUse::Spent, Some(_)) if self.is_sending() => {
+                self.end.get_or_insert(CloseReason::Crypto);
+                self.close(core);
+                return;
+            }
+            (KeyUse::RefreshDue | KeyUse::Spent, Some(_)) => false,
+        };
         if !(refresh || self.flags.key_update_due) || !self.is_sending() {
             return;
         }
@@ -151,6 +163,7 @@ impl Socket {
             Err(TxError::Exhausted) => core.make_starved(self),
             // The keys before the current ones are still needed: acknowledgements will drain them.
             Err(TxError::RekeyBusy) => {}
+            Err(TxError::Crypto(_)) => self.abort(CloseReason::Crypto, core),
             Err(_) => self.flags.key_update_due = false,
         }
     }
@@ -164,9 +177,12 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Result<(), SendError> {
         self.check_sending()?;
-        self.tx
-            .update_keys(ask_peer, ciphers, pages)
-            .map_err(SendError::Record)?;
+        let updated = self.tx.update_keys(ask_peer, ciphers, pages);
+        if matches!(updated, Err(TxError::Crypto(_))) {
+            // The record's number is used up, and nothing more can follow it.
+            self.abort(CloseReason::Crypto, core);
+        }
+        updated.map_err(SendError::Record)?;
         self.tell_queued();
         core.make_ready(self);
         Ok(())
@@ -274,7 +290,8 @@ impl Socket {
     ) -> Result<Range<u64>, CryptoError> {
         let one = u32::from(intent.mss);
         let bytes = if path.tso_bytes_max > one {
-            intent.burst_max.min(path.tso_bytes_max).max(one)
+            let most = path.tso_bytes_max.min(BURST_FRAMES_MAX.saturating_mul(one));
+            intent.burst_max.min(most).max(one)
         } else {
             one
         };

@@ -48,6 +48,9 @@ impl Wire {
     }
 }
 
+/// Frames of one packet, as a port without segmentation takes them.
+const FRAMES_MAX: u32 = 256;
+
 impl Output for Wire {
     fn info(&self, _on: IfaceId) -> Info {
         self.info
@@ -63,6 +66,10 @@ impl Output for Wire {
     }
 
     fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
+        // As the drivers' list of frames does.
+        if gso::frames(&packet) > FRAMES_MAX {
+            return Err(TxError::TooBig);
+        }
         let frames = &mut self.frames;
         let l2 = self.info.mac.map_or(0, |_| 14);
         let longest = usize::from(self.info.mtu) + l2;

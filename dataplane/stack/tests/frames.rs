@@ -1,0 +1,131 @@
+//! What arrives in several pieces, what leaves in too many, and what is said unasked.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
+use pktbuf::IfaceId;
+use support::link::Link;
+use support::{Host, HostSpec, World};
+
+fn connected(world: &mut World) -> (SocketId, SocketId) {
+    let at = world.b_addr(80);
+    world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    let a = world
+        .a
+        .stack
+        .connect(world.now, at, ConnectConfig::default())
+        .unwrap();
+    let b = world.expect(1, "Accepted", |n| match n {
+        Notice::Accepted { socket, .. } => Some(*socket),
+        _ => None,
+    });
+    (a, b)
+}
+
+/// A port may put headers and payload into different buffers: the sum goes over all of them.
+#[test]
+fn a_checksum_goes_over_a_chain_wherever_it_is_cut() {
+    for (a, b, l3) in [
+        (HostSpec::new(1), HostSpec::new(2), 20),
+        (HostSpec::v6(1), HostSpec::v6(2), 40),
+    ] {
+        let mut world = World::new(a, b, Link::perfect());
+        let (a, b) = connected(&mut world);
+        world.run(Duration::from_millis(1));
+        let frames = Rc::new(RefCell::new(Vec::new()));
+        let list = frames.clone();
+        world.link.filter = Some(Box::new(move |from, frame| {
+            if from == 0 {
+                list.borrow_mut().push(frame.clone());
+            }
+            from == 0
+        }));
+        let data: Vec<u8> = (0..201).collect();
+        world.a.send(a, &data);
+        world.settle();
+        let frame = frames.borrow()[0].clone();
+        let headers = 14 + l3 + usize::from(frame[14 + l3 + 12] >> 4) * 4;
+        assert_eq!(frame.len(), headers + data.len());
+
+        let now = world.now;
+        let host = &mut world.b;
+        let give = |host: &mut Host, pieces: &[&[u8]]| {
+            let chain = host.buffers.alloc_chain(pieces).unwrap();
+            host.with(|stack, env| stack.on_packet(now, IfaceId(0), chain, env));
+            host.stack.counters().bad_checksum
+        };
+        let before = host.stack.counters().segments_in;
+        for cut in headers..frame.len() {
+            let (head, tail) = frame.split_at(cut);
+            assert_eq!(give(host, &[head, tail]), 0, "cut at {cut}");
+            let (middle, tail) = tail.split_at(tail.len() / 2);
+            assert_eq!(give(host, &[head, middle, tail]), 0, "twice from {cut}");
+        }
+        assert!(host.stack.counters().segments_in > before);
+        assert_eq!(host.drain(b).0, data);
+        // And a wrong byte is found in every piece.
+        let mut wrong = 0;
+        for cut in headers..frame.len() {
+            let mut frame = frame.clone();
+            frame[cut] ^= 1;
+            for at in [headers, cut, cut + 1] {
+                let (head, tail) = frame.split_at(at);
+                wrong += 1;
+                assert_eq!(give(host, &[head, tail]), wrong, "{cut} in two at {at}");
+            }
+        }
+    }
+}
+
+/// A burst to a peer with tiny segments is no more frames than a port takes: what it refuses would
+/// count as sent, and only time-outs would send it again.
+#[test]
+fn tiny_segments_never_make_a_burst_that_is_refused() {
+    for mtu in [128, 140, 167] {
+        let mut a = HostSpec::new(1);
+        a.mtu = mtu;
+        a.buffers = 16 * 1024;
+        let mut world = World::new(a, HostSpec::new(2), Link::perfect());
+        let (a, b) = connected(&mut world);
+        let data = vec![5; 400_000];
+        let (mut sent, mut got) = (0, 0);
+        let before = world.now;
+        while got < data.len() {
+            if sent < data.len() {
+                sent += world.b.send(b, &data[sent..]) as usize;
+            }
+            world.run(Duration::from_micros(200));
+            got += world.a.drain(a).0.len();
+            let took = world.now.saturating_since(before);
+            assert!(took < Duration::from_secs(2), "{got} bytes in {took:?}");
+        }
+        assert_eq!(world.b.stack.counters().tx_failed, 0);
+    }
+}
+
+/// Neighbours hear of every address.
+#[test]
+fn announcements_leave_at_once() {
+    let mut host = HostSpec::new(2).build();
+    let now = lockgate_wire::Instant::from_millis(1);
+    host.with(|stack, env| stack.announce(now, env));
+    let frame = host.net.frames.pop_front().unwrap();
+    assert_eq!(frame[..6], [0xff; 6], "to everybody");
+    assert_eq!(frame[12..14], [8, 6], "ARP");
+    assert_eq!(frame[28..32], [10, 0, 0, 2], "of our address");
+    assert_eq!(frame[28..32], frame[38..42], "about itself");
+
+    let mut host = HostSpec::v6(2).build();
+    host.with(|stack, env| stack.announce(now, env));
+    let advertised = host.net.frames.iter().any(|frame| {
+        let own = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+        frame[12..14] == [0x86, 0xdd] && frame[54] == 136 && frame[62..78] == own
+    });
+    assert!(advertised, "an unsolicited neighbour advertisement");
+}
