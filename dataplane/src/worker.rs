@@ -157,6 +157,17 @@ impl Worker {
         Ok(())
     }
 
+    /// Tells the neighbours that the addresses are here.
+    pub fn announce(&mut self) {
+        let now = self.clock.now();
+        let mut env = Env {
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+            net: &mut self.ports,
+        };
+        self.stack.announce(now, &mut env);
+    }
+
     /// Serves until it's told to end.
     pub fn run(&mut self) {
         while self.end != End::Done {

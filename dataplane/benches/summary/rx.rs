@@ -45,7 +45,10 @@ pub(crate) fn measure() {
     for (n, (name, assume, aim)) in rows.into_iter().enumerate() {
         let (value, bare) = run(eal, &format!("rx{n}"), assume, &arena);
         let row = Row::new(name, "GB/s", value).against(bare);
-        aim.map_or(row.clone(), |aim| row.aim(aim)).emit();
+        match aim {
+            Some(aim) => row.aim(aim).emit(),
+            None => row.emit(),
+        }
     }
 }
 

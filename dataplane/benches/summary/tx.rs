@@ -48,7 +48,10 @@ pub(crate) fn measure() {
     for (n, (name, assume, aim)) in rows.into_iter().enumerate() {
         let (value, bare) = run(eal, &format!("tx{n}"), assume, &pages);
         let row = Row::new(name, "GB/s", value).against(bare);
-        aim.map_or(row.clone(), |aim| row.aim(aim)).emit();
+        match aim {
+            Some(aim) => row.aim(aim).emit(),
+            None => row.emit(),
+        }
     }
 }
 

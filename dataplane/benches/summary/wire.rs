@@ -43,7 +43,10 @@ pub(crate) fn measure() {
             }
         }
         let row = Row::new(name, "requests/s", median(subject)).against(median(baseline));
-        aim.map_or(row.clone(), |aim| row.aim(aim)).emit();
+        match aim {
+            Some(aim) => row.aim(aim).emit(),
+            None => row.emit(),
+        }
     }
 }
 

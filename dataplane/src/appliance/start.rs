@@ -194,13 +194,7 @@ impl Briefing {
             pages.inject_failures(failures.seed, failures.one_in);
         }
         let now = common.clock.now();
-        let mut stack = Stack::new(now, common.stack.clone(), common.secret)?;
-        // One worker is enough to say that the addresses are here (again).
-        if self.number == 0 {
-            for (interface, _) in &common.stack.interfaces {
-                stack.announce(now, interface.id);
-            }
-        }
+        let stack = Stack::new(now, common.stack.clone(), common.secret)?;
         let mut worker = Worker::new(Parts {
             number: self.number,
             ports: WorkerPorts::new(self.queues, &common.interfaces),
@@ -225,6 +219,10 @@ impl Briefing {
             worker
                 .listen(listener.address, tls)
                 .map_err(|error| StartError::Listen(listener.address, error))?;
+        }
+        // One worker is enough to say that the addresses are here (again).
+        if self.number == 0 {
+            worker.announce();
         }
         Ok((worker, registered))
     }

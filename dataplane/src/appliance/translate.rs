@@ -91,6 +91,7 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
         handshake_timeout: config.tls.handshake_timeout,
         ktls: config.ktls.enable,
         siblings: config.workers.cores.len() > 1,
+        record_len_max: config.ktls.record_max,
     }
 }
 

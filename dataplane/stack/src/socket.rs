@@ -190,11 +190,11 @@ impl Socket {
 
     /// Why the socket goes away, when it does.
     pub(crate) fn reason(&self) -> CloseReason {
-        self.end.unwrap_or(if self.flags.peer_ended == Some(false) {
-            CloseReason::Truncated
-        } else {
-            CloseReason::Clean
-        })
+        match (self.end, self.flags.peer_ended) {
+            (Some(end), _) => end,
+            (None, Some(false)) => CloseReason::Truncated,
+            (None, Some(true) | None) => CloseReason::Clean,
+        }
     }
 
     /// Whether nothing is left to do for this socket: TCP is through with it, and so is the

@@ -31,10 +31,13 @@ fn connected(world: &mut World) -> (SocketId, SocketId) {
 /// A port may put headers and payload into different buffers: the sum goes over all of them.
 #[test]
 fn a_checksum_goes_over_a_chain_wherever_it_is_cut() {
-    for (a, b, l3) in [
-        (HostSpec::new(1), HostSpec::new(2), 20),
-        (HostSpec::v6(1), HostSpec::v6(2), 40),
+    for (mut a, b, l3, timestamps) in [
+        (HostSpec::new(1), HostSpec::new(2), 20, true),
+        (HostSpec::new(1), HostSpec::new(2), 20, false),
+        (HostSpec::v6(1), HostSpec::v6(2), 40, true),
+        (HostSpec::v6(1), HostSpec::v6(2), 40, false),
     ] {
+        a.config.tcp.timestamps = timestamps;
         let mut world = World::new(a, b, Link::perfect());
         let (a, b) = connected(&mut world);
         world.run(Duration::from_millis(1));

@@ -243,7 +243,10 @@ fn a_full_ring_is_retried() {
         }
     };
     assert_eq!(refused, TxError::Full);
-    assert!(taken >= sent + 32, "{taken} taken, {sent} where there was room");
+    assert!(
+        taken >= sent + 32,
+        "{taken} taken, {sent} where there was room"
+    );
     let mut next = 0;
     while next < taken {
         for buffer in receive(&mut e.at_b, 1) {

@@ -148,7 +148,9 @@ impl Socket {
             return;
         };
         let had_begun = shaking.has_begun();
-        if !had_begun && !first && !(core.may_begin() && core.queueing.is_empty()) {
+        // Nobody overtakes those who wait.
+        let may_step = had_begun || first || (core.may_begin() && core.queueing.is_empty());
+        if !may_step {
             if !core::mem::replace(&mut self.flags.queueing, true) {
                 core.queueing.push(self.id);
             }
