@@ -138,7 +138,7 @@ fn requests() {
             server: hardship.befall(Spec::new(http::SERVER)),
             client: hardship.befall(Spec::new(http::CLIENT)),
             // The tree doesn't fit.
-            cache_bytes: 4 * 64 << 10,
+            cache_bytes: (4 * 64) << 10,
         };
         let plan = Plan {
             active: 8,

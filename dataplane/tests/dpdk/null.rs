@@ -234,7 +234,7 @@ impl World {
             .expect("a way there");
         self.host.net.answer = Answer::Keep;
         for _ in 0..1000 {
-            self.now = self.now + TURN;
+            self.now += TURN;
             self.turn();
             peer.turn(self.now);
             let to_peer = std::mem::take(&mut self.host.net.kept);
@@ -318,7 +318,7 @@ fn send_much(tls: Option<&Pki>, source: impl FnOnce(&PageArena) -> Source) {
                 break;
             }
         }
-        world.now = world.now + TURN;
+        world.now += TURN;
         world.turn();
         if let Some(ack) = world.host.net.acknowledge() {
             world.host.receive(world.now, &ack);
@@ -332,14 +332,14 @@ fn send_much(tls: Option<&Pki>, source: impl FnOnce(&PageArena) -> Source) {
         }
     }
     while world.host.stack.send_queued(socket) > 0 {
-        world.now = world.now + TURN;
+        world.now += TURN;
         world.turn();
         if let Some(ack) = world.host.net.acknowledge() {
             world.host.receive(world.now, &ack);
         }
     }
     let grown = resident().saturating_sub(rss);
-    let counters = world.host.stack.counters().clone();
+    let counters = *world.host.stack.counters();
     let port = world.port.counters().total();
     tracing::info!(turns, blocks, spans, grown, "{port:?}");
     assert!(grown < 4 << 20, "memory grew by {grown} bytes");

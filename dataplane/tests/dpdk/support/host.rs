@@ -253,8 +253,8 @@ pub(crate) fn start<A: App>(
         } = host;
         let report = Report {
             app,
-            stack: stack.counters().clone(),
-            tcp: stack.tcp_counters().clone(),
+            stack: *stack.counters(),
+            tcp: *stack.tcp_counters(),
             ktls: ciphers.counters.iter().collect(),
             wire: wire.tally,
             again: wire.witness.as_ref().map_or(0, |witness| witness.again),

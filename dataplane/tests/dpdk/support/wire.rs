@@ -161,7 +161,7 @@ impl Witness {
         for slice in packet.payload {
             let bytes = slice.bytes().expect("what is sent can be read");
             self.look_at(at, bytes);
-            at = at + slice_len(slice);
+            at += slice_len(slice);
         }
     }
 
