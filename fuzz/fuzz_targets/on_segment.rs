@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use lockgate_tcp::{Connection, Event, Opening, SegmentIn, Shared, TcpConfig};
+use lockgate_tcp::{Connection, Opening, SegmentIn, Shared, TcpConfig};
 use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
@@ -120,10 +120,7 @@ fn establish(tcp: &mut Connection, now: Instant, sh: &mut Shared, options: u8) -
         },
     };
     let verdict = tcp.on_segment(now, SegmentIn::new(&answer, 0), sh);
-    matches!(
-        verdict.event,
-        Event::Reset | Event::Refused | Event::TimedOut | Event::Closed
-    )
+    verdict.event.is_over()
 }
 
 /// A header with numbers near those that matter.

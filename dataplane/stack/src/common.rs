@@ -14,11 +14,11 @@ use pktbuf::{
 };
 
 use crate::Env;
+use crate::arrivals::Arrivals;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::egress::{Path, segment_headers};
 use crate::notice::{CloseReason, Notice};
-use crate::queueing::Queueing;
 use crate::siblings::Heard;
 use crate::socket::{RECORD_BYTES_MAX, Socket};
 use crate::tls::Failure;
@@ -40,7 +40,7 @@ pub(crate) struct Core {
     /// Handshakes that can take a step, in order of their turns.
     pub(crate) stepping: VecDeque<u32>,
     /// Handshakes that wait for another to end.
-    pub(crate) queueing: Queueing,
+    pub(crate) queueing: Arrivals,
     /// Handshakes that have state in the TLS library.
     pub(crate) handshakes: u32,
     pub(crate) starved: Starved,
@@ -86,7 +86,7 @@ impl Core {
             heard: VecDeque::new(),
             ready: VecDeque::new(),
             stepping: VecDeque::new(),
-            queueing: Queueing::default(),
+            queueing: Arrivals::default(),
             handshakes: 0,
             starved: Starved::default(),
             unresolved: Vec::new(),

@@ -49,8 +49,7 @@ pub struct StackConfig {
 pub struct Limits {
     /// Connections.
     pub connections_max: u32,
-    /// Half-open connections of all listeners. One more pushes out one that came early: they go in
-    /// turn, so in a flood, when none leaves otherwise, it's the oldest.
+    /// Half-open connections of all listeners. One more pushes out the oldest.
     pub half_open_max: u32,
     /// Connections in TIME-WAIT. One more is forgotten at once.
     pub time_wait_max: u32,

@@ -8,6 +8,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod api;
+mod arrivals;
 mod common;
 mod config;
 mod counters;
@@ -16,7 +17,6 @@ mod egress;
 mod ingress;
 mod listen;
 mod notice;
-mod queueing;
 mod siblings;
 mod slab;
 mod socket;

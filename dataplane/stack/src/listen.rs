@@ -10,8 +10,10 @@ use lockgate_wire::{Endpoint, FourTuple, Instant, SeqNum, ipv4, ipv6, tcp};
 use pktbuf::{Buffer, Output, Stream};
 
 use crate::Env;
+use crate::arrivals::Arrivals;
 use crate::demux::Place;
 use crate::notice::{ListenerId, Notice, SocketId};
+use crate::slab::Entry;
 use crate::socket::{Rx, Shaking, Socket};
 use crate::stack::{Half, Stack};
 use crate::tls::TlsServer;
@@ -22,8 +24,8 @@ pub(crate) struct Listeners {
     pub(crate) list: Vec<Listener>,
     /// Those that accept.
     pub(crate) by_address: HashMap<Endpoint, u32>,
-    /// The next half-open connection to be pushed out.
-    evict: u32,
+    /// Half-open connections in the order in which they came.
+    order: Arrivals,
     resets_max: u32,
     resets_left: u32,
     resets_refill: Instant,
@@ -44,7 +46,7 @@ impl Listeners {
         Self {
             list: Vec::new(),
             by_address: HashMap::new(),
-            evict: 0,
+            order: Arrivals::default(),
             resets_max,
             resets_left: resets_max,
             resets_refill: Instant::ZERO,
@@ -313,7 +315,7 @@ impl Stack {
         Some(socket)
     }
 
-    /// Adds an entry; if the table or the listener's share is full, an old one goes. A flood then
+    /// Adds an entry; if the table is full, the oldest goes. A flood then
     /// has to fill the whole table within a round trip to keep an honest peer out.
     fn add_half_open(&mut self, tuple: &FourTuple, listener: u32, state: HalfOpen) -> bool {
         let Some(entry) = self.listeners.get_mut(listener) else {
@@ -325,10 +327,8 @@ impl Stack {
         }
         entry.half_open += 1;
         if self.half_open.is_full() {
-            let victim = self.listeners.evict;
-            self.listeners.evict = (victim + 1) % self.core.limits.half_open_max;
             self.core.counters.half_open_evicted += 1;
-            self.forget_half_open(victim);
+            self.forget_oldest_half_open();
         }
         let hash = self.flows.hash(tuple);
         let deadline = state.deadline();
@@ -341,13 +341,33 @@ impl Stack {
         let Ok(index) = self.half_open.insert(half) else {
             return false;
         };
+        let generation = self.half_open.generation(index);
+        self.listeners.order.push(Entry { index, generation });
         self.flows.insert(hash, Place::HalfOpen(index));
         self.wheel
             .set(self.key_of(Place::HalfOpen(index)), Some(deadline));
         true
     }
 
+    fn forget_oldest_half_open(&mut self) {
+        while let Some(oldest) = self.listeners.order.pop() {
+            if self.half_open.holds(oldest) {
+                // Its entry in the order of arrival is gone already.
+                return self.remove_half_open(oldest.index);
+            }
+            self.listeners.order.was_gone();
+        }
+    }
+
     fn forget_half_open(&mut self, index: u32) {
+        if self.half_open.get(index).is_some() {
+            self.remove_half_open(index);
+            let table = &self.half_open;
+            self.listeners.order.left(|entry| table.holds(entry));
+        }
+    }
+
+    fn remove_half_open(&mut self, index: u32) {
         if let Some(half) = self.half_open.remove(index) {
             self.wheel.set(self.key_of(Place::HalfOpen(index)), None);
             self.flows.remove(half.hash, Place::HalfOpen(index));

@@ -10,6 +10,13 @@ pub(crate) struct Slab<T> {
     len: u32,
 }
 
+/// A place and which of its entries, one after the other, is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
 #[derive(Debug)]
 struct Slot<T> {
     /// Counts the entries that this place has had.
@@ -75,6 +82,11 @@ impl<T> Slab<T> {
         self.slots
             .get(index as usize)
             .map_or(0, |slot| slot.generation)
+    }
+
+    /// Whether this place still has this entry.
+    pub(crate) fn holds(&self, Entry { index, generation }: Entry) -> bool {
+        self.get(index).is_some() && self.generation(index) == generation
     }
 
     pub(crate) fn len(&self) -> u32 {

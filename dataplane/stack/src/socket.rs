@@ -222,3 +222,6 @@ impl Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

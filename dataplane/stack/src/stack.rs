@@ -165,15 +165,16 @@ impl Stack {
     /// Of the handshakes that wait to begin the first that still wants to, if one may.
     fn next_to_begin(&mut self) -> Option<u32> {
         while self.core.may_begin() {
-            let id = self.core.queueing.pop()?;
-            let Some(socket) = self.sockets.get_mut(id.index).filter(|s| s.id == id) else {
+            let entry = self.core.queueing.pop()?;
+            if !self.sockets.holds(entry) {
                 self.core.queueing.was_gone();
                 continue;
-            };
+            }
+            let socket = self.sockets.get_mut(entry.index)?;
             socket.flags.queueing = false;
             // It may have been closed, or have waited for too long.
             if socket.can_step() {
-                return Some(id.index);
+                return Some(entry.index);
             }
         }
         None
@@ -259,8 +260,7 @@ impl Stack {
         self.flows.remove(socket.hash, Place::Socket(index));
         if socket.flags.queueing {
             let sockets = &self.sockets;
-            let is_waiting = |id: SocketId| sockets.get(id.index).is_some_and(|s| s.id == id);
-            self.core.queueing.left(is_waiting);
+            self.core.queueing.left(|entry| sockets.holds(entry));
         }
         let reason = socket.reason();
         self.core.count_end(reason);

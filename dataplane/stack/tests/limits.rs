@@ -98,6 +98,41 @@ fn a_syn_flood_is_bounded_and_does_not_keep_others_out() {
     world.b.assert_full();
 }
 
+/// Whatever left in between, and whoever took its place.
+#[test]
+fn the_oldest_half_open_connection_is_pushed_out() {
+    let mut spec = HostSpec::new(2);
+    spec.config.limits.half_open_max = 4;
+    let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    let from = Ipv4Addr::new(10, 0, 0, 77);
+    let begin = |world: &mut World, port| {
+        world.b.receive(world.now, &segment(from, &syn(port)));
+    };
+    // Whether there was a connection to give up.
+    let give_up = |world: &mut World, port| {
+        let before = world.b.stack.half_open();
+        let reset = TcpHeader {
+            seq: syn(port).seq + 1,
+            flags: Flags::RST,
+            ..syn(port)
+        };
+        world.b.receive(world.now, &segment(from, &reset));
+        world.b.stack.half_open() < before
+    };
+    for port in 1..=4 {
+        begin(&mut world, port);
+    }
+    assert!(give_up(&mut world, 2));
+    for port in 5..=7 {
+        begin(&mut world, port);
+    }
+    assert_eq!(world.b.stack.counters().half_open_evicted, 2);
+    let left: Vec<u16> = (1..=7).filter(|port| give_up(&mut world, *port)).collect();
+    assert_eq!(left, [4, 5, 6, 7]);
+}
+
 #[test]
 fn a_listeners_backlog_is_its_own() {
     let mut world = World::simple();

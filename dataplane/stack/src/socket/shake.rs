@@ -11,7 +11,8 @@ use rustls::pki_types::ServerName;
 
 use super::{Closing, Rx, Socket};
 use crate::common::Core;
-use crate::notice::{CloseReason, Notice, TlsInfo};
+use crate::notice::{CloseReason, Notice, SocketId, TlsInfo};
+use crate::slab::Entry;
 use crate::tls::{Established, Failure, Handshake, Progress, Side, TlsClient, TlsServer};
 
 /// A handshake under way.
@@ -152,7 +153,8 @@ impl Socket {
         let may_step = had_begun || first || (core.may_begin() && core.queueing.is_empty());
         if !may_step {
             if !core::mem::replace(&mut self.flags.queueing, true) {
-                core.queueing.push(self.id);
+                let SocketId { index, generation } = self.id;
+                core.queueing.push(Entry { index, generation });
             }
             return;
         }

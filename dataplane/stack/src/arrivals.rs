@@ -1,45 +1,45 @@
-//! Handshakes that wait for another to end.
+//! Entries of a table in the order in which they came.
 
 use std::collections::VecDeque;
 
-use crate::notice::SocketId;
+use crate::slab::Entry;
 
-/// Sockets in the order in which they came. A socket that goes away leaves its entry behind, which
-/// no later socket in the same place can be taken for. When more than half of the entries are such,
-/// all of them are thrown out: the queue is never longer than twice the sockets that waited at the
-/// same time, and each of them costs a few steps only.
+/// Who came first? One that leaves its table leaves an entry behind here, which no later one in the
+/// same place can be taken for. When more than half of the entries are such, all of them are thrown
+/// out: the list is never longer than twice as many as were in it at the same time, and each of
+/// them costs a few steps only.
 #[derive(Debug, Default)]
-pub(crate) struct Queueing {
-    list: VecDeque<SocketId>,
-    /// Entries whose socket is gone.
+pub(crate) struct Arrivals {
+    list: VecDeque<Entry>,
+    /// Entries of those that left.
     gone: usize,
 }
 
-impl Queueing {
+impl Arrivals {
     pub(crate) fn is_empty(&self) -> bool {
         self.list.len() == self.gone
     }
 
-    /// A socket waits. It must not be in the queue.
-    pub(crate) fn push(&mut self, id: SocketId) {
+    /// One comes. It must not be in the list.
+    pub(crate) fn push(&mut self, id: Entry) {
         self.list.push_back(id);
     }
 
-    /// The next entry; if its socket is gone, tell so by [`Queueing::was_gone`].
-    pub(crate) fn pop(&mut self) -> Option<SocketId> {
+    /// Takes the first entry out; if it's of one that left, say so by [`Arrivals::was_gone`].
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
         self.list.pop_front()
     }
 
-    /// An entry that was popped had no socket.
+    /// An entry that was popped was of one that left.
     pub(crate) fn was_gone(&mut self) {
         self.gone = self.gone.saturating_sub(1);
     }
 
-    /// A socket that waited is gone.
-    pub(crate) fn left(&mut self, is_waiting: impl Fn(SocketId) -> bool) {
+    /// One in the list left its table.
+    pub(crate) fn left(&mut self, is_there: impl Fn(Entry) -> bool) {
         self.gone += 1;
         if self.gone > self.list.len() / 2 {
-            self.list.retain(|id| is_waiting(*id));
+            self.list.retain(|id| is_there(*id));
             self.gone = 0;
         }
     }
@@ -58,9 +58,9 @@ mod tests {
 
     use super::*;
 
-    fn id(n: u32) -> SocketId {
+    fn id(n: u32) -> Entry {
         // Places are used again and again.
-        SocketId {
+        Entry {
             index: n % 3,
             generation: n,
         }
@@ -70,8 +70,8 @@ mod tests {
         /// As a list from which those that leave are taken out at once, and not much longer.
         #[test]
         fn order_is_kept_and_length_is_bounded(steps in proptest::collection::vec(0_u8..4, 0..300)) {
-            let mut queue = Queueing::default();
-            let mut model: VecDeque<SocketId> = VecDeque::new();
+            let mut queue = Arrivals::default();
+            let mut model: VecDeque<Entry> = VecDeque::new();
             let mut most = 0;
             for (n, step) in (0_u32..).zip(steps) {
                 match step {
