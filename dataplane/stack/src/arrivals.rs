@@ -69,7 +69,9 @@ mod tests {
     proptest! {
         /// As a list from which those that leave are taken out at once, and not much longer.
         #[test]
-        fn order_is_kept_and_length_is_bounded(steps in proptest::collection::vec(0_u8..4, 0..300)) {
+        fn order_is_kept_and_length_is_bounded(
+            steps in proptest::collection::vec(0_u8..4, 0..300),
+        ) {
             let mut queue = Arrivals::default();
             let mut model: VecDeque<Entry> = VecDeque::new();
             let mut most = 0;

@@ -1,4 +1,4 @@
-//! Where TLS meets TCP: handshakes that wait, alerts that have to arrive, records of a given length.
+//! Where TLS meets TCP: handshakes that wait, alerts that must arrive, lengths of records.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -120,7 +120,7 @@ fn a_waiting_handshake_that_goes_away_passes_its_turn_on() {
         peer.send_raw(&mut world, &hello);
     }
     assert_eq!(world.b.stack.handshakes(), 1);
-    // The second and third are gone before their turn comes; one's place is somebody else's by then.
+    // The second and third go before their turn comes; a place is somebody else's by then.
     for gone in [1, 2] {
         world.a.stack.abort(peers[gone].socket);
         world.run(Duration::from_millis(1));
