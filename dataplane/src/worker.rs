@@ -72,7 +72,7 @@ pub struct Parts {
 /// What workers tell each other.
 #[derive(Debug)]
 pub struct Siblings {
-    /// To each of the others.
+    /// To each of the others, in an order that leads round all workers.
     pub tell: Vec<Sender<Heard>>,
     /// From all of them.
     pub hear: Receiver<Heard>,
@@ -368,12 +368,10 @@ impl Siblings {
         let (tell, hear): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| crossbeam_channel::bounded(HEARD_WAITING))
             .unzip();
+        // The one behind this worker first, then round.
         let others = |me: usize| {
-            let others = tell
-                .iter()
-                .enumerate()
-                .filter(move |(other, _)| *other != me);
-            others.map(|(_, to)| Sender::clone(to)).collect()
+            let round = (1..count).map(move |step| (me + step) % count);
+            round.map(|other| Sender::clone(&tell[other])).collect()
         };
         let each = hear.into_iter().enumerate();
         each.map(|(me, hear)| Self {
@@ -395,7 +393,12 @@ impl Siblings {
             lost: 0,
         };
         while let Some(heard) = stack.poll_heard() {
-            for sibling in &self.tell {
+            let audience = if heard.is_for_next() {
+                1
+            } else {
+                self.tell.len()
+            };
+            for sibling in self.tell.iter().take(audience) {
                 // One that doesn't keep up loses it; whoever sent it will say it again.
                 done.lost += u64::from(sibling.try_send(heard.clone()).is_err());
             }
@@ -415,10 +418,10 @@ struct Exchanged {
 }
 
 /// What siblings heard, listened to in a turn.
-const HEARD_A_TURN: usize = 64;
+const HEARD_A_TURN: usize = 256;
 
 /// What siblings heard, waiting for a worker.
-const HEARD_WAITING: usize = 256;
+const HEARD_WAITING: usize = 1024;
 
 /// Packets that a worker takes from all its ports in a turn, about; only a first size.
 const INBOX: usize = 256;

@@ -90,7 +90,7 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
         limits: limits(config),
         handshake_timeout: config.tls.handshake_timeout,
         ktls: config.ktls.enable,
-        siblings: config.workers.cores.len() > 1,
+        siblings: u16::try_from(config.workers.cores.len() - 1).unwrap_or(u16::MAX),
         record_len_max: config.ktls.record_max,
     }
 }

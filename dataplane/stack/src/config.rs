@@ -32,9 +32,9 @@ pub struct StackConfig {
     /// Bytes of content in a record that is sent: at most, and by default, 2^14. Less than 64
     /// counts as 64, as in RFC 8449.
     pub record_len_max: u16,
-    /// Whether other workers have the same addresses, so that they have to hear what belongs to no
-    /// connection: [`Stack::poll_heard`](crate::Stack::poll_heard).
-    pub siblings: bool,
+    /// How many other workers have the same addresses, and have to hear what belongs to no connection
+    /// or to one of theirs: [`Stack::poll_heard`](crate::Stack::poll_heard).
+    pub siblings: u16,
 }
 
 /// The limits of one worker's stack. Memory for tables is taken once, at the start:
@@ -171,7 +171,7 @@ impl Default for StackConfig {
             handshake_timeout: Duration::from_secs(10),
             ktls: true,
             record_len_max: RECORD_LEN_MAX,
-            siblings: false,
+            siblings: 0,
         }
     }
 }

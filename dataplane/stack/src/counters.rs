@@ -9,6 +9,8 @@ lockgate_wire::counters! {
         packets_in,
         /// Frames that other workers heard first.
         heard_in,
+        /// Segments of connections that aren't this worker's, passed on to the next one.
+        passed_on,
         /// Frames that other workers should have heard of, and there was no room.
         heard_lost,
         /// TCP segments with a good checksum.

@@ -3,7 +3,7 @@
 use lockgate_tcp::ip::{IcmpError, IcmpErrorKind, IcmpOutcome, Ingress, IpPacket};
 use lockgate_tcp::{SegmentIn, Unreachable};
 use lockgate_wire::ip::{Ecn, IpProtocol};
-use lockgate_wire::tcp::TcpView;
+use lockgate_wire::tcp::{Flags, TcpView};
 use lockgate_wire::{Endpoint, FourTuple, Instant};
 use pktbuf::{Buffer, Checksum, IfaceId, Output};
 
@@ -26,7 +26,8 @@ impl Stack {
         let meta = frame_meta(&packet);
         let ingress = self.core.ip.receive(on, packet.front(), &meta);
         if let Ingress::Tcp(found) = ingress {
-            return self.on_tcp(now, &found, packet, env);
+            let siblings = self.config.siblings;
+            return self.on_tcp(now, &found, packet, siblings, env);
         }
         self.share(on, &packet, &ingress);
         let core = &mut self.core;
@@ -59,11 +60,13 @@ impl Stack {
         self.wake_waiting(now, env);
     }
 
-    fn on_tcp<N: Output>(
+    /// A segment, which so many siblings haven't seen.
+    pub(crate) fn on_tcp<N: Output>(
         &mut self,
         now: Instant,
         found: &IpPacket,
         packet: Buffer,
+        siblings: u16,
         env: &mut Env<'_, N>,
     ) {
         let bytes = packet.front().get(found.l4_at..).unwrap_or_default();
@@ -96,10 +99,14 @@ impl Stack {
             ce: u16::from(ecn == Ecn::Ce),
             len: u32::try_from(payload_len).unwrap_or(u32::MAX),
         };
+        let place = self.find(&tuple);
+        if place.is_none() && siblings > 0 && !header.flags.contains(Flags::SYN) {
+            return self.pass_on(found.iface, &packet, siblings - 1);
+        }
         let mut payload = packet;
         payload.trim_front(u32::try_from(found.l4_at + header_len).unwrap_or(u32::MAX));
         payload.truncate(segment.len);
-        match self.find(&tuple) {
+        match place {
             Some(Place::Socket(index)) => self.on_socket(now, index, &segment, payload, env),
             Some(Place::HalfOpen(index)) => {
                 self.on_half_open(now, index, &segment, payload, env);

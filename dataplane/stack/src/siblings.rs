@@ -4,6 +4,10 @@
 //! connection (ARP, neighbour discovery, ICMP) comes to whichever worker it happens to. That one
 //! answers; the others only learn: about neighbours that they asked for themselves, and about
 //! errors of connections that are theirs.
+//!
+//! A port may also bring a segment of a connection to another queue than the ones before it
+//! (`net_af_packet` does when a queue is full). Whoever doesn't know the connection passes the
+//! segment on, from worker to worker; the last one answers it if it doesn't know it either.
 
 use std::sync::Arc;
 
@@ -19,6 +23,22 @@ use crate::stack::Stack;
 pub struct Heard {
     on: IfaceId,
     frame: Arc<[u8]>,
+    audience: Audience,
+}
+
+/// Whom a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    All,
+    /// The next worker, and behind it so many others.
+    Next(u16),
+}
+
+impl Heard {
+    /// Whether it goes to the next worker only, in an order that leads round all of them.
+    pub fn is_for_next(&self) -> bool {
+        self.audience != Audience::All
+    }
 }
 
 impl Stack {
@@ -55,15 +75,36 @@ impl Stack {
                     core.ip.learn_from_discovery(now, &found, message);
                 }
             }
-            Ingress::Tcp(_) | Ingress::Refuse(..) | Ingress::Drop(_) => {}
+            Ingress::Tcp(found) => {
+                if let Audience::Next(behind) = heard.audience
+                    && let Some(packet) = env.pages.alloc_buffer(bytes)
+                {
+                    self.on_tcp(now, &found, packet, behind, env);
+                }
+            }
+            Ingress::Refuse(..) | Ingress::Drop(_) => {}
         }
         self.core.send_ip_frames(now, env);
         self.wake_waiting(now, env);
     }
 
+    /// Passes a segment on to the next worker, behind which there are so many others.
+    pub(crate) fn pass_on(&mut self, on: IfaceId, packet: &Buffer, behind: u16) {
+        self.core.counters.passed_on += 1;
+        let mut frame = Vec::with_capacity(packet.len() as usize);
+        packet
+            .fragments()
+            .for_each(|piece| frame.extend_from_slice(piece));
+        self.keep(Heard {
+            on,
+            frame: frame.into(),
+            audience: Audience::Next(behind),
+        });
+    }
+
     /// Keeps a frame for the siblings, if it concerns them.
     pub(crate) fn share(&mut self, on: IfaceId, packet: &Buffer, ingress: &Ingress) {
-        if !self.config.siblings {
+        if self.config.siblings == 0 {
             return;
         }
         let bytes = packet.front();
@@ -80,14 +121,19 @@ impl Stack {
         if !concerns_all || packet.len() as usize != bytes.len() || packet.vlan().is_some() {
             return;
         }
-        if self.core.heard.len() >= HEARD_MAX {
-            self.core.counters.heard_lost += 1;
-            return;
-        }
-        self.core.heard.push_back(Heard {
+        self.keep(Heard {
             on,
             frame: bytes.into(),
+            audience: Audience::All,
         });
+    }
+
+    fn keep(&mut self, heard: Heard) {
+        if self.core.heard.len() < HEARD_MAX {
+            self.core.heard.push_back(heard);
+        } else {
+            self.core.counters.heard_lost += 1;
+        }
     }
 }
 
@@ -106,4 +152,4 @@ fn is_discovery(ipv6: bool, message: &[u8]) -> bool {
 }
 
 /// Frames kept until they're fetched: those of one burst.
-const HEARD_MAX: usize = 64;
+const HEARD_MAX: usize = 256;

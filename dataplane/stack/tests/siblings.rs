@@ -18,7 +18,7 @@ const NOW: Instant = Instant::from_millis(1000);
 fn family(spec: fn(u8) -> HostSpec) -> (Host, Host, Host) {
     let worker = |number| {
         let mut worker = spec(2);
-        worker.config.siblings = true;
+        worker.config.siblings = 1;
         worker.secret = number;
         worker.build()
     };
@@ -193,4 +193,60 @@ fn internet_checksum(bytes: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !u16::try_from(sum).unwrap()
+}
+
+#[test]
+fn a_segment_that_came_to_the_wrong_worker_is_passed_on() {
+    let (mut first, mut second, mut client) = family(HostSpec::new);
+    let at = SocketAddr::new(second.addr, 80);
+    for worker in [&mut first, &mut second] {
+        worker.stack.listen(at, ListenConfig::default()).unwrap();
+    }
+    let socket = client
+        .stack
+        .connect(NOW, at, ConnectConfig::default())
+        .unwrap();
+    let exchange = |second: &mut Host, client: &mut Host| {
+        for _ in 0..6 {
+            for frame in frames(client) {
+                second.receive(NOW, &frame);
+            }
+            for frame in frames(second) {
+                client.receive(NOW, &frame);
+            }
+        }
+    };
+    exchange(&mut second, &mut client);
+    let mut accepted = None;
+    while let Some(notice) = second.stack.poll_notice() {
+        if let Notice::Accepted { socket, .. } = notice {
+            accepted = Some(socket);
+        }
+    }
+    let accepted = accepted.expect("a connection");
+
+    client.send(socket, b"to the wrong one");
+    for frame in frames(&mut client) {
+        first.receive(NOW, &frame);
+    }
+    assert!(frames(&mut first).is_empty(), "no reset");
+    assert_eq!(first.stack.counters().passed_on, 1);
+    assert_eq!(tell(&mut first, &mut second), 1);
+    assert_eq!(second.drain(accepted).0, b"to the wrong one");
+
+    // A segment that nobody knows goes round once, and the last one answers it.
+    second.stack.abort_all();
+    drop(frames(&mut second));
+    client.send(socket, b"to nobody");
+    for frame in frames(&mut client) {
+        first.receive(NOW, &frame);
+    }
+    assert_eq!(tell(&mut first, &mut second), 1);
+    assert_eq!(
+        tell(&mut second, &mut first),
+        0,
+        "it doesn't go round twice"
+    );
+    assert_eq!(first.stack.counters().resets_out, 0);
+    assert_eq!(second.stack.counters().resets_out, 1);
 }
