@@ -32,8 +32,8 @@ pub struct StackConfig {
     /// Bytes of content in a record that is sent: at most, and by default, 2^14. Less than 64
     /// counts as 64, as in RFC 8449.
     pub record_len_max: u16,
-    /// How many other workers have the same addresses, and have to hear what belongs to no connection
-    /// or to one of theirs: [`Stack::poll_heard`](crate::Stack::poll_heard).
+    /// How many other workers have the same addresses, and have to hear what belongs to no
+    /// connection or to one of theirs: [`Stack::poll_heard`](crate::Stack::poll_heard).
     pub siblings: u16,
 }
 

@@ -237,6 +237,7 @@ fn a_segment_that_came_to_the_wrong_worker_is_passed_on() {
     // A segment that nobody knows goes round once, and the last one answers it.
     second.stack.abort_all();
     drop(frames(&mut second));
+    while second.stack.poll_heard().is_some() {}
     client.send(socket, b"to nobody");
     for frame in frames(&mut client) {
         first.receive(NOW, &frame);
