@@ -19,7 +19,7 @@ use crate::tls::{Established, Failure, Handshake, Progress, Side, TlsClient, Tls
 pub(crate) struct Shaking {
     /// Received bytes that the TLS library hasn't seen.
     pub(super) chain: Stream<Buffer>,
-    library: Library,
+    tls: Library,
     /// Set when the library is through and its last bytes wait for page buffers.
     done: Option<Box<Established>>,
     pub(super) deadline: Instant,
@@ -52,7 +52,7 @@ impl Shaking {
     fn new(library: Library, deadline: Instant) -> Box<Self> {
         Box::new(Self {
             chain: Stream::new(),
-            library,
+            tls: library,
             done: None,
             deadline,
             failed: false,
@@ -61,38 +61,38 @@ impl Shaking {
 
     /// Gives up the library's state; the first of those that wait for that may begin.
     pub(super) fn end(&mut self, core: &mut Core) {
-        if let Library::Running(_) = core::mem::replace(&mut self.library, Library::Gone) {
+        if let Library::Running(_) = core::mem::replace(&mut self.tls, Library::Gone) {
             core.handshakes -= 1;
         }
     }
 
     /// Makes the library's state, if it isn't there.
     fn begin(&mut self) -> Result<&mut Handshake, Failure> {
-        let begun = match &self.library {
+        let begun = match &self.tls {
             Library::Server(tls) => Some(Handshake::server(tls)?),
             Library::Client(tls, name) => Some(Handshake::client(tls, name.clone())?),
             Library::Running(_) | Library::Gone => None,
         };
         if let Some(handshake) = begun {
-            self.library = Library::Running(handshake);
+            self.tls = Library::Running(handshake);
         }
-        match &mut self.library {
+        match &mut self.tls {
             Library::Running(handshake) => Ok(handshake),
             Library::Server(_) | Library::Client(..) | Library::Gone => Err(Failure::Internal),
         }
     }
 
     fn has_begun(&self) -> bool {
-        matches!(self.library, Library::Running(_) | Library::Gone)
+        matches!(self.tls, Library::Running(_) | Library::Gone)
     }
 
     /// A client's first words need no record to answer.
     fn speaks_first(&self) -> bool {
-        matches!(self.library, Library::Client(..))
+        matches!(self.tls, Library::Client(..))
     }
 
     fn handshake(&mut self) -> Option<&mut Handshake> {
-        match &mut self.library {
+        match &mut self.tls {
             Library::Running(handshake) => Some(handshake),
             Library::Server(_) | Library::Client(..) | Library::Gone => None,
         }
