@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
         curl_everywhere(Setup::new().set("workers.idle", "sleep"));
     })
     .with(&["curl"]),
+    Case::new("serving::records_as_short_as_configured", short_records).with(&["curl"]),
     Case::new("serving::methods_ranges_and_conditions", || {
         methods(Setup::new())
     }),
@@ -36,6 +37,17 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("serving::requests_on_one_connection", keep_alive),
     Case::new("serving::pipelined_requests", || pipelining(Setup::new())),
 ];
+
+/// `[ktls] record_max` bounds what is sealed at once, so there are at least so many records.
+fn short_records() {
+    let scene = Setup::new().set("ktls.record_max", "1KiB").start();
+    let bytes = scene.file("large.bin", 3_000_001);
+    let ran = scene.curl(&["-f", "https://198.18.0.1/large.bin"]).ok();
+    assert!(ran.out == bytes, "{} bytes", ran.out.len());
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    let records = stats.total("kern.ipc.tls.stats.ocf.tls13_gcm_encrypts");
+    assert!(records >= 3_000_001 / 1024, "{records} records");
+}
 
 /// Four ways to the same files.
 pub(crate) fn curl_everywhere(setup: Setup) {
