@@ -7,6 +7,7 @@ use pktbuf::SharedSpan;
 
 use super::client::{Completion, FileClient, Outcome, Ticket, Token};
 use super::object::{Object, SPAN_BYTES};
+use super::root::Absence;
 
 /// A range of an object, given out from front to back as references to spans.
 ///
@@ -22,7 +23,7 @@ pub struct FileBody {
     wait: Option<Ticket>,
     /// Up to where reading ahead was asked for.
     ahead: u64,
-    failed: bool,
+    failed: Option<Absence>,
 }
 
 /// What a body gives.
@@ -35,7 +36,7 @@ pub enum Piece<'a> {
     /// There's no more.
     End,
     /// What follows can't be had: the response has to be cut off.
-    Failed,
+    Failed(Absence),
 }
 
 impl FileBody {
@@ -51,7 +52,7 @@ impl FileBody {
             current,
             wait: None,
             ahead: 0,
-            failed: false,
+            failed: None,
         }
     }
 
@@ -61,8 +62,8 @@ impl FileBody {
         if self.at >= self.end {
             return Piece::End;
         }
-        if self.failed {
-            return Piece::Failed;
+        if let Some(absence) = self.failed {
+            return Piece::Failed(absence);
         }
         let index = self.at / u64::from(SPAN_BYTES);
         if self
@@ -90,7 +91,7 @@ impl FileBody {
         match (u32::try_from(at), u32::try_from(left)) {
             (Ok(at), Ok(left)) if left > 0 => Piece::Span(span, at, left),
             // A span is as long as the object says, or it isn't handed out.
-            _ => Piece::Failed,
+            _ => Piece::Failed(Absence::Failed),
         }
     }
 
@@ -111,7 +112,11 @@ impl FileBody {
         match completion.outcome {
             Outcome::Span { index, span } => self.current = Some((index, span)),
             Outcome::Retry => {}
-            Outcome::Failed | Outcome::Found(_) | Outcome::Absent { .. } => self.failed = true,
+            Outcome::Failed(absence) | Outcome::Absent { absence, .. } => {
+                self.failed = Some(absence);
+            }
+            // Not an answer to this question.
+            Outcome::Found(_) => self.failed = Some(Absence::Failed),
         }
         true
     }

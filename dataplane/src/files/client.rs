@@ -57,7 +57,8 @@ pub(super) enum Outcome {
         index: u64,
         span: Arc<SharedSpan>,
     },
-    Failed,
+    /// A span can't be had, for this reason.
+    Failed(Absence),
     /// The request wasn't sent, because there was no room; there is now.
     Retry,
 }
@@ -102,7 +103,7 @@ impl Completion {
         match self.outcome {
             Outcome::Found(object) => Some(Ok(object)),
             Outcome::Absent { absence, .. } => Some(Err(absence)),
-            Outcome::Failed => Some(Err(Absence::Failed)),
+            Outcome::Failed(absence) => Some(Err(absence)),
             Outcome::Span { .. } | Outcome::Retry => None,
         }
     }
@@ -166,13 +167,13 @@ impl FileClient {
             self.outstanding = self.outstanding.saturating_sub(1);
             match &completion.outcome {
                 Outcome::Found(object) => self.table.insert_object(object),
-                Outcome::Absent { key, absence } if *absence != Absence::Failed => {
+                Outcome::Absent { key, absence } if absence.lasts() => {
                     let until = now + self.shared.config.negative;
                     self.table.insert_absence(key.clone(), *absence, until);
                 }
                 Outcome::Absent { .. }
                 | Outcome::Span { .. }
-                | Outcome::Failed
+                | Outcome::Failed(_)
                 | Outcome::Retry => {}
             }
             return Some(completion);

@@ -192,7 +192,7 @@ impl Loader {
             self.found(&key, &object, true);
             return Ok(());
         }
-        self.absent(key, Absence::Failed);
+        self.absent(key, Absence::Changing);
         Ok(())
     }
 
@@ -263,9 +263,14 @@ impl Loader {
                 return Ok(());
             }
         }
-        if matches!(outcome, Err(Unread::Changed)) && !object.is_retired() {
-            shared.counters.changed_files.add(1);
-        }
+        let absence = if outcome == Err(Unread::Changed) {
+            if !object.is_retired() {
+                shared.counters.changed_files.add(1);
+            }
+            Absence::Changing
+        } else {
+            Absence::Failed
+        };
         // Whether it changed or can't be read: whoever asks next gets it opened anew.
         paged.set_changed();
         let mut index = shared.index();
@@ -273,7 +278,7 @@ impl Loader {
         let waiters = index.filled(paged.id, at);
         drop(index);
         for reply in waiters {
-            shared.complete(reply, Outcome::Failed);
+            shared.complete(reply, Outcome::Failed(absence));
         }
         Ok(())
     }

@@ -38,8 +38,20 @@ pub enum Absence {
     Directory,
     /// It may not be read, or it isn't a regular file.
     Forbidden,
+    /// It's being written to: no version of it can be had now.
+    Changing,
     /// It can't be read, now or at all.
     Failed,
+}
+
+impl Absence {
+    /// Whether the next one who asks would most likely get the same answer.
+    pub(super) fn lasts(self) -> bool {
+        match self {
+            Self::NotFound | Self::Directory | Self::Forbidden => true,
+            Self::Changing | Self::Failed => false,
+        }
+    }
 }
 
 /// A tree's top directory. It's opened anew now and then, so that a deployment may replace the
@@ -180,7 +192,7 @@ fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
         thread::sleep(SETTLE_PAUSE);
     }
     // Somebody writes all the time: no version of it can be told from the next one.
-    Err(Absence::Failed)
+    Err(Absence::Changing)
 }
 
 fn absence(error: Errno) -> Absence {
@@ -191,6 +203,7 @@ fn absence(error: Errno) -> Absence {
         }
         Errno::ACCESS | Errno::PERM | Errno::NXIO | Errno::NODEV => Absence::Forbidden,
         Errno::ISDIR => Absence::Directory,
+        Errno::AGAIN => Absence::Changing,
         _ => Absence::Failed,
     }
 }

@@ -177,7 +177,7 @@ impl Waiter {
                     body.on_completion(completion);
                 }
                 Piece::End => return true,
-                Piece::Failed => return false,
+                Piece::Failed(_) => return false,
             }
         }
         true
@@ -493,7 +493,7 @@ fn spans_in_use_are_never_evicted_and_a_fill_waits_for_them() {
                 let completion = waiter.completion();
                 assert!(body.on_completion(completion));
             }
-            Piece::End | Piece::Failed => panic!("the file is whole"),
+            Piece::End | Piece::Failed(_) => panic!("the file is whole"),
         }
     }
     drop(body);

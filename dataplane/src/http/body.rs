@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pktbuf::SharedSpan;
 
-use crate::files::{Completion, FileBody, FileClient, Object, Piece, Token};
+use crate::files::{Absence, Completion, FileBody, FileClient, Object, Piece, Token};
 
 /// A source that a response's body is pulled from, as fast as the client takes it.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub enum Pull<'a> {
     /// There's no more.
     End,
     /// What follows can't be had.
-    Failed,
+    Failed(Absence),
 }
 
 impl BodySource {
@@ -67,13 +67,13 @@ impl BodySource {
             Self::Bytes { left, .. } if left.start >= left.end => Pull::End,
             Self::Bytes { span, left } => match span.get(left.start as usize..left.end as usize) {
                 Some(bytes) => Pull::Bytes(bytes),
-                None => Pull::Failed,
+                None => Pull::Failed(Absence::Failed),
             },
             Self::File(body) => match body.pull(files, token) {
                 Piece::Span(span, at, len) => Pull::Span(span, at, len),
                 Piece::Pending => Pull::Pending,
                 Piece::End => Pull::End,
-                Piece::Failed => Pull::Failed,
+                Piece::Failed(absence) => Pull::Failed(absence),
             },
         }
     }

@@ -351,8 +351,10 @@ impl Driver {
         let (stepped, sent) = match response.body.pull(&mut self.files, token) {
             // A head that waits for its body's first bytes can still become another one.
             Pull::Pending => return Stepped::Wait,
-            Pull::Failed if untouched => return self.start_over(clock, client, token),
-            Pull::Failed => {
+            Pull::Failed(absence) if untouched => {
+                return self.start_over(clock, client, token, absence);
+            }
+            Pull::Failed(_) => {
                 self.counters.cut_off += 1;
                 return Stepped::Cut;
             }

@@ -22,8 +22,8 @@ pub(super) struct Response {
     pub(super) status: Option<Status>,
     /// What was not acknowledged when there was progress last.
     pub(super) unacknowledged: u64,
-    /// The object was looked up a second time, because it had changed before its first byte.
-    again: bool,
+    /// How often the object was looked up again, because it had changed before its first byte.
+    looked_again: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Response {
             body: BodySource::Empty,
             status: None,
             unacknowledged: 0,
-            again: false,
+            looked_again: 0,
         }
     }
 
@@ -68,7 +68,7 @@ impl Response {
         self.body = BodySource::Empty;
         self.status = None;
         self.unacknowledged = 0;
-        self.again = false;
+        self.looked_again = 0;
     }
 }
 
@@ -158,6 +158,9 @@ impl Driver {
             (Absence::Forbidden, _) => {
                 return self.answer_with_error(clock, client, Status::Forbidden);
             }
+            (Absence::Changing, _) => {
+                return self.answer_with_error(clock, client, Status::ServiceUnavailable);
+            }
             (Absence::Failed, _) => {
                 return self.answer_with_error(clock, client, Status::InternalServerError);
             }
@@ -198,28 +201,32 @@ impl Driver {
     }
 
     /// The object changed, or couldn't be read, before a byte of the answer was sent: it is looked
-    /// up again, once.
+    /// up again, a few times.
     pub(super) fn start_over(
         &mut self,
         clock: Clock,
         client: &mut Client,
         token: Token,
+        absence: Absence,
     ) -> Stepped {
         let Some(response) = client.response.as_deref_mut() else {
             return Stepped::Cut;
         };
-        let first = !response.again;
+        let looked_again = response.looked_again;
         response.reset();
-        response.again = true;
+        response.looked_again = looked_again.saturating_add(1);
         client.machine.retract_answer(clock.now, &self.shop);
-        if first {
+        if looked_again < LOOKS_AGAIN_MAX {
             self.look_up(clock, client, token);
         } else {
-            self.answer_with_error(clock, client, Status::InternalServerError);
+            self.answer_with_absence(clock, client, absence);
         }
         Stepped::On
     }
 }
+
+/// How often an object is looked up anew that changes before its first byte can be sent.
+const LOOKS_AGAIN_MAX: u8 = 4;
 
 /// A directory's path and the name of the file that stands for it.
 fn join(path: &mut Vec<u8>, directory: &[u8], name: &[u8]) {

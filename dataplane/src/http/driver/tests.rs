@@ -622,6 +622,50 @@ fn a_file_that_changes_is_cut_off_or_begun_again() {
     assert_eq!(worker.driver.counters().cut_off, 1);
 }
 
+/// Fetches a large file that is written to each time when it has just been found.
+fn get_while_it_changes(times: usize) -> Vec<(u16, Vec<u8>)> {
+    let mut worker = Worker::new();
+    worker.tree.write("busy.bin", &large());
+    let mut peer = Peer::new(&request("/busy.bin"));
+    let mut client = worker.driver.accept(worker.clock());
+    let clock = worker.clock();
+    worker.driver.drive(clock, &mut client, TOKEN, &mut peer);
+    let mut changes = 0;
+    for _ in 0..20_000 {
+        if worker.driver.files.outstanding() == 0 {
+            break;
+        }
+        let clock = worker.clock();
+        let Some(answer) = worker.driver.poll_files(clock) else {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        };
+        let looking = matches!(
+            client.response.as_deref().map(|response| response.step),
+            Some(Step::Looking(_))
+        );
+        if looking && changes < times {
+            changes += 1;
+            worker.tree.write("busy.bin", &large()[changes..]);
+        }
+        worker
+            .driver
+            .on_file(clock, &mut client, TOKEN, &mut peer, answer);
+    }
+    assert_eq!(changes, times);
+    worker.driver.forget(client);
+    peer.responses()
+}
+
+#[test]
+fn a_file_that_changes_whenever_it_was_found_is_looked_up_a_few_times() {
+    let found = get_while_it_changes(4);
+    assert_eq!(found, [(200, large()[4..].to_vec())]);
+    let responses = get_while_it_changes(5);
+    assert_eq!(responses.len(), 1);
+    assert_eq!(responses[0].0, 503, "it's no fault, and passes");
+}
+
 #[test]
 fn draining() {
     let mut worker = Worker::new();
