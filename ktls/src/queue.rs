@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::suite::{ContentType, Params};
 
 pub use epoch::KeyUse;
-use epoch::{Protection, seal};
+use epoch::Protection;
 use write::filled;
 
 /// The send queue of a socket, TLS or not: page buffers by stream offset, from the first byte that
@@ -119,9 +119,8 @@ impl RecordQueue {
         let mut sealer = ciphers.sealer(keys.params())?;
         keys.frame(ContentType::HANDSHAKE, &mut buf)?;
         // Sealed at once, so that no later cut can take back a record on which a key change hangs.
-        let record = buf.record().ok_or(CryptoError::Backend)?;
         let sealed = buf.seal_with(pool, |parts| {
-            seal(keys.session(), record, parts, &mut sealer)
+            keys.seal(core::slice::from_mut(parts), &mut sealer).1
         });
         drop(sealer);
         if let Err(error) = sealed {
@@ -190,33 +189,19 @@ impl RecordQueue {
         let Some(keys) = self.keys.as_mut() else {
             return Ok(self.unsealed.min(range.end));
         };
-        let mut sealed_to = self.unsealed;
-        let mut stopped = None;
         let mut sealer = ciphers.sealer(keys.params())?;
-        for (offset, mut buf) in self.stream.iter_mut_from(self.unsealed) {
-            if offset >= range.end {
-                break;
-            }
-            if buf.state() == State::Framed
-                && let Some(record) = buf.record()
-            {
-                let session = keys.session_of(record.epoch);
-                let sealed = buf.seal_with(pool, |parts| seal(session, record, parts, &mut sealer));
-                if let Err(error) = sealed {
-                    stopped = Some(error);
-                    break;
-                }
-            }
-            sealed_to = offset + u64::from(buf.len());
-        }
+        let unsealed = self.unsealed..range.end;
+        let (sealed_to, stopped) = self
+            .stream
+            .seal(unsealed, pool, |run| keys.seal(run, &mut sealer));
         drop(sealer);
         self.unsealed = sealed_to;
         keys.sealed_end = keys.sealed_end.max(sealed_to);
         keys.drop_previous(sealed_to, ciphers);
         match stopped {
-            None => {}
-            Some(SealError::Exhausted) => ciphers.counters.add(Counter::WaitedForPages, 1),
-            Some(error) => {
+            Ok(()) => {}
+            Err(SealError::Exhausted) => ciphers.counters.add(Counter::WaitedForPages, 1),
+            Err(error) => {
                 ciphers.counters.add(Counter::FailedCrypto, 1);
                 return Err(cipher_error(error));
             }

@@ -298,16 +298,22 @@ impl RecordCipher for Toy {
         true
     }
 
-    fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError> {
+    fn seal(
+        &mut self,
+        session: &Session,
+        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
+    ) -> Result<(), CryptoError> {
         if self.fails {
             return Err(CryptoError::Backend);
         }
-        if let Some(from) = job.from {
-            job.body.copy_from_slice(from);
-        }
-        job.tail.fill(0);
-        if session.params().version == Version::Tls13 {
-            job.tail[0] = job.kind.0;
+        for job in jobs {
+            if let Some(from) = job.from {
+                job.body.copy_from_slice(from);
+            }
+            job.tail.fill(0);
+            if session.params().version == Version::Tls13 {
+                job.tail[0] = job.kind.0;
+            }
         }
         Ok(())
     }

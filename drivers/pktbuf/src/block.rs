@@ -70,6 +70,7 @@ pub(crate) struct Fields {
     pub(crate) memory: Memory,
     pub(crate) record: RecordFields,
     pub(crate) body_len: u32,
+    /// At its end, the record's header.
     pub(crate) head: [u8; HEAD_MAX],
     pub(crate) head_len: u8,
     pub(crate) tail_len: u8,
@@ -171,7 +172,7 @@ impl Block {
 
     /// The record's header, as it was framed; empty if it isn't a record.
     pub fn head(&self) -> &[u8] {
-        &self.fields.head[..usize::from(self.fields.head_len)]
+        &self.fields.head[HEAD_MAX - usize::from(self.fields.head_len)..]
     }
 
     /// Whether the body is page cache (never written to) rather than memory of its own.

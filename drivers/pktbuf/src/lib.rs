@@ -50,11 +50,11 @@ pub use packet::{
     Headers, IfaceId, Info, L4, MAX_SLICES, NotSent, Output, Packet, Room, Slice, Slices, TxError,
     TxMeta,
 };
-pub use page::{FrameError, PageBuf, SealError, SealParts};
+pub use page::{FrameError, PageBuf, RecordHead, SealError, SealParts};
 pub use pool::{
     Exhausted, LARGE_CAPACITY, LARGE_SPAN, PagePool, PoolConfig, PoolUsage, SMALL_CAPACITY,
     SMALL_SPAN,
 };
 pub use reassembly::{Reassembly, ReassemblyLimits, Refused};
 pub use region::{Region, RegionFull};
-pub use stream::{Link, Links, Queued, Stream};
+pub use stream::{Link, Links, Stream};

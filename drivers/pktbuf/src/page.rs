@@ -114,7 +114,7 @@ impl PageBuf {
             return Err(FrameError::TooLong);
         }
         let fields = self.fields_mut();
-        fields.head[..head.len()].copy_from_slice(head);
+        fields.head[HEAD_MAX - head.len()..].copy_from_slice(head);
         fields.head_len = head_len;
         fields.tail_len = tail_len;
         fields.record = record;
@@ -133,32 +133,90 @@ impl PageBuf {
     pub fn seal_with<E>(
         &mut self,
         pool: &mut PagePool,
-        seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
+        seal: impl FnOnce(&mut SealParts<'_>) -> Result<(), E>,
     ) -> Result<(), SealError<E>> {
+        let sealing = self.begin_seal(pool)?;
+        // SAFETY: begun just now, and ended or given back behind.
+        let mut parts = unsafe { self.seal_parts(&sealing) };
+        if let Err(error) = seal(&mut parts) {
+            sealing.give_back(pool);
+            return Err(SealError::Cipher(error));
+        }
+        self.end_seal(sealing);
+        Ok(())
+    }
+
+    /// Looks whether it's a record that can be sealed, and takes the memory for it.
+    pub(crate) fn begin_seal(&self, pool: &PagePool) -> Result<Sealing, Unsealable> {
         assert!(
             pool.owns(self),
             "a record is sealed with another worker's pool"
         );
         if self.fields.state != State::Framed {
-            return Err(SealError::NotFramed);
+            return Err(Unsealable::NotFramed);
         }
         if !self.is_unseen() {
-            return Err(SealError::Shown);
+            return Err(Unsealable::Shown);
         }
         if self.fields.memory.own().is_some() {
-            return self.seal_in_place(seal);
+            let body = NonNull::new(self.fields.body).ok_or(Unsealable::NotFramed)?;
+            let memory = Memory::None;
+            return Ok(Sealing { memory, body });
         }
         let (memory, body) = pool
             .take_span(self.fields.body_len)
-            .ok_or(SealError::Exhausted)?;
-        self.seal_into(&memory, body, seal)
-            .map(drop)
-            .inspect_err(|_| pool.put_span(&memory))?;
+            .ok_or(Unsealable::Exhausted)?;
+        debug_assert!(
+            memory
+                .own()
+                .is_some_and(|(_, len)| { len >= HEAD_ROOM + self.fields.body_len + TAIL_ROOM })
+        );
+        Ok(Sealing { memory, body })
+    }
+
+    /// What a cipher needs to seal the record where [`PageBuf::begin_seal`] said. It stays framed.
+    ///
+    /// # Safety
+    ///
+    /// The parts aren't used any more when sealing ends or is given up, and there are no others
+    /// of this record meanwhile.
+    pub(crate) unsafe fn seal_parts<'a>(&self, sealing: &Sealing) -> SealParts<'a> {
+        let fields = &self.fields;
+        let (body_len, tail_len) = (fields.body_len as usize, usize::from(fields.tail_len));
+        let from = match sealing.memory {
+            Memory::None => None,
+            // SAFETY: page cache that the block holds a count of; it's immutable.
+            _ => Some(unsafe { slice::from_raw_parts(fields.body.cast_const(), body_len) }),
+        };
+        // SAFETY: a body of the pool's, this handle's alone or in a new span, has tail room.
+        let tail = unsafe { sealing.body.add(body_len) };
+        SealParts {
+            record: fields.record,
+            head: RecordHead {
+                bytes: fields.head,
+                len: fields.head_len,
+            },
+            from,
+            // SAFETY: as above, and by the caller's promise borrowed once.
+            body: unsafe { slice::from_raw_parts_mut(sealing.body.as_ptr(), body_len) },
+            // SAFETY: as above.
+            tail: unsafe { slice::from_raw_parts_mut(tail.as_ptr(), tail_len) },
+        }
+    }
+
+    /// The record was sealed: its bytes can be read from now on.
+    pub(crate) fn end_seal(&mut self, sealing: Sealing) {
         let fields = self.fields_mut();
-        fields.body = body.as_ptr();
-        fields.memory = memory;
+        // All of it in one store: there's more head room than that.
+        // SAFETY: a body of the pool's has head room, and it's this handle's alone.
+        let head = unsafe { sealing.body.sub(HEAD_MAX) }.cast::<[u8; HEAD_MAX]>();
+        // SAFETY: as above; bytes have no alignment.
+        unsafe { head.write(fields.head) };
+        if !matches!(sealing.memory, Memory::None) {
+            fields.body = sealing.body.as_ptr();
+            fields.memory = sealing.memory;
+        }
         fields.state = State::Sealed;
-        Ok(())
     }
 
     /// Turns a plain buffer of its own memory, never shown, into a received one. Others come back.
@@ -187,45 +245,6 @@ impl PageBuf {
         std::mem::forget(self);
         // SAFETY: one fragment, described just now.
         Ok(unsafe { Buffer::from_raw(frag.cast()) })
-    }
-
-    fn seal_in_place<E>(
-        &mut self,
-        seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
-    ) -> Result<(), SealError<E>> {
-        let fields = self.fields_mut();
-        let Some(body) = NonNull::new(fields.body) else {
-            return Err(SealError::NotFramed);
-        };
-        // SAFETY: a body of the pool's has head and tail room, and is this handle's alone.
-        let parts = unsafe { wire_parts(fields, body) };
-        seal(parts).map_err(SealError::Cipher)?;
-        fields.state = State::Sealed;
-        Ok(())
-    }
-
-    /// Seals from the page cache into a span that was just taken.
-    fn seal_into<E>(
-        &mut self,
-        memory: &Memory,
-        body: NonNull<u8>,
-        seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
-    ) -> Result<(), SealError<E>> {
-        debug_assert!(
-            memory
-                .own()
-                .is_some_and(|(_, len)| { len >= HEAD_ROOM + self.fields.body_len + TAIL_ROOM })
-        );
-        let fields = self.fields_mut();
-        // SAFETY: page cache that the block holds a count of; it's immutable.
-        let from = unsafe { slice::from_raw_parts(fields.body, fields.body_len as usize) };
-        // SAFETY: a new span has head and tail room, and is ours alone.
-        let parts = unsafe { wire_parts(fields, body) };
-        seal(SealParts {
-            from: Some(from),
-            ..parts
-        })
-        .map_err(SealError::Cipher)
     }
 
     /// Whether no port has it by reference, or ever had.
@@ -268,17 +287,71 @@ impl fmt::Debug for PageBuf {
     }
 }
 
-/// A record's memory while it's sealed: disjoint pieces, one behind the other on the wire.
+/// A record while it's sealed: what there is to know, and its memory.
 #[derive(Debug)]
 pub struct SealParts<'a> {
-    /// The record header, as framed.
-    pub head: &'a mut [u8],
+    /// The record's number, type and epoch.
+    pub record: RecordFields,
+    /// The record header, as framed; it's in front of the ciphertext afterwards.
+    pub head: RecordHead,
     /// The plaintext, if it isn't in `body`: then `body` is only written to.
     pub from: Option<&'a [u8]>,
     /// Where the ciphertext goes; without `from` it holds the plaintext.
     pub body: &'a mut [u8],
     /// The trailer, to be written whole.
     pub tail: &'a mut [u8],
+}
+
+impl SealParts<'_> {
+    /// Of no record.
+    pub(crate) fn none() -> Self {
+        Self {
+            record: RecordFields::default(),
+            head: RecordHead {
+                bytes: [0; HEAD_MAX],
+                len: 0,
+            },
+            from: None,
+            body: &mut [],
+            tail: &mut [],
+        }
+    }
+}
+
+/// A record's header.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordHead {
+    bytes: [u8; HEAD_MAX],
+    len: u8,
+}
+
+impl RecordHead {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[HEAD_MAX - usize::from(self.len)..]
+    }
+}
+
+/// Where a record is about to be sealed.
+pub(crate) struct Sealing {
+    /// Taken for it; none if it's sealed in place.
+    memory: Memory,
+    body: NonNull<u8>,
+}
+
+impl Sealing {
+    /// It wasn't sealed after all.
+    pub(crate) fn give_back(self, pool: &PagePool) {
+        pool.put_span(&self.memory);
+    }
+}
+
+/// Why sealing a record didn't begin.
+#[derive(Clone, Copy)]
+pub(crate) enum Unsealable {
+    Exhausted,
+    NotFramed,
+    Shown,
 }
 
 /// Why a record wasn't sealed. It's still framed.
@@ -294,6 +367,16 @@ pub enum SealError<E> {
     Cipher(E),
 }
 
+impl<E> From<Unsealable> for SealError<E> {
+    fn from(refusal: Unsealable) -> Self {
+        match refusal {
+            Unsealable::Exhausted => Self::Exhausted,
+            Unsealable::NotFramed => Self::NotFramed,
+            Unsealable::Shown => Self::Shown,
+        }
+    }
+}
+
 /// Why a buffer wasn't framed. It's as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
@@ -303,34 +386,6 @@ pub enum FrameError {
     Shown,
     /// Header, body or trailer longer than there's room for.
     TooLong,
-}
-
-/// Header, body and trailer around `body`, the header filled in.
-///
-/// # Safety
-///
-/// `body` has room for the framed lengths before, in and behind it, borrowed by nobody else for
-/// `'a`.
-unsafe fn wire_parts<'a>(fields: &Fields, body: NonNull<u8>) -> SealParts<'a> {
-    let head_len = usize::from(fields.head_len);
-    let body_len = fields.body_len as usize;
-    // SAFETY: the caller's promise.
-    let head = unsafe { body.sub(head_len) };
-    // SAFETY: the caller's promise.
-    let head = unsafe { slice::from_raw_parts_mut(head.as_ptr(), head_len) };
-    head.copy_from_slice(&fields.head[..head_len]);
-    // SAFETY: the caller's promise.
-    let tail = unsafe { body.add(body_len) };
-    // SAFETY: the caller's promise.
-    let tail = unsafe { slice::from_raw_parts_mut(tail.as_ptr(), usize::from(fields.tail_len)) };
-    // SAFETY: the caller's promise.
-    let body = unsafe { slice::from_raw_parts_mut(body.as_ptr(), body_len) };
-    SealParts {
-        head,
-        from: None,
-        body,
-        tail,
-    }
 }
 
 /// A page buffer that serves as a received one, at the begin of its span.

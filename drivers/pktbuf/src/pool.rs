@@ -447,8 +447,10 @@ impl PoolInner {
 
 /// Bytes of a small span.
 pub const SMALL_SPAN: u32 = 2048;
-/// Bytes of a large span: the longest record there is, received ones with their expansion included.
-pub const LARGE_SPAN: u32 = 16_384 + 512;
+/// Bytes of a large span: the longest record there is, received ones with their expansion included,
+/// in whole pages. Spans that share pages with each other would be shorter, and sealing into them
+/// a twentieth slower.
+pub const LARGE_SPAN: u32 = 5 * 4096;
 /// What fits into a small span's body.
 pub const SMALL_CAPACITY: u32 = SMALL_SPAN - HEAD_ROOM - TAIL_ROOM;
 /// What fits into a large span's body.

@@ -14,7 +14,6 @@ use crate::buffer::Buffer;
 use crate::frag::Frag;
 use crate::page::PageBuf;
 
-pub use page::Queued;
 pub(crate) use received::push_compact;
 
 /// A queue of buffers that are consecutive in a stream of bytes, linked through the buffers: an

@@ -4,7 +4,7 @@ use aws_lc_rs::aead::{
     self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
 
-use super::table::KeyTable;
+use super::table::{Expanded, KeyTable};
 use super::{OpenInputs, OpenJob, RecordCipher, SealInputs, SealJob};
 use crate::error::CryptoError;
 use crate::session::{Session, SessionId};
@@ -39,19 +39,26 @@ impl RecordCipher for AwsLcRs {
         true
     }
 
-    fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError> {
-        let expanded = self.keys.get(session, |keys| expand(session, keys.key()))?;
-        let inputs = SealInputs::new(session.params(), &expanded.iv, &job)?;
-        let nonce = Nonce::assume_unique_for_key(inputs.nonce);
-        let aad = aead::Aad::from(&inputs.aad);
-        let key = &expanded.key;
-        match job.from {
-            Some(from) => {
-                key.seal_out_of_place_scatter(nonce, aad, from, job.body, inputs.extra(), job.tail)
+    fn seal(
+        &mut self,
+        session: &Session,
+        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
+    ) -> Result<(), CryptoError> {
+        let params = session.params();
+        let Expanded { key, iv } = self.keys.get(session, |keys| expand(session, keys.key()))?;
+        for job in jobs {
+            let inputs = SealInputs::new(params, iv, &job)?;
+            let nonce = Nonce::assume_unique_for_key(inputs.nonce);
+            let (aad, extra) = (aead::Aad::from(&inputs.aad), inputs.extra());
+            match job.from {
+                Some(from) => {
+                    key.seal_out_of_place_scatter(nonce, aad, from, job.body, extra, job.tail)
+                }
+                None => key.seal_in_place_scatter(nonce, aad, job.body, extra, job.tail),
             }
-            None => key.seal_in_place_scatter(nonce, aad, job.body, inputs.extra(), job.tail),
+            .map_err(|_| CryptoError::Backend)?;
         }
-        .map_err(|_| CryptoError::Backend)
+        Ok(())
     }
 
     fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {

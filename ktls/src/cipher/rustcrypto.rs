@@ -45,25 +45,29 @@ impl RecordCipher for RustCrypto {
         true
     }
 
-    fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError> {
+    fn seal(
+        &mut self,
+        session: &Session,
+        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
+    ) -> Result<(), CryptoError> {
+        let params = session.params();
         let expanded = self
             .keys
             .get(session, |keys| Key::new(session, keys.key()))?;
-        let inputs = SealInputs::new(session.params(), &expanded.iv, &job)?;
-        self.scratch.clear();
-        self.scratch.extend_from_slice(job.from.unwrap_or(job.body));
-        self.scratch.extend_from_slice(inputs.extra());
-        let sealed = expanded.key.seal(&inputs, &mut self.scratch);
-        if let Ok(tag) = sealed {
+        for job in jobs {
+            let inputs = SealInputs::new(params, &expanded.iv, &job)?;
+            self.scratch.clear();
+            self.scratch.extend_from_slice(job.from.unwrap_or(job.body));
+            self.scratch.extend_from_slice(inputs.extra());
+            let sealed = expanded.key.seal(&inputs, &mut self.scratch);
+            let tag = sealed.inspect_err(|_| self.scratch.zeroize())?;
             let (body, extra) = self.scratch.split_at(job.body.len());
             let (inner_type, rest) = job.tail.split_at_mut(extra.len());
             job.body.copy_from_slice(body);
             inner_type.copy_from_slice(extra);
             rest.copy_from_slice(&tag);
-        } else {
-            self.scratch.zeroize();
         }
-        sealed.map(|_| ())
+        Ok(())
     }
 
     fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {

@@ -132,8 +132,34 @@ impl Protection {
         self.refresh_after = records;
     }
 
+    /// Seals records, each with the session of its epoch. Returns how many it sealed.
+    pub(super) fn seal(
+        &self,
+        run: &mut [SealParts<'_>],
+        sealer: &mut Sealer<'_>,
+    ) -> (usize, Result<(), CryptoError>) {
+        let mut done = 0;
+        for run in run.chunk_by_mut(|a, b| a.record.epoch == b.record.epoch) {
+            let epoch = run.first().map_or(self.epoch, |first| first.record.epoch);
+            let jobs = run.iter_mut().map(|parts| SealJob {
+                number: parts.record.number,
+                kind: ContentType(parts.record.kind),
+                head: parts.head.as_bytes(),
+                from: parts.from,
+                body: parts.body,
+                tail: parts.tail,
+            });
+            let (sealed, result) = sealer.seal(self.session_of(epoch), jobs);
+            done += sealed;
+            if result.is_err() {
+                return (done, result);
+            }
+        }
+        (done, Ok(()))
+    }
+
     /// The session that seals records of this epoch.
-    pub(super) fn session_of(&self, epoch: u8) -> &Session {
+    fn session_of(&self, epoch: u8) -> &Session {
         match &self.previous {
             Some(previous) if epoch != self.epoch => &previous.session,
             _ => &self.current,
@@ -210,24 +236,6 @@ impl Protection {
         }
         Ok(())
     }
-}
-
-/// Seals one record with the session of its epoch.
-pub(super) fn seal(
-    session: &Session,
-    record: RecordFields,
-    parts: SealParts<'_>,
-    sealer: &mut Sealer<'_>,
-) -> Result<(), CryptoError> {
-    let job = SealJob {
-        number: record.number,
-        kind: ContentType(record.kind),
-        head: parts.head,
-        from: parts.from,
-        body: parts.body,
-        tail: parts.tail,
-    };
-    sealer.seal(session, job)
 }
 
 /// Numbers left when it's time to stop: enough for what is queued and an alert.

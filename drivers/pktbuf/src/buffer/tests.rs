@@ -94,7 +94,7 @@ fn appending_fills_the_last_fragment() {
 #[test]
 fn longer_than_any_fragment() {
     let mut h = HeapBuffers::new(16);
-    let bytes: Vec<u8> = (0..40_000u32).map(|i| i.to_le_bytes()[1]).collect();
+    let bytes: Vec<u8> = (0..50_000u32).map(|i| i.to_le_bytes()[1]).collect();
     let b = h.alloc(&bytes).unwrap();
     assert_eq!((b.fragments().count(), content(&b) == bytes), (3, true));
     assert!(h.alloc(&[0; 400_000]).is_none());

@@ -33,7 +33,7 @@ fn span(bytes: &[u8]) -> (PageArena, Arc<SharedSpan>) {
 }
 
 /// A cipher that anybody can check: each byte plus one, and a trailer of 9s.
-fn toy(parts: crate::page::SealParts<'_>) -> Result<(), ()> {
+fn toy(parts: &mut crate::page::SealParts<'_>) -> Result<(), ()> {
     if let Some(from) = parts.from {
         parts.body.copy_from_slice(from);
     }
@@ -53,7 +53,7 @@ fn toy_sealed(head: &[u8], body: &[u8], tail: usize) -> Vec<u8> {
 fn sizes() {
     assert_eq!(size_of::<Block>(), 128);
     assert_eq!(size_of::<SharedInfo>(), 24);
-    assert_eq!((SMALL_CAPACITY, LARGE_CAPACITY), (1856, 16_704));
+    assert_eq!((SMALL_CAPACITY, LARGE_CAPACITY), (1856, 20_288));
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn ranges_outside_a_span_are_refused() {
 #[test]
 fn too_long_a_frame_is_refused() {
     let mut p = pool(CONFIG);
-    let (_arena, cached) = span(&[1; 20_000]);
-    let mut page = p.alloc_span(&cached, 0, 20_000).unwrap();
+    let (_arena, cached) = span(&[1; 24_000]);
+    let mut page = p.alloc_span(&cached, 0, LARGE_CAPACITY + 1).unwrap();
     assert_eq!(page.frame(RECORD, b"12345", 16), Err(FrameError::TooLong));
     let mut page = p.alloc(10).unwrap();
     assert_eq!(page.frame(RECORD, &[0; 17], 16), Err(FrameError::TooLong));

@@ -1,17 +1,14 @@
 //! What can be done with page buffers in a stream.
 
-use std::cell::Cell;
-use std::fmt;
-use std::iter;
-use std::marker::PhantomData;
+use std::array;
 use std::mem::ManuallyDrop;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::Stream;
 use crate::block::Block;
 use crate::packet::{Slice, Slices};
-use crate::page::{PageBuf, SealError, SealParts};
+use crate::page::{PageBuf, SealError, SealParts, Sealing, Unsealable};
 use crate::pool::PagePool;
 
 impl Stream<PageBuf> {
@@ -20,8 +17,7 @@ impl Stream<PageBuf> {
         let Some(tail) = NonNull::new(self.tail) else {
             return 0;
         };
-        // The stream keeps the handle.
-        let n = ManuallyDrop::new(PageBuf(tail)).append(bytes);
+        let n = queued(tail).append(bytes);
         self.end += n as u64;
         n
     }
@@ -49,60 +45,79 @@ impl Stream<PageBuf> {
         at
     }
 
-    /// The buffers from the one that holds `offset`, each with the stream offset of its first byte,
-    /// to seal them.
-    pub fn iter_mut_from(&mut self, offset: u64) -> impl Iterator<Item = (u64, Queued<'_>)> {
-        let mut next = self.first_from(offset);
-        let true_size = &self.true_size;
-        iter::from_fn(move || {
-            let node = next?;
-            next = NonNull::new(Self::next_of(node));
-            let page = ManuallyDrop::new(PageBuf(node));
-            Some((
-                Self::offset_of(node),
-                Queued {
-                    page,
-                    true_size,
-                    _stream: PhantomData,
-                },
-            ))
-        })
-    }
-}
-
-/// A page buffer in a stream: it can be sealed, which doesn't change its length, and nothing else.
-pub struct Queued<'a> {
-    /// The stream keeps the handle; this one never gets out.
-    page: ManuallyDrop<PageBuf>,
-    true_size: &'a Cell<u32>,
-    _stream: PhantomData<&'a mut PageBuf>,
-}
-
-impl Queued<'_> {
-    /// [`PageBuf::seal_with`].
-    pub fn seal_with<E>(
+    /// Seals the framed records that `range` touches, each as a whole, in order; what isn't framed
+    /// is passed over. Returns the offset that it reached, and what stopped it before the end.
+    ///
+    /// `seal` gets a few records at a time and says how many of them it sealed. What would be looked
+    /// at between two records, page after page, keeps the processor from reading ahead in the
+    /// content: so it's looked at for all of them before and after.
+    ///
+    /// # Panics
+    ///
+    /// If a buffer is of another pool.
+    pub fn seal<E>(
         &mut self,
+        range: Range<u64>,
         pool: &mut PagePool,
-        seal: impl FnOnce(SealParts<'_>) -> Result<(), E>,
-    ) -> Result<(), SealError<E>> {
-        let before = self.page.true_size();
-        let result = self.page.seal_with(pool, seal);
-        let grown = self.page.true_size().wrapping_sub(before);
+        mut seal: impl FnMut(&mut [SealParts<'_>]) -> (usize, Result<(), E>),
+    ) -> (u64, Result<(), SealError<E>>) {
+        let mut next = self.first_from(range.start);
+        let mut run: [Option<(NonNull<Block>, Sealing)>; RUN] = [const { None }; RUN];
+        loop {
+            let mut parts: [SealParts<'_>; RUN] = array::from_fn(|_| SealParts::none());
+            let mut stopped = Ok(());
+            let mut begun = 0;
+            while begun < RUN
+                && let Some(node) = next
+                && Self::offset_of(node) < range.end
+            {
+                let page = queued(node);
+                match page.begin_seal(pool) {
+                    Ok(sealing) => {
+                        // SAFETY: once for each, and not used any more behind the call of `seal`.
+                        parts[begun] = unsafe { page.seal_parts(&sealing) };
+                        run[begun] = Some((node, sealing));
+                        begun += 1;
+                    }
+                    Err(Unsealable::NotFramed) => {}
+                    Err(error) => {
+                        stopped = Err(error.into());
+                        break;
+                    }
+                }
+                next = NonNull::new(Self::next_of(node));
+            }
+            let (sealed, result) = seal(&mut parts[..begun]);
+            if let Err(error) = result {
+                stopped = Err(SealError::Cipher(error));
+                next = run[sealed].as_ref().map(|(node, _)| *node);
+            }
+            for (at, slot) in run[..begun].iter_mut().enumerate() {
+                match slot.take() {
+                    Some((node, sealing)) if at < sealed => self.end_seal(node, sealing),
+                    Some((_, sealing)) => sealing.give_back(pool),
+                    None => {}
+                }
+            }
+            if begun == 0 || stopped.is_err() {
+                return (next.map_or(self.end, Self::offset_of), stopped);
+            }
+        }
+    }
+
+    fn end_seal(&self, node: NonNull<Block>, sealing: Sealing) {
+        let mut page = queued(node);
+        let before = page.true_size();
+        page.end_seal(sealing);
+        let grown = page.true_size().wrapping_sub(before);
         self.true_size.set(self.true_size.get().wrapping_add(grown));
-        result
     }
 }
 
-impl Deref for Queued<'_> {
-    type Target = Block;
-
-    fn deref(&self) -> &Block {
-        &self.page
-    }
+/// A handle to a buffer that a stream holds, and goes on to hold.
+fn queued(node: NonNull<Block>) -> ManuallyDrop<PageBuf> {
+    ManuallyDrop::new(PageBuf(node))
 }
 
-impl fmt::Debug for Queued<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
-}
+/// Records that are sealed back to back: a few more than a burst has.
+const RUN: usize = 8;

@@ -4,14 +4,19 @@ use super::*;
 use crate::block::{RecordFields, State};
 use crate::heap::HeapBuffers;
 use crate::packet::{MAX_SLICES, Slices};
-use crate::pool::{PagePool, PoolConfig};
+use crate::page::{SealError, SealParts};
+use crate::pool::{LARGE_CAPACITY, PagePool, PoolConfig};
 use crate::region::Region;
 
 fn pool(blocks: u32) -> PagePool {
+    pool_of(blocks, 4)
+}
+
+fn pool_of(blocks: u32, large_spans: u32) -> PagePool {
     let config = PoolConfig {
         blocks,
         small_spans: blocks,
-        large_spans: 4,
+        large_spans,
     };
     let mut region = Region::heap(PagePool::bytes_needed(config)).unwrap();
     PagePool::new(&mut region, config).unwrap()
@@ -151,16 +156,18 @@ fn sealing_in_the_queue() {
         out.as_slice().iter().all(|slice| slice.bytes().is_none()),
         "not readable before"
     );
-    for (offset, mut record) in s.iter_mut_from(107) {
-        assert_eq!(record.record().unwrap().number * 106, offset);
-        record
-            .seal_with(&mut p, |parts| {
-                parts.body.fill(6);
-                parts.tail.fill(7);
-                Ok::<(), ()>(())
-            })
-            .unwrap();
-    }
+    let mut numbers = Vec::new();
+    let (reached, stopped) = s.seal(107..424, &mut p, |run| {
+        for parts in &mut *run {
+            numbers.push(parts.record.number);
+            assert_eq!(parts.head.as_bytes(), b"HEAD");
+            parts.body.fill(6);
+            parts.tail.fill(7);
+        }
+        (run.len(), Ok::<(), ()>(()))
+    });
+    assert_eq!((reached, stopped), (424, Ok(())));
+    assert_eq!(numbers, [1, 2, 3]);
     s.check().unwrap();
     assert!(s.true_size() > size, "the span it was sealed into counts");
     let states: Vec<_> = s.iter().map(|(_, b)| b.state()).collect();
@@ -173,6 +180,83 @@ fn sealing_in_the_queue() {
     assert!(p.is_full());
     drop(cached);
     assert_eq!(arena.usage().bytes_used, 0);
+}
+
+/// Of more records than are sealed at a time, what isn't sealed stays framed, whatever stops it.
+#[test]
+fn sealing_that_stops_halfway() {
+    let mut p = pool_of(48, 24);
+    let mut region = Region::heap(1 << 16).unwrap();
+    let arena = crate::PageArena::new(&mut region, 1 << 16).unwrap();
+    let cached = arena.alloc(4096).unwrap().freeze(4096);
+    let mut s = Stream::new();
+    s.push(page(&mut p, b"in the clear"));
+    let mut starts = Vec::new();
+    for number in 0..20 {
+        let mut record = p.alloc_span(&cached, 0, 4096).unwrap();
+        let record_fields = RecordFields {
+            number,
+            ..RecordFields::default()
+        };
+        record.frame(record_fields, b"HEAD", 1).unwrap();
+        starts.push(s.end());
+        s.push(record);
+    }
+    let states = |s: &Stream<PageBuf>| -> Vec<_> { s.iter().map(|(_, b)| b.state()).collect() };
+    let spans = p.usage().large_spans;
+    let used = |p: &PagePool| p.usage().large_spans_used;
+    let fill = |run: &mut [SealParts<'_>]| {
+        for parts in run {
+            parts.body.fill(6);
+            parts.tail.fill(7);
+        }
+    };
+
+    // The cipher fails at the third of the second run.
+    let mut calls = 0;
+    let (reached, stopped) = s.seal(0..s.end(), &mut p, |run| {
+        calls += 1;
+        if calls == 1 {
+            fill(run);
+            return (run.len(), Ok(()));
+        }
+        fill(&mut run[..2]);
+        (2, Err("no"))
+    });
+    let sealed = 8 + 2;
+    assert_eq!(reached, starts[sealed]);
+    assert_eq!(stopped, Err(SealError::Cipher("no")));
+    assert_eq!(states(&s)[..=sealed][1..], [State::Sealed; 10]);
+    assert_eq!(states(&s)[sealed + 1..], [State::Framed; 10]);
+    assert_eq!(used(&p), 10, "what was taken for the others is back");
+    s.check().unwrap();
+
+    // The pool runs out in the middle of a run.
+    let hog: Vec<_> = std::iter::from_fn(|| p.alloc(LARGE_CAPACITY))
+        .take(11)
+        .collect();
+    let left = (spans - used(&p)) as usize;
+    assert!((1..8).contains(&left), "{left} spans left");
+    let (reached, stopped) = s.seal(reached..s.end(), &mut p, |run| {
+        assert_eq!(run[0].record.number, 10);
+        fill(run);
+        (run.len(), Ok::<(), ()>(()))
+    });
+    assert_eq!(reached, starts[sealed + left]);
+    assert_eq!(stopped, Err(SealError::Exhausted));
+    drop(hog);
+
+    // Only what the range touches.
+    let range = reached..starts[sealed + left] + 1;
+    let (reached, stopped) = s.seal(range, &mut p, |run| {
+        fill(run);
+        (run.len(), Ok::<(), ()>(()))
+    });
+    assert_eq!((reached, stopped), (starts[sealed + left + 1], Ok(())));
+    assert_eq!(sent(&s, starts[3]..starts[3] + 6), b"HEAD\x06\x06");
+    s.check().unwrap();
+    drop(s);
+    assert!(p.is_full());
 }
 
 #[test]

@@ -31,14 +31,20 @@ impl RecordCipher for Watch {
         self.inner.takes(params)
     }
 
-    fn seal(&mut self, session: &Session, job: SealJob<'_>) -> Result<(), CryptoError> {
-        let plaintext = (job.kind.0, job.from.unwrap_or(job.body).to_vec());
-        let seen = self
-            .seen
-            .entry((session.id(), job.number))
-            .or_insert_with(|| plaintext.clone());
-        assert!(*seen == plaintext, "number {} is used twice", job.number);
-        self.inner.sealer(session.params())?.seal(session, job)
+    fn seal(
+        &mut self,
+        session: &Session,
+        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
+    ) -> Result<(), CryptoError> {
+        let seen = &mut self.seen;
+        let jobs = jobs.inspect(|job| {
+            let plaintext = (job.kind.0, job.from.unwrap_or(job.body).to_vec());
+            let seen = seen
+                .entry((session.id(), job.number))
+                .or_insert_with(|| plaintext.clone());
+            assert!(*seen == plaintext, "number {} is used twice", job.number);
+        });
+        self.inner.sealer(session.params())?.seal(session, jobs).1
     }
 
     fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
