@@ -1,11 +1,16 @@
 //! What is below TCP: ICMP, closed ports, a path with a smaller MTU.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use lockgate_wire::ipv4::Ipv4View;
+use lockgate_wire::tcp::TcpView;
+use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketType, recv, sockopt};
+
 use crate::support::case::Case;
-use crate::support::client::{address4, address6, connect};
+use crate::support::client::{address4, address6, connect, plain};
 use crate::support::net::{SERVER4, SERVER6, ip};
 use crate::support::run::{now, run};
 use crate::support::scene::{Scene, Setup};
@@ -16,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("network::pings_of_every_size_at_mtu_9000", || pings(9000)).with(&["ping"]),
     Case::new("network::closed_ports_refuse", closed_ports),
     Case::new("network::a_smaller_mtu_on_the_path", smaller_mtu).with(&["curl"]),
+    Case::new("network::nagle_if_it_is_asked_for", nagle),
 ];
 
 /// Pings, up to the largest that fits; a larger one comes in pieces, which aren't put together.
@@ -112,3 +118,68 @@ fn smaller_mtu() {
     );
     scene.finish();
 }
+
+/// An answer of one and a half segments: with Nagle's algorithm the half isn't sent before the
+/// whole one is acknowledged, without it is.
+fn nagle() {
+    for nagle in [true, false] {
+        let scene = Setup::new().set("tcp.nagle", nagle).start();
+        scene.file("short.bin", 2_000);
+        let (waited, hasty) = scene.inside(|| {
+            let tap = tap();
+            let mut conn = plain().expect("it listens");
+            for _ in 0..ANSWERS {
+                assert_eq!(conn.get("/short.bin").expect("an answer").status, 200);
+            }
+            short_segments(&tap)
+        });
+        assert_eq!(waited + hasty, ANSWERS, "nagle = {nagle}: {hasty} hasty");
+        assert_eq!(hasty == 0, nagle, "{hasty} of {ANSWERS} didn't wait");
+        scene.finish();
+    }
+}
+
+/// A socket that gets a copy of every frame that comes to or leaves this namespace.
+fn tap() -> OwnedFd {
+    let all = RawProtocol::new(u32::from(0x0003_u16.to_be())).expect("not zero");
+    let protocol = Some(Protocol::from_raw(all));
+    let tap = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, protocol)
+        .expect("root may listen");
+    sockopt::set_socket_recv_buffer_size_force(&tap, 4 << 20).expect("root may");
+    tap
+}
+
+/// How many of the server's segments that aren't full came when all before them had been
+/// acknowledged, and how many when not.
+fn short_segments(tap: &OwnedFd) -> (usize, usize) {
+    let server: Ipv4Addr = SERVER4.parse().expect("an address");
+    let (mut acknowledged, mut waited, mut hasty) = (None, 0, 0);
+    let mut frame = [0; 2048];
+    while let Ok((_, len)) = recv(tap, &mut frame[..], RecvFlags::DONTWAIT) {
+        let packet = &frame[ETHERNET..len.min(2048)];
+        let Ok((ip, ip_len)) = Ipv4View::parse(packet) else {
+            continue;
+        };
+        let Ok((tcp, tcp_len)) = TcpView::parse(&packet[ip_len..]) else {
+            continue;
+        };
+        let payload = u32::from(ip.payload_len) - u32::try_from(tcp_len).expect("60 at most");
+        if ip.src != server {
+            acknowledged = Some(tcp.ack);
+        } else if !payload.is_multiple_of(MSS) {
+            // The kernel may have put two segments together.
+            let short = tcp.seq + payload / MSS * MSS;
+            if acknowledged == Some(short) {
+                waited += 1;
+            } else {
+                hasty += 1;
+            }
+        }
+    }
+    (waited, hasty)
+}
+
+const ANSWERS: usize = 30;
+const ETHERNET: usize = 14;
+/// Of a segment with time stamps, at MTU 1500.
+const MSS: u32 = 1448;

@@ -302,22 +302,6 @@ pub struct SealParts<'a> {
     pub tail: &'a mut [u8],
 }
 
-impl SealParts<'_> {
-    /// Of no record.
-    pub(crate) fn none() -> Self {
-        Self {
-            record: RecordFields::default(),
-            head: RecordHead {
-                bytes: [0; HEAD_MAX],
-                len: 0,
-            },
-            from: None,
-            body: &mut [],
-            tail: &mut [],
-        }
-    }
-}
-
 /// A record's header.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordHead {

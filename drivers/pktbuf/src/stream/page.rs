@@ -1,9 +1,9 @@
 //! What can be done with page buffers in a stream.
 
-use std::array;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::slice;
 
 use super::Stream;
 use crate::block::Block;
@@ -48,9 +48,9 @@ impl Stream<PageBuf> {
     /// Seals the framed records that `range` touches, each as a whole, in order; what isn't framed
     /// is passed over. Returns the offset that it reached, and what stopped it before the end.
     ///
-    /// `seal` gets a few records at a time and says how many of them it sealed. What would be looked
-    /// at between two records, page after page, keeps the processor from reading ahead in the
-    /// content: so it's looked at for all of them before and after.
+    /// `seal` gets a few records at a time and says how many of them it sealed. What would be
+    /// looked at between two records, page after page, keeps the processor from reading ahead in
+    /// the content: so it's looked at for all of them before and after.
     ///
     /// # Panics
     ///
@@ -64,7 +64,8 @@ impl Stream<PageBuf> {
         let mut next = self.first_from(range.start);
         let mut run: [Option<(NonNull<Block>, Sealing)>; RUN] = [const { None }; RUN];
         loop {
-            let mut parts: [SealParts<'_>; RUN] = array::from_fn(|_| SealParts::none());
+            let mut parts: [MaybeUninit<SealParts<'_>>; RUN] =
+                [const { MaybeUninit::uninit() }; RUN];
             let mut stopped = Ok(());
             let mut begun = 0;
             while begun < RUN
@@ -75,7 +76,7 @@ impl Stream<PageBuf> {
                 match page.begin_seal(pool) {
                     Ok(sealing) => {
                         // SAFETY: once for each, and not used any more behind the call of `seal`.
-                        parts[begun] = unsafe { page.seal_parts(&sealing) };
+                        parts[begun].write(unsafe { page.seal_parts(&sealing) });
                         run[begun] = Some((node, sealing));
                         begun += 1;
                     }
@@ -87,7 +88,9 @@ impl Stream<PageBuf> {
                 }
                 next = NonNull::new(Self::next_of(node));
             }
-            let (sealed, result) = seal(&mut parts[..begun]);
+            let parts = parts[..begun].as_mut_ptr().cast::<SealParts<'_>>();
+            // SAFETY: so many were written.
+            let (sealed, result) = seal(unsafe { slice::from_raw_parts_mut(parts, begun) });
             if let Err(error) = result {
                 stopped = Err(SealError::Cipher(error));
                 next = run[sealed].as_ref().map(|(node, _)| *node);
