@@ -177,6 +177,7 @@ impl Socket {
         match event {
             Event::None | Event::TimeWait => {}
             Event::Connected => self.connected(core),
+            Event::Reset if self.has_parted() => self.flags.over = true,
             Event::Reset => self.over(CloseReason::Reset),
             Event::Refused => self.over(CloseReason::Refused),
             Event::TimedOut => self.over(CloseReason::TimedOut),

@@ -203,6 +203,34 @@ fn a_reset_is_told_and_counted_on_both_sides() {
     }
 }
 
+/// A client that has said everything closes for good: its kernel answers our close_notify by a
+/// reset. That's a clean end, unless something more than the goodbye is lost by it.
+#[test]
+fn a_reset_after_both_goodbyes_is_clean() {
+    for (suite, versions) in pki::SUITES {
+        for (answer, reason) in [(None, CloseReason::Clean), (Some(b"!"), CloseReason::Reset)] {
+            let mut world = World::simple();
+            let (mut peer, b) = judged(&mut world, &peer::config(suite, versions));
+            peer.tls.send_close_notify();
+            let bytes = peer.outgoing();
+            peer.send_raw(&mut world, &bytes);
+            world.a.stack.close(peer.socket);
+            world.run(Duration::from_millis(10));
+            assert_eq!(world.b.drain(b), (Vec::new(), Some(true)));
+            if let Some(answer) = answer {
+                assert_eq!(world.b.send(b, answer), 1);
+            }
+            world.b.stack.close(b);
+            assert_eq!(closed(&mut world, 1), reason, "{suite:?} {answer:?}");
+            assert_eq!(closed(&mut world, 0), CloseReason::Aborted);
+            let counters = world.b.stack.counters();
+            assert_eq!(counters.close_notify_out, 1);
+            assert_eq!(counters.end_clean + counters.end_reset, 1);
+            world.b.assert_full();
+        }
+    }
+}
+
 #[test]
 fn a_vanished_peer_times_out() {
     for tls in modes() {

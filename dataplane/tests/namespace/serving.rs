@@ -89,10 +89,8 @@ pub(crate) fn curl_everywhere(setup: Setup) {
     );
     assert_eq!(stats.total("stack.accepted"), 20);
     assert_eq!(stats.total("stack.handshakes_tls13"), 10);
-    // A client that has closed its socket answers our close_notify by a reset.
-    let reset = stats.total("stack.end_reset");
-    assert_eq!(stats.total("stack.end_clean") + reset, 20, "{stats:?}");
-    assert!(reset <= 10, "{stats:?}");
+    // Also where a client that has closed its socket answers our close_notify by a reset.
+    assert_eq!(stats.total("stack.end_clean"), 20, "{stats:?}");
     assert_eq!(
         (
             stats.total("stack.close_notify_in"),

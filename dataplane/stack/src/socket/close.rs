@@ -159,6 +159,18 @@ impl Socket {
         self.closing = Closing::Done;
     }
 
+    /// Whether both sides have said goodbye and everything before ours has arrived. Many clients
+    /// close their socket for good after their own close_notify; to ours, which comes then, their
+    /// kernel answers by a reset, and nothing is lost by that.
+    pub(super) fn has_parted(&self) -> bool {
+        let goodbye = self.tx.params().map_or(0, |params| {
+            u64::from(params.head_len()) + ALERT_LEN + u64::from(params.tail_len())
+        });
+        self.flags.peer_ended == Some(true)
+            && self.closing == Closing::Done
+            && self.tx.end() - self.tx.start() <= goodbye
+    }
+
     /// Tells TCP how far the queue goes.
     pub(super) fn tell_queued(&mut self) {
         self.tcp.queued(StreamOffset(self.tx.end()));
@@ -172,6 +184,8 @@ impl Socket {
     }
 }
 
+/// Level and description.
+const ALERT_LEN: u64 = 2;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// More than an alert, tickets and the rest of a record that was on its way.
 const LINGER_BYTES: u64 = 64 * 1024;
