@@ -49,8 +49,8 @@ impl Held {
 }
 
 impl Socket<'_, '_> {
-    /// The next piece of the stream, kept until it's taken.
-    fn fetch(&mut self) -> Received {
+    /// The next piece of the stream.
+    fn fetch(&mut self) -> Result<Held, Received> {
         loop {
             match self
                 .lent
@@ -61,15 +61,11 @@ impl Socket<'_, '_> {
                 Ok(Recv::Data(chunk))
                     if chunk.is_empty()
                         || chunk.content_type() != ContentType::APPLICATION_DATA => {}
-                Ok(Recv::Data(chunk)) => {
-                    let len = chunk.len();
-                    *self.held = Some(Box::new(Held { chunk, taken: 0 }));
-                    return Received::Taken(len);
-                }
-                Ok(Recv::Nothing) => return Received::Nothing,
+                Ok(Recv::Data(chunk)) => return Ok(Held { chunk, taken: 0 }),
+                Ok(Recv::Nothing) => return Err(Received::Nothing),
                 // A stream that ended by an error ends here too: the stack tells the peer, counts
                 // it and closes.
-                Ok(Recv::End { .. }) | Err(_) => return Received::End,
+                Ok(Recv::End { .. }) | Err(_) => return Err(Received::End),
             }
         }
     }
@@ -93,18 +89,21 @@ impl Socket<'_, '_> {
 
 impl Transport for Socket<'_, '_> {
     fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received {
-        if self.held.is_none() {
-            match self.fetch() {
-                Received::Taken(_) => {}
-                other => return other,
+        if let Some(held) = self.held {
+            let (taken, all) = held.show(take);
+            if all {
+                *self.held = None;
             }
+            return Received::Taken(taken);
         }
-        let Some(held) = self.held else {
-            return Received::Nothing;
+        // A request that comes alone is taken whole: only what's left of others needs a place.
+        let mut fetched = match self.fetch() {
+            Ok(fetched) => fetched,
+            Err(none) => return none,
         };
-        let (taken, all) = held.show(take);
-        if all {
-            *self.held = None;
+        let (taken, all) = fetched.show(take);
+        if !all {
+            *self.held = Some(Box::new(fetched));
         }
         Received::Taken(taken)
     }

@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) handshakes: u32,
     pub(crate) starved: Starved,
     /// Sockets that wait for a neighbour's address.
-    unresolved: Vec<u32>,
+    pub(crate) unresolved: VecDeque<u32>,
     /// A page buffer kept back for opening a received record. Two hosts whose pools are full of
     /// what they have to send each other, and that can't read for want of a buffer, would wait
     /// for each other forever.
@@ -57,7 +57,7 @@ pub(crate) struct Core {
 /// Sockets that wait for memory.
 #[derive(Debug, Default)]
 pub(crate) struct Starved {
-    list: Vec<u32>,
+    pub(crate) list: VecDeque<u32>,
     /// What was in use when the last one was added: they are tried again when that gets less, and
     /// now and then.
     usage: PoolUsage,
@@ -89,7 +89,7 @@ impl Core {
             queueing: Arrivals::default(),
             handshakes: 0,
             starved: Starved::default(),
-            unresolved: Vec::new(),
+            unresolved: VecDeque::new(),
             reserve: None,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
         }
@@ -137,7 +137,7 @@ impl Core {
     pub(crate) fn make_starved(&mut self, socket: &mut Socket) {
         if !core::mem::replace(&mut socket.flags.starved, true) {
             self.counters.starved += 1;
-            self.starved.list.push(socket.id.index);
+            self.starved.list.push_back(socket.id.index);
         }
     }
 
@@ -145,14 +145,14 @@ impl Core {
     pub(crate) fn make_unresolved(&mut self, socket: &mut Socket) {
         if !core::mem::replace(&mut socket.flags.unresolved, true) {
             self.counters.waited_for_neighbour += 1;
-            self.unresolved.push(socket.id.index);
+            self.unresolved.push_back(socket.id.index);
         }
     }
 
-    /// Sockets that may go on because there may be memory again.
-    pub(crate) fn fed(&mut self, now: Instant, pages: &PagePool) -> Vec<u32> {
+    /// How many sockets at the front of their list may go on because there may be memory again.
+    pub(crate) fn fed(&mut self, now: Instant, pages: &PagePool) -> usize {
         if self.starved.list.is_empty() {
-            return Vec::new();
+            return 0;
         }
         let (usage, ranges) = (pages.usage(), self.tcp.ranges_used());
         let before = core::mem::replace(&mut self.starved.usage, usage);
@@ -162,10 +162,10 @@ impl Core {
             || core::mem::replace(&mut self.starved.ranges, ranges) > ranges;
         let due = self.starved.retry_at.is_none_or(|at| now >= at);
         if !freed && !due {
-            return Vec::new();
+            return 0;
         }
         self.starved.retry_at = Some(now + STARVED_RETRY);
-        core::mem::take(&mut self.starved.list)
+        self.starved.list.len()
     }
 
     /// When starved sockets are tried again even if nothing was freed here.
@@ -174,20 +174,17 @@ impl Core {
         waiting.then(|| self.starved.retry_at.unwrap_or(Instant::ZERO))
     }
 
-    /// Sockets whose neighbour may have been found, or lost. They look again as well whenever the
-    /// neighbour table had something to do: it may have had more events than it could keep.
-    pub(crate) fn resolved(&mut self, now: Instant) -> Vec<u32> {
+    /// How many sockets at the front of their list wait for a neighbour that may have been found, or
+    /// lost. They look again as well whenever the neighbour table had something to do: it may have
+    /// had more events than it could keep.
+    pub(crate) fn resolved(&mut self, now: Instant) -> usize {
         let mut any = self.ip.deadline().is_some_and(|at| at <= now);
         while let Some(NeighbourEvent::Resolved(..) | NeighbourEvent::Unreachable(_)) =
             self.ip.poll_event()
         {
             any = true;
         }
-        if any {
-            core::mem::take(&mut self.unresolved)
-        } else {
-            Vec::new()
-        }
+        if any { self.unresolved.len() } else { 0 }
     }
 
     /// The way to `remote`; none while its next hop is being asked.

@@ -304,13 +304,17 @@ impl Stack {
 
     /// Sockets that waited for memory or for a neighbour and may go on.
     pub(crate) fn wake_waiting<N: Output>(&mut self, now: Instant, env: &Env<'_, N>) {
-        for index in self.core.fed(now, env.pages) {
-            if let Some(socket) = self.sockets.get_mut(index).filter(|s| s.flags.starved) {
+        for _ in 0..self.core.fed(now, env.pages) {
+            let index = self.core.starved.list.pop_front();
+            let socket = index.and_then(|index| self.sockets.get_mut(index));
+            if let Some(socket) = socket.filter(|socket| socket.flags.starved) {
                 socket.on_fed(&mut self.core);
             }
         }
-        for index in self.core.resolved(now) {
-            if let Some(socket) = self.sockets.get_mut(index).filter(|s| s.flags.unresolved) {
+        for _ in 0..self.core.resolved(now) {
+            let index = self.core.unresolved.pop_front();
+            let socket = index.and_then(|index| self.sockets.get_mut(index));
+            if let Some(socket) = socket.filter(|socket| socket.flags.unresolved) {
                 socket.flags.unresolved = false;
                 self.core.make_ready(socket);
             }

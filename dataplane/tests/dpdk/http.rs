@@ -15,7 +15,7 @@ use crate::support::eal;
 use crate::support::host::{Busy, Report, Spec, address, start};
 use crate::support::pki::Pki;
 use crate::support::ring::{Ending, Net};
-use crate::support::shop::{Cache, Counts, Listen, Shop, Tree};
+use crate::support::shop::{ALLOCATIONS, Cache, Counts, Listen, Shop, Tree};
 
 pub(crate) const CASES: &[Case] = &[
     (
@@ -26,6 +26,10 @@ pub(crate) const CASES: &[Case] = &[
     ("http::a_storm_of_handshakes", a_storm_of_handshakes),
     ("http::tickets", tickets),
     ("http::two_workers", two_workers),
+    (
+        "http::nothing_is_allocated_for_a_request",
+        nothing_is_allocated_for_a_request,
+    ),
 ];
 
 /// A worker and its clients, from start to end.
@@ -185,6 +189,36 @@ fn without_tls() {
     let outcome = Business::default().run(net, &tree, &pki, plan);
     judge(&outcome, 300, 10, 300);
 }
+
+/// Once connections are made and files are in memory, the heap isn't asked for anything: not for a
+/// packet, a record, a request or an answer.
+fn nothing_is_allocated_for_a_request() {
+    let eal = eal();
+    let (tree, pki) = (Tree::new(&[1024, 30_000, 300_000]), Pki::new());
+    let options = TlsOptions::default();
+    for tls in [true, false] {
+        let run = |requests: usize| {
+            let net = Net::open(eal, &format!("n{tls}{requests}"), |_| ());
+            let mut plan = Plan {
+                active: ACTIVE,
+                requests,
+                ..plan(&tree)
+            };
+            if tls {
+                plan = with_tls(plan, &pki, &options);
+            }
+            let outcome = Business::default().run(net, &tree, &pki, plan);
+            judge(&outcome, ACTIVE, requests, 0);
+            outcome.server[ALLOCATIONS]
+        };
+        let (few, many) = (run(50), run(550));
+        let requests = (ACTIVE * 500) as u64;
+        println!("{few} allocations, and {many} for {requests} requests more");
+        assert!(many < few + requests / 100, "{few}, {many}");
+    }
+}
+
+const ACTIVE: usize = 20;
 
 /// All of them at the same moment.
 fn a_storm_of_handshakes() {

@@ -98,6 +98,9 @@ impl Cache {
     }
 }
 
+/// How often the worker's thread asked the heap for memory while it was at work.
+pub(crate) const ALLOCATIONS: &str = "test.allocations";
+
 /// What a worker had counted at its end.
 pub(crate) type Counts = HashMap<String, u64>;
 
@@ -133,11 +136,12 @@ impl Shop {
             for (at, tls) in listen {
                 worker.listen(at, tls).expect("a listener");
             }
-            worker.run();
+            let heap = allocation_counter::measure(|| worker.run());
             busy.end();
             let values = worker.snapshot().values.into_iter();
             let values = values
                 .map(|value| (value.name.into_owned(), value.value))
+                .chain([(ALLOCATIONS.to_owned(), heap.count_total)])
                 .collect();
             let (_, mut pool) = worker.dismantle();
             to_counts.send(values).ok();
