@@ -174,9 +174,9 @@ impl Core {
         waiting.then(|| self.starved.retry_at.unwrap_or(Instant::ZERO))
     }
 
-    /// How many sockets at the front of their list wait for a neighbour that may have been found, or
-    /// lost. They look again as well whenever the neighbour table had something to do: it may have
-    /// had more events than it could keep.
+    /// How many sockets at the front of their list wait for a neighbour that may have been found,
+    /// or lost. They look again as well whenever the neighbour table had something to do: it may
+    /// have had more events than it could keep.
     pub(crate) fn resolved(&mut self, now: Instant) -> usize {
         let mut any = self.ip.deadline().is_some_and(|at| at <= now);
         while let Some(NeighbourEvent::Resolved(..) | NeighbourEvent::Unreachable(_)) =
