@@ -104,12 +104,20 @@ pub(super) fn control(document: &Document<'_>, file: &Path) -> Control {
         } else if length > SOCKET_PATH_MAX {
             let message = format!("{length} bytes long; a socket's path has {SOCKET_PATH_MAX}");
             control.fault("socket", message);
+        } else if let Some(Err(message)) = path.parent().map(check_directory) {
+            control.fault("socket", message);
         }
     }
     Control { socket }
 }
 
 fn check_directory(path: &Path) -> Result<(), String> {
+    // Beside a configuration that was named without a directory.
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(format!("{} is not a directory", path.display())),

@@ -40,7 +40,7 @@ impl Scratch {
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    fn parse(&self, text: &str) -> Result<Config, Faults> {
+    pub(crate) fn parse(&self, text: &str) -> Result<Config, Faults> {
         parse(&self.path("t.toml"), text, &host())
     }
 
@@ -94,6 +94,7 @@ fn values_are_taken_over() {
            [http]\nidle_timeout = \"2m\"\n[control]\nsocket = \"run/x.sock\"\n\
            [[route]]\nto = \"::/0\"\nvia = \"fd00:18::2\"\n";
     let scratch = Scratch::new();
+    fs::create_dir(scratch.path("run")).unwrap();
     let config = scratch.parse(&text).unwrap();
     assert_eq!(config.workers.cores, [3, 1]);
     assert_eq!(config.workers.idle, Idle::Spin);
@@ -220,6 +221,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("root = \"www\"", "root = \"www\"\nindex = \"../x\"", "t.toml:16: site.index: expected a file name without a directory"),
     // Control.
     ("", "[control]\nsocket = \"www\"\n", "t.toml:17: control.socket: expected the path of a socket"),
+    ("", "[control]\nsocket = \"run/s\"\n", "t.toml:17: control.socket: run: No such file or directory (os error 2)"),
+    ("", "[control]\nsocket = \"demo.crt/s\"\n", "t.toml:17: control.socket: demo.crt is not a directory"),
 ];
 
 #[test]
@@ -656,7 +659,7 @@ const PIECES: &[&str] = &[
     "\u{feff}",
 ];
 
-const BASE: &str = r#"[[port]]
+pub(crate) const BASE: &str = r#"[[port]]
 name = "p0"
 device = "net_ring0"
 [[interface]]
