@@ -276,3 +276,34 @@ const TICKETS: u8 = 2;
 
 /// Memory that the unread bytes of one connection may pin: an edge receives requests.
 const RECV_BUFFER_MAX: u32 = 512 << 10;
+
+#[cfg(test)]
+mod tests {
+    use pktbuf::PagePool;
+
+    use super::*;
+    use crate::config::tests::{BASE, Scratch};
+
+    #[test]
+    fn the_sum_of_memory_grows_as_the_pool_of_page_buffers_does() {
+        let scratch = Scratch::new();
+        let sizes = |limits: &str| {
+            let config = scratch.parse(&format!("{BASE}[limits]\n{limits}")).unwrap();
+            let pool = PagePool::bytes_needed(pool(config.limits)) as u64;
+            (config.memory_needed(), pool)
+        };
+        let smallest = "spans_large = 16\nspans_small = 64\npage_buffers = 256\n";
+        let (sum_min, pool_min) = sizes(smallest);
+        assert!(sum_min > pool_min);
+        for limits in [
+            "",
+            "spans_large = 1048576\n",
+            "spans_small = 4194304\n",
+            "page_buffers = 16777216\n",
+            "spans_large = 1048576\nspans_small = 4194304\npage_buffers = 16777216\n",
+        ] {
+            let (sum, pool) = sizes(limits);
+            assert!(sum - sum_min >= pool - pool_min, "{limits}: {sum}, {pool}");
+        }
+    }
+}

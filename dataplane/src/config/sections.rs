@@ -1,5 +1,7 @@
 //! The sections whose keys stand for themselves.
 
+use pktbuf::{LARGE_SPAN, SMALL_SPAN};
+
 use super::devices::DeviceLimits;
 use super::reader::{Document, Reader};
 use super::{
@@ -168,8 +170,8 @@ pub(super) fn memory_needed(workers: usize, ports: &[Port], limits: &Limits, cac
         (receive + send).saturating_mul(room)
     });
     let pages = u64::from(limits.page_buffers) * PAGE_BUFFER
-        + u64::from(limits.spans_small) * SPAN_SMALL
-        + u64::from(limits.spans_large) * SPAN_LARGE;
+        + u64::from(limits.spans_small) * u64::from(SMALL_SPAN)
+        + u64::from(limits.spans_large) * u64::from(LARGE_SPAN);
     let each = mbufs.fold(pages, u64::saturating_add);
     let sum = workers
         .saturating_mul(each)
@@ -190,11 +192,6 @@ const MBUF_OVERHEAD: u64 = 512;
 
 /// A page buffer's block.
 const PAGE_BUFFER: u64 = 192;
-
-const SPAN_SMALL: u64 = 2048;
-
-/// A record of 16 KiB with room at both ends.
-const SPAN_LARGE: u64 = 16_384 + 512;
 
 /// What DPDK takes for itself.
 const EAL_OWN: u64 = 16 << 20;

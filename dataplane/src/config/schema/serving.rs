@@ -180,7 +180,7 @@ pub(super) const LIMITS: &[Key] = &[
     key(
         "spans_large",
         count(16, 1 << 20, 4096, "per worker"),
-        "Memory of 16.5 KiB each for whole records.",
+        "Memory of 20 KiB each for whole records.",
     ),
     key(
         "sent_ranges",
