@@ -60,7 +60,7 @@ pub enum EalError {
     /// `hugepages = "require"`, and too few are free.
     #[error(
         "[eal] hugepages = \"require\": {free_mib} MiB of huge pages are free, \
-         [eal] memory_mib asks for {wanted_mib} (see /sys/kernel/mm/hugepages)"
+         [eal] memory asks for {wanted_mib} MiB (see /sys/kernel/mm/hugepages)"
     )]
     Hugepages {
         /// MiB free in huge pages of all sizes.
@@ -86,6 +86,7 @@ pub enum EalError {
 #[derive(Clone, Copy, Debug)]
 pub struct Eal {
     hugepages: bool,
+    required: bool,
 }
 
 impl Eal {
@@ -118,7 +119,10 @@ impl Eal {
             .unwrap_or(Err(EalError::FailedBefore))?;
         *state = State::Running;
         tracing::info!(version = Self::version(), hugepages, "EAL started");
-        Ok(Self { hugepages })
+        Ok(Self {
+            hugepages,
+            required: config.hugepages == Hugepages::Require,
+        })
     }
 
     /// DPDK's own name for its version.
@@ -133,6 +137,20 @@ impl Eal {
     /// Whether memory is on huge pages.
     pub fn uses_hugepages(self) -> bool {
         self.hugepages
+    }
+
+    /// Whether memory on other pages is an error.
+    pub(crate) fn requires_hugepages(self) -> bool {
+        self.required
+    }
+
+    /// An environment that wasn't started, and so has no memzone that is long enough.
+    #[cfg(test)]
+    pub(crate) fn without_memory_but_required() -> Self {
+        Self {
+            hugepages: false,
+            required: true,
+        }
     }
 
     /// Makes the calling thread known to the EAL, or it would have no cache of packet buffers.

@@ -13,40 +13,53 @@ use crate::sys::{Errno, c_string};
 
 /// There is too little memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "no memory for {what}: {mib} MiB wanted, {errno}; raise [eal] memory_mib (or the number of \
-     huge pages), or ask for less"
-)]
-pub struct MemoryError {
-    /// What it was for.
-    pub what: &'static str,
-    /// How much, rounded up.
-    pub mib: u64,
-    /// What the system said.
-    pub errno: Errno,
+pub enum MemoryError {
+    /// Of any kind.
+    #[error(
+        "no memory for {what}: {mib} MiB wanted, {errno}; raise [eal] memory (or the number of \
+         huge pages), or ask for less"
+    )]
+    Exhausted {
+        /// What it was for.
+        what: &'static str,
+        /// How much, rounded up.
+        mib: u64,
+        /// What the system said.
+        errno: Errno,
+    },
+    /// On huge pages, which are required.
+    #[error(
+        "[eal] hugepages = \"require\": no {mib} MiB of huge pages in one piece for {what}; free \
+         more of them, or ask for less"
+    )]
+    Hugepages {
+        /// What it was for.
+        what: &'static str,
+        /// How much, rounded up.
+        mib: u64,
+    },
 }
 
 impl Eal {
     /// Memory for [`pktbuf::PagePool`]s and [`pktbuf::PageArena`]s; it's never given back.
     ///
-    /// On huge pages it's a memzone. Without, and where no memzone is long enough, it's
-    /// anonymous memory, which the EAL is told about; ports that read memory by themselves map
-    /// it when they're opened, so make regions first.
+    /// On huge pages it's a memzone. Without, and where no memzone is long enough unless huge
+    /// pages are required, it's anonymous memory, which the EAL is told about; ports that read
+    /// memory by themselves map it when they're opened, so make regions first.
     pub fn region(self, what: &'static str, bytes: usize) -> Result<Region, MemoryError> {
         let bytes = bytes.next_multiple_of(PAGE);
-        let error = |errno| MemoryError {
-            what,
-            mib: bytes.div_ceil(1 << 20) as u64,
-            errno,
-        };
+        let mib = bytes.div_ceil(1 << 20) as u64;
         let zone = if self.uses_hugepages() {
             memzone(bytes)
         } else {
             None
         };
-        let base = match zone {
-            Some(base) => base,
-            None => anonymous(bytes).map_err(error)?,
+        let base = match (zone, self.requires_hugepages()) {
+            (Some(base), _) => base,
+            (None, true) => return Err(MemoryError::Hugepages { what, mib }),
+            (None, false) => {
+                anonymous(bytes).map_err(|errno| MemoryError::Exhausted { what, mib, errno })?
+            }
         };
         // SAFETY: both kinds are zeroed, ours alone, and stay for the life of the process.
         Ok(unsafe { Region::from_raw(base, bytes) })
@@ -96,3 +109,21 @@ static EXTERNAL: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
 const PAGE: usize = 4096;
 const NUMA_ANY: i32 = -1;
 const ENOMEM: i32 = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_huge_pages_are_not_replaced_by_ordinary_ones() {
+        let error = Eal::without_memory_but_required()
+            .region("x", 1)
+            .unwrap_err();
+        assert_eq!(error, MemoryError::Hugepages { what: "x", mib: 1 });
+        let message = error.to_string();
+        assert!(
+            message.contains("[eal] hugepages = \"require\""),
+            "{message}"
+        );
+    }
+}
