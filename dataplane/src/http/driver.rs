@@ -251,7 +251,11 @@ impl Driver {
             Expired::Nothing => return Driven::Waiting,
             Expired::Idle => self.counters.idle_closed += 1,
             Expired::Refused => {}
-            Expired::Unanswered => self.put(client.response.take()),
+            Expired::Unanswered => {
+                if let Some(response) = &mut client.response {
+                    response.retract();
+                }
+            }
             Expired::Stalled => {
                 let left = transport.unacknowledged();
                 match &mut client.response {

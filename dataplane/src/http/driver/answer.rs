@@ -60,6 +60,18 @@ impl Response {
         (stepped, sent)
     }
 
+    /// Takes back what is to be answered. What was begun of the request for the body stays, in
+    /// front of whatever is answered instead: the client can't tell a part of it from a head.
+    pub(super) fn retract(&mut self) {
+        let begun = self.head_sent > 0 && self.head.starts_with(response::CONTINUE);
+        let sent = self.head_sent;
+        self.reset();
+        if begun && sent < response::CONTINUE.len() {
+            self.head.extend_from_slice(response::CONTINUE);
+            self.head_sent = sent;
+        }
+    }
+
     pub(super) fn reset(&mut self) {
         self.step = Step::Sending;
         self.head.clear();
@@ -213,7 +225,7 @@ impl Driver {
             return Stepped::Cut;
         };
         let looked_again = response.looked_again;
-        response.reset();
+        response.retract();
         response.looked_again = looked_again.saturating_add(1);
         client.machine.retract_answer(clock.now, &self.shop);
         if looked_again < LOOKS_AGAIN_MAX {

@@ -524,6 +524,47 @@ fn the_body_is_asked_for_even_byte_by_byte() {
     assert_eq!(peer.codes(), [100, 408]);
 }
 
+/// A client that took 5 bytes of the interim response and then sent the body without it.
+fn partly_continued(worker: &mut Worker, target: &str) -> (Client, Peer) {
+    let mut peer = Peer::new(&format!(
+        "GET {target} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    ));
+    peer.room = 5;
+    let mut client = worker.driver.accept(worker.clock());
+    worker.drive(&mut client, &mut peer);
+    assert_eq!(peer.output, response::CONTINUE[..5]);
+    let now = worker.clock().now;
+    let shop = &mut worker.driver.shop;
+    assert_eq!(client.machine.on_bytes(now, b"abc", shop), 3);
+    (client, peer)
+}
+
+#[test]
+fn what_was_begun_of_the_interim_response_is_ended_before_another_answer() {
+    let mut worker = Worker::new();
+    // Not found in time.
+    let (mut client, mut peer) = partly_continued(&mut worker, "/small.txt");
+    let stalled = worker.cache.stall();
+    let clock = worker.clock();
+    worker.driver.drive(clock, &mut client, TOKEN, &mut peer);
+    worker.millis += 4_000;
+    peer.room = u32::MAX;
+    let clock = worker.clock();
+    worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer);
+    drop(stalled);
+    assert_eq!(peer.codes(), [100, 503]);
+    worker.driver.forget(client);
+    // Changed before its first byte was read.
+    worker.talk("HEAD /large.bin HTTP/1.1\r\nHost: h\r\n\r\n");
+    let new: Vec<u8> = large().iter().map(|b| b ^ 0xff).collect();
+    worker.tree.write("large.bin", &new);
+    let (mut client, mut peer) = partly_continued(&mut worker, "/large.bin");
+    peer.room = u32::MAX;
+    worker.drive(&mut client, &mut peer);
+    assert_eq!(peer.responses(), [(100, Vec::new()), (200, new)]);
+    worker.driver.forget(client);
+}
+
 #[test]
 fn an_object_that_cant_be_found_in_time_is_unavailable() {
     let mut worker = Worker::new();
