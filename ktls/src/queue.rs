@@ -129,6 +129,7 @@ impl RecordQueue {
         }
         self.stream.push(buf);
         let end = self.stream.end();
+        keys.control_end = end;
         if self.unsealed == at {
             self.unsealed = end;
         }
@@ -159,6 +160,7 @@ impl RecordQueue {
             keys.roll_back(record);
         }
         let end = self.stream.truncate(floor);
+        keys.control_end = keys.control_end.min(end);
         self.unsealed = self.unsealed.min(end);
         end
     }
@@ -299,6 +301,19 @@ impl RecordQueue {
     pub fn open_len(&self) -> u32 {
         let open = self.keys.as_ref().and_then(|keys| keys.open.as_ref());
         open.map_or(0, |buf| buf.body_len())
+    }
+
+    /// Bytes of memory that are pinned: by what is queued, and by the record that `more` left open.
+    pub fn true_size(&self) -> u32 {
+        let open = self.keys.as_ref().and_then(|keys| keys.open.as_ref());
+        let open = open.map_or(0, |buf| buf.true_size());
+        self.stream.true_size().saturating_add(open)
+    }
+
+    /// Offset behind the last record that isn't application data, or 0: an answer of the record
+    /// layer that the peer hasn't acknowledged ends behind [`start`](Self::start).
+    pub fn control_end(&self) -> u64 {
+        self.keys.as_ref().map_or(0, |keys| keys.control_end)
     }
 
     /// Every invariant; what's broken, if anything is.

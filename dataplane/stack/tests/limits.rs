@@ -13,7 +13,7 @@ use lockgate_tcp::ip::{FrameHeader, IpPair, Link as LinkHeader};
 use lockgate_wire::ip::IpProtocol;
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
 use lockgate_wire::{MacAddr, SeqNum};
-use pktbuf::PoolConfig;
+use pktbuf::{LARGE_CAPACITY, PoolConfig, SMALL_CAPACITY};
 use support::app::App;
 use support::link::{Faults, Link};
 use support::{HostSpec, World, pki};
@@ -319,6 +319,40 @@ fn exhausted_pools_slow_down_and_lose_nothing() {
         world.a.assert_full();
         world.b.assert_full();
     }
+}
+
+/// It would only find that there's still no memory, and ask again.
+#[test]
+fn a_starved_sender_is_not_told_to_send_before_there_is_memory() {
+    let mut world = World::simple();
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    let config = ConnectConfig::default();
+    world.a.stack.connect(world.now, at, config).unwrap();
+    let b = world.expect(1, "Accepted", |n| match n {
+        Notice::Accepted { socket, .. } => Some(*socket),
+        _ => None,
+    });
+    let mut held = Vec::new();
+    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
+        while let Some(page) = world.b.pages.alloc(capacity) {
+            held.push(page);
+        }
+    }
+    let mut told = 0;
+    for _ in 0..50 {
+        assert_eq!(world.b.send(b, b"hello"), 0);
+        world.b.turn(world.now);
+        while let Some(notice) = world.b.stack.poll_notice() {
+            told += u32::from(matches!(notice, Notice::Writable(_)));
+        }
+    }
+    assert!(told <= 1, "told {told} times at one time");
+    drop(held);
+    world.expect(1, "Writable", |n| {
+        matches!(n, Notice::Writable(_)).then_some(())
+    });
+    assert_eq!(world.b.send(b, b"hello"), 5);
 }
 
 /// Large bodies go from the page cache to the wire by reference, retransmissions included.

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lockgate_ktls::{
-    Ciphers, ContentType, CryptoError, OpenJob, Params, RecordCipher, RxError, SealJob, Session,
-    SessionId, TxError, Version,
+    Ciphers, ContentType, Counter, CryptoError, OpenJob, Params, RecordCipher, RxError, SealJob,
+    Session, SessionId, TxError, Version,
 };
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{
@@ -197,6 +197,120 @@ fn renegotiation_is_refused_on_an_idle_connection() {
     assert_eq!(world.b.drain(b).1, Some(true));
     world.b.stack.close(b);
     assert_eq!(closed(&mut world, 1), CloseReason::Clean);
+}
+
+/// Loses everything with payload that B sends.
+fn lose_answers(world: &mut World) {
+    world.link.filter = Some(Box::new(|from, frame| {
+        let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+        from == 1 && frame[12..14] == [8, 0] && total > 34 + usize::from(frame[46] >> 4) * 4
+    }));
+}
+
+/// Gives answers of 272 bytes in two pieces until they are refused; how many bytes were taken.
+fn answer_shortly(world: &mut World, b: SocketId) -> usize {
+    let host = &mut world.b;
+    let mut taken = 0;
+    for n in 0..10_000 {
+        let (more, len) = if n % 2 == 0 { (true, 262) } else { (false, 10) };
+        let sent = host
+            .stack
+            .send(b, &[7; 262][..len], more, &mut host.pages)
+            .unwrap() as usize;
+        taken += sent;
+        if sent < len {
+            break;
+        }
+    }
+    taken
+}
+
+/// A record that's opened for more is as large as any: a peer that asks for many short answers and
+/// takes none could have all of them.
+#[test]
+fn short_answers_pin_no_more_memory_than_long_ones() {
+    let mut world = world(HostSpec::new(2));
+    let (a, b) = pair(&mut world, 0);
+    world.run(Duration::from_millis(5));
+    let mut sent = answer_shortly(&mut world, b);
+    let pinned = world.b.pages.usage().large_spans_used;
+    assert!((90..=110).contains(&pinned), "{pinned}");
+    assert_eq!(world.b.stack.send_space(b), 0);
+    let mut received = 0;
+    for _ in 0..20 {
+        world.expect(1, "Writable", |n| {
+            matches!(n, Notice::Writable(_)).then_some(())
+        });
+        sent += answer_shortly(&mut world, b);
+        world.run(Duration::from_millis(5));
+        received += world.a.drain(a).0.len();
+    }
+    assert_eq!(received, sent);
+    assert!(sent > 20 * 50 * 272, "{sent}");
+    assert_eq!(world.b.stack.counters().starved, 0, "there was memory");
+}
+
+/// One that asks for new keys all the time and takes no answer gets one, and another later.
+#[test]
+fn requests_for_keys_are_answered_once_the_peer_takes_answers() {
+    for full in [false, true] {
+        let mut world = world(HostSpec::new(2));
+        let (a, b) = pair(&mut world, 0);
+        world.run(Duration::from_millis(5));
+        lose_answers(&mut world);
+        let mut sent = if full {
+            answer_shortly(&mut world, b)
+        } else {
+            0
+        };
+        let answers = |world: &World| world.b.ciphers.counters.value(Counter::TxRekeyOk);
+        for _ in 0..50 {
+            let host = &mut world.a;
+            host.stack
+                .update_keys(a, true, &mut host.ciphers, &mut host.pages)
+                .unwrap();
+            host.send(a, b"x");
+            world.run(Duration::from_micros(200));
+            assert_eq!(world.b.drain(b).0, b"x");
+        }
+        world.run(Duration::from_millis(1));
+        assert_eq!(answers(&world), u64::from(!full));
+        world.link.filter = None;
+        world.run(Duration::from_secs(20));
+        assert_eq!(answers(&world), if full { 1 } else { 2 });
+        sent += world.b.send(b, b"under the new keys") as usize;
+        world.run(Duration::from_millis(5));
+        assert_eq!(world.a.drain(a).0.len(), sent);
+        world.run(Duration::from_millis(5));
+        assert_eq!(answers(&world), if full { 1 } else { 2 });
+    }
+}
+
+/// One that wants to renegotiate all the time and takes no answer gets one.
+#[test]
+fn renegotiation_is_refused_once_the_peer_takes_answers() {
+    let mut world = world(HostSpec::new(2));
+    let (a, b) = pair(&mut world, 3);
+    world.run(Duration::from_millis(5));
+    let hello = [&[1, 0, 0, 40][..], &[9; 40]].concat();
+    let ask = |world: &mut World| {
+        let host = &mut world.a;
+        let kind = ContentType::HANDSHAKE;
+        let asked = host.stack.send_record(a, kind, &hello, &mut host.pages);
+        assert!(asked.unwrap());
+        host.send(a, b"x");
+        world.run(Duration::from_micros(200));
+        assert_eq!(world.b.drain(b).0, b"x");
+    };
+    lose_answers(&mut world);
+    for _ in 0..50 {
+        ask(&mut world);
+    }
+    assert_eq!(world.b.stack.counters().alerts_out, 1);
+    world.link.filter = None;
+    world.run(Duration::from_secs(5));
+    ask(&mut world);
+    assert_eq!(world.b.stack.counters().alerts_out, 2);
 }
 
 /// A reset would take the alert away from a peer that is busy sending.

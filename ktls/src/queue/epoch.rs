@@ -31,6 +31,8 @@ pub(super) struct Protection {
     first: u64,
     /// End of the last record that was ever sealed: nothing before it can be cut.
     pub(super) sealed_end: u64,
+    /// End of the last record that isn't application data.
+    pub(super) control_end: u64,
     /// The record that `more` left open: plain, not in the queue yet.
     pub(super) open: Option<PageBuf>,
     refresh_after: u32,
@@ -52,6 +54,7 @@ impl Protection {
             next: first,
             first,
             sealed_end: queued,
+            control_end: 0,
             open: None,
             refresh_after: u32::MAX,
             record_len_max: CONTENT_MAX,

@@ -202,6 +202,9 @@ impl RecordQueue {
         let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
         keys.frame(kind, &mut buf)?;
         self.stream.push(buf);
+        if kind != ContentType::APPLICATION_DATA {
+            keys.control_end = self.stream.end();
+        }
         Ok(())
     }
 }

@@ -131,10 +131,14 @@ impl Socket {
                     }
                 }
                 Ok(Received::Renegotiation) => {
-                    // If there's no buffer for it, the peer's next attempt is answered.
+                    // If there's no buffer for it, or an answer is on its way, the peer's next
+                    // attempt is answered.
                     let no = Alert::warning(AlertDescription::NO_RENEGOTIATION);
                     // Nothing can stand behind the FIN.
-                    if self.is_sending() && self.tx.push_alert(no, pages).is_ok() {
+                    if self.is_sending()
+                        && !self.holds_answers(core)
+                        && self.tx.push_alert(no, pages).is_ok()
+                    {
                         core.counters.alerts_out += 1;
                         self.tell_queued();
                         core.make_ready(self);

@@ -36,6 +36,10 @@ pub(crate) enum Turn {
 /// tiny segments even a short one is many frames. With segments of the default size it's 32 KiB.
 const BURST_FRAMES_MAX: u32 = 61;
 
+/// Memory that a socket's queue may pin however small its limits are: the record that's being
+/// sealed, the one that's open, and short ones around them.
+const PINNED_MIN: u32 = 64 * 1024;
+
 /// What became of one attempt to send a packet.
 enum Attempt {
     Sent(u32),
@@ -113,8 +117,34 @@ impl Socket {
         if self.check_sending().is_err() {
             return 0;
         }
+        // A record with a few bytes may pin the memory of a full one: a peer that takes nothing
+        // mustn't have all spans pinned by short answers.
+        if self.is_full(core) {
+            return 0;
+        }
         let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
         core.limits.send_buffer_bytes.saturating_sub(queued)
+    }
+
+    /// Whether more memory is pinned than full records with this many bytes would pin.
+    fn pins_more_than(&self, bytes: u32) -> bool {
+        self.tx.true_size() >= bytes.saturating_mul(2).max(PINNED_MIN)
+    }
+
+    /// Whether so little is queued that more is wanted from the application.
+    fn is_low(&self, core: &Core) -> bool {
+        let low = core.limits.send_low_water_bytes;
+        self.send_queued() < u64::from(low) && !self.pins_more_than(low)
+    }
+
+    /// Whether the peer has yet to acknowledge an answer of the record layer, or so much else that
+    /// it gets no answers now: it can ask for them without ever taking any.
+    pub(super) fn holds_answers(&self, core: &Core) -> bool {
+        self.tx.control_end() > self.tx.start() || self.is_full(core)
+    }
+
+    fn is_full(&self, core: &Core) -> bool {
+        self.pins_more_than(core.limits.send_buffer_bytes)
     }
 
     /// Bytes queued and not acknowledged.
@@ -124,9 +154,11 @@ impl Socket {
 
     /// Tells the application that it can send again, if it waits for that and can.
     pub(crate) fn tell_writable(&mut self, core: &mut Core) {
+        // One that waits for memory is told once there may be some.
         if self.flags.writable_wanted
             && !self.flags.detached
-            && self.send_queued() < u64::from(core.limits.send_low_water_bytes)
+            && !self.flags.starved
+            && self.is_low(core)
         {
             self.flags.writable_wanted = false;
             core.notices.push_back(Notice::Writable(self.id));
@@ -152,7 +184,15 @@ impl Socket {
             }
             (KeyUse::RefreshDue | KeyUse::Spent, Some(_)) => false,
         };
-        if !(refresh || self.flags.key_update_due) || !self.is_sending() {
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.3
+        //# This mechanism allows either side to force an update to the entire
+        //# connection, but causes an implementation which receives multiple
+        //# KeyUpdates while it is silent to respond with a single update.
+        // The acknowledgement that an answer waits for brings the next turn.
+        let silent = self.tx.control_end() == self.tx.end() && self.tx.open_len() == 0;
+        let held = self.is_full(core) || (silent && self.holds_answers(core));
+        let answer = self.flags.key_update_due && !held;
+        if !(refresh || answer) || !self.is_sending() {
             return;
         }
         match self.tx.update_keys(false, ciphers, pages) {
@@ -440,7 +480,7 @@ impl Socket {
         }
         if short {
             self.flags.writable_wanted = true;
-            if self.send_queued() < u64::from(core.limits.send_low_water_bytes) {
+            if self.is_low(core) {
                 // Memory is missing, not room: no acknowledgement will bring it.
                 core.make_starved(self);
             }
