@@ -16,6 +16,7 @@ use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{
     CloseReason, ConnectConfig, Failure, ListenConfig, Notice, SendError, SocketId,
 };
+use pktbuf::{LARGE_CAPACITY, SMALL_CAPACITY};
 use rustls::AlertDescription;
 use support::link::Link;
 use support::peer::{Peer, config};
@@ -311,6 +312,35 @@ fn renegotiation_is_refused_once_the_peer_takes_answers() {
     world.run(Duration::from_secs(5));
     ask(&mut world);
     assert_eq!(world.b.stack.counters().alerts_out, 2);
+}
+
+/// Its last flight waits for page buffers, and there are some when it's too late.
+#[test]
+fn a_handshake_that_timed_out_is_not_finished_later() {
+    let mut world = world(HostSpec::new(2));
+    let mut peer = peer(&mut world, 0);
+    let hello = peer.outgoing();
+    peer.send_raw(&mut world, &hello);
+    peer.read(&mut world);
+    let finished = peer.outgoing();
+    let mut held = Vec::new();
+    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
+        while let Some(page) = world.b.pages.alloc(capacity) {
+            held.push(page);
+        }
+    }
+    peer.send_raw(&mut world, &finished);
+    assert!(world.b.stack.counters().starved > 0, "tickets wait");
+    world.run(Duration::from_secs(11));
+    assert_eq!(world.b.stack.counters().handshakes_failed_timeout, 1);
+    drop(held);
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.b.stack.counters().handshakes_tls13, 0);
+    world.a.stack.close(peer.socket);
+    let reason = CloseReason::Handshake(Failure::TimedOut);
+    assert_eq!(closed(&mut world, 1), reason);
+    world.run(Duration::from_secs(70));
+    world.b.assert_full();
 }
 
 /// A reset would take the alert away from a peer that is busy sending.

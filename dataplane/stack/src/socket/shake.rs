@@ -181,7 +181,8 @@ impl Socket {
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) {
-        if !matches!(self.rx, Rx::Shaking(_)) {
+        // What a closing one still has to say goes out before its FIN.
+        if !matches!(self.rx, Rx::Shaking(_)) || self.closing != Closing::Open {
             return;
         }
         if !self.flush_handshake(pages) {
@@ -242,6 +243,7 @@ impl Socket {
     fn fail_handshake(&mut self, failure: Failure, core: &mut Core) {
         if let Rx::Shaking(shaking) = &mut self.rx {
             shaking.failed = true;
+            shaking.done = None;
             shaking.deadline = Instant::MAX;
             shaking.chain.release(shaking.chain.end());
         }
