@@ -1,5 +1,6 @@
 //! The appliance: everything that a configuration names, put together, run and taken apart again.
 
+mod ends;
 mod snapshot;
 mod start;
 mod translate;
@@ -16,9 +17,10 @@ use lockgate_wire::Instant;
 
 pub use self::translate::TlsError;
 
+use self::ends::Ends;
 use crate::clock::Clock;
 use crate::config::{Config, Faults};
-use crate::control::{ServeError, Server, Stop, StopLevel};
+use crate::control::{Group, ServeError, Server, Stop, StopLevel};
 use crate::files::{self, FileCache};
 use crate::http::BadHost;
 use crate::worker::Command;
@@ -112,7 +114,8 @@ struct Running {
 #[derive(Debug)]
 struct Hired {
     mailbox: Sender<Command>,
-    thread: JoinHandle<()>,
+    /// Its counters at its end; none if it didn't come up.
+    thread: JoinHandle<Option<Group>>,
     /// What it was told last.
     told: StopLevel,
 }
@@ -200,9 +203,11 @@ impl Running {
             });
         }
         let mut failed = None;
+        let mut ends = Ends::default();
         for (number, worker) in self.workers.into_iter().enumerate() {
-            if worker.thread.join().is_err() {
-                failed = Some(number);
+            match worker.thread.join() {
+                Ok(counters) => ends.add(counters.iter().flat_map(|group| &group.values)),
+                Err(_) => failed = Some(number),
             }
         }
         // In this order: whoever reads counters first, then what they're read from.
@@ -211,7 +216,8 @@ impl Running {
         if let Ok(ports) = Arc::try_unwrap(self.ports) {
             close_ports(ports);
         }
-        tracing::info!("stopped");
+        // The only place where the ends of the drain can be read: nobody answers any more.
+        tracing::info!(%ends, "stopped");
         failed.map_or(Ok(()), |number| Err(StartError::WorkerFailed(number)))
     }
 
@@ -241,10 +247,14 @@ fn hire(
         Ok((mut worker, registered)) => {
             let _ = ready.send(Ok(()));
             worker.run();
-            start::put_away(worker);
+            let counters = start::put_away(worker);
             drop(registered);
+            Some(counters)
         }
-        Err(error) => drop(ready.send(Err(error))),
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            None
+        }
     };
     let thread = thread::Builder::new().name(name.clone()).spawn(work);
     let thread = thread.map_err(|error| StartError::Thread { name, error })?;

@@ -14,6 +14,7 @@ use pktbuf::{PageArena, PagePool, PoolConfig, Region};
 use super::{StartError, translate};
 use crate::clock::Clock;
 use crate::config::{self, Config, HostPattern, Listener, Place};
+use crate::control::Group;
 use crate::files::{FileClient, RootId};
 use crate::http::{self, Driver, Site, Sites};
 use crate::worker::{Command, Parts, Policy, Siblings, Worker};
@@ -228,12 +229,14 @@ impl Briefing {
     }
 }
 
-/// Takes a worker apart and says so if page buffers are missing.
-pub(super) fn put_away(worker: Worker) {
+/// Takes a worker apart and says so if page buffers are missing. Its counters are what's left.
+pub(super) fn put_away(worker: Worker) -> Group {
+    let counters = worker.snapshot();
     let (number, pages) = worker.dismantle();
     if !pages.is_full() {
         tracing::warn!(worker = number, usage = ?pages.usage(), "page buffers did not come back");
     }
+    counters
 }
 
 fn sites(config: &Config) -> Result<Sites, StartError> {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::case::Case;
-use crate::support::client::{Conn, Stream, address4, connect, connect_narrow, handshake, request};
+use crate::support::client::{
+    Conn, Stream, Tls, address4, connect, connect_narrow, handshake, request,
+};
 use crate::support::run::{now, wait_until};
 use crate::support::scene::{Scene, Setup};
 
@@ -45,15 +47,21 @@ fn responses_are_finished() {
         server.signal(Signal::TERM);
         assert_eq!(idle.rest().expect("a clean end"), b"");
         assert_eq!(idle_tls.rest().expect("a close_notify and the end"), b"");
+        goodbye(&mut idle_tls);
         drop((idle, idle_tls));
         refused_soon();
         // It still answers.
-        server.wait("worker.connections", |open| open == 2);
+        let stats = server.wait("worker.connections", |open| open == 2);
+        let clean = stats.total("stack.end_clean");
+        assert!(clean >= 2, "both at rest: {stats:?}");
         thread::sleep(Duration::from_millis(300));
         finish(&mut busy, &bytes);
         finish(&mut busy_tls, &bytes);
+        goodbye(&mut busy_tls);
         drop((busy, busy_tls));
         server.ended(Duration::from_secs(15));
+        let ends = ["clean", "drained"].map(|end| server.ends(&format!("stack.end_{end}")));
+        assert_eq!(ends, [clean + 2, 0], "{}", server.log());
     });
 }
 
@@ -67,6 +75,15 @@ fn begin<S: Stream>(conn: &mut Conn<S>) {
 fn finish<S: Stream>(conn: &mut Conn<S>, bytes: &[u8]) {
     assert!(conn.exactly(bytes.len()).expect("the whole answer") == bytes);
     assert_eq!(conn.rest().expect("a clean end"), b"");
+}
+
+/// Without it the client's stream would count as truncated.
+fn goodbye(conn: &mut Conn<Tls>) {
+    let tls = conn.stream();
+    tls.conn.send_close_notify();
+    tls.conn
+        .write_tls(&mut tls.sock)
+        .expect("there's room for it");
 }
 
 /// New connections are refused a moment after the signal.
@@ -134,6 +151,8 @@ fn deadline() {
         server.ended(Duration::from_secs(15));
         let took = now().saturating_since(began);
         assert!(took >= Duration::from_millis(1500), "{took:?}");
+        let ends = ["clean", "drained"].map(|end| server.ends(&format!("stack.end_{end}")));
+        assert_eq!(ends, [0, 2], "{}", server.log());
     });
 }
 
@@ -145,6 +164,7 @@ fn second_signal() {
         assert!(server.is_running(), "there was time left");
         server.signal(Signal::INT);
         server.ended(Duration::from_secs(15));
+        assert_eq!(server.ends("stack.end_drained"), 2, "{}", server.log());
     });
 }
 

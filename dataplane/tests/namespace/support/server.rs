@@ -114,6 +114,19 @@ impl Server {
         self.child = None;
     }
 
+    /// How many connections ended so, from its last words: when it has ended nobody can be asked.
+    #[track_caller]
+    pub(crate) fn ends(&self, counter: &str) -> u64 {
+        let log = self.log();
+        let last = log.lines().rfind(|line| line.contains("stopped"));
+        let words = last.expect("it has ended").split_whitespace();
+        words
+            .map(|word| word.trim_start_matches("ends="))
+            .filter_map(|word| word.strip_prefix(counter)?.strip_prefix('='))
+            .map(|number| number.parse::<u64>().expect("a number"))
+            .sum()
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         wait_for(self.child(), Duration::ZERO).is_none()
