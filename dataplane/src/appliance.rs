@@ -1,5 +1,6 @@
 //! The appliance: everything that a configuration names, put together, run and taken apart again.
 
+mod control;
 mod ends;
 mod snapshot;
 mod start;
@@ -123,6 +124,9 @@ struct Hired {
 impl Running {
     fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::new();
+        // First: a second instance shall say so before it touches a device.
+        let socket = config.control.socket.as_deref();
+        let control = socket.map(control::Early::start).transpose()?;
         let eal = Eal::init(&translate::eal(&config))?;
         let tls = translate::tls(&config)?;
         // Regions first: ports map them when they're opened.
@@ -146,21 +150,14 @@ impl Running {
             ready.recv().map_err(|_| StartError::WorkerGone(number))??;
         }
         let (ports, cache) = (Arc::new(ports), Arc::new(cache));
-        let control = match &config.control.socket {
-            Some(path) => {
-                let mailboxes = workers
-                    .iter()
-                    .map(|worker| worker.mailbox.clone())
-                    .collect();
-                let sources = snapshot::Sources {
-                    ports: Arc::clone(&ports),
-                    cache: Arc::clone(&cache),
-                    mailboxes,
-                };
-                Some(Server::start(path, move || sources.take())?)
-            }
-            None => None,
-        };
+        let control = control.map(|early| {
+            let mailboxes = workers.iter().map(|worker| worker.mailbox.clone());
+            early.open(snapshot::Sources {
+                ports: Arc::clone(&ports),
+                cache: Arc::clone(&cache),
+                mailboxes: mailboxes.collect(),
+            })
+        });
         for listener in &config.listeners {
             tracing::info!(address = %listener.address, tls = listener.tls, "listening");
         }

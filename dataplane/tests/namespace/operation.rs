@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use crate::support::case::Case;
+use crate::support::case::{Case, skip};
 use crate::support::client::secure;
 use crate::support::launch;
 use crate::support::run::{Ran, Running, run};
@@ -24,6 +24,10 @@ pub(crate) const CASES: &[Case] = &[
         device_faults,
     ),
     Case::new("operation::what_the_machine_does_not_have", machine_faults),
+    Case::new(
+        "operation::required_huge_pages_that_are_not_there",
+        hugepages_required,
+    ),
 ];
 
 fn side_by_side() {
@@ -98,6 +102,7 @@ fn socket_taken() {
     let ran = other.run();
     assert_eq!(ran.code, Some(1), "{}", ran.err);
     assert!(ran.err.contains("control socket"), "{}", ran.err);
+    assert!(!ran.err.contains("EAL started"), "{}", ran.err);
     // The first one still has it.
     assert_eq!(scene.server.stats().total("http.open"), 0);
     scene.finish();
@@ -248,4 +253,41 @@ fn machine_faults() {
     says(address, "listener.address", "198.18.0.77:80", "198.18.0.77");
     let unknown = Setup::new().set("http.headers", Value::from(3));
     says(unknown, "http.headers", "headers = 3", "unknown key");
+    let nowhere = Setup::new().set("control.socket", "nowhere/s");
+    says(nowhere, "control.socket", "nowhere/s", "No such file");
+}
+
+fn hugepages_required() {
+    let enough = 64 << 10;
+    if free_huge_kib() >= enough {
+        skip("there are huge pages");
+    }
+    let (ran, _) = Setup::smallest()
+        .set("eal.hugepages", "require")
+        .run_to_end();
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    for part in [
+        "[eal] hugepages = \"require\"",
+        "[eal] memory asks for",
+        "/sys/kernel/mm/hugepages",
+    ] {
+        assert!(ran.err.contains(part), "{part}: {}", ran.err);
+    }
+    assert!(!ran.err.contains("EAL started"), "{}", ran.err);
+}
+
+/// Free memory in huge pages of all sizes.
+fn free_huge_kib() -> u64 {
+    let sizes = fs::read_dir("/sys/kernel/mm/hugepages")
+        .into_iter()
+        .flatten();
+    let free = sizes.filter_map(|size| {
+        let size = size.ok()?;
+        let name = size.file_name();
+        let kib = name.to_str()?.strip_prefix("hugepages-")?;
+        let kib = kib.strip_suffix("kB")?.parse::<u64>().ok()?;
+        let pages = fs::read_to_string(size.path().join("free_hugepages")).ok()?;
+        Some(kib * pages.trim().parse::<u64>().ok()?)
+    });
+    free.sum()
 }
