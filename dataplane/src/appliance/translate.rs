@@ -230,6 +230,10 @@ fn limits(config: &Config) -> Limits {
         send_buffer_bytes: limits.send_queue_max,
         send_low_water_bytes: limits.send_queue_max / 2,
         recv_buffer_bytes: tcp.window_max.min(RECV_BUFFER_MAX),
+        // Half of the packet buffers, so that packets still come in while nobody reads.
+        recv_total_bytes: u64::from(limits.mbufs) * MBUF_BYTES / 2,
+        // As long as a response may make no progress while it's still HTTP's.
+        orphan_timeout: config.http.send_timeout,
         ..Limits::default()
     }
 }
@@ -273,6 +277,9 @@ fn pci_addresses(config: &Config) -> Vec<String> {
 
 /// Session tickets that a client gets after a full handshake, as most servers send.
 const TICKETS: u8 = 2;
+
+/// What a received packet pins at least.
+const MBUF_BYTES: u64 = 2048;
 
 /// Memory that the unread bytes of one connection may pin: an edge receives requests.
 const RECV_BUFFER_MAX: u32 = 512 << 10;

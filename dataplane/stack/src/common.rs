@@ -44,6 +44,8 @@ pub(crate) struct Core {
     /// Handshakes that have state in the TLS library.
     pub(crate) handshakes: u32,
     pub(crate) starved: Starved,
+    /// Memory that received and unread bytes of all sockets pin.
+    pub(crate) pinned: u64,
     /// Sockets that wait for a neighbour's address.
     pub(crate) unresolved: VecDeque<u32>,
     /// A page buffer kept back for opening a received record. Two hosts whose pools are full of
@@ -89,6 +91,7 @@ impl Core {
             queueing: Arrivals::default(),
             handshakes: 0,
             starved: Starved::default(),
+            pinned: 0,
             unresolved: VecDeque::new(),
             reserve: None,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),

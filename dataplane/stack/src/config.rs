@@ -64,6 +64,9 @@ pub struct Limits {
     /// Memory that received and unread bytes pin, per connection. What is left of it is the window.
     /// Bytes that are out of order may pin four times as much until they are joined.
     pub recv_buffer_bytes: u32,
+    /// Memory that received and unread bytes pin, of all connections together. Above it a
+    /// connection gets no more than one segment, and is reset if that isn't read at once.
+    pub recv_total_bytes: u64,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,
     /// Payload bytes that a connection sends before it's the next one's turn.
@@ -72,6 +75,10 @@ pub struct Limits {
     pub timers_per_turn_max: u32,
     /// Resets that answer segments for no connection, per second.
     pub resets_per_second_max: u32,
+    /// How long the peer of a connection that was closed here may acknowledge nothing of what is
+    /// left to send: it's reset then. Nobody else would ever give up a peer that keeps its window
+    /// closed and answers every probe.
+    pub orphan_timeout: Duration,
 }
 
 /// What a listener is told.
@@ -152,10 +159,12 @@ impl Default for Limits {
             send_buffer_bytes: 1 << 20,
             send_low_water_bytes: 512 << 10,
             recv_buffer_bytes: 512 << 10,
+            recv_total_bytes: u64::MAX,
             reassembly_items_max: 1024,
             turn_bytes_max: 256 << 10,
             timers_per_turn_max: 1024,
             resets_per_second_max: 1000,
+            orphan_timeout: Duration::from_secs(60),
         }
     }
 }

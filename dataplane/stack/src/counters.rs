@@ -21,6 +21,8 @@ lockgate_wire::counters! {
         malformed,
         /// Segments dropped because their payload could not be held.
         refused_payload,
+        /// Connections reset because received bytes pinned all the memory that they may.
+        recv_pressed,
         /// Segments for no connection and no listener.
         no_connection,
         /// Resets sent in answer to those.

@@ -282,7 +282,7 @@ impl Stack {
         };
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.id = id;
-            socket.update_room(&self.core);
+            socket.update_room(&mut self.core);
         }
         self.flows.insert(hash, Place::Socket(index));
         Some(id)

@@ -37,6 +37,11 @@ pub(crate) struct Socket {
     tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     closing: Closing,
     linger: Linger,
+    /// When a socket that the application has given up is reset, if its peer acknowledges nothing
+    /// more until then.
+    orphan_until: Option<Instant>,
+    /// Memory that received bytes pin, as the worker's sum has it.
+    pinned: u32,
     /// How it ended, as far as that's decided.
     end: Option<CloseReason>,
     pub(crate) flags: Flags,
@@ -107,6 +112,8 @@ pub(crate) struct Flags {
     writable_wanted: bool,
     /// Reading waits for a page buffer.
     reading_starved: bool,
+    /// It took a payload although the worker's memory for them was used up.
+    pressed: bool,
     /// The peer asked for new keys.
     key_update_due: bool,
     /// The peer acknowledged something since the neighbour was asked: packets get there.
@@ -134,6 +141,8 @@ impl Socket {
             tickets: None,
             closing: Closing::Open,
             linger: Linger::NotYet,
+            orphan_until: None,
+            pinned: 0,
             end: None,
             flags: Flags::default(),
         }
@@ -152,7 +161,9 @@ impl Socket {
             },
             Rx::Plain(_) | Rx::Tls(_) => None,
         };
-        [self.tcp.deadline(), own].into_iter().flatten().min()
+        let orphan = self.orphan_until.filter(|_| self.is_owed());
+        let all = [self.tcp.deadline(), own, orphan];
+        all.into_iter().flatten().min()
     }
 
     /// The timer went off.
@@ -162,6 +173,7 @@ impl Socket {
             self.on_event(event, core);
         }
         self.check_handshake_timeout(now, core);
+        self.check_orphan(now, core);
         core.make_ready(self);
     }
 

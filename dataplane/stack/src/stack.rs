@@ -54,7 +54,7 @@ pub(crate) struct Waiting {
     pub(crate) state: TimeWait,
 }
 
-const _: () = assert!(size_of::<Socket>() <= 640);
+const _: () = assert!(size_of::<Socket>() <= 664);
 const _: () = assert!(size_of::<Half>() <= 104);
 const _: () = assert!(size_of::<Waiting>() <= 112);
 

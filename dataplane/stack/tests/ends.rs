@@ -7,7 +7,9 @@ mod support;
 use std::time::Duration;
 
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{CloseReason, ConnectConfig, ConnectError, ListenConfig, Notice, SocketId};
+use lockgate_stack::{
+    CloseReason, ConnectConfig, ConnectError, ListenConfig, Notice, Recv, SocketId,
+};
 use support::peer::{self, Peer};
 use support::{World, pki};
 
@@ -249,6 +251,64 @@ fn a_vanished_peer_times_out() {
         assert_eq!(world.b.stack.counters().end_timed_out, 1);
         world.b.assert_full();
     }
+}
+
+/// The application has closed, and the peer answers every probe of its closed window: TCP alone
+/// would wait for ever.
+#[test]
+fn a_peer_that_takes_nothing_of_what_is_left_is_reset() {
+    for tls in modes() {
+        let mut world = World::simple();
+        let (a, b) = connected(&mut world, tls.as_ref());
+        let sent = world.b.send(b, &vec![1; 1_000_000]);
+        assert!(sent > 900_000, "more than A's window");
+        world.b.stack.close(b);
+        let before = world.now;
+        // As long as it takes something now and then, it's waited for.
+        for _ in 0..3 {
+            world.run(Duration::from_secs(50));
+            assert_eq!(world.b.stack.connections(), 1);
+            let mut taken = 0;
+            while taken < 100_000 {
+                let host = &mut world.a;
+                match host.stack.recv(a, &mut host.ciphers, &mut host.pages) {
+                    Ok(Recv::Data(chunk)) => taken += chunk.len(),
+                    other => panic!("{other:?} behind {taken} bytes"),
+                }
+            }
+        }
+        // The rest of a window may be filled by a probe yet; after that nothing is taken.
+        assert!(world.run_until(Duration::from_secs(300), |world| {
+            world.b.stack.connections() == 0
+        }));
+        let took = world.now.saturating_since(before);
+        assert!((205..=310).contains(&took.as_secs()), "{took:?}");
+        assert_eq!(closed(&mut world, 1), CloseReason::TimedOut);
+        assert_eq!(closed(&mut world, 0), CloseReason::Reset);
+        assert_eq!(world.b.stack.counters().end_timed_out, 1);
+        world.b.assert_full();
+    }
+}
+
+/// What is left is all acknowledged: a peer may keep its own side open.
+#[test]
+fn a_peer_that_has_everything_is_not_an_orphans() {
+    let mut world = World::simple();
+    let (a, b) = connected(&mut world, None);
+    world.b.send(b, b"all");
+    world.b.stack.shutdown(b);
+    world.run(Duration::from_secs(200));
+    assert_eq!(world.a.drain(a), (b"all".to_vec(), Some(true)));
+    assert_eq!(
+        world.b.stack.connections(),
+        1,
+        "not closed by its application"
+    );
+    world.a.stack.close(a);
+    world.run(Duration::from_secs(1));
+    world.b.stack.close(b);
+    assert_eq!(closed(&mut world, 1), CloseReason::Clean);
+    assert_eq!(closed(&mut world, 0), CloseReason::Clean);
 }
 
 #[test]

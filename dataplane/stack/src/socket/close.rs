@@ -74,8 +74,21 @@ impl Socket {
             self.flags.over = true;
             return self.tcp.abort(&mut core.tcp);
         }
+        if core::mem::take(&mut self.flags.pressed)
+            && self.is_readable()
+            && core.pinned > core.limits.recv_total_bytes
+        {
+            core.counters.recv_pressed += 1;
+            self.end.get_or_insert(CloseReason::Aborted);
+            self.flags.detached = true;
+            self.flags.over = true;
+            return self.tcp.abort(&mut core.tcp);
+        }
         if let Closing::Asked(alert) = self.closing {
             self.drive_fin(alert, core, pages);
+        }
+        if self.flags.detached && self.orphan_until.is_none() {
+            self.orphan_until = Some(now + core.limits.orphan_timeout);
         }
         if self.flags.detached && self.closing == Closing::Done {
             if matches!(self.linger, Linger::NotYet) {
@@ -105,6 +118,18 @@ impl Socket {
             self.linger = Linger::Until { until, end };
         } else {
             self.linger = Linger::Over;
+        }
+    }
+
+    /// Whether the peer has still to acknowledge something: data, or our FIN.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.flags.over && !matches!(self.tcp.state(), State::FinWait2 | State::TimeWait)
+    }
+
+    /// Gives up a peer that takes nothing of what is left, however lively it answers probes.
+    pub(super) fn check_orphan(&mut self, now: Instant, core: &mut Core) {
+        if self.orphan_until.is_some_and(|until| now >= until) && self.is_owed() {
+            self.abort(CloseReason::TimedOut, core);
         }
     }
 
@@ -180,6 +205,7 @@ impl Socket {
     /// The queues give back what they hold in the ciphers' books.
     pub(crate) fn retire(mut self, core: &mut Core, ciphers: &mut Ciphers) {
         self.end_receiving(core, ciphers);
+        self.pin(0, core);
         self.tx.retire(ciphers);
     }
 }

@@ -26,6 +26,10 @@ impl Socket {
             return lockgate_tcp::reset_for(&segment);
         }
         // Room for the payload comes first: what TCP says is kept counts as received.
+        if self.is_refused(&segment, &payload, core) {
+            core.counters.refused_payload += 1;
+            return None;
+        }
         let payload = match self.admit(&segment, payload, core, pages) {
             Ok(payload) => payload,
             Err(pktbuf::Refused::Limit | pktbuf::Refused::Exhausted) => {
@@ -44,6 +48,9 @@ impl Socket {
         if verdict.acked.0 > self.tx.start() {
             self.tx.release(verdict.acked.0);
             self.flags.progress = true;
+            if let Some(until) = &mut self.orphan_until {
+                *until = now + core.limits.orphan_timeout;
+            }
         }
         self.on_event(verdict.event, core);
         self.advance(verdict.peer_closed, core);
@@ -212,10 +219,7 @@ impl Socket {
     }
 
     /// Tells TCP how much more can be received.
-    pub(crate) fn update_room(&mut self, core: &Core) {
-        if self.flags.over {
-            return;
-        }
+    pub(crate) fn update_room(&mut self, core: &mut Core) {
         // A record can be read only when all of it is here, so there's always room for one.
         let (pinned, record) = match &self.rx {
             Rx::Plain(stream) => (stream.true_size(), 0),
@@ -224,12 +228,62 @@ impl Socket {
             Rx::Ended => (0, 0),
         };
         let pinned = self.reassembly.true_size().saturating_add(pinned);
+        self.pin(pinned, core);
+        if self.flags.over {
+            return;
+        }
         self.tcp.room(
             core.limits
                 .recv_buffer_bytes
                 .saturating_sub(pinned)
                 .max(record),
         );
+    }
+
+    /// Keeps the worker's sum of what received bytes pin.
+    pub(super) fn pin(&mut self, bytes: u32, core: &mut Core) {
+        let before = core::mem::replace(&mut self.pinned, bytes);
+        core.pinned = core.pinned - u64::from(before) + u64::from(bytes);
+    }
+
+    /// Whether a payload can't be taken because all connections together have as much as they may.
+    ///
+    /// Who has nothing to be read may still have one segment: most requests are no longer, and are
+    /// read before the turn is over. What isn't read then is given up, see [`Socket::drive_close`],
+    /// so that peers who send beginnings of records, or requests behind answers that they don't
+    /// read, can't keep everybody else's packets out. A handshake has to wait for its turn, and
+    /// some begin with two segments; there's half as much memory again for those. What is out of
+    /// order can't be read at all, so it gets no more than half.
+    fn is_refused(&mut self, segment: &SegmentIn<'_>, payload: &Buffer, core: &Core) -> bool {
+        if payload.is_empty() {
+            return false;
+        }
+        let total = core.limits.recv_total_bytes;
+        let in_order = self.tcp.recv_offset(segment.tcp.seq) == Some(self.tcp.received());
+        if core.pinned < if in_order { total } else { total / 2 } {
+            return false;
+        }
+        let (room, pressed) = match &self.rx {
+            Rx::Ended => return false,
+            Rx::Shaking(_) => {
+                let room = core.pinned < total.saturating_add(total / 2);
+                (room && self.pinned < FLIGHT_BYTES, false)
+            }
+            Rx::Plain(_) | Rx::Tls(_) => (!self.is_readable(), true),
+        };
+        let taken = room && in_order;
+        self.flags.pressed |= pressed && taken;
+        !taken
+    }
+
+    /// Whether there's anything in order that the application hasn't got.
+    pub(super) fn is_readable(&self) -> bool {
+        match &self.rx {
+            Rx::Plain(stream) => !stream.is_empty(),
+            Rx::Shaking(shaking) => !shaking.chain.is_empty(),
+            Rx::Tls(deframer) => deframer.buffered() > 0,
+            Rx::Ended => false,
+        }
     }
 
     fn admit(
@@ -310,6 +364,9 @@ impl Socket {
 /// What's promised as a window counts payload; small segments pin several times as much until they
 /// are in order and can be joined. Even the smallest window has to be worth that.
 const REASSEMBLY_MIN: u32 = 16 * 1024;
+
+/// What the first segment of a long ClientHello pins, at most.
+const FLIGHT_BYTES: u32 = 8 * 1024;
 
 /// What has to fit besides `buffered` bytes that may be no whole record: the rest of it, and as
 /// much again, because a window that grows by less than a segment isn't told to the peer.

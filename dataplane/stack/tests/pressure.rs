@@ -1,0 +1,132 @@
+//! Received bytes of all connections together pin only so much memory.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, SocketId};
+use support::link::Link;
+use support::{HostSpec, World, pki};
+
+/// A world whose host B keeps this much at most of what it received.
+fn world() -> World {
+    let mut b = HostSpec::new(2);
+    b.config.limits.recv_total_bytes = TOTAL;
+    let mut world = World::new(HostSpec::new(1), b, Link::perfect());
+    for (port, tls) in [(80, None), (443, Some(pki::server(&TlsOptions::default())))] {
+        let listen = ListenConfig {
+            tls,
+            ..ListenConfig::default()
+        };
+        let at = world.b_addr(port);
+        world.b.stack.listen(at, listen).unwrap();
+    }
+    world
+}
+
+/// A's end and B's end of a connection without TLS.
+fn connect(world: &mut World) -> (SocketId, SocketId) {
+    let at = world.b_addr(80);
+    let config = ConnectConfig::default();
+    let a = world.a.stack.connect(world.now, at, config).unwrap();
+    let b = world.expect(1, "Accepted", |n| match n {
+        Notice::Accepted { socket, .. } => Some(*socket),
+        _ => None,
+    });
+    world.run(Duration::from_millis(1));
+    (a, b)
+}
+
+/// Brings what A has sent to B, whose application reads it in the same turn.
+fn deliver_and_read(world: &mut World, b: SocketId) -> Vec<u8> {
+    world.settle();
+    world.now = world.link.next().unwrap();
+    while let Some((to, frame)) = world.link.take(world.now) {
+        let host = if to == 0 { &mut world.a } else { &mut world.b };
+        host.receive(world.now, &frame);
+    }
+    let (bytes, _) = world.b.drain(b);
+    world.settle();
+    bytes
+}
+
+/// A peer whose bytes nobody reads takes all the memory there is for that. Requests that are read
+/// at once are still served, beginnings of others are not kept, and when there's room again nothing
+/// is missing.
+#[test]
+fn who_is_not_read_does_not_keep_the_others_out() {
+    let mut world = world();
+    let (hog_a, hog_b) = connect(&mut world);
+    let (a, b) = connect(&mut world);
+    let (slow_a, slow_b) = connect(&mut world);
+    let bytes: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    assert_eq!(world.a.send(hog_a, &bytes) as usize, bytes.len());
+    world.run(Duration::from_millis(20));
+    assert!(world.b.stack.counters().refused_payload > 0);
+
+    for request in [&b"one"[..], b"two", b"three"] {
+        world.a.send(a, request);
+        assert_eq!(deliver_and_read(&mut world, b), request);
+    }
+    assert_eq!(world.b.stack.counters().recv_pressed, 0);
+
+    world.a.send(slow_a, b"the beginning of");
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.b.stack.counters().recv_pressed, 1);
+    assert!(world.b.stack.remote_addr(slow_b).is_none());
+    let reason = world.expect(0, "Closed", |n| match n {
+        Notice::Closed(socket, reason) => Some((*socket, *reason)),
+        _ => None,
+    });
+    assert_eq!(reason, (slow_a, CloseReason::Reset));
+
+    let mut read = Vec::new();
+    assert!(world.run_until(Duration::from_secs(100), |world| {
+        read.extend(world.b.drain(hog_b).0);
+        read.len() >= bytes.len()
+    }));
+    assert!(read == bytes, "{} bytes", read.len());
+    // There's room now for those who need more than a segment.
+    let (late_a, late_b) = connect(&mut world);
+    world.a.send(late_a, b"the beginning of");
+    world.run(Duration::from_millis(20));
+    world.a.send(late_a, b" a request");
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.b.drain(late_b).0, b"the beginning of a request");
+    for socket in [hog_a, a, late_a] {
+        world.a.stack.close(socket);
+    }
+    for socket in [hog_b, b, late_b] {
+        world.b.stack.close(socket);
+    }
+    world.run(Duration::from_secs(1));
+    world.b.assert_full();
+}
+
+/// A handshake waits for its turn, so what begins one is kept in any case.
+#[test]
+fn handshakes_are_done_while_there_is_no_room_for_more() {
+    let mut world = world();
+    let (hog_a, _) = connect(&mut world);
+    assert_eq!(world.a.send(hog_a, &[1; 200_000]), 200_000);
+    world.run(Duration::from_millis(20));
+    let options = TlsOptions::default();
+    for _ in 0..3 {
+        let at = world.b_addr(443);
+        let config = ConnectConfig {
+            tls: Some((pki::client(&options), pki::name())),
+            ..ConnectConfig::default()
+        };
+        world.a.stack.connect(world.now, at, config).unwrap();
+        let done = |n: &Notice| matches!(n, Notice::HandshakeDone(..)).then_some(());
+        world.expect(0, "HandshakeDone", done);
+        world.expect(1, "HandshakeDone", done);
+    }
+    assert!(world.b.stack.counters().refused_payload > 0);
+    assert_eq!(world.b.stack.counters().recv_pressed, 0);
+}
+
+const TOTAL: u64 = 40_000;
