@@ -126,4 +126,11 @@ mod tests {
             "{message}"
         );
     }
+
+    #[test]
+    fn a_lack_of_memory_names_the_key_that_there_is() {
+        let (what, mib, errno) = ("x", 1, Errno(ENOMEM));
+        let message = MemoryError::Exhausted { what, mib, errno }.to_string();
+        assert!(message.contains("raise [eal] memory (or"), "{message}");
+    }
 }
