@@ -326,6 +326,12 @@ impl Connection {
         without_fin(self.rcv.nxt, self.rcv.fin)
     }
 
+    /// Whether it's the peer's window alone that everything waits for (RFC 9293, 3.8.6.1). That may
+    /// last for ever, as long as probes are answered.
+    pub fn waits_for_window(&self) -> bool {
+        self.snd.watch == Watch::Window
+    }
+
     /// The sequence number of an offset in our stream.
     pub fn send_seq(&self, at: StreamOffset) -> SeqNum {
         self.snd.seq(at.0)

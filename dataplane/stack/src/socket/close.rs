@@ -128,8 +128,14 @@ impl Socket {
 
     /// Gives up a peer that takes nothing of what is left, however lively it answers probes.
     pub(super) fn check_orphan(&mut self, now: Instant, core: &mut Core) {
-        if self.orphan_until.is_some_and(|until| now >= until) && self.is_owed() {
+        if self.orphan_until.is_none_or(|until| now < until) || !self.is_owed() {
+            return;
+        }
+        if self.tcp.waits_for_window() {
             self.abort(CloseReason::TimedOut, core);
+        } else {
+            // Something was lost: TCP has time-outs of its own for that.
+            self.orphan_until = Some(now + core.limits.orphan_timeout);
         }
     }
 
