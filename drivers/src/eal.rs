@@ -69,7 +69,7 @@ pub enum EalError {
         wanted_mib: u32,
     },
     /// The key's value can't be meant.
-    #[error("[eal] memory_mib = {0}: at least {min} MiB are needed", min = MEMORY_MIB_MIN)]
+    #[error("[eal] memory = {0}MiB: at least {min}MiB are needed", min = MEMORY_MIB_MIN)]
     Memory(u32),
     /// No thread for the start.
     #[error("can't make a thread to start the EAL: {0}")]

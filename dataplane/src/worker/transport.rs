@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{Ciphers, ContentType};
+use lockgate_ktls::Ciphers;
 use lockgate_stack::{Chunk, Recv, SendError, SocketId, Stack};
 use pktbuf::{PagePool, SharedSpan};
 
@@ -57,10 +57,8 @@ impl Socket<'_, '_> {
                 .stack
                 .recv(self.id, self.lent.ciphers, self.lent.pages)
             {
-                // Alerts and the like are the stack's; an empty record is nothing to HTTP.
-                Ok(Recv::Data(chunk))
-                    if chunk.is_empty()
-                        || chunk.content_type() != ContentType::APPLICATION_DATA => {}
+                // An empty record is nothing to HTTP.
+                Ok(Recv::Data(chunk)) if chunk.is_empty() => {}
                 Ok(Recv::Data(chunk)) => return Ok(Held { chunk, taken: 0 }),
                 Ok(Recv::Nothing) => return Err(Received::Nothing),
                 // A stream that ended by an error ends here too: the stack tells the peer, counts

@@ -7,10 +7,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockgate_ktls::{ContentType, Counter, RxError, Version};
+use lockgate_ktls::{AlertDescription, ContentType, Counter, RxError, Version};
 use lockgate_stack::tls::{TlsClient, TlsOptions, TlsServer, TlsVersions};
 use lockgate_stack::{
-    CloseReason, ConnectConfig, Failure, ListenConfig, Notice, Recv, SocketId, TlsInfo,
+    CloseReason, ConnectConfig, Failure, ListenConfig, Notice, SocketId, TlsInfo,
 };
 use support::peer::{Peer, config};
 use support::{World, pki};
@@ -377,7 +377,7 @@ fn corruption_that_fools_the_checksum_is_caught_by_the_aead() {
         let host = &mut world.a;
         match host.stack.recv(a, &mut host.ciphers, &mut host.pages) {
             Err(lockgate_stack::RecvError::Tls(RxError::PeerAlert(alert))) => {
-                assert_eq!(alert, lockgate_ktls::AlertDescription::BAD_RECORD_MAC);
+                assert_eq!(alert, AlertDescription::BAD_RECORD_MAC);
             }
             other => panic!("{other:?}"),
         }
@@ -390,36 +390,43 @@ fn corruption_that_fools_the_checksum_is_caught_by_the_aead() {
     }
 }
 
-/// Records of other types arrive with their type, never mixed with data.
+/// Data before a record of a type that nobody agreed on arrives; the record ends the connection.
 #[test]
-fn typed_records_keep_their_type() {
+fn a_record_of_an_unknown_type_ends_the_connection() {
+    for n in [0, 3] {
+        let mut world = World::simple();
+        listen(&mut world, &TlsOptions::default());
+        let (suite, versions) = pki::SUITES[n];
+        let a = connect(&mut world, &pki::client(&pki::only(suite, versions)));
+        agreed(&mut world, 0);
+        let (b, _) = agreed(&mut world, 1);
+        let host = &mut world.a;
+        let odd = ContentType(99);
+        host.stack.send(a, b"data", true, &mut host.pages).unwrap();
+        let sent = host.stack.send_record(a, odd, b"odd", &mut host.pages);
+        assert!(sent.unwrap());
+        host.stack.send(a, b"more", false, &mut host.pages).unwrap();
+        world.run(Duration::from_millis(5));
+        assert_eq!(world.b.drain(b), (b"data".to_vec(), None));
+        assert_eq!(world.b.drain(b).0, b"");
+        world.run(Duration::from_millis(5));
+        world.a.drain(a);
+        let alert = AlertDescription::UNEXPECTED_MESSAGE;
+        assert_eq!(
+            closed(&mut world, 0),
+            CloseReason::Tls(RxError::PeerAlert(alert))
+        );
+        assert_eq!(closed(&mut world, 1), CloseReason::Tls(RxError::Unexpected));
+    }
+}
+
+#[test]
+fn a_message_longer_than_a_record_is_refused() {
     let mut world = World::simple();
     listen(&mut world, &TlsOptions::default());
     let a = connect(&mut world, &pki::client(&TlsOptions::default()));
     agreed(&mut world, 0);
-    let (b, _) = agreed(&mut world, 1);
-    let host = &mut world.a;
     let odd = ContentType(99);
-    host.stack.send(a, b"data", true, &mut host.pages).unwrap();
-    assert!(
-        host.stack
-            .send_record(a, odd, b"odd", &mut host.pages)
-            .unwrap()
-    );
-    host.stack.send(a, b"more", false, &mut host.pages).unwrap();
-    world.run(Duration::from_millis(5));
-    let host = &mut world.b;
-    let mut got = Vec::new();
-    while let Ok(Recv::Data(chunk)) = host.stack.recv(b, &mut host.ciphers, &mut host.pages) {
-        let bytes: Vec<u8> = chunk.pieces().flatten().copied().collect();
-        got.push((chunk.content_type(), bytes));
-    }
-    let data = ContentType::APPLICATION_DATA;
-    let want = [(data, &b"data"[..]), (odd, b"odd"), (data, b"more")];
-    assert_eq!(got.len(), want.len());
-    for ((kind, bytes), (wanted, text)) in got.iter().zip(want) {
-        assert_eq!((*kind, bytes.as_slice()), (wanted, text));
-    }
     // Longer than a record: refused, not cut.
     let host = &mut world.a;
     let long = host

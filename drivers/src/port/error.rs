@@ -98,7 +98,7 @@ pub enum PortError {
     /// Memory doesn't suffice.
     #[error(
         "port {port}: no memory for {buffers} {what} packet buffers a queue ({mib} MiB): \
-         {errno}; raise [eal] memory_mib, or lower {key} of the port"
+         {errno}; raise [eal] memory, or lower {key}"
     )]
     Memory {
         /// The port.

@@ -289,12 +289,12 @@ fn pools(
     };
     let rx = make(
         "receive",
-        "rx_buffers",
+        "[limits] mbufs",
         sizes.rx_pool(numa_node, config.inject),
     )?;
     let tx = make(
         "transmit",
-        "tx_buffers",
+        "the port's tx_descriptors",
         sizes.tx_pool(numa_node, config.inject),
     )?;
     Ok((rx, tx))

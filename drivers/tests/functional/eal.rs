@@ -76,7 +76,7 @@ fn errors_name_the_key() {
         ..EalConfig::default()
     };
     let message = Eal::init(&small).unwrap_err().to_string();
-    assert!(message.contains("[eal] memory_mib = 1"), "{message}");
+    assert!(message.contains("[eal] memory = 1MiB"), "{message}");
     let huge = EalConfig {
         hugepages: Hugepages::Require,
         memory_mib: 1 << 30,

@@ -542,7 +542,7 @@ fn allocations_of_memory_end_in_an_error() {
     let message = Port::open(eal, &config).unwrap_err().to_string();
     assert!(message.contains("port a: no memory for"), "{message}");
     assert!(
-        message.contains("[eal] memory_mib") && message.contains("rx_buffers"),
+        message.contains("[eal] memory,") && message.contains("[limits] mbufs"),
         "{message}"
     );
 }

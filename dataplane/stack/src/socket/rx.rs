@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use lockgate_ktls::{Alert, AlertDescription, Ciphers, Deframer, Received, RxError};
+use lockgate_ktls::{Alert, AlertDescription, Ciphers, ContentType, Deframer, Received, RxError};
 use lockgate_tcp::SegmentIn;
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
@@ -106,6 +106,17 @@ impl Socket {
                 return Ok(Recv::Nothing);
             };
             match deframer.next(ciphers, pages) {
+                //= https://www.rfc-editor.org/rfc/rfc8446#section-5
+                //# If a TLS
+                //# implementation receives an unexpected record type, it MUST terminate
+                //# the connection with an "unexpected_message" alert.
+                Ok(Received::Record(record))
+                    if record.meta().kind != ContentType::APPLICATION_DATA =>
+                {
+                    let error = RxError::Unexpected;
+                    self.fail_tls(error, core);
+                    return Err(error.into());
+                }
                 Ok(Received::Record(record)) => {
                     return Ok(Recv::Data(Chunk(ChunkKind::Record(record))));
                 }
