@@ -23,12 +23,14 @@ use crate::support::scene::{INDEX, Scene, Setup};
 pub(crate) const CASES: &[Case] = &[
     Case::new("clients::gone_with_their_link", || gone(Gone::Link)),
     Case::new("clients::gone_with_their_address", || gone(Gone::Address)),
-    Case::new("clients::that_send_garbage", garbage),
+    Case::new("clients::that_send_garbage", || garbage(Setup::new())),
     Case::new("clients::that_send_one_byte_at_a_time", || {
         one_byte_at_a_time(Setup::new())
     }),
-    Case::new("clients::that_close_their_half", half_closed),
-    Case::new("clients::that_reset", resets),
+    Case::new("clients::that_close_their_half", || {
+        half_closed(Setup::new())
+    }),
+    Case::new("clients::that_reset", || resets(Setup::new())),
     Case::new("clients::slow_to_ask", slow_to_ask),
     Case::new("clients::slow_to_read", slow_to_read),
 ];
@@ -116,8 +118,8 @@ fn read_on<S: Stream>(conn: &mut Conn<S>) {
 }
 
 /// What is no TLS gets an alert, what is no HTTP gets 400; nobody else notices.
-fn garbage() {
-    let scene = Setup::new().start();
+pub(crate) fn garbage(setup: Setup) {
+    let scene = setup.start();
     let hello = {
         let mut hello = Vec::new();
         tls_client(&scene.roots)
@@ -277,8 +279,8 @@ type OneByOneTls = StreamOwned<rustls::ClientConnection, OneByOne>;
 
 /// A client that closes its side behind its request gets the whole answer. Behind TLS it makes a
 /// difference to the counters whether it said close_notify, none to the answer.
-fn half_closed() {
-    let scene = Setup::new().start();
+pub(crate) fn half_closed(setup: Setup) {
+    let scene = setup.start();
     let bytes = scene.file("large.bin", 5_000_000);
     let get = request("GET", "/large.bin", "");
     scene.inside(|| {
@@ -352,8 +354,8 @@ fn half_closed() {
 }
 
 /// Resets at rest, in a handshake and in mid-response.
-fn resets() {
-    let scene = Setup::new().start();
+pub(crate) fn resets(setup: Setup) {
+    let scene = setup.start();
     scene.file("large.bin", 8 << 20);
     fn reset(tcp: &TcpStream) {
         sockopt::set_socket_linger(tcp, Some(Duration::ZERO)).expect("it's a socket");

@@ -27,6 +27,17 @@ pub(crate) const CASES: &[Case] = &[
         bulk::fetch_all(small(), LEN)
     })
     .with(&["curl"]),
+    Case::new("exhaustion::small_garbage", || clients::garbage(small())),
+    Case::new("exhaustion::small_half_closed", || {
+        clients::half_closed(small())
+    }),
+    Case::new("exhaustion::small_resets", || clients::resets(small())),
+    Case::new("exhaustion::small_resumption", || tls::resumption(small())).with(&["openssl"]),
+    Case::new(
+        "exhaustion::small_key_updates",
+        || tls::key_updates(small()),
+    )
+    .with(&["openssl"]),
     Case::new("exhaustion::small_changing_files", || {
         files::churn(small(), 3, CHURN)
     }),
@@ -51,6 +62,23 @@ pub(crate) const CASES: &[Case] = &[
         bulk::fetch_all(failing(7), LEN)
     })
     .with(&["curl"]),
+    Case::new("exhaustion::failing_garbage", || {
+        clients::garbage(failing(9))
+    }),
+    Case::new("exhaustion::failing_half_closed", || {
+        clients::half_closed(failing(10))
+    }),
+    Case::new("exhaustion::failing_resets", || {
+        clients::resets(failing(11))
+    }),
+    Case::new("exhaustion::failing_resumption", || {
+        tls::resumption(failing(12))
+    })
+    .with(&["openssl"]),
+    Case::new("exhaustion::failing_key_updates", || {
+        tls::key_updates(failing(13))
+    })
+    .with(&["openssl"]),
     Case::new("exhaustion::failing_changing_files", || {
         files::churn(failing(8), 3, CHURN)
     }),

@@ -12,9 +12,12 @@ use crate::support::scene::{Scene, Setup};
 pub(crate) const CASES: &[Case] = &[
     Case::new("tls::every_suite_of_each_version", || suites(Setup::new())).with(OPENSSL),
     Case::new("tls::certificates_by_name_and_kind_of_key", certificates).with(OPENSSL),
-    Case::new("tls::sessions_are_resumed", resumption).with(OPENSSL),
+    Case::new("tls::sessions_are_resumed", || resumption(Setup::new())).with(OPENSSL),
     Case::new("tls::application_protocol", application_protocol).with(OPENSSL),
-    Case::new("tls::key_updates_of_the_client", key_updates).with(OPENSSL),
+    Case::new("tls::key_updates_of_the_client", || {
+        key_updates(Setup::new())
+    })
+    .with(OPENSSL),
     Case::new("tls::what_is_too_old_is_refused", too_old).with(OPENSSL),
 ];
 
@@ -167,8 +170,8 @@ fn certificates() {
 }
 
 /// Tickets of both versions lead back to their session, and only with tickets on.
-fn resumption() {
-    let scene = Setup::new().start();
+pub(crate) fn resumption(setup: Setup) {
+    let scene = setup.start();
     let file = scene.scratch.path().join("session");
     let file = file.to_str().expect("a plain path");
     let body = text_file(&scene, "text", 10);
@@ -228,8 +231,8 @@ fn application_protocol() {
 }
 
 /// The client changes its keys, twice with the wish that we change ours.
-fn key_updates() {
-    let scene = Setup::new().start();
+pub(crate) fn key_updates(setup: Setup) {
+    let scene = setup.start();
     let body = text_file(&scene, "text", 2000);
     let (running, mut stdin) = start_s_client(&scene, &["-tls1_3"]);
     // A command has to be all that is read at once, so each step waits for the one before it.
