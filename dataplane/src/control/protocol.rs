@@ -104,7 +104,7 @@ pub(super) enum Response {
 }
 
 impl Response {
-    pub(super) fn to(request: &[u8], snapshot: impl FnOnce() -> Snapshot) -> Self {
+    pub(super) fn to(request: &[u8], snapshot: impl FnOnce() -> Option<Snapshot>) -> Self {
         let refused = |error: &str| Self::Refused {
             version: VERSION,
             error: error.to_owned(),
@@ -118,11 +118,14 @@ impl Response {
         if request.request != STATS {
             return refused("unknown request");
         }
+        let Some(snapshot) = snapshot() else {
+            return refused("it could not start");
+        };
         let release = env!("CARGO_PKG_VERSION").to_owned();
         let stats = Stats {
             pid: std::process::id(),
             release,
-            snapshot: snapshot(),
+            snapshot,
         };
         Self::Stats {
             version: VERSION,

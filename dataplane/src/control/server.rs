@@ -26,14 +26,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to answer on `path` with what `snapshot` gives. What a dead instance left there is
+    /// Starts to answer on `path` with what `snapshot` gives; none is for an instance that couldn't
+    /// start. What a dead instance left there is
     /// removed; a live one is left alone.
     ///
     /// # Errors
     /// Another instance has the socket, or it can't be made.
     pub fn start(
         path: &Path,
-        snapshot: impl Fn() -> Snapshot + Send + 'static,
+        snapshot: impl Fn() -> Option<Snapshot> + Send + 'static,
     ) -> Result<Self, ServeError> {
         let failed = |source| ServeError::Io {
             path: path.to_path_buf(),
@@ -180,7 +181,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 /// number of them, so that no client keeps the next one waiting for long.
 fn answer(
     mut stream: UnixStream,
-    snapshot: &impl Fn() -> Snapshot,
+    snapshot: &impl Fn() -> Option<Snapshot>,
     stop: &AtomicBool,
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(IO_TIMEOUT))?;

@@ -42,7 +42,7 @@ fn talk(path: &Path, request: &[u8]) -> String {
 fn a_client_gets_what_the_instance_counts() {
     let scratch = Scratch::new();
     let path = scratch.path("control");
-    let server = Server::start(&path, snapshot).unwrap();
+    let server = Server::start(&path, || Some(snapshot())).unwrap();
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -69,7 +69,7 @@ fn a_client_gets_what_the_instance_counts() {
 fn strange_requests_are_refused_and_the_next_one_answered() {
     let scratch = Scratch::new();
     let path = scratch.path("control");
-    let _server = Server::start(&path, snapshot).unwrap();
+    let _server = Server::start(&path, || Some(snapshot())).unwrap();
     let refused = |error| format!("{{\"version\":1,\"error\":\"{error}\"}}\n");
     for (request, error) in [
         (&b"\n"[..], "not a request"),
@@ -95,9 +95,9 @@ fn strange_requests_are_refused_and_the_next_one_answered() {
 fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     let scratch = Scratch::new();
     let path = scratch.path("control");
-    let first = Server::start(&path, snapshot).unwrap();
+    let first = Server::start(&path, || Some(snapshot())).unwrap();
     assert!(matches!(
-        Server::start(&path, snapshot),
+        Server::start(&path, || Some(snapshot())),
         Err(ServeError::Taken(_))
     ));
     assert!(stats(&path).is_ok());
@@ -106,14 +106,14 @@ fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     // A process that was killed leaves a socket that nobody answers, and a file without a lock.
     drop(UnixListener::bind(&path).unwrap());
     fs::write(scratch.path("control.lock"), "").unwrap();
-    let second = Server::start(&path, snapshot).unwrap();
+    let second = Server::start(&path, || Some(snapshot())).unwrap();
     assert!(stats(&path).is_ok());
     drop(second);
 
     // Another program that knows nothing of the lock.
     let _foreign = UnixListener::bind(&path).unwrap();
     assert!(matches!(
-        Server::start(&path, snapshot),
+        Server::start(&path, || Some(snapshot())),
         Err(ServeError::Taken(_))
     ));
 }
@@ -123,13 +123,13 @@ fn what_is_no_socket_is_not_removed() {
     let scratch = Scratch::new();
     let path = scratch.path("demo.key");
     assert!(matches!(
-        Server::start(&path, snapshot),
+        Server::start(&path, || Some(snapshot())),
         Err(ServeError::NoSocket(_))
     ));
     assert!(path.exists());
     let nowhere = scratch.path("none/control");
     assert!(matches!(
-        Server::start(&nowhere, snapshot),
+        Server::start(&nowhere, || Some(snapshot())),
         Err(ServeError::Io { .. })
     ));
 }
@@ -140,7 +140,7 @@ fn instances_side_by_side_race_for_one_socket_and_one_gets_it() {
     let path = scratch.path("control");
     for _ in 0..20 {
         let servers: Vec<_> = std::thread::scope(|scope| {
-            let start = || scope.spawn(|| Server::start(&path, snapshot));
+            let start = || scope.spawn(|| Server::start(&path, || Some(snapshot())));
             let threads: Vec<_> = (0..4).map(|_| start()).collect();
             threads
                 .into_iter()
