@@ -152,6 +152,8 @@ fn a_server_that_cannot_prove_its_name_is_refused() {
     );
     assert_eq!(world.a.stack.counters().handshakes_failed_certificate, 1);
     assert_eq!(world.b.stack.counters().handshakes_failed_peer_alert, 1);
+    let alerts = [&world.a, &world.b].map(|host| host.stack.counters().alerts_out);
+    assert_eq!(alerts, [1, 0], "one says it, the other one heard it");
     world.run(Duration::from_secs(70));
     world.a.assert_full();
     world.b.assert_full();

@@ -163,7 +163,15 @@ impl Socket {
         match progress {
             Progress::Blocked => {}
             Progress::Done(established) => shaking.done = Some(established),
-            Progress::Failed(failure) => self.fail_handshake(failure, core),
+            Progress::Failed(failure) => {
+                // What is to be sent ends with the library's alert, unless it was the peer's end.
+                let says = shaking
+                    .handshake()
+                    .is_some_and(|h| !h.outgoing().is_empty());
+                let heard = matches!(failure, Failure::PeerAlert(_) | Failure::PeerClosed);
+                core.counters.alerts_out += u64::from(says && !heard);
+                self.fail_handshake(failure, core);
+            }
         }
         self.continue_handshake(core, ciphers, pages);
         self.update_room(core);
