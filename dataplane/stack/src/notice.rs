@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use lockgate_ktls::{ContentType, Errno, Params, RxError, RxRecord};
+use lockgate_ktls::{Errno, Params, RxError, RxRecord};
 use pktbuf::Buffer;
 use thiserror::Error;
 
@@ -120,7 +120,7 @@ pub struct Chunk(pub(crate) ChunkKind);
 pub(crate) enum ChunkKind {
     /// Bytes of a plain connection.
     Plain(Buffer),
-    /// One record's content.
+    /// One record's content, application data.
     Record(RxRecord),
 }
 
@@ -146,24 +146,11 @@ impl Chunk {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// The record's type; plain bytes count as application data.
-    pub fn content_type(&self) -> ContentType {
-        match &self.0 {
-            ChunkKind::Plain(_) => ContentType::APPLICATION_DATA,
-            ChunkKind::Record(record) => record.meta().kind,
-        }
-    }
 }
 
 impl core::fmt::Debug for Chunk {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "Chunk({} bytes, type {})",
-            self.len(),
-            self.content_type().0
-        )
+        write!(f, "Chunk({} bytes)", self.len())
     }
 }
 
