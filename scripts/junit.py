@@ -26,37 +26,59 @@ def output(case):
     return "\n".join(case.findtext(part) or "" for part in ("system-out", "system-err"))
 
 
-def main():
-    report = sys.argv[1]
-    try:
-        root = ElementTree.parse(report).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        sys.exit(f"{report}: not readable as a JUnit report: {error}")
+def count(root, tell):
+    """Passed, failed and skipped tests of a report; `tell` gets the lines about the last two.
 
+    >>> report = """<testsuites tests="5"><testsuite>
+    ... <testcase classname="a" name="good"><system-out>test good ... ok</system-out></testcase>
+    ... <testcase classname="a" name="bad"><failure message="exit code 101"/></testcase>
+    ... <testcase classname="a" name="broken"><error message="timed out"/></testcase>
+    ... <testcase classname="a" name="rootless"><system-err>SKIPPED rootless: needs root
+    ... </system-err></testcase>
+    ... <testcase classname="a" name="ignored"><system-out>test ignored ... ignored (no ping)
+    ... </system-out></testcase></testsuite></testsuites>"""
+    >>> lines = []
+    >>> count(ElementTree.fromstring(report), lines.append)
+    (1, 2, 2)
+    >>> [line for line in lines if line.startswith(("FAILED", "SKIPPED", "test"))]
+    ['FAILED a bad', 'FAILED a broken', 'SKIPPED rootless: needs root', 'test ignored ... ignored (no ping)']
+    >>> count(ElementTree.fromstring(report.replace('"5"', '"6"')), lines.append)
+    Traceback (most recent call last):
+    ValueError: 6 tests by the head of the report, 5 in its body
+    """
     passed = failed = skipped = 0
     for case in root.iter("testcase"):
         name = f"{case.get('classname')} {case.get('name')}"
-        if case.find("failure") is not None or case.find("error") is not None:
+        faults = case.findall("failure") + case.findall("error")
+        if faults:
             failed += 1
-            print(f"FAILED {name}", file=sys.stderr)
-            for part in (case.find("failure"), case.find("error")):
-                if part is not None:
-                    print(part.get("message") or "", file=sys.stderr)
-            lines = output(case).splitlines()
-            print("\n".join(lines[-OUTPUT_LINES_MAX:]), file=sys.stderr)
+            tell(f"FAILED {name}")
+            for fault in faults:
+                tell(fault.get("message") or "")
+            tell("\n".join(output(case).splitlines()[-OUTPUT_LINES_MAX:]))
         elif case.find("skipped") is not None:
             skipped += 1
-            print(f"SKIPPED {name}", file=sys.stderr)
+            tell(f"SKIPPED {name}")
         elif reason := SKIPPED.search(output(case)):
             skipped += 1
-            print(reason.group(), file=sys.stderr)
+            tell(reason.group())
         else:
             passed += 1
 
     total = int(root.get("tests", "-1"))
     if total != passed + failed + skipped:
-        sys.exit(f"{report}: {total} tests by its head, {passed + failed + skipped} in its body")
-    print(passed, failed, skipped)
+        body = passed + failed + skipped
+        raise ValueError(f"{total} tests by the head of the report, {body} in its body")
+    return passed, failed, skipped
+
+
+def main():
+    report = sys.argv[1]
+    try:
+        root = ElementTree.parse(report).getroot()
+        print(*count(root, lambda line: print(line, file=sys.stderr)))
+    except (OSError, ElementTree.ParseError, ValueError) as error:
+        sys.exit(f"{report}: {error}")
 
 
 if __name__ == "__main__":
