@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use lockgate_cache::FileCache;
 use lockgate_drivers::{Eal, EalError, MemoryError, Port, PortError};
 use lockgate_stack::{ConfigError, ListenError};
 use lockgate_wire::Instant;
@@ -22,7 +23,6 @@ use self::ends::Ends;
 use crate::clock::Clock;
 use crate::config::{Config, Faults};
 use crate::control::{Group, ServeError, Server, Stop, StopLevel};
-use crate::files::{self, FileCache};
 use crate::http::BadHost;
 use crate::worker::Command;
 
@@ -67,7 +67,7 @@ pub enum StartError {
     },
     /// The file cache.
     #[error(transparent)]
-    Files(#[from] files::StartError),
+    Files(#[from] lockgate_cache::StartError),
     /// The stack.
     #[error("the stack can't start: {0}")]
     Stack(#[from] ConfigError),

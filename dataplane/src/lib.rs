@@ -2,8 +2,8 @@
 //! stack with TLS records of its own on each worker, and HTTP over a cache of files on top.
 //!
 //! [`config`] reads the file that says all, [`appliance`] puts it together, [`worker`] is the loop,
-//! [`http`] and [`files`] serve, [`control`] answers whoever asks how it goes, and [`cli`] is the
-//! command line. [`clock`] is the one place that reads the time.
+//! [`http`] serves files out of [`lockgate_cache`], [`control`] answers whoever asks how it goes, and
+//! [`cli`] is the command line. [`clock`] is the one place that reads the time.
 #![forbid(unsafe_code)]
 
 pub mod appliance;
@@ -12,6 +12,5 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
-pub mod files;
 pub mod http;
 pub mod worker;

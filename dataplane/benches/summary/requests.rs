@@ -6,9 +6,9 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 use lockgate::clock::Clock;
-use lockgate::files::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate::http::{self, Driver, Site, Sites};
 use lockgate::worker::{Command, Parts, Policy, Worker};
+use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate_drivers::{Assume, Eal, WorkerPorts};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::tls::TlsServer;

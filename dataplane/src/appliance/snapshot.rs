@@ -4,10 +4,10 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crossbeam_channel::{Sender, bounded};
+use lockgate_cache::FileCache;
 use lockgate_drivers::Port;
 
 use crate::control::{Group, GroupKind, Snapshot, Value};
-use crate::files::FileCache;
 use crate::worker::Command;
 
 /// Where counters come from.

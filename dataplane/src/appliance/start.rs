@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
+use lockgate_cache::{FileClient, RootId};
 use lockgate_drivers::{self as drivers, Eal, Port, PortError, Queue, WorkerPorts};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::tls::TlsServer;
@@ -15,7 +16,6 @@ use super::{StartError, translate};
 use crate::clock::Clock;
 use crate::config::{self, Config, HostPattern, Listener, Place};
 use crate::control::Group;
-use crate::files::{FileClient, RootId};
 use crate::http::{self, Driver, Site, Sites};
 use crate::worker::{Command, Parts, Policy, Siblings, Worker};
 

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use lockgate_cache::CacheConfig;
 use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Inject, Port, PortConfig};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::tls::{
@@ -15,7 +16,6 @@ use lockgate_tcp::{Keepalive, TcpConfig};
 use pktbuf::{IfaceId, PoolConfig};
 
 use crate::config::{self, Config};
-use crate::files::CacheConfig;
 use crate::http;
 
 /// How the environment is started.

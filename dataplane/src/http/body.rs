@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use lockgate_cache::{Absence, Completion, FileBody, FileClient, Object, Piece, Token};
 use pktbuf::SharedSpan;
-
-use crate::files::{Absence, Completion, FileBody, FileClient, Object, Piece, Token};
 
 /// A source that a response's body is pulled from, as fast as the client takes it.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@ mod answer;
 
 use std::sync::Arc;
 
+use lockgate_cache::{Completion, FileClient, Token};
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
@@ -17,7 +18,6 @@ use super::limits::Limits;
 use super::machine::{Connection, Demand, Expired, Workshop};
 use super::response;
 use super::sites::Sites;
-use crate::files::{Completion, FileClient, Token};
 
 /// A byte stream to a client, for as long as one call of the driver takes.
 ///

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-
-use crate::files::RootId;
+use lockgate_cache::RootId;
 
 /// The trees of files by the names of the hosts that they belong to.
 #[derive(Clone, Debug, Default)]

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
+use lockgate_cache::Token;
 use lockgate_stack::wheel::{TimerKey, Wheel};
 use lockgate_stack::{Notice, SocketId};
 use lockgate_wire::Instant;
 
 use super::transport::{Held, Lent, Socket};
-use crate::files::Token;
 use crate::http::{Client, Clock, Driven, Driver};
 
 /// All HTTP connections of a worker.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use lockgate_cache::{Absence, Lookup, Object, Ticket, Token};
+
 use super::{Client, Clock, Driver, Stepped, Transport, went};
-use crate::files::{Absence, Lookup, Object, Ticket, Token};
 use crate::http::body::BodySource;
 use crate::http::conditional::Selection;
+use crate::http::entity::{ContentType, Entity};
 use crate::http::request::{Method, Request, Version};
 use crate::http::response::{self, Context, HEAD_BYTES};
 use crate::http::status::Status;
@@ -150,10 +152,17 @@ impl Driver {
         let Some(request) = client.machine.request() else {
             return self.answer_with_error(clock, client, Status::InternalServerError);
         };
-        let selection = Selection::of(request, object.entity(), clock.unix);
+        let metadata = object.metadata();
+        let entity = Entity::new(
+            metadata.len,
+            metadata.modified,
+            metadata.inode,
+            ContentType::of(metadata.path),
+        );
+        let selection = Selection::of(request, &entity, clock.unix);
         let mut response = self.begin(client);
         let cx = self.context(clock, client);
-        let range = response::object(&mut response.head, &cx, object.entity(), selection);
+        let range = response::object(&mut response.head, &cx, &entity, selection);
         response.status = Some(selection.status());
         response.body = BodySource::of(&object, range, self.copy_max);
         client.response = Some(response);

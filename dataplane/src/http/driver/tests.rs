@@ -2,6 +2,8 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use lockgate_cache::testing::{Tree, start};
+use lockgate_cache::{CacheConfig, FileCache};
 use proptest::prelude::*;
 
 use super::super::limits::Timeout;
@@ -9,8 +11,6 @@ use super::super::response::HEAD_BYTES;
 use super::super::sites::Site;
 use super::super::status::Status;
 use super::*;
-use crate::files::tests::{Tree, start};
-use crate::files::{CacheConfig, FileCache};
 
 const MIB: usize = 1 << 20;
 const TOKEN: Token = Token(7);
@@ -148,7 +148,7 @@ impl Worker {
             ..Limits::default()
         };
         let mut sites = Sites::new();
-        let root = crate::files::RootId::new(0);
+        let root = lockgate_cache::RootId::new(0);
         sites
             .add(
                 "h",

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crossbeam_channel as crossbeam;
 use lockgate::clock::Clock;
-use lockgate::files::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate::http::{self, Driver, Site, Sites};
 use lockgate::worker::{Command, Parts, Policy, Siblings, Worker};
+use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate_drivers::Eal;
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::Stack;

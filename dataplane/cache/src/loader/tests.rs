@@ -4,8 +4,8 @@ use std::os::unix::fs::FileExt as _;
 use crossbeam_channel::bounded;
 
 use super::*;
-use crate::files::tests::{Tree, start};
-use crate::files::{CacheConfig, FileCache};
+use crate::testing::{Tree, start};
+use crate::{CacheConfig, FileCache};
 
 /// A loader without a thread, and the cache that it works for.
 fn loader(tree: &Tree) -> (FileCache, Loader) {
@@ -65,7 +65,7 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
 
     let (file, version) = write_only("large");
     let key = Key {
-        root: crate::files::RootId::new(0),
+        root: crate::RootId::new(0),
         path: b"large"[..].into(),
     };
     let paged = loader.keep_open(file, version).unwrap();

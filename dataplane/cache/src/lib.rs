@@ -49,6 +49,8 @@
 //! Paths are resolved by the kernel with `openat2`: not above the root, whatever symbolic links say
 //! (`RESOLVE_BENEATH`), nor through `/proc`'s links (`RESOLVE_NO_MAGICLINKS`).
 
+#![forbid(unsafe_code)]
+
 mod body;
 mod cache;
 mod client;
@@ -64,8 +66,10 @@ pub use cache::{FileCache, StartError};
 pub use client::{Completion, FileClient, Lookup, Ticket, Token};
 pub use config::CacheConfig;
 pub use counters::FileCounters;
-pub use object::{Object, SPAN_BYTES};
+pub use object::{Metadata, Object, SPAN_BYTES};
 pub use root::{Absence, RootId};
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

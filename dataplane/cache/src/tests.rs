@@ -1,65 +1,20 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
-use std::{process, thread};
 
 use lockgate_wire::Instant;
 use pktbuf::{PageArena, Region};
 
+use super::testing::{Tree, start};
 use super::*;
 
 const MIB: usize = 1 << 20;
 const ROOT: RootId = RootId::new(0);
-
-/// A directory that goes away by itself.
-pub(crate) struct Tree(PathBuf);
-
-impl Tree {
-    pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("lockgate-files-{}-{n}", process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).unwrap();
-    }
-
-    /// Replaces a file as a deployment should: by renaming.
-    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) {
-        let new = self.path(&format!("{name}.new"));
-        fs::write(&new, bytes).unwrap();
-        fs::rename(&new, self.path(name)).unwrap();
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A cache of `bytes` with some clients.
-pub(crate) fn start(
-    tree: &Tree,
-    bytes: usize,
-    config: &CacheConfig,
-    workers: usize,
-) -> (FileCache, Vec<FileClient>) {
-    let mut region = Region::heap(bytes).unwrap();
-    let arena = PageArena::new(&mut region, bytes).unwrap();
-    FileCache::start(arena, std::slice::from_ref(&tree.0), config, workers).unwrap()
-}
 
 fn start_one(tree: &Tree, bytes: usize, config: &CacheConfig) -> (FileCache, FileClient) {
     let (cache, mut clients) = start(tree, bytes, config, 1);
@@ -188,7 +143,7 @@ impl Waiter {
         let mut body = FileBody::new(Arc::clone(&object), 0..u64::MAX);
         let mut bytes = Vec::new();
         if self.read(&mut body, ALL, &mut bytes) {
-            assert_eq!(bytes.len() as u64, object.entity().len());
+            assert_eq!(bytes.len() as u64, object.len());
             Ok(bytes)
         } else {
             Err(Absence::Failed)
@@ -212,7 +167,7 @@ fn files_are_found_and_known_then() {
     assert_eq!(waiter.fetch("empty").unwrap(), b"");
     assert_eq!(version(&waiter.fetch("large").unwrap()), 1);
     let object = waiter.find("d/a.html").unwrap();
-    assert_eq!(object.entity().content_type().name(), "text/html");
+    assert_eq!(object.metadata().path, Path::new("d/a.html"));
     assert_eq!(object.whole().unwrap().len(), 5);
     let counters = cache.counters();
     assert_eq!((counters.objects, counters.files_open), (2, 1));
@@ -330,7 +285,7 @@ fn a_replaced_file_is_noticed_after_the_interval() {
     let mut waiter = Waiter::new(client);
     for name in ["small", "large"] {
         assert_eq!(version(&waiter.fetch(name).unwrap()), 1);
-        let len = waiter.find(name).unwrap().entity().len();
+        let len = waiter.find(name).unwrap().len();
         tree.replace(name, &stamped(2, usize::try_from(len).unwrap()));
         assert_eq!(
             version(&waiter.fetch(name).unwrap()),
@@ -835,7 +790,7 @@ fn fetch_counted(waiter: &mut Waiter, name: &str) -> (Result<(), Absence>, Vec<u
     };
     let mut body = FileBody::new(Arc::clone(&object), 0..u64::MAX);
     if waiter.read(&mut body, ALL, &mut bytes) {
-        assert_eq!(bytes.len() as u64, object.entity().len());
+        assert_eq!(bytes.len() as u64, object.len());
         (Ok(()), bytes)
     } else {
         (Err(Absence::Failed), bytes)

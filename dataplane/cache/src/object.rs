@@ -13,7 +13,6 @@ use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
 use super::root::{RootId, Version};
-use crate::http::{ContentType, Entity};
 
 /// The length of a large file's spans, its last one excepted: four records of the largest size.
 pub const SPAN_BYTES: u32 = 64 * 1024;
@@ -29,7 +28,6 @@ pub(super) struct Key {
 pub struct Object {
     pub(super) key: Key,
     pub(super) content: Content,
-    entity: Entity,
     version: Version,
     /// When a loader last saw this version at its path.
     checked: AtomicU64,
@@ -39,6 +37,19 @@ pub struct Object {
     retired: AtomicBool,
     /// Used since eviction last came by.
     pub(super) touched: AtomicBool,
+}
+
+/// What HTTP has to know about an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Metadata<'a> {
+    /// Length in bytes.
+    pub len: u64,
+    /// When it was modified: seconds and nanoseconds since the epoch.
+    pub modified: (i64, u32),
+    /// The number of its inode.
+    pub inode: u64,
+    /// Its path in its tree.
+    pub path: &'a Path,
 }
 
 /// Where an object's bytes are.
@@ -79,12 +90,9 @@ pub(super) struct OpenFile {
 
 impl Object {
     pub(super) fn new(key: Key, version: Version, content: Content, checked: Instant) -> Self {
-        let content_type = ContentType::of(Path::new(OsStr::from_bytes(&key.path)));
-        let entity = Entity::new(version.len, version.modified, version.inode, content_type);
         Self {
             key,
             content,
-            entity,
             version,
             checked: AtomicU64::new(checked.as_nanos()),
             checking: AtomicBool::new(false),
@@ -94,8 +102,18 @@ impl Object {
     }
 
     /// What HTTP has to know about it.
-    pub fn entity(&self) -> &Entity {
-        &self.entity
+    pub fn metadata(&self) -> Metadata<'_> {
+        Metadata {
+            len: self.version.len,
+            modified: self.version.modified,
+            inode: self.version.inode,
+            path: Path::new(OsStr::from_bytes(&self.key.path)),
+        }
+    }
+
+    /// Length in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.version.len
     }
 
     /// All of its bytes, if they are kept in one span.
@@ -136,13 +154,13 @@ impl Object {
     }
 
     pub(super) fn spans(&self) -> u64 {
-        self.entity.len().div_ceil(u64::from(SPAN_BYTES))
+        self.len().div_ceil(u64::from(SPAN_BYTES))
     }
 
     /// How long span `index` is.
     pub(super) fn span_len(&self, index: u64) -> usize {
         let start = index.saturating_mul(u64::from(SPAN_BYTES));
-        let left = self.entity.len().saturating_sub(start);
+        let left = self.len().saturating_sub(start);
         usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(SPAN_BYTES as usize)
@@ -154,7 +172,7 @@ impl fmt::Debug for Object {
         let path = String::from_utf8_lossy(&self.key.path);
         f.debug_struct("Object")
             .field("path", &path)
-            .field("entity", &self.entity)
+            .field("version", &self.version)
             .finish()
     }
 }

@@ -159,8 +159,8 @@ impl FileCache {
     }
 
     /// Keeps every loader from doing anything, as long as what this returns lives.
-    #[cfg(test)]
-    pub(crate) fn stall(&self) -> impl Drop + '_ {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn stall(&self) -> impl Drop + '_ {
         self.shared.index()
     }
 }
