@@ -17,8 +17,8 @@ use lockgate_drivers::WorkerPorts;
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::TlsServer;
 use lockgate_stack::{Env, Heard, ListenConfig, ListenerId, Notice, Stack};
-use lockgate_wire::Instant;
-use pktbuf::{Buffer, IfaceId, PagePool};
+use lockgate_wire::{IfaceId, Instant};
+use pktbuf::{Buffer, PagePool};
 
 use self::connections::Connections;
 use self::transport::Lent;

@@ -13,7 +13,8 @@ use std::time::Instant;
 use lockgate_drivers::{
     Assume, Eal, EalConfig, Hugepages, Port, PortConfig, RingPair, WorkerPorts,
 };
-use pktbuf::{Headers, IfaceId, L4, Output, Packet, PageBuf, PagePool, PoolConfig, Slice, TxMeta};
+use lockgate_wire::IfaceId;
+use pktbuf::{Headers, L4, Output, Packet, PageBuf, PagePool, PoolConfig, Slice, TxMeta};
 
 fn main() {
     // `cargo test` runs benchmarks too, just to see that they work.

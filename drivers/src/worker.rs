@@ -5,7 +5,8 @@ mod leaf;
 
 use std::fmt;
 
-use pktbuf::{Buffer, IfaceId, Info, Output, Packet, Room, TxError};
+use lockgate_wire::IfaceId;
+use pktbuf::{Buffer, Info, Output, Packet, Room, TxError};
 
 use self::leaf::Leaf;
 use crate::port::Queue;

@@ -10,10 +10,10 @@ use core::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Env, ListenConfig, Notice, Recv, Stack, StackConfig};
-use lockgate_tcp::ip::{Cidr, Interface};
-use lockgate_wire::{Instant, MacAddr};
+use lockgate_ip::{Cidr, Interface};
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{
-    Checksum, HeapBuffers, IfaceId, Info, Output, Packet, PagePool, PoolConfig, Region, Room,
+    Checksum, HeapBuffers, Info, Output, Packet, PagePool, PoolConfig, Region, Room,
     TxError,
 };
 

@@ -26,7 +26,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIST = pathlib.Path(__file__).resolve().with_name("list.toml")
 WORK = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "mutants"
 FIELDS = {"name", "why", "file", "find", "replace", "package", "target", "test"}
-PACKAGES = {"lockgate-tcp": "tcp", "lockgate-wire": "tcp/wire", "lockgate-ktls": "ktls"}
+PACKAGES = {
+    "lockgate-ip": "tcp/ip",
+    "lockgate-ktls": "ktls",
+    "lockgate-tcp": "tcp",
+    "lockgate-wire": "tcp/wire",
+}
 # A break may make a test run for ever.
 TIMEOUT_SECONDS = 240
 

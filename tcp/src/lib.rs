@@ -11,7 +11,6 @@
 //!
 //! - [`isn`]: initial sequence numbers and timestamp offsets that can't be guessed
 //! - [`congestion`]: `NewReno` and CUBIC behind one trait
-//! - [`ip`]: addresses, routes, neighbours and ICMP
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -22,7 +21,6 @@ mod counters;
 mod header;
 mod icmp;
 mod info;
-pub mod ip;
 pub mod isn;
 mod listener;
 mod options;

@@ -6,10 +6,11 @@ use lockgate::clock::Clock;
 use lockgate_drivers::{
     Assume, Eal, EalConfig, Hugepages, Port, PortConfig, Queue, RingPair, Worker, WorkerPorts,
 };
+use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Env, Limits, Notice, Recv, SocketId, Stack, StackConfig};
-use lockgate_tcp::ip::{Cidr, Interface};
-use pktbuf::{Buffer, IfaceId, PagePool, PoolConfig, Region};
+use lockgate_wire::IfaceId;
+use pktbuf::{Buffer, PagePool, PoolConfig, Region};
 
 /// One end, before it's on its thread.
 pub(crate) struct End {

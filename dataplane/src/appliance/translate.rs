@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use lockgate_cache::CacheConfig;
 use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Inject, Port, PortConfig};
+use lockgate_ip::{Cidr, Interface, IpConfig, Route};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::tls::{
     Certificate, CertificateError, CipherSuite, TlsConfigError, TlsOptions, TlsServer, TlsVersions,
 };
 use lockgate_stack::{Limits, StackConfig};
 use lockgate_tcp::congestion::Algorithm;
-use lockgate_tcp::ip::{Cidr, Interface, IpConfig, Route};
 use lockgate_tcp::{Keepalive, TcpConfig};
-use pktbuf::{IfaceId, PoolConfig};
+use lockgate_wire::IfaceId;
+use pktbuf::PoolConfig;
 
 use crate::config::{self, Config};
 use crate::http;

@@ -3,11 +3,11 @@
 use core::net::SocketAddr;
 use std::sync::Arc;
 
+use lockgate_ip::IpCounters;
 use lockgate_ktls::{Ciphers, ContentType};
 use lockgate_tcp::Connection;
-use lockgate_tcp::ip::IpCounters;
-use lockgate_wire::{Endpoint, FourTuple, Instant};
-use pktbuf::{IfaceId, Output, PagePool, SharedSpan, Stream};
+use lockgate_wire::{Endpoint, FourTuple, IfaceId, Instant};
+use pktbuf::{Output, PagePool, SharedSpan, Stream};
 
 use crate::Env;
 use crate::config::{ConnectConfig, ConnectError, ListenConfig, ListenError};

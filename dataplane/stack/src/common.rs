@@ -3,14 +3,14 @@
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
+use lockgate_ip::{Dispatch, FrameMeta, IpLayer, Lookup, NeighbourEvent, NextHop};
 use lockgate_ktls::Version;
-use lockgate_tcp::ip::{Dispatch, FrameMeta, IpLayer, Lookup, NeighbourEvent, NextHop};
 use lockgate_tcp::{IsnSource, Shared};
 use lockgate_wire::tcp::TcpHeader;
-use lockgate_wire::{FourTuple, Instant, MacAddr};
+use lockgate_wire::{FourTuple, IfaceId, Instant, MacAddr};
 use pktbuf::{
-    Buffer, Checksum, Headers, IfaceId, Info, LARGE_CAPACITY, Output, Packet, PageBuf, PagePool,
-    PoolUsage, Slice, TxMeta,
+    Buffer, Checksum, Headers, Info, LARGE_CAPACITY, Output, Packet, PageBuf, PagePool, PoolUsage,
+    Slice, TxMeta,
 };
 
 use crate::Env;

@@ -4,9 +4,9 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
+use lockgate_ip::RouteRefused;
+use lockgate_ip::{AddressRefused, Cidr, Interface, InterfaceRefused, IpConfig, Route};
 use lockgate_tcp::TcpConfig;
-use lockgate_tcp::ip::RouteRefused;
-use lockgate_tcp::ip::{AddressRefused, Cidr, Interface, InterfaceRefused, IpConfig, Route};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 

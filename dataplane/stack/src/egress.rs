@@ -1,10 +1,10 @@
 //! Headers in front of what is sent.
 
-use lockgate_tcp::ip::{FrameHeader, IpPair, Link};
-use lockgate_wire::FourTuple;
+use lockgate_ip::{FrameHeader, IpPair, Link};
 use lockgate_wire::ip::IpProtocol;
 use lockgate_wire::tcp::TcpHeader;
-use pktbuf::{Headers, IfaceId, L4, TxMeta};
+use lockgate_wire::{FourTuple, IfaceId};
+use pktbuf::{Headers, L4, TxMeta};
 
 /// The way to a peer: its next hop, resolved, and what the interface can do.
 #[derive(Debug, Clone, Copy)]

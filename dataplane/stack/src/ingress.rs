@@ -1,11 +1,11 @@
 //! Packets in: what they are, and for whom.
 
-use lockgate_tcp::ip::{IcmpError, IcmpErrorKind, IcmpOutcome, Ingress, IpPacket};
+use lockgate_ip::{IcmpError, IcmpErrorKind, IcmpOutcome, Ingress, IpPacket};
 use lockgate_tcp::{SegmentIn, Unreachable};
 use lockgate_wire::ip::{Ecn, IpProtocol};
 use lockgate_wire::tcp::{Flags, TcpView};
-use lockgate_wire::{Endpoint, FourTuple, Instant};
-use pktbuf::{Buffer, Checksum, IfaceId, Output};
+use lockgate_wire::{Endpoint, FourTuple, IfaceId, Instant};
+use pktbuf::{Buffer, Checksum, Output};
 
 use crate::Env;
 use crate::common::frame_meta;

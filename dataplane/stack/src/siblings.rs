@@ -11,9 +11,9 @@
 
 use std::sync::Arc;
 
-use lockgate_tcp::ip::{FrameMeta, IcmpOutcome, Ingress};
-use lockgate_wire::Instant;
-use pktbuf::{Buffer, IfaceId, Output};
+use lockgate_ip::{FrameMeta, IcmpOutcome, Ingress};
+use lockgate_wire::{IfaceId, Instant};
+use pktbuf::{Buffer, Output};
 
 use crate::Env;
 use crate::stack::Stack;

@@ -1,6 +1,6 @@
 //! One worker's stack: its tables, and whose turn it is.
 
-use lockgate_tcp::ip::IpLayer;
+use lockgate_ip::IpLayer;
 use lockgate_tcp::{HalfOpen, IsnSource, Shared, State, TimeWait};
 use lockgate_wire::{FourTuple, Instant};
 use pktbuf::Output;

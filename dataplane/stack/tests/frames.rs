@@ -4,12 +4,12 @@
 
 mod support;
 
+use lockgate_wire::IfaceId;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
-use pktbuf::IfaceId;
 use support::link::Link;
 use support::{Host, HostSpec, World};
 

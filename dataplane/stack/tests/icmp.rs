@@ -7,8 +7,8 @@ mod support;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use lockgate_ip::{FrameHeader, IpPair, Link};
 use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, SocketId};
-use lockgate_tcp::ip::{FrameHeader, IpPair, Link};
 use lockgate_wire::MacAddr;
 use lockgate_wire::icmpv4::{Echo, Icmpv4Message};
 use lockgate_wire::icmpv6::Icmpv6Message;

@@ -7,9 +7,9 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use lockgate_ip::{FrameHeader, IpPair, Link as LinkHeader};
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
-use lockgate_tcp::ip::{FrameHeader, IpPair, Link as LinkHeader};
 use lockgate_wire::ip::IpProtocol;
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
 use lockgate_wire::{MacAddr, SeqNum};

@@ -12,10 +12,9 @@ use lockgate_stack::{
     CloseReason, ConnectConfig, Env, ListenConfig, Notice, SocketId, Stack, StackConfig,
 };
 use lockgate_tcp::{Keepalive, TcpConfig};
-use lockgate_wire::{Instant, MacAddr};
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{
-    HeapBuffers, IfaceId, Info, Output, Packet, PageArena, PagePool, PoolConfig, Region, Room,
-    TxError,
+    HeapBuffers, Info, Output, Packet, PageArena, PagePool, PoolConfig, Region, Room, TxError,
 };
 
 use crate::harness::Case;

@@ -47,8 +47,7 @@ pub use buffer::Buffer;
 pub use frag::{Checksum, Frag, FragInit, FragLayout, FragOps, Fragments, flags};
 pub use heap::HeapBuffers;
 pub use packet::{
-    Headers, IfaceId, Info, L4, MAX_SLICES, NotSent, Output, Packet, Room, Slice, Slices, TxError,
-    TxMeta,
+    Headers, Info, L4, MAX_SLICES, NotSent, Output, Packet, Room, Slice, Slices, TxError, TxMeta,
 };
 pub use page::{FrameError, PageBuf, RecordHead, SealError, SealParts};
 pub use pool::{

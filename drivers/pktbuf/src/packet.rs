@@ -3,13 +3,9 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use lockgate_wire::MacAddr;
+use lockgate_wire::{IfaceId, MacAddr};
 
 use crate::block::Block;
-
-/// A logical interface, by its place in the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IfaceId(pub u16);
 
 /// The most slices one packet can have.
 pub const MAX_SLICES: usize = 32;

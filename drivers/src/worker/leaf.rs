@@ -4,9 +4,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
 use dpdk_sys::{LG_BURST, lg_frag, lg_rxq, lg_txq};
-use pktbuf::{
-    Buffer, Frag, FragOps, Headers, IfaceId, Info, L4, Packet, Room, Slice, TxError, flags, gso,
-};
+use lockgate_wire::IfaceId;
+use pktbuf::{Buffer, Frag, FragOps, Headers, Info, L4, Packet, Room, Slice, TxError, flags, gso};
 
 use super::backlog::{Backlog, FRAMES, PIECES, PortDoes};
 use crate::counters::QueueCells;

@@ -3,7 +3,8 @@
 use std::fs;
 
 use lockgate_drivers::{Capabilities, Driver, Inject, Port, PortConfig, PortError};
-use pktbuf::{IfaceId, Output, TxError};
+use lockgate_wire::IfaceId;
+use pktbuf::{Output, TxError};
 
 use crate::harness::{Case, skip};
 use crate::kernel::{PacketSocket, command, fresh_network, ip, quiet, veth};

@@ -4,7 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use lockgate_drivers::{Assume, Inject, Port, PortConfig, PortError, RingPair, WorkerPorts};
-use pktbuf::{Checksum, IfaceId, Output, RecordFields, TxError};
+use lockgate_wire::IfaceId;
+use pktbuf::{Checksum, Output, RecordFields, TxError};
 
 use crate::harness::Case;
 use crate::support::{

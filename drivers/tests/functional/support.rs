@@ -1,9 +1,9 @@
 //! An environment, page buffers, and frames with a judge for their checksums.
 
 use lockgate_drivers::{Eal, EalConfig, Hugepages, Port, PortConfig, WorkerPorts};
+use lockgate_wire::IfaceId;
 use pktbuf::{
-    Buffer, Headers, IfaceId, L4, Output, Packet, PageBuf, PagePool, PoolConfig, Slice, TxError,
-    TxMeta,
+    Buffer, Headers, L4, Output, Packet, PageBuf, PagePool, PoolConfig, Slice, TxError, TxMeta,
 };
 
 /// An EAL on ordinary pages, which every machine has.

@@ -16,6 +16,7 @@ pub mod ethernet;
 pub mod flow;
 pub mod icmpv4;
 pub mod icmpv6;
+mod iface;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
@@ -25,6 +26,7 @@ pub mod tcp;
 pub mod time;
 
 pub use flow::{Endpoint, FourTuple};
+pub use iface::IfaceId;
 pub use mac::MacAddr;
 pub use seq::{SeqNum, StreamOffset};
 pub use time::Instant;

@@ -2,8 +2,8 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use lockgate_ip::{IpConfig, IpLayer};
 use lockgate_ktls::{BackendChoice, Ciphers, Params, Session, Suite};
-use lockgate_tcp::ip::{IpConfig, IpLayer};
 use lockgate_tcp::{IsnSource, Opening, SegmentIn, Shared, State, TcpConfig};
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
 use lockgate_wire::{Endpoint, SeqNum};

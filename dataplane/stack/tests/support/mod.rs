@@ -11,13 +11,12 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Env, Notice, Recv, SocketId, Stack, StackConfig};
-use lockgate_tcp::ip::{Cidr, Interface};
-use lockgate_wire::{Instant, MacAddr};
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{
-    HeapBuffers, IfaceId, Info, NotSent, Output, Packet, PagePool, PoolConfig, Region, Room,
-    TxError, gso,
+    HeapBuffers, Info, NotSent, Output, Packet, PagePool, PoolConfig, Region, Room, TxError, gso,
 };
 
 use self::link::Link;

@@ -10,8 +10,8 @@ use lockgate_wire::ethernet::{self, EtherType, EthernetHeader, EthernetView};
 use lockgate_wire::ip::{IpProtocol, TrafficClass};
 use lockgate_wire::ipv4::{self, Fragment, Ipv4Header, Ipv4View};
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, TcpView, Timestamps};
-use lockgate_wire::{MacAddr, SeqNum};
-use pktbuf::{IfaceId, Info, L4, NotSent, Output, Packet, Room, TxError, gso};
+use lockgate_wire::{IfaceId, MacAddr, SeqNum};
+use pktbuf::{Info, L4, NotSent, Output, Packet, Room, TxError, gso};
 
 /// What becomes of sent packets, besides that the port gets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

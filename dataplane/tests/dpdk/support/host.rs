@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use lockgate::clock::Clock;
 use lockgate_drivers::{Eal, WorkerPorts};
+use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Counters, Env, Limits, Notice, Stack, StackConfig};
-use lockgate_tcp::ip::{Cidr, Interface};
-use lockgate_wire::{Instant, MacAddr};
-use pktbuf::{Buffer, IfaceId, PagePool, PoolConfig, PoolUsage};
+use lockgate_wire::{IfaceId, Instant, MacAddr};
+use pktbuf::{Buffer, PagePool, PoolConfig, PoolUsage};
 
 use super::ring::{Ending, Net};
 use super::wire::{Faults, Tally, Wire, Witness};

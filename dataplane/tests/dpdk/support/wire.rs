@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use lockgate_drivers::WorkerPorts;
-use lockgate_wire::SeqNum;
 use lockgate_wire::tcp::TcpView;
-use pktbuf::{Buffer, IfaceId, Info, L4, NotSent, Output, Packet, Room, Slice, TxError, gso};
+use lockgate_wire::{IfaceId, SeqNum};
+use pktbuf::{Buffer, Info, L4, NotSent, Output, Packet, Room, Slice, TxError, gso};
 
 use super::random::Random;
 

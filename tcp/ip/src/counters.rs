@@ -1,7 +1,7 @@
 //! What the IP layer did, counted.
 
-use super::ingress::DropReason;
-use super::neighbours::NeighbourCounters;
+use crate::ingress::DropReason;
+use crate::neighbours::NeighbourCounters;
 
 /// Counters of the IP layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl IpCounters {
 }
 
 impl DropCounters {
-    pub(super) const fn count(&mut self, reason: DropReason) {
+    pub(crate) const fn count(&mut self, reason: DropReason) {
         let counter = match reason {
             DropReason::Truncated => &mut self.truncated,
             DropReason::NoInterface => &mut self.no_interface,

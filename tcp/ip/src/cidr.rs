@@ -62,7 +62,7 @@ impl Cidr {
 
     /// Whether `addr` is this network's broadcast address, or its obsolete form, all zeroes.
     /// Networks of 31 bits have none (RFC 3021), nor have single addresses.
-    pub(super) fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
+    pub(crate) fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
         let IpAddr::V4(own) = self.addr else {
             return false;
         };
@@ -75,7 +75,7 @@ impl Cidr {
     }
 
     /// How many leading bits of `addr` and this prefix's address agree.
-    pub(super) const fn common_len(&self, addr: IpAddr) -> u32 {
+    pub(crate) const fn common_len(&self, addr: IpAddr) -> u32 {
         match (self.addr, addr) {
             (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
             (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),

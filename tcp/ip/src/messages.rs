@@ -3,13 +3,12 @@
 use lockgate_wire::icmpv4::{Echo, Icmpv4Message};
 use lockgate_wire::icmpv6::Icmpv6Message;
 use lockgate_wire::ip::IpProtocol;
-use lockgate_wire::{Instant, MacAddr, ParseError, ipv4, ipv6};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, Instant, MacAddr, ParseError, ipv4, ipv6};
 
-use super::frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, Link};
-use super::icmp::{self, IcmpError};
-use super::ingress::{IpPacket, Refusal};
-use super::layer::{Dispatch, IpLayer, Transmit};
+use crate::frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, Link};
+use crate::icmp::{self, IcmpError};
+use crate::ingress::{IpPacket, Refusal};
+use crate::layer::{Dispatch, IpLayer, Transmit};
 
 /// What an ICMP message meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +215,7 @@ impl IpLayer {
 }
 
 /// Writes a frame with an ICMP message; its length, or none if it doesn't fit.
-pub(super) fn write_message(
+pub(crate) fn write_message(
     link: Option<Link>,
     addrs: IpPair,
     hop_limit: u8,

@@ -9,8 +9,7 @@ use lockgate_wire::icmpv6::Icmpv6Message;
 use lockgate_wire::ip::IpProtocol;
 use lockgate_wire::ipv4::Ipv4View;
 use lockgate_wire::ipv6::Ipv6View;
-use lockgate_wire::{MacAddr, SeqNum};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, MacAddr, SeqNum};
 use proptest::prelude::*;
 
 use super::testing::*;

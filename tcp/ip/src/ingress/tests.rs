@@ -5,8 +5,8 @@ use lockgate_wire::ipv4::{Fragment, Ipv4Header};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ip::testing::*;
-use crate::ip::{FrameHeader, IpLayer, Link};
+use crate::testing::*;
+use crate::{FrameHeader, IpLayer, Link};
 
 const TCP: IpProtocol = IpProtocol::TCP;
 

@@ -17,25 +17,26 @@
 //! asked for changes an existing entry at most, and never makes it REACHABLE. Table, waiting frames
 //! and events are bounded; memory is taken when the table is made.
 
+mod config;
+mod counters;
 mod entry;
-mod types;
+mod events;
 mod waiting;
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
-use lockgate_wire::{Instant, MacAddr};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 
 use self::entry::{Entry, Queue};
 use self::waiting::Waiting;
-use super::limit::TokenBucket;
-use super::routes::NextHop;
+use crate::limit::TokenBucket;
+use crate::routes::NextHop;
 
+pub use self::config::NeighbourConfig;
+pub use self::counters::NeighbourCounters;
 pub use self::entry::State;
-pub use self::types::{
-    Advert, Lookup, NeighbourConfig, NeighbourCounters, NeighbourEvent, Solicit,
-};
+pub use self::events::{Advert, Lookup, NeighbourEvent, Solicit};
 
 /// The neighbour table.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use lockgate_wire::ipv4::{self, Ipv4View};
 use lockgate_wire::ipv6::{self, Ipv6View};
 use lockgate_wire::{Endpoint, FourTuple, SeqNum};
 
-use super::frame::IpPair;
-use super::ingress::{IpPacket, Refusal};
+use crate::frame::IpPair;
+use crate::ingress::{IpPacket, Refusal};
 
 /// An ICMP error about a segment that we (or somebody who wants us to think so) sent.
 ///
@@ -44,7 +44,7 @@ pub enum IcmpErrorKind {
 }
 
 /// Reads an ICMPv4 error to us at `our`. None if it isn't about a TCP segment from that address.
-pub(super) fn error_v4(our: Ipv4Addr, message: &Icmpv4Message<'_>) -> Option<IcmpError> {
+pub(crate) fn error_v4(our: Ipv4Addr, message: &Icmpv4Message<'_>) -> Option<IcmpError> {
     use icmpv4::unreachable as code;
     let (quoted, kind) = match *message {
         Icmpv4Message::DestinationUnreachable {
@@ -76,7 +76,7 @@ pub(super) fn error_v4(our: Ipv4Addr, message: &Icmpv4Message<'_>) -> Option<Icm
 }
 
 /// Reads an ICMPv6 error to us at `our`. None if it isn't about a TCP segment from that address.
-pub(super) fn error_v6(our: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<IcmpError> {
+pub(crate) fn error_v6(our: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<IcmpError> {
     use icmpv6::unreachable as code;
     let (quoted, kind) = match *message {
         //= https://www.rfc-editor.org/rfc/rfc8201#section-4
@@ -160,7 +160,7 @@ fn plateau_below(total_len: u16) -> u16 {
 }
 
 /// Whether an error may be sent about a packet. `message` are the packet's upper-layer bytes.
-pub(super) fn may_complain(packet: &IpPacket, refusal: Refusal, message: &[u8]) -> bool {
+pub(crate) fn may_complain(packet: &IpPacket, refusal: Refusal, message: &[u8]) -> bool {
     let even_if_group = matches!(refusal, Refusal::Parameter(problem) if problem.even_if_multicast);
     match packet.addrs {
         //= https://www.rfc-editor.org/rfc/rfc1122#section-3.2.2
@@ -198,7 +198,7 @@ pub(super) fn may_complain(packet: &IpPacket, refusal: Refusal, message: &[u8]) 
 }
 
 /// The error about an IPv4 packet, which begins `quoted`.
-pub(super) fn complaint_v4(refusal: Refusal, quoted: &[u8]) -> Icmpv4Message<'_> {
+pub(crate) fn complaint_v4(refusal: Refusal, quoted: &[u8]) -> Icmpv4Message<'_> {
     //= https://www.rfc-editor.org/rfc/rfc1812#section-4.3.2.3
     //# the ICMP datagram SHOULD contain as much of the original
     //# datagram as possible without the length of the ICMP datagram
@@ -224,7 +224,7 @@ pub(super) fn complaint_v4(refusal: Refusal, quoted: &[u8]) -> Icmpv4Message<'_>
 //# the IPv6 offending (invoking) packet (the packet that caused the
 //# error) as possible without making the error message packet exceed
 //# the minimum IPv6 MTU
-pub(super) fn complaint_v6(refusal: Refusal, quoted: &[u8]) -> Icmpv6Message<'_> {
+pub(crate) fn complaint_v6(refusal: Refusal, quoted: &[u8]) -> Icmpv6Message<'_> {
     let room = usize::from(MTU_MIN_V6) - ipv6::HEADER_LEN - icmpv6::HEADER_LEN;
     let quoted = &quoted[..quoted.len().min(room)];
     match refusal {

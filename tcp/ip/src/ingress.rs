@@ -7,11 +7,10 @@ use lockgate_wire::ethernet::{EtherType, EthernetView, VlanTag};
 use lockgate_wire::ip::{IpProtocol, TrafficClass};
 use lockgate_wire::ipv4::Ipv4View;
 use lockgate_wire::ipv6::{self, ExtensionError, Ipv6View, Problem};
-use lockgate_wire::{MacAddr, ParseError};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, MacAddr, ParseError};
 
-use super::frame::IpPair;
-use super::interfaces::{Interface, Interfaces};
+use crate::frame::IpPair;
+use crate::interfaces::{Interface, Interfaces};
 
 /// What the driver knows about a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

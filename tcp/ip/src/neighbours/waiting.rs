@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lockgate_wire::MacAddr;
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, MacAddr};
 
 #[derive(Debug)]
 pub(super) struct Waiting {

@@ -5,13 +5,12 @@ use core::time::Duration;
 
 use lockgate_wire::arp::{self, ArpPacket, Operation};
 use lockgate_wire::ethernet::EtherType;
-use lockgate_wire::{Instant, MacAddr};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 
-use super::ingress::ArpIngress;
-use super::layer::{Announcement, IpLayer, Transmit, write_link};
-use super::neighbours::{Advert, Solicit};
-use super::routes::NextHop;
+use crate::ingress::ArpIngress;
+use crate::layer::{Announcement, IpLayer, Transmit, write_link};
+use crate::neighbours::{Advert, Solicit};
+use crate::routes::NextHop;
 
 impl IpLayer {
     /// Learns from an ARP packet and writes the answer, if there is one, into `out`.
@@ -122,7 +121,7 @@ impl IpLayer {
     }
 
     /// Writes the next announcement that is due.
-    pub(super) fn poll_announcement(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+    pub(crate) fn poll_announcement(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         let at = self.announcements.iter().position(|a| a.next <= now)?;
         let Announcement { hop, left, .. } = self.announcements.remove(at)?;
         if left > 1 {
@@ -140,7 +139,7 @@ impl IpLayer {
     }
 
     /// Writes an ARP request.
-    pub(super) fn ask_v4(
+    pub(crate) fn ask_v4(
         &self,
         solicit: Solicit,
         target: Ipv4Addr,

@@ -4,17 +4,16 @@ use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use lockgate_wire::ethernet::EtherType;
-use lockgate_wire::{Instant, MacAddr};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 
-use super::cidr::Cidr;
-use super::counters::IpCounters;
-use super::frame::Link;
-use super::ingress::{FrameMeta, Ingress, classify};
-use super::interfaces::{Interface, InterfaceRefused, Interfaces, is_link_local_v6};
-use super::limit::{Rate, TokenBucket};
-use super::neighbours::{Lookup, NeighbourConfig, NeighbourEvent, Neighbours};
-use super::routes::{NextHop, Route, RouteRefused, Routes};
+use crate::cidr::Cidr;
+use crate::counters::IpCounters;
+use crate::frame::Link;
+use crate::ingress::{FrameMeta, Ingress, classify};
+use crate::interfaces::{Interface, InterfaceRefused, Interfaces, is_link_local_v6};
+use crate::limit::{Rate, TokenBucket};
+use crate::neighbours::{Lookup, NeighbourConfig, NeighbourEvent, Neighbours};
+use crate::routes::{NextHop, Route, RouteRefused, Routes};
 
 /// Settings of the IP layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,22 +69,22 @@ pub enum Dispatch {
 /// A worker's IP layer. See [the module](super) for the order of calls.
 #[derive(Debug)]
 pub struct IpLayer {
-    pub(super) interfaces: Interfaces,
-    pub(super) neighbours: Neighbours,
-    pub(super) counters: IpCounters,
+    pub(crate) interfaces: Interfaces,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) counters: IpCounters,
     /// Addresses to announce: which, how often still, and when next.
-    pub(super) announcements: VecDeque<Announcement>,
-    pub(super) echoes: TokenBucket,
-    pub(super) errors: TokenBucket,
+    pub(crate) announcements: VecDeque<Announcement>,
+    pub(crate) echoes: TokenBucket,
+    pub(crate) errors: TokenBucket,
     routes: Routes,
 }
 
 /// An address of ours that is to be announced.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Announcement {
-    pub(super) hop: NextHop,
-    pub(super) left: u8,
-    pub(super) next: Instant,
+pub(crate) struct Announcement {
+    pub(crate) hop: NextHop,
+    pub(crate) left: u8,
+    pub(crate) next: Instant,
 }
 
 impl IpLayer {
@@ -287,7 +286,7 @@ pub enum AddressRefused {
 }
 
 /// Writes an Ethernet header, if there's room for it and `len` more bytes; what comes behind it.
-pub(super) fn write_link(
+pub(crate) fn write_link(
     link: Link,
     ethertype: EtherType,
     len: usize,

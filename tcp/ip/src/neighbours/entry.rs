@@ -2,7 +2,7 @@
 
 use lockgate_wire::{Instant, MacAddr};
 
-use super::NextHop;
+use crate::routes::NextHop;
 
 /// What is known about a neighbour (RFC 4861, 7.3.2), or that it didn't answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

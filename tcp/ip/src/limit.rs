@@ -15,14 +15,14 @@ pub struct Rate {
 
 /// A token bucket, kept as one number: when it will be full again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TokenBucket {
+pub(crate) struct TokenBucket {
     interval: Duration,
     depth: Duration,
     full_at: Instant,
 }
 
 impl TokenBucket {
-    pub(super) fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         match Duration::from_secs(1).checked_div(rate.per_second) {
             Some(interval) => Self {
                 interval,
@@ -38,7 +38,7 @@ impl TokenBucket {
     }
 
     /// Takes a token, if there is one.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.interval;
         let fits = full_at.saturating_since(now) <= self.depth;
         if fits {
@@ -48,7 +48,7 @@ impl TokenBucket {
     }
 
     /// The time between two tokens.
-    pub(super) const fn interval(&self) -> Duration {
+    pub(crate) const fn interval(&self) -> Duration {
         self.interval
     }
 }

@@ -2,8 +2,8 @@ use lockgate_wire::tcp::TcpHeader;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ip::testing::pair;
-use crate::ip::{FrameHeader, IpPair};
+use crate::testing::pair;
+use crate::{FrameHeader, IpPair};
 
 fn quoted(addrs: IpPair, protocol: IpProtocol) -> Vec<u8> {
     let tcp = TcpHeader {

@@ -6,32 +6,31 @@ use lockgate_wire::ethernet::{EtherType, EthernetHeader, VlanId, VlanTag};
 use lockgate_wire::icmpv4::Icmpv4Message;
 use lockgate_wire::icmpv6::Icmpv6Message;
 use lockgate_wire::ip::IpProtocol;
-use lockgate_wire::{Instant, MacAddr};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 
 use super::*;
 
-pub(super) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-pub(super) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-pub(super) const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
+pub(crate) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(crate) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(crate) const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 3]);
 
-pub(super) const ETH: IfaceId = IfaceId(0);
-pub(super) const VLAN: IfaceId = IfaceId(1);
-pub(super) const BARE: IfaceId = IfaceId(2);
+pub(crate) const ETH: IfaceId = IfaceId(0);
+pub(crate) const VLAN: IfaceId = IfaceId(1);
+pub(crate) const BARE: IfaceId = IfaceId(2);
 
-pub(super) fn at(ms: u64) -> Instant {
+pub(crate) fn at(ms: u64) -> Instant {
     Instant::from_millis(1_000_000 + ms)
 }
 
-pub(super) fn tag(n: u16) -> VlanTag {
+pub(crate) fn tag(n: u16) -> VlanTag {
     VlanTag::new(VlanId::new(n).unwrap())
 }
 
-pub(super) fn host() -> IpLayer {
+pub(crate) fn host() -> IpLayer {
     host_with(&IpConfig::default())
 }
 
-pub(super) fn host_with(config: &IpConfig) -> IpLayer {
+pub(crate) fn host_with(config: &IpConfig) -> IpLayer {
     let mut host = IpLayer::new(config, 1);
     for (id, mac, vlan) in [
         (ETH, Some(US), None),
@@ -65,11 +64,11 @@ pub(super) fn host_with(config: &IpConfig) -> IpLayer {
     host
 }
 
-pub(super) fn pair(src: &str, dst: &str) -> IpPair {
+pub(crate) fn pair(src: &str, dst: &str) -> IpPair {
     IpPair::new(src.parse().unwrap(), dst.parse().unwrap()).unwrap()
 }
 
-pub(super) fn link(src: MacAddr, dst: MacAddr) -> Option<Link> {
+pub(crate) fn link(src: MacAddr, dst: MacAddr) -> Option<Link> {
     Some(Link {
         dst,
         src,
@@ -78,14 +77,14 @@ pub(super) fn link(src: MacAddr, dst: MacAddr) -> Option<Link> {
 }
 
 /// A frame of `payload` behind these headers.
-pub(super) fn frame(header: &FrameHeader, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(header: &FrameHeader, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0; header.emitted_len() + payload.len()];
     let at = header.emit(&mut out);
     out[at..].copy_from_slice(payload);
     out
 }
 
-pub(super) fn packet(
+pub(crate) fn packet(
     link: Option<Link>,
     addrs: IpPair,
     protocol: IpProtocol,
@@ -96,18 +95,18 @@ pub(super) fn packet(
 }
 
 /// A frame from the peer to us.
-pub(super) fn from_peer(src: &str, dst: &str, protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn from_peer(src: &str, dst: &str, protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
     packet(link(PEER, US), pair(src, dst), protocol, payload)
 }
 
 /// An ICMP message in a frame from the peer to us, with this hop limit.
-pub(super) fn icmp_v4(src: &str, dst: &str, m: &Icmpv4Message<'_>) -> Vec<u8> {
+pub(crate) fn icmp_v4(src: &str, dst: &str, m: &Icmpv4Message<'_>) -> Vec<u8> {
     let mut bytes = vec![0; m.emitted_len()];
     m.emit(&mut bytes);
     from_peer(src, dst, IpProtocol::ICMP, &bytes)
 }
 
-pub(super) fn icmp_v6_to(
+pub(crate) fn icmp_v6_to(
     link: Option<Link>,
     hop_limit: u8,
     addrs: IpPair,
@@ -126,11 +125,11 @@ pub(super) fn icmp_v6_to(
     frame(&header, &bytes)
 }
 
-pub(super) fn icmp_v6(src: &str, dst: &str, m: &Icmpv6Message<'_>) -> Vec<u8> {
+pub(crate) fn icmp_v6(src: &str, dst: &str, m: &Icmpv6Message<'_>) -> Vec<u8> {
     icmp_v6_to(link(PEER, US), 255, pair(src, dst), m)
 }
 
-pub(super) fn arp_frame(dst: MacAddr, p: &ArpPacket) -> Vec<u8> {
+pub(crate) fn arp_frame(dst: MacAddr, p: &ArpPacket) -> Vec<u8> {
     let mut out = vec![0; 60];
     let header = EthernetHeader {
         dst,
@@ -143,7 +142,7 @@ pub(super) fn arp_frame(dst: MacAddr, p: &ArpPacket) -> Vec<u8> {
     out
 }
 
-pub(super) fn arp(
+pub(crate) fn arp(
     operation: Operation,
     (sender_mac, sender_ip): (MacAddr, &str),
     (target_mac, target_ip): (MacAddr, &str),
@@ -157,7 +156,7 @@ pub(super) fn arp(
     }
 }
 
-pub(super) fn meta(frame: &[u8]) -> FrameMeta {
+pub(crate) fn meta(frame: &[u8]) -> FrameMeta {
     FrameMeta {
         len: frame.len(),
         ..FrameMeta::default()
@@ -166,14 +165,14 @@ pub(super) fn meta(frame: &[u8]) -> FrameMeta {
 
 /// What comes back for a frame: the answer at once, or an error for a connection.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     None,
     Frame(IfaceId, Vec<u8>),
     Error(IcmpError),
 }
 
 /// Runs a frame through the layer as a stack does.
-pub(super) fn run(host: &mut IpLayer, now: Instant, on: IfaceId, frame: &[u8]) -> Answer {
+pub(crate) fn run(host: &mut IpLayer, now: Instant, on: IfaceId, frame: &[u8]) -> Answer {
     let mut out = [0; 2048];
     let sent = match host.receive(on, frame, &meta(frame)) {
         Ingress::Arp(arp) => host.on_arp(now, &arp, &mut out),
@@ -193,7 +192,7 @@ pub(super) fn run(host: &mut IpLayer, now: Instant, on: IfaceId, frame: &[u8]) -
 }
 
 /// All frames that the layer wants to send now.
-pub(super) fn flush(host: &mut IpLayer, now: Instant) -> Vec<(IfaceId, Vec<u8>)> {
+pub(crate) fn flush(host: &mut IpLayer, now: Instant) -> Vec<(IfaceId, Vec<u8>)> {
     let mut out = [0; 2048];
     let mut all = Vec::new();
     while let Some(t) = host.poll_transmit(now, &mut out) {
@@ -203,7 +202,7 @@ pub(super) fn flush(host: &mut IpLayer, now: Instant) -> Vec<(IfaceId, Vec<u8>)>
 }
 
 /// Makes the peer known, so that answers go at once.
-pub(super) fn introduce(host: &mut IpLayer, addr: &str) {
+pub(crate) fn introduce(host: &mut IpLayer, addr: &str) {
     let hop = NextHop {
         iface: ETH,
         addr: addr.parse().unwrap(),

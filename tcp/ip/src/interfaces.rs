@@ -2,12 +2,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lockgate_wire::MacAddr;
 use lockgate_wire::ethernet::VlanTag;
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, MacAddr};
 
-use super::cidr::Cidr;
-use super::frame::Link;
+use crate::cidr::Cidr;
+use crate::frame::Link;
 
 /// An interface, as the IP layer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +128,7 @@ impl Interfaces {
     }
 
     /// The interface with a link-local address, if no other has one.
-    pub(super) fn only_link_local(&self) -> Option<IfaceId> {
+    pub(crate) fn only_link_local(&self) -> Option<IfaceId> {
         let has_one = |e: &&Entry| e.addrs.iter().any(|a| is_link_local_v6(a.addr()));
         let mut found = self.list.iter().filter(has_one).map(|e| e.interface.id);
         found.next().filter(|_| found.next().is_none())
@@ -228,7 +227,7 @@ pub const fn solicited_node(addr: Ipv6Addr) -> Ipv6Addr {
 }
 
 /// Whether a group is that of some address's neighbours.
-pub(super) const fn is_solicited_node(group: Ipv6Addr) -> bool {
+pub(crate) const fn is_solicited_node(group: Ipv6Addr) -> bool {
     solicited_node(group).to_bits() == group.to_bits()
 }
 
@@ -256,7 +255,7 @@ pub const fn link_local(mac: MacAddr) -> Ipv6Addr {
 }
 
 /// Whether an address means something only on its link.
-pub(super) const fn is_link_local_v6(addr: IpAddr) -> bool {
+pub(crate) const fn is_link_local_v6(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V6(a) => a.is_unicast_link_local(),
         IpAddr::V4(_) => false,

@@ -2,9 +2,9 @@
 
 use core::net::IpAddr;
 
-use pktbuf::IfaceId;
+use lockgate_wire::IfaceId;
 
-use super::cidr::Cidr;
+use crate::cidr::Cidr;
 
 /// A way to a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,8 @@
 //!
 //! Frames written or queued here are complete, checksums included. Memory is taken at the start;
 //! tables, queues and rates have limits in [`IpConfig`].
+#![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
 
 mod arp;
 mod cidr;

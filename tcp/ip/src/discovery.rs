@@ -3,16 +3,15 @@
 use core::net::{IpAddr, Ipv6Addr};
 
 use lockgate_wire::icmpv6::Icmpv6Message;
-use lockgate_wire::{Instant, MacAddr};
-use pktbuf::IfaceId;
+use lockgate_wire::{IfaceId, Instant, MacAddr};
 
-use super::frame::IpPair;
-use super::ingress::IpPacket;
-use super::interfaces::{ALL_NODES, is_solicited_node, solicited_node};
-use super::layer::{Dispatch, IpLayer, Transmit};
-use super::messages::write_message;
-use super::neighbours::{Advert, Solicit};
-use super::routes::NextHop;
+use crate::frame::IpPair;
+use crate::ingress::IpPacket;
+use crate::interfaces::{ALL_NODES, is_solicited_node, solicited_node};
+use crate::layer::{Dispatch, IpLayer, Transmit};
+use crate::messages::write_message;
+use crate::neighbours::{Advert, Solicit};
+use crate::routes::NextHop;
 
 impl IpLayer {
     /// Learns from a message of neighbour discovery that another worker answers. `message` is the
@@ -27,7 +26,7 @@ impl IpLayer {
     }
 
     /// Handles a message of neighbour discovery; an answer, if one is wanted, goes into `out`.
-    pub(super) fn on_discovery(
+    pub(crate) fn on_discovery(
         &mut self,
         now: Instant,
         packet: &IpPacket,
@@ -167,7 +166,7 @@ impl IpLayer {
     }
 
     /// Writes a neighbour solicitation.
-    pub(super) fn ask_v6(
+    pub(crate) fn ask_v6(
         &self,
         solicit: Solicit,
         target: Ipv6Addr,
@@ -191,7 +190,7 @@ impl IpLayer {
     }
 
     /// Writes an advertisement that nobody asked for.
-    pub(super) fn advertise_unasked(
+    pub(crate) fn advertise_unasked(
         &mut self,
         iface: IfaceId,
         own: Ipv6Addr,
