@@ -27,7 +27,7 @@ def output(case):
 
 
 def count(root, tell):
-    """Passed, failed and skipped tests of a report; `tell` gets the lines about the last two.
+    '''Passed, failed and skipped tests of a report; `tell` gets the lines about the last two.
 
     >>> report = """<testsuites tests="5"><testsuite>
     ... <testcase classname="a" name="good"><system-out>test good ... ok</system-out></testcase>
@@ -45,7 +45,7 @@ def count(root, tell):
     >>> count(ElementTree.fromstring(report.replace('"5"', '"6"')), lines.append)
     Traceback (most recent call last):
     ValueError: 6 tests by the head of the report, 5 in its body
-    """
+    '''
     passed = failed = skipped = 0
     for case in root.iter("testcase"):
         name = f"{case.get('classname')} {case.get('name')}"
