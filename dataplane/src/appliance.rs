@@ -1,7 +1,8 @@
 //! The appliance: everything that a configuration names, put together, run and taken apart again.
 
-mod control;
+
 mod ends;
+mod pending;
 mod snapshot;
 mod start;
 mod translate;
@@ -126,7 +127,7 @@ impl Running {
         let clock = Clock::new();
         // First: a second instance shall say so before it touches a device.
         let socket = config.control.socket.as_deref();
-        let control = socket.map(control::Early::start).transpose()?;
+        let control = socket.map(pending::Early::start).transpose()?;
         let eal = Eal::init(&translate::eal(&config))?;
         let tls = translate::tls(&config)?;
         // Regions first: ports map them when they're opened.
