@@ -1,6 +1,5 @@
 //! The appliance: everything that a configuration names, put together, run and taken apart again.
 
-
 mod ends;
 mod pending;
 mod snapshot;
@@ -20,12 +19,12 @@ use lockgate_wire::Instant;
 
 pub use self::translate::TlsError;
 
-use self::ends::Ends;
+use self::ends::EndTotals;
 use crate::clock::Clock;
 use crate::config::{Config, Faults};
-use crate::control::{Group, ServeError, Server, Stop, StopLevel};
+use crate::control::{ControlError, ControlServer, MetricGroup, Stop, StopLevel};
 use crate::http::BadHost;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 /// Runs the appliance until it's asked to stop and everything is put away.
 ///
@@ -97,7 +96,7 @@ pub enum StartError {
     WorkerFailed(usize),
     /// The control socket.
     #[error("control socket: {0}")]
-    Control(#[from] ServeError),
+    Control(#[from] ControlError),
 }
 
 /// A running appliance.
@@ -106,20 +105,20 @@ struct Running {
     config: Config,
     clock: Clock,
     ports: Arc<Vec<Port>>,
-    workers: Vec<Hired>,
+    workers: Vec<WorkerHandle>,
     /// Answers until everything else is over.
-    control: Option<Server>,
+    control: Option<ControlServer>,
     cache: Arc<FileCache>,
 }
 
 /// A worker's thread.
 #[derive(Debug)]
-struct Hired {
-    mailbox: Sender<Command>,
+struct WorkerHandle {
+    commands: Sender<WorkerCommand>,
     /// Its counters at its end; none if it didn't come up.
-    thread: JoinHandle<Option<Group>>,
-    /// What it was told last.
-    told: StopLevel,
+    thread: JoinHandle<Option<MetricGroup>>,
+    /// What it was sent last.
+    sent: StopLevel,
 }
 
 impl Running {
@@ -127,7 +126,7 @@ impl Running {
         let clock = Clock::new();
         // First: a second instance shall say so before it touches a device.
         let socket = config.control.socket.as_deref();
-        let control = socket.map(pending::Early::start).transpose()?;
+        let control = socket.map(pending::PendingRequests::listen).transpose()?;
         let eal = Eal::init(&translate::eal(&config))?;
         let tls = translate::tls(&config)?;
         // Regions first: ports map them when they're opened.
@@ -137,26 +136,26 @@ impl Running {
         let cache = translate::cache(config.cache);
         let count = config.workers.cores.len();
         let (cache, clients) = FileCache::start(memory.arena, &roots, &cache, count)?;
-        let common = start::Common::new(eal, clock, &config, &ports, tls)?;
-        let briefings = start::briefings(common, memory.pools, &mut ports, clients);
+        let shared = start::SharedSpec::new(eal, clock, &config, &ports, tls)?;
+        let worker_specs = start::worker_specs(shared, memory.pools, &mut ports, clients);
 
         let mut workers = Vec::with_capacity(count);
         let mut started = Vec::with_capacity(count);
-        for briefing in briefings {
-            let (hired, ready) = hire(briefing)?;
-            workers.push(hired);
+        for spec in worker_specs {
+            let (handle, ready) = spawn_worker(spec)?;
+            workers.push(handle);
             started.push(ready);
         }
         for (number, ready) in started.into_iter().enumerate() {
             ready.recv().map_err(|_| StartError::WorkerGone(number))??;
         }
         let (ports, cache) = (Arc::new(ports), Arc::new(cache));
-        let control = control.map(|early| {
-            let mailboxes = workers.iter().map(|worker| worker.mailbox.clone());
-            early.open(snapshot::Sources {
+        let control = control.map(|pending| {
+            let command_queues = workers.iter().map(|worker| worker.commands.clone());
+            pending.answer_from(snapshot::MetricSources {
                 ports: Arc::clone(&ports),
                 cache: Arc::clone(&cache),
-                mailboxes: mailboxes.collect(),
+                command_queues: command_queues.collect(),
             })
         });
         for listener in &config.listeners {
@@ -192,16 +191,16 @@ impl Running {
             if asked > StopLevel::Run {
                 let now = self.clock.now();
                 let deadline = *deadline.get_or_insert(now + self.config.drain.deadline);
-                self.tell(asked, deadline);
+                self.send_stop(asked, deadline);
             }
             thread::sleep(if deadline.is_none() {
-                LINK_PERIOD
+                LINK_POLL_PERIOD
             } else {
-                END_PERIOD
+                JOIN_POLL_PERIOD
             });
         }
         let mut failed = None;
-        let mut ends = Ends::default();
+        let mut ends = EndTotals::default();
         for (number, worker) in self.workers.into_iter().enumerate() {
             match worker.thread.join() {
                 Ok(counters) => ends.add(counters.iter().flat_map(|group| &group.values)),
@@ -219,33 +218,34 @@ impl Running {
         failed.map_or(Ok(()), |number| Err(StartError::WorkerFailed(number)))
     }
 
-    /// Tells every worker that doesn't know yet. One whose mailbox is full is told next time.
-    fn tell(&mut self, asked: StopLevel, deadline: Instant) {
-        for worker in self.workers.iter_mut().filter(|worker| worker.told < asked) {
+    /// Sends the command to every worker that hasn't got it yet. A full queue is retried at the next
+    /// call.
+    fn send_stop(&mut self, asked: StopLevel, deadline: Instant) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.sent < asked) {
             let command = match asked {
                 StopLevel::Run => return,
-                StopLevel::Drain => Command::Drain(deadline),
-                StopLevel::Now => Command::Stop,
+                StopLevel::Drain => WorkerCommand::Drain(deadline),
+                StopLevel::Now => WorkerCommand::Stop,
             };
-            if worker.mailbox.try_send(command).is_ok() {
-                worker.told = asked;
+            if worker.commands.try_send(command).is_ok() {
+                worker.sent = asked;
             }
         }
     }
 }
 
 /// Starts a worker's thread. The receiver says whether it came up.
-fn hire(
-    briefing: start::Briefing,
-) -> Result<(Hired, Receiver<Result<(), StartError>>), StartError> {
-    let (mailbox, commands) = bounded(MAILBOX);
+fn spawn_worker(
+    spec: start::WorkerSpec,
+) -> Result<(WorkerHandle, Receiver<Result<(), StartError>>), StartError> {
+    let (commands, receiver) = bounded(COMMANDS_QUEUED_MAX);
     let (ready, started) = bounded(1);
-    let name = format!("worker-{}", briefing.number());
-    let work = move || match briefing.worker(commands) {
+    let name = format!("worker-{}", spec.number());
+    let work = move || match spec.build(receiver) {
         Ok((mut worker, registered)) => {
             let _ = ready.send(Ok(()));
             worker.run();
-            let counters = start::put_away(worker);
+            let counters = start::shutdown_worker(worker);
             drop(registered);
             Some(counters)
         }
@@ -257,10 +257,10 @@ fn hire(
     let thread = thread::Builder::new().name(name.clone()).spawn(work);
     let thread = thread.map_err(|error| StartError::Thread { name, error })?;
     Ok((
-        Hired {
-            mailbox,
+        WorkerHandle {
+            commands,
             thread,
-            told: StopLevel::Run,
+            sent: StopLevel::Run,
         },
         started,
     ))
@@ -285,10 +285,10 @@ fn close_ports(ports: Vec<Port>) {
 }
 
 /// How often links are looked at, and whether it's time to stop.
-const LINK_PERIOD: Duration = Duration::from_millis(50);
+const LINK_POLL_PERIOD: Duration = Duration::from_millis(50);
 
 /// How often it's looked at whether the workers have ended.
-const END_PERIOD: Duration = Duration::from_millis(5);
+const JOIN_POLL_PERIOD: Duration = Duration::from_millis(5);
 
 /// Commands that may wait for a worker.
-const MAILBOX: usize = 16;
+const COMMANDS_QUEUED_MAX: usize = 16;

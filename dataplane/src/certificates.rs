@@ -13,11 +13,14 @@ use rustls::sign::CertifiedKey;
 ///
 /// # Errors
 /// A file can't be read, doesn't hold what it should, or the key is another certificate's.
-pub fn load(chain: &Path, key: &Path) -> Result<(Arc<CertifiedKey>, Validity), CertificateError> {
+pub fn load(
+    chain: &Path,
+    key: &Path,
+) -> Result<(Arc<CertifiedKey>, ValidityPeriod), CertificateError> {
     let certificates = load_chain(chain)?;
     let validity = certificates
         .first()
-        .and_then(|leaf| Validity::of(leaf.as_ref()));
+        .and_then(|leaf| ValidityPeriod::of(leaf.as_ref()));
     let validity = validity.ok_or_else(|| CertificateError::chain(chain, "not a certificate"))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
         pem::Error::NoItemsFound => CertificateError::key(key, "no private key in it"),
@@ -109,20 +112,20 @@ fn pem_reason(error: &pem::Error) -> String {
 
 /// When a certificate is valid, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
+pub struct ValidityPeriod {
     /// The first second.
     pub from: u64,
     /// The last second.
     pub to: u64,
 }
 
-impl Validity {
-    /// What a client at that time will find strange.
-    pub fn strange_at(self, unix_seconds: u64) -> Option<Strange> {
+impl ValidityPeriod {
+    /// What a client at that time will find warning.
+    pub fn validity_at(self, unix_seconds: u64) -> Option<ValidityWarning> {
         if unix_seconds < self.from {
-            Some(Strange::NotYetValid)
+            Some(ValidityWarning::NotYetValid)
         } else if unix_seconds > self.to {
-            Some(Strange::Expired {
+            Some(ValidityWarning::Expired {
                 days: (unix_seconds - self.to) / SECONDS_PER_DAY,
             })
         } else {
@@ -148,9 +151,9 @@ impl Validity {
     }
 }
 
-/// What is strange about a certificate's time.
+/// What is warning about a certificate's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strange {
+pub enum ValidityWarning {
     /// Its time hasn't come.
     NotYetValid,
     /// Its time is over.
@@ -160,7 +163,7 @@ pub enum Strange {
     },
 }
 
-impl fmt::Display for Strange {
+impl fmt::Display for ValidityWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotYetValid => f.write_str("the certificate is not valid yet"),

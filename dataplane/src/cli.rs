@@ -69,7 +69,7 @@ impl Cli {
 fn run(file: &Path) -> ExitCode {
     let config = match config::load(file, &host()) {
         Ok(config) => config,
-        Err(faults) => return complain(&faults, CONFIG),
+        Err(faults) => return report_error(&faults, CONFIG),
     };
     start_log(config.log.level);
     for warning in &config.warnings {
@@ -77,12 +77,12 @@ fn run(file: &Path) -> ExitCode {
     }
     let stop = match Stop::on_signals() {
         Ok(stop) => stop,
-        Err(error) => return complain(&error, FAILED),
+        Err(error) => return report_error(&error, FAILED),
     };
     match appliance::run(config, &stop) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(appliance::StartError::Config(faults)) => complain(&faults, CONFIG),
-        Err(error) => complain(&error, FAILED),
+        Err(appliance::StartError::Config(faults)) => report_error(&faults, CONFIG),
+        Err(error) => report_error(&error, FAILED),
     }
 }
 
@@ -94,7 +94,7 @@ fn check(file: &Path) -> ExitCode {
             }
             print("ok")
         }
-        Err(faults) => complain(&faults, CONFIG),
+        Err(faults) => report_error(&faults, CONFIG),
     }
 }
 
@@ -103,7 +103,7 @@ fn stats(socket: Option<PathBuf>, config: Option<PathBuf>, json: bool, all: bool
         (Some(socket), _) => socket,
         (None, Some(file)) => match config::control_socket(&file) {
             Ok(socket) => socket,
-            Err(faults) => return complain(&faults, CONFIG),
+            Err(faults) => return report_error(&faults, CONFIG),
         },
         // The command line's parser requires one of them.
         (None, None) => return ExitCode::from(CONFIG),
@@ -111,7 +111,7 @@ fn stats(socket: Option<PathBuf>, config: Option<PathBuf>, json: bool, all: bool
     match control::stats(&socket) {
         Ok(stats) if json => print(&stats.to_json()),
         Ok(stats) => print(stats.to_table(all).trim_end()),
-        Err(error) => complain(&error, FAILED),
+        Err(error) => report_error(&error, FAILED),
     }
 }
 
@@ -153,7 +153,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn complain(error: &dyn core::fmt::Display, code: u8) -> ExitCode {
+fn report_error(error: &dyn core::fmt::Display, code: u8) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(code)
 }

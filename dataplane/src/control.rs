@@ -9,7 +9,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use client::{AskError, stats};
-pub use protocol::{Group, GroupKind, Snapshot, Stats, Value, ValueKind};
-pub use server::{ServeError, Server};
+pub use client::{StatsError, stats};
+pub use protocol::{GroupKind, Metric, MetricGroup, MetricKind, Snapshot, Stats};
+pub use server::{ControlError, ControlServer};
 pub use stop::{Stop, StopLevel};

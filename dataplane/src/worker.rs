@@ -1,7 +1,7 @@
 //! A worker: one core that owns its queues of every port, its memory and its connections.
 //!
 //! A turn takes what the ports received, runs what is due, moves the connections that have
-//! something to do, sends, and looks at the mailbox. The clock is read once a turn. Nothing in it
+//! something to do, sends, and takes a command. The clock is read once a turn. Nothing in it
 //! waits for anybody.
 
 mod connections;
@@ -21,18 +21,18 @@ use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, PagePool};
 
 use self::connections::Connections;
-use self::transport::Lent;
+use self::transport::StackContext;
 use crate::clock::{Clock, Date};
-use crate::control::{Group, GroupKind, Value};
+use crate::control::{GroupKind, Metric, MetricGroup};
 use crate::http;
 
-pub use self::idle::{Idle, Policy};
+pub use self::idle::{IdleBackoff, IdlePolicy};
 
 /// What a worker is told while it runs.
 #[derive(Debug)]
-pub enum Command {
+pub enum WorkerCommand {
     /// Answer with the counters. Nobody minds if the answer isn't taken.
-    Snapshot(Sender<Group>),
+    Snapshot(Sender<MetricGroup>),
     /// Accept nothing new, finish what is under way, and end then, or at this time at the latest.
     Drain(Instant),
     /// End now.
@@ -42,7 +42,7 @@ pub enum Command {
 /// What a worker is made of. It has to be put together on the worker's own thread: page buffers
 /// know the thread that owns them.
 #[derive(Debug)]
-pub struct Parts {
+pub struct WorkerParts {
     /// Which worker it is.
     pub number: usize,
     /// Its queues of all ports.
@@ -60,11 +60,11 @@ pub struct Parts {
     /// Whether small segments of its connections wait for acknowledgements.
     pub nagle: bool,
     /// What it does when there's nothing to do.
-    pub idle: Policy,
+    pub idle: IdlePolicy,
     /// The clock.
     pub clock: Clock,
     /// Where commands come from.
-    pub mailbox: Receiver<Command>,
+    pub commands: Receiver<WorkerCommand>,
     /// The other workers.
     pub siblings: Siblings,
 }
@@ -73,9 +73,9 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Siblings {
     /// To each of the others, in an order that leads round all workers.
-    pub tell: Vec<Sender<Heard>>,
+    pub senders: Vec<Sender<Heard>>,
     /// From all of them.
-    pub hear: Receiver<Heard>,
+    pub receiver: Receiver<Heard>,
 }
 
 /// A worker.
@@ -91,32 +91,32 @@ pub struct Worker {
     listeners: Vec<(ListenerId, bool)>,
     inbox: Vec<(IfaceId, Buffer)>,
     nagle: bool,
-    idle: Idle,
+    idle: IdleBackoff,
     clock: Clock,
     date: Date,
-    mailbox: Receiver<Command>,
+    commands: Receiver<WorkerCommand>,
     siblings: Siblings,
     siblings_full: u64,
-    end: End,
+    shutdown: ShutdownState,
     turns: u64,
     idle_turns: u64,
 }
 
 /// Whether a worker is on its way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Open,
+enum ShutdownState {
+    Running,
     /// Connections may go on until then.
     Draining(Instant),
     /// There are no connections any more, or they were cut off. What is on its way out has until
     /// then.
-    Cut(Instant),
-    Done,
+    Flushing(Instant),
+    Finished,
 }
 
 impl Worker {
     /// Puts a worker together.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: WorkerParts) -> Self {
         let now = parts.clock.now();
         Self {
             number: parts.number,
@@ -126,15 +126,15 @@ impl Worker {
             stack: parts.stack,
             connections: Connections::new(now, parts.driver, parts.connections_max),
             listeners: Vec::new(),
-            inbox: Vec::with_capacity(INBOX),
+            inbox: Vec::with_capacity(RX_PACKETS_EXPECTED),
             nagle: parts.nagle,
-            idle: Idle::new(parts.idle),
+            idle: IdleBackoff::new(parts.idle),
             clock: parts.clock,
             date: Date::new(now),
-            mailbox: parts.mailbox,
+            commands: parts.commands,
             siblings: parts.siblings,
             siblings_full: 0,
-            end: End::Open,
+            shutdown: ShutdownState::Running,
             turns: 0,
             idle_turns: 0,
         }
@@ -170,19 +170,19 @@ impl Worker {
 
     /// Serves until it's told to end.
     pub fn run(&mut self) {
-        while self.end != End::Done {
+        while self.shutdown != ShutdownState::Finished {
             if self.turn() {
-                self.idle.busy();
+                self.idle.reset();
             } else {
                 self.idle_turns += 1;
-                self.idle.rest(self.clock.now(), self.next_timer());
+                self.idle.wait(self.clock.now(), self.next_timer());
             }
         }
     }
 
     /// Ends everything: drops all connections and gives back the pool, for a look whether every
     /// page buffer came back, with the worker's number.
-    pub fn dismantle(self) -> (usize, PagePool) {
+    pub fn into_page_pool(self) -> (usize, PagePool) {
         let Self {
             number,
             mut pages,
@@ -198,17 +198,17 @@ impl Worker {
     }
 
     /// The counters.
-    pub fn snapshot(&self) -> Group {
+    pub fn snapshot(&self) -> MetricGroup {
         let counters = |list: &mut dyn Iterator<Item = (&'static str, u64)>| {
-            list.map(|(name, value)| Value::counter(name, value))
+            list.map(|(name, value)| Metric::counter(name, value))
                 .collect::<Vec<_>>()
         };
         let mut values = vec![
-            Value::counter("worker.turns", self.turns),
-            Value::counter("worker.idle_turns", self.idle_turns),
-            Value::counter("worker.siblings_full", self.siblings_full),
-            Value::gauge("worker.connections", u64::from(self.stack.connections())),
-            Value::gauge("http.open", self.connections.open() as u64),
+            Metric::counter("worker.turns", self.turns),
+            Metric::counter("worker.idle_turns", self.idle_turns),
+            Metric::counter("worker.siblings_full", self.siblings_full),
+            Metric::gauge("worker.connections", u64::from(self.stack.connections())),
+            Metric::gauge("http.open", self.connections.open() as u64),
         ];
         values.extend(counters(&mut self.connections.driver().counters().iter()));
         values.extend(counters(&mut self.stack.counters().iter()));
@@ -217,15 +217,15 @@ impl Worker {
         values.extend(counters(&mut self.ciphers.counters.iter()));
         let pages = self.pages.usage();
         values.extend([
-            Value::gauge("pages.blocks", u64::from(pages.blocks)),
-            Value::gauge("pages.blocks_used", u64::from(pages.blocks_used)),
-            Value::gauge("pages.small_spans", u64::from(pages.small_spans)),
-            Value::gauge("pages.small_spans_used", u64::from(pages.small_spans_used)),
-            Value::gauge("pages.large_spans", u64::from(pages.large_spans)),
-            Value::gauge("pages.large_spans_used", u64::from(pages.large_spans_used)),
-            Value::counter("pages.failures", pages.failures),
+            Metric::gauge("pages.blocks", u64::from(pages.blocks)),
+            Metric::gauge("pages.blocks_used", u64::from(pages.blocks_used)),
+            Metric::gauge("pages.small_spans", u64::from(pages.small_spans)),
+            Metric::gauge("pages.small_spans_used", u64::from(pages.small_spans_used)),
+            Metric::gauge("pages.large_spans", u64::from(pages.large_spans)),
+            Metric::gauge("pages.large_spans_used", u64::from(pages.large_spans_used)),
+            Metric::counter("pages.failures", pages.failures),
         ]);
-        Group {
+        MetricGroup {
             kind: GroupKind::Worker,
             name: self.number.to_string(),
             values,
@@ -249,39 +249,47 @@ impl Worker {
         for (on, packet) in self.inbox.drain(..) {
             self.stack.on_packet(now, on, packet, &mut env);
         }
-        let heard = self.siblings.exchange(now, &mut self.stack, &mut env);
-        self.siblings_full += heard.lost;
+        let exchanged = self
+            .siblings
+            .exchange_frames(now, &mut self.stack, &mut env);
+        self.siblings_full += exchanged.dropped;
         self.stack.on_timer(now, &mut env);
         let handshakes = self.stack.step_handshake(&mut env);
 
-        let mut moved = self.notices(clock);
-        let mut lent = Lent {
+        let mut moved = self.dispatch_notices(clock);
+        let mut cx = StackContext {
             stack: &mut self.stack,
             pages: &mut self.pages,
             ciphers: &mut self.ciphers,
         };
-        moved += self.connections.poll_files(clock, &mut lent);
-        moved += self.connections.go_on(clock, &mut lent);
-        self.connections.on_timer(clock, &mut lent);
+        moved += self.connections.poll_files(clock, &mut cx);
+        moved += self.connections.resume_yielded(clock, &mut cx);
+        self.connections.on_timer(clock, &mut cx);
 
         let mut env = Env {
             pages: &mut self.pages,
             ciphers: &mut self.ciphers,
             net: &mut self.ports,
         };
-        let more = self.stack.poll(now, &mut env, PACKETS_A_TURN);
+        let more = self.stack.poll(now, &mut env, TX_PACKETS_PER_TURN);
         let flushed = self.ports.flush();
-        let commanded = self.commands();
-        self.proceed_to_end(now);
-        received > 0 || heard.any || handshakes || moved > 0 || more || !flushed || commanded
+        let commanded = self.run_command();
+        self.advance_shutdown(now);
+        received > 0
+            || exchanged.received_any
+            || handshakes
+            || moved > 0
+            || more
+            || !flushed
+            || commanded
     }
 
     /// Tells HTTP what happened to its sockets; how much that was.
-    fn notices(&mut self, clock: http::Clock) -> usize {
+    fn dispatch_notices(&mut self, clock: http::Clock) -> usize {
         let mut count = 0;
         while let Some(notice) = self.stack.poll_notice() {
             count += 1;
-            let mut lent = Lent {
+            let mut cx = StackContext {
                 stack: &mut self.stack,
                 pages: &mut self.pages,
                 ciphers: &mut self.ciphers,
@@ -290,58 +298,69 @@ impl Worker {
                 Notice::Accepted {
                     socket, listener, ..
                 } if self.listeners.contains(&(listener, false)) => {
-                    self.connections.accept(clock, socket, &mut lent);
+                    self.connections.on_accepted(clock, socket, &mut cx);
                 }
                 Notice::HandshakeDone(socket, _) => {
-                    self.connections.accept(clock, socket, &mut lent);
+                    self.connections.on_accepted(clock, socket, &mut cx);
                 }
-                notice => self.connections.notice(clock, &notice, &mut lent),
+                notice => self.connections.on_notice(clock, &notice, &mut cx),
             }
         }
         count
     }
 
-    /// Looks at the mailbox; whether there was something in it.
-    fn commands(&mut self) -> bool {
-        match self.mailbox.try_recv() {
-            Ok(Command::Snapshot(to)) => {
+    /// Runs the next command. Returns whether there was one.
+    fn run_command(&mut self) -> bool {
+        match self.commands.try_recv() {
+            Ok(WorkerCommand::Snapshot(to)) => {
                 // Whoever asked may have stopped waiting.
                 let _ = to.try_send(self.snapshot());
             }
-            Ok(Command::Drain(deadline)) if self.end == End::Open => {
-                self.end = End::Draining(deadline);
+            Ok(WorkerCommand::Drain(deadline)) if self.shutdown == ShutdownState::Running => {
+                self.shutdown = ShutdownState::Draining(deadline);
                 for (listener, _) in &self.listeners {
                     self.stack.unlisten(*listener);
                 }
-                let mut lent = Lent {
+                let mut cx = StackContext {
                     stack: &mut self.stack,
                     pages: &mut self.pages,
                     ciphers: &mut self.ciphers,
                 };
-                self.connections.drain(&mut lent);
+                self.connections.drain(&mut cx);
             }
-            Ok(Command::Drain(_)) => {}
+            Ok(WorkerCommand::Drain(_)) => {}
             // Whoever had the other end is gone: there's nobody left to work for.
-            Ok(Command::Stop) | Err(TryRecvError::Disconnected) => match self.end {
-                End::Open | End::Draining(_) => self.end = End::Draining(Instant::ZERO),
-                End::Cut(_) | End::Done => return false,
+            Ok(WorkerCommand::Stop) | Err(TryRecvError::Disconnected) => match self.shutdown {
+                ShutdownState::Running | ShutdownState::Draining(_) => {
+                    self.shutdown = ShutdownState::Draining(Instant::ZERO);
+                }
+                ShutdownState::Flushing(_) | ShutdownState::Finished => return false,
             },
             Err(TryRecvError::Empty) => return false,
         }
         true
     }
 
-    fn proceed_to_end(&mut self, now: Instant) {
-        self.end = match self.end {
-            End::Draining(_) if self.stack.connections() == 0 => End::Cut(now + LAST_WORDS),
-            End::Draining(deadline) if now >= deadline => {
-                self.stack.abort_all();
-                End::Cut(now + LAST_WORDS)
+    fn advance_shutdown(&mut self, now: Instant) {
+        self.shutdown = match self.shutdown {
+            ShutdownState::Draining(_) if self.stack.connections() == 0 => {
+                ShutdownState::Flushing(now + FLUSH_TIME_MAX)
             }
-            End::Cut(until) if now >= until => End::Done,
+            ShutdownState::Draining(deadline) if now >= deadline => {
+                self.stack.abort_all();
+                ShutdownState::Flushing(now + FLUSH_TIME_MAX)
+            }
+            ShutdownState::Flushing(until) if now >= until => ShutdownState::Finished,
             // At least one turn has sent since.
-            End::Cut(_) if self.stack.connections() == 0 && self.ports.backlog() == 0 => End::Done,
-            end @ (End::Open | End::Draining(_) | End::Cut(_) | End::Done) => end,
+            ShutdownState::Flushing(_)
+                if self.stack.connections() == 0 && self.ports.backlog() == 0 =>
+            {
+                ShutdownState::Finished
+            }
+            end @ (ShutdownState::Running
+            | ShutdownState::Draining(_)
+            | ShutdownState::Flushing(_)
+            | ShutdownState::Finished) => end,
         };
     }
 
@@ -355,79 +374,79 @@ impl Siblings {
     /// A worker that is the only one.
     pub fn none() -> Self {
         Self {
-            tell: Vec::new(),
-            hear: crossbeam_channel::never(),
+            senders: Vec::new(),
+            receiver: crossbeam_channel::never(),
         }
     }
 
     /// Workers that hear each other.
-    pub fn family(count: usize) -> Vec<Self> {
+    pub fn full_mesh(count: usize) -> Vec<Self> {
         if count < 2 {
             return (0..count).map(|_| Self::none()).collect();
         }
-        let (tell, hear): (Vec<_>, Vec<_>) = (0..count)
-            .map(|_| crossbeam_channel::bounded(HEARD_WAITING))
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| crossbeam_channel::bounded(SIBLING_QUEUE_LEN))
             .unzip();
         // The one behind this worker first, then round.
         let others = |me: usize| {
             let round = (1..count).map(move |step| (me + step) % count);
-            round.map(|other| Sender::clone(&tell[other])).collect()
+            round.map(|other| Sender::clone(&senders[other])).collect()
         };
-        let each = hear.into_iter().enumerate();
-        each.map(|(me, hear)| Self {
-            tell: others(me),
-            hear,
+        let each = receivers.into_iter().enumerate();
+        each.map(|(me, receiver)| Self {
+            senders: others(me),
+            receiver,
         })
         .collect()
     }
 
     /// Tells the others what this worker's stack heard, and it what they heard.
-    fn exchange(
+    fn exchange_frames(
         &self,
         now: Instant,
         stack: &mut Stack,
         env: &mut Env<'_, WorkerPorts>,
-    ) -> Exchanged {
-        let mut done = Exchanged {
-            any: false,
-            lost: 0,
+    ) -> FrameExchange {
+        let mut done = FrameExchange {
+            received_any: false,
+            dropped: 0,
         };
         while let Some(heard) = stack.poll_heard() {
-            let audience = if heard.is_for_next() {
+            let count = if heard.is_for_next() {
                 1
             } else {
-                self.tell.len()
+                self.senders.len()
             };
-            for sibling in self.tell.iter().take(audience) {
+            for sibling in self.senders.iter().take(count) {
                 // One that doesn't keep up loses it; whoever sent it will say it again.
-                done.lost += u64::from(sibling.try_send(heard.clone()).is_err());
+                done.dropped += u64::from(sibling.try_send(heard.clone()).is_err());
             }
         }
-        for heard in self.hear.try_iter().take(HEARD_A_TURN) {
-            done.any = true;
+        for heard in self.receiver.try_iter().take(SIBLING_FRAMES_PER_TURN) {
+            done.received_any = true;
             stack.on_heard(now, &heard, env);
         }
         done
     }
 }
 
-/// What [`Siblings::exchange`] did.
-struct Exchanged {
-    any: bool,
-    lost: u64,
+/// What [`Siblings::exchange_frames`] did.
+struct FrameExchange {
+    received_any: bool,
+    dropped: u64,
 }
 
 /// What siblings heard, listened to in a turn.
-const HEARD_A_TURN: usize = 256;
+const SIBLING_FRAMES_PER_TURN: usize = 256;
 
 /// What siblings heard, waiting for a worker.
-const HEARD_WAITING: usize = 1024;
+const SIBLING_QUEUE_LEN: usize = 1024;
 
 /// Packets that a worker takes from all its ports in a turn, about; only a first size.
-const INBOX: usize = 256;
+const RX_PACKETS_EXPECTED: usize = 256;
 
 /// How long resets and last acknowledgements have to get out, at the end.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const FLUSH_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Packets sent in a turn before the ports are looked at again.
-const PACKETS_A_TURN: u32 = 256;
+const TX_PACKETS_PER_TURN: u32 = 256;

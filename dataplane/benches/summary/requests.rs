@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, bounded};
 use lockgate::clock::Clock;
 use lockgate::http::{self, Driver, Site, Sites};
-use lockgate::worker::{Command, Parts, Policy, Worker};
+use lockgate::worker::{IdlePolicy, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate_drivers::{Assume, Eal, WorkerPorts};
 use lockgate_ktls::{BackendChoice, Ciphers};
@@ -34,11 +34,11 @@ pub(crate) fn measure() {
     let roots = [scratch.path().join("www")];
     let (_cache, mut clients) =
         FileCache::start(arena, &roots, &CacheConfig::default(), 1).unwrap();
-    let (orders, mailbox) = bounded(1);
+    let (orders, commands) = bounded(1);
     let (files, tls) = (clients.remove(0), identity.stack_server(0));
     let worker = thread::Builder::new()
         .name("subject".to_owned())
-        .spawn(move || serve(near, eal, files, tls, mailbox))
+        .spawn(move || serve(near, eal, files, tls, commands))
         .unwrap();
 
     let mut side = far.enter(PEER_CORE, Limits::default());
@@ -56,7 +56,7 @@ pub(crate) fn measure() {
             baseline.push(nginx.wrk("/1k", CONNECTIONS, 2, &[]).requests_per_second);
         }
     }
-    orders.send(Command::Stop).unwrap();
+    orders.send(WorkerCommand::Stop).unwrap();
     worker.join().unwrap();
 
     let row = Row::new(
@@ -75,7 +75,13 @@ pub(crate) fn measure() {
 
 /// The worker that is measured. It sleeps when there's nothing to do, so that it doesn't disturb
 /// what it's compared with.
-fn serve(end: End, eal: Eal, files: FileClient, tls: Arc<TlsServer>, mailbox: Receiver<Command>) {
+fn serve(
+    end: End,
+    eal: Eal,
+    files: FileClient,
+    tls: Arc<TlsServer>,
+    commands: Receiver<WorkerCommand>,
+) {
     pin(SUBJECT_CORE);
     let registered = eal.register_worker().unwrap();
     let limits = Limits::default();
@@ -93,7 +99,7 @@ fn serve(end: End, eal: Eal, files: FileClient, tls: Arc<TlsServer>, mailbox: Re
     };
     sites.add("*", site).unwrap();
     let clock = Clock::new();
-    let mut worker = Worker::new(Parts {
+    let mut worker = Worker::new(WorkerParts {
         siblings: lockgate::worker::Siblings::none(),
         nagle: false,
         number: 0,
@@ -103,9 +109,9 @@ fn serve(end: End, eal: Eal, files: FileClient, tls: Arc<TlsServer>, mailbox: Re
         stack: Stack::new(clock.now(), config, [1, 2, 3, 4]).unwrap(),
         driver: Driver::new(http::Limits::default(), sites, files, 8 << 10),
         connections_max: limits.connections_max,
-        idle: Policy::Sleep,
+        idle: IdlePolicy::Sleep,
         clock,
-        mailbox,
+        commands,
     });
     worker.listen(service(), Some(tls)).unwrap();
     worker.run();

@@ -5,30 +5,30 @@ use std::sync::OnceLock;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::snapshot::Sources;
-use crate::control::{ServeError, Server};
+use super::snapshot::MetricSources;
+use crate::control::{ControlError, ControlServer};
 
 /// The socket is ours; whoever asks waits until the appliance is up.
 #[derive(Debug)]
-pub(super) struct Early {
+pub(super) struct PendingRequests {
     // Dropped before the server, which would else wait for its thread, and that for this.
-    sources: Sender<Sources>,
-    server: Server,
+    sources: Sender<MetricSources>,
+    server: ControlServer,
 }
 
-impl Early {
-    pub(super) fn start(path: &Path) -> Result<Self, ServeError> {
+impl PendingRequests {
+    pub(super) fn listen(path: &Path) -> Result<Self, ControlError> {
         let (sources, later) = bounded(1);
-        let known = OnceLock::<Option<Sources>>::new();
-        let server = Server::start(path, move || {
+        let known = OnceLock::<Option<MetricSources>>::new();
+        let server = ControlServer::start(path, move || {
             let sources = known.get_or_init(|| later.recv().ok());
-            sources.as_ref().map(Sources::take)
+            sources.as_ref().map(MetricSources::snapshot)
         })?;
         Ok(Self { sources, server })
     }
 
     /// From now on there are answers.
-    pub(super) fn open(self, sources: Sources) -> Server {
+    pub(super) fn answer_from(self, sources: MetricSources) -> ControlServer {
         let sent = self.sources.try_send(sources);
         debug_assert!(sent.is_ok(), "there is room for the one message");
         self.server
@@ -48,13 +48,16 @@ mod tests {
     fn who_asks_waits_and_a_failed_start_lets_everybody_go() {
         let scratch = Scratch::new();
         let path = scratch.path("s");
-        let early = Early::start(&path).unwrap();
-        assert!(matches!(Early::start(&path), Err(ServeError::Taken(_))));
+        let pending = PendingRequests::listen(&path).unwrap();
+        assert!(matches!(
+            PendingRequests::listen(&path),
+            Err(ControlError::InUse(_))
+        ));
         let asked = path.clone();
         let asking = thread::spawn(move || control::stats(&asked));
         thread::sleep(Duration::from_millis(100));
         assert!(!asking.is_finished());
-        drop(early);
+        drop(pending);
         // If there's time for an answer, it says so.
         let asked = asking.join().expect("no panic");
         assert!(asked.is_err(), "{asked:?}");

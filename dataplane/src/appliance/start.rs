@@ -1,4 +1,4 @@
-//! What is needed to start: memory, ports, and a briefing for each worker.
+//! What is needed to start: memory, ports, and a spec for each worker.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,9 +15,9 @@ use pktbuf::{PageArena, PagePool, PoolConfig, Region};
 use super::{StartError, translate};
 use crate::clock::Clock;
 use crate::config::{self, Config, HostPattern, Listener, Place};
-use crate::control::Group;
+use crate::control::MetricGroup;
 use crate::http::{self, Driver, Site, Sites};
-use crate::worker::{Command, Parts, Policy, Siblings, Worker};
+use crate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
 
 /// The memory of the cache and of each worker's page buffers.
 #[derive(Debug)]
@@ -66,9 +66,9 @@ pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, StartError> 
     Ok(ports)
 }
 
-/// What all workers are told.
+/// What all workers are sent.
 #[derive(Clone, Debug)]
-pub(super) struct Common {
+pub(super) struct SharedSpec {
     eal: Eal,
     clock: Clock,
     stack: StackConfig,
@@ -82,13 +82,13 @@ pub(super) struct Common {
     sites: Sites,
     http: http::Limits,
     nagle: bool,
-    idle: Policy,
+    idle: IdlePolicy,
     cores: Vec<u16>,
     /// For each interface, its port.
     interfaces: Vec<usize>,
 }
 
-impl Common {
+impl SharedSpec {
     pub(super) fn new(
         eal: Eal,
         clock: Clock,
@@ -111,9 +111,9 @@ impl Common {
             http: translate::http(&config.http),
             nagle: config.tcp.nagle,
             idle: match config.workers.idle {
-                config::Idle::Spin => Policy::Spin,
-                config::Idle::Yield => Policy::Yield,
-                config::Idle::Sleep => Policy::Sleep,
+                config::Idle::Spin => IdlePolicy::Spin,
+                config::Idle::Yield => IdlePolicy::Yield,
+                config::Idle::Sleep => IdlePolicy::Sleep,
             },
             cores: config.workers.cores.clone(),
             interfaces: config
@@ -127,8 +127,8 @@ impl Common {
 
 /// Everything that one worker needs, before it's on its thread.
 #[derive(Debug)]
-pub(super) struct Briefing {
-    common: Arc<Common>,
+pub(super) struct WorkerSpec {
+    shared: Arc<SharedSpec>,
     number: usize,
     core: u16,
     queues: Vec<Queue>,
@@ -137,24 +137,24 @@ pub(super) struct Briefing {
     siblings: Siblings,
 }
 
-/// One briefing for each worker: its queue of every port, its memory, its handle to the cache.
-pub(super) fn briefings(
-    common: Common,
+/// One spec for each worker: its queue of every port, its memory, its handle to the cache.
+pub(super) fn worker_specs(
+    shared: SharedSpec,
     pools: Vec<Region>,
     ports: &mut [Port],
     clients: Vec<FileClient>,
-) -> Vec<Briefing> {
-    let common = Arc::new(common);
+) -> Vec<WorkerSpec> {
+    let shared = Arc::new(shared);
     let mut queues: Vec<_> = ports
         .iter_mut()
         .map(|port| port.take_queues().into_iter())
         .collect();
-    let siblings = Siblings::family(common.cores.len());
+    let siblings = Siblings::full_mesh(shared.cores.len());
     let each = pools.into_iter().zip(clients).zip(siblings);
-    let each = each.zip(common.cores.clone());
+    let each = each.zip(shared.cores.clone());
     each.enumerate()
-        .map(|(number, (((memory, files), siblings), core))| Briefing {
-            common: Arc::clone(&common),
+        .map(|(number, (((memory, files), siblings), core))| WorkerSpec {
+            shared: Arc::clone(&shared),
             number,
             core,
             queues: queues.iter_mut().filter_map(Iterator::next).collect(),
@@ -165,28 +165,28 @@ pub(super) fn briefings(
         .collect()
 }
 
-impl Briefing {
+impl WorkerSpec {
     pub(super) fn number(&self) -> usize {
         self.number
     }
 
     /// Puts the worker together, on the thread that will run it.
-    pub(super) fn worker(
+    pub(super) fn build(
         mut self,
-        mailbox: Receiver<Command>,
+        commands: Receiver<WorkerCommand>,
     ) -> Result<(Worker, drivers::Worker), StartError> {
-        let common = &*self.common;
+        let shared = &*self.shared;
         let core = core_affinity::CoreId {
             id: usize::from(self.core),
         };
         if !core_affinity::set_for_current(core) {
             return Err(StartError::Core(self.core));
         }
-        let registered = common.eal.register_worker()?;
-        let mut pages = PagePool::new(&mut self.memory, common.pool)
+        let registered = shared.eal.register_worker()?;
+        let mut pages = PagePool::new(&mut self.memory, shared.pool)
             .map_err(|_| StartError::Pool("a worker's page buffers"))?;
         // Ports have number 0.
-        if let Some(failures) = translate::failures(common.test, self.number + 1) {
+        if let Some(failures) = translate::failures(shared.test, self.number + 1) {
             tracing::warn!(
                 worker = self.number,
                 ?failures,
@@ -194,29 +194,29 @@ impl Briefing {
             );
             pages.inject_failures(failures.seed, failures.one_in);
         }
-        let now = common.clock.now();
-        let stack = Stack::new(now, common.stack.clone(), common.secret)?;
-        let mut worker = Worker::new(Parts {
+        let now = shared.clock.now();
+        let stack = Stack::new(now, shared.stack.clone(), shared.secret)?;
+        let mut worker = Worker::new(WorkerParts {
             number: self.number,
-            ports: WorkerPorts::new(self.queues, &common.interfaces),
+            ports: WorkerPorts::new(self.queues, &shared.interfaces),
             pages,
-            ciphers: Ciphers::new(common.backend, EXPANDED_KEYS),
+            ciphers: Ciphers::new(shared.backend, EXPANDED_KEYS),
             stack,
             driver: Driver::new(
-                common.http.clone(),
-                common.sites.clone(),
+                shared.http.clone(),
+                shared.sites.clone(),
                 self.files,
-                COPY_MAX.min(u32::from(common.record_max)),
+                COPY_MAX.min(u32::from(shared.record_max)),
             ),
-            connections_max: common.stack.limits.connections_max,
-            nagle: common.nagle,
-            idle: common.idle,
-            clock: common.clock,
-            mailbox,
+            connections_max: shared.stack.limits.connections_max,
+            nagle: shared.nagle,
+            idle: shared.idle,
+            clock: shared.clock,
+            commands,
             siblings: self.siblings,
         });
-        for listener in &common.listeners {
-            let tls = common.tls.clone().filter(|_| listener.tls);
+        for listener in &shared.listeners {
+            let tls = shared.tls.clone().filter(|_| listener.tls);
             worker
                 .listen(listener.address, tls)
                 .map_err(|error| StartError::Listen(listener.address, error))?;
@@ -230,9 +230,9 @@ impl Briefing {
 }
 
 /// Takes a worker apart and says so if page buffers are missing. Its counters are what's left.
-pub(super) fn put_away(worker: Worker) -> Group {
+pub(super) fn shutdown_worker(worker: Worker) -> MetricGroup {
     let counters = worker.snapshot();
-    let (number, pages) = worker.dismantle();
+    let (number, pages) = worker.into_page_pool();
     if !pages.is_full() {
         tracing::warn!(worker = number, usage = ?pages.usage(), "page buffers did not come back");
     }

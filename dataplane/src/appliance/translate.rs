@@ -51,7 +51,7 @@ pub(super) fn port(config: &Config, port: &config::Port) -> Result<PortConfig, D
     })
 }
 
-/// What a worker's stack is told. The ports are those of the configuration, in its order.
+/// What a worker's stack is sent. The ports are those of the configuration, in its order.
 pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
     let interfaces = config.interfaces.iter().enumerate();
     StackConfig {

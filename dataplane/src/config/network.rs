@@ -7,13 +7,13 @@ use lockgate_drivers::{Device, DeviceError};
 
 use super::devices::DeviceLimits;
 use super::fault::Place;
-use super::reader::{At, Document, Reader};
+use super::reader::{Document, Located, Reader};
 use super::{Assume, Host, Interface, Listener, Port, Prefix, Route, Workers, sections};
 
 pub(super) fn workers(document: &Document<'_>, host: &Host) -> Workers {
     let workers = document.one("workers");
     let mut cores: Vec<u16> = Vec::new();
-    for At { value, place } in workers.counts("cores") {
+    for Located { value, place } in workers.counts("cores") {
         let core = u16::try_from(value).unwrap_or(u16::MAX);
         if cores.contains(&core) {
             document.fault(place, format!("core {core} comes twice"));
@@ -145,7 +145,7 @@ pub(super) fn interfaces(document: &Document<'_>, ports: &[Port]) -> Vec<Interfa
             .and_then(|port| ports.get(port))
             .map_or(u16::MAX, |port| port.mtu);
         let mut addresses = Vec::new();
-        for At { value, place } in reader.texts("addresses") {
+        for Located { value, place } in reader.texts("addresses") {
             match address(value, mtu, index, &connected) {
                 Ok(prefix) => {
                     connected.push((index, prefix));
@@ -265,7 +265,7 @@ pub(super) fn listeners(
         if let (true, Err(message)) = (tls, check_tls()) {
             reader.fault("tls", message);
         }
-        let Some(At { value, place }) = reader.text("address") else {
+        let Some(Located { value, place }) = reader.text("address") else {
             continue;
         };
         let address = SocketAddr::from_str(&value).ok().filter(|a| a.port() != 0);

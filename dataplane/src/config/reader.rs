@@ -118,7 +118,7 @@ impl<'i> Document<'i> {
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
+pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) place: Place,
 }
@@ -236,7 +236,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             return default.to_vec();
         };
         let mut found = Vec::new();
-        for At { value, place } in list {
+        for Located { value, place } in list {
             let Some(one) = self.one_of(value, &place, of) else {
                 continue;
             };
@@ -250,7 +250,7 @@ impl<'a, 'i> Reader<'a, 'i> {
     }
 
     /// A [`Kind::Text`]. None: the value is absent or was found wrong.
-    pub(super) fn text(&self, name: &str) -> Option<At<String>> {
+    pub(super) fn text(&self, name: &str) -> Option<Located<String>> {
         let Kind::Text { default, what } = self.key(name).kind else {
             return self.mismatch(name);
         };
@@ -260,7 +260,7 @@ impl<'a, 'i> Reader<'a, 'i> {
                 Default::Required => self.fault(name, format!("missing: {what}")),
                 Default::None => {}
                 Default::Text(text) => {
-                    return Some(At {
+                    return Some(Located {
                         value: text.to_owned(),
                         place,
                     });
@@ -269,11 +269,11 @@ impl<'a, 'i> Reader<'a, 'i> {
             return None;
         }
         let read = |value: &DeValue<'_>| value.as_str().map(str::to_owned).ok_or("expected text");
-        self.read(name, read).map(|value| At { value, place })
+        self.read(name, read).map(|value| Located { value, place })
     }
 
     /// A [`Kind::Counts`].
-    pub(super) fn counts(&self, name: &str) -> Vec<At<u64>> {
+    pub(super) fn counts(&self, name: &str) -> Vec<Located<u64>> {
         let Kind::Counts {
             max,
             len_max,
@@ -286,16 +286,16 @@ impl<'a, 'i> Reader<'a, 'i> {
             let place = self.place(name);
             return default
                 .iter()
-                .map(|n| At {
+                .map(|n| Located {
                     value: *n,
                     place: place.clone(),
                 })
                 .collect();
         };
         let mut found = Vec::new();
-        for At { value, place } in list {
+        for Located { value, place } in list {
             match integer(value).filter(|n| *n <= max) {
-                Some(value) => found.push(At { value, place }),
+                Some(value) => found.push(Located { value, place }),
                 None => self
                     .document
                     .fault(place, format!("expected a number from 0 to {max}")),
@@ -305,7 +305,7 @@ impl<'a, 'i> Reader<'a, 'i> {
     }
 
     /// A [`Kind::Texts`].
-    pub(super) fn texts(&self, name: &str) -> Vec<At<&'a str>> {
+    pub(super) fn texts(&self, name: &str) -> Vec<Located<&'a str>> {
         let Kind::Texts { len_max, what } = self.key(name).kind else {
             return self.mismatch(name);
         };
@@ -313,9 +313,9 @@ impl<'a, 'i> Reader<'a, 'i> {
             self.fault(name, format!("missing: {what}"));
         }
         let mut found = Vec::new();
-        for At { value, place } in self.list(name, 1, len_max).unwrap_or_default() {
+        for Located { value, place } in self.list(name, 1, len_max).unwrap_or_default() {
             match value.as_str() {
-                Some(value) => found.push(At { value, place }),
+                Some(value) => found.push(Located { value, place }),
                 None => self.document.fault(place, "expected text"),
             }
         }
@@ -383,7 +383,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         None
     }
 
-    fn list(&self, name: &str, min: usize, max: usize) -> Option<Vec<At<&'a DeValue<'i>>>> {
+    fn list(&self, name: &str, min: usize, max: usize) -> Option<Vec<Located<&'a DeValue<'i>>>> {
         let (value, place) = self.value(name)?;
         let Some(list) = value.as_array() else {
             self.document
@@ -398,7 +398,7 @@ impl<'a, 'i> Reader<'a, 'i> {
             return Some(Vec::new());
         }
         let key = format!("{}.{name}", self.section.name);
-        let item = |item: &'a Spanned<DeValue<'i>>| At {
+        let item = |item: &'a Spanned<DeValue<'i>>| Located {
             value: item.get_ref(),
             place: Place::new(self.document.line(item.span().start), key.clone()),
         };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::reader::{At, Document};
+use super::reader::{Document, Located};
 use super::{Certificate, Config, Control, Host, HostPattern, Site};
 use crate::certificates::{self, CertificateError};
 
@@ -27,8 +27,8 @@ pub(super) fn certificates(
         };
         match certificates::load(&chain, &key) {
             Ok((certified, validity)) => {
-                if let Some(strange) = validity.strange_at(host.unix_seconds) {
-                    let message = format!("{}: {strange}", chain.display());
+                if let Some(warning) = validity.validity_at(host.unix_seconds) {
+                    let message = format!("{}: {warning}", chain.display());
                     warnings.push(super::Fault::new(file, reader.place("chain"), message));
                 }
                 loaded.push(Certificate {
@@ -54,7 +54,7 @@ pub(super) fn sites(document: &Document<'_>, file: &Path) -> Vec<Site> {
     let mut taken: HashMap<HostPattern, u32> = HashMap::new();
     for reader in document.many("site") {
         let mut hosts = Vec::new();
-        for At { value, place } in reader.texts("hosts") {
+        for Located { value, place } in reader.texts("hosts") {
             let Ok(host) = value.parse::<HostPattern>() else {
                 let message = format!("expected a host name, *.domain or *, found {value:?}");
                 document.fault(place, message);

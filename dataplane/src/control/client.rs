@@ -11,14 +11,14 @@ use super::protocol::{RESPONSE_MAX, Request, Response, STATS, Stats, VERSION};
 ///
 /// # Errors
 /// Nobody answers there, or not as expected.
-pub fn stats(socket: &Path) -> Result<Stats, AskError> {
-    let failed = |source| AskError::Io {
+pub fn stats(socket: &Path) -> Result<Stats, StatsError> {
+    let failed = |source| StatsError::Io {
         path: socket.to_path_buf(),
         source,
     };
     let mut stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            AskError::Nobody(socket.to_path_buf())
+            StatsError::NotRunning(socket.to_path_buf())
         }
         _ => failed(source),
     })?;
@@ -28,7 +28,7 @@ pub fn stats(socket: &Path) -> Result<Stats, AskError> {
         version: VERSION,
         request: STATS.to_owned(),
     };
-    let mut line = serde_json::to_vec(&request).map_err(|_| AskError::Protocol)?;
+    let mut line = serde_json::to_vec(&request).map_err(|_| StatsError::Protocol)?;
     line.push(b'\n');
     stream.write_all(&line).map_err(failed)?;
     let mut answer = Vec::new();
@@ -41,18 +41,18 @@ pub fn stats(socket: &Path) -> Result<Stats, AskError> {
             version: VERSION,
             stats,
         }) => Ok(stats),
-        Ok(Response::Stats { version, .. }) => Err(AskError::Version(version)),
-        Ok(Response::Refused { error, .. }) => Err(AskError::Refused(error)),
-        Err(_) => Err(AskError::Protocol),
+        Ok(Response::Stats { version, .. }) => Err(StatsError::Version(version)),
+        Ok(Response::Refused { error, .. }) => Err(StatsError::Refused(error)),
+        Err(_) => Err(StatsError::Protocol),
     }
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum StatsError {
     /// No instance is running there.
     #[error("{}: no instance is running there", .0.display())]
-    Nobody(PathBuf),
+    NotRunning(PathBuf),
     /// The instance says no.
     #[error("the instance refuses: {0}")]
     Refused(String),

@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// In the order in which they're shown.
-    pub groups: Vec<Group>,
+    pub groups: Vec<MetricGroup>,
 }
 
 /// The counters of one part of the instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Group {
+pub struct MetricGroup {
     /// What kind of part.
     pub kind: GroupKind,
     /// Which one of its kind: a worker's number, a port's name; empty for the process.
     pub name: String,
     /// Its counters.
-    pub values: Vec<Value>,
+    pub values: Vec<Metric>,
 }
 
 /// The kinds of parts. Counters of one name have one meaning within a kind, and a total.
@@ -39,22 +39,22 @@ pub enum GroupKind {
 
 /// A counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Value {
+pub struct Metric {
     /// Its name, with dots: `tcp.segments_in`.
     pub name: Cow<'static, str>,
     /// Its value.
     pub value: u64,
     /// How it moves.
-    pub kind: ValueKind,
+    pub kind: MetricKind,
 }
 
-impl Value {
+impl Metric {
     /// Something that is counted.
     pub fn counter(name: impl Into<Cow<'static, str>>, value: u64) -> Self {
         Self {
             name: name.into(),
             value,
-            kind: ValueKind::Counter,
+            kind: MetricKind::Counter,
         }
     }
 
@@ -63,7 +63,7 @@ impl Value {
         Self {
             name: name.into(),
             value,
-            kind: ValueKind::Gauge,
+            kind: MetricKind::Gauge,
         }
     }
 }
@@ -71,7 +71,7 @@ impl Value {
 /// How a value moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ValueKind {
+pub enum MetricKind {
     /// Only up.
     Counter,
     /// Up and down.

@@ -17,7 +17,7 @@ use super::protocol::{REQUEST_MAX, Response, Snapshot};
 
 /// Serves the control socket until it's dropped; then the socket is gone.
 #[derive(Debug)]
-pub struct Server {
+pub struct ControlServer {
     listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -25,7 +25,7 @@ pub struct Server {
     _lock: Lock,
 }
 
-impl Server {
+impl ControlServer {
     /// Starts to answer on `path` with what `snapshot` gives; none is for an instance that couldn't
     /// start. What a dead instance left there is
     /// removed; a live one is left alone.
@@ -35,8 +35,8 @@ impl Server {
     pub fn start(
         path: &Path,
         snapshot: impl Fn() -> Option<Snapshot> + Send + 'static,
-    ) -> Result<Self, ServeError> {
-        let failed = |source| ServeError::Io {
+    ) -> Result<Self, ControlError> {
+        let failed = |source| ControlError::Io {
             path: path.to_path_buf(),
             source,
         };
@@ -68,7 +68,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
         // Wakes the thread out of accept; it may also be past it, so the result says nothing.
@@ -83,13 +83,13 @@ impl Drop for Server {
 
 /// Why the control socket can't be served.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub enum ControlError {
     /// A live instance answers there.
     #[error("{}: another instance has this control socket", .0.display())]
-    Taken(PathBuf),
+    InUse(PathBuf),
     /// Something else has that name.
     #[error("{}: exists and is no socket", .0.display())]
-    NoSocket(PathBuf),
+    NotASocket(PathBuf),
     /// The system says no.
     #[error("{}: {source}", path.display())]
     Io {
@@ -110,11 +110,11 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(socket: &Path) -> Result<Self, ServeError> {
+    fn take(socket: &Path) -> Result<Self, ControlError> {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        let failed = |source| ServeError::Io {
+        let failed = |source| ControlError::Io {
             path: path.clone(),
             source,
         };
@@ -130,7 +130,7 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => {
-                    return Err(ServeError::Taken(socket.to_path_buf()));
+                    return Err(ControlError::InUse(socket.to_path_buf()));
                 }
                 Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -141,7 +141,7 @@ impl Lock {
                 return Ok(Self { path, _file: file });
             }
         }
-        Err(ServeError::Taken(socket.to_path_buf()))
+        Err(ControlError::InUse(socket.to_path_buf()))
     }
 }
 
@@ -152,14 +152,14 @@ impl Drop for Lock {
     }
 }
 
-fn remove_stale(path: &Path) -> Result<(), ServeError> {
+fn remove_stale(path: &Path) -> Result<(), ControlError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            Err(ServeError::NoSocket(path.to_path_buf()))
+            Err(ControlError::NotASocket(path.to_path_buf()))
         }
         // Another program's, that knows nothing of the lock.
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(ServeError::Taken(path.to_path_buf())),
-        Ok(_) => fs::remove_file(path).map_err(|source| ServeError::Io {
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(ControlError::InUse(path.to_path_buf())),
+        Ok(_) => fs::remove_file(path).map_err(|source| ControlError::Io {
             path: path.to_path_buf(),
             source,
         }),

@@ -34,7 +34,7 @@ impl Stop {
         let asked = stop.clone();
         let watch = move || {
             for signal in signals.forever() {
-                match asked.more() {
+                match asked.escalate() {
                     StopLevel::Run | StopLevel::Drain => tracing::info!(signal, "draining"),
                     StopLevel::Now if asked.0.load(Ordering::Relaxed) == NOW => {
                         tracing::warn!(signal, "ending at once");
@@ -50,7 +50,7 @@ impl Stop {
     }
 
     /// Asks for the next level, as a signal does.
-    pub fn more(&self) -> StopLevel {
+    pub fn escalate(&self) -> StopLevel {
         // Counted beyond the last level, so that a third signal is told from the second.
         let add = |asked: u8| Some(asked.saturating_add(1));
         let before = self

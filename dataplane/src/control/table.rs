@@ -4,7 +4,7 @@ use core::fmt::Write as _;
 
 use serde_json::{Map, json};
 
-use super::protocol::{Group, GroupKind, Stats};
+use super::protocol::{GroupKind, MetricGroup, Stats};
 
 impl Stats {
     /// A table for each kind of group: a line for each counter, a column for each group, totals
@@ -33,7 +33,7 @@ impl Stats {
     /// `{"pid", "release", "process": {..}, "workers": {"0": {..}}, "ports": {"p0": {..}},
     /// "totals": {..}}`; the totals are over the workers.
     pub fn to_json(&self) -> String {
-        let values = |groups: &[&Group]| -> Map<String, serde_json::Value> {
+        let values = |groups: &[&MetricGroup]| -> Map<String, serde_json::Value> {
             let sums = names(groups)
                 .into_iter()
                 .map(|name| (name, sum(groups, name)));
@@ -58,7 +58,7 @@ impl Stats {
         format!("{document:#}")
     }
 
-    fn of(&self, kind: GroupKind) -> Vec<&Group> {
+    fn of(&self, kind: GroupKind) -> Vec<&MetricGroup> {
         self.snapshot
             .groups
             .iter()
@@ -70,7 +70,7 @@ impl Stats {
 /// A column of values: one group's, or the sum of several.
 struct Column<'a> {
     title: String,
-    groups: Vec<&'a Group>,
+    groups: Vec<&'a MetricGroup>,
 }
 
 impl Column<'_> {
@@ -79,7 +79,7 @@ impl Column<'_> {
     }
 }
 
-fn columns<'a>(kind: GroupKind, groups: &[&'a Group]) -> Vec<Column<'a>> {
+fn columns<'a>(kind: GroupKind, groups: &[&'a MetricGroup]) -> Vec<Column<'a>> {
     let mut columns = Vec::new();
     if kind == GroupKind::Worker && groups.len() > 1 {
         columns.push(Column {
@@ -104,7 +104,7 @@ fn heading(title: &str, columns: &[Column<'_>]) -> Vec<String> {
 }
 
 /// Every counter's name once, in the order in which the groups have them.
-fn names<'a>(groups: &[&'a Group]) -> Vec<&'a str> {
+fn names<'a>(groups: &[&'a MetricGroup]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for value in groups.iter().flat_map(|group| &group.values) {
         if !names.contains(&value.name.as_ref()) {
@@ -114,7 +114,7 @@ fn names<'a>(groups: &[&'a Group]) -> Vec<&'a str> {
     names
 }
 
-fn sum(groups: &[&Group], name: &str) -> u64 {
+fn sum(groups: &[&MetricGroup], name: &str) -> u64 {
     let values = groups
         .iter()
         .flat_map(|group| &group.values)

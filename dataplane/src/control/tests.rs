@@ -9,20 +9,20 @@ use super::*;
 use crate::config::tests::Scratch;
 
 fn snapshot() -> Snapshot {
-    let worker = |name: &str, segments, records| Group {
+    let worker = |name: &str, segments, records| MetricGroup {
         kind: GroupKind::Worker,
         name: name.to_owned(),
         values: vec![
-            Value::counter("tcp.segments_in", segments),
-            Value::gauge("ktls.sessions", records),
+            Metric::counter("tcp.segments_in", segments),
+            Metric::gauge("ktls.sessions", records),
         ],
     };
-    let port = Group {
+    let port = MetricGroup {
         kind: GroupKind::Port,
         name: "p0".to_owned(),
         values: vec![
-            Value::counter("rx_packets", 12),
-            Value::counter("rx_errors", 0),
+            Metric::counter("rx_packets", 12),
+            Metric::counter("rx_errors", 0),
         ],
     };
     Snapshot {
@@ -42,7 +42,7 @@ fn talk(path: &Path, request: &[u8]) -> String {
 fn a_client_gets_what_the_instance_counts() {
     let scratch = Scratch::new();
     let path = scratch.path("control");
-    let server = Server::start(&path, || Some(snapshot())).unwrap();
+    let server = ControlServer::start(&path, || Some(snapshot())).unwrap();
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -53,7 +53,7 @@ fn a_client_gets_what_the_instance_counts() {
         assert_eq!(stats.snapshot, snapshot());
     }
     drop(server);
-    assert!(matches!(stats(&path), Err(AskError::Nobody(_))));
+    assert!(matches!(stats(&path), Err(StatsError::NotRunning(_))));
     let left: Vec<_> = fs::read_dir(scratch.path(""))
         .unwrap()
         .map(|e| e.unwrap().path())
@@ -69,7 +69,7 @@ fn a_client_gets_what_the_instance_counts() {
 fn strange_requests_are_refused_and_the_next_one_answered() {
     let scratch = Scratch::new();
     let path = scratch.path("control");
-    let _server = Server::start(&path, || Some(snapshot())).unwrap();
+    let _server = ControlServer::start(&path, || Some(snapshot())).unwrap();
     let refused = |error| format!("{{\"version\":1,\"error\":\"{error}\"}}\n");
     for (request, error) in [
         (&b"\n"[..], "not a request"),
@@ -95,10 +95,10 @@ fn strange_requests_are_refused_and_the_next_one_answered() {
 fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     let scratch = Scratch::new();
     let path = scratch.path("control");
-    let first = Server::start(&path, || Some(snapshot())).unwrap();
+    let first = ControlServer::start(&path, || Some(snapshot())).unwrap();
     assert!(matches!(
-        Server::start(&path, || Some(snapshot())),
-        Err(ServeError::Taken(_))
+        ControlServer::start(&path, || Some(snapshot())),
+        Err(ControlError::InUse(_))
     ));
     assert!(stats(&path).is_ok());
     drop(first);
@@ -106,15 +106,15 @@ fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     // A process that was killed leaves a socket that nobody answers, and a file without a lock.
     drop(UnixListener::bind(&path).unwrap());
     fs::write(scratch.path("control.lock"), "").unwrap();
-    let second = Server::start(&path, || Some(snapshot())).unwrap();
+    let second = ControlServer::start(&path, || Some(snapshot())).unwrap();
     assert!(stats(&path).is_ok());
     drop(second);
 
     // Another program that knows nothing of the lock.
     let _foreign = UnixListener::bind(&path).unwrap();
     assert!(matches!(
-        Server::start(&path, || Some(snapshot())),
-        Err(ServeError::Taken(_))
+        ControlServer::start(&path, || Some(snapshot())),
+        Err(ControlError::InUse(_))
     ));
 }
 
@@ -123,14 +123,14 @@ fn what_is_no_socket_is_not_removed() {
     let scratch = Scratch::new();
     let path = scratch.path("demo.key");
     assert!(matches!(
-        Server::start(&path, || Some(snapshot())),
-        Err(ServeError::NoSocket(_))
+        ControlServer::start(&path, || Some(snapshot())),
+        Err(ControlError::NotASocket(_))
     ));
     assert!(path.exists());
     let nowhere = scratch.path("none/control");
     assert!(matches!(
-        Server::start(&nowhere, || Some(snapshot())),
-        Err(ServeError::Io { .. })
+        ControlServer::start(&nowhere, || Some(snapshot())),
+        Err(ControlError::Io { .. })
     ));
 }
 
@@ -140,7 +140,7 @@ fn instances_side_by_side_race_for_one_socket_and_one_gets_it() {
     let path = scratch.path("control");
     for _ in 0..20 {
         let servers: Vec<_> = std::thread::scope(|scope| {
-            let start = || scope.spawn(|| Server::start(&path, || Some(snapshot())));
+            let start = || scope.spawn(|| ControlServer::start(&path, || Some(snapshot())));
             let threads: Vec<_> = (0..4).map(|_| start()).collect();
             threads
                 .into_iter()
@@ -197,7 +197,7 @@ fn each_request_to_stop_is_more_urgent() {
     let seen = stop.clone();
     assert_eq!(seen.level(), StopLevel::Run);
     for expected in [StopLevel::Drain, StopLevel::Now, StopLevel::Now] {
-        assert_eq!(stop.more(), expected);
+        assert_eq!(stop.escalate(), expected);
         assert_eq!(seen.level(), expected);
     }
 }

@@ -8,7 +8,7 @@ use lockgate_stack::wheel::{TimerKey, Wheel};
 use lockgate_stack::{Notice, SocketId};
 use lockgate_wire::Instant;
 
-use super::transport::{Held, Lent, Socket};
+use super::transport::{StackContext, StackTransport, UnreadChunk};
 use crate::http::{Client, Clock, Driven, Driver};
 
 /// All HTTP connections of a worker.
@@ -16,21 +16,21 @@ use crate::http::{Client, Clock, Driven, Driver};
 pub(super) struct Connections {
     driver: Driver,
     /// By the sockets' dense numbers.
-    table: Vec<Option<Entry>>,
+    table: Vec<Option<HttpConnection>>,
     wheel: Wheel,
     /// Whose turn was over before their work was.
-    again: VecDeque<SocketId>,
+    yielded: VecDeque<SocketId>,
     open: usize,
     draining: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct HttpConnection {
     socket: SocketId,
     client: Client,
-    held: Option<Box<Held>>,
+    unread: Option<Box<UnreadChunk>>,
     /// It's in the list of those whose turn was over.
-    waiting: bool,
+    is_yielded: bool,
 }
 
 impl Connections {
@@ -40,50 +40,55 @@ impl Connections {
             driver,
             table: Vec::new(),
             wheel: Wheel::new(now, connections_max),
-            again: VecDeque::new(),
+            yielded: VecDeque::new(),
             open: 0,
             draining: false,
         }
     }
 
     /// A connection is ready for its first request.
-    pub(super) fn accept(&mut self, clock: Clock, socket: SocketId, lent: &mut Lent<'_>) {
+    pub(super) fn on_accepted(
+        &mut self,
+        clock: Clock,
+        socket: SocketId,
+        cx: &mut StackContext<'_>,
+    ) {
         let index = socket.index();
         if index >= self.table.len() {
             self.table.resize_with(index + 1, || None);
         }
         let client = self.driver.accept(clock);
-        let entry = Entry {
+        let entry = HttpConnection {
             socket,
             client,
-            held: None,
-            waiting: false,
+            unread: None,
+            is_yielded: false,
         };
         if let Some(old) = self.table[index].replace(entry) {
             self.driver.forget(old.client);
         } else {
             self.open += 1;
         }
-        self.drive(clock, socket, lent);
+        self.drive(clock, socket, cx);
         // Its request may have come with it; without one it's at rest.
         if self.draining {
-            self.close_if_at_rest(index, lent);
+            self.close_if_idle(index, cx);
         }
     }
 
     /// Something happened to a socket.
-    pub(super) fn notice(&mut self, clock: Clock, notice: &Notice, lent: &mut Lent<'_>) {
+    pub(super) fn on_notice(&mut self, clock: Clock, notice: &Notice, cx: &mut StackContext<'_>) {
         match notice {
             Notice::Readable(socket)
             | Notice::Writable(socket)
-            | Notice::PeerClosed { socket, .. } => self.drive(clock, *socket, lent),
-            Notice::Closed(socket, _) => self.forget(*socket),
+            | Notice::PeerClosed { socket, .. } => self.drive(clock, *socket, cx),
+            Notice::Closed(socket, _) => self.remove(*socket),
             Notice::Accepted { .. } | Notice::Connected(_) | Notice::HandshakeDone(..) => {}
         }
     }
 
     /// Takes the answers of the file cache; how many there were.
-    pub(super) fn poll_files(&mut self, clock: Clock, lent: &mut Lent<'_>) -> usize {
+    pub(super) fn poll_files(&mut self, clock: Clock, cx: &mut StackContext<'_>) -> usize {
         let mut count = 0;
         while let Some(completion) = self.driver.poll_files(clock) {
             count += 1;
@@ -92,53 +97,53 @@ impl Connections {
                 continue;
             };
             let (socket, token) = (entry.socket, completion.token);
-            let mut transport = Socket {
-                lent,
+            let mut transport = StackTransport {
+                cx,
                 id: socket,
-                held: &mut entry.held,
+                unread: &mut entry.unread,
             };
             let client = &mut entry.client;
             let driven = self
                 .driver
                 .on_file(clock, client, token, &mut transport, completion);
-            self.after(socket, driven);
+            self.apply(socket, driven);
         }
         count
     }
 
     /// Goes on with those whose turn was over; how many there were.
-    pub(super) fn go_on(&mut self, clock: Clock, lent: &mut Lent<'_>) -> usize {
-        let count = self.again.len();
+    pub(super) fn resume_yielded(&mut self, clock: Clock, cx: &mut StackContext<'_>) -> usize {
+        let count = self.yielded.len();
         for _ in 0..count {
-            let Some(socket) = self.again.pop_front() else {
+            let Some(socket) = self.yielded.pop_front() else {
                 break;
             };
-            if let Some(entry) = self.entry(socket) {
-                entry.waiting = false;
-                self.drive(clock, socket, lent);
+            if let Some(entry) = self.get_mut(socket) {
+                entry.is_yielded = false;
+                self.drive(clock, socket, cx);
             }
         }
         count
     }
 
     /// Runs the deadlines that have come.
-    pub(super) fn on_timer(&mut self, clock: Clock, lent: &mut Lent<'_>) {
-        let mut budget = TIMERS_A_TURN;
+    pub(super) fn on_timer(&mut self, clock: Clock, cx: &mut StackContext<'_>) {
+        let mut budget = TIMERS_PER_TURN;
         while let Some(TimerKey(index)) = self.wheel.expire(clock.now, &mut budget) {
             let Some(Some(entry)) = self.table.get_mut(index as usize) else {
                 continue;
             };
             let socket = entry.socket;
-            let mut transport = Socket {
-                lent,
+            let mut transport = StackTransport {
+                cx,
                 id: socket,
-                held: &mut entry.held,
+                unread: &mut entry.unread,
             };
             let client = &mut entry.client;
             let driven = self
                 .driver
                 .on_timer(clock, client, token(socket), &mut transport);
-            self.after(socket, driven);
+            self.apply(socket, driven);
         }
     }
 
@@ -148,11 +153,11 @@ impl Connections {
     }
 
     /// Closes what is at rest, and everything else behind its answer.
-    pub(super) fn drain(&mut self, lent: &mut Lent<'_>) {
+    pub(super) fn drain(&mut self, cx: &mut StackContext<'_>) {
         self.draining = true;
         self.driver.drain();
         for index in 0..self.table.len() {
-            self.close_if_at_rest(index, lent);
+            self.close_if_idle(index, cx);
         }
     }
 
@@ -166,48 +171,48 @@ impl Connections {
         &self.driver
     }
 
-    fn close_if_at_rest(&mut self, index: usize, lent: &mut Lent<'_>) {
+    fn close_if_idle(&mut self, index: usize, cx: &mut StackContext<'_>) {
         let Some(Some(entry)) = self.table.get_mut(index) else {
             return;
         };
         let socket = entry.socket;
-        let mut transport = Socket {
-            lent,
+        let mut transport = StackTransport {
+            cx,
             id: socket,
-            held: &mut entry.held,
+            unread: &mut entry.unread,
         };
         let driven = self.driver.on_drain(&entry.client, &mut transport);
-        self.after(socket, driven);
+        self.apply(socket, driven);
     }
 
-    fn drive(&mut self, clock: Clock, socket: SocketId, lent: &mut Lent<'_>) {
+    fn drive(&mut self, clock: Clock, socket: SocketId, cx: &mut StackContext<'_>) {
         let Some(Some(entry)) = self.table.get_mut(socket.index()) else {
             return;
         };
         if entry.socket != socket {
             return;
         }
-        let mut transport = Socket {
-            lent,
+        let mut transport = StackTransport {
+            cx,
             id: socket,
-            held: &mut entry.held,
+            unread: &mut entry.unread,
         };
         let driven = self
             .driver
             .drive(clock, &mut entry.client, token(socket), &mut transport);
-        self.after(socket, driven);
+        self.apply(socket, driven);
     }
 
-    fn after(&mut self, socket: SocketId, driven: Driven) {
-        let Some(entry) = self.entry(socket) else {
+    fn apply(&mut self, socket: SocketId, driven: Driven) {
+        let Some(entry) = self.get_mut(socket) else {
             return;
         };
         match driven {
-            Driven::Done => self.forget(socket),
-            Driven::Again if !entry.waiting => {
-                entry.waiting = true;
+            Driven::Done => self.remove(socket),
+            Driven::Again if !entry.is_yielded => {
+                entry.is_yielded = true;
                 let deadline = entry.client.deadline();
-                self.again.push_back(socket);
+                self.yielded.push_back(socket);
                 self.wheel.set(timer(socket), deadline);
             }
             Driven::Again | Driven::Waiting => {
@@ -217,8 +222,8 @@ impl Connections {
         }
     }
 
-    fn forget(&mut self, socket: SocketId) {
-        if self.entry(socket).is_none() {
+    fn remove(&mut self, socket: SocketId) {
+        if self.get_mut(socket).is_none() {
             return;
         }
         if let Some(entry) = self.table[socket.index()].take() {
@@ -228,7 +233,7 @@ impl Connections {
         }
     }
 
-    fn entry(&mut self, socket: SocketId) -> Option<&mut Entry> {
+    fn get_mut(&mut self, socket: SocketId) -> Option<&mut HttpConnection> {
         self.table
             .get_mut(socket.index())?
             .as_mut()
@@ -247,4 +252,4 @@ fn timer(socket: SocketId) -> TimerKey {
 }
 
 /// Deadlines looked at in a turn.
-const TIMERS_A_TURN: u32 = 256;
+const TIMERS_PER_TURN: u32 = 256;

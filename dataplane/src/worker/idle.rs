@@ -7,7 +7,7 @@ use lockgate_wire::Instant;
 
 /// What a worker does when there's nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
+pub enum IdlePolicy {
     /// Looks again at once.
     Spin,
     /// Gives the core to whoever else wants it, if somebody does.
@@ -18,53 +18,56 @@ pub enum Policy {
 
 /// A worker's patience.
 #[derive(Debug)]
-pub struct Idle {
-    policy: Policy,
+pub struct IdleBackoff {
+    policy: IdlePolicy,
     /// Turns in a row without work.
-    empty: u32,
+    idle_turns: u32,
 }
 
-impl Idle {
-    /// A worker that was busy until now.
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, empty: 0 }
+impl IdleBackoff {
+    /// No idle turns yet.
+    pub fn new(policy: IdlePolicy) -> Self {
+        Self {
+            policy,
+            idle_turns: 0,
+        }
     }
 
     /// There was work.
-    pub fn busy(&mut self) {
-        self.empty = 0;
+    pub fn reset(&mut self) {
+        self.idle_turns = 0;
     }
 
     /// There was none.
-    pub fn rest(&mut self, now: Instant, next_timer: Option<Instant>) {
-        self.empty = self.empty.saturating_add(1);
+    pub fn wait(&mut self, now: Instant, next_timer: Option<Instant>) {
+        self.idle_turns = self.idle_turns.saturating_add(1);
         match self.policy {
-            Policy::Yield if self.empty >= EMPTY_BEFORE_YIELD => thread::yield_now(),
-            Policy::Sleep if self.empty >= EMPTY_BEFORE_SLEEP => {
-                thread::sleep(self.nap(now, next_timer));
+            IdlePolicy::Yield if self.idle_turns >= IDLE_TURNS_BEFORE_YIELD => thread::yield_now(),
+            IdlePolicy::Sleep if self.idle_turns >= IDLE_TURNS_BEFORE_SLEEP => {
+                thread::sleep(self.sleep_time(now, next_timer));
             }
-            Policy::Spin | Policy::Yield | Policy::Sleep => core::hint::spin_loop(),
+            IdlePolicy::Spin | IdlePolicy::Yield | IdlePolicy::Sleep => core::hint::spin_loop(),
         }
     }
 
-    fn nap(&self, now: Instant, next_timer: Option<Instant>) -> Duration {
-        let doublings = (self.empty - EMPTY_BEFORE_SLEEP) / EMPTY_BEFORE_SLEEP;
-        let nap = NAP_MIN.saturating_mul(1 << doublings.min(NAP_DOUBLINGS_MAX));
+    fn sleep_time(&self, now: Instant, next_timer: Option<Instant>) -> Duration {
+        let doublings = (self.idle_turns - IDLE_TURNS_BEFORE_SLEEP) / IDLE_TURNS_BEFORE_SLEEP;
+        let time = SLEEP_MIN.saturating_mul(1 << doublings.min(SLEEP_DOUBLINGS_MAX));
         match next_timer {
-            Some(at) => nap.min(at.saturating_since(now)),
-            None => nap,
+            Some(at) => time.min(at.saturating_since(now)),
+            None => time,
         }
     }
 }
 
-const EMPTY_BEFORE_YIELD: u32 = 16;
+const IDLE_TURNS_BEFORE_YIELD: u32 = 16;
 
-const EMPTY_BEFORE_SLEEP: u32 = 256;
+const IDLE_TURNS_BEFORE_SLEEP: u32 = 256;
 
-const NAP_MIN: Duration = Duration::from_micros(20);
+const SLEEP_MIN: Duration = Duration::from_micros(20);
 
 /// A nap is 640 µs at most: what a packet may have to wait.
-const NAP_DOUBLINGS_MAX: u32 = 5;
+const SLEEP_DOUBLINGS_MAX: u32 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -72,20 +75,20 @@ mod tests {
 
     #[test]
     fn naps_grow_and_end_at_the_next_timer() {
-        let mut idle = Idle {
-            policy: Policy::Sleep,
-            empty: EMPTY_BEFORE_SLEEP,
+        let mut idle = IdleBackoff {
+            policy: IdlePolicy::Sleep,
+            idle_turns: IDLE_TURNS_BEFORE_SLEEP,
         };
         let now = Instant::from_nanos(1_000_000);
-        assert_eq!(idle.nap(now, None), NAP_MIN);
-        idle.empty = 2 * EMPTY_BEFORE_SLEEP;
-        assert_eq!(idle.nap(now, None), 2 * NAP_MIN);
-        idle.empty = u32::MAX;
-        assert_eq!(idle.nap(now, None), 32 * NAP_MIN);
+        assert_eq!(idle.sleep_time(now, None), SLEEP_MIN);
+        idle.idle_turns = 2 * IDLE_TURNS_BEFORE_SLEEP;
+        assert_eq!(idle.sleep_time(now, None), 2 * SLEEP_MIN);
+        idle.idle_turns = u32::MAX;
+        assert_eq!(idle.sleep_time(now, None), 32 * SLEEP_MIN);
         let soon = now + Duration::from_micros(7);
-        assert_eq!(idle.nap(now, Some(soon)), Duration::from_micros(7));
-        assert_eq!(idle.nap(now, Some(Instant::ZERO)), Duration::ZERO);
-        idle.busy();
-        assert_eq!(idle.empty, 0);
+        assert_eq!(idle.sleep_time(now, Some(soon)), Duration::from_micros(7));
+        assert_eq!(idle.sleep_time(now, Some(Instant::ZERO)), Duration::ZERO);
+        idle.reset();
+        assert_eq!(idle.idle_turns, 0);
     }
 }

@@ -10,7 +10,7 @@ use crate::http::{Received, Transport};
 
 /// What a worker lends to its connections.
 #[derive(Debug)]
-pub(super) struct Lent<'a> {
+pub(super) struct StackContext<'a> {
     pub(super) stack: &'a mut Stack,
     pub(super) pages: &'a mut PagePool,
     pub(super) ciphers: &'a mut Ciphers,
@@ -18,22 +18,22 @@ pub(super) struct Lent<'a> {
 
 /// Received bytes that HTTP did not take yet: the rest of a pipelined request.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct UnreadChunk {
     chunk: Chunk,
     taken: usize,
 }
 
 /// A socket, for one call of the driver.
 #[derive(Debug)]
-pub(super) struct Socket<'a, 'b> {
-    pub(super) lent: &'a mut Lent<'b>,
+pub(super) struct StackTransport<'a, 'b> {
+    pub(super) cx: &'a mut StackContext<'b>,
     pub(super) id: SocketId,
-    pub(super) held: &'a mut Option<Box<Held>>,
+    pub(super) unread: &'a mut Option<Box<UnreadChunk>>,
 }
 
-impl Held {
+impl UnreadChunk {
     /// Shows the bytes that are left; returns how many were taken, and whether that's all.
-    fn show(&mut self, take: impl FnOnce(&[u8]) -> usize) -> (usize, bool) {
+    fn offer(&mut self, take: impl FnOnce(&[u8]) -> usize) -> (usize, bool) {
         let mut skip = self.taken;
         for piece in self.chunk.pieces() {
             if skip < piece.len() {
@@ -48,18 +48,14 @@ impl Held {
     }
 }
 
-impl Socket<'_, '_> {
+impl StackTransport<'_, '_> {
     /// The next piece of the stream.
-    fn fetch(&mut self) -> Result<Held, Received> {
+    fn recv_chunk(&mut self) -> Result<UnreadChunk, Received> {
         loop {
-            match self
-                .lent
-                .stack
-                .recv(self.id, self.lent.ciphers, self.lent.pages)
-            {
+            match self.cx.stack.recv(self.id, self.cx.ciphers, self.cx.pages) {
                 // An empty record is nothing to HTTP.
                 Ok(Recv::Data(chunk)) if chunk.is_empty() => {}
-                Ok(Recv::Data(chunk)) => return Ok(Held { chunk, taken: 0 }),
+                Ok(Recv::Data(chunk)) => return Ok(UnreadChunk { chunk, taken: 0 }),
                 Ok(Recv::Nothing) => return Err(Received::Nothing),
                 // A stream that ended by an error ends here too: the stack tells the peer, counts
                 // it and closes.
@@ -69,14 +65,14 @@ impl Socket<'_, '_> {
     }
 }
 
-impl Socket<'_, '_> {
-    fn taken(&mut self, sent: Result<u32, SendError>) -> u32 {
+impl StackTransport<'_, '_> {
+    fn bytes_accepted(&mut self, sent: Result<u32, SendError>) -> u32 {
         match sent {
             Ok(taken) => taken,
             // The keys are used up, and TLS 1.2 can't change them: what was sent is finished, and
             // the stream ends in the middle of a response.
             Err(SendError::Record(_)) => {
-                self.lent.stack.close(self.id);
+                self.cx.stack.close(self.id);
                 0
             }
             // The socket is at its end already, and the notice of that on its way.
@@ -85,53 +81,53 @@ impl Socket<'_, '_> {
     }
 }
 
-impl Transport for Socket<'_, '_> {
+impl Transport for StackTransport<'_, '_> {
     fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received {
-        if let Some(held) = self.held {
-            let (taken, all) = held.show(take);
+        if let Some(unread) = self.unread {
+            let (taken, all) = unread.offer(take);
             if all {
-                *self.held = None;
+                *self.unread = None;
             }
             return Received::Taken(taken);
         }
         // A request that comes alone is taken whole: only what's left of others needs a place.
-        let mut fetched = match self.fetch() {
-            Ok(fetched) => fetched,
+        let mut received = match self.recv_chunk() {
+            Ok(received) => received,
             Err(none) => return none,
         };
-        let (taken, all) = fetched.show(take);
+        let (taken, all) = received.offer(take);
         if !all {
-            *self.held = Some(Box::new(fetched));
+            *self.unread = Some(Box::new(received));
         }
         Received::Taken(taken)
     }
 
     fn send(&mut self, bytes: &[u8], more: bool) -> u32 {
-        let sent = self.lent.stack.send(self.id, bytes, more, self.lent.pages);
-        self.taken(sent)
+        let sent = self.cx.stack.send(self.id, bytes, more, self.cx.pages);
+        self.bytes_accepted(sent)
     }
 
     fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32 {
         let sent = self
-            .lent
+            .cx
             .stack
-            .send_span(self.id, span, at, len, self.lent.pages);
-        self.taken(sent)
+            .send_span(self.id, span, at, len, self.cx.pages);
+        self.bytes_accepted(sent)
     }
 
     fn unacknowledged(&self) -> u64 {
-        self.lent.stack.send_queued(self.id)
+        self.cx.stack.send_queued(self.id)
     }
 
     fn shutdown(&mut self) {
-        self.lent.stack.shutdown(self.id);
+        self.cx.stack.shutdown(self.id);
     }
 
     fn close(&mut self) {
-        self.lent.stack.close(self.id);
+        self.cx.stack.close(self.id);
     }
 
     fn abort(&mut self) {
-        self.lent.stack.abort(self.id);
+        self.cx.stack.abort(self.id);
     }
 }

@@ -136,7 +136,7 @@ fn starts_answers_and_drains() {
     };
     let second = stats(&place.socket());
     assert!(turns(&second) > turns(&first), "the worker works");
-    stop.more();
+    stop.escalate();
     let ended = appliance.join().expect("no panic");
     assert!(ended.is_ok(), "{ended:?}");
     assert!(
@@ -161,8 +161,8 @@ fn two_workers_end_at_once() {
         .iter()
         .filter(|group| group.kind == GroupKind::Worker);
     assert_eq!(workers.count(), 2);
-    stop.more();
-    stop.more();
+    stop.escalate();
+    stop.escalate();
     let ended = appliance.join().expect("no panic");
     assert!(ended.is_ok(), "{ended:?}");
 }

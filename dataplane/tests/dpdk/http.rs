@@ -64,7 +64,7 @@ impl Business {
         let mut cache = Cache::start(eal, tree, self.cache_bytes, 1);
         let files = (
             cache.clients.swap_remove(0),
-            Siblings::family(1).swap_remove(0),
+            Siblings::full_mesh(1).swap_remove(0),
         );
         let [at_server, at_client] = net.attach_all().map(|mut queues| queues.swap_remove(0));
         let listen = listeners(pki, &TlsOptions::default());
@@ -290,7 +290,7 @@ fn two_workers() {
     let mut cache = Cache::start(eal, &tree, 8 << 20, 2);
     let files = std::mem::take(&mut cache.clients)
         .into_iter()
-        .zip(Siblings::family(2));
+        .zip(Siblings::full_mesh(2));
     let [servers, clients] = net.attach_all();
     let mut shops = Vec::new();
     for (port, files) in servers.into_iter().zip(files) {

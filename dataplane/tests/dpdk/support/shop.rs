@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel as crossbeam;
 use lockgate::clock::Clock;
 use lockgate::http::{self, Driver, Site, Sites};
-use lockgate::worker::{Command, Parts, Policy, Siblings, Worker};
+use lockgate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate_drivers::Eal;
 use lockgate_ktls::{BackendChoice, Ciphers};
@@ -106,7 +106,7 @@ pub(crate) type Counts = HashMap<String, u64>;
 
 /// A worker at work.
 pub(crate) struct Shop {
-    pub(crate) mailbox: crossbeam::Sender<Command>,
+    pub(crate) commands: crossbeam::Sender<WorkerCommand>,
     counts: Receiver<Counts>,
     go_home: Sender<()>,
     pages: Receiver<PoolUsage>,
@@ -126,13 +126,13 @@ impl Shop {
     ) -> Self {
         busy.begin();
         let busy = busy.clone();
-        let (mailbox, commands) = crossbeam::bounded(4);
+        let (commands, receiver) = crossbeam::bounded(4);
         let (to_counts, counts) = channel();
         let (go_home, let_go) = channel::<()>();
         let (to_pages, pages) = channel();
         let work = move || {
             let registered = eal.register_worker().expect("a place among the workers");
-            let mut worker = worker(eal, spec, port, (files, siblings), commands);
+            let mut worker = worker(eal, spec, port, (files, siblings), receiver);
             for (at, tls) in listen {
                 worker.listen(at, tls).expect("a listener");
             }
@@ -143,7 +143,7 @@ impl Shop {
                 .map(|value| (value.name.into_owned(), value.value))
                 .chain([(ALLOCATIONS.to_owned(), heap.count_total)])
                 .collect();
-            let (_, mut pool) = worker.dismantle();
+            let (_, mut pool) = worker.into_page_pool();
             to_counts.send(values).ok();
             let_go.recv().ok();
             pool.reclaim();
@@ -155,7 +155,7 @@ impl Shop {
             .spawn(work)
             .expect("a thread");
         Self {
-            mailbox,
+            commands,
             counts,
             go_home,
             pages,
@@ -165,8 +165,8 @@ impl Shop {
     /// Ends when everything that is under way is done.
     pub(crate) fn drain(&self, deadline: Duration) {
         let deadline = Clock::new().now() + deadline;
-        self.mailbox
-            .send(Command::Drain(deadline))
+        self.commands
+            .send(WorkerCommand::Drain(deadline))
             .expect("the worker works");
     }
 
@@ -174,8 +174,8 @@ impl Shop {
     pub(crate) fn describe(&self) -> String {
         let (to, answer) = crossbeam::bounded(1);
         let asked = self
-            .mailbox
-            .send_timeout(Command::Snapshot(to), Duration::from_secs(1));
+            .commands
+            .send_timeout(WorkerCommand::Snapshot(to), Duration::from_secs(1));
         let Some(group) = asked.ok().and_then(|()| answer.recv_timeout(PATIENCE).ok()) else {
             return "the worker doesn't answer".to_owned();
         };
@@ -213,7 +213,7 @@ fn worker(
     spec: Spec,
     port: Attached,
     (files, siblings): (FileClient, Siblings),
-    mailbox: crossbeam::Receiver<Command>,
+    commands: crossbeam::Receiver<WorkerCommand>,
 ) -> Worker {
     let clock = Clock::new();
     let mut config = spec.config;
@@ -236,7 +236,7 @@ fn worker(
         )
         .expect("a site");
     let secret = [spec.seed, 1, 2, 3];
-    Worker::new(Parts {
+    Worker::new(WorkerParts {
         nagle: false,
         number: 0,
         ports: port.ports,
@@ -245,9 +245,9 @@ fn worker(
         stack: Stack::new(clock.now(), config, secret).expect("a stack"),
         driver: Driver::new(patient(), sites, files, 8 << 10),
         connections_max,
-        idle: Policy::Yield,
+        idle: IdlePolicy::Yield,
         clock,
-        mailbox,
+        commands,
         siblings,
     })
 }
