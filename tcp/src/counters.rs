@@ -29,7 +29,7 @@ lockgate_wire::counters! {
         keepalives,
         /// Segments dropped by timestamps (PAWS).
         paws_dropped,
-        /// Segments dropped because timestamps were agreed on and missing.
+        /// Segments accepted without a timestamp on connections that agreed on timestamps.
         timestamp_missing,
         /// Segments outside the window.
         unacceptable,

@@ -210,8 +210,12 @@ impl Connection {
             //= https://www.rfc-editor.org/rfc/rfc7323#section-3.2
             //# If a non-<RST> segment is received without a TSopt, a TCP SHOULD
             //# silently drop the segment.
+            // Departure: the segment is accepted and counted, as Linux does. Middleboxes strip the
+            // option and some clients stop sending it; dropping would stall them until they time
+            // out. Such a segment has the protection of a connection without timestamps: the
+            // window and RFC 5961.
             sh.counters.timestamp_missing += 1;
-            return Some(Step::DROP);
+            return None;
         };
         //= https://www.rfc-editor.org/rfc/rfc7323#section-5.3
         //# R1)  If there is a Timestamps option in the arriving segment,

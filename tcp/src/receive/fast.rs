@@ -38,11 +38,12 @@ impl Connection {
             return None;
         }
         if self.negotiated.timestamps {
-            let ts = tcp.options.timestamps?;
-            if ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31 {
-                return None;
+            match tcp.options.timestamps {
+                Some(ts) if ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31 => return None,
+                Some(_) => self.update_timestamp(segment),
+                // Accepted, see `check_timestamps`.
+                None => sh.counters.timestamp_missing += 1,
             }
-            self.update_timestamp(segment);
         }
         self.rcv.last_at = now;
         self.snd.keepalives = 0;

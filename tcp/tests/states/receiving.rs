@@ -419,12 +419,35 @@ fn old_timestamps_are_refused() {
     );
 }
 
+/// RFC 7323, section 3.2, would have them dropped; clients and middleboxes that omit the option
+/// part-way exist, and Linux serves them.
 #[test]
-fn segments_without_the_agreed_timestamp_are_dropped() {
+fn segments_without_the_agreed_timestamp_are_accepted_and_counted() {
     let mut rig = Rig::open_ts();
+    // Data in order.
     let verdict = rig.feed(seg(ACK, 0, 10));
-    assert!(verdict.keep.is_empty() && verdict.answer.is_none());
+    assert_eq!(verdict.keep, span(0, 10));
     assert_eq!(rig.sh.counters.timestamp_missing, 1);
+    // Data out of order, which the fast path does not take.
+    let verdict = rig.feed(seg(ACK, 20, 10));
+    assert_eq!(verdict.keep, span(20, 30));
+    assert_eq!(rig.sh.counters.timestamp_missing, 2);
+    let verdict = rig.feed(seg(ACK, 10, 10));
+    assert_eq!(verdict.readable, StreamOffset(30));
+    // Our segments still carry the option; the echo is of the last timestamp received.
+    let echo = rig.sends()[0].tcp.options.timestamps.map(|ts| ts.ecr);
+    assert_eq!(echo, Some(500));
+    // An acknowledgment advances our stream and measures the round trip.
+    rig.write(1000);
+    rig.sends();
+    rig.now += core::time::Duration::from_millis(30);
+    let verdict = rig.feed(seg(ACK, 30, 0).ack(1000));
+    assert_eq!(verdict.acked, StreamOffset(1000));
+    assert_eq!(rig.sh.counters.timestamp_missing, 4);
+    // A segment that does carry the option is still subject to PAWS.
+    assert!(!rig.feed(seg(ACK, 30, 10).ts(600, 0)).keep.is_empty());
+    assert!(rig.feed(seg(ACK, 40, 10).ts(599, 0)).keep.is_empty());
+    assert_eq!(rig.sh.counters.paws_dropped, 1);
 }
 
 /// RFC 7323, section 4.3: which timestamp is echoed.
