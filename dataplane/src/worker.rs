@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use lockgate_drivers::WorkerPorts;
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::TlsServer;
-use lockgate_stack::{Env, Heard, ListenConfig, ListenerId, Notice, Stack};
+use lockgate_stack::{Env, ListenConfig, ListenerId, Notice, SiblingFrame, Stack};
 use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, PagePool};
 
@@ -73,9 +73,9 @@ pub struct WorkerParts {
 #[derive(Debug)]
 pub struct Siblings {
     /// To each of the others, in an order that leads round all workers.
-    pub senders: Vec<Sender<Heard>>,
+    pub senders: Vec<Sender<SiblingFrame>>,
     /// From all of them.
-    pub receiver: Receiver<Heard>,
+    pub receiver: Receiver<SiblingFrame>,
 }
 
 /// A worker.
@@ -411,7 +411,7 @@ impl Siblings {
             received_any: false,
             dropped: 0,
         };
-        while let Some(heard) = stack.poll_heard() {
+        while let Some(heard) = stack.poll_sibling_frame() {
             let count = if heard.is_for_next() {
                 1
             } else {
@@ -424,7 +424,7 @@ impl Siblings {
         }
         for heard in self.receiver.try_iter().take(SIBLING_FRAMES_PER_TURN) {
             done.received_any = true;
-            stack.on_heard(now, &heard, env);
+            stack.on_sibling_frame(now, &heard, env);
         }
         done
     }

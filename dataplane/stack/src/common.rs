@@ -19,7 +19,7 @@ use crate::config::Limits;
 use crate::counters::Counters;
 use crate::egress::{Path, segment_headers};
 use crate::notice::{CloseReason, Notice};
-use crate::siblings::Heard;
+use crate::siblings::SiblingFrame;
 use crate::socket::{RECORD_BYTES_MAX, Socket};
 use crate::tls::Failure;
 
@@ -34,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) notices: VecDeque<Notice>,
     /// What the other workers should hear of.
-    pub(crate) heard: VecDeque<Heard>,
+    pub(crate) heard: VecDeque<SiblingFrame>,
     /// Sockets that have something to do, in order of their turns.
     pub(crate) ready: VecDeque<u32>,
     /// Handshakes that can take a step, in order of their turns.

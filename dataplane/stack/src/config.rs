@@ -33,7 +33,7 @@ pub struct StackConfig {
     /// counts as 64, as in RFC 8449.
     pub record_len_max: u16,
     /// How many other workers have the same addresses, and have to hear what belongs to no
-    /// connection or to one of theirs: [`Stack::poll_heard`](crate::Stack::poll_heard).
+    /// connection or to one of theirs: [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame).
     pub siblings: u16,
 }
 

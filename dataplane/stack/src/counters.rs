@@ -8,11 +8,11 @@ lockgate_wire::counters! {
         /// Packets given to the stack.
         packets_in,
         /// Frames that other workers heard first.
-        heard_in,
+        sibling_frames_in,
         /// Segments of connections that aren't this worker's, passed on to the next one.
-        passed_on,
+        segments_forwarded,
         /// Frames that other workers should have heard of, and there was no room.
-        heard_lost,
+        sibling_frames_lost,
         /// TCP segments with a good checksum.
         segments_in,
         /// Segments dropped for a bad TCP checksum.
@@ -22,7 +22,7 @@ lockgate_wire::counters! {
         /// Segments dropped because their payload could not be held.
         refused_payload,
         /// Connections reset because received bytes pinned all the memory that they may.
-        recv_pressed,
+        receive_budget_resets,
         /// Segments for no connection and no listener.
         no_connection,
         /// Resets sent in answer to those.
@@ -56,7 +56,7 @@ lockgate_wire::counters! {
         /// Half-open connections pushed out by newer ones.
         half_open_evicted,
         /// Half-open connections that were given up.
-        half_open_gave_up,
+        half_open_timed_out,
         /// Connections that went to TIME-WAIT.
         time_wait,
         /// Connections for which there was no place in TIME-WAIT.

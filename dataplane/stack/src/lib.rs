@@ -34,7 +34,7 @@ pub use counters::Counters;
 pub use notice::{
     Chunk, CloseReason, ListenerId, Notice, Recv, RecvError, SendError, SocketId, TlsInfo,
 };
-pub use siblings::Heard;
+pub use siblings::SiblingFrame;
 pub use stack::Stack;
 pub use tls::Failure;
 

@@ -229,7 +229,7 @@ impl Stack {
             HalfOpenTimer::NotYet => {}
             HalfOpenTimer::Retransmit(syn_ack) => self.core.answer(now, &tuple, &syn_ack, env),
             HalfOpenTimer::GiveUp => {
-                self.core.counters.half_open_gave_up += 1;
+                self.core.counters.half_open_timed_out += 1;
                 self.forget_half_open(index);
                 return;
             }

@@ -20,7 +20,7 @@ use crate::stack::Stack;
 
 /// A frame that a worker heard, for its siblings. Copies share its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct SiblingFrame {
     on: IfaceId,
     frame: Arc<[u8]>,
     audience: Audience,
@@ -34,7 +34,7 @@ enum Audience {
     Next(u16),
 }
 
-impl Heard {
+impl SiblingFrame {
     /// Whether it goes to the next worker only, in an order that leads round all of them.
     pub fn is_for_next(&self) -> bool {
         self.audience != Audience::All
@@ -43,14 +43,19 @@ impl Heard {
 
 impl Stack {
     /// The next frame that the other workers of this host should hear of
-    /// ([`Stack::on_heard`]), if the configuration says that there are any.
-    pub fn poll_heard(&mut self) -> Option<Heard> {
+    /// ([`Stack::on_sibling_frame`]), if the configuration says that there are any.
+    pub fn poll_sibling_frame(&mut self) -> Option<SiblingFrame> {
         self.core.heard.pop_front()
     }
 
     /// Another worker heard this.
-    pub fn on_heard<N: Output>(&mut self, now: Instant, heard: &Heard, env: &mut Env<'_, N>) {
-        self.core.counters.heard_in += 1;
+    pub fn on_sibling_frame<N: Output>(
+        &mut self,
+        now: Instant,
+        heard: &SiblingFrame,
+        env: &mut Env<'_, N>,
+    ) {
+        self.core.counters.sibling_frames_in += 1;
         let bytes = &*heard.frame;
         // The sums over headers were checked by the one who heard it first.
         let meta = FrameMeta {
@@ -90,12 +95,12 @@ impl Stack {
 
     /// Passes a segment on to the next worker, behind which there are so many others.
     pub(crate) fn pass_on(&mut self, on: IfaceId, packet: &Buffer, behind: u16) {
-        self.core.counters.passed_on += 1;
+        self.core.counters.segments_forwarded += 1;
         let mut frame = Vec::with_capacity(packet.len() as usize);
         packet
             .fragments()
             .for_each(|piece| frame.extend_from_slice(piece));
-        self.keep(Heard {
+        self.keep(SiblingFrame {
             on,
             frame: frame.into(),
             audience: Audience::Next(behind),
@@ -121,18 +126,18 @@ impl Stack {
         if !concerns_all || packet.len() as usize != bytes.len() || packet.vlan().is_some() {
             return;
         }
-        self.keep(Heard {
+        self.keep(SiblingFrame {
             on,
             frame: bytes.into(),
             audience: Audience::All,
         });
     }
 
-    fn keep(&mut self, heard: Heard) {
+    fn keep(&mut self, heard: SiblingFrame) {
         if self.core.heard.len() < HEARD_MAX {
             self.core.heard.push_back(heard);
         } else {
-            self.core.counters.heard_lost += 1;
+            self.core.counters.sibling_frames_lost += 1;
         }
     }
 }

@@ -71,11 +71,11 @@ fn who_is_not_read_does_not_keep_the_others_out() {
         world.a.send(a, request);
         assert_eq!(deliver_and_read(&mut world, b), request);
     }
-    assert_eq!(world.b.stack.counters().recv_pressed, 0);
+    assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
 
     world.a.send(slow_a, b"the beginning of");
     world.run(Duration::from_millis(20));
-    assert_eq!(world.b.stack.counters().recv_pressed, 1);
+    assert_eq!(world.b.stack.counters().receive_budget_resets, 1);
     assert!(world.b.stack.remote_addr(slow_b).is_none());
     let reason = world.expect(0, "Closed", |n| match n {
         Notice::Closed(socket, reason) => Some((*socket, *reason)),
@@ -126,7 +126,7 @@ fn handshakes_are_done_while_there_is_no_room_for_more() {
         world.expect(1, "HandshakeDone", done);
     }
     assert!(world.b.stack.counters().refused_payload > 0);
-    assert_eq!(world.b.stack.counters().recv_pressed, 0);
+    assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
 }
 
 const TOTAL: u64 = 40_000;

@@ -33,8 +33,8 @@ fn frames(host: &mut Host) -> Vec<Vec<u8>> {
 /// Lets the other worker hear what this one did; how many frames that was.
 fn tell(heard: &mut Host, other: &mut Host) -> usize {
     let mut count = 0;
-    while let Some(frame) = heard.stack.poll_heard() {
-        other.with(|stack, env| stack.on_heard(NOW, &frame, env));
+    while let Some(frame) = heard.stack.poll_sibling_frame() {
+        other.with(|stack, env| stack.on_sibling_frame(NOW, &frame, env));
         count += 1;
     }
     count
@@ -81,8 +81,8 @@ fn connects(spec: fn(u8) -> HostSpec) {
         connected,
         "the second worker never learned where the client is"
     );
-    assert!(second.stack.counters().heard_in > 0);
-    assert_eq!(second.stack.counters().heard_lost, 0);
+    assert!(second.stack.counters().sibling_frames_in > 0);
+    assert_eq!(second.stack.counters().sibling_frames_lost, 0);
     assert_eq!(first.stack.counters().accepted, 0);
 }
 
@@ -107,7 +107,7 @@ fn without_siblings_nothing_is_kept() {
     for frame in frames(&mut other) {
         alone.receive(NOW, &frame);
     }
-    assert!(alone.stack.poll_heard().is_none());
+    assert!(alone.stack.poll_sibling_frame().is_none());
 }
 
 #[test]
@@ -230,14 +230,14 @@ fn a_segment_that_came_to_the_wrong_worker_is_passed_on() {
         first.receive(NOW, &frame);
     }
     assert!(frames(&mut first).is_empty(), "no reset");
-    assert_eq!(first.stack.counters().passed_on, 1);
+    assert_eq!(first.stack.counters().segments_forwarded, 1);
     assert_eq!(tell(&mut first, &mut second), 1);
     assert_eq!(second.drain(accepted).0, b"to the wrong one");
 
     // A segment that nobody knows goes round once, and the last one answers it.
     second.stack.abort_all();
     drop(frames(&mut second));
-    while second.stack.poll_heard().is_some() {}
+    while second.stack.poll_sibling_frame().is_some() {}
     client.send(socket, b"to nobody");
     for frame in frames(&mut client) {
         first.receive(NOW, &frame);

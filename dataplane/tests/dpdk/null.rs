@@ -478,7 +478,7 @@ fn half_open_for_ever() {
     assert_eq!(world.host.stack.half_open(), 200);
     world.run(|host| host.stack.half_open() == 0);
     let counters = world.host.stack.counters();
-    assert_eq!((counters.half_open_gave_up, counters.accepted), (200, 0));
+    assert_eq!((counters.half_open_timed_out, counters.accepted), (200, 0));
     // The first and five more.
     assert_eq!(world.host.net.syns, 200 * 6);
     assert!(world.host.notices.is_empty());

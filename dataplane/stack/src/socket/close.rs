@@ -78,7 +78,7 @@ impl Socket {
             && self.is_readable()
             && core.pinned > core.limits.recv_total_bytes
         {
-            core.counters.recv_pressed += 1;
+            core.counters.receive_budget_resets += 1;
             self.end.get_or_insert(CloseReason::Aborted);
             self.flags.detached = true;
             self.flags.over = true;
