@@ -114,16 +114,32 @@ impl TcpOptions {
     /// Bytes that the options take in a header: at most 40, a multiple of 4.
     pub fn emitted_len(&self) -> usize {
         let blocks = self.sack_room();
-        self.len_without_sack() + if blocks == 0 { 0 } else { 4 + 8 * blocks }
+        let sack = |header: usize| if blocks == 0 { 0 } else { header + 8 * blocks };
+        if self.is_aligned() {
+            self.aligned_len_without_sack() + sack(4)
+        } else {
+            (self.packed_len_without_sack() + sack(2)).next_multiple_of(4)
+        }
     }
 
-    /// Number of SACK blocks that a header with these options has room for and would carry.
+    /// Number of SACK blocks that `emit` writes: those of [`Self::sack`] that fit in a header
+    /// with the other options. Parsed options fit whole.
     pub fn sack_room(&self) -> usize {
-        let free = MAX_LEN - self.len_without_sack();
-        self.sack.len().min(free.saturating_sub(4) / 8)
+        if self.sack.is_empty() {
+            return 0;
+        }
+        let free = MAX_LEN - self.packed_len_without_sack();
+        self.sack.len().min(free.saturating_sub(2) / 8)
     }
 
-    fn len_without_sack(&self) -> usize {
+    /// Whether each option is aligned to four bytes. If that leaves no room for a SACK block which
+    /// has room otherwise, none is.
+    fn is_aligned(&self) -> bool {
+        self.sack.is_empty()
+            || self.aligned_len_without_sack() + 4 + 8 * self.sack_room() <= MAX_LEN
+    }
+
+    fn aligned_len_without_sack(&self) -> usize {
         let timestamps = if self.timestamps.is_some() { 12 } else { 0 };
         // With timestamps, SACK-permitted takes the place of two of their NOPs.
         let permitted = if self.sack_permitted && self.timestamps.is_none() {
@@ -136,42 +152,61 @@ impl TcpOptions {
         mss + timestamps + permitted + scale
     }
 
-    /// Writes the options in Linux's order, each aligned to four bytes by NOPs in front of it.
+    fn packed_len_without_sack(&self) -> usize {
+        let timestamps = if self.timestamps.is_some() { 10 } else { 0 };
+        let permitted = if self.sack_permitted { 2 } else { 0 };
+        let mss = if self.mss.is_some() { 4 } else { 0 };
+        let scale = if self.window_scale.is_some() { 3 } else { 0 };
+        mss + timestamps + permitted + scale
+    }
+
+    /// Writes the options to `out`, which is [`Self::emitted_len`] long, in Linux's order. Each is
+    /// aligned to four bytes by NOPs in front of it, if there is room for that.
+    //= https://www.rfc-editor.org/rfc/rfc9293#section-3.1
+    //# Note that the list of options may be shorter than the Data Offset field might imply.
+    //# The content of the header beyond the End of Option List Option MUST be header padding
+    //# of zeros (MUST-69).
     pub(super) fn emit(&self, out: &mut [u8]) {
+        let aligned = self.is_aligned();
         let mut w = Writer { out, at: 0 };
         if let Some(mss) = self.mss {
             w.put(&[kind::MSS, 4]);
             w.put(&mss.to_be_bytes());
         }
+        if self.sack_permitted {
+            if aligned && self.timestamps.is_none() {
+                w.put(&[kind::NOP, kind::NOP]);
+            }
+            w.put(&[kind::SACK_PERMITTED, 2]);
+        }
         if let Some(ts) = self.timestamps {
-            w.put(if self.sack_permitted {
-                &[kind::SACK_PERMITTED, 2]
-            } else {
-                &[kind::NOP, kind::NOP]
-            });
+            if aligned && !self.sack_permitted {
+                w.put(&[kind::NOP, kind::NOP]);
+            }
             w.put(&[kind::TIMESTAMPS, 10]);
             w.put(&ts.val.to_be_bytes());
             w.put(&ts.ecr.to_be_bytes());
-        } else if self.sack_permitted {
-            w.put(&[kind::NOP, kind::NOP, kind::SACK_PERMITTED, 2]);
         }
         if let Some(shift) = self.window_scale {
-            w.put(&[
-                kind::NOP,
-                kind::WINDOW_SCALE,
-                3,
-                shift.min(MAX_WINDOW_SCALE),
-            ]);
+            if aligned {
+                w.put(&[kind::NOP]);
+            }
+            w.put(&[kind::WINDOW_SCALE, 3, shift.min(MAX_WINDOW_SCALE)]);
         }
         let blocks = self.sack_room();
         if blocks > 0 {
+            if aligned {
+                w.put(&[kind::NOP, kind::NOP]);
+            }
             let len = u8::try_from(2 + 8 * blocks).unwrap_or(u8::MAX);
-            w.put(&[kind::NOP, kind::NOP, kind::SACK, len]);
+            w.put(&[kind::SACK, len]);
             for block in self.sack.iter().take(blocks) {
                 w.put(&block.start.0.to_be_bytes());
                 w.put(&block.end.0.to_be_bytes());
             }
         }
+        let Writer { out, at } = w;
+        out[at..].fill(kind::END);
     }
 
     /// Reads a header's option bytes.
