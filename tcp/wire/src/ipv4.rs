@@ -325,6 +325,29 @@ mod tests {
         }
 
         #[test]
+        fn options_are_dropped_and_their_length_is_reported(
+            mut bytes in prop::collection::vec(any::<u8>(), 60), words in 5u8..16,
+        ) {
+            bytes[0] = 0x40 | words;
+            let header_len = usize::from(words) * 4;
+            match Ipv4View::parse(&bytes) {
+                Ok((h, len)) => {
+                    let total_len = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+                    prop_assert_eq!(len, header_len);
+                    prop_assert_eq!(usize::from(h.payload_len) + header_len, total_len);
+                    let mut out = [0xff; 24];
+                    prop_assert_eq!(h.emit(&mut out), HEADER_LEN);
+                    prop_assert!(checksum::is_valid(&out[..HEADER_LEN]) && out[20..] == [0xff; 4]);
+                    prop_assert_eq!(Ipv4View::parse(&out), Ok((h, HEADER_LEN)));
+                }
+                Err(error) => {
+                    prop_assert_eq!(error, ParseError::Length);
+                    prop_assert!(bytes[2] == 0 && usize::from(bytes[3]) < header_len);
+                }
+            }
+        }
+
+        #[test]
         fn parse_then_emit(mut bytes in prop::collection::vec(any::<u8>(), 0..64), force: bool) {
             if force && bytes.len() >= 20 {
                 bytes[0] = 0x45;

@@ -39,8 +39,10 @@ pub struct NdOptions {
     pub target: Option<MacAddr>,
     /// The link's MTU.
     pub mtu: Option<u32>,
-    /// Prefixes, those behind the fourth left out.
+    /// The first four prefixes.
     pub prefixes: [Option<PrefixInformation>; 4],
+    /// Number of prefixes after the fourth, which the parser dropped. Not emitted.
+    pub prefixes_dropped: u8,
 }
 
 /// A prefix of the link.
@@ -246,6 +248,8 @@ impl NdOptions {
                     if let Some(place) = options.prefixes.get_mut(prefixes) {
                         *place = Some(prefix);
                         prefixes += 1;
+                    } else {
+                        options.prefixes_dropped += 1;
                     }
                 }
                 _ => {}
@@ -327,7 +331,7 @@ fn prefix_information(option: &[u8]) -> Result<PrefixInformation> {
     })
 }
 
-/// Options looked at in one message. A router advertisement has a handful.
+/// Options looked at in one message, so that `prefixes_dropped` can't overflow. A router advertisement has a handful.
 const OPTIONS_MAX: usize = 32;
 
 mod option {

@@ -135,16 +135,23 @@ fn router_advertisement_prefixes() {
                 Some(prefix(3)),
                 Some(prefix(4)),
             ],
+            prefixes_dropped: 0,
         },
     };
     let m = Icmpv6Message::RouterAdvertisement(ra);
     let mut bytes = emit(&m);
     assert_eq!(Icmpv6Message::parse(SRC, DST, &bytes), Ok(m));
     assert_eq!(bytes.len(), 8 + 8 + 8 + 8 + 4 * 32);
-    // A fifth prefix is left out, one longer than an address refused.
+    // A fifth prefix is dropped and counted, one longer than an address refused.
     let last = bytes[bytes.len() - 32..].to_vec();
     bytes.extend_from_slice(&last);
-    assert_eq!(parse(&bytes), Ok(m));
+    let mut dropped = ra;
+    dropped.options.prefixes_dropped = 1;
+    assert_eq!(
+        parse(&bytes),
+        Ok(Icmpv6Message::RouterAdvertisement(dropped))
+    );
+    assert_eq!(emit(&Icmpv6Message::RouterAdvertisement(dropped)), emit(&m));
     let at = bytes.len() - 30;
     bytes[at] = 129;
     assert_eq!(parse(&bytes), Err(ParseError::Field));
@@ -206,7 +213,7 @@ prop_compose! {
         for (place, p) in prefixes.iter_mut().zip(list) {
             *place = Some(p);
         }
-        let options = NdOptions { source, target, mtu, prefixes };
+        let options = NdOptions { source, target, mtu, prefixes, prefixes_dropped: 0 };
         Icmpv6Message::RouterAdvertisement(RouterAdvertisement {
             hop_limit, flags, lifetime_secs, reachable_ms, retransmit_ms, options,
         })
@@ -283,6 +290,59 @@ proptest! {
         if let Ok(m) = parse(&bytes) {
             let again = emit(&m);
             prop_assert_eq!(Icmpv6Message::parse(SRC, DST, &again), Ok(m));
+        }
+    }
+}
+
+/// The bytes of one option, well-formed or nearly.
+fn wire_option() -> impl Strategy<Value = Vec<u8>> {
+    let option = |kind: u8, units: u8| {
+        let body = prop::collection::vec(any::<u8>(), usize::from(units) * 8 - 2);
+        body.prop_map(move |body| [&[kind, units][..], &body].concat())
+    };
+    let prefix = option(3, 4).prop_map(|mut prefix| {
+        prefix[2] %= 129;
+        prefix
+    });
+    prop_oneof![
+        4 => prefix,
+        2 => option(1, 1),
+        2 => option(2, 1),
+        2 => option(5, 1),
+        1 => (any::<u8>(), 1u8..5).prop_flat_map(move |(kind, units)| option(kind, units)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_list_of_options_is_emitted_as_it_was_parsed(
+        kind in 133u8..138, fixed in prop::collection::vec(any::<u8>(), 38),
+        list in prop::collection::vec(wire_option(), 0..40),
+    ) {
+        let fixed_len = match kind {
+            133 => 4,
+            134 => 12,
+            137 => 36,
+            _ => 20,
+        };
+        let options = list.concat();
+        let bytes = [&[kind, 0, 0, 0][..], &fixed[..fixed_len], &options].concat();
+        if let Ok(m) = parse(&bytes) {
+            prop_assert!(m.emitted_len() <= bytes.len(), "{} of {}", m.emitted_len(), bytes.len());
+            let emitted = emit(&m);
+            let again = Icmpv6Message::parse(SRC, DST, &emitted).unwrap();
+            let (Icmpv6Message::RouterAdvertisement(mut ra), Icmpv6Message::RouterAdvertisement(b))
+                = (m, again) else
+            {
+                prop_assert_eq!(again, m);
+                return Ok(());
+            };
+            let sent = list.iter().filter(|option| option[0] == 3).count();
+            let kept = ra.options.prefixes.iter().flatten().count();
+            prop_assert_eq!(usize::from(ra.options.prefixes_dropped) + kept, sent);
+            prop_assert!(kept == 4 || ra.options.prefixes_dropped == 0);
+            ra.options.prefixes_dropped = 0;
+            prop_assert_eq!(b, ra);
         }
     }
 }
