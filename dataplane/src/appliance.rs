@@ -23,7 +23,7 @@ use self::ends::EndTotals;
 use crate::clock::Clock;
 use crate::config::{Config, Faults};
 use crate::control::{ControlError, ControlServer, MetricGroup, Stop, StopLevel};
-use crate::http::BadHost;
+use crate::server::BadHost;
 use crate::worker::WorkerCommand;
 
 /// Runs the appliance until it's asked to stop and everything is put away.

@@ -24,7 +24,7 @@ use self::connections::Connections;
 use self::transport::StackContext;
 use crate::clock::{Clock, Date};
 use crate::control::{GroupKind, Metric, MetricGroup};
-use crate::http;
+use crate::server;
 
 pub use self::idle::{IdleBackoff, IdlePolicy};
 
@@ -54,7 +54,7 @@ pub struct WorkerParts {
     /// Its stack.
     pub stack: Stack,
     /// HTTP, with its handle to the file cache.
-    pub driver: http::Driver,
+    pub driver: server::Driver,
     /// The most connections that the stack has.
     pub connections_max: u32,
     /// Whether small segments of its connections wait for acknowledgements.
@@ -237,7 +237,7 @@ impl Worker {
         self.turns += 1;
         let now = self.clock.now();
         let unix = self.date.unix_seconds(now);
-        let clock = http::Clock { now, unix };
+        let clock = server::Clock { now, unix };
         self.pages.reclaim();
         let inbox = &mut self.inbox;
         let received = self.ports.rx_burst(|on, packet| inbox.push((on, packet)));
@@ -285,7 +285,7 @@ impl Worker {
     }
 
     /// Tells HTTP what happened to its sockets; how much that was.
-    fn dispatch_notices(&mut self, clock: http::Clock) -> usize {
+    fn dispatch_notices(&mut self, clock: server::Clock) -> usize {
         let mut count = 0;
         while let Some(notice) = self.stack.poll_notice() {
             count += 1;

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lockgate::http::{Connection, Demand, Limits, Workshop};
+use lockgate_http::{Connection, Demand, Limits, Workshop};
 use lockgate_wire::Instant;
 
 fuzz_target!(|input: &[u8]| {

@@ -16,7 +16,7 @@ use super::{StartError, translate};
 use crate::clock::Clock;
 use crate::config::{self, Config, HostPattern, Listener, Place};
 use crate::control::MetricGroup;
-use crate::http::{self, Driver, Site, Sites};
+use crate::server::{Driver, Site, Sites};
 use crate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
 
 /// The memory of the cache and of each worker's page buffers.
@@ -80,7 +80,7 @@ pub(super) struct SharedSpec {
     test: config::Test,
     listeners: Vec<Listener>,
     sites: Sites,
-    http: http::Limits,
+    http: lockgate_http::Limits,
     nagle: bool,
     idle: IdlePolicy,
     cores: Vec<u16>,

@@ -17,7 +17,6 @@ use lockgate_wire::IfaceId;
 use pktbuf::PoolConfig;
 
 use crate::config::{self, Config};
-use crate::http;
 
 /// How the environment is started.
 pub(super) fn eal(config: &Config) -> EalConfig {
@@ -172,15 +171,15 @@ pub(super) fn failures(test: config::Test, of: usize) -> Option<Inject> {
 }
 
 /// The limits of HTTP.
-pub(super) fn http(config: &config::Http) -> http::Limits {
-    http::Limits {
-        head_bytes_max: http::Bounded::clamped(config.request_max),
-        headers_max: http::Bounded::clamped(u32::from(config.headers_max)),
+pub(super) fn http(config: &config::Http) -> lockgate_http::Limits {
+    lockgate_http::Limits {
+        head_bytes_max: lockgate_http::Bounded::clamped(config.request_max),
+        headers_max: lockgate_http::Bounded::clamped(u32::from(config.headers_max)),
         header_timeout: timeout(config.header_timeout),
         idle_timeout: timeout(config.idle_timeout),
         send_timeout: timeout(config.send_timeout),
-        requests_max: http::Bounded::clamped(config.requests_max),
-        ..http::Limits::default()
+        requests_max: lockgate_http::Bounded::clamped(config.requests_max),
+        ..lockgate_http::Limits::default()
     }
 }
 
@@ -259,8 +258,8 @@ fn suites(suite: config::Suite) -> [CipherSuite; 3] {
     }
 }
 
-fn timeout(duration: Duration) -> http::Timeout {
-    http::Timeout::clamped(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
+fn timeout(duration: Duration) -> lockgate_http::Timeout {
+    lockgate_http::Timeout::clamped(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
 }
 
 /// The PCI devices among the ports' devices: the part before the arguments, if it isn't the name

@@ -9,7 +9,7 @@ use lockgate_stack::{Notice, SocketId};
 use lockgate_wire::Instant;
 
 use super::transport::{StackContext, StackTransport, UnreadChunk};
-use crate::http::{Client, Clock, Driven, Driver};
+use crate::server::{Client, Clock, Driven, Driver};
 
 /// All HTTP connections of a worker.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use lockgate_ktls::Ciphers;
 use lockgate_stack::{Chunk, Recv, SendError, SocketId, Stack};
 use pktbuf::{PagePool, SharedSpan};
 
-use crate::http::{Received, Transport};
+use crate::server::{Received, Transport};
 
 /// What a worker lends to its connections.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel as crossbeam;
 use lockgate::clock::Clock;
-use lockgate::http::{self, Driver, Site, Sites};
+use lockgate::server::{Driver, Site, Sites};
 use lockgate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate_drivers::Eal;
@@ -253,14 +253,14 @@ fn worker(
 }
 
 /// Nobody is cut off for being slow: machines are.
-fn patient() -> http::Limits {
-    let long = http::Timeout::clamped(PATIENCE_MILLIS);
-    http::Limits {
+fn patient() -> lockgate_http::Limits {
+    let long = lockgate_http::Timeout::clamped(PATIENCE_MILLIS);
+    lockgate_http::Limits {
         header_timeout: long,
         idle_timeout: long,
         lookup_timeout: long,
         send_timeout: long,
-        ..http::Limits::default()
+        ..lockgate_http::Limits::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What HTTP counts: one worker's, read by snapshot.
 
-use super::status::Status;
+use lockgate_http::Status;
 
 /// A worker's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

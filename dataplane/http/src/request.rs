@@ -2,11 +2,11 @@
 
 use httparse::{EMPTY_HEADER, Header};
 
-use super::body_in::RequestBody;
-use super::head::{HeadBytes, Span};
-use super::limits::Limits;
-use super::status::Status;
-use super::target::{Target, decode_path};
+use crate::body_in::RequestBody;
+use crate::head::{HeadBytes, Span};
+use crate::limits::Limits;
+use crate::status::Status;
+use crate::target::{Target, decode_path};
 
 /// A request method, as far as this server tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub enum Field {
 /// the connection's next request.
 #[derive(Debug)]
 pub struct Request {
-    pub(super) head: HeadBytes,
-    pub(super) body: RequestBody,
-    pub(super) expects_continue: bool,
+    pub(crate) head: HeadBytes,
+    pub(crate) body: RequestBody,
+    pub(crate) expects_continue: bool,
     method: Method,
     version: Version,
     keep_alive: bool,
@@ -64,7 +64,7 @@ pub struct Request {
 }
 
 impl Request {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             head: HeadBytes::default(),
             body: RequestBody::None,
@@ -80,7 +80,7 @@ impl Request {
     }
 
     /// Forgets the request, keeping a little of its memory.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         let (mut head, mut path, mut fields) = (
             core::mem::take(&mut self.head),
             core::mem::take(&mut self.path),
@@ -101,7 +101,7 @@ impl Request {
 
     /// Parses the complete head. An error is the status to answer with; the connection can't be
     /// kept then, because nothing is known of what follows.
-    pub(super) fn parse(&mut self, limits: &Limits) -> Result<(), Status> {
+    pub(crate) fn parse(&mut self, limits: &Limits) -> Result<(), Status> {
         let (line, section) = self.head.parts();
         let (method, target, version) = request_line(line)?;
         (self.method, self.version) = (method, version);
@@ -421,7 +421,7 @@ fn host_name(host: &[u8]) -> Result<&[u8], Status> {
 }
 
 /// The members of a comma-separated list, empty ones left out.
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .split(|b| *b == b',')
         .map(<[u8]>::trim_ascii)

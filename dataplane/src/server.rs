@@ -1,23 +1,26 @@
 //! Drives the connections of a worker: bytes from a transport into the machine, lookups to the file
 //! cache, heads and bodies back to the transport.
+//!
+//! [`Driver`] puts `lockgate-http` together with a [`Transport`] on one side and the file cache on
+//! the other. [`BodySource`] is what bodies are pulled from, [`Sites`] says whose files a request
+//! gets.
 
 mod answer;
+mod body;
+mod counters;
+mod sites;
 
 use std::sync::Arc;
 
 use lockgate_cache::{Completion, FileClient, Token};
+use lockgate_http::{Connection, DateCache, Demand, Expired, Limits, Workshop, response};
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
-use answer::{Response, Step};
-
-use super::body::Pull;
-use super::counters::HttpCounters;
-use super::date::DateCache;
-use super::limits::Limits;
-use super::machine::{Connection, Demand, Expired, Workshop};
-use super::response;
-use super::sites::Sites;
+use self::answer::{Response, Step};
+pub use self::body::{BodySource, Pull};
+pub use self::counters::HttpCounters;
+pub use self::sites::{BadHost, Site, Sites};
 
 /// A byte stream to a client, for as long as one call of the driver takes.
 ///

@@ -4,21 +4,21 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// A target taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The authority of an absolute form: it replaces the Host header.
-    pub(super) authority: Option<&'a [u8]>,
+    pub(crate) authority: Option<&'a [u8]>,
     /// The path, still percent-encoded.
-    pub(super) path: &'a [u8],
+    pub(crate) path: &'a [u8],
 }
 
 /// A target that isn't one, or that names something outside of any tree of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BadTarget;
+pub(crate) struct BadTarget;
 
 impl<'a> Target<'a> {
     /// Takes apart the origin form and the absolute form of `http` and `https`. The authority form
     /// and the asterisk form belong to methods that aren't served.
-    pub(super) fn parse(target: &'a [u8]) -> Result<Self, BadTarget> {
+    pub(crate) fn parse(target: &'a [u8]) -> Result<Self, BadTarget> {
         if target.iter().any(|b| !b.is_ascii_graphic() || *b == b'#') {
             return Err(BadTarget);
         }
@@ -53,7 +53,7 @@ impl<'a> Target<'a> {
 ///
 /// A `..` segment is refused in any spelling, as are an encoded slash and control characters: the
 /// result can't name anything above the root, and has one meaning only.
-pub(super) fn decode_path(path: &[u8], out: &mut Vec<u8>) -> Result<bool, BadTarget> {
+pub(crate) fn decode_path(path: &[u8], out: &mut Vec<u8>) -> Result<bool, BadTarget> {
     out.clear();
     let mut directory = true;
     for raw in path.split(|b| *b == b'/') {
@@ -77,7 +77,7 @@ pub(super) fn decode_path(path: &[u8], out: &mut Vec<u8>) -> Result<bool, BadTar
 
 /// Appends a decoded path, encoded again, for a Location header: a `/` first, and no second one, so
 /// that it can't be read as the name of another host.
-pub(super) fn encode_path(path: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode_path(path: &[u8], out: &mut Vec<u8>) {
     out.push(b'/');
     for piece in percent_encode(path, ESCAPED) {
         out.extend_from_slice(piece.as_bytes());

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::limits::{Bounded, Timeout};
 use super::*;
+use crate::limits::{Bounded, Timeout};
 
 fn shop() -> Workshop {
     Workshop::new(Limits {

@@ -25,7 +25,7 @@ impl HttpDate {
 }
 
 /// Seconds since the Unix epoch of a date in any of the three formats that a server has to accept.
-pub(super) fn parse(value: &[u8]) -> Option<u64> {
+pub(crate) fn parse(value: &[u8]) -> Option<u64> {
     let time: SystemTime = httpdate::parse_http_date(str::from_utf8(value).ok()?).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }

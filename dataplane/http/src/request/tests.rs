@@ -1,6 +1,6 @@
-use super::super::head::Collected;
-use super::super::limits::Bounded;
 use super::*;
+use crate::head::Collected;
+use crate::limits::Bounded;
 
 fn parse_in(text: &[u8], step: usize, limits: &Limits) -> Result<Request, Status> {
     let mut request = Request::new();

@@ -2,10 +2,10 @@
 
 use lockgate_wire::Instant;
 
-use super::head::Collected;
-use super::limits::Limits;
-use super::request::{Method, Request};
-use super::status::Status;
+use crate::head::Collected;
+use crate::limits::Limits;
+use crate::request::{Method, Request};
+use crate::status::Status;
 
 /// The state of a connection. It knows neither sockets nor files, and no clock: the caller brings
 /// bytes and the time, asks [`Connection::demand`] what to do next, and says when it was done.
@@ -19,7 +19,7 @@ use super::status::Status;
 /// - `Read`: give received bytes to [`Connection::on_bytes`]. It takes the bytes of one request and
 ///   no more: a pipelined request stays where it is, unparsed, until the answer before it is done.
 ///   Tell [`Connection::on_eof`] when the client won't send any more.
-/// - `Continue`: send [`super::response::CONTINUE`], then call [`Connection::continued`].
+/// - `Continue`: send [`crate::response::CONTINUE`], then call [`Connection::continued`].
 /// - `Answer`: look at [`Connection::refusal`], or else [`Connection::request`], find out what to
 ///   answer, and call [`Connection::begin_answer`], which decides whether the connection is kept.
 /// - `Send`: send the answer; call [`Connection::on_progress`] as the client takes it, and

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use super::date::HttpDate;
+use crate::date::HttpDate;
 
 /// The metadata of one version of an object, made once when it is opened and written into every
 /// response's head as it stands.

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use lockgate_cache::{Absence, Lookup, Object, Ticket, Token};
+use lockgate_http::response::{self, Context, HEAD_BYTES};
+use lockgate_http::{ContentType, Entity, Method, Request, Selection, Status, Version};
 
+use super::body::BodySource;
 use super::{Client, Clock, Driver, Stepped, Transport, went};
-use crate::http::body::BodySource;
-use crate::http::conditional::Selection;
-use crate::http::entity::{ContentType, Entity};
-use crate::http::request::{Method, Request, Version};
-use crate::http::response::{self, Context, HEAD_BYTES};
-use crate::http::status::Status;
 
 /// An answer on its way.
 #[derive(Debug)]

@@ -4,12 +4,12 @@
 
 use std::io::Write as _;
 
-use super::conditional::Selection;
-use super::date::HttpDate;
-use super::entity::{ContentType, Entity};
-use super::request::{Method, Version};
-use super::status::Status;
-use super::target::encode_path;
+use crate::conditional::Selection;
+use crate::date::HttpDate;
+use crate::entity::{ContentType, Entity};
+use crate::request::{Method, Version};
+use crate::status::Status;
+use crate::target::encode_path;
 
 /// What a response's head depends on beside its subject.
 #[derive(Clone, Copy, Debug)]

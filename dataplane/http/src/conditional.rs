@@ -1,10 +1,10 @@
 //! Which part of an object a request gets, if any: preconditions and ranges (RFC 9110, sections 13
 //! and 14).
 
-use super::date;
-use super::entity::{ETag, Entity};
-use super::request::{Field, Method, Request, list};
-use super::status::Status;
+use crate::date;
+use crate::entity::{ETag, Entity};
+use crate::request::{Field, Method, Request, list};
+use crate::status::Status;
 
 /// What a request gets of an object that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

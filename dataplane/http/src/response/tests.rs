@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use super::super::date::HttpDate;
 use super::*;
+use crate::date::HttpDate;
 
 const NOW: u64 = 784_111_777;
 

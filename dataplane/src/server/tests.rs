@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use lockgate_cache::testing::{Tree, start};
 use lockgate_cache::{CacheConfig, FileCache};
+use lockgate_http::response::HEAD_BYTES;
+use lockgate_http::{Status, Timeout};
 use proptest::prelude::*;
 
-use super::super::limits::Timeout;
-use super::super::response::HEAD_BYTES;
-use super::super::sites::Site;
-use super::super::status::Status;
 use super::*;
 
 const MIB: usize = 1 << 20;

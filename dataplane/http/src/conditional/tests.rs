@@ -1,7 +1,7 @@
-use super::super::entity::ContentType;
-use super::super::head::Collected;
-use super::super::limits::Limits;
 use super::*;
+use crate::entity::ContentType;
+use crate::head::Collected;
+use crate::limits::Limits;
 
 const MODIFIED: u64 = 784_111_777;
 const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";

@@ -1,11 +1,11 @@
 //! The body of a request: nobody wants it, but where it ends has to be known exactly.
 
-use super::limits::Limits;
-use super::status::Status;
+use crate::limits::Limits;
+use crate::status::Status;
 
 /// How a request's body is delimited, and how far reading it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequestBody {
+pub(crate) enum RequestBody {
     /// There is none, or none of it is left.
     None,
     /// So many more bytes.
@@ -16,7 +16,7 @@ pub(super) enum RequestBody {
 
 /// Where in the chunked coding of RFC 9112, section 7.1, the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     /// In the size; so many digits were read.
     Size { size: u64, digits: u8 },
     /// In an extension, which is ignored.
@@ -40,7 +40,7 @@ pub(super) enum Chunk {
 }
 
 impl RequestBody {
-    pub(super) fn of_length(length: u64) -> Self {
+    pub(crate) fn of_length(length: u64) -> Self {
         if length == 0 {
             Self::None
         } else {
@@ -48,7 +48,7 @@ impl RequestBody {
         }
     }
 
-    pub(super) fn chunked() -> Self {
+    pub(crate) fn chunked() -> Self {
         Self::Chunked {
             state: Chunk::Size { size: 0, digits: 0 },
             read: 0,
@@ -56,12 +56,12 @@ impl RequestBody {
     }
 
     /// Whether nothing of it is left to read.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         *self == Self::None
     }
 
     /// Whether it is known from the start to be longer than what is read and thrown away.
-    pub(super) fn is_too_long(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_too_long(&self, limits: &Limits) -> bool {
         match self {
             Self::Length(length) => *length > u64::from(limits.body_bytes_max.value()),
             Self::None | Self::Chunked { .. } => false,
@@ -70,7 +70,7 @@ impl RequestBody {
 
     /// Throws bytes away up to the body's end: how many. An error is the status to answer with;
     /// where the next request begins isn't known then.
-    pub(super) fn discard(&mut self, input: &[u8], limits: &Limits) -> Result<usize, Status> {
+    pub(crate) fn discard(&mut self, input: &[u8], limits: &Limits) -> Result<usize, Status> {
         match self {
             Self::None => Ok(0),
             Self::Length(left) => {
@@ -187,7 +187,7 @@ mod tests {
     /// Feeds `text` in pieces of `step` bytes; how many bytes were taken, and whether it ended.
     fn read(text: &[u8], step: usize, limit: u32) -> Result<(usize, bool), Status> {
         let limits = Limits {
-            body_bytes_max: super::super::limits::Bounded::clamped(limit),
+            body_bytes_max: crate::limits::Bounded::clamped(limit),
             ..Limits::default()
         };
         let mut body = RequestBody::chunked();

@@ -1,13 +1,13 @@
 //! Collects the head of a request, line by line, from bytes that come in any split.
 
-use super::limits::Limits;
-use super::status::Status;
+use crate::limits::Limits;
+use crate::status::Status;
 
 /// The bytes of a head so far. What is decided about them depends on the bytes alone, never on how
 /// they were split: lines are judged one by one, each when its last byte is there, and limits are
 /// judged by position.
 #[derive(Debug, Default)]
-pub(super) struct HeadBytes {
+pub(crate) struct HeadBytes {
     bytes: Vec<u8>,
     /// Where the line begins that isn't complete yet.
     line: usize,
@@ -19,7 +19,7 @@ pub(super) struct HeadBytes {
 
 /// What a piece of input led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Collected {
+pub(crate) enum Collected {
     /// Everything was taken; the head isn't complete.
     More,
     /// The head is complete. The rest of the input belongs to something else.
@@ -30,7 +30,7 @@ pub(super) enum Collected {
 
 impl HeadBytes {
     /// Takes bytes up to the end of the head: how many, and what came of it.
-    pub(super) fn push(&mut self, input: &[u8], limits: &Limits) -> (usize, Collected) {
+    pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> (usize, Collected) {
         let mut taken = 0;
         while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
             let newline = rest.iter().position(|b| *b == b'\n');
@@ -52,7 +52,7 @@ impl HeadBytes {
     }
 
     /// Forgets the head, and keeps no more memory than an ordinary one takes.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         let mut bytes = core::mem::take(&mut self.bytes);
         bytes.clear();
         bytes.shrink_to(ORDINARY_BYTES);
@@ -63,13 +63,13 @@ impl HeadBytes {
     }
 
     /// The request line without its CRLF, and the header section with the empty line that ends it.
-    pub(super) fn parts(&self) -> (&[u8], &[u8]) {
+    pub(crate) fn parts(&self) -> (&[u8], &[u8]) {
         let (line, section) = self.bytes.split_at(self.section);
         (line.strip_suffix(b"\r\n").unwrap_or(line), section)
     }
 
     /// Part of the head by position, as [`HeadBytes::span_of`] found it.
-    pub(super) fn slice(&self, span: Span) -> &[u8] {
+    pub(crate) fn slice(&self, span: Span) -> &[u8] {
         let start = span.at as usize;
         self.bytes
             .get(start..start + span.len as usize)
@@ -77,7 +77,7 @@ impl HeadBytes {
     }
 
     /// Where `part`, a slice of this head, lies in it.
-    pub(super) fn span_of(&self, part: &[u8]) -> Span {
+    pub(crate) fn span_of(&self, part: &[u8]) -> Span {
         let at = part
             .as_ptr()
             .addr()
@@ -160,9 +160,9 @@ impl HeadBytes {
 
 /// A part of a head, by position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) at: u32,
-    pub(super) len: u32,
+pub(crate) struct Span {
+    pub(crate) at: u32,
+    pub(crate) len: u32,
 }
 
 /// What a head's memory shrinks to between requests.
