@@ -82,6 +82,7 @@ pub struct Config {
     /// `[log]`
     pub log: Log,
     /// `[test]`
+    #[cfg(feature = "fault-injection")]
     pub test: Test,
     /// What is strange but no fault, such as an expired certificate.
     pub warnings: Vec<Fault>,
@@ -389,6 +390,7 @@ pub struct Log {
 }
 
 /// `[test]`: for tests of the appliance itself.
+#[cfg(feature = "fault-injection")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Test {
     /// One allocation in so many fails; 0: none.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[test]
 fn lines_are_short_and_clean() {
@@ -80,6 +81,27 @@ fn unsafe_code_is_under_drivers_only() {
         }
     }
     none(&wrong);
+}
+
+/// Allocation failures on purpose are a cargo feature that only dev-dependencies turn on.
+#[test]
+fn a_release_build_has_no_fault_injection() {
+    let features = |edges: &str| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["tree", "--offline", "--locked", "--workspace", "--edges"]);
+        let output = cargo.args([edges, "--format", "{p} {f}"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let release = features("normal,build");
+    let wrong = release.lines().filter(|l| l.contains("fault-injection"));
+    none(&wrong.map(str::to_owned).collect::<Vec<_>>());
+    assert!(release.contains("dpdk-sys"), "{release}");
+    // Or the feature has another name by now, and this test shows nothing.
+    for package in ["lockgate v", "lockgate-drivers v", "pktbuf v", "dpdk-sys v"] {
+        let has = |l: &str| l.contains(package) && l.contains("fault-injection");
+        assert!(features("all").lines().any(has), "{package}");
+    }
 }
 
 #[test]

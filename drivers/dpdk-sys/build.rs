@@ -12,6 +12,10 @@ use std::process::{Command, exit};
 const PACKAGES: &str = "libdpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc";
 
 const SHIM: &[&str] = &["shim/burst.c", "shim/eal.c", "shim/pool.c", "shim/port.c"];
+/// Compiled with the feature `fault-injection` only.
+const INJECT: &str = "shim/inject.c";
+/// What the feature is for the C compiler.
+const INJECT_DEFINE: &str = "LG_FAULT_INJECTION";
 const HEADERS: &[&str] = &["shim/bindings.h", "shim/internal.h", "shim/shim.h"];
 
 /// The libraries that shim and bindings call; drivers are plug-ins, found by the EAL itself.
@@ -44,15 +48,19 @@ const FUNCTIONS: &[&str] = &[
 const HANDLES: &[&str] = &["rte_mbuf", "rte_mempool", "rte_ring"];
 
 fn main() {
-    for file in SHIM.iter().chain(HEADERS) {
+    for file in SHIM.iter().chain([&INJECT]).chain(HEADERS) {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=PKG_CONFIG_PATH");
 
-    let cflags = pkg_config("--cflags");
+    let mut cflags = pkg_config("--cflags");
+    let injects = env::var_os("CARGO_FEATURE_FAULT_INJECTION").is_some();
+    if injects {
+        cflags.push(format!("-D{INJECT_DEFINE}"));
+    }
     let libs = pkg_config("--libs");
-    compile_shim(&cflags);
+    compile_shim(&cflags, injects);
     for flag in &libs {
         if let Some(dir) = flag.strip_prefix("-L") {
             println!("cargo::rustc-link-search=native={dir}");
@@ -80,9 +88,12 @@ fn pkg_config(what: &str) -> Vec<String> {
         .collect()
 }
 
-fn compile_shim(cflags: &[String]) {
+fn compile_shim(cflags: &[String], injects: bool) {
     let mut build = cc::Build::new();
     build.files(SHIM).std("gnu11").opt_level(3).warnings(true);
+    if injects {
+        build.file(INJECT);
+    }
     for flag in cflags {
         build.flag(flag);
     }

@@ -23,7 +23,9 @@ pub use counters::{DeviceCounters, PortCounters, QueueCounters};
 pub use device::{Device, DeviceError, Driver};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, Worker};
 pub use memory::MemoryError;
-pub use pool::{Inject, PoolUsage};
+#[cfg(feature = "fault-injection")]
+pub use pool::Inject;
+pub use pool::PoolUsage;
 pub use port::{Assume, Capabilities, Port, PortConfig, PortError, Queue, Sizes};
 pub use ring::RingPair;
 pub use sys::Errno;

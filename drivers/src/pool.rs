@@ -1,5 +1,6 @@
 //! Pools of packet buffers.
 
+use std::ffi::CStr;
 use std::ptr::NonNull;
 
 use dpdk_sys::rte_mempool;
@@ -7,6 +8,7 @@ use dpdk_sys::rte_mempool;
 use crate::sys::{Errno, c_string};
 
 /// Allocation failures on purpose, for tests: one in so many, drawn from a seed.
+#[cfg(feature = "fault-injection")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inject {
     /// Where the draw starts.
@@ -25,6 +27,7 @@ pub struct PoolUsage {
     /// How many are in it.
     pub available: u32,
     /// Allocations that were refused on purpose.
+    #[cfg(feature = "fault-injection")]
     pub injected: u64,
 }
 
@@ -55,6 +58,7 @@ pub(crate) struct PoolSpec {
     pub(crate) mbufs: u32,
     pub(crate) data_room: u16,
     pub(crate) numa_node: i32,
+    #[cfg(feature = "fault-injection")]
     pub(crate) inject: Option<Inject>,
 }
 
@@ -80,19 +84,7 @@ impl PoolSpec {
 impl MbufPool {
     pub(crate) fn new(name: String, spec: &PoolSpec) -> Result<Self, Errno> {
         let c_name = c_string(&name);
-        let inject = spec.inject.unwrap_or(Inject { seed: 0, one_in: 0 });
-        // SAFETY: a NUL-terminated name, and numbers that the function checks.
-        let raw = unsafe {
-            dpdk_sys::lg_pool_create(
-                c_name.as_ptr(),
-                spec.mbufs,
-                spec.cache(),
-                spec.data_room,
-                spec.numa_node,
-                inject.seed,
-                inject.one_in,
-            )
-        };
+        let raw = create(&c_name, spec);
         let raw = NonNull::new(raw).ok_or_else(Errno::last)?;
         Ok(Self {
             raw,
@@ -109,11 +101,13 @@ impl MbufPool {
         // SAFETY: a live pool; the count is a sum of atomics.
         let available = unsafe { dpdk_sys::lg_pool_available(self.as_ptr()) };
         // SAFETY: a live pool of ours.
+        #[cfg(feature = "fault-injection")]
         let injected = unsafe { dpdk_sys::lg_pool_injected(self.as_ptr()) };
         PoolUsage {
             name: self.name.clone(),
             size: self.size,
             available,
+            #[cfg(feature = "fault-injection")]
             injected,
         }
     }
@@ -131,6 +125,34 @@ impl Drop for MbufPool {
                 "a packet buffer pool is kept: not all buffers are back"
             );
         }
+    }
+}
+
+/// Null on failure, with DPDK's error number set.
+fn create(name: &CStr, spec: &PoolSpec) -> *mut rte_mempool {
+    #[cfg(feature = "fault-injection")]
+    if let Some(inject) = spec.inject.filter(|inject| inject.one_in > 0) {
+        // SAFETY: a NUL-terminated name, and numbers that the function checks.
+        return unsafe {
+            dpdk_sys::lg_pool_create_injecting(
+                name.as_ptr(),
+                spec.mbufs,
+                spec.data_room,
+                spec.numa_node,
+                inject.seed,
+                inject.one_in,
+            )
+        };
+    }
+    // SAFETY: a NUL-terminated name, and numbers that the function checks.
+    unsafe {
+        dpdk_sys::lg_pool_create(
+            name.as_ptr(),
+            spec.mbufs,
+            spec.cache(),
+            spec.data_room,
+            spec.numa_node,
+        )
     }
 }
 

@@ -18,7 +18,9 @@ pub use sizes::Sizes;
 
 use crate::counters::{DeviceCounters, PortCounters, QueueCells};
 use crate::device::{Device, Driver};
-use crate::pool::{Inject, MbufPool, PoolUsage};
+#[cfg(feature = "fault-injection")]
+use crate::pool::Inject;
+use crate::pool::{MbufPool, PoolUsage};
 use crate::sys::{Errno, c_string};
 
 /// How to open a port.
@@ -43,6 +45,7 @@ pub struct PortConfig {
     /// What to take for granted, on ports where nothing can corrupt or cut a packet.
     pub assume: Assume,
     /// Allocation failures on purpose.
+    #[cfg(feature = "fault-injection")]
     pub inject: Option<Inject>,
 }
 
@@ -59,6 +62,7 @@ impl PortConfig {
             rx_buffers: 4096,
             tx_buffers: 0,
             assume: Assume::default(),
+            #[cfg(feature = "fault-injection")]
             inject: None,
         }
     }

@@ -77,6 +77,7 @@ pub(super) struct SharedSpec {
     backend: BackendChoice,
     record_max: u16,
     pool: PoolConfig,
+    #[cfg(feature = "fault-injection")]
     test: config::Test,
     listeners: Vec<Listener>,
     sites: Sites,
@@ -105,6 +106,7 @@ impl SharedSpec {
             backend: translate::backend(config.ktls),
             record_max: config.ktls.record_max,
             pool: translate::pool(config.limits),
+            #[cfg(feature = "fault-injection")]
             test: config.test,
             listeners: config.listeners.clone(),
             sites: sites(config)?,
@@ -183,9 +185,14 @@ impl WorkerSpec {
             return Err(StartError::Core(self.core));
         }
         let registered = shared.eal.register_worker()?;
+        #[cfg_attr(
+            not(feature = "fault-injection"),
+            expect(unused_mut, reason = "only to inject failures")
+        )]
         let mut pages = PagePool::new(&mut self.memory, shared.pool)
             .map_err(|_| StartError::Pool("a worker's page buffers"))?;
         // Ports have number 0.
+        #[cfg(feature = "fault-injection")]
         if let Some(failures) = translate::failures(shared.test, self.number + 1) {
             tracing::warn!(
                 worker = self.number,

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use lockgate_cache::CacheConfig;
-use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Inject, Port, PortConfig};
+use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Port, PortConfig};
 use lockgate_ip::{Cidr, Interface, IpConfig, Route};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::tls::{
@@ -45,6 +45,7 @@ pub(super) fn port(config: &Config, port: &config::Port) -> Result<PortConfig, D
             tx_csum: port.assume.txcsum,
             rx_csum: port.assume.rxcsum,
         },
+        #[cfg(feature = "fault-injection")]
         inject: failures(config.test, 0),
         ..PortConfig::new(&port.name, port.device.parse()?)
     })
@@ -162,9 +163,10 @@ pub(super) fn pool(limits: config::Limits) -> PoolConfig {
 }
 
 /// Allocation failures that a test asks for, in the pools of one worker or in those of the ports.
-pub(super) fn failures(test: config::Test, of: usize) -> Option<Inject> {
+#[cfg(feature = "fault-injection")]
+pub(super) fn failures(test: config::Test, of: usize) -> Option<lockgate_drivers::Inject> {
     let seed = u64::from(test.fail_seed) << 16 | of as u64;
-    (test.fail_one_in > 0).then_some(Inject {
+    (test.fail_one_in > 0).then_some(lockgate_drivers::Inject {
         seed,
         one_in: test.fail_one_in,
     })

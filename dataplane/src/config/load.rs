@@ -67,6 +67,7 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
         control: serving::control(&document, file),
         drain: sections::drain(&document),
         log: sections::log(&document),
+        #[cfg(feature = "fault-injection")]
         test: sections::test(&document),
         workers,
         ports,

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use super::fault::{Fault, Faults, Place};
-use super::schema::{Default, Key, Kind, REPEATS_MAX, SECTIONS, Section};
+use super::schema::{Default, Key, Kind, REPEATS_MAX, SECTIONS, Section, TEST_SECTIONS};
 use super::values::{did_you_mean, duration, size};
 
 /// A configuration file, and the faults that were found in it so far.
@@ -22,6 +22,15 @@ pub(super) struct Document<'i> {
 impl<'i> Document<'i> {
     /// Fails if the text is no TOML: then nothing else can be said about it.
     pub(super) fn parse(file: &'i Path, text: &'i str) -> Result<Self, Faults> {
+        Self::parse_with(file, text, TEST_SECTIONS)
+    }
+
+    /// As [`Document::parse`], in a build that knows these sections besides [`SECTIONS`].
+    pub(super) fn parse_with(
+        file: &'i Path,
+        text: &'i str,
+        test_sections: &'static [Section],
+    ) -> Result<Self, Faults> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
         let document = Self {
@@ -37,7 +46,7 @@ impl<'i> Document<'i> {
         if let Some(faults) = Faults::from_list(document.faults.take()) {
             return Err(faults);
         }
-        document.check_sections();
+        document.check_sections(test_sections);
         Ok(document)
     }
 
@@ -85,12 +94,13 @@ impl<'i> Document<'i> {
         u32::try_from(before + 1).unwrap_or(u32::MAX)
     }
 
-    fn check_sections(&self) {
+    fn check_sections(&self, test_sections: &'static [Section]) {
+        let known = || SECTIONS.iter().chain(test_sections);
         for (name, value) in self.root.get_ref() {
             let place = Place::new(self.line(name.span().start), name.get_ref().as_ref());
-            let Some(section) = Section::of(name.get_ref()) else {
-                let known = SECTIONS.iter().map(|s| s.name);
-                self.fault(place, unknown("section", name.get_ref(), known));
+            let Some(section) = known().find(|s| s.name == name.get_ref().as_ref()) else {
+                let names = known().map(|s| s.name);
+                self.fault(place, unknown("section", name.get_ref(), names));
                 continue;
             };
             let name = section.name;

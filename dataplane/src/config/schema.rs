@@ -11,8 +11,10 @@ use core::fmt::Write as _;
 use core::time::Duration;
 
 use self::network::{EAL, INTERFACE, PORT, ROUTE, TCP, WORKERS};
+#[cfg(feature = "fault-injection")]
+use self::serving::TEST;
 use self::serving::{
-    CACHE, CERTIFICATE, CONTROL, DRAIN, HTTP, KTLS, LIMITS, LISTENER, LOG, SITE, TEST, TLS,
+    CACHE, CERTIFICATE, CONTROL, DRAIN, HTTP, KTLS, LIMITS, LISTENER, LOG, SITE, TLS,
 };
 use super::values::{show_duration, show_size};
 
@@ -130,7 +132,8 @@ pub enum Default {
 impl Section {
     /// The section of that name.
     pub fn of(name: &str) -> Option<&'static Self> {
-        SECTIONS.iter().find(|s| s.name == name)
+        let mut all = SECTIONS.iter().chain(TEST_SECTIONS);
+        all.find(|s| s.name == name)
     }
 
     /// The key of that name.
@@ -231,6 +234,11 @@ pub const SECTIONS: &[Section] = &[
     one("control", CONTROL),
     one("drain", DRAIN),
     one("log", LOG),
+];
+
+/// Sections that only builds with the feature `fault-injection` know. They aren't documented.
+pub const TEST_SECTIONS: &[Section] = &[
+    #[cfg(feature = "fault-injection")]
     one("test", TEST),
 ];
 

@@ -6,7 +6,7 @@ use super::devices::DeviceLimits;
 use super::reader::{Document, Reader};
 use super::{
     Backend, Cache, Congestion, Drain, Eal, Http, Hugepages, Idle, Keepalive, Ktls, Limits, Log,
-    LogLevel, Port, Suite, Tcp, Test, Tls, TlsVersion,
+    LogLevel, Port, Suite, Tcp, Tls, TlsVersion,
 };
 
 pub(super) fn eal(document: &Document<'_>, needed: u64) -> Eal {
@@ -145,9 +145,10 @@ pub(super) fn log(document: &Document<'_>) -> Log {
     Log { level }
 }
 
-pub(super) fn test(document: &Document<'_>) -> Test {
+#[cfg(feature = "fault-injection")]
+pub(super) fn test(document: &Document<'_>) -> super::Test {
     let test = document.one("test");
-    Test {
+    super::Test {
         fail_one_in: test.count("fail_one_in"),
         fail_seed: test.count("fail_seed"),
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 
+use super::reader::Document;
 use super::schema::{Key, Kind, SECTIONS, Section, section_table};
 use super::values::{did_you_mean, duration, show_duration, show_size, size};
 use super::*;
@@ -411,6 +412,23 @@ fn every_sample_is_valid() {
         count += 1;
     }
     assert!(count > 0, "no samples in {}", configs().display());
+}
+
+/// The sections of a build without the feature `fault-injection`, which tests always have.
+#[test]
+fn failures_cannot_be_injected_into_a_release_build() {
+    let file = Path::new("lockgate.toml");
+    let text = "[workers]\ncores = [0]\n\n[test]\nfail_one_in = 15\nfail_seed = 1\n";
+    let release = Document::parse_with(file, text, &[]).and_then(|document| document.finish());
+    let message = release.unwrap_err().to_string();
+    assert!(
+        message.starts_with("lockgate.toml:4: test: unknown section"),
+        "{message}"
+    );
+    assert_eq!(message.lines().count(), 1, "{message}");
+    let with_feature = Document::parse(file, text).and_then(|document| document.finish());
+    assert!(with_feature.is_ok(), "{with_feature:?}");
+    assert!(SECTIONS.iter().all(|section| section.name != "test"));
 }
 
 /// With `LOCKGATE_UPDATE=1` in the environment the tables are written instead of compared.

@@ -18,4 +18,11 @@ lg_pool_is_ours(const struct rte_mempool *pool)
 	return memcmp(pool->name, LG_POOL_MARK, 4) == 0;
 }
 
+/*
+ * Creates a pool whose mbufs have the private area; `ops` and its `ops_config` as in
+ * rte_mempool_set_ops_byname. NULL with rte_errno set on failure: `ops_config` is the caller's then.
+ */
+struct rte_mempool *lg_pool_create_with(const char *name, uint32_t mbufs, uint32_t cache,
+		uint16_t data_room, int numa_node, const char *ops, void *ops_config);
+
 #endif

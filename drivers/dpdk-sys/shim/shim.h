@@ -186,13 +186,21 @@ int lg_kernel_running(const char *interface);
 
 /* pool.c */
 struct rte_mempool *lg_pool_create(const char *name, uint32_t mbufs, uint32_t cache,
-		uint16_t data_room, int numa_node, uint64_t seed, uint32_t fail_one_in);
+		uint16_t data_room, int numa_node);
 void lg_pool_free(struct rte_mempool *pool);
 uint32_t lg_pool_available(const struct rte_mempool *pool);
-uint64_t lg_pool_injected(const struct rte_mempool *pool);
 /* Bytes of memory that one mbuf with this data room occupies. */
 uint32_t lg_mbuf_footprint(uint16_t data_room);
 uint16_t lg_headroom(void);
+
+#ifdef LG_FAULT_INJECTION
+/* inject.c */
+/* A pool that refuses one allocation in `fail_one_in` (not 0), drawn from `seed`. */
+struct rte_mempool *lg_pool_create_injecting(const char *name, uint32_t mbufs,
+		uint16_t data_room, int numa_node, uint64_t seed, uint32_t fail_one_in);
+/* How many allocations a pool refused on purpose. */
+uint64_t lg_pool_injected(const struct rte_mempool *pool);
+#endif
 
 /* port.c */
 int lg_port_find(const char *name, uint16_t *port);

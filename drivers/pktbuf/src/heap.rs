@@ -69,6 +69,7 @@ impl HeapBuffers {
     }
 
     /// From now on about one allocation in `one_in` fails, chosen by `seed`; 0: none does.
+    #[cfg(feature = "fault-injection")]
     pub fn inject_failures(&mut self, seed: u64, one_in: u32) {
         self.pool.inject_failures(seed, one_in);
     }

@@ -32,6 +32,8 @@ mod buffer;
 mod frag;
 pub mod gso;
 mod heap;
+#[cfg(feature = "fault-injection")]
+mod injection;
 mod packet;
 mod page;
 mod pool;

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::arena::SharedSpan;
 use crate::block::{BLOCK_SIZE, Block, Fields, Memory};
 use crate::buffer::Buffer;
+#[cfg(feature = "fault-injection")]
+use crate::injection::Injection;
 use crate::page::PageBuf;
 use crate::region::{Part, Region, RegionFull};
-use crate::spans::{Injection, Spans};
+use crate::spans::Spans;
 use crate::thread;
 
 /// How much a pool has.
@@ -52,6 +54,7 @@ impl PagePool {
             small: Spans::new(small, SMALL_SPAN, config.small_spans),
             large: Spans::new(large, LARGE_SPAN, config.large_spans),
             failures: Cell::new(0),
+            #[cfg(feature = "fault-injection")]
             injection: Cell::new(Injection::new(0, 0)),
             config,
             _part: part,
@@ -134,6 +137,7 @@ impl PagePool {
     }
 
     /// From now on about one allocation in `one_in` fails, chosen by `seed`; 0: none does.
+    #[cfg(feature = "fault-injection")]
     pub fn inject_failures(&mut self, seed: u64, one_in: u32) {
         self.inner().injection.set(Injection::new(seed, one_in));
     }
@@ -235,6 +239,7 @@ pub(crate) struct PoolInner {
     small: Spans,
     large: Spans,
     failures: Cell<u64>,
+    #[cfg(feature = "fault-injection")]
     injection: Cell<Injection>,
     config: PoolConfig,
     _part: Part,
@@ -427,6 +432,7 @@ impl PoolInner {
     }
 
     /// Whether this allocation is one that the injection makes fail.
+    #[cfg(feature = "fault-injection")]
     fn fails(&self) -> bool {
         let mut injection = self.injection.get();
         if injection.is_off() {
@@ -438,6 +444,12 @@ impl PoolInner {
             self.count_failure();
         }
         failed
+    }
+
+    /// Without `fault-injection` none does.
+    #[cfg(not(feature = "fault-injection"))]
+    const fn fails(&self) -> bool {
+        false
     }
 
     fn count_failure(&self) {

@@ -290,12 +290,12 @@ fn pools(
     let rx = make(
         "receive",
         "[limits] mbufs",
-        sizes.rx_pool(numa_node, config.inject),
+        sizes.rx_pool(numa_node, config),
     )?;
     let tx = make(
         "transmit",
         "the port's tx_descriptors",
-        sizes.tx_pool(numa_node, config.inject),
+        sizes.tx_pool(numa_node, config),
     )?;
     Ok((rx, tx))
 }

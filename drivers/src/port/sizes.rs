@@ -2,7 +2,7 @@
 
 use super::{Capabilities, PortConfig, mtu};
 use crate::device::{Device, Driver};
-use crate::pool::{CACHE_MAX, Inject, PoolSpec};
+use crate::pool::{CACHE_MAX, PoolSpec};
 use crate::worker::FRAMES;
 
 /// Sizes of a port's rings and pools, each for one queue.
@@ -67,22 +67,26 @@ impl Sizes {
         }
     }
 
-    pub(super) fn rx_pool(&self, numa_node: i32, inject: Option<Inject>) -> PoolSpec {
-        PoolSpec {
-            mbufs: self.rx_mbufs,
-            data_room: self.rx_data_room,
-            numa_node,
-            inject,
-        }
+    pub(super) fn rx_pool(&self, numa_node: i32, config: &PortConfig) -> PoolSpec {
+        pool(self.rx_mbufs, self.rx_data_room, numa_node, config)
     }
 
-    pub(super) fn tx_pool(&self, numa_node: i32, inject: Option<Inject>) -> PoolSpec {
-        PoolSpec {
-            mbufs: self.tx_mbufs,
-            data_room: self.tx_data_room,
-            numa_node,
-            inject,
-        }
+    pub(super) fn tx_pool(&self, numa_node: i32, config: &PortConfig) -> PoolSpec {
+        pool(self.tx_mbufs, self.tx_data_room, numa_node, config)
+    }
+}
+
+#[cfg_attr(
+    not(feature = "fault-injection"),
+    expect(unused_variables, reason = "only its injected failures are looked at")
+)]
+fn pool(mbufs: u32, data_room: u16, numa_node: i32, config: &PortConfig) -> PoolSpec {
+    PoolSpec {
+        mbufs,
+        data_room,
+        numa_node,
+        #[cfg(feature = "fault-injection")]
+        inject: config.inject,
     }
 }
 

@@ -215,6 +215,7 @@ pub(super) const LOG: &[Key] = &[key(
     "What is written to standard error. The environment's `LOCKGATE_LOG` goes before it.",
 )];
 
+#[cfg(feature = "fault-injection")]
 pub(super) const TEST: &[Key] = &[
     key(
         "fail_one_in",
