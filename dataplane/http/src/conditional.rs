@@ -2,9 +2,10 @@
 //! and 14).
 
 use crate::date;
-use crate::entity::{ETag, Entity};
+use crate::entity::Entity;
 use crate::request::{Field, Method, Request, list};
 use crate::status::Status;
+use crate::validators::{Comparison, EntityTag, ReceivedTag, Validators};
 
 /// What a request gets of an object that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +34,13 @@ impl Selection {
         //= https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
         //# When recipient is the origin server and If-Match is present, evaluate the If-Match
         //# precondition [...] if false, respond 412 (Precondition Failed)
+        let (tag, modified) = (entity.validators().tag(), entity.validators().modified());
         if request.has(Field::IfMatch) {
-            if !any_tag(request, Field::IfMatch, entity.etag(), Strength::Strong) {
+            if !any_tag(request, Field::IfMatch, tag, Comparison::Strong) {
                 return Self::PreconditionFailed;
             }
         } else if let Some(unmodified) = date_of(request, Field::IfUnmodifiedSince)
-            && entity.modified() > unmodified
+            && modified > unmodified
         {
             return Self::PreconditionFailed;
         }
@@ -46,11 +48,11 @@ impl Selection {
         //# A recipient MUST ignore If-Modified-Since if the request contains an If-None-Match
         //# header field
         if request.has(Field::IfNoneMatch) {
-            if any_tag(request, Field::IfNoneMatch, entity.etag(), Strength::Weak) {
+            if any_tag(request, Field::IfNoneMatch, tag, Comparison::Weak) {
                 return Self::NotModified;
             }
         } else if let Some(since) = date_of(request, Field::IfModifiedSince)
-            && entity.modified() <= since
+            && modified <= since
         {
             return Self::NotModified;
         }
@@ -84,7 +86,7 @@ impl Selection {
         if request.has(Field::IfRange) {
             let current = request
                 .value(Field::IfRange)
-                .is_some_and(|v| is_current(v, entity, now));
+                .is_some_and(|v| is_current(v, entity.validators(), now));
             if !current {
                 return Self::Whole;
             }
@@ -96,59 +98,27 @@ impl Selection {
     }
 }
 
-/// How two entity tags are compared.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Strength {
-    Strong,
-    Weak,
-}
-
 /// Whether one of the field's tags, or its `*`, is the tag of the object.
-fn any_tag(request: &Request, field: Field, tag: &ETag, strength: Strength) -> bool {
+fn any_tag(request: &Request, field: Field, tag: &EntityTag, comparison: Comparison) -> bool {
     request.values(field).any(|value| {
-        let value = value.trim_ascii();
-        value == b"*" || has_tag(value, tag.as_bytes(), strength)
+        value.trim_ascii() == b"*"
+            || ReceivedTag::parse_list(value).any(|received| received.matches(tag, comparison))
     })
-}
-
-/// Walks a list of entity tags. A tag may contain commas, so this isn't [`list`].
-fn has_tag(mut rest: &[u8], tag: &[u8], strength: Strength) -> bool {
-    loop {
-        let start = rest.iter().position(|b| !matches!(b, b' ' | b'\t' | b','));
-        rest = start.map_or(&[], |at| &rest[at..]);
-        let (weak, quoted) = match rest.strip_prefix(b"W/") {
-            Some(quoted) => (true, quoted),
-            None => (false, rest),
-        };
-        let Some(opaque) = quoted.strip_prefix(b"\"") else {
-            return false;
-        };
-        let Some(end) = opaque.iter().position(|b| *b == b'"') else {
-            return false;
-        };
-        let (found, behind) = quoted.split_at(end + 2);
-        if found == tag && !(weak && strength == Strength::Strong) {
-            return true;
-        }
-        rest = behind;
-    }
 }
 
 fn date_of(request: &Request, field: Field) -> Option<u64> {
     date::parse(request.value(field)?)
 }
 
-/// Whether an If-Range's validator is the object's.
-fn is_current(value: &[u8], entity: &Entity, now: u64) -> bool {
-    if value.starts_with(b"\"") {
-        return value == entity.etag().as_bytes();
+/// Whether an If-Range's validator is the object's. A weak one never is (RFC 9110, section 13.1.5).
+fn is_current(value: &[u8], validators: &Validators, now: u64) -> bool {
+    if let Some(received) = ReceivedTag::parse(value) {
+        return received.matches(validators.tag(), Comparison::Strong);
     }
     //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
     //# If the HTTP-date validator provided is not a strong validator in the sense defined by
     //# Section 8.8.2.2, the condition is false.
-    //
-    // It's strong if the object had been left alone for a second when its date was told.
-    date::parse(value) == Some(entity.modified()) && entity.modified() < now
+    date::parse(value) == Some(validators.modified()) && validators.is_date_strong(now)
 }
 
 /// One range as it was asked for.
@@ -161,6 +131,13 @@ enum Spec {
 impl Spec {
     fn resolve(self, len: u64) -> Selection {
         match self {
+            //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+            //# A server MAY ignore the Range header field.
+            //
+            // No bytes are all that an empty object has, and a Content-Range can't say so: 200
+            // instead of the 416 that section 15.5.17 suggests. A client that asks for "all from
+            // the first byte on" gets what it asked for whatever the length is. nginx does this.
+            Self::From { first: 0, .. } if len == 0 => Selection::Whole,
             Self::From { first, .. } if first >= len => Selection::RangeNotSatisfiable,
             Self::From { first, last } => {
                 let end = len - 1;
@@ -170,7 +147,6 @@ impl Spec {
                 }
             }
             Self::Suffix { length: 0 } => Selection::RangeNotSatisfiable,
-            // All of an empty object satisfies it, but a Content-Range can't say so.
             Self::Suffix { .. } if len == 0 => Selection::Whole,
             Self::Suffix { length } => Selection::Part {
                 first: len.saturating_sub(length),

@@ -1,31 +1,24 @@
-//! What HTTP has to know about an object before it answers with it.
+//! The metadata of a representation.
 
-use std::io::Write as _;
 use std::path::Path;
 
-use crate::date::HttpDate;
+use crate::validators::Validators;
 
-/// The metadata of one version of an object, made once when it is opened and written into every
-/// response's head as it stands.
+/// The metadata of one version of a representation. Its source makes it once, when it opens or loads
+/// the representation, and each response's head is written from it.
 #[derive(Clone, Debug)]
 pub struct Entity {
     len: u64,
-    modified: u64,
-    last_modified: HttpDate,
-    etag: ETag,
+    validators: Validators,
     content_type: ContentType,
 }
 
 impl Entity {
-    /// An object of `len` bytes, of which nothing else is known than what identifies its version:
-    /// when it was modified (seconds and nanoseconds since the epoch) and its inode's number.
-    pub fn new(len: u64, modified: (i64, u32), inode: u64, content_type: ContentType) -> Self {
-        let seconds = u64::try_from(modified.0).unwrap_or(0);
+    /// The metadata of `len` bytes.
+    pub fn new(len: u64, validators: Validators, content_type: ContentType) -> Self {
         Self {
             len,
-            modified: seconds,
-            last_modified: HttpDate::from_unix(seconds),
-            etag: ETag::new(len, modified, inode),
+            validators,
             content_type,
         }
     }
@@ -40,54 +33,14 @@ impl Entity {
         self.len == 0
     }
 
-    /// When it was last modified, in seconds since the Unix epoch.
-    pub fn modified(&self) -> u64 {
-        self.modified
-    }
-
-    /// The same as a date.
-    pub fn last_modified(&self) -> &HttpDate {
-        &self.last_modified
-    }
-
-    /// Its strong validator.
-    pub fn etag(&self) -> &ETag {
-        &self.etag
+    /// Its entity tag and modification date.
+    pub fn validators(&self) -> &Validators {
+        &self.validators
     }
 
     /// Its media type.
     pub fn content_type(&self) -> ContentType {
         self.content_type
-    }
-}
-
-/// A strong entity tag, quotes included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ETag {
-    bytes: [u8; 64],
-    len: u8,
-}
-
-impl ETag {
-    /// The tag of a version: inode, size and time of modification, each in hexadecimal.
-    fn new(len: u64, modified: (i64, u32), inode: u64) -> Self {
-        let mut bytes = [0; 64];
-        let room = bytes.len();
-        let mut rest = &mut bytes[..];
-        // Longest: two quotes, two dashes, 16 + 16 + 16 + 8 digits, a point: 61 bytes.
-        let (seconds, nanos) = modified;
-        let written = write!(rest, "\"{inode:x}-{len:x}-{seconds:x}.{nanos:x}\"");
-        debug_assert!(
-            written.is_ok(),
-            "an entity tag has room for its longest text"
-        );
-        let len = u8::try_from(room - rest.len()).unwrap_or(0);
-        Self { bytes, len }
-    }
-
-    /// The text, quotes included.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
     }
 }
 
@@ -142,27 +95,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_tag_fits() {
-        let tag = ETag::new(u64::MAX, (i64::MIN, u32::MAX), u64::MAX);
-        let text = "\"ffffffffffffffff-ffffffffffffffff-8000000000000000.ffffffff\"";
-        assert_eq!(tag.as_bytes(), text.as_bytes());
-    }
-
-    #[test]
-    fn tags_differ_with_each_part() {
-        let base = ETag::new(1, (2, 3), 4);
-        assert_eq!(base.as_bytes(), b"\"4-1-2.3\"");
-        for other in [
-            ETag::new(2, (2, 3), 4),
-            ETag::new(1, (3, 3), 4),
-            ETag::new(1, (2, 4), 4),
-        ] {
-            assert_ne!(base, other);
-        }
-        assert_ne!(base, ETag::new(1, (2, 3), 5));
-    }
-
-    #[test]
     fn types_by_extension() {
         for (path, name, parameters) in [
             ("a/index.html", "text/html", "; charset=utf-8"),
@@ -180,15 +112,5 @@ mod tests {
                 "{path}"
             );
         }
-    }
-
-    #[test]
-    fn times_before_the_epoch_are_the_epoch() {
-        let entity = Entity::new(5, (-7, 0), 1, ContentType::UNKNOWN);
-        assert_eq!(entity.modified(), 0);
-        assert_eq!(
-            entity.last_modified().as_bytes(),
-            b"Thu, 01 Jan 1970 00:00:00 GMT"
-        );
     }
 }

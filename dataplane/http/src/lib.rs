@@ -4,6 +4,8 @@
 //!   files, and reads no clock.
 //! - [`Request`] is a parsed request, [`Selection`] which part of a representation it gets,
 //!   [`response`] writes heads.
+//! - [`Validators`] tell versions of a representation apart: its source makes them, this crate
+//!   compares and prints them.
 //!
 //! A request is either understood completely or refused: whatever two implementations could
 //! understand differently (lengths given twice, bare line feeds, folded lines) is answered with 400
@@ -21,11 +23,13 @@ mod request;
 pub mod response;
 mod status;
 mod target;
+mod validators;
 
 pub use conditional::Selection;
 pub use date::{DateCache, HttpDate};
-pub use entity::{ContentType, ETag, Entity};
+pub use entity::{ContentType, Entity};
 pub use limits::{Bounded, Limits, Timeout};
 pub use machine::{Connection, Demand, Expired, Workshop};
 pub use request::{Field, Method, Request, Version};
 pub use status::Status;
+pub use validators::{EntityTag, Validators};

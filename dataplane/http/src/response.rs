@@ -134,16 +134,16 @@ fn start(out: &mut Vec<u8>, status: Status, cx: &Context) {
 
 fn validators(out: &mut Vec<u8>, cx: &Context, entity: &Entity) {
     out.extend_from_slice(b"ETag: ");
-    out.extend_from_slice(entity.etag().as_bytes());
+    entity.validators().tag().write(out);
     out.extend_from_slice(b"\r\nLast-Modified: ");
     //= https://www.rfc-editor.org/rfc/rfc9110#section-8.8.2.1
     //# An origin server with a clock [...] MUST NOT generate a Last-Modified date that is later
     //# than the server's time of message origination (Date, Section 6.6.1).
-    let future = entity.modified() > cx.now;
+    let future = entity.validators().modified() > cx.now;
     let date = if future {
         &cx.date
     } else {
-        entity.last_modified()
+        entity.validators().last_modified()
     };
     out.extend_from_slice(date.as_bytes());
     out.extend_from_slice(b"\r\n");

@@ -8,16 +8,22 @@ const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
 const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
-/// 1000 bytes; the tag is `"7-3e8-2ebcae21.0"`.
-fn entity(len: u64) -> Entity {
-    Entity::new(len, (784_111_777, 0), 7, ContentType::UNKNOWN)
+fn strong() -> Validators {
+    Validators::new(EntityTag::strong(b"7-3e8").unwrap(), 784_111_777).with_strong_date()
+}
+
+fn weak() -> Validators {
+    Validators::new(EntityTag::weak(b"7-3e8").unwrap(), 784_111_777)
 }
 
 fn select(method: &str, lines: &str, len: u64) -> Selection {
-    let entity = entity(len);
-    let tag = String::from_utf8(entity.etag().as_bytes().to_vec()).unwrap();
+    select_of(strong(), method, lines, len)
+}
+
+fn select_of(validators: Validators, method: &str, lines: &str, len: u64) -> Selection {
+    let entity = Entity::new(len, validators, ContentType::UNKNOWN);
     let lines = lines
-        .replace("TAG", &tag)
+        .replace("TAG", "\"7-3e8\"")
         .replace("DATE", DATE)
         .replace("EARLIER", EARLIER)
         .replace("LATER", LATER);
@@ -183,8 +189,24 @@ fn ranges() {
         select("GET", "Range: bytes=0-1\r\nRange: bytes=0-1\r\n", 1_000),
         Whole
     );
-    assert_eq!(select("GET", "Range: bytes=0-\r\n", 0), RangeNotSatisfiable);
-    assert_eq!(select("GET", "Range: bytes=-5\r\n", 0), Whole);
+}
+
+#[test]
+fn ranges_of_nothing() {
+    use Selection::{RangeNotSatisfiable, Whole};
+    for (range, expected) in [
+        ("bytes=0-", Whole),
+        ("bytes=0-0", Whole),
+        ("bytes=0-99", Whole),
+        ("bytes=-5", Whole),
+        ("bytes=1-", RangeNotSatisfiable),
+        ("bytes=1-5", RangeNotSatisfiable),
+        ("bytes=-0", RangeNotSatisfiable),
+    ] {
+        let line = format!("Range: {range}\r\n");
+        assert_eq!(select("GET", &line, 0), expected, "{range}");
+        assert_eq!(select("HEAD", &line, 0), Whole, "HEAD {range}");
+    }
 }
 
 #[test]
@@ -210,7 +232,30 @@ fn ranges_on_condition() {
 
 #[test]
 fn a_date_is_no_strong_validator_within_its_second() {
-    let entity = entity(10);
-    assert!(is_current(DATE.as_bytes(), &entity, MODIFIED + 1));
-    assert!(!is_current(DATE.as_bytes(), &entity, MODIFIED));
+    assert!(is_current(DATE.as_bytes(), &strong(), MODIFIED + 1));
+    assert!(!is_current(DATE.as_bytes(), &strong(), MODIFIED));
+}
+
+/// What is served under a weak tag may change without a new one: it answers If-None-Match, and
+/// nothing that would join bytes or overwrite them.
+#[test]
+fn weak_validators() {
+    use Selection::{NotModified, Part, PreconditionFailed, Whole};
+    let range = "Range: bytes=0-1\r\n";
+    for (lines, expected) in [
+        ("If-None-Match: TAG\r\n".to_owned(), NotModified),
+        ("If-None-Match: W/TAG\r\n".to_owned(), NotModified),
+        ("If-None-Match: \"x\"\r\n".to_owned(), Whole),
+        ("If-Modified-Since: DATE\r\n".to_owned(), NotModified),
+        ("If-Match: TAG\r\n".to_owned(), PreconditionFailed),
+        ("If-Match: W/TAG\r\n".to_owned(), PreconditionFailed),
+        ("If-Match: *\r\n".to_owned(), Whole),
+        ("If-Unmodified-Since: DATE\r\n".to_owned(), Whole),
+        (range.to_owned(), Part { first: 0, last: 1 }),
+        (format!("{range}If-Range: TAG\r\n"), Whole),
+        (format!("{range}If-Range: W/TAG\r\n"), Whole),
+        (format!("{range}If-Range: DATE\r\n"), Whole),
+    ] {
+        assert_eq!(select_of(weak(), "GET", &lines, 1_000), expected, "{lines}");
+    }
 }

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::date::HttpDate;
+use crate::validators::{EntityTag, Validators};
 
 const NOW: u64 = 784_111_777;
 
@@ -16,12 +17,8 @@ fn context(method: Method, version: Version, keep_alive: bool) -> Context {
 }
 
 fn entity(modified: i64) -> Entity {
-    Entity::new(
-        1_234,
-        (modified, 5),
-        0xab,
-        ContentType::of(Path::new("a.html")),
-    )
+    let validators = Validators::new(EntityTag::strong(b"ab-4d2").unwrap(), modified);
+    Entity::new(1_234, validators, ContentType::of(Path::new("a.html")))
 }
 
 fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -43,13 +40,22 @@ fn a_whole_object() {
          Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
          Content-Type: text/html; charset=utf-8\r\n\
          Content-Length: 1234\r\n\
-         ETag: \"ab-4d2-0.5\"\r\n\
+         ETag: \"ab-4d2\"\r\n\
          Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
          Accept-Ranges: bytes\r\n\r\n"
     );
     let asked = context(Method::Head, Version::Http11, true);
     let same = text(|out| range = object(out, &asked, &entity(0), Selection::Whole));
     assert_eq!((same, range), (head, 0..0));
+}
+
+#[test]
+fn a_weak_tag_says_so() {
+    let cx = context(Method::Get, Version::Http11, true);
+    let validators = Validators::new(EntityTag::weak(b"x").unwrap(), 0);
+    let entity = Entity::new(1, validators, ContentType::UNKNOWN);
+    let head = text(|out| assert_eq!(object(out, &cx, &entity, Selection::Whole), 0..1));
+    assert!(head.contains("\r\nETag: W/\"x\"\r\n"), "{head}");
 }
 
 #[test]
@@ -77,7 +83,7 @@ fn nothing_of_it() {
          Server: lockgate\r\n\
          Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
          Connection: close\r\n\
-         ETag: \"ab-4d2-0.5\"\r\n\
+         ETag: \"ab-4d2\"\r\n\
          Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n"
     );
     let unsatisfiable = write(Selection::RangeNotSatisfiable);
