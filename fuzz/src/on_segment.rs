@@ -1,16 +1,17 @@
 //! A TCP connection: any segments, in any order, between any commands and timers. What it says
 //! about its streams never goes back, and it never offers what it doesn't have.
-#![forbid(unsafe_code)]
-#![no_main]
 
 use core::time::Duration;
 
-use libfuzzer_sys::fuzz_target;
 use lockgate_tcp::{Connection, Opening, SegmentIn, Shared, TcpConfig};
 use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
-fuzz_target!(|input: &[u8]| {
+/// Runs the target on one input.
+///
+/// # Panics
+/// If a property doesn't hold.
+pub fn run(input: &[u8]) {
     let mut bytes = Bytes(input);
     let mut sh = Shared::new(TcpConfig::default(), 64, u64::from(bytes.byte()));
     let mut now = Instant::from_nanos(1_000_000_000);
@@ -55,7 +56,7 @@ fuzz_target!(|input: &[u8]| {
             }
             9 => tcp.room(u32::from(bytes.word()) * 16),
             10 => tcp.close(),
-            11 => now = now + Duration::from_millis(u64::from(bytes.word())),
+            11 => now += Duration::from_millis(u64::from(bytes.word())),
             12 => tcp.set_nodelay(bytes.byte() & 1 == 0),
             13 => drop(tcp.on_too_big(now, SeqNum(bytes.long()), bytes.word(), &mut sh)),
             _ => over = tcp.on_timer(now, &mut sh).is_over(),
@@ -94,7 +95,7 @@ fuzz_target!(|input: &[u8]| {
         tcp.abort(&mut sh);
     }
     assert_eq!(sh.ranges_used(), 0, "ranges are missing");
-});
+}
 
 /// Answers the SYN, as a peer with these options would.
 fn establish(tcp: &mut Connection, now: Instant, sh: &mut Shared, options: u8) -> bool {

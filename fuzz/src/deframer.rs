@@ -1,25 +1,26 @@
 //! The deframer: whatever the peer sends, in whatever buffers, it yields records, waits or fails,
 //! and gives back what it held.
-#![forbid(unsafe_code)]
-#![no_main]
 
 use core::cell::RefCell;
 
-use libfuzzer_sys::fuzz_target;
 use lockgate_ktls::{
     BackendChoice, Ciphers, Deframer, Params, Received, RecordQueue, Role, Session, Suite, Version,
 };
 use pktbuf::{HeapBuffers, PagePool, PoolConfig, Region, Slices, Stream};
 
-fuzz_target!(|input: &[u8]| {
+/// Runs the target on one input.
+///
+/// # Panics
+/// If a property doesn't hold.
+pub fn run(input: &[u8]) {
     let [suite, cuts, flips, content @ ..] = input else {
         return;
     };
     let params = params(*suite);
-    MEMORY.with_borrow_mut(|memory| run(params, *cuts, *flips, content, memory));
-});
+    MEMORY.with_borrow_mut(|memory| run_in(params, *cuts, *flips, content, memory));
+}
 
-fn run(params: Params, cuts: u8, flips: u8, content: &[u8], memory: &mut Memory) {
+fn run_in(params: Params, cuts: u8, flips: u8, content: &[u8], memory: &mut Memory) {
     let (ciphers, pages, buffers) = memory;
     // Either the bytes as they are, or records of them that the peer really sealed, with some
     // bytes changed.
@@ -128,7 +129,6 @@ fn sealed(params: Params, content: &[u8], ciphers: &mut Ciphers, pages: &mut Pag
     for slice in slices.as_slice() {
         wire.extend_from_slice(slice.bytes().expect("sealed"));
     }
-    drop(slices);
     queue.retire(ciphers);
     wire
 }

@@ -1,25 +1,27 @@
 //! The whole stack: any frames, with checksums taken as right, at a listener. Nothing panics, and
 //! every buffer is back at the end.
-#![forbid(unsafe_code)]
-#![no_main]
 
 use core::cell::RefCell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
-use libfuzzer_sys::fuzz_target;
+use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Env, ListenConfig, Notice, Recv, Stack, StackConfig};
-use lockgate_ip::{Cidr, Interface};
 use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{
-    Checksum, HeapBuffers, Info, Output, Packet, PagePool, PoolConfig, Region, Room,
-    TxError,
+    Checksum, HeapBuffers, Info, Output, Packet, PagePool, PoolConfig, Region, Room, TxError,
 };
 
-fuzz_target!(|input: &[u8]| MEMORY.with_borrow_mut(|memory| run(input, memory)));
+/// Runs the target on one input.
+///
+/// # Panics
+/// If a property doesn't hold.
+pub fn run(input: &[u8]) {
+    MEMORY.with_borrow_mut(|memory| run_in(input, memory));
+}
 
-fn run(input: &[u8], memory: &mut Memory) {
+fn run_in(input: &[u8], memory: &mut Memory) {
     let (ciphers, pages, buffers) = memory;
     let mut now = Instant::from_nanos(1_000_000_000);
     let config = StackConfig {
@@ -62,7 +64,7 @@ fn run(input: &[u8], memory: &mut Memory) {
             stack.on_packet(now, IfaceId(0), buffer, &mut env);
         }
         if control & 0x20 != 0 {
-            now = now + Duration::from_millis(1 << (control & 0x0f));
+            now += Duration::from_millis(1 << (control & 0x0f));
             stack.on_timer(now, &mut env);
         }
         stack.poll(now, &mut env, 64);

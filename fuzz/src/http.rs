@@ -1,20 +1,21 @@
 //! HTTP's machine: any bytes, in any pieces, are taken, refused or waited for, and the pieces make
 //! no difference.
-#![forbid(unsafe_code)]
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use lockgate_http::{Connection, Demand, Limits, Workshop};
 use lockgate_wire::Instant;
 
-fuzz_target!(|input: &[u8]| {
+/// Runs the target on one input.
+///
+/// # Panics
+/// If a property doesn't hold.
+pub fn run(input: &[u8]) {
     let Some((step, bytes)) = input.split_first() else {
         return;
     };
     let whole = serve(bytes, bytes.len().max(1));
     let pieces = serve(bytes, usize::from(*step).max(1));
     assert_eq!(whole, pieces, "it depends on how the bytes are cut");
-});
+}
 
 /// Answers up to so many requests; what was asked for.
 fn serve(bytes: &[u8], step: usize) -> Vec<Option<Vec<u8>>> {

@@ -1,0 +1,5 @@
+//! Explores the target `deframer` with libFuzzer.
+#![forbid(unsafe_code)]
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| lockgate_fuzz::deframer::run(input));
