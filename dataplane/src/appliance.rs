@@ -14,10 +14,9 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lockgate_cache::FileCache;
 use lockgate_drivers::{Eal, EalError, MemoryError, Port, PortError};
+use lockgate_stack::tls::TlsConfigError;
 use lockgate_stack::{ConfigError, ListenError};
 use lockgate_wire::Instant;
-
-pub use self::translate::TlsError;
 
 use self::ends::EndTotals;
 use crate::clock::Clock;
@@ -56,7 +55,7 @@ pub enum StartError {
     Port(#[from] PortError),
     /// TLS.
     #[error("TLS: {0}")]
-    Tls(#[from] TlsError),
+    Tls(#[from] TlsConfigError),
     /// A site's host names.
     #[error("site {host}: {why}")]
     Host {
@@ -76,7 +75,7 @@ pub enum StartError {
     Listen(core::net::SocketAddr, ListenError),
     /// Randomness.
     #[error("no randomness for secrets: {0}")]
-    Random(std::io::Error),
+    Random(getrandom::Error),
     /// A worker's core.
     #[error("a worker can't be bound to core {0}")]
     Core(u16),

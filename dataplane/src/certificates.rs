@@ -1,51 +1,47 @@
-//! Certificate chains and their keys, from PEM files.
+//! Certificate chains and their private keys, from PEM files.
 
 use core::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs;
+use lockgate_stack::tls::{self, Certificate};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509CertificateParser;
+use x509_parser::nom::Parser as _;
 
-/// Loads a chain and its key, and checks that they belong together.
+/// Loads a chain and its private key, and checks that they belong together.
+///
+/// A byte-order mark before the PEM text is skipped.
 ///
 /// # Errors
-/// A file can't be read, doesn't hold what it should, or the key is another certificate's.
-pub fn load(
-    chain: &Path,
-    key: &Path,
-) -> Result<(Arc<CertifiedKey>, ValidityPeriod), CertificateError> {
+/// A file can't be read or doesn't hold what it should, or the key doesn't match the certificate.
+pub fn load(chain: &Path, key: &Path) -> Result<(Certificate, ValidityPeriod), CertificateError> {
     let certificates = load_chain(chain)?;
-    let validity = certificates
-        .first()
-        .and_then(|leaf| ValidityPeriod::of(leaf.as_ref()));
-    let validity = validity.ok_or_else(|| CertificateError::chain(chain, "not a certificate"))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
-        pem::Error::NoItemsFound => CertificateError::key(key, "no private key in it"),
-        other => CertificateError::key(key, pem_reason(&other)),
-    })?;
-    let provider = aws_lc_rs::default_provider();
-    let signing = provider.key_provider.load_private_key(private);
-    let signing = signing.map_err(|_| CertificateError::key(key, "not a key that can sign"))?;
-    let certified = CertifiedKey::new(certificates, signing);
-    match certified.keys_match() {
-        Ok(()) => Ok((Arc::new(certified), validity)),
-        Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateError::Mismatch {
+    let leaf = certificates.first();
+    let validity = leaf.and_then(|leaf| ValidityPeriod::of(leaf));
+    let validity = validity.ok_or_else(|| CertificateError::chain(chain, NOT_A_CERTIFICATE))?;
+    let private = load_key(key)?;
+    let certificate = Certificate::new(certificates, &private).map_err(|error| match error {
+        tls::CertificateError::EmptyChain => CertificateError::chain(chain, NO_CERTIFICATE),
+        tls::CertificateError::Malformed => CertificateError::chain(chain, NOT_A_CERTIFICATE),
+        tls::CertificateError::UnsupportedKey => {
+            CertificateError::key(key, "not a key that can sign")
+        }
+        tls::CertificateError::KeyMismatch => CertificateError::Mismatch {
             chain: chain.to_path_buf(),
             key: key.to_path_buf(),
-        }),
-        Err(_) => Err(CertificateError::chain(chain, "not a certificate")),
-    }
+        },
+    })?;
+    Ok((certificate, validity))
 }
 
 fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let items = CertificateDer::pem_file_iter(path)
-        .map_err(|error| CertificateError::chain(path, pem_reason(&error)))?;
+    let text = read_pem(path).map_err(|message| CertificateError::chain(path, message))?;
     let mut chain = Vec::new();
-    for item in items {
-        let item = item.map_err(|error| CertificateError::chain(path, pem_reason(&error)))?;
+    for item in CertificateDer::pem_slice_iter(&text) {
+        let item = item.map_err(|error| CertificateError::chain(path, pem_message(&error)))?;
         if chain.len() == CHAIN_MAX {
             let message = format!("more than {CHAIN_MAX} certificates in it");
             return Err(CertificateError::chain(path, message));
@@ -53,9 +49,43 @@ fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateEr
         chain.push(item);
     }
     if chain.is_empty() {
-        return Err(CertificateError::chain(path, "no certificate in it"));
+        return Err(CertificateError::chain(path, NO_CERTIFICATE));
     }
     Ok(chain)
+}
+
+fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let text = read_pem(path).map_err(|message| CertificateError::key(path, message))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => CertificateError::key(path, "no private key in it"),
+        other => CertificateError::key(path, pem_message(&other)),
+    })
+}
+
+/// Reads a PEM file without the byte-order mark that some editors put before UTF-8 text.
+fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let opened = File::open(path);
+    let read = opened.and_then(|file| file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > PEM_BYTES_MAX {
+        return Err(format!("larger than {} MiB", PEM_BYTES_MAX >> 20));
+    }
+    if is_utf16(&bytes) {
+        return Err("is UTF-16 text; save it as ASCII or UTF-8".to_owned());
+    }
+    if bytes.starts_with(UTF8_BOM) {
+        bytes.drain(..UTF8_BOM.len());
+    }
+    Ok(bytes)
+}
+
+/// UTF-16 has a byte-order mark, or a zero in one of the first two bytes, which PEM never has.
+fn is_utf16(bytes: &[u8]) -> bool {
+    matches!(
+        bytes,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]
+    )
 }
 
 /// Why a certificate can't be used.
@@ -77,7 +107,7 @@ pub enum CertificateError {
         /// What is wrong with it.
         message: String,
     },
-    /// The key is not the certificate's.
+    /// The key doesn't match the certificate.
     #[error("{} is not the key of the certificate in {}", key.display(), chain.display())]
     Mismatch {
         /// The chain's file.
@@ -103,62 +133,55 @@ impl CertificateError {
     }
 }
 
-fn pem_reason(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => error.to_string(),
-        other => format!("not PEM: {other}"),
-    }
+fn pem_message(error: &pem::Error) -> String {
+    format!("not PEM: {error}")
 }
 
-/// When a certificate is valid, in seconds since 1970.
+/// The time in which a certificate is valid, in seconds since 1970; both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValidityPeriod {
-    /// The first second.
-    pub from: u64,
-    /// The last second.
-    pub to: u64,
+    /// The first second (notBefore).
+    pub from: i64,
+    /// The last second (notAfter).
+    pub to: i64,
 }
 
 impl ValidityPeriod {
-    /// What a client at that time will find warning.
+    /// Returns what clients will object to at that time, in seconds since 1970.
     pub fn validity_at(self, unix_seconds: u64) -> Option<ValidityWarning> {
-        if unix_seconds < self.from {
+        let now = i64::try_from(unix_seconds).unwrap_or(i64::MAX);
+        if now < self.from {
             Some(ValidityWarning::NotYetValid)
-        } else if unix_seconds > self.to {
-            Some(ValidityWarning::Expired {
-                days: (unix_seconds - self.to) / SECONDS_PER_DAY,
-            })
+        } else if now > self.to {
+            let seconds = now.abs_diff(self.to);
+            let days = seconds / SECONDS_PER_DAY;
+            Some(ValidityWarning::Expired { days })
         } else {
             None
         }
     }
 
-    /// Out of a certificate's DER (RFC 5280, 4.1).
+    /// Reads a certificate's validity (RFC 5280, 4.1.2.5). Extensions stay unread: the TLS library
+    /// judges those.
     fn of(certificate: &[u8]) -> Option<Self> {
-        let mut certificate = Der(certificate).enter(SEQUENCE)?;
-        let mut tbs = certificate.enter(SEQUENCE)?;
-        if tbs.next_tag()? == VERSION {
-            tbs.take()?;
-        }
-        for _serial_signature_issuer in 0..3 {
-            tbs.take()?;
-        }
-        let mut validity = tbs.enter(SEQUENCE)?;
+        let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+        let (_, certificate) = parser.parse(certificate).ok()?;
+        let validity = certificate.validity();
         Some(Self {
-            from: validity.time()?,
-            to: validity.time()?,
+            from: validity.not_before.timestamp(),
+            to: validity.not_after.timestamp(),
         })
     }
 }
 
-/// What is warning about a certificate's time.
+/// Why clients refuse a certificate at the moment. It's a warning: the appliance starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValidityWarning {
-    /// Its time hasn't come.
+    /// The validity hasn't begun.
     NotYetValid,
-    /// Its time is over.
+    /// The validity is over.
     Expired {
-        /// Since how many whole days.
+        /// Whole days since the end.
         days: u64,
     },
 }
@@ -174,86 +197,65 @@ impl fmt::Display for ValidityWarning {
     }
 }
 
-/// What is left of a run of DER elements.
-struct Der<'a>(&'a [u8]);
+const NO_CERTIFICATE: &str = "no certificate in it";
+const NOT_A_CERTIFICATE: &str = "not a certificate";
 
-impl<'a> Der<'a> {
-    /// The next element's content, if it has that tag.
-    fn enter(&mut self, tag: u8) -> Option<Self> {
-        let (found, content) = self.take()?;
-        (found == tag).then_some(Der(content))
-    }
-
-    /// The next element's tag and content.
-    fn take(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&[tag, first], rest) = self.0.split_first_chunk::<2>()?;
-        let (length, rest) = if first < 0x80 {
-            (usize::from(first), rest)
-        } else {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            if bytes.len() > 4 {
-                return None;
-            }
-            (
-                bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte)),
-                rest,
-            )
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((tag, content))
-    }
-
-    fn next_tag(&self) -> Option<u8> {
-        self.0.first().copied()
-    }
-
-    /// A UTCTime or GeneralizedTime as RFC 5280, 4.1.2.5 allows them, in seconds since 1970; what
-    /// was before is 0.
-    fn time(&mut self) -> Option<u64> {
-        let (tag, text) = self.take()?;
-        let digits = text.strip_suffix(b"Z")?;
-        if !digits.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        let pairs: Vec<u64> = digits
-            .chunks_exact(2)
-            .map(|pair| u64::from(pair[0] - b'0') * 10 + u64::from(pair[1] - b'0'))
-            .collect();
-        let (year, rest) = match (tag, digits.len(), pairs.as_slice()) {
-            (UTC_TIME, 12, [year, rest @ ..]) => {
-                (if *year < 50 { 2000 + year } else { 1900 + year }, rest)
-            }
-            (GENERALIZED_TIME, 14, [century, year, rest @ ..]) => (century * 100 + year, rest),
-            _ => return None,
-        };
-        let &[month, day, hour, minute, second] = rest else {
-            return None;
-        };
-        if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-            return None;
-        }
-        let days = days_since_1970(year, month, day);
-        Some(days * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second)
-    }
-}
-
-/// In the Gregorian calendar, years beginning in March; 0 for days before.
-fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    let years = if month > 2 {
-        year
-    } else {
-        year.saturating_sub(1)
-    };
-    let months = (month + 9) % 12;
-    let days = years * 365 + years / 4 - years / 100 + years / 400 + (months * 153 + 2) / 5 + day;
-    days.saturating_sub(719_469)
-}
-
+/// Certificates of a chain, the leaf included.
 const CHAIN_MAX: usize = 16;
+
+const PEM_BYTES_MAX: u64 = 4 << 20;
+const UTF8_BOM: &[u8] = b"\xef\xbb\xbf";
 const SECONDS_PER_DAY: u64 = 86_400;
 
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_valid_from_its_first_to_its_last_second() {
+        let period = ValidityPeriod {
+            from: 1_000_000,
+            to: 2_000_000,
+        };
+        let expired = |days| Some(ValidityWarning::Expired { days });
+        for (now, expected) in [
+            (0, Some(ValidityWarning::NotYetValid)),
+            (999_999, Some(ValidityWarning::NotYetValid)),
+            (1_000_000, None),
+            (2_000_000, None),
+            (2_000_001, expired(0)),
+            (2_000_000 + SECONDS_PER_DAY - 1, expired(0)),
+            (2_000_000 + SECONDS_PER_DAY, expired(1)),
+            (2_000_000 + 9 * SECONDS_PER_DAY, expired(9)),
+        ] {
+            assert_eq!(period.validity_at(now), expected, "{now}");
+        }
+        let ancient = ValidityPeriod { from: -2, to: -1 };
+        assert_eq!(ancient.validity_at(0), expired(0));
+        assert!(ancient.validity_at(u64::MAX).is_some());
+    }
+
+    /// Both time formats (RFC 5280, 4.1.2.5: UTCTime through 2049, then GeneralizedTime).
+    #[test]
+    fn both_time_formats_are_read() {
+        for (years, from, to) in [
+            ((1970, 2049), 0, 2_493_072_000),
+            ((2000, 2050), 946_684_800, 2_524_608_000),
+            ((1950, 9999), -631_152_000, 253_370_764_800),
+        ] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+            params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+            let certificate = params.self_signed(&key).unwrap();
+            let expected = ValidityPeriod { from, to };
+            assert_eq!(
+                ValidityPeriod::of(certificate.der()),
+                Some(expected),
+                "{years:?}"
+            );
+        }
+        assert_eq!(ValidityPeriod::of(b"no certificate"), None);
+        assert_eq!(ValidityPeriod::of(b""), None);
+    }
+}

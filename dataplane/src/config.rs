@@ -23,9 +23,8 @@ pub(crate) mod tests;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
+use lockgate_stack::tls::Certificate;
 
 pub use fault::{Fault, Faults, Place};
 pub use load::{control_socket, load, parse};
@@ -62,7 +61,7 @@ pub struct Config {
     pub ktls: Ktls,
     /// `[tls]`
     pub tls: Tls,
-    /// `[[certificate]]`
+    /// `[[certificate]]`, loaded: each chain with the key that belongs to it.
     pub certificates: Vec<Certificate>,
     /// `[[listener]]`, each a concrete address: `0.0.0.0` and `::` are replaced by the interfaces'
     /// own addresses of that family.
@@ -286,17 +285,6 @@ pub enum Suite {
     Aes256Gcm,
     /// ChaCha20-Poly1305
     Chacha20Poly1305,
-}
-
-/// `[[certificate]]`, loaded.
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// The chain's file.
-    pub chain: PathBuf,
-    /// The key's file.
-    pub key: PathBuf,
-    /// Chain and key; they belong together.
-    pub certified: Arc<CertifiedKey>,
 }
 
 /// `[[listener]]`

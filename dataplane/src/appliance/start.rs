@@ -1,7 +1,5 @@
 //! What is needed to start: memory, ports, and a spec for each worker.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -271,9 +269,9 @@ fn sites(config: &Config) -> Result<Sites, StartError> {
     Ok(sites)
 }
 
-fn secret() -> std::io::Result<[u64; 4]> {
+fn secret() -> Result<[u64; 4], getrandom::Error> {
     let mut bytes = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    getrandom::fill(&mut bytes)?;
     let mut secret = [0; 4];
     for (word, bytes) in secret.iter_mut().zip(bytes.as_chunks::<8>().0) {
         *word = u64::from_ne_bytes(*bytes);

@@ -7,9 +7,7 @@ use lockgate_cache::CacheConfig;
 use lockgate_drivers::{Assume, DeviceError, EalConfig, Hugepages, Port, PortConfig};
 use lockgate_ip::{Cidr, Interface, IpConfig, Route};
 use lockgate_ktls::BackendChoice;
-use lockgate_stack::tls::{
-    Certificate, CertificateError, CipherSuite, TlsConfigError, TlsOptions, TlsServer, TlsVersions,
-};
+use lockgate_stack::tls::{CipherSuite, TlsConfigError, TlsOptions, TlsServer, TlsVersions};
 use lockgate_stack::{Limits, StackConfig};
 use lockgate_tcp::congestion::Algorithm;
 use lockgate_tcp::{Keepalive, TcpConfig};
@@ -107,15 +105,11 @@ pub(super) fn iface(index: usize) -> IfaceId {
 }
 
 /// Certificates and options of all TLS listeners; none if there are no certificates.
-pub(super) fn tls(config: &Config) -> Result<Option<Arc<TlsServer>>, TlsError> {
+pub(super) fn tls(config: &Config) -> Result<Option<Arc<TlsServer>>, TlsConfigError> {
     if config.certificates.is_empty() {
         return Ok(None);
     }
-    let certificates = config
-        .certificates
-        .iter()
-        .map(|certificate| Certificate::from_key(Arc::clone(&certificate.certified)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let certificates = config.certificates.clone();
     let versions = &config.tls.versions;
     let options = TlsOptions {
         versions: match (
@@ -131,17 +125,6 @@ pub(super) fn tls(config: &Config) -> Result<Option<Arc<TlsServer>>, TlsError> {
         tickets: if config.tls.tickets { TICKETS } else { 0 },
     };
     Ok(Some(Arc::new(TlsServer::new(certificates, &options)?)))
-}
-
-/// Why no TLS server can be made of what the configuration says.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A certificate.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// The options.
-    #[error(transparent)]
-    Options(#[from] TlsConfigError),
 }
 
 /// Which backends seal and open.

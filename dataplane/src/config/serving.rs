@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use lockgate_stack::tls::Certificate;
+
 use super::reader::{Document, Located};
-use super::{Certificate, Config, Control, Host, HostPattern, Site};
+use super::{Config, Control, Host, HostPattern, Site};
 use crate::certificates::{self, CertificateError};
 
 /// Loads the certificates. An expired one is a warning: its clients can judge for themselves, and
@@ -26,16 +28,12 @@ pub(super) fn certificates(
             continue;
         };
         match certificates::load(&chain, &key) {
-            Ok((certified, validity)) => {
+            Ok((certificate, validity)) => {
                 if let Some(warning) = validity.validity_at(host.unix_seconds) {
                     let message = format!("{}: {warning}", chain.display());
                     warnings.push(super::Fault::new(file, reader.place("chain"), message));
                 }
-                loaded.push(Certificate {
-                    chain,
-                    key,
-                    certified,
-                });
+                loaded.push(certificate);
             }
             Err(error) => {
                 let name = match &error {

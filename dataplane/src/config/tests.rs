@@ -269,6 +269,41 @@ fn a_long_control_socket_is_refused() {
 }
 
 #[test]
+fn a_byte_order_mark_before_pem_is_skipped_and_utf_16_is_named() {
+    let scratch = Scratch::new();
+    for name in ["demo.crt", "demo.key"] {
+        let pem = fs::read(scratch.path(name)).unwrap();
+        fs::write(
+            scratch.path(name),
+            [b"\xef\xbb\xbf", pem.as_slice()].concat(),
+        )
+        .unwrap();
+        let config = scratch
+            .parse(BASE)
+            .unwrap_or_else(|f| panic!("{name}: {f}"));
+        assert_eq!(config.certificates.len(), 1, "{name}");
+        assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+    }
+    for (name, place) in [
+        ("demo.crt", "8: certificate.chain"),
+        ("demo.key", "9: certificate.key"),
+    ] {
+        let pem = fs::read_to_string(scratch.path(name)).unwrap();
+        let wide = |to_bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            pem.encode_utf16().flat_map(to_bytes).collect()
+        };
+        for bytes in [wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+            fs::write(scratch.path(name), bytes).unwrap();
+            assert_eq!(
+                scratch.faults(BASE),
+                format!("t.toml:{place}: {name}: is UTF-16 text; save it as ASCII or UTF-8")
+            );
+        }
+        fs::write(scratch.path(name), &pem).unwrap();
+    }
+}
+
+#[test]
 fn an_old_certificate_is_a_warning() {
     let scratch = Scratch::new();
     for (years, expected) in [

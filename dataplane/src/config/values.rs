@@ -207,7 +207,7 @@ pub(super) fn did_you_mean<'a>(
     if wrong.len() > 64 {
         return None;
     }
-    let (distance, name) = names.map(|n| (edit_distance(wrong, n), n)).min()?;
+    let (distance, name) = names.map(|n| (strsim::osa_distance(wrong, n), n)).min()?;
     (distance <= 1 + wrong.len() / 4).then_some(name)
 }
 
@@ -230,27 +230,4 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     Some((number.parse().ok()?, unit.trim_start()))
-}
-
-/// Levenshtein's distance; a swap of two neighbours counts as one.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            if i == 0 || j == 0 {
-                rows[i][j] = i + j;
-                continue;
-            }
-            let same = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1)
-                .min(rows[i][j - 1] + 1)
-                .min(rows[i - 1][j - 1] + same);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
 }

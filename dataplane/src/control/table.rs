@@ -1,7 +1,6 @@
 //! Counters as a table, and as JSON for programs.
 
-use core::fmt::Write as _;
-
+use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, json};
 
 use super::protocol::{GroupKind, MetricGroup, Stats};
@@ -24,7 +23,7 @@ impl Stats {
             }
             if lines.len() > 1 {
                 out.push('\n');
-                align(&mut out, &lines);
+                align(&mut out, lines);
             }
         }
         out
@@ -122,28 +121,24 @@ fn sum(groups: &[&MetricGroup], name: &str) -> u64 {
     values.fold(0, |sum, value| sum.saturating_add(value.value))
 }
 
-/// The first column to the left, numbers to the right.
-fn align(out: &mut String, lines: &[Vec<String>]) {
-    let count = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = lines.iter().filter_map(|line| line.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..count).map(width).collect();
-    for line in lines {
-        let mut text = String::new();
-        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            // Writing to a string can't fail.
-            let _ = if column == 0 {
-                write!(text, "{cell:<width$}")
-            } else {
-                write!(text, "  {cell:>width$}")
-            };
+/// Appends the lines as a table: the first column aligned left, numbers right.
+fn align(out: &mut String, lines: Vec<Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).add_rows(lines);
+    for (number, column) in table.column_iter_mut().enumerate() {
+        if number == 0 {
+            column.set_padding((0, 0));
+        } else {
+            column.set_padding((COLUMN_GAP, 0));
+            column.set_cell_alignment(CellAlignment::Right);
         }
-        out.push_str(text.trim_end());
-        out.push('\n');
     }
+    out.push_str(&table.trim_fmt());
+    out.push('\n');
 }
+
+/// Spaces between two columns.
+const COLUMN_GAP: u16 = 2;
 
 const KINDS: [(GroupKind, &str); 3] = [
     (GroupKind::Process, "process"),
