@@ -186,11 +186,6 @@ impl Default for StackConfig {
 }
 
 const RECORD_LEN_MAX: u16 = 1 << 14;
-/// An alert must always fit.
-//= https://www.rfc-editor.org/rfc/rfc8449#section-4
-//# Endpoints MUST NOT send a "record_size_limit" extension with a value
-//# smaller than 64.
-pub(crate) const RECORD_LEN_MIN: u16 = 64;
 
 /// The greatest number of entries of one kind, so that all of them can be numbered together.
 pub(crate) const ENTRIES_MAX: u32 = 1 << 28;

@@ -2,6 +2,11 @@
 
 use core::fmt;
 
+use lockgate_ktls::Version;
+
+use crate::notice::CloseReason;
+use crate::tls::Failure;
+
 lockgate_wire::counters! {
     /// Counters of a worker's stack. Each only grows.
     pub struct Counters in "stack" {
@@ -115,6 +120,49 @@ lockgate_wire::counters! {
         end_tls,
         /// Connections that ended because nothing more could be sealed.
         end_crypto,
+    }
+}
+
+impl Counters {
+    /// Counts the end of a socket.
+    pub(crate) fn count_end(&mut self, reason: CloseReason) {
+        *match reason {
+            CloseReason::Clean => &mut self.end_clean,
+            CloseReason::Truncated => &mut self.end_truncated,
+            CloseReason::Reset => &mut self.end_reset,
+            CloseReason::Refused => &mut self.end_refused,
+            CloseReason::TimedOut => &mut self.end_timed_out,
+            CloseReason::Aborted => &mut self.end_aborted,
+            CloseReason::Drained => &mut self.end_drained,
+            CloseReason::Handshake(_) => &mut self.end_handshake,
+            CloseReason::Tls(_) => &mut self.end_tls,
+            CloseReason::Crypto => &mut self.end_crypto,
+        } += 1;
+    }
+
+    /// Counts a completed TLS handshake.
+    pub(crate) fn count_handshake(&mut self, version: Version, resumed: bool) {
+        match version {
+            Version::Tls12 => self.handshakes_tls12 += 1,
+            Version::Tls13 => self.handshakes_tls13 += 1,
+        }
+        self.handshakes_resumed += u64::from(resumed);
+    }
+
+    /// Counts a failed TLS handshake.
+    pub(crate) fn count_failed_handshake(&mut self, failure: Failure) {
+        self.handshakes_failed += 1;
+        *match failure {
+            Failure::PeerAlert(_) => &mut self.handshakes_failed_peer_alert,
+            Failure::PeerClosed => &mut self.handshakes_failed_peer_closed,
+            Failure::Incompatible => &mut self.handshakes_failed_incompatible,
+            Failure::BadCertificate => &mut self.handshakes_failed_certificate,
+            Failure::Misbehaved | Failure::Malformed | Failure::TooLong => {
+                &mut self.handshakes_failed_protocol
+            }
+            Failure::TimedOut => &mut self.handshakes_failed_timeout,
+            Failure::Internal => &mut self.handshakes_failed_internal,
+        } += 1;
     }
 }
 

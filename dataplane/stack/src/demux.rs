@@ -5,7 +5,7 @@ use lockgate_wire::FourTuple;
 
 /// Where a connection is kept: three kinds of entry, each in a slab of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum FlowTarget {
     Socket(u32),
     HalfOpen(u32),
     TimeWait(u32),
@@ -16,18 +16,18 @@ pub(crate) enum Place {
 /// key is known.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
-    table: HashTable<Entry>,
+    table: HashTable<FlowEntry>,
     secret: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct FlowEntry {
     hash: u32,
     /// The kind in the two highest bits, the index in the others.
-    place: u32,
+    target: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 8);
+const _: () = assert!(size_of::<FlowEntry>() == 8);
 
 impl FlowTable {
     /// All memory is taken now.
@@ -42,8 +42,8 @@ impl FlowTable {
         tuple.hash(self.secret)
     }
 
-    /// Finds a connection; `is` tells whether the entry at a place is the one.
-    pub(crate) fn find(&self, hash: u32, is: impl Fn(Place) -> bool) -> Option<Place> {
+    /// Finds a connection; `is` tells whether a target is the one.
+    pub(crate) fn find(&self, hash: u32, is: impl Fn(FlowTarget) -> bool) -> Option<FlowTarget> {
         self.table
             .find(u64::from(hash).wrapping_mul(SPREAD), |e| {
                 e.hash == hash && is(e.unpack())
@@ -52,27 +52,27 @@ impl FlowTable {
     }
 
     /// Adds a connection that isn't there.
-    pub(crate) fn insert(&mut self, hash: u32, place: Place) {
-        let spread = |e: &Entry| u64::from(e.hash).wrapping_mul(SPREAD);
+    pub(crate) fn insert(&mut self, hash: u32, target: FlowTarget) {
+        let spread = |e: &FlowEntry| u64::from(e.hash).wrapping_mul(SPREAD);
         self.table.insert_unique(
             u64::from(hash).wrapping_mul(SPREAD),
-            Entry {
+            FlowEntry {
                 hash,
-                place: place.pack(),
+                target: target.pack(),
             },
             spread,
         );
     }
 
-    /// Removes a connection by its place.
-    pub(crate) fn remove(&mut self, hash: u32, place: Place) {
-        let packed = place.pack();
+    /// Removes a connection by its target.
+    pub(crate) fn remove(&mut self, hash: u32, target: FlowTarget) {
+        let packed = target.pack();
         let found = self
             .table
-            .find_entry(u64::from(hash).wrapping_mul(SPREAD), |e| e.place == packed);
+            .find_entry(u64::from(hash).wrapping_mul(SPREAD), |e| e.target == packed);
         debug_assert!(
             found.is_ok(),
-            "a place is removed once, after it was inserted"
+            "a target is removed once, after it was inserted"
         );
         if let Ok(entry) = found {
             entry.remove();
@@ -80,32 +80,32 @@ impl FlowTable {
     }
 }
 
-impl Entry {
-    fn unpack(self) -> Place {
-        let index = self.place & PLACE_INDEX_MAX;
-        match self.place >> INDEX_BITS {
-            0 => Place::Socket(index),
-            1 => Place::HalfOpen(index),
-            _ => Place::TimeWait(index),
+impl FlowEntry {
+    fn unpack(self) -> FlowTarget {
+        let index = self.target & TARGET_INDEX_MAX;
+        match self.target >> INDEX_BITS {
+            0 => FlowTarget::Socket(index),
+            1 => FlowTarget::HalfOpen(index),
+            _ => FlowTarget::TimeWait(index),
         }
     }
 }
 
-impl Place {
+impl FlowTarget {
     fn pack(self) -> u32 {
         let (kind, index) = match self {
             Self::Socket(index) => (0, index),
             Self::HalfOpen(index) => (1, index),
             Self::TimeWait(index) => (2, index),
         };
-        debug_assert!(index <= PLACE_INDEX_MAX, "bounded when the stack was made");
+        debug_assert!(index <= TARGET_INDEX_MAX, "bounded when the stack was made");
         kind << INDEX_BITS | index
     }
 }
 
 const INDEX_BITS: u32 = 30;
 /// The greatest index of an entry.
-pub(crate) const PLACE_INDEX_MAX: u32 = (1 << INDEX_BITS) - 1;
+pub(crate) const TARGET_INDEX_MAX: u32 = (1 << INDEX_BITS) - 1;
 /// The table takes control bits from the top of 64: an odd factor (the golden ratio) puts the
 /// hash's own there.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -127,24 +127,24 @@ mod tests {
     fn entries_are_found_by_tuple_and_kept_apart_by_kind() {
         let tuples: Vec<FourTuple> = (0..3000).map(tuple).collect();
         let mut flows = FlowTable::new(3000, 99);
-        let place = |n: u32| match n % 3 {
-            0 => Place::Socket(n),
-            1 => Place::HalfOpen(n),
-            _ => Place::TimeWait(n),
+        let target = |n: u32| match n % 3 {
+            0 => FlowTarget::Socket(n),
+            1 => FlowTarget::HalfOpen(n),
+            _ => FlowTarget::TimeWait(n),
         };
-        let index = |place| match place {
-            Place::Socket(n) | Place::HalfOpen(n) | Place::TimeWait(n) => n as usize,
+        let index = |target| match target {
+            FlowTarget::Socket(n) | FlowTarget::HalfOpen(n) | FlowTarget::TimeWait(n) => n as usize,
         };
         for n in 0..3000 {
-            flows.insert(flows.hash(&tuples[n as usize]), place(n));
+            flows.insert(flows.hash(&tuples[n as usize]), target(n));
         }
         for n in (0..3000).step_by(2) {
-            flows.remove(flows.hash(&tuples[n as usize]), place(n));
+            flows.remove(flows.hash(&tuples[n as usize]), target(n));
         }
         for n in 0..3000 {
             let wanted = &tuples[n as usize];
             let found = flows.find(flows.hash(wanted), |p| tuples[index(p)] == *wanted);
-            assert_eq!(found, (n % 2 == 1).then_some(place(n)));
+            assert_eq!(found, (n % 2 == 1).then_some(target(n)));
         }
         assert_eq!(flows.table.len(), 1500);
     }

@@ -1,74 +1,228 @@
-//! Headers in front of what is sent.
+//! From the stack to the interfaces: the IP layer, the way to a peer, and small frames.
 
-use lockgate_ip::{FrameHeader, IpPair, Link};
-use lockgate_wire::ip::IpProtocol;
+mod headers;
+
+use core::net::IpAddr;
+
+use lockgate_ip::{Dispatch, FrameMeta, IpLayer, Lookup, NeighbourEvent, NextHop};
 use lockgate_wire::tcp::TcpHeader;
-use lockgate_wire::{FourTuple, IfaceId};
-use pktbuf::{Headers, L4, TxMeta};
+use lockgate_wire::{FourTuple, IfaceId, Instant, MacAddr};
+use pktbuf::{Buffer, Checksum, Headers, Info, Output, Packet, Slice, TxMeta};
 
-/// The way to a peer: its next hop, resolved, and what the interface can do.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Path {
-    pub(crate) iface: IfaceId,
-    /// The link-layer header's addresses; none where there is no link layer.
-    pub(crate) link: Option<Link>,
-    /// The most scatter entries in a packet, headers included; at least 2.
-    pub(crate) entries_max: u16,
-    /// As [`pktbuf::Info::tso_bytes_max`].
-    pub(crate) tso_bytes_max: u32,
-    /// Whether there is anybody. What is sent to nobody is dropped, as the network would do.
-    pub(crate) reachable: bool,
+pub(crate) use self::headers::{Path, segment_headers};
+use crate::config::{ConfigError, StackConfig};
+use crate::counters::Counters;
+use crate::env::Env;
+
+/// The IP layer of one worker, and the memory in which it writes frames.
+pub(crate) struct Egress {
+    pub(crate) ip: IpLayer,
+    /// Memory for one frame of the IP layer.
+    pub(crate) frame: Box<[u8]>,
 }
 
-impl Path {
-    /// To nobody.
-    pub(crate) const NOWHERE: Self = Self {
-        reachable: false,
-        ..Self::BARE
-    };
-
-    /// To somebody, as far as small frames are concerned.
-    pub(crate) const BARE: Self = Self {
-        iface: IfaceId(0),
-        link: None,
-        entries_max: 2,
-        tso_bytes_max: 0,
-        reachable: true,
-    };
-}
-
-/// The headers of a segment with `len` bytes of payload. None if it can't be sent: to nobody, or
-/// longer than a packet.
-pub(crate) fn segment_headers(
-    path: &Path,
-    tuple: &FourTuple,
-    tcp: &TcpHeader,
-    len: u32,
-) -> Option<(Headers, TxMeta)> {
-    if !path.reachable {
-        return None;
+impl Egress {
+    /// An IP layer with the configured interfaces, addresses and routes.
+    pub(crate) fn new(config: &StackConfig, seed: u64) -> Result<Self, ConfigError> {
+        let mut ip = IpLayer::new(&config.ip, seed);
+        for (interface, addresses) in &config.interfaces {
+            ip.add_interface(*interface)
+                .map_err(|e| ConfigError::Interface(*interface, e))?;
+            for address in addresses {
+                ip.add_address(interface.id, *address)
+                    .map_err(|e| ConfigError::Address(*address, e))?;
+            }
+        }
+        for route in &config.routes {
+            ip.add_route(*route)
+                .map_err(|e| ConfigError::Route(*route, e))?;
+        }
+        Ok(Self {
+            ip,
+            frame: vec![0; FRAME_BYTES_MAX].into_boxed_slice(),
+        })
     }
-    let addrs = IpPair::new(tuple.local.addr, tuple.remote.addr)?;
-    let l4_len = tcp.emitted_len();
-    let segment_len = u32::try_from(l4_len).ok()? + len;
-    let payload_len = u16::try_from(segment_len).ok()?;
-    let frame = FrameHeader::new(path.link, addrs, IpProtocol::TCP, payload_len);
 
-    let byte = |n: usize| u8::try_from(n).ok();
-    let mut head = Headers::new(byte(frame.l2_len())?, byte(frame.l3_len())?, byte(l4_len)?);
-    let at = frame.emit(head.bytes_mut());
-    tcp.emit(&mut head.bytes_mut()[at..]);
-    // The port, or the software behind it, completes the checksum.
-    let sum = addrs.pseudo_sum(IpProtocol::TCP, segment_len).fold();
-    head.l4_mut()[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
+    /// Drains the neighbour table's events. Returns whether sockets that wait for neighbour
+    /// resolution have to look again: an entry was resolved or became unreachable, or a timer of
+    /// the table is due, since the table may have had more events than it could keep.
+    pub(crate) fn drain_neighbour_events(&mut self, now: Instant) -> bool {
+        let mut has_news = self.ip.deadline().is_some_and(|at| at <= now);
+        while let Some(NeighbourEvent::Resolved(..) | NeighbourEvent::Unreachable(_)) =
+            self.ip.poll_event()
+        {
+            has_news = true;
+        }
+        has_news
+    }
 
-    let meta = TxMeta {
-        iface: path.iface,
-        protocol: L4::Tcp,
-        ipv6: addrs.is_ipv6(),
-        ..TxMeta::default()
-    };
-    Some((head, meta))
+    /// The way to `remote`, or `None` while its next hop is being resolved. `is_confirmed` tells
+    /// the neighbour table that the peer acknowledged something.
+    pub(crate) fn path<N: Output>(
+        &mut self,
+        now: Instant,
+        remote: IpAddr,
+        is_confirmed: bool,
+        net: &N,
+    ) -> Option<Path> {
+        let Some(hop) = self.ip.route(remote, None) else {
+            return Some(Path::UNREACHABLE);
+        };
+        if is_confirmed {
+            self.ip.confirm(now, hop);
+        }
+        let Info {
+            entries_max,
+            tso_bytes_max,
+            link_up,
+            ..
+        } = net.info(hop.iface);
+        let mac = match self.ip.lookup(now, hop) {
+            Lookup::Resolved(mac) => mac,
+            Lookup::Pending => return None,
+            Lookup::Unreachable => return Some(Path::UNREACHABLE),
+        };
+        Some(Path {
+            iface: hop.iface,
+            link: self.ip.link_to(hop.iface, mac),
+            entries_max: entries_max.max(2),
+            tso_bytes_max,
+            reachable: link_up,
+        })
+    }
+
+    /// Sends a segment without payload at once. If it can't go it is lost: the peer retransmits.
+    pub(crate) fn reply<N: Output>(
+        &mut self,
+        now: Instant,
+        tuple: &FourTuple,
+        header: &TcpHeader,
+        counters: &mut Counters,
+        env: &mut Env<'_, N>,
+    ) {
+        let Some(hop) = self.ip.route(tuple.remote.addr, None) else {
+            counters.answers_lost += 1;
+            return;
+        };
+        let path = Path {
+            iface: hop.iface,
+            link: self.ip.link_to(hop.iface, MacAddr::ZERO),
+            ..Path::SMALL_FRAMES
+        };
+        let Some((mut head, _)) = segment_headers(&path, tuple, header, 0) else {
+            counters.answers_lost += 1;
+            return;
+        };
+        if pktbuf::gso::finish_checksum(&mut head, &[]).is_err() {
+            counters.answers_lost += 1;
+            return;
+        }
+        self.dispatch(now, hop, &mut head, counters, env.net);
+    }
+
+    /// Sends the first `len` bytes of [`Egress::frame`].
+    pub(crate) fn send_frame<N: Output>(
+        &self,
+        iface: IfaceId,
+        len: usize,
+        counters: &mut Counters,
+        env: &mut Env<'_, N>,
+    ) {
+        let frame = self.frame.get(..len).unwrap_or_default();
+        let (first, tail) = frame.split_at(len.min(usize::from(HEAD_BYTES)));
+        let mut head = Headers::new(u8::try_from(first.len()).unwrap_or(HEAD_BYTES), 0, 0);
+        head.bytes_mut().copy_from_slice(first);
+        let meta = TxMeta {
+            iface,
+            ..TxMeta::default()
+        };
+        if tail.is_empty() {
+            let packet = Packet {
+                head: &head,
+                payload: &[],
+                meta,
+            };
+            return transmit_small(&packet, counters, env.net);
+        }
+        let size = u32::try_from(tail.len()).unwrap_or(u32::MAX);
+        let Some(mut page) = env.pages.alloc(size) else {
+            counters.answers_lost += 1;
+            return;
+        };
+        page.append(tail);
+        let payload = [Slice {
+            buf: &page,
+            at: 0,
+            len: page.len(),
+        }];
+        let packet = Packet {
+            head: &head,
+            payload: &payload,
+            meta,
+        };
+        transmit_small(&packet, counters, env.net);
+    }
+
+    /// Sends neighbour solicitations, and frames that waited for neighbour resolution.
+    pub(crate) fn send_ip_frames<N: Output>(
+        &mut self,
+        now: Instant,
+        counters: &mut Counters,
+        env: &mut Env<'_, N>,
+    ) {
+        while let Some(sent) = self.ip.poll_transmit(now, &mut self.frame) {
+            self.send_frame(sent.iface, sent.len, counters, env);
+        }
+    }
+
+    fn dispatch<N: Output>(
+        &mut self,
+        now: Instant,
+        hop: NextHop,
+        head: &mut Headers,
+        counters: &mut Counters,
+        net: &mut N,
+    ) {
+        match self.ip.dispatch(now, hop, head.bytes_mut()) {
+            Dispatch::Send => {
+                let meta = TxMeta {
+                    iface: hop.iface,
+                    ..TxMeta::default()
+                };
+                let packet = Packet {
+                    head,
+                    payload: &[],
+                    meta,
+                };
+                transmit_small(&packet, counters, net);
+            }
+            Dispatch::Queued => {}
+            Dispatch::Dropped => counters.answers_lost += 1,
+        }
+    }
 }
 
-const CHECKSUM_AT: usize = 16;
+/// Gives a small packet to the interface without asking for room: where connections take all room
+/// there is, small packets would never find any.
+fn transmit_small<N: Output>(packet: &Packet<'_>, counters: &mut Counters, net: &mut N) {
+    if net.tx(*packet).is_ok() {
+        counters.packets_out += 1;
+    } else {
+        counters.answers_lost += 1;
+    }
+}
+
+/// What the IP layer needs to know about a received frame.
+pub(crate) fn frame_meta(packet: &Buffer) -> FrameMeta {
+    FrameMeta {
+        len: packet.len() as usize,
+        ip_checksum_good: packet.ip_checksum() == Checksum::Good,
+        vlan: packet.vlan(),
+    }
+}
+
+/// The part of a small frame that goes where headers go.
+const HEAD_BYTES: u8 = 128;
+/// The longest frame that the IP layer writes: an echo reply to the longest jumbo frame fits.
+const FRAME_BYTES_MAX: usize = 18 * 1024;
+const _: () = assert!(HEAD_BYTES as usize <= Headers::CAPACITY);

@@ -7,43 +7,35 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
-mod api;
-mod arrivals;
-mod common;
+mod arrival_order;
 mod config;
+mod context;
 mod counters;
 mod demux;
 mod egress;
-mod ingress;
-mod listen;
+mod env;
+mod half_open;
+mod handshakes;
+mod listeners;
+mod memory;
 mod notice;
-mod siblings;
+mod schedule;
+mod sibling_frames;
 mod slab;
 mod socket;
 mod stack;
+mod time_wait;
 pub mod tls;
 pub mod wheel;
-
-use lockgate_ktls::Ciphers;
-use pktbuf::{Output, PagePool};
 
 pub use config::{
     ConfigError, ConnectConfig, ConnectError, Limits, ListenConfig, ListenError, StackConfig,
 };
 pub use counters::Counters;
+pub use env::Env;
 pub use notice::{
     Chunk, CloseReason, ListenerId, Notice, Recv, RecvError, SendError, SocketId, TlsInfo,
 };
-pub use siblings::SiblingFrame;
+pub use sibling_frames::SiblingFrame;
 pub use stack::Stack;
 pub use tls::Failure;
-
-/// What a stack works with while it's called: its worker's memory, ciphers and ports.
-pub struct Env<'a, N: Output> {
-    /// Page buffers.
-    pub pages: &'a mut PagePool,
-    /// Ciphers.
-    pub ciphers: &'a mut Ciphers,
-    /// The interfaces.
-    pub net: &'a mut N,
-}

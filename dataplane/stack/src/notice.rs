@@ -1,11 +1,13 @@
 //! What sockets tell the application, and what it is told when it asks.
 
 use core::net::SocketAddr;
+use std::collections::VecDeque;
 
 use lockgate_ktls::{Errno, Params, RxError, RxRecord};
 use pktbuf::Buffer;
 use thiserror::Error;
 
+use crate::slab::SlabKey;
 use crate::tls::Failure;
 
 /// Names a socket. A socket that's gone never answers to its name again.
@@ -20,6 +22,18 @@ impl SocketId {
     /// other living socket's. For tables beside the stack's.
     pub fn index(self) -> usize {
         self.index as usize
+    }
+}
+
+impl From<SlabKey> for SocketId {
+    fn from(SlabKey { index, generation }: SlabKey) -> Self {
+        Self { index, generation }
+    }
+}
+
+impl From<SocketId> for SlabKey {
+    fn from(SocketId { index, generation }: SocketId) -> Self {
+        Self { index, generation }
     }
 }
 
@@ -59,6 +73,22 @@ pub enum Notice {
     },
     /// The socket is gone, whoever closed it. Always the last notice.
     Closed(SocketId, CloseReason),
+}
+
+/// Notices that the application hasn't fetched yet, in order.
+#[derive(Debug, Default)]
+pub(crate) struct NoticeQueue {
+    queue: VecDeque<Notice>,
+}
+
+impl NoticeQueue {
+    pub(crate) fn push(&mut self, notice: Notice) {
+        self.queue.push_back(notice);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Notice> {
+        self.queue.pop_front()
+    }
 }
 
 /// What was agreed on in a TLS handshake.

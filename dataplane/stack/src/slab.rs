@@ -1,7 +1,7 @@
-//! Numbered places with generations: what ids point to.
+//! A table with stable indices and generations.
 
-/// A bounded table whose entries keep their number. Its memory is taken at once, and touched as it
-/// is used: nothing is ever moved.
+/// A bounded table whose entries keep their index. Its memory is allocated at once and touched as
+/// slots are used; no entry ever moves.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
@@ -10,16 +10,16 @@ pub(crate) struct Slab<T> {
     len: u32,
 }
 
-/// A place and which of its entries, one after the other, is meant.
+/// Names one entry for good: a slot, and which of the slot's entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct SlabKey {
     pub(crate) index: u32,
     pub(crate) generation: u32,
 }
 
 #[derive(Debug)]
 struct Slot<T> {
-    /// Counts the entries that this place has had.
+    /// The number of entries removed from this slot.
     generation: u32,
     next_free: u32,
     value: Option<T>,
@@ -35,7 +35,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Puts a value in; its index, or the value back if there is no place.
+    /// Inserts a value. Returns its index, or the value if the table is full.
     pub(crate) fn insert(&mut self, value: T) -> Result<u32, T> {
         let index = self.free;
         if let Some(slot) = self.slots.get_mut(index as usize) {
@@ -58,7 +58,7 @@ impl<T> Slab<T> {
         Ok(index)
     }
 
-    /// Takes a value out.
+    /// Removes a value.
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
         let slot = self.slots.get_mut(index as usize)?;
         let value = slot.value.take()?;
@@ -77,15 +77,23 @@ impl<T> Slab<T> {
         self.slots.get_mut(index as usize)?.value.as_mut()
     }
 
-    /// How often this place has been used before.
+    /// The generation of a slot: how many entries it had before.
     pub(crate) fn generation(&self, index: u32) -> u32 {
         self.slots
             .get(index as usize)
             .map_or(0, |slot| slot.generation)
     }
 
-    /// Whether this place still has this entry.
-    pub(crate) fn holds(&self, Entry { index, generation }: Entry) -> bool {
+    /// The key of a slot's present entry.
+    pub(crate) fn key(&self, index: u32) -> SlabKey {
+        SlabKey {
+            index,
+            generation: self.generation(index),
+        }
+    }
+
+    /// Whether an entry is still in the table.
+    pub(crate) fn contains(&self, SlabKey { index, generation }: SlabKey) -> bool {
         self.get(index).is_some() && self.generation(index) == generation
     }
 

@@ -1,25 +1,30 @@
-//! A socket: one TCP connection with its queues and what is going on with TLS.
+//! A socket: one TCP connection with its queues and its TLS state.
 //!
-//! What happens to a socket is split by direction: [`rx`] takes segments and gives data away,
-//! [`tx`] takes data and makes packets, [`close`] ends it, [`shake`] gets it through the TLS
-//! handshake.
+//! What happens to a socket is split by direction: `receive` takes segments, `read` gives data to
+//! the application, `send` takes data from the application, `transmit` makes packets, `close` ends
+//! the socket, `shake` takes it through the TLS handshake.
 
 mod close;
-mod rx;
+mod read;
+mod receive;
+mod send;
 mod shake;
-mod tx;
+mod state;
+mod transmit;
 
-use lockgate_ktls::{Alert, Deframer, RecordQueue};
+use lockgate_ktls::{Deframer, RecordQueue};
 use lockgate_tcp::{Connection, Event};
 use lockgate_wire::{FourTuple, Instant};
 use pktbuf::{Buffer, Reassembly, Stream};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 
-pub(crate) use self::shake::{RECORD_BYTES_MAX, Shaking};
-pub(crate) use self::tx::Turn;
-use crate::common::Core;
-use crate::notice::{CloseReason, Notice, SocketId};
+pub(crate) use self::shake::Shaking;
+use self::state::{Application, Closing, Linger, PeerStream, Pending, ReadNotice, TcpPhase};
+pub(crate) use self::state::{OpenedBy, SendOutcome};
+use crate::context::SocketContext;
+use crate::notice::{CloseReason, Notice, NoticeQueue, SocketId};
+use crate::schedule::{Membership, Schedule};
 
 /// One socket.
 pub(crate) struct Socket {
@@ -28,8 +33,8 @@ pub(crate) struct Socket {
     /// The flow table's hash.
     pub(crate) hash: u32,
     pub(crate) tcp: Connection,
-    pub(crate) tx: RecordQueue,
-    pub(crate) rx: Rx,
+    tx: RecordQueue,
+    rx: Rx,
     reassembly: Reassembly,
     /// Where the chain of received bytes that are in order ends.
     received: u64,
@@ -40,12 +45,20 @@ pub(crate) struct Socket {
     /// When a socket that the application has given up is reset, if its peer acknowledges nothing
     /// more until then.
     orphan_until: Option<Instant>,
-    /// Memory that received bytes pin, as the worker's sum has it.
+    /// Memory that received bytes pin, as the worker's receive budget has it.
     pinned: u32,
     /// How it ended, as far as that's decided.
     end: Option<CloseReason>,
-    pub(crate) flags: Flags,
+    opened_by: OpenedBy,
+    phase: TcpPhase,
+    application: Application,
+    peer_stream: PeerStream,
+    pending: Pending,
+    /// The lists that it is in.
+    pub(crate) lists: Membership,
 }
+
+const _: () = assert!(size_of::<Socket>() <= 664);
 
 /// The receiving side.
 pub(crate) enum Rx {
@@ -55,77 +68,19 @@ pub(crate) enum Rx {
     Shaking(Box<Shaking>),
     /// Records.
     Tls(Deframer),
-    /// Nobody wants what still comes.
+    /// Received bytes are dropped.
     Ended,
 }
 
-/// How far closing the sending side has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    /// Not asked for.
-    Open,
-    /// This alert, if there's TLS, and the FIN have still to be queued. The alert needs a buffer:
-    /// it is tried again until there's one.
-    Asked(Option<Alert>),
-    /// The FIN stands behind everything that was queued.
-    Done,
-}
-
-/// How long, and how far into the peer's stream, a closed socket still receives.
-#[derive(Debug, Clone, Copy)]
-enum Linger {
-    /// It isn't closed.
-    NotYet,
-    Until {
-        until: Instant,
-        end: u64,
-    },
-    /// No more.
-    Over,
-}
-
-/// Where a socket is listed, what it was told and what it has been asked.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Flags {
-    /// In the list of sockets that have something to do.
-    pub(crate) ready: bool,
-    /// In the list of sockets that wait for memory.
-    pub(crate) starved: bool,
-    /// In the list of sockets that wait for their neighbour's address.
-    pub(crate) unresolved: bool,
-    /// In the list of handshakes that can take a step.
-    pub(crate) stepping: bool,
-    /// In the queue of handshakes that wait for another to end.
-    pub(crate) queueing: bool,
-    /// This side began the connection.
-    pub(crate) is_client: bool,
-    /// TCP's part is over; what was received may still be read.
-    pub(crate) over: bool,
-    /// The application has given the socket up.
-    pub(crate) detached: bool,
-    /// To be reset as soon as possible.
-    pub(crate) abort: bool,
-    /// The application was told that there is something to receive.
-    readable_told: bool,
-    /// The application waits for room to send.
-    writable_wanted: bool,
-    /// Reading waits for a page buffer.
-    reading_starved: bool,
-    /// It took a payload although the worker's memory for them was used up.
-    pressed: bool,
-    /// The peer asked for new keys.
-    key_update_due: bool,
-    /// The peer acknowledged something since the neighbour was asked: packets get there.
-    progress: bool,
-    /// Set when the end of the peer's stream was received: whether in good order, or without the
-    /// close_notify that TLS wants.
-    peer_ended: Option<bool>,
-}
-
 impl Socket {
-    /// A socket without an id: it gets one with its place.
-    pub(crate) fn new(tuple: FourTuple, hash: u32, tcp: Connection, rx: Rx) -> Self {
+    /// A socket without an id: it gets one with its index.
+    pub(crate) fn new(
+        tuple: FourTuple,
+        hash: u32,
+        tcp: Connection,
+        rx: Rx,
+        opened_by: OpenedBy,
+    ) -> Self {
         Self {
             id: SocketId {
                 index: u32::MAX,
@@ -140,98 +95,136 @@ impl Socket {
             received: 0,
             tickets: None,
             closing: Closing::Open,
-            linger: Linger::NotYet,
+            linger: Linger::NotStarted,
             orphan_until: None,
             pinned: 0,
             end: None,
-            flags: Flags::default(),
+            opened_by,
+            phase: TcpPhase::Open,
+            application: Application::Attached {
+                readable: ReadNotice::Due,
+                wants_writable: false,
+            },
+            peer_stream: PeerStream::Open,
+            pending: Pending::default(),
+            lists: Membership::default(),
         }
     }
 
     /// When the timer has to go off.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if self.flags.over {
+        if self.is_tcp_over() {
             return None;
         }
         let own = match &self.rx {
             Rx::Shaking(shaking) => Some(shaking.deadline),
             Rx::Ended => match self.linger {
                 Linger::Until { until, .. } => Some(until),
-                Linger::NotYet | Linger::Over => None,
+                Linger::NotStarted | Linger::Over => None,
             },
             Rx::Plain(_) | Rx::Tls(_) => None,
         };
-        let orphan = self.orphan_until.filter(|_| self.is_owed());
+        let orphan = self.orphan_until.filter(|_| self.awaits_acknowledgment());
         let all = [self.tcp.deadline(), own, orphan];
         all.into_iter().flatten().min()
     }
 
     /// The timer went off.
-    pub(crate) fn on_timer(&mut self, now: Instant, core: &mut Core) {
-        if !self.flags.over {
-            let event = self.tcp.on_timer(now, &mut core.tcp);
-            self.on_event(event, core);
+    pub(crate) fn on_timer(&mut self, now: Instant, cx: &mut SocketContext) {
+        if !self.is_tcp_over() {
+            let event = self.tcp.on_timer(now, &mut cx.tcp);
+            self.on_event(event, cx);
         }
-        self.check_handshake_timeout(now, core);
-        self.check_orphan(now, core);
-        core.make_ready(self);
+        self.check_handshake_timeout(now, cx);
+        self.check_orphan(now, &cx.limits, &mut cx.schedule);
+        self.make_ready(&mut cx.schedule);
     }
 
-    /// There may be memory again.
-    pub(crate) fn on_fed(&mut self, core: &mut Core) {
-        self.flags.starved = false;
-        self.retry_reading(core);
-        core.make_ready(self);
+    /// Wakes a starved socket: there may be memory again.
+    pub(crate) fn on_memory_available(
+        &mut self,
+        notices: &mut NoticeQueue,
+        schedule: &mut Schedule,
+    ) {
+        self.retry_reading(notices);
+        self.make_ready(schedule);
     }
 
-    /// What TCP said about the connection as a whole.
-    pub(crate) fn on_event(&mut self, event: Event, core: &mut Core) {
+    /// Handles what TCP said about the connection as a whole.
+    pub(crate) fn on_event(&mut self, event: Event, cx: &mut SocketContext) {
         match event {
             Event::None | Event::TimeWait => {}
-            Event::Connected => self.connected(core),
-            Event::Reset if self.has_parted() => self.flags.over = true,
-            Event::Reset => self.over(CloseReason::Reset),
-            Event::Refused => self.over(CloseReason::Refused),
-            Event::TimedOut => self.over(CloseReason::TimedOut),
-            Event::DataLost => self.over(CloseReason::Aborted),
+            Event::Connected => self.on_connected(cx),
+            Event::Reset if self.is_closed_both_ways() => self.phase = TcpPhase::Over,
+            Event::Reset => self.end_tcp(CloseReason::Reset),
+            Event::Refused => self.end_tcp(CloseReason::Refused),
+            Event::TimedOut => self.end_tcp(CloseReason::TimedOut),
+            Event::DataLost => self.end_tcp(CloseReason::Aborted),
             Event::Closed => {
-                self.flags.over = true;
-                core.make_ready(self);
+                self.phase = TcpPhase::Over;
+                self.make_ready(&mut cx.schedule);
             }
         }
     }
 
-    /// Why the socket goes away, when it does.
-    pub(crate) fn reason(&self) -> CloseReason {
-        match (self.end, self.flags.peer_ended) {
+    /// Lists the socket for a turn.
+    pub(crate) fn make_ready(&mut self, schedule: &mut Schedule) {
+        schedule.add_ready(self.id, &mut self.lists);
+    }
+
+    /// Lists the socket as starved: it needs memory to continue.
+    pub(crate) fn make_starved(&mut self, cx: &mut SocketContext) {
+        let is_new = cx.memory.starved.add(self.id, &mut self.lists);
+        cx.counters.starved += u64::from(is_new);
+    }
+
+    /// Lists the socket as waiting for neighbour resolution.
+    pub(crate) fn make_unresolved(&mut self, cx: &mut SocketContext) {
+        let is_new = cx.schedule.add_unresolved(self.id, &mut self.lists);
+        cx.counters.waited_for_neighbour += u64::from(is_new);
+    }
+
+    /// Why the socket is removed, when it is.
+    pub(crate) fn close_reason(&self) -> CloseReason {
+        match (self.end, self.peer_stream) {
             (Some(end), _) => end,
-            (None, Some(false)) => CloseReason::Truncated,
-            (None, Some(true) | None) => CloseReason::Clean,
+            (None, PeerStream::Truncated) => CloseReason::Truncated,
+            (None, PeerStream::Open | PeerStream::EndedCleanly) => CloseReason::Clean,
         }
     }
 
-    /// Whether nothing is left to do for this socket: TCP is through with it, and so is the
-    /// application, or there's nothing more that it could do.
+    /// Whether nothing is left to do for this socket: TCP is over, and the application has given
+    /// the socket up or can't do anything more with it.
     pub(crate) fn is_finished(&self) -> bool {
-        self.flags.over && (self.flags.detached || self.end.is_some())
+        self.is_tcp_over() && (self.is_detached() || self.end.is_some())
     }
 
-    /// TCP's part is over, and not by both sides closing.
-    fn over(&mut self, reason: CloseReason) {
-        self.flags.over = true;
-        // What led to it comes first: a peer that resets after our alert was told why.
+    /// Whether TCP's part is over. What was received may still be read.
+    pub(crate) fn is_tcp_over(&self) -> bool {
+        self.phase == TcpPhase::Over
+    }
+
+    /// Whether the application has given the socket up.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.application == Application::Detached
+    }
+
+    /// TCP's part is over, and not by both sides closing. An earlier reason stays: a peer that
+    /// resets after our alert was told why.
+    fn end_tcp(&mut self, reason: CloseReason) {
+        self.phase = TcpPhase::Over;
         self.end.get_or_insert(reason);
     }
 
-    fn connected(&mut self, core: &mut Core) {
-        if !self.flags.is_client {
+    fn on_connected(&mut self, cx: &mut SocketContext) {
+        if self.opened_by == OpenedBy::Peer {
             return;
         }
-        core.counters.connected += 1;
-        core.notices.push_back(Notice::Connected(self.id));
-        // A TLS client speaks first.
+        cx.counters.connected += 1;
+        cx.notices.push(Notice::Connected(self.id));
+        // A TLS client sends first.
         if matches!(self.rx, Rx::Shaking(_)) {
-            core.make_stepping(self);
+            cx.handshakes.add_stepping(self.id, &mut self.lists);
         }
     }
 }

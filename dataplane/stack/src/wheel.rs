@@ -21,7 +21,7 @@ pub struct TimerKey(pub u32);
 pub struct Wheel {
     /// All ticks before this one have been dealt with; entries of this one may be left.
     tick: u64,
-    entries: Vec<Entry>,
+    entries: Vec<TimerEntry>,
     /// The first entry of each slot, level by level.
     heads: Box<[u32]>,
     occupied: [u64; LEVELS],
@@ -30,7 +30,7 @@ pub struct Wheel {
 
 /// One timer. `prev` of the first entry of a slot is the slot itself, with [`IN_SLOT`] set.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct TimerEntry {
     deadline: Instant,
     prev: u32,
     next: u32,
@@ -39,7 +39,7 @@ struct Entry {
 impl Wheel {
     /// A wheel for keys below `capacity`, starting at `now`.
     pub fn new(now: Instant, capacity: u32) -> Self {
-        let idle = Entry {
+        let idle = TimerEntry {
             deadline: Instant::ZERO,
             prev: NONE,
             next: NONE,
@@ -138,7 +138,7 @@ impl Wheel {
         let place = level * SLOTS + slot;
 
         let next = self.heads[place as usize];
-        self.entries[key as usize] = Entry {
+        self.entries[key as usize] = TimerEntry {
             deadline,
             prev: IN_SLOT | place,
             next,
@@ -151,7 +151,7 @@ impl Wheel {
     }
 
     fn unlink(&mut self, key: u32) {
-        let Entry { prev, next, .. } = self.entries[key as usize];
+        let TimerEntry { prev, next, .. } = self.entries[key as usize];
         if next != NONE {
             self.entries[next as usize].prev = prev;
         }
@@ -220,7 +220,7 @@ const NONE: u32 = u32::MAX;
 const IN_SLOT: u32 = 1 << 31;
 
 const _: () = assert!(LEVELS * SLOT_BITS as usize >= 64 - TICK_SHIFT as usize);
-const _: () = assert!(size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<TimerEntry>() == 16);
 
 #[cfg(test)]
 mod tests;

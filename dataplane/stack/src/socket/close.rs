@@ -8,111 +8,121 @@ use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::PagePool;
 
-use super::{Closing, Linger, Rx, Socket};
-use crate::common::Core;
+use super::state::{Application, Closing, Linger, PeerStream, TcpPhase};
+use super::{Rx, Socket};
+use crate::config::Limits;
+use crate::context::SocketContext;
+use crate::handshakes::Handshakes;
+use crate::memory::ReceiveBudget;
 use crate::notice::CloseReason;
+use crate::schedule::Schedule;
 
 impl Socket {
-    /// No more will be sent.
-    pub(crate) fn shutdown(&mut self, core: &mut Core) {
+    /// Closes the sending side.
+    pub(crate) fn shutdown(&mut self, schedule: &mut Schedule) {
         // A handshake that isn't over is given up with it.
         if matches!(self.rx, Rx::Shaking(_)) {
-            self.close(core);
+            self.close(schedule);
             return;
         }
-        self.ask_close(Some(Alert::CLOSE_NOTIFY));
-        core.make_ready(self);
+        self.request_close(Some(Alert::CLOSE_NOTIFY));
+        self.make_ready(schedule);
     }
 
-    /// The application has done with the socket.
-    pub(crate) fn close(&mut self, core: &mut Core) {
+    /// The application gives the socket up.
+    pub(crate) fn close(&mut self, schedule: &mut Schedule) {
         let alert = match self.rx {
             Rx::Shaking(_) => None,
             Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => Some(Alert::CLOSE_NOTIFY),
         };
-        self.ask_close(alert);
-        self.flags.detached = true;
-        core.make_ready(self);
+        self.request_close(alert);
+        self.application = Application::Detached;
+        self.make_ready(schedule);
     }
 
     /// Ends the connection by a reset.
-    pub(crate) fn abort(&mut self, reason: CloseReason, core: &mut Core) {
-        self.flags.abort = true;
-        self.flags.detached = true;
+    pub(crate) fn abort(&mut self, reason: CloseReason, schedule: &mut Schedule) {
+        if self.phase == TcpPhase::Open {
+            self.phase = TcpPhase::ResetDue;
+        }
+        self.application = Application::Detached;
         self.end.get_or_insert(reason);
-        core.make_ready(self);
+        self.make_ready(schedule);
     }
 
-    /// Puts the alert and the FIN behind what is queued, as soon as that can be done. An alert that
-    /// says why takes the place of one that doesn't.
-    pub(super) fn ask_close(&mut self, alert: Option<Alert>) {
+    /// Requests that the alert and the FIN are queued in the next turn. A fatal alert replaces a
+    /// close_notify.
+    pub(super) fn request_close(&mut self, alert: Option<Alert>) {
         match self.closing {
-            Closing::Open | Closing::Asked(Some(Alert::CLOSE_NOTIFY)) => {
-                self.closing = Closing::Asked(alert);
+            Closing::Open | Closing::Requested(Some(Alert::CLOSE_NOTIFY)) => {
+                self.closing = Closing::Requested(alert);
             }
-            Closing::Asked(_) | Closing::Done => {}
+            Closing::Requested(_) | Closing::FinQueued => {}
         }
     }
 
     /// Whether more may be given to send.
     pub(super) fn is_sending(&self) -> bool {
-        self.closing == Closing::Open && !self.flags.over
+        self.closing == Closing::Open && !self.is_tcp_over()
     }
 
-    /// Does what closing asks for. A reset to be sent is returned; TCP is over then.
-    pub(crate) fn drive_close(
+    /// Takes closing as far as it goes in this turn. Returns a reset that has to be sent; TCP is
+    /// over then.
+    pub(crate) fn advance_close(
         &mut self,
         now: Instant,
-        core: &mut Core,
+        cx: &mut SocketContext,
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) -> Option<TcpHeader> {
-        if self.flags.over {
+        match self.phase {
+            TcpPhase::Over => return None,
+            TcpPhase::ResetDue => {
+                self.phase = TcpPhase::Over;
+                return self.tcp.abort(&mut cx.tcp);
+            }
+            TcpPhase::Open => {}
+        }
+        if self.pending.over_receive_budget {
+            let budget = &cx.memory.receive;
+            let reset = self.reset_over_receive_budget(budget, &mut cx.tcp, &mut cx.counters);
+            if self.is_tcp_over() {
+                return reset;
+            }
+        }
+        if let Closing::Requested(alert) = self.closing {
+            self.queue_fin(alert, cx, pages);
+        }
+        if !self.is_detached() {
             return None;
         }
-        if self.flags.abort {
-            self.flags.over = true;
-            return self.tcp.abort(&mut core.tcp);
+        if self.orphan_until.is_none() {
+            self.orphan_until = Some(now + cx.limits.orphan_timeout);
         }
-        if core::mem::take(&mut self.flags.pressed)
-            && self.is_readable()
-            && core.pinned > core.limits.recv_total_bytes
-        {
-            core.counters.receive_budget_resets += 1;
-            self.end.get_or_insert(CloseReason::Aborted);
-            self.flags.detached = true;
-            self.flags.over = true;
-            return self.tcp.abort(&mut core.tcp);
-        }
-        if let Closing::Asked(alert) = self.closing {
-            self.drive_fin(alert, core, pages);
-        }
-        if self.flags.detached && self.orphan_until.is_none() {
-            self.orphan_until = Some(now + core.limits.orphan_timeout);
-        }
-        if self.flags.detached && self.closing == Closing::Done {
-            if matches!(self.linger, Linger::NotYet) {
-                self.begin_lingering(now, core);
-                self.end_receiving(core, ciphers);
-                self.update_room(core);
+        if self.closing == Closing::FinQueued {
+            if matches!(self.linger, Linger::NotStarted) {
+                self.start_lingering(now, &cx.limits);
+                self.end_receiving(&mut cx.handshakes, ciphers);
+                self.update_room(&cx.limits, &mut cx.memory.receive);
             }
             if !self.is_lingering(now) {
                 self.linger = Linger::Over;
-                self.tcp.detach(now, &core.tcp);
+                self.tcp.detach(now, &cx.tcp);
             }
         }
         None
     }
 
-    /// A TLS peer answers our close_notify by its own, if only because its application closes too.
-    /// That is no data sent to nobody: for a moment it's received and thrown away, where a plain
-    /// socket answers by a reset. And a peer that is in the middle of sending when we give up must
-    /// be able to read the alert that says why: a reset would take that away from it.
-    fn begin_lingering(&mut self, now: Instant, core: &Core) {
+    /// Keeps receiving for a moment after a TLS socket was closed, and drops what it receives.
+    ///
+    /// A plain socket answers data after its close by a reset (RFC 9293, 3.6.1). A TLS peer answers
+    /// our close_notify by its own, which must not be reset. A peer that is still sending when we
+    /// close by an alert must be able to read the alert, which a reset would discard.
+    fn start_lingering(&mut self, now: Instant, limits: &Limits) {
         let tls = matches!(self.rx, Rx::Shaking(_)) || self.tx.params().is_some();
-        if tls && self.flags.peer_ended.is_none() {
+        if tls && self.peer_stream == PeerStream::Open {
             // What's on its way is a window's worth at most.
-            let window = u64::from(core.limits.recv_buffer_bytes);
+            let window = u64::from(limits.recv_buffer_bytes);
             let end = self.tcp.received().0 + window + LINGER_BYTES;
             let until = now + LINGER_TIME;
             self.linger = Linger::Until { until, end };
@@ -122,20 +132,20 @@ impl Socket {
     }
 
     /// Whether the peer has still to acknowledge something: data, or our FIN.
-    pub(super) fn is_owed(&self) -> bool {
-        !self.flags.over && !matches!(self.tcp.state(), State::FinWait2 | State::TimeWait)
+    pub(super) fn awaits_acknowledgment(&self) -> bool {
+        !self.is_tcp_over() && !matches!(self.tcp.state(), State::FinWait2 | State::TimeWait)
     }
 
-    /// Gives up a peer that takes nothing of what is left, however lively it answers probes.
-    pub(super) fn check_orphan(&mut self, now: Instant, core: &mut Core) {
-        if self.orphan_until.is_none_or(|until| now < until) || !self.is_owed() {
+    /// Resets an orphaned connection whose peer keeps its window closed, though it answers probes.
+    pub(super) fn check_orphan(&mut self, now: Instant, limits: &Limits, schedule: &mut Schedule) {
+        if self.orphan_until.is_none_or(|until| now < until) || !self.awaits_acknowledgment() {
             return;
         }
         if self.tcp.waits_for_window() {
-            self.abort(CloseReason::TimedOut, core);
+            self.abort(CloseReason::TimedOut, schedule);
         } else {
             // Something was lost: TCP has time-outs of its own for that.
-            self.orphan_until = Some(now + core.limits.orphan_timeout);
+            self.orphan_until = Some(now + limits.orphan_timeout);
         }
     }
 
@@ -144,22 +154,20 @@ impl Socket {
             Linger::Until { until, end } => {
                 now < until && self.tcp.received().0 < end && !self.tcp.peer_closed()
             }
-            Linger::NotYet | Linger::Over => false,
+            Linger::NotStarted | Linger::Over => false,
         }
     }
 
-    fn drive_fin(&mut self, alert: Option<Alert>, core: &mut Core, pages: &mut PagePool) {
+    fn queue_fin(&mut self, alert: Option<Alert>, cx: &mut SocketContext, pages: &mut PagePool) {
         if matches!(self.tcp.state(), State::SynSent | State::SynReceived) {
-            // Nothing was ever said: there's nothing to say.
-            self.flags.abort = self.flags.detached;
-            if self.flags.abort {
-                self.end.get_or_insert(CloseReason::Aborted);
-                core.make_ready(self);
+            // Nothing was sent, so there is nothing to end in good order.
+            if self.is_detached() {
+                self.abort(CloseReason::Aborted, &mut cx.schedule);
             }
             return;
         }
         if !self.flush_handshake(pages) {
-            core.make_starved(self);
+            self.make_starved(cx);
             return;
         }
         if let Some(alert) = alert.filter(|_| self.tx.params().is_some()) {
@@ -172,11 +180,11 @@ impl Socket {
                 .flush()
                 .and_then(|()| self.tx.push_alert(alert, pages));
             match pushed {
-                Ok(()) if alert == Alert::CLOSE_NOTIFY => core.counters.close_notify_out += 1,
-                Ok(()) => core.counters.alerts_out += 1,
+                Ok(()) if alert == Alert::CLOSE_NOTIFY => cx.counters.close_notify_out += 1,
+                Ok(()) => cx.counters.alerts_out += 1,
                 // The FIN waits with it: without the alert it would look like an attack.
                 Err(TxError::Exhausted) => {
-                    core.make_starved(self);
+                    self.make_starved(cx);
                     return;
                 }
                 // No key that may be used again: the FIN alone has to do.
@@ -185,33 +193,38 @@ impl Socket {
                 }
             }
         }
-        self.tell_queued();
+        self.update_tcp_queue();
         self.tcp.close();
-        self.closing = Closing::Done;
+        self.closing = Closing::FinQueued;
     }
 
-    /// Whether both sides have said goodbye and everything before ours has arrived. Many clients
-    /// close their socket for good after their own close_notify; to ours, which comes then, their
-    /// kernel answers by a reset, and nothing is lost by that.
-    pub(super) fn has_parted(&self) -> bool {
-        let goodbye = self.tx.params().map_or(0, |params| {
+    /// Whether both streams have ended and the peer acknowledged everything before our close_notify.
+    /// A reset is a clean end then: many clients close their socket after their own close_notify,
+    /// and their kernel answers ours by a reset.
+    pub(super) fn is_closed_both_ways(&self) -> bool {
+        let close_notify = self.tx.params().map_or(0, |params| {
             u64::from(params.head_len()) + ALERT_LEN + u64::from(params.tail_len())
         });
-        self.flags.peer_ended == Some(true)
-            && self.closing == Closing::Done
-            && self.tx.end() - self.tx.start() <= goodbye
+        self.peer_stream == PeerStream::EndedCleanly
+            && self.closing == Closing::FinQueued
+            && self.tx.end() - self.tx.start() <= close_notify
     }
 
-    /// Tells TCP how far the queue goes.
-    pub(super) fn tell_queued(&mut self) {
+    /// Gives TCP the ends of what is queued and of what could be sent.
+    pub(super) fn update_tcp_queue(&mut self) {
         self.tcp.queued(StreamOffset(self.tx.end()));
         self.tcp.ready(StreamOffset(self.tx.ready_end()));
     }
 
-    /// The queues give back what they hold in the ciphers' books.
-    pub(crate) fn retire(mut self, core: &mut Core, ciphers: &mut Ciphers) {
-        self.end_receiving(core, ciphers);
-        self.pin(0, core);
+    /// Gives back the socket's share of the receive budget, its handshake's place and its keys.
+    pub(crate) fn retire(
+        mut self,
+        handshakes: &mut Handshakes,
+        budget: &mut ReceiveBudget,
+        ciphers: &mut Ciphers,
+    ) {
+        self.end_receiving(handshakes, ciphers);
+        self.update_pinned(0, budget);
         self.tx.retire(ciphers);
     }
 }

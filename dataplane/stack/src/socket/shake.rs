@@ -9,10 +9,11 @@ use lockgate_wire::Instant;
 use pktbuf::{Buffer, LARGE_CAPACITY, PagePool, Stream};
 use rustls::pki_types::ServerName;
 
-use super::{Closing, Rx, Socket};
-use crate::common::Core;
-use crate::notice::{CloseReason, Notice, SocketId, TlsInfo};
-use crate::slab::Entry;
+use super::state::{Application, Closing};
+use super::{Rx, Socket};
+use crate::context::SocketContext;
+use crate::handshakes::{CIPHERTEXT_MAX, Handshakes};
+use crate::notice::{CloseReason, Notice, TlsInfo};
 use crate::tls::{Established, Failure, Handshake, Progress, Side, TlsClient, TlsServer};
 
 /// A handshake under way.
@@ -60,9 +61,9 @@ impl Shaking {
     }
 
     /// Gives up the library's state; the first of those that wait for that may begin.
-    pub(super) fn end(&mut self, core: &mut Core) {
+    pub(super) fn end(&mut self, handshakes: &mut Handshakes) {
         if let Library::Running(_) = core::mem::replace(&mut self.tls, Library::Gone) {
-            core.handshakes -= 1;
+            handshakes.on_ended();
         }
     }
 
@@ -122,7 +123,7 @@ impl Shaking {
 impl Socket {
     /// Whether a step could be taken: there is a record, or this is a client that begins.
     pub(crate) fn can_step(&self) -> bool {
-        if self.flags.over || self.closing != Closing::Open {
+        if self.is_tcp_over() || self.closing != Closing::Open {
             return false;
         }
         match &self.rx {
@@ -138,7 +139,7 @@ impl Socket {
     pub(crate) fn step_handshake(
         &mut self,
         first: bool,
-        core: &mut Core,
+        cx: &mut SocketContext,
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) {
@@ -150,16 +151,15 @@ impl Socket {
         };
         let had_begun = shaking.has_begun();
         // Nobody overtakes those who wait.
-        let may_step = had_begun || first || (core.may_begin() && core.queueing.is_empty());
+        let may_step = had_begun || first || (cx.handshakes.can_admit_unqueued());
         if !may_step {
-            if !core::mem::replace(&mut self.flags.queueing, true) {
-                let SocketId { index, generation } = self.id;
-                core.queueing.push(Entry { index, generation });
-            }
+            cx.handshakes.enqueue(self.id, &mut self.lists);
             return;
         }
-        let progress = take_step(shaking, self.tcp.peer_closed(), &mut core.scratch);
-        core.handshakes += u32::from(!had_begun && shaking.has_begun());
+        let progress = take_step(shaking, self.tcp.peer_closed(), &mut cx.handshakes.record);
+        if !had_begun && shaking.has_begun() {
+            cx.handshakes.on_begun();
+        }
         match progress {
             Progress::Blocked => {}
             Progress::Done(established) => shaking.done = Some(established),
@@ -169,23 +169,23 @@ impl Socket {
                     .handshake()
                     .is_some_and(|h| !h.outgoing().is_empty());
                 let heard = matches!(failure, Failure::PeerAlert(_) | Failure::PeerClosed);
-                core.counters.alerts_out += u64::from(says && !heard);
-                self.fail_handshake(failure, core);
+                cx.counters.alerts_out += u64::from(says && !heard);
+                self.fail_handshake(failure, cx);
             }
         }
-        self.continue_handshake(core, ciphers, pages);
-        self.update_room(core);
+        self.continue_handshake(cx, ciphers, pages);
+        self.update_room(&cx.limits, &mut cx.memory.receive);
         if self.can_step() {
-            core.make_stepping(self);
+            cx.handshakes.add_stepping(self.id, &mut self.lists);
         }
-        core.make_ready(self);
+        self.make_ready(&mut cx.schedule);
     }
 
     /// What the handshake does without the library: its bytes are queued, and once they are, the
     /// keys handed over.
     pub(crate) fn continue_handshake(
         &mut self,
-        core: &mut Core,
+        cx: &mut SocketContext,
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) {
@@ -194,19 +194,19 @@ impl Socket {
             return;
         }
         if !self.flush_handshake(pages) {
-            core.make_starved(self);
+            self.make_starved(cx);
         }
         if let Rx::Shaking(shaking) = &mut self.rx
             && shaking
                 .handshake()
                 .is_none_or(|handshake| handshake.outgoing().is_empty())
             && let Some(established) = shaking.done.take()
-            && let Err(failure) = self.hand_over(*established, core, ciphers)
+            && let Err(failure) = self.hand_over(*established, cx, ciphers)
         {
-            self.fail_handshake(failure, core);
+            self.fail_handshake(failure, cx);
         }
-        if !self.flags.over && self.is_sending() {
-            self.tell_queued();
+        if !self.is_tcp_over() && self.is_sending() {
+            self.update_tcp_queue();
         }
     }
 
@@ -237,46 +237,47 @@ impl Socket {
         }
     }
 
-    pub(super) fn check_handshake_timeout(&mut self, now: Instant, core: &mut Core) {
+    pub(super) fn check_handshake_timeout(&mut self, now: Instant, cx: &mut SocketContext) {
         if let Rx::Shaking(shaking) = &mut self.rx
             && now >= shaking.deadline
         {
             shaking.deadline = Instant::MAX;
             if !shaking.failed {
-                self.fail_handshake(Failure::TimedOut, core);
+                self.fail_handshake(Failure::TimedOut, cx);
             }
         }
     }
 
-    fn fail_handshake(&mut self, failure: Failure, core: &mut Core) {
+    fn fail_handshake(&mut self, failure: Failure, cx: &mut SocketContext) {
         if let Rx::Shaking(shaking) = &mut self.rx {
             shaking.failed = true;
             shaking.done = None;
             shaking.deadline = Instant::MAX;
             shaking.chain.release(shaking.chain.end());
         }
-        core.count_failed_handshake(failure);
+        cx.counters.count_failed_handshake(failure);
         self.end.get_or_insert(CloseReason::Handshake(failure));
-        self.ask_close(None);
-        self.flags.detached = true;
-        core.make_ready(self);
+        self.request_close(None);
+        self.application = Application::Detached;
+        self.make_ready(&mut cx.schedule);
     }
 
     /// From here on the record layer has the keys, and the bytes that were never looked at.
     fn hand_over(
         &mut self,
         established: Established,
-        core: &mut Core,
+        cx: &mut SocketContext,
         ciphers: &mut Ciphers,
     ) -> Result<(), Failure> {
         let sessions = established.sessions()?;
         let params = sessions.tx.params();
-        lockgate_ktls::choose(core.ktls_enabled, params, ciphers).map_err(|_| Failure::Internal)?;
+        lockgate_ktls::choose(cx.record_layer.enabled, params, ciphers)
+            .map_err(|_| Failure::Internal)?;
         let Rx::Shaking(shaking) = &mut self.rx else {
             return Err(Failure::Internal);
         };
         let chain = core::mem::take(&mut shaking.chain);
-        shaking.end(core);
+        shaking.end(&mut cx.handshakes);
         let (role, tickets) = match established.side {
             Side::Server => (Role::Server, None),
             Side::Client { tickets } => (Role::Client, tickets),
@@ -284,22 +285,23 @@ impl Socket {
         self.tx
             .enable(sessions.tx, sessions.tx_number, ciphers)
             .map_err(|_| Failure::Internal)?;
-        self.tx.set_record_len_max(core.record_len_max);
+        self.tx.set_record_len_max(cx.record_layer.record_len_max);
         self.tickets = tickets;
         let deframer = Deframer::new(sessions.rx, sessions.rx_number, role, chain, ciphers);
 
-        core.count_handshake(params.version, established.resumed);
+        cx.counters
+            .count_handshake(params.version, established.resumed);
         let info = TlsInfo {
             params,
             alpn: established.alpn,
             sni: established.captured.sni,
             resumed: established.resumed,
         };
-        if !self.flags.detached {
-            core.notices
-                .push_back(Notice::HandshakeDone(self.id, Box::new(info)));
+        if !self.is_detached() {
+            cx.notices
+                .push(Notice::HandshakeDone(self.id, Box::new(info)));
         }
-        self.start_receiving(deframer, core);
+        self.start_receiving(deframer, &mut cx.notices);
         Ok(())
     }
 }
@@ -324,8 +326,3 @@ fn take_step(shaking: &mut Shaking, peer_closed: bool, scratch: &mut [u8]) -> Pr
         Err(failure) => Progress::Failed(failure),
     }
 }
-
-/// What TLS 1.2 allows a record's length to be; TLS 1.3 allows less.
-const CIPHERTEXT_MAX: usize = (1 << 14) + 2048;
-/// The longest record, header included: how much scratch memory a step needs.
-pub(crate) const RECORD_BYTES_MAX: usize = HEADER_LEN + CIPHERTEXT_MAX;

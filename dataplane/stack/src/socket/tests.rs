@@ -2,18 +2,17 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use lockgate_ip::{IpConfig, IpLayer};
 use lockgate_ktls::{BackendChoice, Ciphers, Params, Session, Suite};
-use lockgate_tcp::{IsnSource, Opening, SegmentIn, Shared, State, TcpConfig};
+use lockgate_tcp::{Opening, SegmentIn, State};
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
 use lockgate_wire::{Endpoint, SeqNum};
 use pktbuf::{PagePool, PoolConfig, Region};
 
 use super::*;
-use crate::config::Limits;
+use crate::config::StackConfig;
 
 /// A connected socket that sends with a TLS 1.2 key whose next record has this number.
-fn with_number(first: u64) -> (Socket, Core, Ciphers, PagePool, Region) {
+fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region) {
     let config = PoolConfig {
         blocks: 16,
         small_spans: 16,
@@ -22,14 +21,7 @@ fn with_number(first: u64) -> (Socket, Core, Ciphers, PagePool, Region) {
     let mut region = Region::heap(PagePool::bytes_needed(config)).unwrap();
     let pages = PagePool::new(&mut region, config).unwrap();
     let mut ciphers = Ciphers::new(BackendChoice::Auto, 4);
-    let mut core = Core::new(
-        Shared::new(TcpConfig::default(), 16, 1),
-        IpLayer::new(&IpConfig::default(), 1),
-        IsnSource::new([1, 2]),
-        Limits::default(),
-        true,
-        1 << 14,
-    );
+    let mut cx = SocketContext::new(&StackConfig::default(), 1);
     let now = Instant::from_millis(1);
     let opening = Opening {
         local_port: 1000,
@@ -39,9 +31,9 @@ fn with_number(first: u64) -> (Socket, Core, Ciphers, PagePool, Region) {
         isn: SeqNum(100),
         ts_offset: 0,
     };
-    let mut tcp = Connection::connect(now, &opening, &core.tcp);
-    let intent = tcp.poll_transmit(now, &core.tcp).unwrap();
-    tcp.commit(intent, 0, now, &mut core.tcp);
+    let mut tcp = Connection::connect(now, &opening, &cx.tcp);
+    let intent = tcp.poll_transmit(now, &cx.tcp).unwrap();
+    tcp.commit(intent, 0, now, &mut cx.tcp);
     let answer = TcpHeader {
         src_port: 443,
         dst_port: 1000,
@@ -52,50 +44,56 @@ fn with_number(first: u64) -> (Socket, Core, Ciphers, PagePool, Region) {
         options: TcpOptions::NONE,
         ..TcpHeader::default()
     };
-    let _ = tcp.on_segment(now, SegmentIn::new(&answer, 0), &mut core.tcp);
+    let _ = tcp.on_segment(now, SegmentIn::new(&answer, 0), &mut cx.tcp);
     assert_eq!(tcp.state(), State::Established);
 
     let at = |port| Endpoint::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let tuple = FourTuple::new(at(1000), at(443));
-    let mut socket = Socket::new(tuple, 0, tcp, Rx::Plain(Stream::new()));
+    let mut socket = Socket::new(
+        tuple,
+        0,
+        tcp,
+        Rx::Plain(Stream::new()),
+        OpenedBy::Application,
+    );
     let params = Params::new(Suite::Aes128Gcm, lockgate_ktls::Version::Tls12);
     let session = Session::from_key(params, &[1; 16], &[2; 12]).unwrap();
     socket.tx.enable(session, first, &mut ciphers).unwrap();
-    (socket, core, ciphers, pages, region)
+    (socket, cx, ciphers, pages, region)
 }
 
 /// TLS 1.2 can't change keys: before the last number is used, the stream ends in good order.
 #[test]
 fn a_used_up_tls12_key_ends_by_close_notify() {
-    let (mut socket, mut core, mut ciphers, mut pages, _region) = with_number(u64::MAX - 1000);
+    let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(u64::MAX - 1000);
     let now = Instant::from_millis(2);
     socket
-        .send(&[b"the last"], false, &mut core, &mut pages)
+        .send(&[b"the last"], false, &mut cx, &mut pages)
         .unwrap();
-    socket.drive_keys(&mut core, &mut ciphers, &mut pages);
+    socket.advance_keys(&mut cx, &mut ciphers, &mut pages);
     assert!(
         socket
-            .send(&[b"too late"], false, &mut core, &mut pages)
+            .send(&[b"too late"], false, &mut cx, &mut pages)
             .is_err()
     );
-    assert!(socket.flags.ready, "it gets a turn");
-    socket.drive_close(now, &mut core, &mut ciphers, &mut pages);
-    assert_eq!(core.counters.close_notify_out, 1);
+    assert!(socket.lists.ready, "it gets a turn");
+    socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
+    assert_eq!(cx.counters.close_notify_out, 1);
     assert_eq!(socket.tx.next_number(), Some(u64::MAX - 998));
-    assert!(!socket.flags.abort);
-    assert_eq!(socket.reason(), CloseReason::Crypto);
+    assert_eq!(socket.phase, TcpPhase::Open);
+    assert_eq!(socket.close_reason(), CloseReason::Crypto);
 }
 
 /// With no number left at all there's just the FIN, and it doesn't count as a clean end.
 #[test]
 fn a_spent_key_ends_by_a_fin_alone() {
-    let (mut socket, mut core, mut ciphers, mut pages, _region) = with_number(u64::MAX);
+    let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(u64::MAX);
     let now = Instant::from_millis(2);
-    let sent = socket.send(&[b"too late"], false, &mut core, &mut pages);
+    let sent = socket.send(&[b"too late"], false, &mut cx, &mut pages);
     assert!(sent.is_err());
-    socket.close(&mut core);
-    socket.drive_close(now, &mut core, &mut ciphers, &mut pages);
-    assert_eq!((socket.tx.end(), core.counters.close_notify_out), (0, 0));
-    assert_eq!(socket.closing, Closing::Done);
-    assert_eq!(socket.reason(), CloseReason::Crypto);
+    socket.close(&mut cx.schedule);
+    socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
+    assert_eq!((socket.tx.end(), cx.counters.close_notify_out), (0, 0));
+    assert_eq!(socket.closing, Closing::FinQueued);
+    assert_eq!(socket.close_reason(), CloseReason::Crypto);
 }

@@ -1,4 +1,4 @@
-//! Packets in: what they are, and for whom.
+//! Received packets: classification, checksums, and the connection that they belong to.
 
 use lockgate_ip::{IcmpError, IcmpErrorKind, IcmpOutcome, Ingress, IpPacket};
 use lockgate_tcp::{SegmentIn, Unreachable};
@@ -7,13 +7,13 @@ use lockgate_wire::tcp::{Flags, TcpView};
 use lockgate_wire::{Endpoint, FourTuple, IfaceId, Instant};
 use pktbuf::{Buffer, Checksum, Output};
 
-use crate::Env;
-use crate::common::frame_meta;
-use crate::demux::Place;
-use crate::stack::Stack;
+use super::Stack;
+use crate::demux::FlowTarget;
+use crate::egress::{Egress, frame_meta};
+use crate::env::Env;
 
 impl Stack {
-    /// A packet was received. Answers that can't wait go out at once, everything else in
+    /// Handles a received packet. Answers that can't wait go out at once, everything else in
     /// [`Stack::poll`]: give all packets of a burst first.
     pub fn on_packet<N: Output>(
         &mut self,
@@ -22,26 +22,26 @@ impl Stack {
         packet: Buffer,
         env: &mut Env<'_, N>,
     ) {
-        self.core.counters.packets_in += 1;
+        self.cx.counters.packets_in += 1;
         let meta = frame_meta(&packet);
-        let ingress = self.core.ip.receive(on, packet.front(), &meta);
+        let ingress = self.egress.ip.receive(on, packet.front(), &meta);
         if let Ingress::Tcp(found) = ingress {
             let siblings = self.config.siblings;
             return self.on_tcp(now, &found, packet, siblings, env);
         }
-        self.share(on, &packet, &ingress);
-        let core = &mut self.core;
+        self.broadcast_to_siblings(on, &packet, &ingress);
+        let Egress { ip, frame } = &mut self.egress;
         let reply = match ingress {
             Ingress::Tcp(_) => None,
             Ingress::Drop(_) => return,
-            Ingress::Arp(arp) => core.ip.on_arp(now, &arp, &mut core.scratch),
+            Ingress::Arp(arp) => ip.on_arp(now, &arp, frame),
             Ingress::Icmp(found) => {
                 let message = packet.front().get(found.l4_at..found.l4_at + found.l4_len);
                 let Some(message) = message else {
-                    core.counters.malformed += 1;
+                    self.cx.counters.malformed += 1;
                     return;
                 };
-                match core.ip.on_icmp(now, &found, message, &mut core.scratch) {
+                match ip.on_icmp(now, &found, message, frame) {
                     IcmpOutcome::Done => None,
                     IcmpOutcome::Reply(reply) => Some(reply),
                     IcmpOutcome::Error(error) => return self.on_icmp_error(now, &error),
@@ -49,44 +49,45 @@ impl Stack {
             }
             Ingress::Refuse(found, refusal) => {
                 let bytes = packet.front().get(found.l3_at..).unwrap_or_default();
-                core.ip
-                    .refuse(now, &found, refusal, bytes, &mut core.scratch)
+                ip.refuse(now, &found, refusal, bytes, frame)
             }
         };
         if let Some(reply) = reply {
-            core.send_scratch(reply.iface, reply.len, env);
+            self.egress
+                .send_frame(reply.iface, reply.len, &mut self.cx.counters, env);
         }
-        core.send_ip_frames(now, env);
+        self.send_ip_frames(now, env);
         self.wake_waiting(now, env);
     }
 
-    /// A segment, which so many siblings haven't seen.
-    pub(crate) fn on_tcp<N: Output>(
+    /// Handles a TCP segment. If it belongs to no connection, it is forwarded to the next worker while
+    /// `forwards_left` isn't 0.
+    pub(super) fn on_tcp<N: Output>(
         &mut self,
         now: Instant,
         found: &IpPacket,
         packet: Buffer,
-        siblings: u16,
+        forwards_left: u16,
         env: &mut Env<'_, N>,
     ) {
         let bytes = packet.front().get(found.l4_at..).unwrap_or_default();
         let Ok((header, header_len)) = TcpView::parse(bytes) else {
-            self.core.counters.malformed += 1;
+            self.cx.counters.malformed += 1;
             return;
         };
         let Some(payload_len) = found.l4_len.checked_sub(header_len) else {
-            self.core.counters.malformed += 1;
+            self.cx.counters.malformed += 1;
             return;
         };
         if header.src_port == 0 || header.dst_port == 0 {
-            self.core.counters.malformed += 1;
+            self.cx.counters.malformed += 1;
             return;
         }
         if !is_intact(found, &packet) {
-            self.core.counters.bad_checksum += 1;
+            self.cx.counters.bad_checksum += 1;
             return;
         }
-        self.core.counters.segments_in += 1;
+        self.cx.counters.segments_in += 1;
 
         let local = Endpoint::new(found.dst(), header.dst_port);
         let remote = Endpoint::new(found.src(), header.src_port);
@@ -99,25 +100,27 @@ impl Stack {
             ce: u16::from(ecn == Ecn::Ce),
             len: u32::try_from(payload_len).unwrap_or(u32::MAX),
         };
-        let place = self.find(&tuple);
-        if place.is_none() && siblings > 0 && !header.flags.contains(Flags::SYN) {
-            return self.pass_on(found.iface, &packet, siblings - 1);
+        let target = self.find(&tuple);
+        if target.is_none() && forwards_left > 0 && !header.flags.contains(Flags::SYN) {
+            return self.forward_to_next_worker(found.iface, &packet, forwards_left - 1);
         }
         let mut payload = packet;
         payload.trim_front(u32::try_from(found.l4_at + header_len).unwrap_or(u32::MAX));
         payload.truncate(segment.len);
-        match place {
-            Some(Place::Socket(index)) => self.on_socket(now, index, &segment, payload, env),
-            Some(Place::HalfOpen(index)) => {
+        match target {
+            Some(FlowTarget::Socket(index)) => {
+                self.on_socket_segment(now, index, &segment, payload, env)
+            }
+            Some(FlowTarget::HalfOpen(index)) => {
                 self.on_half_open(now, index, &segment, payload, env);
             }
-            Some(Place::TimeWait(index)) => self.on_time_wait(now, index, &segment, env),
-            None => self.on_unknown(now, &tuple, &segment, None, env),
+            Some(FlowTarget::TimeWait(index)) => self.on_time_wait(now, index, &segment, env),
+            None => self.on_unmatched_segment(now, &tuple, &segment, None, env),
         }
     }
 
-    /// A segment for a connection.
-    pub(crate) fn on_socket<N: Output>(
+    /// Handles a segment for a socket.
+    pub(super) fn on_socket_segment<N: Output>(
         &mut self,
         now: Instant,
         index: u32,
@@ -129,29 +132,30 @@ impl Stack {
             return;
         };
         let tuple = socket.tuple;
-        let answer = socket.on_segment(now, *segment, payload, &mut self.core, env.pages);
+        let answer = socket.on_segment(now, *segment, payload, &mut self.cx, env.pages);
         if let Some(header) = answer {
-            self.core.answer(now, &tuple, &header, env);
+            self.egress
+                .reply(now, &tuple, &header, &mut self.cx.counters, env);
         }
     }
 
-    /// An ICMP error about a segment of ours.
-    pub(crate) fn on_icmp_error(&mut self, now: Instant, error: &IcmpError) {
-        let Some(Place::Socket(index)) = self.find(&error.flow) else {
+    /// Handles an ICMP error about a segment that was sent from here.
+    pub(super) fn on_icmp_error(&mut self, now: Instant, error: &IcmpError) {
+        let Some(FlowTarget::Socket(index)) = self.find(&error.flow) else {
             return;
         };
-        let core = &mut self.core;
+        let cx = &mut self.cx;
         let Some(socket) = self
             .sockets
             .get_mut(index)
-            .filter(|socket| !socket.flags.over)
+            .filter(|socket| !socket.is_tcp_over())
         else {
             return;
         };
         let kind = match error.kind {
             IcmpErrorKind::TooBig(mtu) => {
-                socket.tcp.on_too_big(now, error.seq, mtu, &mut core.tcp);
-                core.make_ready(socket);
+                socket.tcp.on_too_big(now, error.seq, mtu, &mut cx.tcp);
+                socket.make_ready(&mut cx.schedule);
                 return;
             }
             IcmpErrorKind::Unreachable { hard: true, .. } => Unreachable::Hard,
@@ -159,17 +163,18 @@ impl Stack {
             | IcmpErrorKind::TimeExceeded
             | IcmpErrorKind::ParameterProblem => Unreachable::Soft,
         };
-        let event = socket.tcp.on_unreachable(error.seq, kind, &mut core.tcp);
-        socket.on_event(event, core);
-        core.make_ready(socket);
+        let event = socket.tcp.on_unreachable(error.seq, kind, &mut cx.tcp);
+        socket.on_event(event, cx);
+        socket.make_ready(&mut cx.schedule);
     }
 
-    pub(crate) fn find(&self, tuple: &FourTuple) -> Option<Place> {
-        self.flows.find(self.flows.hash(tuple), |place| {
-            let found = match place {
-                Place::Socket(index) => self.sockets.get(index).map(|s| &s.tuple),
-                Place::HalfOpen(index) => self.half_open.get(index).map(|h| &h.tuple),
-                Place::TimeWait(index) => self.time_wait.get(index).map(|w| &w.tuple),
+    /// Finds a connection by its four-tuple.
+    pub(super) fn find(&self, tuple: &FourTuple) -> Option<FlowTarget> {
+        self.flows.find(self.flows.hash(tuple), |target| {
+            let found = match target {
+                FlowTarget::Socket(index) => self.sockets.get(index).map(|s| &s.tuple),
+                FlowTarget::HalfOpen(index) => self.half_open.get(index).map(|h| &h.tuple),
+                FlowTarget::TimeWait(index) => self.time_wait.get(index).map(|w| &w.tuple),
             };
             found == Some(tuple)
         })

@@ -1,0 +1,58 @@
+//! What the sockets of one worker share.
+
+use lockgate_tcp::Shared;
+
+use crate::config::{Limits, StackConfig};
+use crate::counters::Counters;
+use crate::handshakes::Handshakes;
+use crate::memory::Memory;
+use crate::notice::NoticeQueue;
+use crate::schedule::Schedule;
+
+/// What the sockets of one worker share, a part for each purpose. Functions borrow only the parts
+/// that they need; those that need several take all of it.
+pub(crate) struct SocketContext {
+    /// TCP's settings, counters and ranges.
+    pub(crate) tcp: Shared,
+    pub(crate) limits: Limits,
+    pub(crate) record_layer: RecordLayerSettings,
+    pub(crate) counters: Counters,
+    pub(crate) notices: NoticeQueue,
+    pub(crate) schedule: Schedule,
+    pub(crate) memory: Memory,
+    pub(crate) handshakes: Handshakes,
+}
+
+/// The record layer's settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordLayerSettings {
+    /// As [`StackConfig::ktls`].
+    pub(crate) enabled: bool,
+    /// As [`StackConfig::record_len_max`].
+    pub(crate) record_len_max: u16,
+}
+
+impl SocketContext {
+    pub(crate) fn new(config: &StackConfig, seed: u64) -> Self {
+        let limits = config.limits;
+        Self {
+            tcp: Shared::new(config.tcp.clone(), limits.ranges_max, seed),
+            limits,
+            record_layer: RecordLayerSettings {
+                enabled: config.ktls,
+                record_len_max: config.record_len_max.max(RECORD_LEN_MIN),
+            },
+            counters: Counters::default(),
+            notices: NoticeQueue::default(),
+            schedule: Schedule::default(),
+            memory: Memory::new(limits.recv_total_bytes),
+            handshakes: Handshakes::new(limits.handshakes_max),
+        }
+    }
+}
+
+/// An alert must always fit.
+//= https://www.rfc-editor.org/rfc/rfc8449#section-4
+//# Endpoints MUST NOT send a "record_size_limit" extension with a value
+//# smaller than 64.
+const RECORD_LEN_MIN: u16 = 64;

@@ -1,0 +1,131 @@
+//! Listeners, and the limit on resets that answer segments without a connection.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use lockgate_wire::{Endpoint, Instant};
+
+use crate::config::ListenConfig;
+use crate::notice::ListenerId;
+use crate::tls::TlsServer;
+
+/// All listeners of a stack.
+///
+/// Invariant: an accepting listener is found by its address; a stopped one isn't, but keeps its
+/// number for as long as half-open connections refer to it.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    list: Vec<Listener>,
+    /// Those that accept.
+    by_address: HashMap<Endpoint, u32>,
+}
+
+/// A listener. Its number is never reused.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    at: Endpoint,
+    pub(crate) tls: Option<Arc<TlsServer>>,
+    backlog: u32,
+    pub(crate) nagle: bool,
+    half_open: u32,
+}
+
+impl Listeners {
+    pub(crate) fn add(&mut self, at: Endpoint, config: ListenConfig) -> ListenerId {
+        let index = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        let backlog = if config.backlog == 0 {
+            u32::MAX
+        } else {
+            config.backlog
+        };
+        let (tls, nagle) = (config.tls, config.nagle);
+        self.list.push(Listener {
+            at,
+            tls,
+            backlog,
+            nagle,
+            half_open: 0,
+        });
+        self.by_address.insert(at, index);
+        ListenerId(index)
+    }
+
+    /// Stops a listener.
+    pub(crate) fn stop(&mut self, ListenerId(index): ListenerId) {
+        if self.is_accepting(index)
+            && let Some(listener) = self.get(index)
+        {
+            let at = listener.at;
+            self.by_address.remove(&at);
+        }
+    }
+
+    /// Stops all listeners.
+    pub(crate) fn stop_all(&mut self) {
+        self.by_address.clear();
+    }
+
+    /// The number of the listener that accepts connections to an address.
+    pub(crate) fn find(&self, at: &Endpoint) -> Option<u32> {
+        self.by_address.get(at).copied()
+    }
+
+    /// Whether a listener hasn't been stopped.
+    pub(crate) fn is_accepting(&self, index: u32) -> bool {
+        let listener = self.get(index);
+        listener.is_some_and(|listener| self.find(&listener.at) == Some(index))
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Listener> {
+        self.list.get(index as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Listener> {
+        self.list.get_mut(index as usize)
+    }
+}
+
+impl Listener {
+    /// Counts one more half-open connection. Returns false if the backlog is full.
+    pub(crate) fn reserve_backlog(&mut self) -> bool {
+        let has_room = self.half_open < self.backlog;
+        self.half_open += u32::from(has_room);
+        has_room
+    }
+
+    /// Counts one half-open connection less.
+    pub(crate) fn release_backlog(&mut self) {
+        self.half_open -= 1;
+    }
+}
+
+/// How many resets may answer segments without a connection: `per_second_max` a second, in bursts
+/// of as many.
+#[derive(Debug)]
+pub(crate) struct ResetLimit {
+    per_second_max: u32,
+    left: u32,
+    refill_at: Instant,
+}
+
+impl ResetLimit {
+    pub(crate) fn new(per_second_max: u32) -> Self {
+        Self {
+            per_second_max,
+            left: per_second_max,
+            refill_at: Instant::ZERO,
+        }
+    }
+
+    /// Takes one reset from the allowance. Returns false if there is none left.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        if now >= self.refill_at {
+            self.refill_at = now + Duration::from_secs(1);
+            self.left = self.per_second_max;
+        }
+        let is_allowed = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_allowed
+    }
+}

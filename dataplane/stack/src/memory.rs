@@ -1,0 +1,34 @@
+//! The worker's memory that peers can hold: its budgets, its reserve, and the sockets without any.
+//!
+//! Every question whether a socket may take or pin memory is answered here, so that limits over all
+//! sockets of a worker have one owner.
+
+mod receive_budget;
+mod send_reserve;
+mod starved;
+
+pub(crate) use self::receive_budget::{PayloadAdmission, ReceiveBudget};
+pub(crate) use self::send_reserve::SendReserve;
+pub(crate) use self::starved::StarvedSockets;
+
+/// The memory owner of one worker.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// What received and unread bytes of all sockets may pin.
+    pub(crate) receive: ReceiveBudget,
+    /// The page buffer that sending leaves to receiving.
+    pub(crate) reserve: SendReserve,
+    /// Sockets that wait for page buffers or ranges.
+    pub(crate) starved: StarvedSockets,
+}
+
+impl Memory {
+    /// A memory owner whose sockets may pin `receive_bytes_max` bytes by what they received.
+    pub(crate) fn new(receive_bytes_max: u64) -> Self {
+        Self {
+            receive: ReceiveBudget::new(receive_bytes_max),
+            reserve: SendReserve::default(),
+            starved: StarvedSockets::default(),
+        }
+    }
+}

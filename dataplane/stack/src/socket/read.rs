@@ -1,0 +1,158 @@
+//! Received data for the application: pieces of the stream, or records.
+
+use lockgate_ktls::{Alert, AlertDescription, Ciphers, ContentType, Received, RxError};
+use pktbuf::PagePool;
+
+use super::state::{Application, PeerStream, ReadNotice};
+use super::{Rx, Socket};
+use crate::context::SocketContext;
+use crate::notice::{Chunk, ChunkKind, CloseReason, NoticeQueue, Recv, RecvError};
+use crate::schedule::Schedule;
+
+impl Socket {
+    /// Gives received data to the application.
+    pub(crate) fn recv(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Result<Recv, RecvError> {
+        let result = match &mut self.rx {
+            Rx::Plain(stream) => {
+                if let Some((mut buffer, skip)) = stream.pop_front() {
+                    buffer.trim_front(skip);
+                    Ok(Recv::Data(Chunk(ChunkKind::Plain(buffer))))
+                } else if self.tcp.peer_closed() {
+                    Ok(Recv::End { clean: true })
+                } else {
+                    Ok(Recv::Nothing)
+                }
+            }
+            Rx::Tls(_) => self.recv_record(cx, ciphers, pages),
+            Rx::Shaking(_) => Ok(Recv::Nothing),
+            Rx::Ended => Ok(Recv::End {
+                clean: self.peer_stream != PeerStream::Truncated,
+            }),
+        };
+        match &result {
+            // The window may be worth an update.
+            Ok(Recv::Data(_)) => self.make_ready(&mut cx.schedule),
+            Ok(Recv::Nothing) => self.rearm_read_notice(),
+            Ok(Recv::End { clean }) => self.on_peer_stream_end(*clean, cx, ciphers),
+            Err(_) => self.end_receiving(&mut cx.handshakes, ciphers),
+        }
+        self.update_room(&cx.limits, &mut cx.memory.receive);
+        result
+    }
+
+    /// Returns the next record for the application. Handles all other records.
+    fn recv_record(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Result<Recv, RecvError> {
+        loop {
+            let Rx::Tls(deframer) = &mut self.rx else {
+                return Ok(Recv::Nothing);
+            };
+            match deframer.next(ciphers, pages) {
+                //= https://www.rfc-editor.org/rfc/rfc8446#section-5
+                //# If a TLS
+                //# implementation receives an unexpected record type, it MUST terminate
+                //# the connection with an "unexpected_message" alert.
+                Ok(Received::Record(record))
+                    if record.meta().kind != ContentType::APPLICATION_DATA =>
+                {
+                    return Err(self.fail_tls(RxError::Unexpected, &mut cx.schedule));
+                }
+                Ok(Received::Record(record)) => {
+                    return Ok(Recv::Data(Chunk(ChunkKind::Record(record))));
+                }
+                Ok(Received::NeedBytes) => {
+                    if !self.tcp.peer_closed() {
+                        return Ok(Recv::Nothing);
+                    }
+                    // Inside a record or between two: the peer may have been cut off either way.
+                    // The record layer counts which.
+                    let _ = deframer.finish(ciphers);
+                    return Ok(Recv::End { clean: false });
+                }
+                Ok(Received::NeedPages) if cx.memory.reserve.release() => {}
+                Ok(Received::NeedPages) => {
+                    self.set_read_notice(ReadNotice::AwaitsPages);
+                    self.make_starved(cx);
+                    return Ok(Recv::Nothing);
+                }
+                Ok(Received::KeyUpdated { answer }) => {
+                    self.pending.key_update |= answer;
+                    self.make_ready(&mut cx.schedule);
+                }
+                Ok(Received::Ticket(body)) => {
+                    if let Some(tickets) = &mut self.tickets
+                        && tickets.handle_new_session_ticket(&body).is_err()
+                    {
+                        return Err(self.fail_tls(RxError::Malformed, &mut cx.schedule));
+                    }
+                }
+                Ok(Received::Renegotiation) => self.refuse_renegotiation(cx, pages),
+                Ok(Received::Nothing) => {}
+                Ok(Received::Closed) => {
+                    cx.counters.close_notify_in += 1;
+                    return Ok(Recv::End { clean: true });
+                }
+                Err(error) => return Err(self.fail_tls(error, &mut cx.schedule)),
+            }
+        }
+    }
+
+    /// Answers a peer that wants to renegotiate by a no_renegotiation alert. If there's no buffer
+    /// for the alert, or an earlier answer isn't acknowledged, the peer's next attempt is answered.
+    fn refuse_renegotiation(&mut self, cx: &mut SocketContext, pages: &mut PagePool) {
+        let alert = Alert::warning(AlertDescription::NO_RENEGOTIATION);
+        // Nothing can stand behind the FIN.
+        if self.is_sending()
+            && !self.defers_answers(&cx.limits)
+            && self.tx.push_alert(alert, pages).is_ok()
+        {
+            cx.counters.alerts_out += 1;
+            self.update_tcp_queue();
+            self.make_ready(&mut cx.schedule);
+        }
+    }
+
+    /// The record layer failed on what the peer sent: closes the connection by an alert.
+    fn fail_tls(&mut self, error: RxError, schedule: &mut Schedule) -> RecvError {
+        self.end.get_or_insert(CloseReason::Tls(error));
+        self.request_close(error.alert().map(Alert::fatal));
+        self.application = Application::Detached;
+        self.make_ready(schedule);
+        error.into()
+    }
+
+    /// Queues a Readable notice if reading waited for a page buffer.
+    pub(super) fn retry_reading(&mut self, notices: &mut NoticeQueue) {
+        if let Application::Attached {
+            readable: ReadNotice::AwaitsPages,
+            ..
+        } = self.application
+        {
+            self.notify_readable(notices);
+        }
+    }
+
+    /// The application has read everything: what comes next is worth another notice.
+    fn rearm_read_notice(&mut self) {
+        if let Application::Attached { readable, .. } = &mut self.application
+            && *readable == ReadNotice::Queued
+        {
+            *readable = ReadNotice::Due;
+        }
+    }
+
+    fn set_read_notice(&mut self, state: ReadNotice) {
+        if let Application::Attached { readable, .. } = &mut self.application {
+            *readable = state;
+        }
+    }
+}

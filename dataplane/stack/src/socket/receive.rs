@@ -1,0 +1,273 @@
+//! Received segments: the receive budget, the payload's place, and the receive window.
+
+use core::ops::Range;
+
+use lockgate_ktls::{Ciphers, Deframer};
+use lockgate_tcp::SegmentIn;
+use lockgate_wire::tcp::TcpHeader;
+use lockgate_wire::{Instant, StreamOffset};
+use pktbuf::{Buffer, PagePool, ReassemblyLimits, Stream};
+
+use super::state::{Application, PeerStream, ReadNotice};
+use super::{Rx, Socket};
+use crate::config::Limits;
+use crate::context::SocketContext;
+use crate::counters::Counters;
+use crate::handshakes::{Handshakes, RECORD_BYTES_MAX};
+use crate::memory::{PayloadAdmission, ReceiveBudget};
+use crate::notice::{CloseReason, Notice, NoticeQueue};
+
+impl Socket {
+    /// Handles a segment; `payload` is just its payload. Returns what has to be answered at once.
+    pub(crate) fn on_segment(
+        &mut self,
+        now: Instant,
+        segment: SegmentIn<'_>,
+        payload: Buffer,
+        cx: &mut SocketContext,
+        pages: &mut PagePool,
+    ) -> Option<TcpHeader> {
+        if self.is_tcp_over() {
+            return lockgate_tcp::reset_for(&segment);
+        }
+        // Room for the payload comes first: what TCP says is kept counts as received.
+        match self.apply_receive_budget(&segment, &payload, &cx.memory.receive) {
+            PayloadAdmission::Accept => {}
+            PayloadAdmission::AcceptOverBudget => self.pending.over_receive_budget = true,
+            PayloadAdmission::Refuse => {
+                cx.counters.refused_payload += 1;
+                return None;
+            }
+        }
+        let payload = match self.reserve_payload(&segment, payload, &cx.limits, pages) {
+            Ok(payload) => payload,
+            Err(pktbuf::Refused::Limit | pktbuf::Refused::Exhausted) => {
+                cx.counters.refused_payload += 1;
+                return None;
+            }
+        };
+        let verdict = self.tcp.on_segment(now, segment, &mut cx.tcp);
+        if verdict.keep.start < verdict.keep.end {
+            self.store_payload(verdict.keep, verdict.skip_front, payload);
+        }
+        debug_assert!(
+            matches!(self.rx, Rx::Ended) || self.received == verdict.readable.0,
+            "the chain ends where TCP says it does"
+        );
+        if verdict.acked.0 > self.tx.start() {
+            self.tx.release(verdict.acked.0);
+            self.pending.reachability_confirmed = true;
+            if let Some(until) = &mut self.orphan_until {
+                *until = now + cx.limits.orphan_timeout;
+            }
+        }
+        self.on_event(verdict.event, cx);
+        self.on_stream_advanced(verdict.peer_closed, cx);
+        self.update_room(&cx.limits, &mut cx.memory.receive);
+        self.make_ready(&mut cx.schedule);
+        verdict.answer
+    }
+
+    /// Applies the worker's receive budget to a payload; [`ReceiveBudget`] has the rules.
+    fn apply_receive_budget(
+        &self,
+        segment: &SegmentIn<'_>,
+        payload: &Buffer,
+        budget: &ReceiveBudget,
+    ) -> PayloadAdmission {
+        if payload.is_empty() {
+            return PayloadAdmission::Accept;
+        }
+        let is_in_order = self.tcp.recv_offset(segment.tcp.seq) == Some(self.tcp.received());
+        match &self.rx {
+            Rx::Ended => PayloadAdmission::Accept,
+            Rx::Shaking(_) => budget.admit_handshake(is_in_order, self.pinned),
+            Rx::Plain(_) | Rx::Tls(_) => budget.admit(is_in_order, self.is_readable()),
+        }
+    }
+
+    /// Makes room for a payload before TCP gets the segment. May copy small buffers together.
+    fn reserve_payload(
+        &self,
+        segment: &SegmentIn<'_>,
+        payload: Buffer,
+        limits: &Limits,
+        pages: &mut PagePool,
+    ) -> Result<Buffer, pktbuf::Refused> {
+        if payload.is_empty() || matches!(self.rx, Rx::Ended) {
+            return Ok(payload);
+        }
+        let next = self.tcp.received();
+        let limits = ReassemblyLimits {
+            true_size: limits
+                .recv_buffer_bytes
+                .max(REASSEMBLY_MIN)
+                .saturating_mul(4),
+            items: limits.reassembly_items_max,
+        };
+        // Of a segment with an impossible sequence number TCP keeps nothing: any offset will do.
+        let at = self.tcp.recv_offset(segment.tcp.seq).unwrap_or(next);
+        self.reassembly.admit(next.0, at.0, payload, &limits, pages)
+    }
+
+    /// Puts the part of a payload that TCP keeps into the chain or the reassembly.
+    fn store_payload(&mut self, keep: Range<StreamOffset>, skip: u32, mut payload: Buffer) {
+        payload.trim_front(skip);
+        payload.truncate(u32::try_from(keep.end.0 - keep.start.0).unwrap_or(u32::MAX));
+        let at = keep.start.0;
+        self.received = match &mut self.rx {
+            Rx::Plain(stream) => {
+                self.reassembly.insert(at, payload, stream);
+                stream.end()
+            }
+            Rx::Shaking(shaking) => {
+                self.reassembly.insert(at, payload, &mut shaking.chain);
+                shaking.chain.end()
+            }
+            Rx::Tls(deframer) => {
+                let mut in_order = Stream::starting_at(self.received);
+                self.reassembly.insert(at, payload, &mut in_order);
+                let end = in_order.end();
+                while let Some((buffer, _)) = in_order.pop_front() {
+                    deframer.push(buffer);
+                }
+                end
+            }
+            Rx::Ended => self.received,
+        };
+    }
+
+    /// Queues a Readable notice or lists the handshake for a step, if there is something new.
+    fn on_stream_advanced(&mut self, peer_closed: bool, cx: &mut SocketContext) {
+        if matches!(self.rx, Rx::Shaking(_)) {
+            cx.handshakes.add_stepping(self.id, &mut self.lists);
+        } else if self.is_readable() || peer_closed {
+            self.notify_readable(&mut cx.notices);
+        }
+    }
+
+    /// Starts record reception after the handshake. Records may have arrived already.
+    pub(super) fn start_receiving(&mut self, deframer: Deframer, notices: &mut NoticeQueue) {
+        let is_waiting = deframer.buffered() > 0 || self.tcp.peer_closed();
+        self.rx = Rx::Tls(deframer);
+        if is_waiting {
+            self.notify_readable(notices);
+        }
+    }
+
+    /// Frees what was received and not read. What comes from now on is dropped.
+    pub(super) fn end_receiving(&mut self, handshakes: &mut Handshakes, ciphers: &mut Ciphers) {
+        self.reassembly.clear();
+        match core::mem::replace(&mut self.rx, Rx::Ended) {
+            Rx::Tls(deframer) => deframer.retire(ciphers),
+            Rx::Shaking(mut shaking) => shaking.end(handshakes),
+            Rx::Plain(_) | Rx::Ended => {}
+        }
+        self.tickets = None;
+    }
+
+    /// Resets a socket that took a payload over the receive budget and hasn't got rid of it.
+    /// Returns the reset.
+    pub(super) fn reset_over_receive_budget(
+        &mut self,
+        budget: &ReceiveBudget,
+        tcp: &mut lockgate_tcp::Shared,
+        counters: &mut Counters,
+    ) -> Option<TcpHeader> {
+        let is_over = core::mem::take(&mut self.pending.over_receive_budget)
+            && self.is_readable()
+            && budget.is_exceeded();
+        if !is_over {
+            return None;
+        }
+        counters.receive_budget_resets += 1;
+        self.application = Application::Detached;
+        self.end_tcp(CloseReason::Aborted);
+        self.tcp.abort(tcp)
+    }
+
+    /// Gives TCP the room for more received bytes, and the receive budget what is pinned.
+    pub(crate) fn update_room(&mut self, limits: &Limits, budget: &mut ReceiveBudget) {
+        // A record can be read only when all of it is here, so there's always room for one.
+        let (pinned, record) = match &self.rx {
+            Rx::Plain(stream) => (stream.true_size(), 0),
+            Rx::Shaking(shaking) => (shaking.chain.true_size(), record_room(shaking.chain.len())),
+            Rx::Tls(deframer) => (deframer.true_size(), record_room(deframer.buffered())),
+            Rx::Ended => (0, 0),
+        };
+        let pinned = self.reassembly.true_size().saturating_add(pinned);
+        self.update_pinned(pinned, budget);
+        if self.is_tcp_over() {
+            return;
+        }
+        let room = limits.recv_buffer_bytes.saturating_sub(pinned);
+        self.tcp.room(room.max(record));
+    }
+
+    /// Updates the socket's share of the receive budget.
+    pub(super) fn update_pinned(&mut self, bytes: u32, budget: &mut ReceiveBudget) {
+        budget.update(self.pinned, bytes);
+        self.pinned = bytes;
+    }
+
+    /// Whether there's anything in order that the application hasn't got.
+    pub(super) fn is_readable(&self) -> bool {
+        match &self.rx {
+            Rx::Plain(stream) => !stream.is_empty(),
+            Rx::Shaking(shaking) => !shaking.chain.is_empty(),
+            Rx::Tls(deframer) => deframer.buffered() > 0,
+            Rx::Ended => false,
+        }
+    }
+
+    /// Queues a Readable notice, unless one was queued since the application last read everything.
+    pub(super) fn notify_readable(&mut self, notices: &mut NoticeQueue) {
+        if let Application::Attached { readable, .. } = &mut self.application
+            && *readable != ReadNotice::Queued
+        {
+            *readable = ReadNotice::Queued;
+            notices.push(Notice::Readable(self.id));
+        }
+    }
+
+    /// The peer's stream has ended. Counts that and queues the PeerClosed notice, once.
+    pub(super) fn on_peer_stream_end(
+        &mut self,
+        clean: bool,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+    ) {
+        if self.peer_stream != PeerStream::Open {
+            return;
+        }
+        if clean {
+            self.peer_stream = PeerStream::EndedCleanly;
+            cx.counters.peer_closed_clean += 1;
+        } else {
+            self.peer_stream = PeerStream::Truncated;
+            cx.counters.peer_closed_truncated += 1;
+        }
+        cx.notices.push(Notice::PeerClosed {
+            socket: self.id,
+            clean,
+        });
+        self.end_receiving(&mut cx.handshakes, ciphers);
+        self.make_ready(&mut cx.schedule);
+    }
+}
+
+/// What's promised as a window counts payload; small segments pin several times as much until they
+/// are in order and can be joined. Even the smallest window has to be worth that.
+const REASSEMBLY_MIN: u32 = 16 * 1024;
+
+/// The room that is needed beside `buffered` bytes of a record that may be incomplete: the tail of
+/// the record, and as much again, because the peer isn't told of a window that grows by less than a
+/// segment.
+fn record_room(buffered: u64) -> u32 {
+    let record = RECORD_BYTES_MAX as u64;
+    if buffered < record {
+        u32::try_from(2 * record - buffered).unwrap_or(0)
+    } else {
+        0
+    }
+}

@@ -1,0 +1,113 @@
+//! The states of a socket beside TCP's own, one enum for each set of states that exclude each
+//! other.
+
+use lockgate_ktls::Alert;
+use lockgate_wire::Instant;
+
+/// Which side opened the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenedBy {
+    /// This side (active open).
+    Application,
+    /// The peer (passive open).
+    Peer,
+}
+
+/// How far TCP's part has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TcpPhase {
+    /// The connection exists.
+    Open,
+    /// It exists, and is reset in the socket's next turn.
+    ResetDue,
+    /// It is over. What was received may still be read.
+    Over,
+}
+
+/// What the application has to do with the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Application {
+    /// It uses the socket and gets notices.
+    Attached {
+        /// About received bytes.
+        readable: ReadNotice,
+        /// Whether it gets a Writable notice once the send queue is below its low-water mark.
+        wants_writable: bool,
+    },
+    /// It has given the socket up: no notice but Closed follows.
+    Detached,
+}
+
+/// The Readable notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadNotice {
+    /// Is queued when something becomes readable.
+    Due,
+    /// Is queued when a page buffer may be available, or something more becomes readable.
+    AwaitsPages,
+    /// Was queued, and the application hasn't read everything since.
+    Queued,
+}
+
+/// The peer's stream, as far as the application has read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PeerStream {
+    /// Its end wasn't read.
+    Open,
+    /// It ended by a FIN, with close_notify before that if there is TLS.
+    EndedCleanly,
+    /// It ended without the close_notify that TLS requires.
+    Truncated,
+}
+
+/// How far closing the sending side has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// Not requested.
+    Open,
+    /// This alert, if there's TLS, and the FIN have still to be queued. The alert needs a buffer:
+    /// it is retried until there is one.
+    Requested(Option<Alert>),
+    /// The FIN stands behind everything that was queued.
+    FinQueued,
+}
+
+/// How long, and how far into the peer's stream, a closed socket still receives.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Linger {
+    /// It isn't closed.
+    NotStarted,
+    Until {
+        until: Instant,
+        end: u64,
+    },
+    /// It receives no more.
+    Over,
+}
+
+/// What the socket's next turn has to consider. Each may be set whatever the others are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pending {
+    /// A payload was taken though the worker's receive budget was used up.
+    pub(super) over_receive_budget: bool,
+    /// The peer asked for new sending keys.
+    pub(super) key_update: bool,
+    /// The peer acknowledged something since the last neighbour lookup, so the next hop is
+    /// reachable.
+    pub(super) reachability_confirmed: bool,
+}
+
+/// How a socket's turn to send ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendOutcome {
+    /// Everything that may be sent now was sent.
+    Done,
+    /// Its share of the turn is used up, and it may send more.
+    TurnOver,
+    /// The interface has no room.
+    NoRoom,
+    /// Memory is missing.
+    Starved,
+    /// The neighbour's address is missing.
+    Unresolved,
+}

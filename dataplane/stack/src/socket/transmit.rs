@@ -1,0 +1,218 @@
+//! Packets of a socket: what TCP offers, as much of it as the queue, the interface and memory allow.
+
+use core::ops::Range;
+
+use lockgate_ktls::{CryptoError, Limits as BurstLimits};
+use lockgate_tcp::{Intent, IntentKind, Shared};
+use lockgate_wire::{Instant, StreamOffset};
+use pktbuf::{Output, Packet, Slices};
+
+use super::{SendOutcome, Socket};
+use crate::context::SocketContext;
+use crate::egress::{Egress, Path, segment_headers};
+use crate::env::Env;
+use crate::notice::CloseReason;
+
+/// How one attempt to send a packet ended.
+enum PacketOutcome {
+    /// So many bytes of payload were sent.
+    Sent(u32),
+    /// The turn ends.
+    Stop(SendOutcome),
+}
+
+impl Socket {
+    /// Sends what can be sent, a turn's worth at most. At most
+    /// `packets_left` packets are sent.
+    pub(crate) fn transmit<N: Output>(
+        &mut self,
+        now: Instant,
+        cx: &mut SocketContext,
+        egress: &mut Egress,
+        env: &mut Env<'_, N>,
+        packets_left: &mut u32,
+    ) -> SendOutcome {
+        let mut left = cx.limits.turn_bytes_max;
+        let mut known = None;
+        while !self.is_tcp_over() {
+            let Some(intent) = self.tcp.poll_transmit(now, &cx.tcp) else {
+                return if self.waits_for_ranges(&cx.tcp) {
+                    SendOutcome::Starved
+                } else {
+                    SendOutcome::Done
+                };
+            };
+            if *packets_left == 0 || left == 0 {
+                return SendOutcome::TurnOver;
+            }
+            // The neighbour is asked once a turn, and only if there's something to send.
+            let path = match known {
+                Some(path) => path,
+                None => {
+                    let confirmed = core::mem::take(&mut self.pending.reachability_confirmed);
+                    match egress.path(now, self.tuple.remote.addr, confirmed, env.net) {
+                        Some(path) => *known.insert(path),
+                        None => return SendOutcome::Unresolved,
+                    }
+                }
+            };
+            let room = env.net.room(path.iface);
+            if room.packets == 0 || room.entries < 2 {
+                return SendOutcome::NoRoom;
+            }
+            let entries = path
+                .entries_max
+                .min(u16::try_from(room.entries).unwrap_or(u16::MAX))
+                - 1;
+            match self.transmit_one(now, intent, entries, &path, cx, env) {
+                PacketOutcome::Sent(len) => left = left.saturating_sub(len),
+                PacketOutcome::Stop(turn) => return turn,
+            }
+            *packets_left -= 1;
+        }
+        SendOutcome::Done
+    }
+
+    /// One packet: asks the queue how much of the intent can go, and commits.
+    fn transmit_one<N: Output>(
+        &mut self,
+        now: Instant,
+        intent: Intent,
+        entries: u16,
+        path: &Path,
+        cx: &mut SocketContext,
+        env: &mut Env<'_, N>,
+    ) -> PacketOutcome {
+        let mut range = intent.range.start.0..intent.range.end.0;
+        let wanted = !range.is_empty();
+        // What was sent before is sealed already and takes no memory.
+        let fresh = range.end > self.tcp.sent().0;
+        if wanted && fresh && !cx.memory.reserve.fill(env.pages) {
+            range.end = range.start;
+        }
+        if !range.is_empty() {
+            range = match self.prepare(&intent, range, entries, path, env) {
+                Ok(range) => range,
+                Err(error) => {
+                    debug_assert!(
+                        error != CryptoError::BadTag,
+                        "sealing has no tag to compare"
+                    );
+                    self.abort(CloseReason::Crypto, &mut cx.schedule);
+                    return PacketOutcome::Stop(SendOutcome::Done);
+                }
+            };
+        }
+        let starved = wanted && range.is_empty();
+        if starved && !self.tcp.ack_due() {
+            return PacketOutcome::Stop(SendOutcome::Starved);
+        }
+        let sent = self.send_packet(now, intent, &range, entries, path, cx, env);
+        if starved {
+            PacketOutcome::Stop(SendOutcome::Starved)
+        } else {
+            sent
+        }
+    }
+
+    /// Shortens a range to what can go in one burst, and seals it.
+    fn prepare<N: Output>(
+        &mut self,
+        intent: &Intent,
+        range: Range<u64>,
+        entries: u16,
+        path: &Path,
+        env: &mut Env<'_, N>,
+    ) -> Result<Range<u64>, CryptoError> {
+        let one = u32::from(intent.mss);
+        let bytes = if path.tso_bytes_max > one {
+            let most = path.tso_bytes_max.min(BURST_FRAMES_MAX.saturating_mul(one));
+            intent.burst_max.min(most).max(one)
+        } else {
+            one
+        };
+        let limits = BurstLimits {
+            bytes,
+            entries,
+            mss: intent.mss,
+        };
+        let range = self.tx.clamp(&range, &limits);
+        if range.is_empty() {
+            return Ok(range);
+        }
+        let ready = self.tx.prepare(&range, env.ciphers, env.pages)?;
+        if ready >= range.end {
+            return Ok(range);
+        }
+        // The pool ran out on the way. Whole segments can go, or what there is of one: its record's
+        // memory comes back only when all of it has been acknowledged.
+        let len = ready.saturating_sub(range.start);
+        let whole = len - len % u64::from(one);
+        Ok(range.start..range.start + if whole == 0 { len } else { whole })
+    }
+
+    /// Commits an intent and hands its packet over.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of transmit_one, with its locals"
+    )]
+    fn send_packet<N: Output>(
+        &mut self,
+        now: Instant,
+        intent: Intent,
+        range: &Range<u64>,
+        entries: u16,
+        path: &Path,
+        cx: &mut SocketContext,
+        env: &mut Env<'_, N>,
+    ) -> PacketOutcome {
+        let mut slices = Slices::new(usize::from(entries));
+        let reached = self.tx.slices(range, &mut slices);
+        debug_assert_eq!(reached, range.end, "the range was clamped to what fits");
+        let (len, mss) = (slices.bytes(), intent.mss);
+        let retransmit = matches!(intent.kind, IntentKind::Retransmit);
+        let (header, sent) = self.tcp.commit(intent, len, now, &mut cx.tcp);
+        if self.tcp.peer_closed() && len > 0 && !retransmit {
+            cx.counters.half_closed_sends += 1;
+        }
+        // What can't be delivered counts as sent: TCP's timers then do what they do for any peer
+        // that doesn't answer.
+        let Some((head, mut meta)) = segment_headers(path, &self.tuple, &header, len) else {
+            cx.counters.neighbour_unreachable += 1;
+            return PacketOutcome::Sent(len);
+        };
+        meta.hash = self.hash;
+        meta.retransmit = retransmit;
+        meta.mss = if len > u32::from(mss) { mss } else { 0 };
+        match env.net.tx(Packet {
+            head: &head,
+            payload: slices.as_slice(),
+            meta,
+        }) {
+            Ok(()) => {
+                cx.counters.packets_out += 1;
+                cx.counters.payload_bytes_out += u64::from(len);
+                PacketOutcome::Sent(len)
+            }
+            Err(error) => {
+                cx.counters.tx_failed += 1;
+                if error == pktbuf::TxError::Full {
+                    self.tcp.on_local_loss(now, sent, &mut cx.tcp);
+                    return PacketOutcome::Stop(SendOutcome::NoRoom);
+                }
+                PacketOutcome::Sent(len)
+            }
+        }
+    }
+
+    /// Whether TCP offers nothing only because the slab of sent ranges is used up.
+    fn waits_for_ranges(&self, tcp: &Shared) -> bool {
+        tcp.ranges_used() >= tcp.ranges_total()
+            && self.tcp.sent() < StreamOffset(self.tx.ready_end())
+    }
+}
+
+/// Frames that one burst is cut into at most. A list of frames that software cuts is of limited
+/// length, and a burst that doesn't fit will never do, however often it's tried: to a peer with
+/// tiny segments even a short one is many frames. With segments of the default size it's 32 KiB.
+const BURST_FRAMES_MAX: u32 = 61;

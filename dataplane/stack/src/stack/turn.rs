@@ -1,0 +1,177 @@
+//! A socket's turn: close, change keys, send; and what becomes of the socket after it.
+
+use lockgate_tcp::State;
+use lockgate_wire::Instant;
+use pktbuf::Output;
+
+use super::Stack;
+use crate::demux::FlowTarget;
+use crate::env::Env;
+use crate::notice::{Notice, SocketId};
+use crate::slab::SlabKey;
+use crate::socket::{SendOutcome, Socket};
+
+impl Stack {
+    /// Gives one socket its turn.
+    pub(super) fn run_socket<N: Output>(
+        &mut self,
+        now: Instant,
+        index: u32,
+        env: &mut Env<'_, N>,
+        packets_left: &mut u32,
+    ) -> SendOutcome {
+        let Self {
+            sockets,
+            cx,
+            egress,
+            ..
+        } = self;
+        let Some(socket) = sockets.get_mut(index) else {
+            return SendOutcome::Done;
+        };
+        // An index may be listed for a socket that was removed.
+        if !core::mem::take(&mut socket.lists.ready) {
+            return SendOutcome::Done;
+        }
+        socket.continue_handshake(cx, env.ciphers, env.pages);
+        if let Some(reset) = socket.advance_close(now, cx, env.ciphers, env.pages) {
+            egress.reply(now, &socket.tuple, &reset, &mut cx.counters, env);
+        }
+        socket.advance_keys(cx, env.ciphers, env.pages);
+        let outcome = socket.transmit(now, cx, egress, env, packets_left);
+        match outcome {
+            SendOutcome::Done => {}
+            SendOutcome::TurnOver | SendOutcome::NoRoom => socket.make_ready(&mut cx.schedule),
+            SendOutcome::Starved => socket.make_starved(cx),
+            SendOutcome::Unresolved => socket.make_unresolved(cx),
+        }
+        socket.notify_writable(&cx.limits, &mut cx.notices);
+        self.settle_socket(index, env);
+        outcome
+    }
+
+    /// After a socket's turn: removes it if it is finished, shrinks it to a TIME-WAIT entry, or
+    /// arms its timer.
+    fn settle_socket<N: Output>(&mut self, index: u32, env: &mut Env<'_, N>) {
+        let Some(socket) = self.sockets.get(index) else {
+            return;
+        };
+        if socket.is_finished() {
+            self.remove_socket(index, env);
+        } else if socket.is_detached() && socket.tcp.state() == State::TimeWait {
+            self.enter_time_wait(index, env);
+        } else {
+            self.arm_socket_timer(index);
+        }
+    }
+
+    /// Arms a socket's timer for its next deadline.
+    pub(super) fn arm_socket_timer(&mut self, index: u32) {
+        if let Some(socket) = self.sockets.get(index) {
+            let timer = self.timer_of(FlowTarget::Socket(index));
+            self.wheel.set(timer, socket.deadline());
+        }
+    }
+
+    /// Adds a socket to all tables and gives it its id, or returns `None` if there are as many
+    /// sockets as there may be.
+    pub(super) fn add_socket(&mut self, socket: Socket) -> Option<SocketId> {
+        let hash = socket.hash;
+        let index = self.sockets.insert(socket).ok()?;
+        let id = SocketId::from(self.sockets.key(index));
+        if let Some(socket) = self.sockets.get_mut(index) {
+            socket.id = id;
+            socket.update_room(&self.cx.limits, &mut self.cx.memory.receive);
+        }
+        self.flows.insert(hash, FlowTarget::Socket(index));
+        Some(id)
+    }
+
+    /// Removes a socket from all tables and queues its Closed notice.
+    pub(super) fn remove_socket<N: Output>(&mut self, index: u32, env: &mut Env<'_, N>) {
+        let Some(socket) = self.sockets.remove(index) else {
+            return;
+        };
+        let target = FlowTarget::Socket(index);
+        self.wheel.set(self.timer_of(target), None);
+        self.flows.remove(socket.hash, target);
+        if socket.lists.awaiting_admission {
+            let sockets = &self.sockets;
+            self.cx.handshakes.on_removed(|key| sockets.contains(key));
+        }
+        let reason = socket.close_reason();
+        self.cx.counters.count_end(reason);
+        self.cx.notices.push(Notice::Closed(socket.id, reason));
+        socket.retire(
+            &mut self.cx.handshakes,
+            &mut self.cx.memory.receive,
+            env.ciphers,
+        );
+        if self.sockets.len() == 0 {
+            self.cx.memory.reserve.release();
+        }
+    }
+
+    /// Wakes starved sockets if memory was freed, and sockets that wait for neighbour resolution
+    /// if a neighbour was resolved or became unreachable.
+    pub(super) fn wake_waiting<N: Output>(&mut self, now: Instant, env: &Env<'_, N>) {
+        self.wake_starved(now, env);
+        let count = if self.egress.drain_neighbour_events(now) {
+            self.cx.schedule.unresolved_len()
+        } else {
+            0
+        };
+        for _ in 0..count {
+            let index = self.cx.schedule.pop_unresolved();
+            let socket = index.and_then(|index| self.sockets.get_mut(index));
+            if let Some(socket) = socket
+                && core::mem::take(&mut socket.lists.unresolved)
+            {
+                socket.make_ready(&mut self.cx.schedule);
+            }
+        }
+    }
+
+    /// Wakes the starved sockets if memory was freed, or if it is time to try again.
+    fn wake_starved<N: Output>(&mut self, now: Instant, env: &Env<'_, N>) {
+        let cx = &mut self.cx;
+        let starved = &mut cx.memory.starved;
+        let ranges_used = cx.tcp.ranges_used();
+        for _ in 0..starved.count_to_wake(now, || env.pages.usage(), ranges_used) {
+            let index = cx.memory.starved.pop();
+            let socket = index.and_then(|index| self.sockets.get_mut(index));
+            if let Some(socket) = socket
+                && core::mem::take(&mut socket.lists.starved)
+            {
+                socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
+            }
+        }
+    }
+
+    /// Takes the handshake that has waited longest for admission, if one may begin.
+    pub(super) fn next_admitted_handshake(&mut self) -> Option<u32> {
+        let sockets = &mut self.sockets;
+        loop {
+            let is_live = |key: SlabKey| sockets.contains(key);
+            let index = self.cx.handshakes.pop_admitted(is_live)?;
+            let socket = sockets.get_mut(index)?;
+            socket.lists.awaiting_admission = false;
+            // It may have been closed, or have timed out, while it waited.
+            if socket.can_step() {
+                return Some(index);
+            }
+        }
+    }
+
+    /// Takes the next handshake that has begun and can take a step.
+    pub(super) fn next_stepping_handshake(&mut self) -> Option<u32> {
+        while let Some(index) = self.cx.handshakes.pop_stepping() {
+            // An index may be listed for a socket that was removed.
+            let socket = self.sockets.get_mut(index);
+            if socket.is_some_and(|s| core::mem::take(&mut s.lists.stepping)) {
+                return Some(index);
+            }
+        }
+        None
+    }
+}
