@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use crate::arena::SharedSpan;
-use crate::pool::{LARGE_SPAN, PoolInner, SMALL_SPAN};
-use crate::stream::Links;
+use crate::links::Links;
+use crate::pool::inner::PoolInner;
+use crate::spans::{LARGE_SPAN, SMALL_SPAN};
 
 /// The memory layout of DPDK's `rte_mbuf_ext_shared_info`, by which an external-buffer mbuf gives
 /// its count back. (Drivers assert the layout against the installed headers.)

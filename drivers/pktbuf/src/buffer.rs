@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use crate::frag::{Checksum, Frag, flags};
-use crate::pool::PagePool;
+use crate::links::{Link, Links};
 
 /// A received packet: an 8-byte handle to a chain of fragments, move-only. Dropping it gives the
 /// memory back. What can be read through a shared reference is in [`Frag`].
@@ -107,27 +107,6 @@ impl Buffer {
         n as usize
     }
 
-    /// The same bytes in one writable piece of the pool's memory. `None`, the buffer untouched, if
-    /// there is none or they are too many. What was known about the packet goes with it.
-    pub fn copied(&self, pool: &mut PagePool) -> Option<Self> {
-        let len = self.len();
-        let mut page = pool.alloc(len)?;
-        page.append_with(len, |to| self.copy_to(0, to));
-        let mut copy = page.into_buffer().ok()?;
-        copy.head_mut().copy_meta(self);
-        Some(copy)
-    }
-
-    /// The same bytes in less memory, if a copy pins less and the pool has room; else itself.
-    pub fn compact(self, pool: &mut PagePool) -> Self {
-        let gain = PagePool::true_size_for(self.len()).is_some_and(|size| size < self.true_size());
-        if gain && let Some(copy) = self.copied(pool) {
-            copy
-        } else {
-            self
-        }
-    }
-
     /// Adds another packet's fragments behind these, as one longer packet.
     pub fn chain(&mut self, other: Self) {
         self.head_mut().pkt_len += other.len();
@@ -204,7 +183,7 @@ impl Buffer {
         true
     }
 
-    fn head_mut(&mut self) -> &mut Frag {
+    pub(crate) fn head_mut(&mut self) -> &mut Frag {
         // SAFETY: the handle owns the fragment.
         unsafe { self.0.as_mut() }
     }
@@ -216,6 +195,33 @@ impl Buffer {
             last = next;
         }
         last
+    }
+}
+
+// SAFETY: a handle is a pointer to its first fragment, whose links have no other use.
+unsafe impl Link for Buffer {
+    type Node = Frag;
+
+    fn into_node(self) -> NonNull<Frag> {
+        self.into_raw()
+    }
+
+    unsafe fn from_node(node: NonNull<Frag>) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::from_raw(node) }
+    }
+
+    fn links(node: NonNull<Frag>) -> *mut Links<Frag> {
+        // SAFETY: the address of a field of a fragment.
+        unsafe { &raw mut (*node.as_ptr()).links }
+    }
+
+    fn len_of(node: &Frag) -> u32 {
+        node.len()
+    }
+
+    fn true_size_of(node: &Frag) -> u32 {
+        node.true_size()
     }
 }
 
@@ -246,38 +252,6 @@ impl Drop for Buffer {
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
-    }
-}
-
-impl Frag {
-    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        if self.flags & flags::WRITABLE == 0 {
-            return None;
-        }
-        // SAFETY: the fragment is its buffer's alone, and may be written to.
-        Some(unsafe { slice::from_raw_parts_mut(self.data, self.data_len as usize) })
-    }
-
-    /// What is known about the whole packet.
-    fn copy_meta(&mut self, from: &Self) {
-        self.hash = from.hash;
-        self.port = from.port;
-        self.vlan = from.vlan;
-        self.segs = from.segs;
-        self.flags = from.flags & !flags::WRITABLE | self.flags & flags::WRITABLE;
-    }
-
-    fn set_flag(&mut self, bit: u16, on: bool) {
-        self.flags = if on {
-            self.flags | bit
-        } else {
-            self.flags & !bit
-        };
-    }
-
-    fn set_verdict(&mut self, verdict: Checksum, good: u16, bad: u16) {
-        self.set_flag(good, verdict == Checksum::Good);
-        self.set_flag(bad, verdict == Checksum::Bad);
     }
 }
 

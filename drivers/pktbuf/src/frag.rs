@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::slice;
 
-use crate::stream::Links;
+use crate::links::Links;
 
 /// A fragment of a received packet: where its bytes are and what they pin.
 ///
@@ -264,6 +264,36 @@ impl Frag {
     /// Address behind the last byte of this fragment.
     pub(crate) fn end(&self) -> usize {
         self.data.addr() + self.data_len as usize
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if self.flags & flags::WRITABLE == 0 {
+            return None;
+        }
+        // SAFETY: the fragment is its buffer's alone, and may be written to.
+        Some(unsafe { slice::from_raw_parts_mut(self.data, self.data_len as usize) })
+    }
+
+    /// What is known about the whole packet.
+    pub(crate) fn copy_meta(&mut self, from: &Self) {
+        self.hash = from.hash;
+        self.port = from.port;
+        self.vlan = from.vlan;
+        self.segs = from.segs;
+        self.flags = from.flags & !flags::WRITABLE | self.flags & flags::WRITABLE;
+    }
+
+    pub(crate) fn set_flag(&mut self, bit: u16, on: bool) {
+        self.flags = if on {
+            self.flags | bit
+        } else {
+            self.flags & !bit
+        };
+    }
+
+    pub(crate) fn set_verdict(&mut self, verdict: Checksum, good: u16, bad: u16) {
+        self.set_flag(good, verdict == Checksum::Good);
+        self.set_flag(bad, verdict == Checksum::Bad);
     }
 
     pub(crate) fn next_frag(&self) -> Option<&Self> {

@@ -2,7 +2,6 @@
 
 use lockgate_wire::checksum::Sum;
 
-use crate::block::State;
 use crate::packet::{Headers, L4, MAX_SLICES, NotSent, Packet, Slice, Slices};
 
 /// Cuts a packet into frames of at most [`TxMeta::mss`](crate::TxMeta::mss) payload bytes, without
@@ -62,36 +61,10 @@ pub fn finish_checksum(head: &mut Headers, payload: &[Slice<'_>]) -> Result<(), 
     write_u16(tcp, TCP_CHECKSUM, 0);
     sum.add(tcp);
     for slice in payload {
-        sum.add(readable(slice)?);
+        sum.add(slice.readable()?);
     }
     write_u16(tcp, TCP_CHECKSUM, sum.finish());
     Ok(())
-}
-
-/// Copies a frame into one piece of memory; returns how many payload bytes that were.
-pub fn copy_frame(head: &Headers, payload: &[Slice<'_>], out: &mut [u8]) -> Result<usize, NotSent> {
-    let (to, mut out) = out
-        .split_at_mut_checked(head.len())
-        .ok_or(NotSent::NoSpace)?;
-    to.copy_from_slice(head.bytes());
-    let mut copied = 0;
-    for slice in payload {
-        let bytes = readable(slice)?;
-        let (to, rest) = out
-            .split_at_mut_checked(bytes.len())
-            .ok_or(NotSent::NoSpace)?;
-        to.copy_from_slice(bytes);
-        copied += bytes.len();
-        out = rest;
-    }
-    Ok(copied)
-}
-
-fn readable<'a>(slice: &Slice<'a>) -> Result<&'a [u8], NotSent> {
-    slice.bytes().ok_or_else(|| match slice.buf.state() {
-        State::Framed => NotSent::Plaintext,
-        State::Plain | State::Sealed => NotSent::Malformed,
-    })
 }
 
 /// The slices that no frame has yet.

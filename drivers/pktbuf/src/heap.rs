@@ -1,8 +1,9 @@
 //! Received buffers on the heap.
 
 use crate::buffer::Buffer;
-use crate::pool::{LARGE_CAPACITY, PagePool, PoolConfig, PoolUsage};
+use crate::pool::{PagePool, PoolConfig, PoolUsage};
 use crate::region::Region;
+use crate::spans::LARGE_CAPACITY;
 
 /// A pool of received buffers on the heap, for tests, simulators and doors. It belongs to its
 /// thread, as a [`PagePool`] does.

@@ -34,10 +34,12 @@ pub mod gso;
 mod heap;
 #[cfg(feature = "fault-injection")]
 mod injection;
+mod links;
 mod packet;
 mod page;
 mod pool;
 mod reassembly;
+mod received;
 mod region;
 mod spans;
 mod stream;
@@ -48,14 +50,14 @@ pub use block::{AttachError, Attachment, Block, RecordFields, SharedInfo, State}
 pub use buffer::Buffer;
 pub use frag::{Checksum, Frag, FragInit, FragLayout, FragOps, Fragments, flags};
 pub use heap::HeapBuffers;
+pub use links::{Link, Links};
 pub use packet::{
     Headers, Info, L4, MAX_SLICES, NotSent, Output, Packet, Room, Slice, Slices, TxError, TxMeta,
+    copy_frame,
 };
 pub use page::{FrameError, PageBuf, RecordHead, SealError, SealParts};
-pub use pool::{
-    Exhausted, LARGE_CAPACITY, LARGE_SPAN, PagePool, PoolConfig, PoolUsage, SMALL_CAPACITY,
-    SMALL_SPAN,
-};
+pub use pool::{Exhausted, PagePool, PoolConfig, PoolUsage};
 pub use reassembly::{Reassembly, ReassemblyLimits, Refused};
 pub use region::{Region, RegionFull};
-pub use stream::{Link, Links, Stream};
+pub use spans::{LARGE_CAPACITY, LARGE_SPAN, SMALL_CAPACITY, SMALL_SPAN};
+pub use stream::Stream;

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use lockgate_wire::{IfaceId, MacAddr};
 
-use crate::block::Block;
+use crate::block::{Block, State};
 
 /// The most slices one packet can have.
 pub const MAX_SLICES: usize = 32;
@@ -28,6 +28,14 @@ impl<'a> Slice<'a> {
         self.buf
             .bytes()?
             .get(at..at.checked_add(self.len as usize)?)
+    }
+
+    /// The bytes, or why they can't be sent.
+    pub(crate) fn readable(&self) -> Result<&'a [u8], NotSent> {
+        self.bytes().ok_or_else(|| match self.buf.state() {
+            State::Framed => NotSent::Plaintext,
+            State::Plain | State::Sealed => NotSent::Malformed,
+        })
     }
 
     /// The part from `skip` on, of at most `len` bytes.
@@ -295,8 +303,27 @@ impl Packet<'_> {
     /// simulators. Returns how many bytes of *payload* were copied (for the counter of copied
     /// bytes); [`Packet::len`] bytes of `out` were written.
     pub fn copy_to(&self, out: &mut [u8]) -> Result<usize, NotSent> {
-        crate::gso::copy_frame(self.head, self.payload, out)
+        copy_frame(self.head, self.payload, out)
     }
+}
+
+/// Copies a frame into one piece of memory; returns how many payload bytes that were.
+pub fn copy_frame(head: &Headers, payload: &[Slice<'_>], out: &mut [u8]) -> Result<usize, NotSent> {
+    let (to, mut out) = out
+        .split_at_mut_checked(head.len())
+        .ok_or(NotSent::NoSpace)?;
+    to.copy_from_slice(head.bytes());
+    let mut copied = 0;
+    for slice in payload {
+        let bytes = slice.readable()?;
+        let (to, rest) = out
+            .split_at_mut_checked(bytes.len())
+            .ok_or(NotSent::NoSpace)?;
+        to.copy_from_slice(bytes);
+        copied += bytes.len();
+        out = rest;
+    }
+    Ok(copied)
 }
 
 /// Why a packet's payload could not be read or copied.

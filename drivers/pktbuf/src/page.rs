@@ -7,9 +7,9 @@ use std::slice;
 use std::sync::atomic::Ordering;
 
 use crate::block::{self, Block, Fields, HEAD_MAX, Memory, RecordFields, State};
-use crate::buffer::Buffer;
-use crate::frag::{Frag, FragInit, FragOps, flags};
-use crate::pool::{HEAD_ROOM, LARGE_CAPACITY, PagePool, TAIL_ROOM};
+use crate::links::{Link, Links};
+use crate::pool::PagePool;
+use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, TAIL_ROOM};
 
 /// A page buffer: an 8-byte handle to a [`Block`], move-only. Dropping it gives its count back; the
 /// memory is free when every port has given back its own.
@@ -219,36 +219,8 @@ impl PageBuf {
         fields.state = State::Sealed;
     }
 
-    /// Turns a plain buffer of its own memory, never shown, into a received one. Others come back.
-    pub fn into_buffer(self) -> Result<Buffer, Self> {
-        let unseen = self.fields.state == State::Plain && self.is_unseen();
-        let Some((span, _)) = self.fields.memory.own().filter(|_| unseen) else {
-            return Err(self);
-        };
-        let Some(data) = NonNull::new(self.fields.body) else {
-            return Err(self);
-        };
-        let init = FragInit {
-            data,
-            len: self.fields.body_len,
-            true_size: self.true_size(),
-            flags: flags::WRITABLE,
-            ops: &PAGE_OPS,
-        };
-        let frag = span.cast::<PageFrag>();
-        // SAFETY: the span begins with head room for it, aligned to a cache line.
-        let block = unsafe { &raw mut (*frag.as_ptr()).block };
-        // SAFETY: as above.
-        unsafe { block.write(self.0) };
-        // SAFETY: as above; the body is this handle's alone, whose count goes with the fragment.
-        unsafe { Frag::write(frag.cast(), init) };
-        std::mem::forget(self);
-        // SAFETY: one fragment, described just now.
-        Ok(unsafe { Buffer::from_raw(frag.cast()) })
-    }
-
     /// Whether no port has it by reference, or ever had.
-    fn is_unseen(&self) -> bool {
+    pub(crate) fn is_unseen(&self) -> bool {
         self.is_sole() && !self.fields.shown.load(Ordering::Relaxed)
     }
 
@@ -256,6 +228,34 @@ impl PageBuf {
     fn fields_mut(&mut self) -> &mut Fields {
         // SAFETY: the handle alone touches them.
         unsafe { &mut (*self.0.as_ptr()).fields }
+    }
+}
+
+// SAFETY: a handle is a pointer to its block; a block's links are used in free lists otherwise.
+unsafe impl Link for PageBuf {
+    type Node = Block;
+
+    fn into_node(self) -> NonNull<Block> {
+        let node = self.0;
+        std::mem::forget(self);
+        node
+    }
+
+    unsafe fn from_node(node: NonNull<Block>) -> Self {
+        Self(node)
+    }
+
+    fn links(node: NonNull<Block>) -> *mut Links<Block> {
+        // SAFETY: the address of a field of a block.
+        unsafe { &raw mut (*node.as_ptr()).fields.links }
+    }
+
+    fn len_of(node: &Block) -> u32 {
+        node.len()
+    }
+
+    fn true_size_of(node: &Block) -> u32 {
+        node.true_size()
     }
 }
 
@@ -370,38 +370,4 @@ pub enum FrameError {
     Shown,
     /// Header, body or trailer longer than there's room for.
     TooLong,
-}
-
-/// A page buffer that serves as a received one, at the begin of its span.
-#[repr(C)]
-struct PageFrag {
-    frag: Frag,
-    block: NonNull<Block>,
-}
-
-const _: () = assert!(size_of::<PageFrag>() <= HEAD_ROOM as usize);
-
-static PAGE_OPS: FragOps = FragOps {
-    release: page_release,
-    tailroom: page_tailroom,
-};
-
-unsafe extern "C" fn page_release(frag: *mut Frag) {
-    // SAFETY: a fragment with these operations is a PageFrag's.
-    let block = unsafe { (*frag.cast::<PageFrag>()).block };
-    // SAFETY: the fragment has the handle's count.
-    unsafe { block::put(block) }
-}
-
-unsafe extern "C" fn page_tailroom(frag: *const Frag) -> u32 {
-    // SAFETY: a fragment with these operations is a PageFrag's.
-    let block = unsafe { (*frag.cast::<PageFrag>()).block };
-    // SAFETY: the fragment has the handle's count.
-    let Some((span, len)) = (unsafe { block.as_ref() }).fields.memory.own() else {
-        return 0;
-    };
-    // SAFETY: the caller's fragment.
-    let end = unsafe { (*frag).end() };
-    let used = u32::try_from(end - span.addr().get()).unwrap_or(u32::MAX);
-    (len - TAIL_ROOM).saturating_sub(used)
 }

@@ -6,8 +6,10 @@ use std::ptr::{self, NonNull};
 
 use crate::buffer::Buffer;
 use crate::frag::Frag;
+use crate::links::{Link, Links};
 use crate::pool::PagePool;
-use crate::stream::{Link, Links, Stream, push_compact};
+use crate::stream::Stream;
+use crate::stream::received::push_compact;
 
 /// Received buffers ahead of the stream's end, sorted, disjoint. The first copy of each byte wins.
 ///

@@ -1,4 +1,4 @@
-//! Lists of free spans.
+//! The sizes of spans, and lists of free ones.
 
 use std::cell::RefCell;
 use std::ptr::NonNull;
@@ -35,3 +35,24 @@ impl Spans {
         self.count.saturating_sub(free)
     }
 }
+
+/// Bytes of a small span.
+pub const SMALL_SPAN: u32 = 2048;
+/// Bytes of a large span: the longest record there is, received ones with their expansion included,
+/// in whole pages. Spans that share pages with each other would be shorter, and sealing into them
+/// a twentieth slower.
+pub const LARGE_SPAN: u32 = 5 * 4096;
+/// What fits into a small span's body.
+pub const SMALL_CAPACITY: u32 = SMALL_SPAN - HEAD_ROOM - TAIL_ROOM;
+/// What fits into a large span's body.
+pub const LARGE_CAPACITY: u32 = LARGE_SPAN - HEAD_ROOM - TAIL_ROOM;
+/// In front of a body: a record's header right before it, or the description of a received
+/// buffer at the span's begin. A multiple of a cache line, as spans are, so bodies are aligned.
+pub(crate) const HEAD_ROOM: u32 = 128;
+/// Behind a body: a record's trailer.
+pub(crate) const TAIL_ROOM: u32 = 64;
+
+const _: () = assert!(HEAD_ROOM.is_multiple_of(64));
+const _: () = assert!(SMALL_SPAN.is_multiple_of(64) && LARGE_SPAN.is_multiple_of(64));
+// RFC 8446, 5.2: a record of 2^14 + 256 bytes behind a header of 5.
+const _: () = assert!(LARGE_CAPACITY >= 16_384 + 256 + 5);

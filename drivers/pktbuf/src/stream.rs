@@ -1,20 +1,14 @@
 //! Byte streams: queues of buffers by stream offset.
 
 mod page;
-mod received;
+pub(crate) mod received;
 
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use crate::block::Block;
-use crate::buffer::Buffer;
-use crate::frag::Frag;
-use crate::page::PageBuf;
-
-pub(crate) use received::push_compact;
+use crate::links::{Link, Links};
 
 /// A queue of buffers that are consecutive in a stream of bytes, linked through the buffers: an
 /// empty one owns no memory. It covers `start()..end()`; the first buffer may begin before
@@ -33,112 +27,8 @@ pub struct Stream<T: Link> {
     _items: PhantomData<T>,
 }
 
-const _: () = assert!(size_of::<Stream<PageBuf>>() == 56);
-
 // SAFETY: a stream owns its items.
 unsafe impl<T: Link + Send> Send for Stream<T> {}
-
-/// What a [`Stream`] can hold: [`PageBuf`] and [`Buffer`].
-///
-/// # Safety
-///
-/// - A handle is nothing but the pointer to its node, which stays where it is.
-/// - The node's links are not used by anything else while it's in a stream.
-pub unsafe trait Link: Deref<Target = Self::Node> {
-    /// What the handle points to.
-    type Node;
-
-    /// Gives up the handle.
-    fn into_node(self) -> NonNull<Self::Node>;
-
-    /// Takes the handle back.
-    ///
-    /// # Safety
-    ///
-    /// The node was made of a handle by [`Link::into_node`], and of it no other handle was made.
-    unsafe fn from_node(node: NonNull<Self::Node>) -> Self;
-
-    /// The links in a node.
-    fn links(node: NonNull<Self::Node>) -> *mut Links<Self::Node>;
-
-    /// Bytes of stream.
-    fn len_of(node: &Self::Node) -> u32;
-
-    /// Bytes of memory pinned.
-    fn true_size_of(node: &Self::Node) -> u32;
-}
-
-/// A node's place in a stream.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Links<Node> {
-    pub(crate) next: *mut Node,
-    pub(crate) offset: u64,
-}
-
-impl<Node> Links<Node> {
-    pub(crate) const fn new() -> Self {
-        Self {
-            next: ptr::null_mut(),
-            offset: 0,
-        }
-    }
-}
-
-// SAFETY: a handle is a pointer to its block; a block's links are used in free lists otherwise.
-unsafe impl Link for PageBuf {
-    type Node = Block;
-
-    fn into_node(self) -> NonNull<Block> {
-        let node = self.0;
-        std::mem::forget(self);
-        node
-    }
-
-    unsafe fn from_node(node: NonNull<Block>) -> Self {
-        Self(node)
-    }
-
-    fn links(node: NonNull<Block>) -> *mut Links<Block> {
-        // SAFETY: the address of a field of a block.
-        unsafe { &raw mut (*node.as_ptr()).fields.links }
-    }
-
-    fn len_of(node: &Block) -> u32 {
-        node.len()
-    }
-
-    fn true_size_of(node: &Block) -> u32 {
-        node.true_size()
-    }
-}
-
-// SAFETY: a handle is a pointer to its first fragment, whose links have no other use.
-unsafe impl Link for Buffer {
-    type Node = Frag;
-
-    fn into_node(self) -> NonNull<Frag> {
-        self.into_raw()
-    }
-
-    unsafe fn from_node(node: NonNull<Frag>) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe { Self::from_raw(node) }
-    }
-
-    fn links(node: NonNull<Frag>) -> *mut Links<Frag> {
-        // SAFETY: the address of a field of a fragment.
-        unsafe { &raw mut (*node.as_ptr()).links }
-    }
-
-    fn len_of(node: &Frag) -> u32 {
-        node.len()
-    }
-
-    fn true_size_of(node: &Frag) -> u32 {
-        node.true_size()
-    }
-}
 
 impl<T: Link> Stream<T> {
     /// An empty stream at offset 0.

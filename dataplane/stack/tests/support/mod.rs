@@ -79,7 +79,7 @@ impl Output for Wire {
             let len = head.len() + payload.iter().map(|s| s.len as usize).sum::<usize>();
             assert!(len <= longest, "a frame of {len} bytes where {longest} fit");
             let mut frame = vec![0; len];
-            gso::copy_frame(head, payload, &mut frame)?;
+            pktbuf::copy_frame(head, payload, &mut frame)?;
             frames.push_back(frame);
             Ok::<(), NotSent>(())
         })?;

@@ -167,7 +167,7 @@ pub(crate) fn frames(packet: &Packet<'_>, mut each: impl FnMut(Vec<u8>)) -> Resu
                 .map(|slice| slice.len as usize)
                 .sum::<usize>();
         let mut frame = vec![0; len];
-        gso::copy_frame(head, payload, &mut frame)?;
+        pktbuf::copy_frame(head, payload, &mut frame)?;
         each(frame);
         Ok::<(), NotSent>(())
     })?;

@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::heap::HeapBuffers;
-use crate::pool::{LARGE_CAPACITY, PoolConfig, SMALL_CAPACITY};
+use crate::pool::{PagePool, PoolConfig};
 use crate::region::Region;
+use crate::spans::{LARGE_CAPACITY, SMALL_CAPACITY};
 
 fn content(b: &Frag) -> Vec<u8> {
     b.fragments().flatten().copied().collect()

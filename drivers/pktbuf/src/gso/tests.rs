@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::block::RecordFields;
-use crate::packet::{TxError, TxMeta};
+use crate::packet::{TxError, TxMeta, copy_frame};
 use crate::page::PageBuf;
 use crate::pool::{PagePool, PoolConfig};
 use crate::region::Region;

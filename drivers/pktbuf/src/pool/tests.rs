@@ -1,12 +1,15 @@
-use std::sync::mpsc;
+use std::ptr;
+use std::sync::{Arc, mpsc};
 use std::thread as threads;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::arena::PageArena;
+use crate::arena::{PageArena, SharedSpan};
 use crate::block::{AttachError, RecordFields, SharedInfo, State};
-use crate::page::{FrameError, SealError};
+use crate::page::{FrameError, PageBuf, SealError};
+use crate::pool::inner::FREED;
+use crate::spans::{LARGE_CAPACITY, SMALL_CAPACITY};
 
 const CONFIG: PoolConfig = PoolConfig {
     blocks: 16,

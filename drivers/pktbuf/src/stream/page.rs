@@ -11,6 +11,8 @@ use crate::packet::{Slice, Slices};
 use crate::page::{PageBuf, SealError, SealParts, Sealing, Unsealable};
 use crate::pool::PagePool;
 
+const _: () = assert!(size_of::<Stream<PageBuf>>() == 56);
+
 impl Stream<PageBuf> {
     /// Copies bytes into the last buffer's room, if it's plain; returns how many.
     pub fn append(&mut self, bytes: &[u8]) -> usize {

@@ -3,9 +3,10 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::{Link, Stream};
+use super::Stream;
 use crate::buffer::Buffer;
 use crate::frag::Frag;
+use crate::links::Link;
 
 impl Stream<Buffer> {
     /// Adds a buffer at the end: by copying, if it's short and the last one has room for it. So

@@ -4,9 +4,10 @@ use super::*;
 use crate::block::{RecordFields, State};
 use crate::heap::HeapBuffers;
 use crate::packet::{MAX_SLICES, Slices};
-use crate::page::{SealError, SealParts};
-use crate::pool::{LARGE_CAPACITY, PagePool, PoolConfig};
+use crate::page::{PageBuf, SealError, SealParts};
+use crate::pool::{PagePool, PoolConfig};
 use crate::region::Region;
+use crate::spans::LARGE_CAPACITY;
 
 fn pool(blocks: u32) -> PagePool {
     pool_of(blocks, 4)

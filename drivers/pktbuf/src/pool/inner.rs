@@ -1,0 +1,257 @@
+//! The state of a pool that its blocks refer to: free lists, and the list of what other threads
+//! freed.
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use crate::block::{Block, Memory};
+#[cfg(feature = "fault-injection")]
+use crate::injection::Injection;
+use crate::region::Part;
+use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, SMALL_CAPACITY, Spans};
+use crate::thread;
+
+/// The pool as its blocks know it. All but `owner` and `returned` is the owner thread's alone.
+pub(crate) struct PoolInner {
+    pub(super) owner: AtomicU64,
+    /// Blocks freed on other threads, linked. Any thread pushes one, the owner takes all: so a push
+    /// needs no memory and can't fail, and a block can't come back between load and exchange.
+    pub(super) returned: AtomicPtr<Block>,
+    /// The handle and all blocks; since the handle was dropped, only blocks that are out.
+    pub(super) users: AtomicU32,
+    pub(super) free: Cell<*mut Block>,
+    pub(super) blocks_used: Cell<u32>,
+    pub(super) small: Spans,
+    pub(super) large: Spans,
+    pub(super) failures: Cell<u64>,
+    #[cfg(feature = "fault-injection")]
+    pub(super) injection: Cell<Injection>,
+    pub(super) blocks: u32,
+    _part: Part,
+}
+
+impl PoolInner {
+    /// A pool for this thread, with all blocks and spans free.
+    ///
+    /// # Safety
+    ///
+    /// `part` has memory for `count` blocks at `blocks`, which nothing else uses.
+    pub(super) unsafe fn new(
+        part: Part,
+        blocks: NonNull<Block>,
+        count: u32,
+        small: Spans,
+        large: Spans,
+    ) -> NonNull<Self> {
+        let inner = NonNull::from(Box::leak(Box::new(Self {
+            owner: AtomicU64::new(thread::current()),
+            returned: AtomicPtr::new(ptr::null_mut()),
+            users: AtomicU32::new(count + 1),
+            free: Cell::new(ptr::null_mut()),
+            blocks_used: Cell::new(count),
+            small,
+            large,
+            failures: Cell::new(0),
+            #[cfg(feature = "fault-injection")]
+            injection: Cell::new(Injection::new(0, 0)),
+            blocks: count,
+            _part: part,
+        })));
+        for i in (0..count as usize).rev() {
+            // SAFETY: within the blocks' memory.
+            let block = unsafe { blocks.add(i) };
+            // SAFETY: as above, and aligned.
+            unsafe { block.write(Block::new(inner, block)) };
+            // SAFETY: made just now, and so was the block.
+            let pool = unsafe { inner.as_ref() };
+            pool.put_block(block);
+        }
+        inner
+    }
+
+    /// Takes a block whose last count is gone.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the block any more, and it's freed once.
+    pub(crate) unsafe fn free(block: NonNull<Block>) {
+        // SAFETY: nobody else uses the block.
+        let inner = unsafe { block.as_ref() }.pool;
+        // SAFETY: a block that is out keeps its pool.
+        let pool = unsafe { inner.as_ref() };
+        if pool.is_owner() {
+            // SAFETY: the caller's promise, on the owner's thread.
+            unsafe { pool.take_back(block) };
+            return;
+        }
+        // SAFETY: nobody else uses the block.
+        let fields = unsafe { &mut (*block.as_ptr()).fields };
+        let mut head = pool.returned.load(Ordering::Relaxed);
+        while !ptr::eq(head, CLOSED) {
+            fields.links.next = head;
+            // After this succeeds neither block nor pool is ours to touch.
+            match pool.returned.compare_exchange_weak(
+                head,
+                block.as_ptr(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(seen) => head = seen,
+            }
+        }
+        // The pool's handle is gone.
+        fields.memory = Memory::None;
+        // SAFETY: the block isn't used any more.
+        unsafe { Self::leave(inner, 1) }
+    }
+
+    /// Gives up `count` uses of the pool; with the last of all it's freed.
+    ///
+    /// # Safety
+    ///
+    /// The caller has them, and the pool was closed.
+    pub(super) unsafe fn leave(inner: NonNull<Self>, count: u32) {
+        // SAFETY: the caller's uses keep it.
+        let users = unsafe { &(*inner.as_ptr()).users };
+        if users.fetch_sub(count, Ordering::AcqRel) == count {
+            // SAFETY: made by Box::leak, and nobody uses it any more.
+            drop(unsafe { Box::from_raw(inner.as_ptr()) });
+        }
+    }
+
+    pub(crate) fn is_owner(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == thread::current()
+    }
+
+    pub(super) fn reclaim(&self) {
+        if self.returned.load(Ordering::Relaxed).is_null() {
+            return;
+        }
+        self.take_in(self.returned.swap(ptr::null_mut(), Ordering::Acquire));
+    }
+
+    /// Takes in a list of returned blocks, which are the owner's now.
+    pub(super) fn take_in(&self, mut next: *mut Block) {
+        while let Some(block) = NonNull::new(next) {
+            // SAFETY: a returned block is the owner's.
+            next = unsafe { block.as_ref() }.fields.links.next;
+            // SAFETY: its last count is gone.
+            unsafe { self.take_back(block) };
+        }
+    }
+
+    /// Puts a block into the free list, and what it holds where it belongs.
+    ///
+    /// # Safety
+    ///
+    /// On the owner's thread; the block is this pool's, not free, and nobody uses it any more.
+    unsafe fn take_back(&self, block: NonNull<Block>) {
+        // SAFETY: the caller's promise.
+        let fields = unsafe { &mut (*block.as_ptr()).fields };
+        let memory = std::mem::replace(&mut fields.memory, Memory::None);
+        // Page cache is released last: it may free a file's span.
+        self.put_span(&memory);
+        // SAFETY: as above.
+        let shared = unsafe { &(*block.as_ptr()).shared };
+        shared.refcnt.store(0, Ordering::Relaxed);
+        self.put_block(block);
+    }
+
+    pub(super) fn take_block(&self) -> Option<NonNull<Block>> {
+        if self.free.get().is_null() {
+            self.reclaim();
+        }
+        let Some(block) = NonNull::new(self.free.get()) else {
+            self.count_failure();
+            return None;
+        };
+        // SAFETY: a free block is ours.
+        self.free.set(unsafe { block.as_ref() }.fields.links.next);
+        self.blocks_used.set(self.blocks_used.get() + 1);
+        Some(block)
+    }
+
+    pub(super) fn put_block(&self, block: NonNull<Block>) {
+        // SAFETY: a free block is ours.
+        unsafe { (*block.as_ptr()).fields.links.next = self.free.get() };
+        self.free.set(block.as_ptr());
+        self.blocks_used.set(self.blocks_used.get() - 1);
+    }
+
+    /// A span with room for `capacity`, and where its body begins. When small ones are out, a large
+    /// one serves.
+    pub(super) fn take_span(&self, capacity: u32) -> Option<(Memory, NonNull<u8>)> {
+        let taken = self.pick_span(capacity).or_else(|| {
+            self.reclaim();
+            self.pick_span(capacity)
+        });
+        let Some((memory, span)) = taken else {
+            self.count_failure();
+            return None;
+        };
+        // SAFETY: every span is longer than the head room.
+        Some((memory, unsafe { span.add(HEAD_ROOM as usize) }))
+    }
+
+    fn pick_span(&self, capacity: u32) -> Option<(Memory, NonNull<u8>)> {
+        if capacity <= SMALL_CAPACITY
+            && let Some(span) = self.small.pop()
+        {
+            return Some((Memory::Small(span), span));
+        }
+        if capacity <= LARGE_CAPACITY
+            && let Some(span) = self.large.pop()
+        {
+            return Some((Memory::Large(span), span));
+        }
+        None
+    }
+
+    pub(super) fn put_span(&self, memory: &Memory) {
+        if cfg!(debug_assertions)
+            && let Some((span, _)) = memory.own()
+        {
+            // SAFETY: every span is longer than the head room.
+            let body = unsafe { span.add(HEAD_ROOM as usize) };
+            // Who reads it after the last free reads this.
+            // SAFETY: there's room for more, and nobody uses it.
+            unsafe { body.write_bytes(FREED, 256) };
+        }
+        match memory {
+            Memory::Small(span) => self.small.push(*span),
+            Memory::Large(span) => self.large.push(*span),
+            Memory::None | Memory::Shared(_) => {}
+        }
+    }
+
+    /// Whether this allocation is one that the injection makes fail.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn fails(&self) -> bool {
+        let mut injection = self.injection.get();
+        if injection.is_off() {
+            return false;
+        }
+        let failed = injection.strikes();
+        self.injection.set(injection);
+        if failed {
+            self.count_failure();
+        }
+        failed
+    }
+
+    /// Without `fault-injection` none does.
+    #[cfg(not(feature = "fault-injection"))]
+    pub(super) const fn fails(&self) -> bool {
+        false
+    }
+
+    pub(super) fn count_failure(&self) {
+        self.failures.set(self.failures.get() + 1);
+    }
+}
+
+pub(super) const FREED: u8 = 0xdd;
+/// Where no block is: the end of a return list that takes no more.
+pub(super) const CLOSED: *mut Block = ptr::without_provenance_mut(1);
