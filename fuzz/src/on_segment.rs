@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use lockgate_tcp::{Connection, Opening, SegmentIn, Shared, TcpConfig};
+use lockgate_tcp::{Connection, OpenParams, SegmentIn, Shared, TcpConfig};
 use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
@@ -15,7 +15,7 @@ pub fn run(input: &[u8]) {
     let mut bytes = Bytes(input);
     let mut sh = Shared::new(TcpConfig::default(), 64, u64::from(bytes.byte()));
     let mut now = Instant::from_nanos(1_000_000_000);
-    let opening = Opening {
+    let opening = OpenParams {
         local_port: 1,
         remote_port: 2,
         ipv6: false,

@@ -4,7 +4,7 @@
 use core::hint::black_box;
 use core::time::Duration;
 
-use lockgate_tcp::{Connection, Opening, SegmentIn, Shared, TcpConfig};
+use lockgate_tcp::{Connection, OpenParams, SegmentIn, Shared, TcpConfig};
 use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
@@ -68,7 +68,7 @@ fn open() -> (Connection, Shared, Instant) {
         ..TcpConfig::default()
     };
     let mut sh = Shared::new(config, 10_000, 1);
-    let opening = Opening {
+    let opening = OpenParams {
         local_port: 443,
         remote_port: 40_000,
         ipv6: false,

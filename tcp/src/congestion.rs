@@ -34,7 +34,7 @@ pub struct Delivered {
     pub srtt: Duration,
     /// Whether the window was what kept the sender from sending more. If it wasn't, it has not been
     /// tested and must not grow.
-    pub limited: bool,
+    pub cwnd_limited: bool,
 }
 
 /// A congestion control algorithm: events in, a window out. All sizes are in bytes.

@@ -7,16 +7,16 @@ use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
 use crate::congestion::{Congestion, CongestionControl};
 use crate::options::Negotiated;
-use crate::receive::{MSS_MIN, Receive, without_fin};
+use crate::receive::{MSS_MIN, ReceiveVars, without_fin};
 use crate::recovery::{Phase, Scoreboard};
 use crate::rtt::Rtt;
-use crate::timers::{Timer, Timers, Watch};
-use crate::transmit::{Send, millis};
-use crate::{Info, IntentKind, Sent, Shared, State, TimeWait};
+use crate::timers::{RtxMode, Timer, Timers};
+use crate::transmit::{SendVars, millis};
+use crate::{ConnectionInfo, IntentKind, Sent, Shared, State, TimeWait};
 
 /// What both ends of a new connection's beginning need to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
+pub struct OpenParams {
     /// Our port.
     pub local_port: u16,
     /// The peer's port.
@@ -54,7 +54,7 @@ pub enum Unreachable {
 /// *What the application wants.* [`queued`](Self::queued) and [`ready`](Self::ready) say how far
 /// the stream to be sent goes and how much of it can be sent now; [`room`](Self::room) says how
 /// much can be received beyond what is readable. [`close`](Self::close) puts a FIN after what is
-/// queued; [`detach`](Self::detach) says that nobody will read any more; [`abort`](Self::abort)
+/// queued; [`shutdown_read`](Self::shutdown_read) says that nobody will read any more; [`abort`](Self::abort)
 /// ends at once.
 ///
 /// *What goes out.* After any of these, ask [`poll_transmit`](Self::poll_transmit) until it returns
@@ -74,8 +74,8 @@ pub enum Unreachable {
 /// one place behind the last byte; offsets that are handed out never include it.
 #[derive(Debug)]
 pub struct Connection {
-    pub(crate) snd: Send,
-    pub(crate) rcv: Receive,
+    pub(crate) snd: SendVars,
+    pub(crate) rcv: ReceiveVars,
     pub(crate) board: Scoreboard,
     pub(crate) congestion: Congestion,
     pub(crate) rtt: Rtt,
@@ -94,22 +94,22 @@ const _: () = assert!(size_of::<Connection>() <= 360);
 impl Connection {
     /// Opens a connection actively: the SYN is the first thing that
     /// [`poll_transmit`](Self::poll_transmit) offers.
-    pub fn connect(now: Instant, opening: &Opening, sh: &Shared) -> Self {
+    pub fn connect(now: Instant, opening: &OpenParams, sh: &Shared) -> Self {
         let mut conn = Self::new(now, opening, sh);
         conn.state = State::SynSent;
         conn.snd.syn_due = true;
         conn.timers
             .set(Timer::Retransmit, now + conn.rtt.rto(&sh.config));
-        conn.snd.watch = Watch::Ack;
+        conn.snd.rtx_mode = RtxMode::Retransmit;
         conn
     }
 
     /// A connection about which nothing is known but our end.
-    pub(crate) fn new(now: Instant, opening: &Opening, sh: &Shared) -> Self {
+    pub(crate) fn new(now: Instant, opening: &OpenParams, sh: &Shared) -> Self {
         let cfg = &sh.config;
         Self {
-            snd: Send::new(opening.isn, now, cfg),
-            rcv: Receive::new(now, opening.mss.max(MSS_MIN), cfg.quick_acks),
+            snd: SendVars::new(opening.isn, now, cfg),
+            rcv: ReceiveVars::new(now, opening.mss.max(MSS_MIN), cfg.quick_acks),
             board: Scoreboard::EMPTY,
             congestion: Congestion::new(cfg.congestion, 0),
             rtt: Rtt::default(),
@@ -146,7 +146,7 @@ impl Connection {
                 if start < end.min(self.snd.nxt) {
                     self.board.mark_unsent(start, end, &mut sh.ranges);
                 }
-                self.watch(now, sh);
+                self.arm_rtx_timer(now, sh);
             }
         }
     }
@@ -211,9 +211,9 @@ impl Connection {
 
     /// Nobody will read any more: data that still comes is answered by a reset, and FIN-WAIT-2 ends
     /// after a while. Data that was readable and not read calls for [`abort`](Self::abort) instead.
-    pub fn detach(&mut self, now: Instant, sh: &Shared) {
-        self.rcv.detached = true;
-        self.linger_in_fin_wait2(now, sh);
+    pub fn shutdown_read(&mut self, now: Instant, sh: &Shared) {
+        self.rcv.read_shutdown = true;
+        self.arm_fin_wait2_timer(now, sh);
     }
 
     /// Ends the connection now; the RST to send, if the state calls for one.
@@ -234,7 +234,7 @@ impl Connection {
             | State::FinWait2
             | State::CloseWait
             | State::Closing
-            | State::LastAck => Some(self.reset_header(self.snd.bare_seq())),
+            | State::LastAck => Some(self.reset_header(self.snd.seq_without_payload())),
             State::Closed | State::Listen | State::SynSent | State::TimeWait => None,
         };
         self.end(sh);
@@ -246,7 +246,7 @@ impl Connection {
         self.stamp = self.stamp.wrapping_add(1);
         self.state = State::Closed;
         self.board.clear(&mut sh.ranges);
-        self.forget_pieces(sh);
+        self.free_pieces(sh);
         self.timers = Timers::OFF;
     }
 
@@ -328,8 +328,8 @@ impl Connection {
 
     /// Whether it's the peer's window alone that everything waits for (RFC 9293, 3.8.6.1). That may
     /// last for ever, as long as probes are answered.
-    pub fn waits_for_window(&self) -> bool {
-        self.snd.watch == Watch::Window
+    pub fn is_window_blocked(&self) -> bool {
+        self.snd.rtx_mode == RtxMode::Persist
     }
 
     /// The sequence number of an offset in our stream.
@@ -353,8 +353,8 @@ impl Connection {
     }
 
     /// Everything one may want to know about how it goes.
-    pub fn info(&self, sh: &Shared) -> Info {
-        Info {
+    pub fn info(&self, sh: &Shared) -> ConnectionInfo {
+        ConnectionInfo {
             state: self.state,
             srtt: self.rtt.srtt(),
             rttvar: self.rtt.rttvar(),

@@ -5,7 +5,7 @@ use lockgate_wire::{Instant, SeqNum};
 
 use crate::options::{syn_options, timestamp_now};
 use crate::timers::Timer;
-use crate::{Connection, Opening, Shared};
+use crate::{Connection, OpenParams, Shared};
 
 impl Connection {
     /// An acknowledgment with everything it reports: what was owed is paid now.
@@ -28,7 +28,7 @@ impl Connection {
         TcpHeader {
             src_port: self.local_port,
             dst_port: self.remote_port,
-            seq: self.snd.bare_seq(),
+            seq: self.snd.seq_without_payload(),
             ack: self.rcv.seq(self.rcv.nxt),
             flags: Flags::ACK,
             window,
@@ -43,7 +43,7 @@ impl Connection {
 
     /// A SYN, or the SYN-ACK of a simultaneous open.
     pub(crate) fn syn_header(&mut self, ack: bool, now: Instant, sh: &Shared) -> TcpHeader {
-        let opening = Opening {
+        let opening = OpenParams {
             local_port: self.local_port,
             remote_port: self.remote_port,
             ipv6: self.negotiated.ipv6,

@@ -35,7 +35,7 @@ impl Connection {
         self.snd.mss = mss;
         // They have not been lost to congestion: the window stays.
         self.board.mark_longer_lost(u32::from(mss), &mut sh.ranges);
-        self.watch(now, sh);
+        self.arm_rtx_timer(now, sh);
         true
     }
 

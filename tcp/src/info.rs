@@ -6,7 +6,7 @@ use crate::State;
 
 /// How a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Info {
+pub struct ConnectionInfo {
     /// State.
     pub state: State,
     /// Smoothed round-trip time; none before the first measurement.

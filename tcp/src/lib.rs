@@ -38,9 +38,9 @@ mod transmit;
 mod verdict;
 
 pub use config::{Keepalive, TcpConfig};
-pub use connection::{Connection, Opening, Unreachable};
+pub use connection::{Connection, OpenParams, Unreachable};
 pub use counters::Counters;
-pub use info::Info;
+pub use info::ConnectionInfo;
 pub use isn::IsnSource;
 pub use listener::{HalfOpen, HalfOpenTimer, HalfOpenVerdict};
 pub use segment::{SegmentIn, reset_for};

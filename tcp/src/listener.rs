@@ -4,7 +4,7 @@ use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum};
 
 use crate::options::{default_mss, syn_options, timestamp_now};
-use crate::{Connection, Opening, SegmentIn, Shared, State, reset_for};
+use crate::{Connection, OpenParams, SegmentIn, Shared, State, reset_for};
 
 /// A connection attempt that a listener has answered.
 ///
@@ -74,7 +74,7 @@ impl HalfOpen {
     pub fn on_syn(
         now: Instant,
         segment: &SegmentIn<'_>,
-        opening: &Opening,
+        opening: &OpenParams,
         sh: &Shared,
     ) -> Option<(Self, TcpHeader)> {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.2
@@ -198,8 +198,8 @@ impl HalfOpen {
         self.deadline
     }
 
-    fn opening(&self) -> Opening {
-        Opening {
+    fn opening(&self) -> OpenParams {
+        OpenParams {
             local_port: self.local_port,
             remote_port: self.remote_port,
             ipv6: self.ipv6,
@@ -260,7 +260,7 @@ impl HalfOpen {
     }
 
     fn challenge(&self, now: Instant, sh: &mut Shared) -> HalfOpenVerdict {
-        if !sh.challenge.allow(now, &mut sh.counters) {
+        if !sh.challenge.try_consume(now, &mut sh.counters) {
             return HalfOpenVerdict::Drop;
         }
         let syn_ack = self.syn_ack(now, sh);

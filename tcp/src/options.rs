@@ -3,7 +3,7 @@
 use lockgate_wire::Instant;
 use lockgate_wire::tcp::{TcpOptions, Timestamps};
 
-use crate::{Opening, TcpConfig};
+use crate::{OpenParams, TcpConfig};
 
 /// Largest window scale (RFC 7323, section 2.3).
 pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
@@ -37,7 +37,7 @@ pub(crate) fn timestamp_now(now: Instant, offset: u32) -> u32 {
 }
 
 /// The options of a SYN.
-pub(crate) fn syn_options(now: Instant, opening: &Opening, cfg: &TcpConfig) -> TcpOptions {
+pub(crate) fn syn_options(now: Instant, opening: &OpenParams, cfg: &TcpConfig) -> TcpOptions {
     TcpOptions {
         mss: Some(opening.mss),
         window_scale: cfg.window_scaling.then(|| cfg.window_scale()),

@@ -1,7 +1,7 @@
 //! What a received segment does: RFC 9293, section 3.10.7, in its order.
 //!
 //! - here: which segments are acceptable; RST and SYN
-//! - `numbers`: the receiver's numbers
+//! - `vars`: the receiver's numbers
 //! - `fast`: the two most frequent segments of an open connection
 //! - `syn_sent`: the second step of an active open
 //! - `ack`: acknowledgments, windows, loss detection
@@ -10,13 +10,13 @@
 
 mod ack;
 mod fast;
-mod numbers;
 mod pieces;
 mod syn_sent;
 mod text;
+mod vars;
 
-pub(crate) use numbers::Receive;
 pub(crate) use syn_sent::MSS_MIN;
+pub(crate) use vars::ReceiveVars;
 
 use lockgate_wire::tcp::{Flags, TcpHeader};
 use lockgate_wire::{Instant, StreamOffset};
@@ -72,7 +72,7 @@ impl Connection {
         if event.is_over() {
             self.end(sh);
         } else {
-            self.watch(now, sh);
+            self.arm_rtx_timer(now, sh);
         }
         verdict.answer = answer;
         if event == Event::TimeWait && self.rcv.ack_due {
@@ -170,7 +170,7 @@ impl Connection {
     }
 
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
-    //# Segment Length  Receive Window  Test
+    //# Segment Length  ReceiveVars Window  Test
     //# 0               0               SEG.SEQ = RCV.NXT
     //# 0               >0              RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND
     //# >0              0               not acceptable
@@ -286,7 +286,7 @@ impl Connection {
         //# contiguous sequence of data received by the receiver in the most
         //# recent packet.
         if segment.len > 0 && place.start >= 0 && place.end <= nxt {
-            self.note_duplicate(place.start, place.end);
+            self.record_duplicate(place.start, place.end);
         }
         let answer = if self.rcv.window() == 0 {
             self.probe_answer(now, sh)
@@ -344,7 +344,7 @@ impl Connection {
     /// A challenge ACK, if the limit allows one.
     pub(crate) fn challenge(&mut self, now: Instant, sh: &mut Shared) -> Option<TcpHeader> {
         sh.challenge
-            .allow(now, &mut sh.counters)
+            .try_consume(now, &mut sh.counters)
             .then(|| self.ack_header(now, sh))
     }
 
@@ -368,7 +368,7 @@ impl Connection {
     }
 
     /// Remembers a range that came twice, for the next acknowledgment.
-    pub(crate) fn note_duplicate(&mut self, start: i64, end: i64) {
+    pub(crate) fn record_duplicate(&mut self, start: i64, end: i64) {
         if let (true, Ok(start), Ok(end)) = (
             self.negotiated.sack,
             u64::try_from(start),

@@ -31,9 +31,9 @@ pub(crate) enum Phase {
 pub(crate) struct Scoreboard {
     pub(crate) list: List,
     /// Where the last SACK block was found: the next one is near.
-    near: Link,
+    sack_hint: Link,
     /// The highest range reported received.
-    highest: Link,
+    highest_sacked: Link,
     /// No range in front of this one waits to be sent again.
     pending_from: Link,
     /// Bytes reported received above the cumulative acknowledgment.
@@ -63,7 +63,7 @@ pub(crate) struct Scoreboard {
 
 /// What an acknowledgment or a SACK block told.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct AckOutcome {
     /// Bytes delivered for the first time.
     pub(crate) delivered: u32,
     /// When the last-sent of the delivered ranges that were sent once only was sent.
@@ -75,7 +75,7 @@ pub(crate) struct News {
     pub(crate) splits_refused: u32,
 }
 
-impl News {
+impl AckOutcome {
     fn add(&mut self, range: &SentRange, bytes: u32) {
         self.delivered += bytes;
         //= https://www.rfc-editor.org/rfc/rfc6298#section-3
@@ -99,8 +99,8 @@ impl News {
 impl Scoreboard {
     pub(crate) const EMPTY: Self = Self {
         list: List::EMPTY,
-        near: Link::NONE,
-        highest: Link::NONE,
+        sack_hint: Link::NONE,
+        highest_sacked: Link::NONE,
         pending_from: Link::NONE,
         sacked: 0,
         lost: 0,
@@ -211,7 +211,7 @@ impl Scoreboard {
     }
 
     /// Everything below `ack` is acknowledged.
-    pub(crate) fn on_ack(&mut self, ack: u64, news: &mut News, ranges: &mut Ranges) {
+    pub(crate) fn on_ack(&mut self, ack: u64, outcome: &mut AckOutcome, ranges: &mut Ranges) {
         while let Some(head) = self.list.head.get() {
             let range = ranges[head];
             if range.start >= ack {
@@ -223,13 +223,13 @@ impl Scoreboard {
             } else {
                 part(ack - range.start)
             };
-            self.uncount(&range, gone);
+            self.subtract_sums(&range, gone);
             if !range.sacked {
-                news.add(&range, gone);
+                outcome.add(&range, gone);
                 self.delivered += u64::from(gone);
             }
             if whole {
-                self.forget(head, range.next, ranges);
+                self.remove_first(head, range.next, ranges);
             } else {
                 let rest = &mut ranges[head];
                 rest.start += u64::from(gone);
@@ -244,11 +244,11 @@ impl Scoreboard {
         &mut self,
         block: Range<u64>,
         mss: u32,
-        news: &mut News,
+        outcome: &mut AckOutcome,
         ranges: &mut Ranges,
     ) {
         let mut here = self.find(block.start, ranges);
-        self.near = here;
+        self.sack_hint = here;
         while let Some(link) = here.get() {
             let range = ranges[link];
             if range.start >= block.end {
@@ -264,7 +264,7 @@ impl Scoreboard {
                 match self.split_for_sack(link, block.start, mss, ranges) {
                     Some(rest) => here = rest,
                     None => {
-                        news.splits_refused += 1;
+                        outcome.splits_refused += 1;
                         here = range.next;
                     }
                 }
@@ -273,11 +273,11 @@ impl Scoreboard {
             if range.end() > block.end
                 && self.split_for_sack(link, block.end, mss, ranges).is_none()
             {
-                news.splits_refused += 1;
+                outcome.splits_refused += 1;
                 break;
             }
-            self.mark_sacked(link, news, ranges);
-            here = ranges[self.near].next;
+            self.mark_sacked(link, outcome, ranges);
+            here = ranges[self.sack_hint].next;
         }
     }
 
@@ -291,7 +291,7 @@ impl Scoreboard {
     //#    numbers greater than 'SeqNum' have been SACKed.
     pub(crate) fn detect_losses(&mut self, mss: u32, ranges: &mut Ranges) -> bool {
         let (mut bytes, mut blocks) = (0, 0);
-        let mut here = self.highest;
+        let mut here = self.highest_sacked;
         while let Some(link) = here.get() {
             let range = ranges[link];
             if range.sacked {
@@ -331,7 +331,7 @@ impl Scoreboard {
         while let Some(link) = here.get() {
             here = ranges[link].next;
             if ranges[link].len > mss {
-                self.lose_again(link, ranges);
+                self.mark_lost_again(link, ranges);
             }
         }
     }
@@ -359,7 +359,7 @@ impl Scoreboard {
                 self.split(link, end, ranges);
             }
             here = ranges[link].next;
-            self.lose_again(link, ranges);
+            self.mark_lost_again(link, ranges);
         }
     }
 
@@ -411,8 +411,8 @@ impl Scoreboard {
             }
         }
         self.sacked = 0;
-        self.highest = Link::NONE;
-        self.near = Link::NONE;
+        self.highest_sacked = Link::NONE;
+        self.sack_hint = Link::NONE;
         self.lost_below = 0;
     }
 

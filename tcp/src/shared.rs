@@ -72,7 +72,7 @@ impl ChallengeLimit {
     }
 
     /// Whether one more may be sent now.
-    pub(crate) fn allow(&mut self, now: Instant, counters: &mut Counters) -> bool {
+    pub(crate) fn try_consume(&mut self, now: Instant, counters: &mut Counters) -> bool {
         if now >= self.refill_at {
             self.refill_at = now + Duration::from_secs(1);
             self.left = self.draw();
@@ -110,7 +110,7 @@ mod tests {
         for second in 0..50 {
             let now = Instant::from_secs(second + 1);
             let n = (0..1000)
-                .filter(|_| limit.allow(now, &mut counters))
+                .filter(|_| limit.try_consume(now, &mut counters))
                 .count();
             assert!((50..150).contains(&n), "{n}");
             allowed.push(n);

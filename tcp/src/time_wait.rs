@@ -79,7 +79,7 @@ impl TimeWait {
             return TimeWaitVerdict::Drop;
         }
         // Anything else is old or wrong: say where we are, but not in an endless exchange.
-        if sh.challenge.allow(now, &mut sh.counters) {
+        if sh.challenge.try_consume(now, &mut sh.counters) {
             TimeWaitVerdict::Reply(self.ack(now))
         } else {
             TimeWaitVerdict::Drop

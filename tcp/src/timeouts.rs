@@ -5,25 +5,25 @@ use core::time::Duration;
 use lockgate_wire::Instant;
 
 use crate::congestion::CongestionControl;
-use crate::timers::{Timer, Watch};
+use crate::timers::{RtxMode, Timer};
 use crate::{Connection, Event, Keepalive, Shared, State};
 
 impl Connection {
     /// A [`deadline`](Self::deadline) may have come.
     pub fn on_timer(&mut self, now: Instant, sh: &mut Shared) -> Event {
         self.stamp = self.stamp.wrapping_add(1);
-        if self.timers.take(Timer::DelayedAck, now) {
+        if self.timers.take_expired(Timer::DelayedAck, now) {
             self.rcv.ack_due = true;
         }
         let mut event = Event::None;
-        if self.timers.take(Timer::Linger, now) {
+        if self.timers.take_expired(Timer::Linger, now) {
             event = Event::Closed;
         }
-        if event == Event::None && self.timers.take(Timer::Keepalive, now) {
-            event = self.on_silence(now, sh);
+        if event == Event::None && self.timers.take_expired(Timer::Keepalive, now) {
+            event = self.on_keepalive_timer(now, sh);
         }
-        if event == Event::None && self.timers.take(Timer::Retransmit, now) {
-            event = self.on_no_answer(now, sh);
+        if event == Event::None && self.timers.take_expired(Timer::Retransmit, now) {
+            event = self.on_retransmission_timer(now, sh);
         }
         if event == Event::TimedOut {
             sh.counters.timed_out += 1;
@@ -31,7 +31,7 @@ impl Connection {
         if event.is_over() {
             self.end(sh);
         } else {
-            self.watch(now, sh);
+            self.arm_rtx_timer(now, sh);
         }
         event
     }
@@ -41,18 +41,18 @@ impl Connection {
     pub fn deadline(&self) -> Option<Instant> {
         // Commands aren't told the time. If one has left something that only a timer can get going,
         // the timer is still to be set.
-        if self.snd.watch != Watch::Window && self.to_watch() == Watch::Window {
+        if self.snd.rtx_mode != RtxMode::Persist && self.rtx_mode_wanted() == RtxMode::Persist {
             return Some(Instant::ZERO);
         }
         self.timers.next()
     }
 
     /// The retransmission timer went off.
-    fn on_no_answer(&mut self, now: Instant, sh: &mut Shared) -> Event {
+    fn on_retransmission_timer(&mut self, now: Instant, sh: &mut Shared) -> Event {
         let waited = now.saturating_since(self.snd.progress_at);
-        match (self.state, self.snd.watch) {
-            (_, Watch::Nothing) => Event::None,
-            (State::SynSent | State::SynReceived, Watch::Ack | Watch::Window) => {
+        match (self.state, self.snd.rtx_mode) {
+            (_, RtxMode::Off) => Event::None,
+            (State::SynSent | State::SynReceived, RtxMode::Retransmit | RtxMode::Persist) => {
                 if waited >= sh.config.syn_timeout {
                     return Event::TimedOut;
                 }
@@ -62,8 +62,8 @@ impl Connection {
                 self.set_retransmit(now, self.rtt.rto(&sh.config), sh.config.syn_timeout);
                 Event::None
             }
-            (_, Watch::Window) => self.on_closed_window(now, waited, sh),
-            (_, Watch::Ack) => self.on_retransmission_timeout(now, waited, sh),
+            (_, RtxMode::Persist) => self.on_closed_window(now, waited, sh),
+            (_, RtxMode::Retransmit) => self.on_retransmission_timeout(now, waited, sh),
         }
     }
 
@@ -75,14 +75,14 @@ impl Connection {
     fn on_closed_window(&mut self, now: Instant, waited: Duration, sh: &Shared) -> Event {
         if self.snd.window_closed() {
             // Answers to probes count as progress: only a silent peer is given up.
-            if waited >= self.user_timeout() && self.snd.persists > 0 {
+            if waited >= self.user_timeout() && self.snd.window_probes_sent > 0 {
                 return Event::TimedOut;
             }
             self.snd.probe_due = true;
         } else {
-            self.snd.silly_due = true;
+            self.snd.override_due = true;
         }
-        self.snd.persists = self.snd.persists.saturating_add(1);
+        self.snd.window_probes_sent = self.snd.window_probes_sent.saturating_add(1);
         self.set_retransmit(now, self.persist_interval(sh), self.user_timeout());
         Event::None
     }
@@ -130,48 +130,50 @@ impl Connection {
 
     /// Sets or stops the retransmission timer as the present numbers demand. A timer that already
     /// waits for the right thing is left alone.
-    pub(crate) fn watch(&mut self, now: Instant, sh: &Shared) {
+    pub(crate) fn arm_rtx_timer(&mut self, now: Instant, sh: &Shared) {
         if !self.state.is_synchronized() {
             return;
         }
-        let want = self.to_watch();
-        if want != Watch::Window {
-            self.snd.persists = 0;
+        let want = self.rtx_mode_wanted();
+        if want != RtxMode::Persist {
+            self.snd.window_probes_sent = 0;
             self.snd.probe_due = false;
-            self.snd.silly_due = false;
+            self.snd.override_due = false;
         }
-        if want == self.snd.watch && want != Watch::Nothing {
+        if want == self.snd.rtx_mode && want != RtxMode::Off {
             return;
         }
         match want {
-            Watch::Nothing => self.timers.stop(Timer::Retransmit),
-            Watch::Ack => self.set_retransmit(now, self.rtt.rto(&sh.config), self.user_timeout()),
-            Watch::Window => {
-                if self.snd.watch == Watch::Nothing {
+            RtxMode::Off => self.timers.stop(Timer::Retransmit),
+            RtxMode::Retransmit => {
+                self.set_retransmit(now, self.rtt.rto(&sh.config), self.user_timeout())
+            }
+            RtxMode::Persist => {
+                if self.snd.rtx_mode == RtxMode::Off {
                     self.snd.progress_at = now;
                 }
                 self.set_retransmit(now, self.persist_interval(sh), self.user_timeout());
             }
         }
-        self.snd.watch = want;
+        self.snd.rtx_mode = want;
     }
 
     /// What the retransmission timer is to wait for.
-    fn to_watch(&self) -> Watch {
+    fn rtx_mode_wanted(&self) -> RtxMode {
         if !self.state.sends() {
-            Watch::Nothing
-        } else if self.snd.window_closed() || self.is_silly() {
-            Watch::Window
+            RtxMode::Off
+        } else if self.snd.window_closed() || self.needs_override_timer() {
+            RtxMode::Persist
         } else if self.snd.flight() > 0 {
-            Watch::Ack
+            RtxMode::Retransmit
         } else {
-            Watch::Nothing
+            RtxMode::Off
         }
     }
 
     /// Whether nothing is in flight and the window is open, but so little that it isn't used
     /// (the override timeout of RFC 9293, section 3.8.6.2.1).
-    fn is_silly(&self) -> bool {
+    fn needs_override_timer(&self) -> bool {
         let snd = &self.snd;
         let usable = snd.edge.saturating_sub(snd.nxt);
         snd.una == snd.nxt
@@ -182,7 +184,7 @@ impl Connection {
 
     fn persist_interval(&self, sh: &Shared) -> Duration {
         let base = self.rtt.rto_unscaled(&sh.config);
-        base.saturating_mul(1 << self.snd.persists.min(PERSIST_MAX))
+        base.saturating_mul(1 << self.snd.window_probes_sent.min(PERSIST_MAX))
             .min(sh.config.rto_max.max(base))
     }
 
@@ -195,7 +197,7 @@ impl Connection {
     //# Keep-alive packets MUST only be sent when no sent data is
     //# outstanding, and no data or acknowledgment packets have been
     //# received for the connection within an interval (MUST-26).
-    fn on_silence(&mut self, now: Instant, sh: &Shared) -> Event {
+    fn on_keepalive_timer(&mut self, now: Instant, sh: &Shared) -> Event {
         let times = sh.config.keepalive.unwrap_or_default();
         let silent = now.saturating_since(self.rcv.last_at);
         if self.snd.una < self.snd.nxt || self.snd.has_unsent() {
@@ -232,13 +234,13 @@ impl Connection {
         for timer in [Timer::Retransmit, Timer::DelayedAck, Timer::Keepalive] {
             self.timers.stop(timer);
         }
-        self.snd.watch = Watch::Nothing;
+        self.snd.rtx_mode = RtxMode::Off;
         self.timers.set(Timer::Linger, now + sh.config.time_wait);
     }
 
     /// FIN-WAIT-2 ends after a while if nobody waits for the peer's data.
-    pub(crate) fn linger_in_fin_wait2(&mut self, now: Instant, sh: &Shared) {
-        if self.state == State::FinWait2 && self.rcv.detached {
+    pub(crate) fn arm_fin_wait2_timer(&mut self, now: Instant, sh: &Shared) {
+        if self.state == State::FinWait2 && self.rcv.read_shutdown {
             self.timers
                 .set(Timer::Linger, now + sh.config.fin_wait2_timeout);
         }

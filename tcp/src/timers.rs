@@ -5,7 +5,7 @@ use lockgate_wire::Instant;
 /// The timers of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// Retransmission of a SYN, of data or of a FIN; or, by [`Watch`], a probe of a window.
+    /// Retransmission of a SYN, of data or of a FIN; or, by [`RtxMode`], a probe of a window.
     Retransmit,
     /// A delayed acknowledgment is due.
     DelayedAck,
@@ -17,14 +17,14 @@ pub(crate) enum Timer {
 
 /// What the retransmission timer is waiting for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Watch {
+pub(crate) enum RtxMode {
     /// Nothing: it isn't set.
     #[default]
-    Nothing,
+    Off,
     /// An acknowledgment of what was sent.
-    Ack,
+    Retransmit,
     /// A window that opens, or one that is not silly (RFC 9293, 3.8.6).
-    Window,
+    Persist,
 }
 
 /// When each timer goes off.
@@ -51,7 +51,7 @@ impl Timers {
     }
 
     /// Whether the timer has gone off; it is stopped then.
-    pub(crate) fn take(&mut self, timer: Timer, now: Instant) -> bool {
+    pub(crate) fn take_expired(&mut self, timer: Timer, now: Instant) -> bool {
         let due = self.at[timer as usize] <= now;
         if due {
             self.stop(timer);
@@ -78,9 +78,9 @@ mod tests {
         timers.set(Timer::Keepalive, Instant::from_secs(7));
         timers.set(Timer::DelayedAck, Instant::from_secs(3));
         assert_eq!(timers.next(), Some(Instant::from_secs(3)));
-        assert!(!timers.take(Timer::DelayedAck, Instant::from_secs(2)));
-        assert!(timers.take(Timer::DelayedAck, Instant::from_secs(3)));
-        assert!(!timers.take(Timer::DelayedAck, Instant::from_secs(4)));
+        assert!(!timers.take_expired(Timer::DelayedAck, Instant::from_secs(2)));
+        assert!(timers.take_expired(Timer::DelayedAck, Instant::from_secs(3)));
+        assert!(!timers.take_expired(Timer::DelayedAck, Instant::from_secs(4)));
         assert!(!timers.is_set(Timer::DelayedAck) && timers.is_set(Timer::Keepalive));
         assert_eq!(timers.next(), Some(Instant::from_secs(7)));
     }

@@ -8,7 +8,7 @@ use lockgate_wire::{Instant, SeqNum, StreamOffset};
 use crate::congestion::{self, CongestionControl};
 use crate::header::pieces_reported;
 use crate::recovery::Phase;
-use crate::timers::Watch;
+use crate::timers::RtxMode;
 use crate::{Connection, Intent, IntentKind, Shared, State, TcpConfig};
 
 mod commit;
@@ -23,7 +23,7 @@ mod commit;
 ///
 /// Offsets count our FIN as one place at `queued`.
 #[derive(Debug)]
-pub(crate) struct Send {
+pub(crate) struct SendVars {
     pub(crate) una: u64,
     /// What was sent ends here, a FIN included.
     pub(crate) nxt: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Send {
     /// Payload bytes per segment without SACK blocks.
     pub(crate) mss: u16,
     /// Probes of a closed window since it was last open.
-    pub(crate) persists: u8,
+    pub(crate) window_probes_sent: u8,
     /// `close` was called: a FIN follows what is queued.
     pub(crate) closing: bool,
     /// A SYN (or SYN-ACK) is to be sent.
@@ -53,17 +53,17 @@ pub(crate) struct Send {
     /// The window is to be probed.
     pub(crate) probe_due: bool,
     /// What little the window allows is to be sent although it is silly.
-    pub(crate) silly_due: bool,
+    pub(crate) override_due: bool,
     pub(crate) keepalive_due: bool,
     /// Keepalive probes not answered yet.
     pub(crate) keepalives: u8,
     /// Whether the congestion window kept us from sending more.
-    pub(crate) limited: bool,
+    pub(crate) cwnd_limited: bool,
     /// What the retransmission timer waits for.
-    pub(crate) watch: Watch,
+    pub(crate) rtx_mode: RtxMode,
 }
 
-impl Send {
+impl SendVars {
     pub(crate) fn new(iss: SeqNum, now: Instant, cfg: &TcpConfig) -> Self {
         Self {
             una: 0,
@@ -79,15 +79,15 @@ impl Send {
             window_max: 0,
             user_timeout_ms: millis(cfg.user_timeout),
             mss: 0,
-            persists: 0,
+            window_probes_sent: 0,
             closing: false,
             syn_due: false,
             probe_due: false,
-            silly_due: false,
+            override_due: false,
             keepalive_due: false,
             keepalives: 0,
-            limited: false,
-            watch: Watch::Nothing,
+            cwnd_limited: false,
+            rtx_mode: RtxMode::Off,
         }
     }
 
@@ -104,8 +104,9 @@ impl Send {
     /// The sequence number of segments without text: what follows what was sent, unless that is a
     /// probe of a closed window. Behind a refused probe it would not be acceptable, and two ends
     /// that probe each other would exchange acknowledgments of acknowledgments without end.
-    pub(crate) fn bare_seq(&self) -> SeqNum {
-        let probe_only = self.persists > 0 && self.nxt == self.una + 1 && self.edge <= self.una;
+    pub(crate) fn seq_without_payload(&self) -> SeqNum {
+        let probe_only =
+            self.window_probes_sent > 0 && self.nxt == self.una + 1 && self.edge <= self.una;
         self.seq(if probe_only { self.una } else { self.nxt })
     }
 
@@ -126,11 +127,11 @@ impl Send {
 
     /// Whether the window is closed while there is something that needs it.
     pub(crate) fn window_closed(&self) -> bool {
-        self.edge <= self.una && (self.wanted() > self.una)
+        self.edge <= self.una && (self.send_end() > self.una)
     }
 
     /// Where everything that is to be acknowledged some day ends now.
-    fn wanted(&self) -> u64 {
+    fn send_end(&self) -> u64 {
         let sendable = self.ready.max(self.nxt);
         if self.closing && self.ready >= self.queued {
             self.queued + 1
@@ -141,14 +142,14 @@ impl Send {
 
     /// Whether there is something that was never sent and could be if windows allowed.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.wanted() > self.nxt
+        self.send_end() > self.nxt
     }
 }
 
 impl Connection {
     /// What to send now, if anything. Changes nothing: asking again gives the same answer.
     pub fn poll_transmit(&self, now: Instant, sh: &Shared) -> Option<Intent> {
-        let (kind, range) = self.next(now, sh)?;
+        let (kind, range) = self.next_to_send(now, sh)?;
         let mss = self.mss_now();
         let len = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
         let whole = (BURST_MAX / u32::from(mss)).max(1) * u32::from(mss);
@@ -170,7 +171,7 @@ impl Connection {
         self.snd.mss.saturating_sub(taken).max(1)
     }
 
-    fn next(&self, now: Instant, sh: &Shared) -> Option<(IntentKind, Range<u64>)> {
+    fn next_to_send(&self, now: Instant, sh: &Shared) -> Option<(IntentKind, Range<u64>)> {
         let here = self.snd.nxt.min(self.snd.queued);
         match self.state {
             State::SynSent if self.snd.syn_due => return Some((IntentKind::Syn, 0..0)),
@@ -204,30 +205,30 @@ impl Connection {
             };
         }
         let free = self
-            .window_now(now, sh)
+            .effective_window(now, sh)
             .saturating_sub(self.board.pipe(snd.flight()));
         if let Some(lost) = self.board.next_pending(&sh.ranges) {
-            return self.clamp_again(lost, free, self.board.force);
+            return self.clamp_retransmit(lost, free, self.board.force);
         }
-        if let Some(range) = self.next_new(free, sh) {
+        if let Some(range) = self.next_new_data(free, sh) {
             return Some((IntentKind::Data, range));
         }
         if self.board.phase == Phase::Recovery && free >= u32::from(snd.mss) {
             let one = u32::from(snd.mss);
             if let Some(range) = self.board.next_speculative(&sh.ranges) {
-                return self.clamp_again(range, one, false);
+                return self.clamp_retransmit(range, one, false);
             }
             if self.negotiated.sack
                 && let Some(range) = self.board.rescue(one, &sh.ranges)
             {
-                return self.clamp_again(range, one, false);
+                return self.clamp_retransmit(range, one, false);
             }
         }
         None
     }
 
     /// What of a range to send again fits the windows.
-    fn clamp_again(
+    fn clamp_retransmit(
         &self,
         range: Range<u64>,
         free: u32,
@@ -257,7 +258,7 @@ impl Connection {
     }
 
     /// New bytes to send, of which the congestion window allows `free`; empty: the FIN alone.
-    fn next_new(&self, free: u32, sh: &Shared) -> Option<Range<u64>> {
+    fn next_new_data(&self, free: u32, sh: &Shared) -> Option<Range<u64>> {
         let snd = &self.snd;
         if snd.fin_sent() || !self.can_remember(sh) {
             return None;
@@ -302,12 +303,12 @@ impl Connection {
             || (idle && len < u64::from(snd.mss))
             || (snd.closing && limit == snd.queued);
         if limit == snd.ready {
-            return unhindered || snd.silly_due;
+            return unhindered || snd.override_due;
         }
         // The peer's window ends here, or the congestion window does: only the first may be so
         // small for long.
         let by_peer = limit == snd.edge && u64::from(free) > len;
-        by_peer && (snd.silly_due || len >= u64::from(snd.window_max.div_ceil(2)))
+        by_peer && (snd.override_due || len >= u64::from(snd.window_max.div_ceil(2)))
     }
 
     /// A probe of a closed window: one byte that it does not allow, or the FIN.
@@ -330,7 +331,7 @@ impl Connection {
     }
 
     /// The congestion window, considering that a pause ends with what is sent now.
-    fn window_now(&self, now: Instant, sh: &Shared) -> u32 {
+    fn effective_window(&self, now: Instant, sh: &Shared) -> u32 {
         let window = self.congestion.window();
         if self.is_restart(now, sh) {
             window.min(self.restart_window(sh))

@@ -141,7 +141,7 @@ impl CongestionControl for Cubic {
         let now_ms = low(now.as_millis());
         let since = now_ms.wrapping_sub(self.last_ms);
         self.last_ms = now_ms;
-        if !delivered.limited {
+        if !delivered.cwnd_limited {
             //= https://www.rfc-editor.org/rfc/rfc9438#section-5.8
             //# CUBIC does not increase its congestion window if a flow is currently
             //# application limited per [RFC7661].

@@ -30,9 +30,9 @@ impl CongestionControl for NewReno {
             bytes,
             mss,
             srtt: _,
-            limited,
+            cwnd_limited,
         } = delivered;
-        if !limited {
+        if !cwnd_limited {
             return;
         }
         if self.window < self.threshold {

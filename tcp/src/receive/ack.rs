@@ -8,8 +8,8 @@ use lockgate_wire::tcp::Flags;
 use super::Step;
 use crate::congestion::{CongestionControl, Delivered};
 use crate::options::timestamp_now;
-use crate::recovery::{DUP_THRESHOLD, News, Phase};
-use crate::timers::{Timer, Watch};
+use crate::recovery::{AckOutcome, DUP_THRESHOLD, Phase};
+use crate::timers::{RtxMode, Timer};
 use crate::transmit::signed;
 use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
 
@@ -52,7 +52,7 @@ impl Connection {
         if ack >= una {
             self.on_ack(now, u64::try_from(ack).unwrap_or(0), segment, sh);
         }
-        self.after_fin_acked(now, sh)
+        self.on_fin_acked(now, sh)
     }
 
     /// The acknowledgment of a segment whose text is old, or for whose text there is no window.
@@ -68,13 +68,13 @@ impl Connection {
         sh: &mut Shared,
     ) -> Event {
         let ack = self.snd.offset(segment.tcp.ack);
-        let news = signed(self.snd.una) < ack && ack <= signed(self.snd.nxt);
+        let outcome = signed(self.snd.una) < ack && ack <= signed(self.snd.nxt);
         let bare = segment.has(Flags::ACK) && !segment.has(Flags::SYN);
-        if !news || !bare || !self.state.is_synchronized() {
+        if !outcome || !bare || !self.state.is_synchronized() {
             return Event::None;
         }
         self.on_ack(now, u64::try_from(ack).unwrap_or(0), segment, sh);
-        match self.after_fin_acked(now, sh) {
+        match self.on_fin_acked(now, sh) {
             Step::Next => Event::None,
             Step::Done(_, event) => event,
         }
@@ -88,7 +88,7 @@ impl Connection {
             State::Established
         };
         self.timers.stop(Timer::Retransmit);
-        self.snd.watch = Watch::Nothing;
+        self.snd.rtx_mode = RtxMode::Off;
         self.snd.syn_due = false;
         self.snd.progress_at = now;
         self.rcv.last_at = now;
@@ -109,7 +109,7 @@ impl Connection {
     fn on_ack(&mut self, now: Instant, ack: u64, segment: &SegmentIn<'_>, sh: &mut Shared) {
         let old_edge = self.snd.edge;
         self.update_window(segment);
-        if self.snd.watch == Watch::Window {
+        if self.snd.rtx_mode == RtxMode::Persist {
             // The peer lives and answers probes.
             //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.1
             //# As long as the receiving TCP peer continues to send acknowledgments in response
@@ -119,16 +119,16 @@ impl Connection {
         }
         let advanced = ack > self.snd.una;
         let duplicate = self.is_duplicate(segment, advanced, old_edge);
-        let mut news = News::default();
+        let mut outcome = AckOutcome::default();
         if advanced {
-            self.advance(now, ack, &mut news, sh);
+            self.advance(now, ack, &mut outcome, sh);
         }
-        let before = news.delivered;
-        self.read_sack(segment, &mut news, sh);
-        sh.counters.sack_splits_refused += u64::from(news.splits_refused);
-        let reported = news.delivered > before;
-        self.measure(now, segment, &news);
-        if self.snd.persists > 0 && !advanced && old_edge <= ack && self.snd.edge > ack {
+        let before = outcome.delivered;
+        self.read_sack(segment, &mut outcome, sh);
+        sh.counters.sack_splits_refused += u64::from(outcome.splits_refused);
+        let reported = outcome.delivered > before;
+        self.sample_rtt(now, segment, &outcome);
+        if self.snd.window_probes_sent > 0 && !advanced && old_edge <= ack && self.snd.edge > ack {
             // The window opens, and the byte that probed it was refused: it need not time out.
             self.board.mark_unsent(ack, ack + 1, &mut sh.ranges);
         }
@@ -136,10 +136,10 @@ impl Connection {
             self.board.dup_acks = 0;
         } else {
             let advance = advanced.then_some(before);
-            self.judge(now, advance, duplicate || (reported && !advanced), sh);
+            self.update_recovery(now, advance, duplicate || (reported && !advanced), sh);
         }
         if advanced {
-            self.grow(now, &news);
+            self.grow_window(now, &outcome);
         }
     }
 
@@ -163,15 +163,21 @@ impl Connection {
     }
 
     /// The acknowledgment number advances.
-    pub(super) fn advance(&mut self, now: Instant, ack: u64, news: &mut News, sh: &mut Shared) {
-        self.board.on_ack(ack, news, &mut sh.ranges);
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        ack: u64,
+        outcome: &mut AckOutcome,
+        sh: &mut Shared,
+    ) {
+        self.board.on_ack(ack, outcome, &mut sh.ranges);
         self.snd.una = ack;
         self.snd.progress_at = now;
         //= https://www.rfc-editor.org/rfc/rfc6298#section-5
         //# (5.3) When an ACK is received that acknowledges new data, restart the
         //#       retransmission timer so that it will expire after RTO seconds
         //#       (for the current value of RTO).
-        self.snd.watch = Watch::Nothing;
+        self.snd.rtx_mode = RtxMode::Off;
     }
 
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
@@ -198,7 +204,7 @@ impl Connection {
     }
 
     /// The SACK blocks.
-    fn read_sack(&mut self, segment: &SegmentIn<'_>, news: &mut News, sh: &mut Shared) {
+    fn read_sack(&mut self, segment: &SegmentIn<'_>, outcome: &mut AckOutcome, sh: &mut Shared) {
         if !self.negotiated.sack || segment.tcp.options.sack.is_empty() {
             return;
         }
@@ -224,25 +230,30 @@ impl Connection {
                 continue;
             };
             if start < end && end <= self.snd.nxt {
-                self.board.on_sack(start..end, mss, news, &mut sh.ranges);
+                self.board.on_sack(start..end, mss, outcome, &mut sh.ranges);
             }
         }
     }
 
     /// Measures the round trip that this acknowledgment completes.
-    pub(super) fn measure(&mut self, now: Instant, segment: &SegmentIn<'_>, news: &News) {
-        if news.delivered == 0 {
+    pub(super) fn sample_rtt(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        outcome: &AckOutcome,
+    ) {
+        if outcome.delivered == 0 {
             return;
         }
         //= https://www.rfc-editor.org/rfc/rfc7323#section-4.2
         //# ExpectedSamples = ceiling(FlightSize / (SMSS * 2))
-        let flight = self.snd.flight().saturating_add(news.delivered);
+        let flight = self.snd.flight().saturating_add(outcome.delivered);
         let samples = flight.div_ceil(2 * u32::from(self.snd.mss).max(1));
-        if let Some(at) = news.sent_at() {
+        if let Some(at) = outcome.sent_at() {
             self.rtt.sample(now.saturating_since(at), samples);
             self.rtt.backoff = 0;
         } else if let (Some(resent_at), Some(ts), true) = (
-            news.resent_at,
+            outcome.resent_at,
             segment.tcp.options.timestamps,
             self.negotiated.timestamps,
         ) {
@@ -265,23 +276,29 @@ impl Connection {
     }
 
     /// Lets the congestion window grow, outside of fast recovery.
-    pub(super) fn grow(&mut self, now: Instant, news: &News) {
+    pub(super) fn grow_window(&mut self, now: Instant, outcome: &AckOutcome) {
         if self.board.phase == Phase::Recovery {
             return;
         }
         self.congestion.on_delivered(
             now,
             Delivered {
-                bytes: news.delivered,
+                bytes: outcome.delivered,
                 mss: u32::from(self.snd.mss),
                 srtt: self.rtt.srtt().unwrap_or_default(),
-                limited: self.snd.limited,
+                cwnd_limited: self.snd.cwnd_limited,
             },
         );
     }
 
     /// What the acknowledgment means for loss recovery.
-    fn judge(&mut self, now: Instant, advance: Option<u32>, duplicate: bool, sh: &mut Shared) {
+    fn update_recovery(
+        &mut self,
+        now: Instant,
+        advance: Option<u32>,
+        duplicate: bool,
+        sh: &mut Shared,
+    ) {
         let mss = u32::from(self.snd.mss);
         let sack = self.negotiated.sack;
         if duplicate && !sack {
@@ -310,7 +327,7 @@ impl Connection {
                     if !lost {
                         self.board.mark_first_lost(mss, &mut sh.ranges);
                     }
-                    self.recover(now, sh);
+                    self.start_recovery(now, sh);
                 }
             }
             Phase::Recovery | Phase::Loss if self.snd.una >= self.board.recovery_point => {
@@ -339,7 +356,7 @@ impl Connection {
     }
 
     /// Fast recovery begins.
-    fn recover(&mut self, now: Instant, sh: &mut Shared) {
+    fn start_recovery(&mut self, now: Instant, sh: &mut Shared) {
         let mss = u32::from(self.snd.mss);
         sh.counters.recoveries += 1;
         self.congestion.on_loss(now, self.snd.flight(), mss);
@@ -347,14 +364,14 @@ impl Connection {
     }
 
     /// What follows when our FIN is acknowledged.
-    fn after_fin_acked(&mut self, now: Instant, sh: &Shared) -> Step {
+    fn on_fin_acked(&mut self, now: Instant, sh: &Shared) -> Step {
         if !self.snd.fin_acked() {
             return Step::Next;
         }
         match self.state {
             State::FinWait1 => {
                 self.state = State::FinWait2;
-                self.linger_in_fin_wait2(now, sh);
+                self.arm_fin_wait2_timer(now, sh);
                 Step::Next
             }
             State::Closing => {

@@ -5,7 +5,7 @@
 use lockgate_wire::tcp::Flags;
 use lockgate_wire::{Instant, StreamOffset};
 
-use crate::recovery::{News, Phase};
+use crate::recovery::{AckOutcome, Phase};
 use crate::transmit::low;
 use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
 
@@ -33,7 +33,7 @@ impl Connection {
             && nxt + len < self.rcv.fin
             && ack <= u64::from(self.snd.flight())
             && (len > 0 || ack > 0)
-            && !self.rcv.detached;
+            && !self.rcv.read_shutdown;
         if !ordinary {
             return None;
         }
@@ -49,15 +49,15 @@ impl Connection {
         self.snd.keepalives = 0;
         self.update_window(segment);
         if ack > 0 {
-            let mut news = News::default();
-            self.advance(now, self.snd.una + ack, &mut news, sh);
-            self.measure(now, segment, &news);
-            self.grow(now, &news);
+            let mut outcome = AckOutcome::default();
+            self.advance(now, self.snd.una + ack, &mut outcome, sh);
+            self.sample_rtt(now, segment, &outcome);
+            self.grow_window(now, &outcome);
         }
         if len > 0 {
             self.take_in_order(now, low(len), segment.segments, sh);
         }
-        self.watch(now, sh);
+        self.arm_rtx_timer(now, sh);
         let readable = StreamOffset(self.rcv.nxt);
         Some(Verdict {
             keep: StreamOffset(nxt)..readable,

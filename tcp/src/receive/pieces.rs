@@ -53,7 +53,7 @@ impl Connection {
 
     /// Takes over what has come into order by a segment that ended at `segment_end`; whether a
     /// piece was involved.
-    pub(super) fn absorb_pieces(&mut self, segment_end: u64, sh: &mut Shared) -> bool {
+    pub(super) fn merge_in_order_pieces(&mut self, segment_end: u64, sh: &mut Shared) -> bool {
         let had_pieces = self.rcv.pieces.count > 0;
         loop {
             let nxt = self.rcv.nxt;
@@ -81,7 +81,7 @@ impl Connection {
     }
 
     /// Gives all pieces back.
-    pub(crate) fn forget_pieces(&mut self, sh: &mut Shared) {
+    pub(crate) fn free_pieces(&mut self, sh: &mut Shared) {
         while let Some(head) = self.rcv.pieces.head.get() {
             sh.ranges.remove_piece(&mut self.rcv.pieces, head);
         }
@@ -90,7 +90,7 @@ impl Connection {
 
     fn note_overlap(&mut self, start: u64, end: u64) {
         if self.rcv.dsack().is_none() {
-            self.note_duplicate(start.cast_signed(), end.cast_signed());
+            self.record_duplicate(start.cast_signed(), end.cast_signed());
         }
     }
 }

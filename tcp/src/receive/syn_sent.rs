@@ -5,7 +5,7 @@ use lockgate_wire::tcp::{Flags, TcpHeader};
 
 use crate::congestion::{Congestion, initial_window};
 use crate::options::{TIMESTAMPS_LEN, default_mss};
-use crate::timers::{Timer, Watch};
+use crate::timers::{RtxMode, Timer};
 use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
 
 impl Connection {
@@ -56,7 +56,7 @@ impl Connection {
             self.snd.syn_due = true;
             self.timers
                 .set(Timer::Retransmit, now + self.rtt.rto(&sh.config));
-            self.snd.watch = Watch::Ack;
+            self.snd.rtx_mode = RtxMode::Retransmit;
             return (None, Event::None);
         }
         if self.rtt.backoff == 0 {

@@ -29,10 +29,10 @@ impl Connection {
         //# data is still pending in the TCP connection, or if new data is
         //# received after CLOSE is called, its TCP implementation SHOULD send a
         //# RST to show that data was lost (SHLD-3).
-        if self.rcv.detached && segment.len > 0 && place.end > nxt {
+        if self.rcv.read_shutdown && segment.len > 0 && place.end > nxt {
             sh.counters.data_after_close += 1;
             return (
-                Some(self.reset_header(self.snd.bare_seq())),
+                Some(self.reset_header(self.snd.seq_without_payload())),
                 Event::DataLost,
             );
         }
@@ -43,7 +43,7 @@ impl Connection {
             // sender counts the acknowledgments.
             answer = Some(self.ack_header(now, sh));
         }
-        self.note_fin(&place, sh);
+        self.record_fin(&place, sh);
         let event = self.process_fin(now, sh);
         (answer, event)
     }
@@ -64,7 +64,7 @@ impl Connection {
         //# segment that begins at RCV.NXT and does not exceed the window.
         let (start, end) = (place.start.max(nxt), place.end.min(edge));
         if place.start < nxt {
-            self.note_duplicate(place.start, place.end.min(nxt));
+            self.record_duplicate(place.start, place.end.min(nxt));
         }
         if start >= end {
             return false;
@@ -94,14 +94,14 @@ impl Connection {
         sh.counters.bytes_in += u64::from(len);
         let one = u16::try_from(len / u32::from(segments.max(1))).unwrap_or(u16::MAX);
         rcv.mss_seen = rcv.mss_seen.max(one.min(rcv.mss_out));
-        rcv.quick = rcv
-            .quick
+        rcv.quick_acks_left = rcv
+            .quick_acks_left
             .saturating_sub(u8::try_from(segments).unwrap_or(u8::MAX));
         //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
         //# a TCP receiver SHOULD send an immediate ACK when it receives a data segment that fills
         //# in all or part of a gap in the sequence space.
         let end = rcv.nxt;
-        let filled = rcv.pieces.count > 0 && self.absorb_pieces(end, sh);
+        let filled = rcv.pieces.count > 0 && self.merge_in_order_pieces(end, sh);
         let rcv = &mut self.rcv;
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.3
         //# an ACK SHOULD be generated for at least every second full-sized segment or 2*RMSS bytes
@@ -109,7 +109,7 @@ impl Connection {
         //# segments to be acknowledged, or the default value if not specified) (SHLD-19)
         // By the size of the segments that come, which may be smaller than what we announced.
         let unacknowledged = rcv.nxt.saturating_sub(rcv.last_ack());
-        if filled || rcv.quick > 0 || unacknowledged >= 2 * u64::from(rcv.mss_seen) {
+        if filled || rcv.quick_acks_left > 0 || unacknowledged >= 2 * u64::from(rcv.mss_seen) {
             rcv.ack_due = true;
         } else if !rcv.ack_due && !self.timers.is_set(Timer::DelayedAck) {
             self.timers
@@ -118,7 +118,7 @@ impl Connection {
     }
 
     /// Remembers where the peer's stream ends.
-    fn note_fin(&mut self, place: &Place, sh: &Shared) {
+    fn record_fin(&mut self, place: &Place, sh: &Shared) {
         if !place.fin || self.rcv.fin != u64::MAX {
             return;
         }

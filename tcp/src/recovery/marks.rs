@@ -1,15 +1,15 @@
 //! The scoreboard's bookkeeping: finding, splitting, joining and counting ranges.
 
-use super::{News, Scoreboard, part};
+use super::{AckOutcome, Scoreboard, part};
 use crate::ranges::{Link, Ranges, SentRange};
 
 impl Scoreboard {
     /// The range that holds `at`, or the first one behind it.
     pub(super) fn find(&self, at: u64, ranges: &Ranges) -> Link {
-        let mut here = if self.near.is_none() {
+        let mut here = if self.sack_hint.is_none() {
             self.list.head
         } else {
-            self.near
+            self.sack_hint
         };
         // Back until the range in front ends at or before `at`, then on until one ends behind it.
         while let Some(link) = here.get() {
@@ -42,8 +42,8 @@ impl Scoreboard {
         };
         let rest = ranges.insert_after(&mut self.list, link, second)?;
         ranges[link].len = keep;
-        if self.highest == link {
-            self.highest = rest;
+        if self.highest_sacked == link {
+            self.highest_sacked = rest;
         }
         Some(rest)
     }
@@ -65,12 +65,17 @@ impl Scoreboard {
         }
     }
 
-    /// Marks a range as received and joins it with received neighbours. Leaves `near` at the
+    /// Marks a range as received and joins it with received neighbours. Leaves `sack_hint` at the
     /// result.
-    pub(super) fn mark_sacked(&mut self, link: Link, news: &mut News, ranges: &mut Ranges) {
+    pub(super) fn mark_sacked(
+        &mut self,
+        link: Link,
+        outcome: &mut AckOutcome,
+        ranges: &mut Ranges,
+    ) {
         let range = ranges[link];
-        self.uncount(&range, range.len);
-        news.add(&range, range.len);
+        self.subtract_sums(&range, range.len);
+        outcome.add(&range, range.len);
         self.sacked += range.len;
         self.delivered += u64::from(range.len);
         let marked = &mut ranges[link];
@@ -86,27 +91,27 @@ impl Scoreboard {
         if let Some(next) = ranges[joined].next.get().filter(|n| ranges[*n].sacked) {
             self.join(joined, next, ranges);
         }
-        let higher = match self.highest.get() {
+        let higher = match self.highest_sacked.get() {
             Some(highest) => ranges[highest].start < ranges[joined].start,
             None => true,
         };
         if higher {
-            self.highest = joined;
+            self.highest_sacked = joined;
         }
-        self.near = joined;
+        self.sack_hint = joined;
     }
 
     /// Adds `second` to `first`, its neighbour in front, if the sum is a length.
     fn join(&mut self, first: Link, second: Link, ranges: &mut Ranges) {
         ranges[first].len = ranges[first].len.saturating_add(ranges[second].len);
-        if self.highest == second {
-            self.highest = first;
+        if self.highest_sacked == second {
+            self.highest_sacked = first;
         }
         if self.pending_from == second {
             self.pending_from = first;
         }
-        if self.near == second {
-            self.near = first;
+        if self.sack_hint == second {
+            self.sack_hint = first;
         }
         ranges.remove(&mut self.list, second);
     }
@@ -136,26 +141,26 @@ impl Scoreboard {
         let (start, len, resent) = (range.start, range.len, range.resent);
         self.lost += len;
         if !resent {
-            self.wait(link, start, len, ranges);
+            self.add_pending(link, start, len, ranges);
         }
     }
 
     /// Marks a range lost, what was sent again included, unless it was received.
-    pub(super) fn lose_again(&mut self, link: Link, ranges: &mut Ranges) {
+    pub(super) fn mark_lost_again(&mut self, link: Link, ranges: &mut Ranges) {
         let range = ranges[link];
         if range.sacked || (range.lost && !range.resent) {
             return;
         }
-        self.uncount(&range, range.len);
+        self.subtract_sums(&range, range.len);
         self.lost += range.len;
         let marked = &mut ranges[link];
         marked.lost = true;
         marked.resent = false;
-        self.wait(link, range.start, range.len, ranges);
+        self.add_pending(link, range.start, range.len, ranges);
     }
 
     /// Counts a range as waiting to be sent again.
-    fn wait(&mut self, link: Link, start: u64, len: u32, ranges: &Ranges) {
+    fn add_pending(&mut self, link: Link, start: u64, len: u32, ranges: &Ranges) {
         self.pending += len;
         if self
             .pending_from
@@ -167,7 +172,7 @@ impl Scoreboard {
     }
 
     /// Takes `bytes` of a range out of the sums that they are part of.
-    pub(super) fn uncount(&mut self, range: &SentRange, bytes: u32) {
+    pub(super) fn subtract_sums(&mut self, range: &SentRange, bytes: u32) {
         if range.sacked {
             self.sacked -= bytes;
         }
@@ -183,14 +188,14 @@ impl Scoreboard {
     }
 
     /// Drops the first range of the list.
-    pub(super) fn forget(&mut self, head: Link, next: Link, ranges: &mut Ranges) {
-        for hint in [&mut self.near, &mut self.pending_from] {
+    pub(super) fn remove_first(&mut self, head: Link, next: Link, ranges: &mut Ranges) {
+        for hint in [&mut self.sack_hint, &mut self.pending_from] {
             if *hint == head {
                 *hint = next;
             }
         }
-        if self.highest == head {
-            self.highest = Link::NONE;
+        if self.highest_sacked == head {
+            self.highest_sacked = Link::NONE;
         }
         ranges.remove(&mut self.list, head);
     }
@@ -237,7 +242,7 @@ impl Scoreboard {
             (self.sacked, self.lost, self.pending, self.resent),
             (sacked, lost, pending, resent)
         );
-        assert_eq!(self.highest, highest);
+        assert_eq!(self.highest_sacked, highest);
         if let Some(first) = first_pending {
             assert!(ranges[self.pending_from].start <= first);
             assert_eq!(self.next_pending(ranges).map(|r| r.start), Some(first));

@@ -32,7 +32,7 @@ impl Scoreboard {
     //#     (specifically excluding step (1.c)), then one segment of up to
     //#     SMSS octets starting with S3 SHOULD be returned.
     pub(crate) fn next_speculative(&self, ranges: &Ranges) -> Option<Range<u64>> {
-        let highest = self.highest.get()?;
+        let highest = self.highest_sacked.get()?;
         ranges
             .iter_from(self.list.head)
             .take_while(|(link, _)| *link != highest)

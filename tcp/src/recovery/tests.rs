@@ -20,11 +20,11 @@ fn ten() -> (Scoreboard, Ranges) {
     (board, ranges)
 }
 
-fn sack(board: &mut Scoreboard, ranges: &mut Ranges, block: Range<u64>) -> News {
-    let mut news = News::default();
-    board.on_sack(block, MSS, &mut news, ranges);
+fn sack(board: &mut Scoreboard, ranges: &mut Ranges, block: Range<u64>) -> AckOutcome {
+    let mut outcome = AckOutcome::default();
+    board.on_sack(block, MSS, &mut outcome, ranges);
     board.check(ranges);
-    news
+    outcome
 }
 
 #[test]
@@ -94,11 +94,15 @@ fn what_is_sent_again_counts_in_the_pipe() {
     board.check(&ranges);
     assert_eq!((board.pipe(1000), board.pending()), (150, 50));
     assert_eq!(board.next_pending(&ranges), Some(150..200));
-    let mut news = News::default();
-    board.on_ack(150, &mut news, &mut ranges);
+    let mut outcome = AckOutcome::default();
+    board.on_ack(150, &mut outcome, &mut ranges);
     board.check(&ranges);
-    assert_eq!((news.delivered, news.sent_at()), (150, None), "ambiguous");
-    assert_eq!(news.resent_at, Some(at(20)));
+    assert_eq!(
+        (outcome.delivered, outcome.sent_at()),
+        (150, None),
+        "ambiguous"
+    );
+    assert_eq!(outcome.resent_at, Some(at(20)));
 }
 
 #[test]
@@ -109,7 +113,7 @@ fn a_time_out_keeps_reports_and_reneging_ends_them() {
     board.check(&ranges);
     assert_eq!((board.pipe(1000), board.pending()), (0, 800));
     assert!(!board.has_reneged(&ranges));
-    board.on_ack(100, &mut News::default(), &mut ranges);
+    board.on_ack(100, &mut AckOutcome::default(), &mut ranges);
     assert!(board.has_reneged(&ranges));
     board.expunge(&mut ranges);
     board.on_timeout(1000, &mut ranges);
@@ -125,11 +129,11 @@ fn a_time_out_keeps_reports_and_reneging_ends_them() {
 fn an_exhausted_slab_forgets_reports_but_nothing_else() {
     let (mut board, mut ranges) = (Scoreboard::EMPTY, Ranges::new(2));
     board.on_sent(0, 1000, at(0), &mut ranges);
-    let news = sack(&mut board, &mut ranges, 200..300);
+    let outcome = sack(&mut board, &mut ranges, 200..300);
     // One cut was possible.
-    assert_eq!((news.delivered, news.splits_refused), (0, 1));
-    let news = sack(&mut board, &mut ranges, 200..1000);
-    assert_eq!(news.delivered, 800);
+    assert_eq!((outcome.delivered, outcome.splits_refused), (0, 1));
+    let outcome = sack(&mut board, &mut ranges, 200..1000);
+    assert_eq!(outcome.delivered, 800);
     board.on_timeout(1000, &mut ranges);
     board.on_resent(0, 100, at(5), &mut ranges);
     board.check(&ranges);
@@ -206,17 +210,17 @@ proptest! {
                 Op::Send(_) => {}
                 Op::Ack(n) => {
                     una = (una + n).min(nxt);
-                    let mut news = News::default();
-                    board.on_ack(una, &mut news, &mut ranges);
-                    told += u64::from(news.delivered);
+                    let mut outcome = AckOutcome::default();
+                    board.on_ack(una, &mut outcome, &mut ranges);
+                    told += u64::from(outcome.delivered);
                     reported = reported.split_off(&una);
                 }
                 Op::Sack(start, n) => {
                     let (start, end) = ((una + start).min(nxt), (una + start + n).min(nxt));
                     if start < end {
-                        let mut news = News::default();
-                        board.on_sack(start..end, MSS, &mut news, &mut ranges);
-                        told += u64::from(news.delivered);
+                        let mut outcome = AckOutcome::default();
+                        board.on_sack(start..end, MSS, &mut outcome, &mut ranges);
+                        told += u64::from(outcome.delivered);
                         reported.extend(start..end);
                     }
                 }

@@ -62,10 +62,10 @@ impl Connection {
                 if start == self.snd.nxt {
                     self.commit_new(intent.kind, start, len, now, sh)
                 } else {
-                    self.commit_again(intent.kind, start, len, now, sh)
+                    self.commit_retransmit(intent.kind, start, len, now, sh)
                 }
             }
-            IntentKind::Retransmit => self.commit_again(intent.kind, start, len, now, sh),
+            IntentKind::Retransmit => self.commit_retransmit(intent.kind, start, len, now, sh),
         }
     }
 
@@ -130,18 +130,18 @@ impl Connection {
             snd.progress_at = now;
         }
         snd.nxt = end + u64::from(fin);
-        snd.silly_due = false;
+        snd.override_due = false;
         snd.last_sent = now;
         let places = len + u32::from(fin);
         self.board.on_sent(start, places, now, &mut sh.ranges);
-        self.note_limited();
-        self.watch(now, sh);
+        self.update_cwnd_limited();
+        self.arm_rtx_timer(now, sh);
         sh.counters.bytes_out += u64::from(len);
         self.finish(kind, start, len, fin, now, sh)
     }
 
     /// Bytes, or a FIN, that were sent before.
-    fn commit_again(
+    fn commit_retransmit(
         &mut self,
         kind: IntentKind,
         start: u64,
@@ -162,8 +162,8 @@ impl Connection {
                 .on_resent(start, end + u64::from(fin), now, &mut sh.ranges);
         }
         self.snd.last_sent = now;
-        self.note_limited();
-        self.watch(now, sh);
+        self.update_cwnd_limited();
+        self.arm_rtx_timer(now, sh);
         sh.counters.bytes_out += u64::from(len);
         sh.counters.bytes_retransmitted += u64::from(len);
         self.finish(kind, start, len, fin, now, sh)
@@ -206,11 +206,11 @@ impl Connection {
     //= https://www.rfc-editor.org/rfc/rfc7661#section-4.1
     // A window that is not used says nothing about the path.
     // In slow start a window half used counts as used, since it may double within a round trip.
-    fn note_limited(&mut self) {
+    fn update_cwnd_limited(&mut self) {
         let window = self.congestion.window();
         let pipe = self.board.pipe(self.snd.flight());
         let slow_start = window < self.congestion.threshold();
-        self.snd.limited =
+        self.snd.cwnd_limited =
             pipe + u32::from(self.snd.mss) > window || (slow_start && pipe >= window / 2);
     }
 }

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use lockgate_tcp::{
-    Connection, Event, HalfOpen, HalfOpenTimer, HalfOpenVerdict, Info, IntentKind, Opening,
-    SegmentIn, Shared, State, TcpConfig, TimeWait, TimeWaitVerdict, Verdict, reset_for,
+    Connection, ConnectionInfo, Event, HalfOpen, HalfOpenTimer, HalfOpenVerdict, IntentKind,
+    OpenParams, SegmentIn, Shared, State, TcpConfig, TimeWait, TimeWaitVerdict, Verdict, reset_for,
 };
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
@@ -87,7 +87,7 @@ pub(crate) struct Host {
     pub(crate) sh: Shared,
     pub(crate) app: AppConfig,
     pub(crate) notes: Notes,
-    opening: Opening,
+    opening: OpenParams,
     random: Random,
     queued: u64,
     ready: u64,
@@ -102,7 +102,7 @@ pub(crate) struct Host {
     pub(crate) peer_closed: bool,
     pub(crate) connected: bool,
     out: Vec<Packet>,
-    last: Option<Info>,
+    last: Option<ConnectionInfo>,
     active_at: Instant,
 }
 
@@ -110,7 +110,7 @@ impl Host {
     pub(crate) fn new(
         config: TcpConfig,
         app: AppConfig,
-        opening: Opening,
+        opening: OpenParams,
         ranges: u32,
         seed: u64,
     ) -> Self {
@@ -155,7 +155,7 @@ impl Host {
         matches!(self.end, End::Over(_) | End::TimeWait(_))
     }
 
-    pub(crate) fn info(&self) -> Option<Info> {
+    pub(crate) fn info(&self) -> Option<ConnectionInfo> {
         match &self.end {
             End::Open(conn) => Some(conn.info(&self.sh)),
             _ => self.last,
@@ -217,7 +217,7 @@ impl Host {
             },
             End::Open(conn) => {
                 let verdict = conn.on_segment(now, segment, &mut self.sh);
-                self.judge(now, packet, verdict);
+                self.update_recovery(now, packet, verdict);
             }
             End::TimeWait(tw) => {
                 if let TimeWaitVerdict::Reply(header) = tw.on_segment(now, &segment, &mut self.sh) {
@@ -233,7 +233,7 @@ impl Host {
     }
 
     /// Checks a verdict against what the packet carried, and acts on it.
-    fn judge(&mut self, now: Instant, packet: &Packet, verdict: Verdict) {
+    fn update_recovery(&mut self, now: Instant, packet: &Packet, verdict: Verdict) {
         let Verdict {
             keep,
             skip_front,

@@ -186,7 +186,7 @@ pub(crate) fn host(
     seed: u64,
 ) -> Host {
     let ports = [40_000, 443];
-    let opening = lockgate_tcp::Opening {
+    let opening = lockgate_tcp::OpenParams {
         local_port: ports[usize::from(index)],
         remote_port: ports[usize::from(1 - index)],
         ipv6: false,

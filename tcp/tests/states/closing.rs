@@ -227,7 +227,7 @@ fn a_closed_window_does_not_keep_a_fin_out() {
 fn fin_wait_2_ends_when_nobody_reads_any_more() {
     let mut rig = Rig::in_state(State::FinWait2);
     assert_eq!(rig.conn.deadline(), None);
-    rig.conn.detach(rig.now, &rig.sh);
+    rig.conn.shutdown_read(rig.now, &rig.sh);
     let (waited, event) = rig.timer();
     assert_eq!(
         (waited, event),
@@ -235,7 +235,7 @@ fn fin_wait_2_ends_when_nobody_reads_any_more() {
     );
     // Detached before.
     let mut rig = Rig::in_state(State::FinWait1);
-    rig.conn.detach(rig.now, &rig.sh);
+    rig.conn.shutdown_read(rig.now, &rig.sh);
     let _ = rig.feed(seg(ACK, 0, 0).ack(1));
     assert_eq!(rig.timer(), (Duration::from_secs(60), Event::Closed));
 }

@@ -1,4 +1,4 @@
-//! Opening connections.
+//! Opening connections: three-way handshake, simultaneous open, options.
 
 use core::time::Duration;
 
@@ -79,7 +79,7 @@ fn what_both_offer_is_used() {
 #[test]
 fn what_the_peer_does_not_offer_is_not_used() {
     for (ipv6, mss) in [(false, 536), (true, 1220)] {
-        let opening = lockgate_tcp::Opening { ipv6, ..opening() };
+        let opening = lockgate_tcp::OpenParams { ipv6, ..opening() };
         let mut rig = Rig::connecting_as(TcpConfig::default(), opening, SeqNum(9));
         rig.sends();
         let _ = rig.feed(seg(SYN, -1, 0));

@@ -1,6 +1,6 @@
 //! Receiving text: what is kept, what is acknowledged, and when.
 
-use lockgate_tcp::{Event, Opening, TcpConfig};
+use lockgate_tcp::{Event, OpenParams, TcpConfig};
 use lockgate_wire::tcp::{Flags, TcpOptions};
 use lockgate_wire::{SeqNum, StreamOffset};
 
@@ -187,7 +187,7 @@ fn pieces_are_limited() {
 #[test]
 fn numbers_wrap() {
     let irs = SeqNum(0xffff_f000);
-    let opening = Opening {
+    let opening = OpenParams {
         isn: SeqNum(0xffff_fff0),
         ..opening()
     };

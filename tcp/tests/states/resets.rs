@@ -1,6 +1,6 @@
 //! Resets, and what blind attackers may try (RFC 5961).
 
-use lockgate_tcp::{Event, Opening, SegmentIn, State, TimeWaitVerdict, reset_for};
+use lockgate_tcp::{Event, OpenParams, SegmentIn, State, TimeWaitVerdict, reset_for};
 use lockgate_wire::tcp::{Flags, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum};
 
@@ -170,7 +170,7 @@ fn an_abort_gives_everything_back() {
 #[test]
 fn data_after_detach_is_reset() {
     let mut rig = Rig::in_state(State::FinWait2);
-    rig.conn.detach(rig.now, &rig.sh);
+    rig.conn.shutdown_read(rig.now, &rig.sh);
     let verdict = rig.feed(seg(ACK, 0, 0).ack(1));
     assert_eq!(
         (verdict.event, verdict.answer),
@@ -331,7 +331,7 @@ fn path_mtu_has_a_floor_and_costs_no_window() {
             mss: Some(1440),
             ..TcpOptions::NONE
         };
-        let opening = Opening { ipv6, ..opening() };
+        let opening = OpenParams { ipv6, ..opening() };
         let mut rig = Rig::open_as(plain(), opening, SeqNum(1), options, 60_000);
         rig.write(5 * 1440);
         rig.sends();

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::time::Duration;
 
 use lockgate_tcp::{
-    Connection, Event, HalfOpen, HalfOpenVerdict, IntentKind, Opening, SegmentIn, Sent, Shared,
+    Connection, Event, HalfOpen, HalfOpenVerdict, IntentKind, OpenParams, SegmentIn, Sent, Shared,
     State, TcpConfig, Verdict,
 };
 use lockgate_wire::tcp::{Flags, SackBlock, SackList, TcpHeader, TcpOptions, Timestamps};
@@ -88,8 +88,8 @@ pub(crate) struct Rig {
     pub(crate) irs: SeqNum,
 }
 
-pub(crate) fn opening() -> Opening {
-    Opening {
+pub(crate) fn opening() -> OpenParams {
+    OpenParams {
         local_port: 443,
         remote_port: 40_000,
         ipv6: false,
@@ -117,7 +117,7 @@ impl Rig {
         Self::connecting_as(config, opening(), SeqNum(5_000_000))
     }
 
-    pub(crate) fn connecting_as(config: TcpConfig, opening: Opening, irs: SeqNum) -> Self {
+    pub(crate) fn connecting_as(config: TcpConfig, opening: OpenParams, irs: SeqNum) -> Self {
         let now = Instant::from_secs(100);
         let room = config.window_max;
         let sh = Shared::new(config, 200, 1);
@@ -139,7 +139,7 @@ impl Rig {
 
     pub(crate) fn open_as(
         config: TcpConfig,
-        opening: Opening,
+        opening: OpenParams,
         irs: SeqNum,
         options: TcpOptions,
         window: u16,

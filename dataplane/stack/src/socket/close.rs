@@ -107,7 +107,7 @@ impl Socket {
             }
             if !self.is_lingering(now) {
                 self.linger = Linger::Over;
-                self.tcp.detach(now, &cx.tcp);
+                self.tcp.shutdown_read(now, &cx.tcp);
             }
         }
         None
@@ -141,7 +141,7 @@ impl Socket {
         if self.orphan_until.is_none_or(|until| now < until) || !self.awaits_acknowledgment() {
             return;
         }
-        if self.tcp.waits_for_window() {
+        if self.tcp.is_window_blocked() {
             self.abort(CloseReason::TimedOut, schedule);
         } else {
             // Something was lost: TCP has time-outs of its own for that.

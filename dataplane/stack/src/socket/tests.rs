@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use lockgate_ktls::{BackendChoice, Ciphers, Params, Session, Suite};
-use lockgate_tcp::{Opening, SegmentIn, State};
+use lockgate_tcp::{OpenParams, SegmentIn, State};
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
 use lockgate_wire::{Endpoint, SeqNum};
 use pktbuf::{PagePool, PoolConfig, Region};
@@ -23,7 +23,7 @@ fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region)
     let mut ciphers = Ciphers::new(BackendChoice::Auto, 4);
     let mut cx = SocketContext::new(&StackConfig::default(), 1);
     let now = Instant::from_millis(1);
-    let opening = Opening {
+    let opening = OpenParams {
         local_port: 1000,
         remote_port: 443,
         ipv6: false,

@@ -167,7 +167,7 @@ impl Stack {
     }
 
     /// How a connection's TCP is doing.
-    pub fn tcp_info(&self, socket: SocketId) -> Option<lockgate_tcp::Info> {
+    pub fn tcp_info(&self, socket: SocketId) -> Option<lockgate_tcp::ConnectionInfo> {
         self.socket(socket)
             .map(|socket| socket.tcp.info(&self.cx.tcp))
     }

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use lockgate_tcp::{
-    Connection, HalfOpen, HalfOpenTimer, HalfOpenVerdict, Opening, SegmentIn, reset_for,
+    Connection, HalfOpen, HalfOpenTimer, HalfOpenVerdict, OpenParams, SegmentIn, reset_for,
 };
 use lockgate_wire::{Endpoint, FourTuple, Instant, SeqNum, ipv4, ipv6, tcp};
 use pktbuf::{Buffer, Output, Stream};
@@ -152,7 +152,7 @@ impl Stack {
         now: Instant,
         tuple: &FourTuple,
         isn_after: Option<SeqNum>,
-    ) -> Opening {
+    ) -> OpenParams {
         let ipv6 = tuple.local.addr.is_ipv6();
         let ip = &self.egress.ip;
         let mtu = ip
@@ -166,7 +166,7 @@ impl Stack {
         };
         let mss = mtu.saturating_sub(ip_header_len + tcp::HEADER_LEN);
         let isn = self.isn.isn(now, tuple);
-        Opening {
+        OpenParams {
             local_port: tuple.local.port,
             remote_port: tuple.remote.port,
             ipv6,

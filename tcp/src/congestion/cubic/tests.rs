@@ -19,7 +19,7 @@ fn run(cc: &mut dyn CongestionControl, from: Instant, rtt: Duration, rounds: u32
                     bytes: MSS,
                     mss: MSS,
                     srtt: rtt,
-                    limited: true,
+                    cwnd_limited: true,
                 },
             );
         }
@@ -107,12 +107,12 @@ fn a_window_that_is_not_used_does_not_grow() {
         bytes: MSS,
         mss: MSS,
         srtt: Duration::from_millis(1),
-        limited: false,
+        cwnd_limited: false,
     };
     cubic.on_delivered(
         Instant::ZERO,
         Delivered {
-            limited: true,
+            cwnd_limited: true,
             ..idle
         },
     );
@@ -124,7 +124,7 @@ fn a_window_that_is_not_used_does_not_grow() {
     cubic.on_delivered(
         Instant::from_secs(1000),
         Delivered {
-            limited: true,
+            cwnd_limited: true,
             ..idle
         },
     );
@@ -185,7 +185,7 @@ fn extreme_numbers_do_not_overflow() {
         bytes: u32::MAX,
         mss: 1,
         srtt: Duration::from_secs(3600),
-        limited: true,
+        cwnd_limited: true,
     };
     for at in [0, 1, 1_000_000, u64::MAX / 2, u64::MAX - 1] {
         cubic.on_delivered(Instant::from_nanos(at), d);

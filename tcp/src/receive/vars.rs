@@ -8,7 +8,7 @@ use crate::transmit::{distance, low, signed};
 
 /// The receiver's side of a connection. Offsets count the peer's FIN as one place.
 #[derive(Debug)]
-pub(crate) struct Receive {
+pub(crate) struct ReceiveVars {
     /// What comes next.
     pub(crate) nxt: u64,
     /// Where the peer's FIN is; `u64::MAX`: not known.
@@ -35,15 +35,15 @@ pub(crate) struct Receive {
     /// The longest segment seen.
     pub(crate) mss_seen: u16,
     /// Segments that are still acknowledged at once.
-    pub(crate) quick: u8,
+    pub(crate) quick_acks_left: u8,
     /// An acknowledgment is due now.
     pub(crate) ack_due: bool,
     /// Nobody reads any more.
-    pub(crate) detached: bool,
+    pub(crate) read_shutdown: bool,
 }
 
-impl Receive {
-    pub(crate) fn new(now: Instant, mss_out: u16, quick: u8) -> Self {
+impl ReceiveVars {
+    pub(crate) fn new(now: Instant, mss_out: u16, quick_acks_left: u8) -> Self {
         let irs = SeqNum(0);
         Self {
             nxt: 0,
@@ -60,9 +60,9 @@ impl Receive {
             mss_out,
             shift: 0,
             mss_seen: 0,
-            quick,
+            quick_acks_left,
             ack_due: false,
-            detached: false,
+            read_shutdown: false,
         }
     }
 
@@ -78,7 +78,7 @@ impl Receive {
 
     /// Where the widest window that was promised ends; not before `nxt`.
     pub(crate) fn edge(&self) -> u64 {
-        self.near(self.edge).max(self.nxt)
+        self.offset_from_low(self.edge).max(self.nxt)
     }
 
     pub(crate) fn promise(&mut self, edge: u64) {
@@ -92,7 +92,7 @@ impl Receive {
 
     /// How much room there is beyond `nxt`.
     pub(crate) fn room(&self) -> u32 {
-        low(self.near(self.room_end).saturating_sub(self.nxt))
+        low(self.offset_from_low(self.room_end).saturating_sub(self.nxt))
     }
 
     pub(crate) fn set_room(&mut self, bytes: u32) {
@@ -103,7 +103,7 @@ impl Receive {
 
     /// What was acknowledged last.
     pub(crate) fn last_ack(&self) -> u64 {
-        self.near(self.last_ack)
+        self.offset_from_low(self.last_ack)
     }
 
     pub(crate) fn note_acknowledged(&mut self) {
@@ -118,7 +118,7 @@ impl Receive {
     }
 
     /// The offset near `nxt` with this low half.
-    fn near(&self, half: u32) -> u64 {
+    fn offset_from_low(&self, half: u32) -> u64 {
         self.nxt
             .saturating_add_signed(distance(SeqNum(low(self.nxt)), SeqNum(half)))
     }
