@@ -77,9 +77,9 @@ fn extension_headers(bytes: &[u8]) {
     match ipv6::walk(IpProtocol(*next), rest) {
         Ok(upper) => {
             assert!(upper.at <= rest.len());
-            assert!(upper.named_at < ipv6::HEADER_LEN + upper.at.max(1));
+            assert!(upper.next_header_at < ipv6::HEADER_LEN + upper.at.max(1));
         }
-        Err(ipv6::ExtensionError::Problem(problem)) => {
+        Err(ipv6::ExtensionError::ParameterProblem(problem)) => {
             let end = ipv6::HEADER_LEN + rest.len();
             assert!(usize::try_from(problem.pointer).is_ok_and(|at| at < end));
         }

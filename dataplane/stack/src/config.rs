@@ -4,8 +4,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use lockgate_ip::RouteRefused;
-use lockgate_ip::{AddressRefused, Cidr, Interface, InterfaceRefused, IpConfig, Route};
+use lockgate_ip::RouteError;
+use lockgate_ip::{AddressError, Cidr, Interface, InterfaceError, IpConfig, Route};
 use lockgate_tcp::TcpConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
@@ -108,13 +108,13 @@ pub struct ConnectConfig {
 pub enum ConfigError {
     /// An interface that can't be.
     #[error("interface {iface}: {refused}", iface = .0.id.0, refused = .1)]
-    Interface(Interface, InterfaceRefused),
+    Interface(Interface, InterfaceError),
     /// An address that its interface can't have.
     #[error("address {0}: {1}")]
-    Address(Cidr, AddressRefused),
+    Address(Cidr, AddressError),
     /// A route that can't be.
     #[error("route to {to}: {refused}", to = .0.to, refused = .1)]
-    Route(Route, RouteRefused),
+    Route(Route, RouteError),
     /// More connections than can be numbered.
     #[error("more than 2^28 connections, half-open connections or connections in TIME-WAIT")]
     TooMany,

@@ -4,7 +4,7 @@ mod headers;
 
 use core::net::IpAddr;
 
-use lockgate_ip::{Dispatch, FrameMeta, IpLayer, Lookup, NeighbourEvent, NextHop};
+use lockgate_ip::{DispatchOutcome, FrameMeta, IpLayer, Lookup, NeighbourEvent, NextHop};
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{FourTuple, IfaceId, Instant, MacAddr};
 use pktbuf::{Buffer, Checksum, Headers, Info, Output, Packet, Slice, TxMeta};
@@ -184,7 +184,7 @@ impl Egress {
         net: &mut N,
     ) {
         match self.ip.dispatch(now, hop, head.bytes_mut()) {
-            Dispatch::Send => {
+            DispatchOutcome::Send => {
                 let meta = TxMeta {
                     iface: hop.iface,
                     ..TxMeta::default()
@@ -196,8 +196,8 @@ impl Egress {
                 };
                 transmit_small(&packet, counters, net);
             }
-            Dispatch::Queued => {}
-            Dispatch::Dropped => counters.answers_lost += 1,
+            DispatchOutcome::Queued => {}
+            DispatchOutcome::Dropped => counters.answers_lost += 1,
         }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn broadcast_bytes<'a>(packet: &'a Buffer, ingress: &Ingress) -> Opti
             is_icmp_error(found.addrs.is_ipv6(), message)
                 || is_discovery(found.addrs.is_ipv6(), message)
         }
-        Ingress::Tcp(_) | Ingress::Refuse(..) | Ingress::Drop(_) => false,
+        Ingress::Tcp(_) | Ingress::Reject(..) | Ingress::Drop(_) => false,
     };
     let is_whole = packet.len() as usize == bytes.len() && packet.vlan().is_none();
     (is_for_all && is_whole).then_some(bytes)

@@ -7,7 +7,7 @@ mod support;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lockgate_ip::{FrameHeader, IpPair, Link};
+use lockgate_ip::{FrameHeader, IpPair, LinkHeader};
 use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, SocketId};
 use lockgate_wire::MacAddr;
 use lockgate_wire::icmpv4::{Echo, Icmpv4Message};
@@ -24,7 +24,7 @@ fn packet(world: &World, protocol: IpProtocol, upper: &[u8]) -> Vec<u8> {
 }
 
 fn from_addr(src: IpAddr, dst: IpAddr, protocol: IpProtocol, upper: &[u8]) -> Vec<u8> {
-    let link = Link {
+    let link = LinkHeader {
         dst: B,
         src: A,
         vlan: None,

@@ -7,7 +7,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use lockgate_ip::{FrameHeader, IpPair, Link as LinkHeader};
+use lockgate_ip::{FrameHeader, IpPair, LinkHeader};
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
 use lockgate_wire::ip::IpProtocol;

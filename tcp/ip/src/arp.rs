@@ -9,7 +9,7 @@ use lockgate_wire::{IfaceId, Instant, MacAddr};
 
 use crate::ingress::ArpIngress;
 use crate::layer::{Announcement, IpLayer, Transmit, write_link};
-use crate::neighbours::{Advert, Solicit};
+use crate::neighbours::{Advertisement, Solicitation};
 use crate::routes::NextHop;
 
 impl IpLayer {
@@ -75,7 +75,8 @@ impl IpLayer {
         if packet.sender_ip == packet.target_ip {
             self.counters.arp.announcements_in += 1;
             if is_neighbour {
-                self.neighbours.on_advert(now, hop, claim(mac, false));
+                self.neighbours
+                    .on_advertisement(now, hop, advertisement_of(mac, false));
             }
         } else if !to_us {
             self.counters.arp.others_in += 1;
@@ -83,12 +84,13 @@ impl IpLayer {
             self.counters.arp.replies_in += 1;
             if is_neighbour {
                 let solicited = own_mac == Some(packet.target_mac);
-                self.neighbours.on_advert(now, hop, claim(mac, solicited));
+                self.neighbours
+                    .on_advertisement(now, hop, advertisement_of(mac, solicited));
             }
         } else {
             self.counters.arp.requests_in += 1;
             if is_neighbour {
-                self.neighbours.on_asked(now, hop, mac);
+                self.neighbours.on_solicited_by(now, hop, mac);
             }
         }
     }
@@ -134,14 +136,14 @@ impl IpLayer {
         }
         match hop.addr {
             IpAddr::V4(own) => self.write_announcement(hop.iface, own, out),
-            IpAddr::V6(own) => self.advertise_unasked(hop.iface, own, out),
+            IpAddr::V6(own) => self.advertise_unsolicited(hop.iface, own, out),
         }
     }
 
     /// Writes an ARP request.
-    pub(crate) fn ask_v4(
+    pub(crate) fn write_arp_request(
         &self,
-        solicit: Solicit,
+        solicit: Solicitation,
         target: Ipv4Addr,
         out: &mut [u8],
     ) -> Option<Transmit> {
@@ -233,8 +235,8 @@ impl IpLayer {
 }
 
 /// What an ARP packet claims, in the terms of neighbour discovery.
-const fn claim(mac: MacAddr, solicited: bool) -> Advert {
-    Advert {
+const fn advertisement_of(mac: MacAddr, solicited: bool) -> Advertisement {
+    Advertisement {
         mac: Some(mac),
         solicited,
         replaces: true,

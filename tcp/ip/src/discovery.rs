@@ -8,9 +8,9 @@ use lockgate_wire::{IfaceId, Instant, MacAddr};
 use crate::frame::IpPair;
 use crate::ingress::IpPacket;
 use crate::interfaces::{ALL_NODES, is_solicited_node, solicited_node};
-use crate::layer::{Dispatch, IpLayer, Transmit};
+use crate::layer::{DispatchOutcome, IpLayer, Transmit};
 use crate::messages::write_message;
-use crate::neighbours::{Advert, Solicit};
+use crate::neighbours::{Advertisement, Solicitation};
 use crate::routes::NextHop;
 
 impl IpLayer {
@@ -54,7 +54,7 @@ impl IpLayer {
                 replaces,
                 mac,
             } => {
-                let advert = Advert {
+                let advert = Advertisement {
                     mac,
                     solicited,
                     replaces,
@@ -111,7 +111,7 @@ impl IpLayer {
             addr: src.into(),
         };
         if let Some(mac) = source.filter(|_| self.interfaces.is_on_link(iface, src.into())) {
-            self.neighbours.on_asked(now, hop, mac);
+            self.neighbours.on_solicited_by(now, hop, mac);
         }
         let out = out?;
         //= https://www.rfc-editor.org/rfc/rfc4861#section-7.2.4
@@ -130,8 +130,8 @@ impl IpLayer {
             return Some(sent);
         }
         match self.dispatch(now, hop, &mut out[..sent.len]) {
-            Dispatch::Send => Some(sent),
-            Dispatch::Queued | Dispatch::Dropped => None,
+            DispatchOutcome::Send => Some(sent),
+            DispatchOutcome::Queued | DispatchOutcome::Dropped => None,
         }
     }
 
@@ -141,7 +141,7 @@ impl IpLayer {
         iface: IfaceId,
         dst: Ipv6Addr,
         target: Ipv6Addr,
-        advert: Advert,
+        advert: Advertisement,
     ) {
         //= https://www.rfc-editor.org/rfc/rfc4861#section-7.1.2
         //# - If the IP Destination Address is a multicast address the
@@ -155,7 +155,7 @@ impl IpLayer {
             self.counters.icmp.nd_conflicts += 1;
             return;
         }
-        self.neighbours.on_advert(
+        self.neighbours.on_advertisement(
             now,
             NextHop {
                 iface,
@@ -166,9 +166,9 @@ impl IpLayer {
     }
 
     /// Writes a neighbour solicitation.
-    pub(crate) fn ask_v6(
+    pub(crate) fn write_solicitation(
         &self,
-        solicit: Solicit,
+        solicit: Solicitation,
         target: Ipv6Addr,
         out: &mut [u8],
     ) -> Option<Transmit> {
@@ -190,7 +190,7 @@ impl IpLayer {
     }
 
     /// Writes an advertisement that nobody asked for.
-    pub(crate) fn advertise_unasked(
+    pub(crate) fn advertise_unsolicited(
         &mut self,
         iface: IfaceId,
         own: Ipv6Addr,

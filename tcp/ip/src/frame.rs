@@ -78,7 +78,7 @@ impl IpPair {
 
 /// What a frame's Ethernet header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct LinkHeader {
     /// To whom.
     pub dst: MacAddr,
     /// From whom.
@@ -87,7 +87,7 @@ pub struct Link {
     pub vlan: Option<VlanTag>,
 }
 
-impl Link {
+impl LinkHeader {
     /// An Ethernet header in front of this.
     pub const fn header(&self, ethertype: EtherType) -> EthernetHeader {
         EthernetHeader {
@@ -103,7 +103,7 @@ impl Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// The Ethernet header; none on interfaces without a link layer.
-    pub link: Option<Link>,
+    pub link: Option<LinkHeader>,
     /// Addresses.
     pub addrs: IpPair,
     /// What the payload is.
@@ -121,7 +121,7 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// A packet with hop limit 64 and nothing special.
     pub const fn new(
-        link: Option<Link>,
+        link: Option<LinkHeader>,
         addrs: IpPair,
         protocol: IpProtocol,
         payload_len: u16,
@@ -237,7 +237,7 @@ mod tests {
                 let four = |x: [u8; 16]| IpAddr::from([x[0], x[1], x[2], x[3]]);
                 IpPair::new(four(a), four(b))
             }.unwrap();
-            let link = linked.then(|| Link {
+            let link = linked.then(|| LinkHeader {
                 dst: MacAddr([2, 0, 0, 0, 0, 1]),
                 src: MacAddr([2, 0, 0, 0, 0, 2]),
                 vlan: tag.and_then(VlanId::new).map(VlanTag::new),
@@ -253,7 +253,7 @@ mod tests {
             let mut at = 0;
             if let Some(link) = link {
                 let (eth, len) = EthernetView::parse(&out).unwrap();
-                prop_assert_eq!(Link { dst: eth.dst, src: eth.src, vlan: eth.vlan }, link);
+                prop_assert_eq!(LinkHeader { dst: eth.dst, src: eth.src, vlan: eth.vlan }, link);
                 prop_assert_eq!(eth.ethertype, f.ethertype());
                 at = len;
             }

@@ -10,7 +10,7 @@ use lockgate_wire::ipv6::{self, Ipv6View};
 use lockgate_wire::{Endpoint, FourTuple, SeqNum};
 
 use crate::frame::IpPair;
-use crate::ingress::{IpPacket, Refusal};
+use crate::ingress::{IpPacket, RejectReason};
 
 /// An ICMP error about a segment that we (or somebody who wants us to think so) sent.
 ///
@@ -160,8 +160,9 @@ fn plateau_below(total_len: u16) -> u16 {
 }
 
 /// Whether an error may be sent about a packet. `message` are the packet's upper-layer bytes.
-pub(crate) fn may_complain(packet: &IpPacket, refusal: Refusal, message: &[u8]) -> bool {
-    let even_if_group = matches!(refusal, Refusal::Parameter(problem) if problem.even_if_multicast);
+pub(crate) fn may_send_error(packet: &IpPacket, refusal: RejectReason, message: &[u8]) -> bool {
+    let even_if_group =
+        matches!(refusal, RejectReason::Parameter(problem) if problem.even_if_multicast);
     match packet.addrs {
         //= https://www.rfc-editor.org/rfc/rfc1122#section-3.2.2
         //# An ICMP error message MUST NOT be sent as the result of
@@ -198,7 +199,7 @@ pub(crate) fn may_complain(packet: &IpPacket, refusal: Refusal, message: &[u8]) 
 }
 
 /// The error about an IPv4 packet, which begins `quoted`.
-pub(crate) fn complaint_v4(refusal: Refusal, quoted: &[u8]) -> Icmpv4Message<'_> {
+pub(crate) fn error_about_v4(refusal: RejectReason, quoted: &[u8]) -> Icmpv4Message<'_> {
     //= https://www.rfc-editor.org/rfc/rfc1812#section-4.3.2.3
     //# the ICMP datagram SHOULD contain as much of the original
     //# datagram as possible without the length of the ICMP datagram
@@ -207,9 +208,9 @@ pub(crate) fn complaint_v4(refusal: Refusal, quoted: &[u8]) -> Icmpv4Message<'_>
         .len()
         .min(576 - ipv4::HEADER_LEN - icmpv4::HEADER_LEN)];
     let code = match refusal {
-        Refusal::Port => icmpv4::unreachable::PORT,
+        RejectReason::Port => icmpv4::unreachable::PORT,
         // Only IPv6 has parameters that can be refused.
-        Refusal::Protocol | Refusal::Parameter(_) => icmpv4::unreachable::PROTOCOL,
+        RejectReason::Protocol | RejectReason::Parameter(_) => icmpv4::unreachable::PROTOCOL,
     };
     Icmpv4Message::DestinationUnreachable {
         code,
@@ -224,16 +225,16 @@ pub(crate) fn complaint_v4(refusal: Refusal, quoted: &[u8]) -> Icmpv4Message<'_>
 //# the IPv6 offending (invoking) packet (the packet that caused the
 //# error) as possible without making the error message packet exceed
 //# the minimum IPv6 MTU
-pub(crate) fn complaint_v6(refusal: Refusal, quoted: &[u8]) -> Icmpv6Message<'_> {
+pub(crate) fn error_about_v6(refusal: RejectReason, quoted: &[u8]) -> Icmpv6Message<'_> {
     let room = usize::from(MTU_MIN_V6) - ipv6::HEADER_LEN - icmpv6::HEADER_LEN;
     let quoted = &quoted[..quoted.len().min(room)];
     match refusal {
         // That a protocol is unknown is a parameter problem in IPv6.
-        Refusal::Port | Refusal::Protocol => Icmpv6Message::DestinationUnreachable {
+        RejectReason::Port | RejectReason::Protocol => Icmpv6Message::DestinationUnreachable {
             code: icmpv6::unreachable::PORT,
             quoted,
         },
-        Refusal::Parameter(problem) => Icmpv6Message::ParameterProblem {
+        RejectReason::Parameter(problem) => Icmpv6Message::ParameterProblem {
             code: problem.code,
             pointer: problem.pointer,
             quoted,

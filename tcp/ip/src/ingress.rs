@@ -6,7 +6,7 @@ use lockgate_wire::arp::{ArpPacket, ArpView};
 use lockgate_wire::ethernet::{EtherType, EthernetView, VlanTag};
 use lockgate_wire::ip::{IpProtocol, TrafficClass};
 use lockgate_wire::ipv4::Ipv4View;
-use lockgate_wire::ipv6::{self, ExtensionError, Ipv6View, Problem};
+use lockgate_wire::ipv6::{self, ExtensionError, Ipv6View, ParameterProblem};
 use lockgate_wire::{IfaceId, MacAddr, ParseError};
 
 use crate::frame::IpPair;
@@ -33,7 +33,7 @@ pub enum Ingress {
     /// An ARP packet, from somebody else.
     Arp(ArpIngress),
     /// A packet for us that asks for something we don't have. The sender may be told.
-    Refuse(IpPacket, Refusal),
+    Reject(IpPacket, RejectReason),
     /// Nothing for us.
     Drop(DropReason),
 }
@@ -72,13 +72,13 @@ pub struct ArpIngress {
 
 /// What a packet wants that isn't here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectReason {
     /// A port: the protocol is UDP, of which we have none.
     Port,
     /// A protocol, over IPv4.
     Protocol,
     /// An IPv6 header that can't be processed.
-    Parameter(Problem),
+    Parameter(ParameterProblem),
 }
 
 /// Why a frame is dropped.
@@ -125,13 +125,13 @@ pub enum DropReason {
 /// checksum, source, destination, fragment, extension headers.
 pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &FrameMeta) -> Ingress {
     match find_packet(interfaces, on, bytes, meta) {
-        Ok(Found {
+        Ok(PacketInFrame {
             interface,
             group,
             at,
             ethertype: EtherType::IPV4,
         }) => {
-            let ctx = Context {
+            let ctx = Classifier {
                 interfaces,
                 interface,
                 group,
@@ -140,13 +140,13 @@ pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &Frame
             };
             ctx.ipv4(at).unwrap_or_else(Ingress::Drop)
         }
-        Ok(Found {
+        Ok(PacketInFrame {
             interface,
             group,
             at,
             ethertype: EtherType::IPV6,
         }) => {
-            let ctx = Context {
+            let ctx = Classifier {
                 interfaces,
                 interface,
                 group,
@@ -155,7 +155,7 @@ pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &Frame
             };
             ctx.ipv6(at).unwrap_or_else(Ingress::Drop)
         }
-        Ok(Found {
+        Ok(PacketInFrame {
             interface,
             at,
             ethertype: EtherType::ARP,
@@ -174,7 +174,7 @@ pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &Frame
 }
 
 /// A packet in a frame.
-struct Found<'a> {
+struct PacketInFrame<'a> {
     interface: &'a Interface,
     /// Whether the frame was sent to a group.
     group: bool,
@@ -188,7 +188,7 @@ fn find_packet<'a>(
     on: IfaceId,
     bytes: &[u8],
     meta: &FrameMeta,
-) -> Result<Found<'a>, DropReason> {
+) -> Result<PacketInFrame<'a>, DropReason> {
     let Some(mac) = interfaces.interface(on).ok_or(DropReason::NoInterface)?.mac else {
         return find_bare_packet(interfaces, on, bytes);
     };
@@ -214,7 +214,7 @@ fn find_packet<'a>(
         (Some(_), Some(_)) => return Err(DropReason::NoInterface),
     };
     let interface = interfaces.resolve(on, tag).ok_or(DropReason::NoInterface)?;
-    Ok(Found {
+    Ok(PacketInFrame {
         interface,
         group,
         at,
@@ -227,7 +227,7 @@ fn find_bare_packet<'a>(
     interfaces: &'a Interfaces,
     on: IfaceId,
     bytes: &[u8],
-) -> Result<Found<'a>, DropReason> {
+) -> Result<PacketInFrame<'a>, DropReason> {
     let interface = interfaces
         .resolve(on, None)
         .ok_or(DropReason::NoInterface)?;
@@ -236,7 +236,7 @@ fn find_bare_packet<'a>(
         6 => EtherType::IPV6,
         _ => return Err(DropReason::EtherType),
     };
-    Ok(Found {
+    Ok(PacketInFrame {
         interface,
         group: false,
         at: 0,
@@ -249,7 +249,7 @@ fn is_possible_source(src: MacAddr, own: MacAddr) -> bool {
     src.is_unicast() && src != own
 }
 
-struct Context<'a> {
+struct Classifier<'a> {
     interfaces: &'a Interfaces,
     interface: &'a Interface,
     group: bool,
@@ -257,7 +257,7 @@ struct Context<'a> {
     meta: &'a FrameMeta,
 }
 
-impl Context<'_> {
+impl Classifier<'_> {
     fn ipv4(&self, l3_at: usize) -> Result<Ingress, DropReason> {
         let view = Ipv4View::new(self.from(l3_at)).map_err(bad_header)?;
         if !self.meta.ip_checksum_good && !view.checksum_is_valid() {
@@ -319,8 +319,8 @@ impl Context<'_> {
         Ok(match header.protocol {
             IpProtocol::TCP => Ingress::Tcp(packet),
             IpProtocol::ICMP => Ingress::Icmp(packet),
-            IpProtocol::UDP => Ingress::Refuse(packet, Refusal::Port),
-            _ => Ingress::Refuse(packet, Refusal::Protocol),
+            IpProtocol::UDP => Ingress::Reject(packet, RejectReason::Port),
+            _ => Ingress::Reject(packet, RejectReason::Protocol),
         })
     }
 
@@ -367,8 +367,8 @@ impl Context<'_> {
             Err(ExtensionError::Truncated) if rest.len() < payload_len => {
                 return Err(DropReason::Truncated);
             }
-            Err(ExtensionError::Problem(problem)) if !header.src.is_unspecified() => {
-                return Ok(Ingress::Refuse(packet, Refusal::Parameter(problem)));
+            Err(ExtensionError::ParameterProblem(problem)) if !header.src.is_unspecified() => {
+                return Ok(Ingress::Reject(packet, RejectReason::Parameter(problem)));
             }
             Err(_) => return Err(DropReason::Extensions),
         };
@@ -385,20 +385,20 @@ impl Context<'_> {
             _ if is_group => Err(DropReason::Group),
             IpProtocol::TCP => Ok(Ingress::Tcp(packet)),
             IpProtocol::NO_NEXT => Err(DropReason::Extensions),
-            IpProtocol::UDP => Ok(Ingress::Refuse(packet, Refusal::Port)),
+            IpProtocol::UDP => Ok(Ingress::Reject(packet, RejectReason::Port)),
             //= https://www.rfc-editor.org/rfc/rfc8200#section-4
             //# If, as a result of processing a header, the destination node is
             //# required to proceed to the next header but the Next Header value in
             //# the current header is unrecognized by the node, it should discard the
             //# packet and send an ICMP Parameter Problem message
             _ => {
-                let pointer = u32::try_from(upper.named_at).unwrap_or(u32::MAX);
-                let problem = Problem {
+                let pointer = u32::try_from(upper.next_header_at).unwrap_or(u32::MAX);
+                let problem = ParameterProblem {
                     code: 1,
                     pointer,
                     even_if_multicast: false,
                 };
-                Ok(Ingress::Refuse(packet, Refusal::Parameter(problem)))
+                Ok(Ingress::Reject(packet, RejectReason::Parameter(problem)))
             }
         }
     }

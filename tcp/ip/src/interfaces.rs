@@ -6,7 +6,7 @@ use lockgate_wire::ethernet::VlanTag;
 use lockgate_wire::{IfaceId, MacAddr};
 
 use crate::cidr::Cidr;
-use crate::frame::Link;
+use crate::frame::LinkHeader;
 
 /// An interface, as the IP layer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,25 +24,25 @@ pub struct Interface {
 /// All interfaces with their addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Interfaces {
-    list: Vec<Entry>,
+    list: Vec<InterfaceEntry>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct InterfaceEntry {
     interface: Interface,
     addrs: Vec<Cidr>,
 }
 
 impl Interfaces {
     /// Adds an interface without addresses.
-    pub fn add(&mut self, interface: Interface) -> Result<(), InterfaceRefused> {
+    pub fn add(&mut self, interface: Interface) -> Result<(), InterfaceError> {
         if self.list.len() >= INTERFACES_MAX {
-            return Err(InterfaceRefused::Full);
+            return Err(InterfaceError::Full);
         }
         if self.entry(interface.id).is_some() {
-            return Err(InterfaceRefused::Exists);
+            return Err(InterfaceError::Exists);
         }
-        self.list.push(Entry {
+        self.list.push(InterfaceEntry {
             interface,
             addrs: Vec::new(),
         });
@@ -53,18 +53,18 @@ impl Interfaces {
     //= https://www.rfc-editor.org/rfc/rfc4291#section-2.1
     //# All interfaces are required to have at least one Link-Local unicast
     //# address
-    pub fn add_address(&mut self, id: IfaceId, addr: Cidr) -> Result<(), InterfaceRefused> {
+    pub fn add_address(&mut self, id: IfaceId, addr: Cidr) -> Result<(), InterfaceError> {
         let ip = addr.addr();
         if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-            return Err(InterfaceRefused::Address);
+            return Err(InterfaceError::Address);
         }
         if self.owner(ip).is_some() {
-            return Err(InterfaceRefused::Exists);
+            return Err(InterfaceError::Exists);
         }
         let entry = self.list.iter_mut().find(|e| e.interface.id == id);
-        let entry = entry.ok_or(InterfaceRefused::Unknown)?;
+        let entry = entry.ok_or(InterfaceError::Unknown)?;
         if entry.addrs.len() + 1 >= ADDRESSES_MAX {
-            return Err(InterfaceRefused::Full);
+            return Err(InterfaceError::Full);
         }
         let has_link_local = entry.addrs.iter().any(|a| is_link_local_v6(a.addr()));
         if ip.is_ipv6()
@@ -129,7 +129,7 @@ impl Interfaces {
 
     /// The interface with a link-local address, if no other has one.
     pub(crate) fn only_link_local(&self) -> Option<IfaceId> {
-        let has_one = |e: &&Entry| e.addrs.iter().any(|a| is_link_local_v6(a.addr()));
+        let has_one = |e: &&InterfaceEntry| e.addrs.iter().any(|a| is_link_local_v6(a.addr()));
         let mut found = self.list.iter().filter(has_one).map(|e| e.interface.id);
         found.next().filter(|_| found.next().is_none())
     }
@@ -181,16 +181,16 @@ impl Interfaces {
     }
 
     /// The Ethernet header from interface `id` to `dst`; none if it has no link layer.
-    pub fn link_to(&self, id: IfaceId, dst: MacAddr) -> Option<Link> {
+    pub fn link_to(&self, id: IfaceId, dst: MacAddr) -> Option<LinkHeader> {
         let interface = self.interface(id)?;
-        Some(Link {
+        Some(LinkHeader {
             dst,
             src: interface.mac?,
             vlan: interface.vlan.map(|(_, tag)| tag),
         })
     }
 
-    fn entry(&self, id: IfaceId) -> Option<&Entry> {
+    fn entry(&self, id: IfaceId) -> Option<&InterfaceEntry> {
         // Interfaces are mostly numbered in the order in which they're added.
         match self.list.get(usize::from(id.0)) {
             Some(entry) if entry.interface.id == id => Some(entry),
@@ -201,7 +201,7 @@ impl Interfaces {
 
 /// Why an interface or address wasn't added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InterfaceRefused {
+pub enum InterfaceError {
     /// There are too many already.
     #[error("more than {INTERFACES_MAX} interfaces, or {ADDRESSES_MAX} addresses on one")]
     Full,
@@ -415,14 +415,14 @@ mod tests {
             mtu: 1500,
             vlan: None,
         };
-        assert_eq!(all.add(again), Err(InterfaceRefused::Exists));
+        assert_eq!(all.add(again), Err(InterfaceError::Exists));
         for (id, addr, why) in [
-            (B, "10.0.0.1/24", InterfaceRefused::Exists),
-            (IfaceId(3), "10.9.0.1/24", InterfaceRefused::Unknown),
-            (A, "0.0.0.0/0", InterfaceRefused::Address),
-            (A, "224.0.0.1/8", InterfaceRefused::Address),
-            (A, "127.0.0.1/8", InterfaceRefused::Address),
-            (A, "ff02::1/64", InterfaceRefused::Address),
+            (B, "10.0.0.1/24", InterfaceError::Exists),
+            (IfaceId(3), "10.9.0.1/24", InterfaceError::Unknown),
+            (A, "0.0.0.0/0", InterfaceError::Address),
+            (A, "224.0.0.1/8", InterfaceError::Address),
+            (A, "127.0.0.1/8", InterfaceError::Address),
+            (A, "ff02::1/64", InterfaceError::Address),
         ] {
             assert_eq!(
                 all.add_address(id, addr.parse().unwrap()),
@@ -432,6 +432,6 @@ mod tests {
         }
         let refused =
             (0..100u8).find_map(|n| all.add_address(B, Cidr::host([172, 16, 0, n].into())).err());
-        assert_eq!(refused, Some(InterfaceRefused::Full));
+        assert_eq!(refused, Some(InterfaceError::Full));
     }
 }

@@ -8,12 +8,12 @@ use lockgate_wire::{IfaceId, Instant, MacAddr};
 
 use crate::cidr::Cidr;
 use crate::counters::IpCounters;
-use crate::frame::Link;
+use crate::frame::LinkHeader;
 use crate::ingress::{FrameMeta, Ingress, classify};
-use crate::interfaces::{Interface, InterfaceRefused, Interfaces, is_link_local_v6};
+use crate::interfaces::{Interface, InterfaceError, Interfaces, is_link_local_v6};
 use crate::limit::{Rate, TokenBucket};
 use crate::neighbours::{Lookup, NeighbourConfig, NeighbourEvent, Neighbours};
-use crate::routes::{NextHop, Route, RouteRefused, Routes};
+use crate::routes::{NextHop, Route, RouteError, Routes};
 
 /// Settings of the IP layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Transmit {
 
 /// What became of a frame given to [`IpLayer::dispatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dispatch {
+pub enum DispatchOutcome {
     /// It's addressed now: send it.
     Send,
     /// It waits for its neighbour; [`IpLayer::poll_transmit`] will bring it back.
@@ -74,8 +74,8 @@ pub struct IpLayer {
     pub(crate) counters: IpCounters,
     /// Addresses to announce: which, how often still, and when next.
     pub(crate) announcements: VecDeque<Announcement>,
-    pub(crate) echoes: TokenBucket,
-    pub(crate) errors: TokenBucket,
+    pub(crate) echo_limit: TokenBucket,
+    pub(crate) error_limit: TokenBucket,
     routes: Routes,
 }
 
@@ -96,18 +96,18 @@ impl IpLayer {
             counters: IpCounters::default(),
             announcements: VecDeque::new(),
             routes: Routes::default(),
-            echoes: TokenBucket::new(config.echo_rate),
-            errors: TokenBucket::new(config.error_rate),
+            echo_limit: TokenBucket::new(config.echo_rate),
+            error_limit: TokenBucket::new(config.error_rate),
         }
     }
 
     /// Adds an interface.
-    pub fn add_interface(&mut self, interface: Interface) -> Result<(), InterfaceRefused> {
+    pub fn add_interface(&mut self, interface: Interface) -> Result<(), InterfaceError> {
         self.interfaces.add(interface)
     }
 
     /// Gives an interface an address, and the network around it a route.
-    pub fn add_address(&mut self, iface: IfaceId, addr: Cidr) -> Result<(), AddressRefused> {
+    pub fn add_address(&mut self, iface: IfaceId, addr: Cidr) -> Result<(), AddressError> {
         self.interfaces.add_address(iface, addr)?;
         self.routes.add(Route {
             to: addr,
@@ -118,7 +118,7 @@ impl IpLayer {
     }
 
     /// Adds a route.
-    pub fn add_route(&mut self, route: Route) -> Result<(), RouteRefused> {
+    pub fn add_route(&mut self, route: Route) -> Result<(), RouteError> {
         self.routes.add(route)
     }
 
@@ -157,7 +157,7 @@ impl IpLayer {
             Ingress::Tcp(_) => self.counters.tcp_in += 1,
             Ingress::Icmp(_) => self.counters.icmp_in += 1,
             Ingress::Arp(_) => self.counters.arp_in += 1,
-            Ingress::Refuse(..) => self.counters.refused += 1,
+            Ingress::Reject(..) => self.counters.refused += 1,
             Ingress::Drop(reason) => self.counters.drops.count(reason),
         }
         ingress
@@ -204,7 +204,7 @@ impl IpLayer {
     }
 
     /// The Ethernet header from an interface to `dst`; none if it has no link layer.
-    pub fn link_to(&self, iface: IfaceId, dst: MacAddr) -> Option<Link> {
+    pub fn link_to(&self, iface: IfaceId, dst: MacAddr) -> Option<LinkHeader> {
         self.interfaces.link_to(iface, dst)
     }
 
@@ -214,13 +214,13 @@ impl IpLayer {
     }
 
     /// Another worker's layer reported this event.
-    pub fn on_told(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
-        self.neighbours.on_told(now, hop, mac);
+    pub fn on_sibling_resolved(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
+        self.neighbours.on_sibling_resolved(now, hop, mac);
     }
 
     /// Addresses a small complete frame to `hop`, or lets it wait. Its link-layer destination,
     /// which the caller left open, is filled in.
-    pub fn dispatch(&mut self, now: Instant, hop: NextHop, frame: &mut [u8]) -> Dispatch {
+    pub fn dispatch(&mut self, now: Instant, hop: NextHop, frame: &mut [u8]) -> DispatchOutcome {
         let linked = self
             .interfaces
             .interface(hop.iface)
@@ -230,13 +230,13 @@ impl IpLayer {
                 if linked && let Some(dst) = frame.first_chunk_mut::<6>() {
                     *dst = mac.0;
                 }
-                Dispatch::Send
+                DispatchOutcome::Send
             }
-            Lookup::Pending if self.neighbours.queue(hop, frame, linked) => Dispatch::Queued,
-            Lookup::Pending => Dispatch::Dropped,
+            Lookup::Pending if self.neighbours.queue(hop, frame, linked) => DispatchOutcome::Queued,
+            Lookup::Pending => DispatchOutcome::Dropped,
             Lookup::Unreachable => {
                 self.counters.icmp.unsendable += 1;
-                Dispatch::Dropped
+                DispatchOutcome::Dropped
             }
         }
     }
@@ -249,8 +249,8 @@ impl IpLayer {
         }
         while let Some(solicit) = self.neighbours.poll_solicit(now) {
             let sent = match solicit.target.addr {
-                IpAddr::V4(target) => self.ask_v4(solicit, target, out),
-                IpAddr::V6(target) => self.ask_v6(solicit, target, out),
+                IpAddr::V4(target) => self.write_arp_request(solicit, target, out),
+                IpAddr::V6(target) => self.write_solicitation(solicit, target, out),
             };
             if sent.is_some() {
                 return sent;
@@ -276,18 +276,18 @@ impl IpLayer {
 
 /// Why an address wasn't added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressRefused {
+pub enum AddressError {
     /// By the interface.
     #[error(transparent)]
-    Interface(#[from] InterfaceRefused),
+    Interface(#[from] InterfaceError),
     /// By the routes.
     #[error(transparent)]
-    Route(#[from] RouteRefused),
+    Route(#[from] RouteError),
 }
 
 /// Writes an Ethernet header, if there's room for it and `len` more bytes; what comes behind it.
 pub(crate) fn write_link(
-    link: Link,
+    link: LinkHeader,
     ethertype: EtherType,
     len: usize,
     out: &mut [u8],

@@ -35,19 +35,20 @@ mod routes;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use counters::{ArpCounters, DropCounters, IcmpCounters, IpCounters};
-pub use frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, Link};
+pub use frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, LinkHeader};
 pub use icmp::{IcmpError, IcmpErrorKind};
-pub use ingress::{ArpIngress, DropReason, FrameMeta, Ingress, IpPacket, Refusal, classify};
+pub use ingress::{ArpIngress, DropReason, FrameMeta, Ingress, IpPacket, RejectReason, classify};
 pub use interfaces::{
-    ALL_NODES, Interface, InterfaceRefused, Interfaces, link_local, solicited_node,
+    ALL_NODES, Interface, InterfaceError, Interfaces, link_local, solicited_node,
 };
-pub use layer::{AddressRefused, Dispatch, IpConfig, IpLayer, Transmit};
+pub use layer::{AddressError, DispatchOutcome, IpConfig, IpLayer, Transmit};
 pub use limit::Rate;
 pub use messages::IcmpOutcome;
 pub use neighbours::{
-    Advert, Lookup, NeighbourConfig, NeighbourCounters, NeighbourEvent, Neighbours, Solicit, State,
+    Advertisement, Lookup, NeighbourConfig, NeighbourCounters, NeighbourEvent, NeighbourState,
+    Neighbours, Solicitation,
 };
-pub use routes::{NextHop, Route, RouteRefused, Routes};
+pub use routes::{NextHop, Route, RouteError, Routes};
 
 #[cfg(test)]
 mod testing;

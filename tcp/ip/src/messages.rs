@@ -5,10 +5,10 @@ use lockgate_wire::icmpv6::Icmpv6Message;
 use lockgate_wire::ip::IpProtocol;
 use lockgate_wire::{IfaceId, Instant, MacAddr, ParseError, ipv4, ipv6};
 
-use crate::frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, Link};
+use crate::frame::{DEFAULT_HOP_LIMIT, FrameHeader, IpPair, LinkHeader};
 use crate::icmp::{self, IcmpError};
-use crate::ingress::{IpPacket, Refusal};
-use crate::layer::{Dispatch, IpLayer, Transmit};
+use crate::ingress::{IpPacket, RejectReason};
+use crate::layer::{DispatchOutcome, IpLayer, Transmit};
 
 /// What an ICMP message meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +59,11 @@ impl IpLayer {
 
     /// Tells the sender of a packet that nobody here wants it, if that's allowed. `packet_bytes`
     /// begin with the IP header of the packet; as many as are contiguous.
-    pub fn refuse(
+    pub fn reject(
         &mut self,
         now: Instant,
         packet: &IpPacket,
-        refusal: Refusal,
+        refusal: RejectReason,
         packet_bytes: &[u8],
         out: &mut [u8],
     ) -> Option<Transmit> {
@@ -72,24 +72,24 @@ impl IpLayer {
         let message = packet_bytes
             .get(packet.l4_at - packet.l3_at..)
             .unwrap_or_default();
-        if !icmp::may_complain(packet, refusal, message) {
+        if !icmp::may_send_error(packet, refusal, message) {
             self.counters.icmp.errors_forbidden += 1;
             return None;
         }
-        if !self.errors.take(now) {
+        if !self.error_limit.take(now) {
             self.counters.icmp.errors_limited += 1;
             return None;
         }
         let addrs = self.answer_addrs(packet)?;
         let sent = match addrs {
             IpPair::V4 { .. } => {
-                let m = icmp::complaint_v4(refusal, packet_bytes);
+                let m = icmp::error_about_v4(refusal, packet_bytes);
                 self.send_message(now, packet.iface, addrs, m.emitted_len(), out, |at| {
                     m.emit(at)
                 })
             }
             IpPair::V6 { src, dst } => {
-                let m = icmp::complaint_v6(refusal, packet_bytes);
+                let m = icmp::error_about_v6(refusal, packet_bytes);
                 let len = m.emitted_len();
                 self.send_message(now, packet.iface, addrs, len, out, |at| {
                     m.emit(src, dst, at)
@@ -121,7 +121,7 @@ impl IpLayer {
             self.counters.icmp.echo_too_big += 1;
             return None;
         }
-        if !self.echoes.take(now) {
+        if !self.echo_limit.take(now) {
             self.counters.icmp.echo_limited += 1;
             return None;
         }
@@ -205,18 +205,18 @@ impl IpLayer {
             return None;
         };
         match self.dispatch(now, hop, &mut out[..len]) {
-            Dispatch::Send => Some(Transmit {
+            DispatchOutcome::Send => Some(Transmit {
                 iface: hop.iface,
                 len,
             }),
-            Dispatch::Queued | Dispatch::Dropped => None,
+            DispatchOutcome::Queued | DispatchOutcome::Dropped => None,
         }
     }
 }
 
 /// Writes a frame with an ICMP message; its length, or none if it doesn't fit.
 pub(crate) fn write_message(
-    link: Option<Link>,
+    link: Option<LinkHeader>,
     addrs: IpPair,
     hop_limit: u8,
     message_len: usize,

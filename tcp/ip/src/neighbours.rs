@@ -28,27 +28,27 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 use lockgate_wire::{IfaceId, Instant, MacAddr};
 
-use self::entry::{Entry, Queue};
-use self::waiting::Waiting;
+use self::entry::{NeighbourEntry, WaitingSlots};
+use self::waiting::WaitingFrames;
 use crate::limit::TokenBucket;
 use crate::routes::NextHop;
 
 pub use self::config::NeighbourConfig;
 pub use self::counters::NeighbourCounters;
-pub use self::entry::State;
-pub use self::events::{Advert, Lookup, NeighbourEvent, Solicit};
+pub use self::entry::NeighbourState;
+pub use self::events::{Advertisement, Lookup, NeighbourEvent, Solicitation};
 
 /// The neighbour table.
 #[derive(Debug)]
 pub struct Neighbours {
     config: NeighbourConfig,
-    entries: Vec<Entry>,
+    entries: Vec<NeighbourEntry>,
     index: HashMap<NextHop, usize>,
-    waiting: Waiting,
+    waiting: WaitingFrames,
     events: VecDeque<NeighbourEvent>,
     solicits: TokenBucket,
     /// No entry has anything to do before this.
-    earliest: Instant,
+    next_deadline: Instant,
     /// The next entry that the sweep looks at.
     sweep: usize,
     random: u64,
@@ -63,10 +63,10 @@ impl Neighbours {
             config,
             entries: Vec::with_capacity(entries_max),
             index: HashMap::with_capacity(entries_max),
-            waiting: Waiting::new(config.waiting_max, config.waiting_bytes_max),
+            waiting: WaitingFrames::new(config.waiting_max, config.waiting_bytes_max),
             events: VecDeque::with_capacity(2 * entries_max),
             solicits: TokenBucket::new(config.solicit_rate),
-            earliest: Instant::MAX,
+            next_deadline: Instant::MAX,
             sweep: 0,
             random: seed | 1,
             counters: NeighbourCounters::default(),
@@ -77,49 +77,55 @@ impl Neighbours {
     /// there.
     pub fn lookup(&mut self, now: Instant, hop: NextHop) -> Lookup {
         let Some(&at) = self.index.get(&hop) else {
-            let at = self.create(now, hop, State::Incomplete { sent: 0, next: now });
-            self.note_deadline(at);
+            let at = self.create(now, hop, NeighbourState::Incomplete { sent: 0, next: now });
+            self.arm_deadline(at);
             return Lookup::Pending;
         };
         let delay_until = now + self.config.delay_first_probe;
         let entry = &mut self.entries[at];
         entry.used = now;
         let answer = match entry.state {
-            State::Incomplete { .. } => return Lookup::Pending,
-            State::Reachable { mac, until } if now < until => return Lookup::Resolved(mac),
-            State::Delay { mac, .. } | State::Probe { mac, .. } => return Lookup::Resolved(mac),
-            State::Failed { until } if now < until => return Lookup::Unreachable,
+            NeighbourState::Incomplete { .. } => return Lookup::Pending,
+            NeighbourState::Reachable { mac, until } if now < until => {
+                return Lookup::Resolved(mac);
+            }
+            NeighbourState::Delay { mac, .. } | NeighbourState::Probe { mac, .. } => {
+                return Lookup::Resolved(mac);
+            }
+            NeighbourState::Failed { until } if now < until => return Lookup::Unreachable,
             //= https://www.rfc-editor.org/rfc/rfc4861#section-7.3.3
             //# The first time a node sends a packet to a neighbor whose entry is
             //# STALE, the sender changes the state to DELAY and sets a timer to
             //# expire in DELAY_FIRST_PROBE_TIME seconds.
-            State::Reachable { mac, .. } | State::Stale { mac } => {
-                entry.state = State::Delay {
+            NeighbourState::Reachable { mac, .. } | NeighbourState::Stale { mac } => {
+                entry.state = NeighbourState::Delay {
                     mac,
                     until: delay_until,
                 };
                 Lookup::Resolved(mac)
             }
-            State::Failed { .. } => {
-                entry.state = State::Incomplete { sent: 0, next: now };
+            NeighbourState::Failed { .. } => {
+                entry.state = NeighbourState::Incomplete { sent: 0, next: now };
                 Lookup::Pending
             }
         };
-        self.note_deadline(at);
+        self.arm_deadline(at);
         answer
     }
 
     /// The state of an entry, if there is one.
-    pub fn state(&self, now: Instant, hop: NextHop) -> Option<State> {
+    pub fn state(&self, now: Instant, hop: NextHop) -> Option<NeighbourState> {
         let entry = &self.entries[*self.index.get(&hop)?];
         match entry.state {
-            State::Reachable { mac, until } if now >= until => Some(State::Stale { mac }),
-            State::Reachable { .. }
-            | State::Incomplete { .. }
-            | State::Stale { .. }
-            | State::Delay { .. }
-            | State::Probe { .. }
-            | State::Failed { .. } => Some(entry.state),
+            NeighbourState::Reachable { mac, until } if now >= until => {
+                Some(NeighbourState::Stale { mac })
+            }
+            NeighbourState::Reachable { .. }
+            | NeighbourState::Incomplete { .. }
+            | NeighbourState::Stale { .. }
+            | NeighbourState::Delay { .. }
+            | NeighbourState::Probe { .. }
+            | NeighbourState::Failed { .. } => Some(entry.state),
         }
     }
 
@@ -141,16 +147,16 @@ impl Neighbours {
         };
         let entry = &mut self.entries[at];
         if let Some(mac) = entry.state.mac() {
-            entry.state = State::Reachable { mac, until };
+            entry.state = NeighbourState::Reachable { mac, until };
             self.counters.confirmed += 1;
         }
     }
 
     /// Somebody who has address `mac` asked us for ours: it's likely that we'll answer.
-    pub fn on_asked(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
+    pub fn on_solicited_by(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
         let Some(&at) = self.index.get(&hop) else {
-            let at = self.create(now, hop, State::Stale { mac });
-            self.resolved(at, mac);
+            let at = self.create(now, hop, NeighbourState::Stale { mac });
+            self.on_resolved(at, mac);
             return;
         };
         let known = self.entries[at].state.mac();
@@ -161,14 +167,14 @@ impl Neighbours {
         //# received address, and the entry's reachability state MUST be set to
         //# STALE.
         if known != Some(mac) {
-            self.entries[at].state = State::Stale { mac };
-            self.resolved(at, mac);
+            self.entries[at].state = NeighbourState::Stale { mac };
+            self.on_resolved(at, mac);
         }
     }
 
     /// Somebody said where `hop` is: an ARP reply, a gratuitous ARP, a neighbour advertisement.
     /// RFC 4861, 7.2.5.
-    pub fn on_advert(&mut self, now: Instant, hop: NextHop, advert: Advert) {
+    pub fn on_advertisement(&mut self, now: Instant, hop: NextHop, advert: Advertisement) {
         let Some(&at) = self.index.get(&hop) else {
             self.counters.unasked += 1;
             return;
@@ -180,15 +186,18 @@ impl Neighbours {
         }
         // An answer counts as one only if there was a question: a forged one can't pin an entry.
         let answers = advert.solicited
-            && matches!(entry.state, State::Incomplete { .. } | State::Probe { .. });
+            && matches!(
+                entry.state,
+                NeighbourState::Incomplete { .. } | NeighbourState::Probe { .. }
+            );
         let Some(known) = entry.state.mac() else {
             if let Some(mac) = advert.mac {
                 entry.state = if answers {
-                    State::Reachable { mac, until }
+                    NeighbourState::Reachable { mac, until }
                 } else {
-                    State::Stale { mac }
+                    NeighbourState::Stale { mac }
                 };
-                self.resolved(at, mac);
+                self.on_resolved(at, mac);
             }
             return;
         };
@@ -197,30 +206,30 @@ impl Neighbours {
             //= https://www.rfc-editor.org/rfc/rfc4861#section-7.2.5
             //# If the state of the entry is REACHABLE, set it to STALE, but
             //# do not update the entry in any other way.
-            if matches!(entry.state, State::Reachable { .. }) {
-                entry.state = State::Stale { mac: known };
+            if matches!(entry.state, NeighbourState::Reachable { .. }) {
+                entry.state = NeighbourState::Stale { mac: known };
             }
             return;
         }
         if answers {
-            entry.state = State::Reachable { mac, until };
+            entry.state = NeighbourState::Reachable { mac, until };
         } else if mac != known {
-            entry.state = State::Stale { mac };
+            entry.state = NeighbourState::Stale { mac };
         }
         if mac != known {
-            self.resolved(at, mac);
+            self.on_resolved(at, mac);
         }
     }
 
     /// Another worker's table knows that `hop` is at `mac`.
-    pub fn on_told(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
-        let told = Advert {
+    pub fn on_sibling_resolved(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
+        let told = Advertisement {
             mac: Some(mac),
             solicited: true,
             replaces: true,
             router: None,
         };
-        self.on_advert(now, hop, told);
+        self.on_advertisement(now, hop, told);
     }
 
     /// Keeps a complete frame until `hop` is known; its first six bytes, if `link` says that it has
@@ -273,8 +282,8 @@ impl Neighbours {
     }
 
     /// The next question to send, if any is due. To be called until there is none.
-    pub fn poll_solicit(&mut self, now: Instant) -> Option<Solicit> {
-        if now < self.earliest {
+    pub fn poll_solicit(&mut self, now: Instant) -> Option<Solicitation> {
+        if now < self.next_deadline {
             return None;
         }
         while let Some(entry) = self.entries.get(self.sweep) {
@@ -284,14 +293,14 @@ impl Neighbours {
                 .state
                 .deadline()
                 .is_some_and(|deadline| deadline <= now)
-                && let Some(solicit) = self.on_due(now, at)
+                && let Some(solicit) = self.on_deadline(now, at)
             {
                 return Some(solicit);
             }
         }
         self.sweep = 0;
         let deadlines = self.entries.iter().filter_map(|e| e.state.deadline());
-        self.earliest = deadlines.min().unwrap_or(Instant::MAX);
+        self.next_deadline = deadlines.min().unwrap_or(Instant::MAX);
         None
     }
 
@@ -303,7 +312,7 @@ impl Neighbours {
     /// When [`Self::poll_solicit`] wants to be called next; it may turn out that there's nothing
     /// to do. Frames to release are there at once, after `on_*`.
     pub fn deadline(&self) -> Option<Instant> {
-        Some(self.earliest).filter(|t| *t != Instant::MAX)
+        Some(self.next_deadline).filter(|t| *t != Instant::MAX)
     }
 
     /// What happened so far.
@@ -322,29 +331,29 @@ impl Neighbours {
     }
 
     /// All entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (NextHop, State)> {
+    pub fn iter(&self) -> impl Iterator<Item = (NextHop, NeighbourState)> {
         self.entries.iter().map(|e| (e.hop, e.state))
     }
 
     /// What an entry whose time has come does.
-    fn on_due(&mut self, now: Instant, at: usize) -> Option<Solicit> {
+    fn on_deadline(&mut self, now: Instant, at: usize) -> Option<Solicitation> {
         let config = self.config;
         let entry = &mut self.entries[at];
         let target = entry.hop;
         let next = now + config.retransmit_time;
         let (state, to) = match entry.state {
-            State::Incomplete { sent, .. } if sent < config.multicast_solicits => (
-                State::Incomplete {
+            NeighbourState::Incomplete { sent, .. } if sent < config.multicast_solicits => (
+                NeighbourState::Incomplete {
                     sent: sent + 1,
                     next,
                 },
                 None,
             ),
-            State::Delay { mac, .. } if config.unicast_solicits > 0 => {
-                (State::Probe { mac, sent: 1, next }, Some(mac))
+            NeighbourState::Delay { mac, .. } if config.unicast_solicits > 0 => {
+                (NeighbourState::Probe { mac, sent: 1, next }, Some(mac))
             }
-            State::Probe { mac, sent, .. } if sent < config.unicast_solicits => (
-                State::Probe {
+            NeighbourState::Probe { mac, sent, .. } if sent < config.unicast_solicits => (
+                NeighbourState::Probe {
                     mac,
                     sent: sent + 1,
                     next,
@@ -353,25 +362,25 @@ impl Neighbours {
             ),
             // Another station may have taken the address over: everybody is asked, as in a new
             // resolution, before it's given up.
-            State::Delay { .. } | State::Probe { .. } => {
-                (State::Incomplete { sent: 1, next }, None)
+            NeighbourState::Delay { .. } | NeighbourState::Probe { .. } => {
+                (NeighbourState::Incomplete { sent: 1, next }, None)
             }
-            State::Incomplete { .. } => {
+            NeighbourState::Incomplete { .. } => {
                 self.give_up(now, at);
                 return None;
             }
             // The hold-down is over. The entry stays, to be found again or evicted.
-            State::Failed { .. } => {
-                entry.state = State::Failed {
+            NeighbourState::Failed { .. } => {
+                entry.state = NeighbourState::Failed {
                     until: Instant::ZERO,
                 };
                 return None;
             }
-            State::Reachable { .. } | State::Stale { .. } => return None,
+            NeighbourState::Reachable { .. } | NeighbourState::Stale { .. } => return None,
         };
         if !self.solicits.take(now) {
             self.counters.solicits_limited += 1;
-            entry.state.put_off(now + self.solicits.interval());
+            entry.state.postpone(now + self.solicits.interval());
             return None;
         }
         entry.state = state;
@@ -379,19 +388,19 @@ impl Neighbours {
             Some(_) => self.counters.unicast_solicits += 1,
             None => self.counters.multicast_solicits += 1,
         }
-        Some(Solicit { target, to })
+        Some(Solicitation { target, to })
     }
 
     fn give_up(&mut self, now: Instant, at: usize) {
         let until = now + self.config.hold_down;
-        self.entries[at].state = State::Failed { until };
+        self.entries[at].state = NeighbourState::Failed { until };
         self.drop_queue(at);
         self.counters.unreachable += 1;
-        self.event(NeighbourEvent::Unreachable(self.entries[at].hop));
+        self.push_event(NeighbourEvent::Unreachable(self.entries[at].hop));
     }
 
     /// An entry has a new link-layer address.
-    fn resolved(&mut self, at: usize, mac: MacAddr) {
+    fn on_resolved(&mut self, at: usize, mac: MacAddr) {
         let entry = &mut self.entries[at];
         let hop = entry.hop;
         while let Some(slot) = entry.queue.pop() {
@@ -402,10 +411,10 @@ impl Neighbours {
         } else {
             self.counters.resolved += 1;
         }
-        self.event(NeighbourEvent::Resolved(hop, mac));
+        self.push_event(NeighbourEvent::Resolved(hop, mac));
     }
 
-    fn event(&mut self, event: NeighbourEvent) {
+    fn push_event(&mut self, event: NeighbourEvent) {
         if self.events.len() >= 2 * usize::from(self.config.entries_max.max(1)) {
             self.events.pop_front();
             self.counters.events_lost += 1;
@@ -413,13 +422,13 @@ impl Neighbours {
         self.events.push_back(event);
     }
 
-    fn create(&mut self, now: Instant, hop: NextHop, state: State) -> usize {
+    fn create(&mut self, now: Instant, hop: NextHop, state: NeighbourState) -> usize {
         self.counters.created += 1;
-        let entry = Entry {
+        let entry = NeighbourEntry {
             hop,
             state,
             used: now,
-            queue: Queue::default(),
+            queue: WaitingSlots::default(),
             is_router: false,
             was_resolved: false,
         };
@@ -427,7 +436,7 @@ impl Neighbours {
             self.entries.push(entry);
             self.entries.len() - 1
         } else {
-            let at = self.least_useful(now);
+            let at = self.eviction_candidate(now);
             self.drop_queue(at);
             self.index.remove(&self.entries[at].hop);
             self.counters.evicted += 1;
@@ -440,14 +449,16 @@ impl Neighbours {
 
     /// The entry that is missed least: one that failed, or else is only asked for, or else is
     /// known; of those the one not used for longest.
-    fn least_useful(&self, now: Instant) -> usize {
-        let worth = |e: &Entry| {
+    fn eviction_candidate(&self, now: Instant) -> usize {
+        let worth = |e: &NeighbourEntry| {
             let class = match e.state {
-                State::Failed { .. } => 0,
-                State::Incomplete { .. } => 1,
-                State::Stale { .. } => 2,
-                State::Reachable { until, .. } if now >= until => 2,
-                State::Reachable { .. } | State::Delay { .. } | State::Probe { .. } => 3,
+                NeighbourState::Failed { .. } => 0,
+                NeighbourState::Incomplete { .. } => 1,
+                NeighbourState::Stale { .. } => 2,
+                NeighbourState::Reachable { until, .. } if now >= until => 2,
+                NeighbourState::Reachable { .. }
+                | NeighbourState::Delay { .. }
+                | NeighbourState::Probe { .. } => 3,
             };
             (class, e.used)
         };
@@ -466,9 +477,9 @@ impl Neighbours {
         }
     }
 
-    fn note_deadline(&mut self, at: usize) {
+    fn arm_deadline(&mut self, at: usize) {
         if let Some(deadline) = self.entries[at].state.deadline() {
-            self.earliest = self.earliest.min(deadline);
+            self.next_deadline = self.next_deadline.min(deadline);
         }
     }
 

@@ -37,15 +37,15 @@ pub struct Routes {
 
 impl Routes {
     /// Adds a route, unless the table is full or the gateway is of the other IP version.
-    pub fn add(&mut self, route: Route) -> Result<(), RouteRefused> {
+    pub fn add(&mut self, route: Route) -> Result<(), RouteError> {
         if route
             .via
             .is_some_and(|via| via.is_ipv4() != route.to.addr().is_ipv4())
         {
-            return Err(RouteRefused::Version);
+            return Err(RouteError::Version);
         }
         if self.list.len() >= ROUTES_MAX {
-            return Err(RouteRefused::Full);
+            return Err(RouteError::Full);
         }
         let at = self
             .list
@@ -77,7 +77,7 @@ impl Routes {
 
 /// Why a route wasn't added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RouteRefused {
+pub enum RouteError {
     /// The table is full.
     #[error("more than {ROUTES_MAX} routes")]
     Full,
@@ -165,14 +165,14 @@ mod tests {
         let mut routes = Routes::default();
         assert_eq!(
             routes.add(route("::/0", Some("10.0.0.1"), 0)),
-            Err(RouteRefused::Version)
+            Err(RouteError::Version)
         );
         for _ in 0..ROUTES_MAX {
             routes.add(route("10.0.0.0/8", None, 0)).unwrap();
         }
         assert_eq!(
             routes.add(route("10.0.0.0/8", None, 0)),
-            Err(RouteRefused::Full)
+            Err(RouteError::Full)
         );
     }
 

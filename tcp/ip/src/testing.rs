@@ -68,8 +68,8 @@ pub(crate) fn pair(src: &str, dst: &str) -> IpPair {
     IpPair::new(src.parse().unwrap(), dst.parse().unwrap()).unwrap()
 }
 
-pub(crate) fn link(src: MacAddr, dst: MacAddr) -> Option<Link> {
-    Some(Link {
+pub(crate) fn link(src: MacAddr, dst: MacAddr) -> Option<LinkHeader> {
+    Some(LinkHeader {
         dst,
         src,
         vlan: None,
@@ -85,7 +85,7 @@ pub(crate) fn frame(header: &FrameHeader, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn packet(
-    link: Option<Link>,
+    link: Option<LinkHeader>,
     addrs: IpPair,
     protocol: IpProtocol,
     payload: &[u8],
@@ -107,7 +107,7 @@ pub(crate) fn icmp_v4(src: &str, dst: &str, m: &Icmpv4Message<'_>) -> Vec<u8> {
 }
 
 pub(crate) fn icmp_v6_to(
-    link: Option<Link>,
+    link: Option<LinkHeader>,
     hop_limit: u8,
     addrs: IpPair,
     m: &Icmpv6Message<'_>,
@@ -183,7 +183,7 @@ pub(crate) fn run(host: &mut IpLayer, now: Instant, on: IfaceId, frame: &[u8]) -
                 IcmpOutcome::Error(e) => return Answer::Error(e),
             }
         }
-        Ingress::Refuse(p, why) => host.refuse(now, &p, why, &frame[p.l3_at..], &mut out),
+        Ingress::Reject(p, why) => host.reject(now, &p, why, &frame[p.l3_at..], &mut out),
         Ingress::Tcp(_) | Ingress::Drop(_) => None,
     };
     sent.map_or(Answer::None, |t| {
@@ -207,6 +207,6 @@ pub(crate) fn introduce(host: &mut IpLayer, addr: &str) {
         iface: ETH,
         addr: addr.parse().unwrap(),
     };
-    host.neighbours.on_asked(at(0), hop, PEER);
+    host.neighbours.on_solicited_by(at(0), hop, PEER);
     while host.poll_event().is_some() {}
 }

@@ -179,7 +179,10 @@ mod arp_tests {
             Some(NeighbourEvent::Resolved(hop("10.0.0.254"), PEER))
         );
         let state = h.neighbours().state(at(1), hop("10.0.0.254"));
-        assert!(matches!(state, Some(State::Reachable { mac: PEER, .. })));
+        assert!(matches!(
+            state,
+            Some(NeighbourState::Reachable { mac: PEER, .. })
+        ));
     }
 
     #[test]
@@ -205,7 +208,7 @@ mod arp_tests {
         introduce(&mut h, "10.0.0.254");
         run(&mut h, at(0), ETH, &announce);
         let state = h.neighbours().state(at(0), hop("10.0.0.254"));
-        assert_eq!(state, Some(State::Stale { mac: OTHER }));
+        assert_eq!(state, Some(NeighbourState::Stale { mac: OTHER }));
         assert_eq!(
             h.poll_event(),
             Some(NeighbourEvent::Resolved(hop("10.0.0.254"), OTHER))
@@ -383,7 +386,7 @@ mod discovery_tests {
         let frame = icmp_v6("fe80::2", "fe80::ff:fe00:1", &advert("fe80::2", None, true));
         run(&mut h, at(5001), ETH, &frame);
         let state = h.neighbours().state(at(5001), hop("fe80::2"));
-        assert!(matches!(state, Some(State::Reachable { .. })));
+        assert!(matches!(state, Some(NeighbourState::Reachable { .. })));
     }
 
     #[test]
@@ -789,19 +792,19 @@ mod error_tests {
     fn forbidden_errors() {
         let refuse = |h: &mut IpLayer, p: IpPacket, why, bytes: &[u8]| {
             let mut out = [0; 2048];
-            h.refuse(at(0), &p, why, bytes, &mut out)
+            h.reject(at(0), &p, why, bytes, &mut out)
         };
         let mut h = host();
         introduce(&mut h, "10.0.0.2");
         introduce(&mut h, "fe80::2");
         let parts = |frame: &[u8]| match host().receive(ETH, frame, &meta(frame)) {
-            Ingress::Icmp(p) | Ingress::Refuse(p, _) => p,
+            Ingress::Icmp(p) | Ingress::Reject(p, _) => p,
             other @ (Ingress::Tcp(_) | Ingress::Arp(_) | Ingress::Drop(_)) => panic!("{other:?}"),
         };
         // About an ICMP error, or one that can't be told from one.
         for (payload, allowed) in [(&[3u8, 0][..], false), (&[], false), (&[8, 0], true)] {
             let frame = from_peer("10.0.0.2", "10.0.0.1", IpProtocol::ICMP, payload);
-            let sent = refuse(&mut h, parts(&frame), Refusal::Protocol, &frame[14..]);
+            let sent = refuse(&mut h, parts(&frame), RejectReason::Protocol, &frame[14..]);
             assert_eq!(sent.is_some(), allowed, "{payload:?}");
         }
         for (payload, allowed) in [
@@ -811,14 +814,14 @@ mod error_tests {
             (&[128, 0], true),
         ] {
             let frame = from_peer("fe80::2", "2001:db8::1", IpProtocol::ICMPV6, payload);
-            let sent = refuse(&mut h, parts(&frame), Refusal::Port, &frame[14..]);
+            let sent = refuse(&mut h, parts(&frame), RejectReason::Port, &frame[14..]);
             assert_eq!(sent.is_some(), allowed, "{payload:?}");
         }
         // About packets to groups, but for options that ask for it.
         let frame = from_peer("fe80::2", "ff02::1", IpProtocol::ICMPV6, &[128, 0]);
         let p = parts(&frame);
         assert!(p.is_group);
-        assert_eq!(refuse(&mut h, p, Refusal::Port, &frame[14..]), None);
+        assert_eq!(refuse(&mut h, p, RejectReason::Port, &frame[14..]), None);
         let option = [&[58, 0, 0xbe, 4, 0, 0, 0, 0][..], &[128, 0]].concat();
         for (kind, told) in [(0xbe, true), (0xfe, false)] {
             let mut option = option.clone();
@@ -864,12 +867,12 @@ mod dispatch_tests {
         let mut copy = frame.clone();
         assert_eq!(
             h.dispatch(at(0), hop("10.0.0.2"), &mut copy),
-            Dispatch::Queued
+            DispatchOutcome::Queued
         );
         introduce(&mut h, "10.0.0.2");
         assert_eq!(
             h.dispatch(at(0), hop("10.0.0.2"), &mut copy),
-            Dispatch::Send
+            DispatchOutcome::Send
         );
         assert_eq!((&copy[..6], &copy[6..]), (&PEER.0[..], &frame[6..]));
         assert_eq!(flush(&mut h, at(0)), [(ETH, copy.clone())]);
@@ -879,7 +882,7 @@ mod dispatch_tests {
         }
         assert_eq!(
             h.dispatch(at(3000), hop("10.0.0.3"), &mut copy),
-            Dispatch::Dropped
+            DispatchOutcome::Dropped
         );
         assert_eq!(h.counters().icmp.unsendable, 1);
         let nowhere = NextHop {

@@ -2,7 +2,7 @@
 
 mod extension;
 
-pub use extension::{ExtensionError, Fragment, Problem, Upper, walk};
+pub use extension::{ExtensionError, Fragment, ParameterProblem, UpperLayer, walk};
 
 use core::net::Ipv6Addr;
 

@@ -1,6 +1,6 @@
 //! Headers in front of what is sent.
 
-use lockgate_ip::{FrameHeader, IpPair, Link};
+use lockgate_ip::{FrameHeader, IpPair, LinkHeader};
 use lockgate_wire::ip::IpProtocol;
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{FourTuple, IfaceId};
@@ -11,7 +11,7 @@ use pktbuf::{Headers, L4, TxMeta};
 pub(crate) struct Path {
     pub(crate) iface: IfaceId,
     /// The link-layer header's addresses; none where there is no link layer.
-    pub(crate) link: Option<Link>,
+    pub(crate) link: Option<LinkHeader>,
     /// The most scatter entries in a packet, headers included; at least 2.
     pub(crate) entries_max: u16,
     /// As [`pktbuf::Info::tso_bytes_max`].

@@ -47,9 +47,9 @@ impl Stack {
                     IcmpOutcome::Error(error) => return self.on_icmp_error(now, &error),
                 }
             }
-            Ingress::Refuse(found, refusal) => {
+            Ingress::Reject(found, refusal) => {
                 let bytes = packet.front().get(found.l3_at..).unwrap_or_default();
-                ip.refuse(now, &found, refusal, bytes, frame)
+                ip.reject(now, &found, refusal, bytes, frame)
             }
         };
         if let Some(reply) = reply {

@@ -41,7 +41,7 @@ impl Stack {
                     self.on_tcp(now, &found, packet, forwards_left, env);
                 }
             }
-            Ingress::Refuse(..) | Ingress::Drop(_) => {}
+            Ingress::Reject(..) | Ingress::Drop(_) => {}
         }
         self.egress.send_ip_frames(now, &mut self.cx.counters, env);
         self.wake_waiting(now, env);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::*;
-use crate::{FrameHeader, IpLayer, Link};
+use crate::{FrameHeader, IpLayer, LinkHeader};
 
 const TCP: IpProtocol = IpProtocol::TCP;
 
@@ -95,7 +95,7 @@ fn vlans_in_frames_and_from_nics() {
     let addrs = pair("10.42.0.2", "10.42.0.1");
     let tagged = |n| {
         packet(
-            Some(Link {
+            Some(LinkHeader {
                 dst: US,
                 src: PEER,
                 vlan: Some(tag(n)),
@@ -357,18 +357,18 @@ fn fragments_and_source_routes() {
 fn things_to_refuse() {
     let refusal = |frame: &[u8]| {
         let got = classify_on(ETH, frame);
-        let Ingress::Refuse(_, why) = got else {
+        let Ingress::Reject(_, why) = got else {
             panic!("{got:?}")
         };
         why
     };
     let v4 = |protocol| from_peer("10.0.0.2", "10.0.0.1", protocol, &[0; 20]);
     let v6 = |protocol, payload: &[u8]| from_peer("2001:db8::2", "2001:db8::1", protocol, payload);
-    assert_eq!(refusal(&v4(IpProtocol::UDP)), Refusal::Port);
-    assert_eq!(refusal(&v4(IpProtocol(132))), Refusal::Protocol);
-    assert_eq!(refusal(&v6(IpProtocol::UDP, &[0; 20])), Refusal::Port);
+    assert_eq!(refusal(&v4(IpProtocol::UDP)), RejectReason::Port);
+    assert_eq!(refusal(&v4(IpProtocol(132))), RejectReason::Protocol);
+    assert_eq!(refusal(&v6(IpProtocol::UDP, &[0; 20])), RejectReason::Port);
     let problem = |code, pointer, even_if_multicast| {
-        Refusal::Parameter(Problem {
+        RejectReason::Parameter(ParameterProblem {
             code,
             pointer,
             even_if_multicast,
@@ -433,8 +433,8 @@ fn every_drop_is_counted() {
 
 fn check(frame: &[u8], got: Ingress) {
     match got {
-        Ingress::Tcp(p) | Ingress::Icmp(p) | Ingress::Refuse(p, _) => {
-            assert!(p.l3_at < p.l4_at || matches!(got, Ingress::Refuse(..)));
+        Ingress::Tcp(p) | Ingress::Icmp(p) | Ingress::Reject(p, _) => {
+            assert!(p.l3_at < p.l4_at || matches!(got, Ingress::Reject(..)));
             assert!(p.l4_at + p.l4_len <= frame.len());
         }
         Ingress::Arp(_) | Ingress::Drop(_) => {}

@@ -6,7 +6,7 @@ use crate::routes::NextHop;
 
 /// What is known about a neighbour (RFC 4861, 7.3.2), or that it didn't answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum NeighbourState {
     /// Everybody is being asked.
     Incomplete {
         /// Questions asked so far.
@@ -49,7 +49,7 @@ pub enum State {
     },
 }
 
-impl State {
+impl NeighbourState {
     /// The address that packets may be sent to.
     pub const fn mac(&self) -> Option<MacAddr> {
         match *self {
@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Moves what there is to do to a later time.
-    pub(super) const fn put_off(&mut self, to: Instant) {
+    pub(super) const fn postpone(&mut self, to: Instant) {
         match self {
             Self::Incomplete { next, .. } | Self::Probe { next, .. } => *next = to,
             Self::Delay { until, .. } | Self::Failed { until } => *until = to,
@@ -82,12 +82,12 @@ impl State {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct NeighbourEntry {
     pub(super) hop: NextHop,
-    pub(super) state: State,
+    pub(super) state: NeighbourState,
     /// When a packet was last to be sent there.
     pub(super) used: Instant,
-    pub(super) queue: Queue,
+    pub(super) queue: WaitingSlots,
     pub(super) is_router: bool,
     /// Whether it had an address before.
     pub(super) was_resolved: bool,
@@ -95,11 +95,11 @@ pub(super) struct Entry {
 
 /// The places of up to three waiting frames, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct WaitingSlots {
     slots: [Option<u16>; 3],
 }
 
-impl Queue {
+impl WaitingSlots {
     pub(super) fn is_full(&self) -> bool {
         self.slots[2].is_some()
     }
@@ -119,7 +119,7 @@ impl Queue {
     }
 
     #[cfg(test)]
-    pub(super) fn has_any(&self) -> bool {
+    pub(super) fn is_occupied(&self) -> bool {
         self.slots[0].is_some()
     }
 }

@@ -26,7 +26,7 @@ pub enum NeighbourEvent {
 
 /// A question that is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Solicit {
+pub struct Solicitation {
     /// About whom.
     pub target: NextHop,
     /// Whom to ask; none: everybody.
@@ -35,7 +35,7 @@ pub struct Solicit {
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Advert {
+pub struct Advertisement {
     /// The address; none if the message didn't say.
     pub mac: Option<MacAddr>,
     /// Whether it claims to answer a question.

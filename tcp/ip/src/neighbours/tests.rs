@@ -23,8 +23,8 @@ fn table() -> Neighbours {
     Neighbours::new(NeighbourConfig::default(), 7)
 }
 
-fn answer(mac: MacAddr) -> Advert {
-    Advert {
+fn answer(mac: MacAddr) -> Advertisement {
+    Advertisement {
         mac: Some(mac),
         solicited: true,
         replaces: true,
@@ -32,7 +32,7 @@ fn answer(mac: MacAddr) -> Advert {
     }
 }
 
-fn solicits(t: &mut Neighbours, now: Instant) -> Vec<Solicit> {
+fn solicits(t: &mut Neighbours, now: Instant) -> Vec<Solicitation> {
     core::iter::from_fn(|| t.poll_solicit(now)).collect()
 }
 
@@ -51,9 +51,9 @@ fn in_state(name: &str) -> Neighbours {
         }
         "reachable" => {
             t = in_state("incomplete");
-            t.on_advert(at(0), hop(1), answer(A));
+            t.on_advertisement(at(0), hop(1), answer(A));
         }
-        "stale" => t.on_asked(at(0), hop(1), A),
+        "stale" => t.on_solicited_by(at(0), hop(1), A),
         "delay" => {
             t = in_state("stale");
             assert_eq!(t.lookup(at(0), hop(1)), Lookup::Resolved(A));
@@ -61,12 +61,12 @@ fn in_state(name: &str) -> Neighbours {
         "probe" => {
             t = in_state("delay");
             // DELAY ended at this very moment.
-            t.entries[0].state = State::Probe {
+            t.entries[0].state = NeighbourState::Probe {
                 mac: A,
                 sent: 1,
                 next: at(1000),
             };
-            t.earliest = at(1000);
+            t.next_deadline = at(1000);
         }
         "failed" => {
             t = in_state("incomplete");
@@ -91,12 +91,12 @@ fn mac_in(t: &Neighbours) -> Option<MacAddr> {
 fn state_name(t: &Neighbours, now: Instant) -> (&'static str, Option<MacAddr>) {
     match t.state(now, hop(1)) {
         None => ("none", None),
-        Some(State::Incomplete { .. }) => ("incomplete", None),
-        Some(State::Reachable { mac, .. }) => ("reachable", Some(mac)),
-        Some(State::Stale { mac }) => ("stale", Some(mac)),
-        Some(State::Delay { mac, .. }) => ("delay", Some(mac)),
-        Some(State::Probe { mac, .. }) => ("probe", Some(mac)),
-        Some(State::Failed { .. }) => ("failed", None),
+        Some(NeighbourState::Incomplete { .. }) => ("incomplete", None),
+        Some(NeighbourState::Reachable { mac, .. }) => ("reachable", Some(mac)),
+        Some(NeighbourState::Stale { mac }) => ("stale", Some(mac)),
+        Some(NeighbourState::Delay { mac, .. }) => ("delay", Some(mac)),
+        Some(NeighbourState::Probe { mac, .. }) => ("probe", Some(mac)),
+        Some(NeighbourState::Failed { .. }) => ("failed", None),
     }
 }
 
@@ -158,10 +158,10 @@ fn adverts_in_every_state() {
     for (from, (solicited, replaces, mac), to) in table {
         let mut t = in_state(from);
         let before = mac_in(&t);
-        t.on_advert(
+        t.on_advertisement(
             at(0),
             hop(1),
-            Advert {
+            Advertisement {
                 mac,
                 solicited,
                 replaces,
@@ -197,7 +197,7 @@ fn questions_to_us_in_every_state() {
         ("failed", A, ("stale", Some(A))),
     ] {
         let mut t = in_state(from);
-        t.on_asked(at(0), hop(1), mac);
+        t.on_solicited_by(at(0), hop(1), mac);
         assert_eq!(state_name(&t, at(0)), to, "{from} {mac}");
     }
 }
@@ -240,7 +240,7 @@ fn confirmations_in_every_state() {
 #[test]
 fn resolution_with_retransmissions() {
     let mut t = table();
-    let everybody = [Solicit {
+    let everybody = [Solicitation {
         target: hop(1),
         to: None,
     }];
@@ -252,7 +252,7 @@ fn resolution_with_retransmissions() {
     assert_eq!(t.lookup(at(500), hop(1)), Lookup::Pending);
     assert_eq!(solicits(&mut t, at(999)), []);
     assert_eq!(solicits(&mut t, at(1000)), everybody);
-    t.on_advert(at(1200), hop(1), answer(A));
+    t.on_advertisement(at(1200), hop(1), answer(A));
     assert_eq!(events(&mut t), [NeighbourEvent::Resolved(hop(1), A)]);
     assert_eq!(t.lookup(at(1200), hop(1)), Lookup::Resolved(A));
     assert_eq!(solicits(&mut t, at(10_000)), []);
@@ -304,7 +304,7 @@ fn unreachability_detection() {
         let now = at(start + 5000 + s * 1000);
         assert_eq!(
             solicits(&mut t, now),
-            [Solicit {
+            [Solicitation {
                 target: hop(1),
                 to: Some(A)
             }]
@@ -316,7 +316,7 @@ fn unreachability_detection() {
         let now = at(start + 5000 + s * 1000);
         assert_eq!(
             solicits(&mut t, now),
-            [Solicit {
+            [Solicitation {
                 target: hop(1),
                 to: None
             }]
@@ -335,7 +335,7 @@ fn a_gateway_that_moved_is_found_again() {
         solicits(&mut t, at(s * 1000));
     }
     assert_eq!(state_name(&t, at(3000)).0, "incomplete");
-    t.on_advert(at(3100), hop(1), answer(B));
+    t.on_advertisement(at(3100), hop(1), answer(B));
     assert_eq!(events(&mut t), [NeighbourEvent::Resolved(hop(1), B)]);
     assert_eq!(t.counters().changed, 1);
 }
@@ -358,21 +358,21 @@ fn progress_of_connections_saves_probes() {
 fn routers() {
     let mut t = in_state("reachable");
     assert!(!t.is_router(hop(1)));
-    t.on_advert(
+    t.on_advertisement(
         at(0),
         hop(1),
-        Advert {
+        Advertisement {
             router: Some(true),
             ..answer(A)
         },
     );
     assert!(t.is_router(hop(1)));
-    t.on_advert(at(0), hop(1), answer(A));
+    t.on_advertisement(at(0), hop(1), answer(A));
     assert!(t.is_router(hop(1)), "ARP doesn't know");
-    t.on_advert(
+    t.on_advertisement(
         at(0),
         hop(1),
-        Advert {
+        Advertisement {
             router: Some(false),
             ..answer(A)
         },
@@ -388,7 +388,7 @@ fn the_same_address_on_two_interfaces() {
         ..hop(1)
     };
     assert_eq!(t.lookup(at(0), other), Lookup::Pending);
-    t.on_advert(at(0), other, answer(B));
+    t.on_advertisement(at(0), other, answer(B));
     assert_eq!(t.lookup(at(0), hop(1)), Lookup::Resolved(A));
     assert_eq!(t.lookup(at(0), other), Lookup::Resolved(B));
 }
@@ -396,9 +396,9 @@ fn the_same_address_on_two_interfaces() {
 #[test]
 fn another_workers_news() {
     let mut t = in_state("incomplete");
-    t.on_told(at(0), hop(1), A);
+    t.on_sibling_resolved(at(0), hop(1), A);
     assert_eq!(state_name(&t, at(0)), ("reachable", Some(A)));
-    t.on_told(at(0), hop(2), A);
+    t.on_sibling_resolved(at(0), hop(2), A);
     assert_eq!(t.state(at(0), hop(2)), None, "nobody here asked");
 }
 
@@ -417,9 +417,9 @@ fn eviction_takes_the_least_useful() {
     let mut t = small(4);
     t.lookup(at(0), hop(1));
     solicits(&mut t, at(0));
-    t.on_advert(at(0), hop(1), answer(A)); // reachable
-    t.on_asked(at(1), hop(2), A); // stale, older
-    t.on_asked(at(2), hop(3), A); // stale, younger
+    t.on_advertisement(at(0), hop(1), answer(A)); // reachable
+    t.on_solicited_by(at(1), hop(2), A); // stale, older
+    t.on_solicited_by(at(2), hop(3), A); // stale, younger
     t.lookup(at(3), hop(4)); // incomplete
     t.lookup(at(4), hop(5));
     let left = |t: &Neighbours| {
@@ -432,15 +432,15 @@ fn eviction_takes_the_least_useful() {
         [hop(1), hop(2), hop(3), hop(5)],
         "an unanswered question goes first"
     );
-    t.on_advert(
+    t.on_advertisement(
         at(4),
         hop(5),
-        Advert {
+        Advertisement {
             solicited: false,
             ..answer(A)
         },
     );
-    t.on_asked(at(5), hop(6), A);
+    t.on_solicited_by(at(5), hop(6), A);
     assert_eq!(
         left(&t),
         [hop(1), hop(3), hop(5), hop(6)],
@@ -456,7 +456,7 @@ fn a_scan_cannot_push_out_neighbours_in_use() {
     let mut t = small(8);
     t.lookup(at(0), hop(1));
     solicits(&mut t, at(0));
-    t.on_advert(at(0), hop(1), answer(A));
+    t.on_advertisement(at(0), hop(1), answer(A));
     for n in 2..=250 {
         t.lookup(at(u64::from(n)), hop(n));
         solicits(&mut t, at(u64::from(n)));
@@ -499,7 +499,7 @@ fn waiting_frames() {
     }
     assert_eq!(t.counters().frames_displaced, 2);
     assert_eq!(t.poll_released(&mut out), None);
-    t.on_advert(at(1), hop(1), answer(A));
+    t.on_advertisement(at(1), hop(1), answer(A));
     for n in 2..5 {
         assert_eq!(t.poll_released(&mut out), Some((IfaceId(0), 60)));
         assert_eq!((&out[..6], &out[6..60]), (&A.0[..], &[n; 54][..]));
@@ -517,7 +517,7 @@ fn frames_without_a_link_layer_are_not_addressed() {
     let mut t = table();
     t.lookup(at(0), hop(1));
     t.queue(hop(1), &[9; 40], false);
-    t.on_asked(at(0), hop(1), A);
+    t.on_solicited_by(at(0), hop(1), A);
     let mut out = [0; 64];
     assert_eq!(t.poll_released(&mut out), Some((IfaceId(0), 40)));
     assert_eq!(out[..40], [9; 40]);
@@ -564,8 +564,8 @@ fn frames_too_large_or_too_many_are_refused() {
     let c = t.counters();
     assert_eq!((c.frames_refused, c.frames_displaced), (2, 1));
     // A released frame that doesn't fit the caller's memory is dropped, the next one isn't.
-    t.on_asked(at(0), hop(2), B);
-    t.on_asked(at(0), hop(1), A);
+    t.on_solicited_by(at(0), hop(2), B);
+    t.on_solicited_by(at(0), hop(1), A);
     let mut out = [0; 50];
     assert_eq!(t.poll_released(&mut out), Some((IfaceId(0), 10)));
     assert_eq!(t.counters().frames_dropped, 1);
@@ -575,7 +575,7 @@ fn frames_too_large_or_too_many_are_refused() {
 fn events_are_bounded() {
     let mut t = small(2);
     for n in 0..100 {
-        t.on_asked(at(0), hop(1), if n % 2 == 0 { A } else { B });
+        t.on_solicited_by(at(0), hop(1), if n % 2 == 0 { A } else { B });
     }
     assert_eq!(events(&mut t).len(), 4);
     assert_eq!(t.counters().events_lost, 96);
@@ -591,14 +591,14 @@ impl Neighbours {
         assert_eq!(self.index.len(), self.entries.len());
         for (i, e) in self.entries.iter().enumerate() {
             assert_eq!(self.index.get(&e.hop), Some(&i));
-            let waits = matches!(e.state, State::Incomplete { .. });
+            let waits = matches!(e.state, NeighbourState::Incomplete { .. });
             assert!(
-                waits || !e.queue.has_any(),
+                waits || !e.queue.is_occupied(),
                 "only an open question has frames waiting"
             );
             if let Some(deadline) = e.state.deadline() {
                 assert!(
-                    self.earliest <= deadline || self.sweep > 0,
+                    self.next_deadline <= deadline || self.sweep > 0,
                     "a deadline is forgotten"
                 );
             }
@@ -609,9 +609,9 @@ impl Neighbours {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Lookup(u8),
-    Queue(u8, u8),
+    WaitingSlots(u8, u8),
     Asked(u8, u8),
-    Advert(u8, Option<u8>, bool, bool),
+    Advertisement(u8, Option<u8>, bool, bool),
     Confirm(u8),
     Poll,
     Release,
@@ -623,10 +623,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(
         prop_oneof![
             4 => n().prop_map(Step::Lookup),
-            2 => (n(), 0u8..80).prop_map(|(n, len)| Step::Queue(n, len)),
+            2 => (n(), 0u8..80).prop_map(|(n, len)| Step::WaitingSlots(n, len)),
             1 => (n(), 0u8..3).prop_map(|(n, m)| Step::Asked(n, m)),
             2 => (n(), prop::option::of(0u8..3), any::<bool>(), any::<bool>())
-                .prop_map(|(n, m, s, o)| Step::Advert(n, m, s, o)),
+                .prop_map(|(n, m, s, o)| Step::Advertisement(n, m, s, o)),
             1 => n().prop_map(Step::Confirm),
             3 => Just(Step::Poll),
             1 => Just(Step::Release),
@@ -653,16 +653,16 @@ proptest! {
         for step in steps {
             match step {
                 Step::Lookup(n) => { t.lookup(now, hop(n)); }
-                Step::Queue(n, len) => {
+                Step::WaitingSlots(n, len) => {
                     // Only a pending lookup lets frames wait.
                     if t.lookup(now, hop(n)) == Lookup::Pending {
                         t.queue(hop(n), &vec![n; usize::from(len)], true);
                     }
                 }
-                Step::Asked(n, m) => t.on_asked(now, hop(n), mac(m)),
-                Step::Advert(n, m, solicited, replaces) => {
-                    let advert = Advert { mac: m.map(mac), solicited, replaces, router: None };
-                    t.on_advert(now, hop(n), advert);
+                Step::Asked(n, m) => t.on_solicited_by(now, hop(n), mac(m)),
+                Step::Advertisement(n, m, solicited, replaces) => {
+                    let advert = Advertisement { mac: m.map(mac), solicited, replaces, router: None };
+                    t.on_advertisement(now, hop(n), advert);
                 }
                 Step::Confirm(n) => t.confirm(now, hop(n)),
                 Step::Poll => {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use lockgate_wire::{IfaceId, MacAddr};
 
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitingFrames {
     memory: Box<[u8]>,
     bytes_max: usize,
     slots: Vec<Slot>,
@@ -20,7 +20,7 @@ struct Slot {
     link: bool,
 }
 
-impl Waiting {
+impl WaitingFrames {
     pub(super) fn new(slots: u16, bytes_max: u16) -> Self {
         let (count, bytes_max) = (usize::from(slots), usize::from(bytes_max));
         Self {

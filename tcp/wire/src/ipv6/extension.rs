@@ -4,13 +4,13 @@ use crate::ip::IpProtocol;
 
 /// Where the upper layer begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Upper {
+pub struct UpperLayer {
     /// What it is.
     pub protocol: IpProtocol,
     /// Bytes between the fixed header and it.
     pub at: usize,
     /// Where it's named, from the beginning of the fixed header: what an error about it points to.
-    pub named_at: usize,
+    pub next_header_at: usize,
     /// The fragment header on the way, if there was one. One that isn't
     /// [atomic](Fragment::is_atomic) ends the walk: what follows may be the middle of anything.
     pub fragment: Option<Fragment>,
@@ -47,14 +47,14 @@ pub enum ExtensionError {
     /// More headers or more options than any honest packet has.
     TooMany,
     /// Something the sender should be told of, by an ICMPv6 Parameter Problem.
-    Problem(Problem),
+    ParameterProblem(ParameterProblem),
     /// An option that asks to be discarded silently if it isn't known.
     Discard,
 }
 
 /// The content of a Parameter Problem message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ParameterProblem {
     /// ICMPv6 code.
     pub code: u8,
     /// Offset of the offending byte from the beginning of the IPv6 header.
@@ -65,11 +65,11 @@ pub struct Problem {
 
 /// Walks from the fixed header's `next_header` over `bytes`, which follow the fixed header, to the
 /// first header that isn't an extension header.
-pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<Upper, ExtensionError> {
-    let mut upper = Upper {
+pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<UpperLayer, ExtensionError> {
+    let mut upper = UpperLayer {
         protocol: next_header,
         at: 0,
-        named_at: NEXT_HEADER_AT,
+        next_header_at: NEXT_HEADER_AT,
         fragment: None,
     };
     for nth in 0..=HEADERS_MAX {
@@ -82,7 +82,7 @@ pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<Upper, ExtensionErr
             IpProtocol::HOP_BY_HOP if nth > 0 => {
                 return Err(problem(
                     code::UNRECOGNISED_NEXT_HEADER,
-                    upper.named_at,
+                    upper.next_header_at,
                     false,
                 ));
             }
@@ -111,10 +111,10 @@ pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<Upper, ExtensionErr
             }
             _ => check_options(header, upper.at)?,
         }
-        upper = Upper {
+        upper = UpperLayer {
             protocol: next,
             at: upper.at + header.len(),
-            named_at: FIXED_LEN + upper.at,
+            next_header_at: FIXED_LEN + upper.at,
             fragment: upper.fragment,
         };
     }
@@ -208,7 +208,7 @@ fn check_options(header: &[u8], at: usize) -> Result<(), ExtensionError> {
 
 fn problem(code: u8, pointer: usize, even_if_multicast: bool) -> ExtensionError {
     let pointer = u32::try_from(pointer).unwrap_or(u32::MAX);
-    ExtensionError::Problem(Problem {
+    ExtensionError::ParameterProblem(ParameterProblem {
         code,
         pointer,
         even_if_multicast,

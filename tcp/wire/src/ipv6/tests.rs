@@ -45,19 +45,19 @@ const DST: IpProtocol = IpProtocol::DEST_OPTIONS;
 const RTG: IpProtocol = IpProtocol::ROUTING;
 const FRG: IpProtocol = IpProtocol::FRAGMENT;
 
-fn upper(protocol: IpProtocol, at: usize) -> Result<Upper, ExtensionError> {
+fn upper(protocol: IpProtocol, at: usize) -> Result<UpperLayer, ExtensionError> {
     // All headers but the last one are eight bytes long in these tests.
-    let named_at = if at == 0 { 6 } else { 40 + at - 8 };
-    Ok(Upper {
+    let next_header_at = if at == 0 { 6 } else { 40 + at - 8 };
+    Ok(UpperLayer {
         protocol,
         at,
-        named_at,
+        next_header_at,
         fragment: None,
     })
 }
 
-fn problem(code: u8, pointer: u32) -> Result<Upper, ExtensionError> {
-    Err(ExtensionError::Problem(Problem {
+fn problem(code: u8, pointer: u32) -> Result<UpperLayer, ExtensionError> {
+    Err(ExtensionError::ParameterProblem(ParameterProblem {
         code,
         pointer,
         even_if_multicast: false,
@@ -92,7 +92,7 @@ fn options_headers() {
     assert_eq!(walk(DST, &header(0x5e)), Err(ExtensionError::Discard));
     assert_eq!(
         walk(DST, &header(0x9e)),
-        Err(ExtensionError::Problem(Problem {
+        Err(ExtensionError::ParameterProblem(ParameterProblem {
             code: 2,
             pointer: 44,
             even_if_multicast: true
@@ -144,10 +144,10 @@ fn fragments() {
         let header = [TCP, 0xaa, word[0], word[1], 1, 2, 3, 4];
         assert_eq!(
             walk(FRG, &header),
-            Ok(Upper {
+            Ok(UpperLayer {
                 protocol: FRG,
                 at: 0,
-                named_at: 6,
+                next_header_at: 6,
                 fragment: Some(f)
             }),
             "the walk stops in front of what may be anything"
@@ -156,10 +156,10 @@ fn fragments() {
     let atomic = [TCP, 0xaa, 0, 0, 1, 2, 3, 4];
     assert_eq!(
         walk(FRG, &atomic),
-        Ok(Upper {
+        Ok(UpperLayer {
             protocol: IpProtocol::TCP,
             at: 8,
-            named_at: 40,
+            next_header_at: 40,
             fragment: Some(fragment(0, false))
         })
     );
@@ -168,7 +168,10 @@ fn fragments() {
 #[test]
 fn truncated_headers() {
     let header = [TCP, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(walk(DST, &header).map(|u| (u.at, u.named_at)), Ok((16, 40)));
+    assert_eq!(
+        walk(DST, &header).map(|u| (u.at, u.next_header_at)),
+        Ok((16, 40))
+    );
     for len in 0..header.len() {
         assert_eq!(walk(DST, &header[..len]), Err(ExtensionError::Truncated));
     }
