@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use pktbuf::SharedSpan;
 
-use super::client::{Completion, FileClient, Outcome, Ticket, Token};
-use super::object::{Object, SPAN_BYTES};
-use super::root::Absence;
+use crate::absence::Absence;
+use crate::client::FileClient;
+use crate::request::{Completion, Outcome, Ticket, Token};
+use crate::store::object::{Object, SPAN_BYTES};
 
 /// A range of an object, given out from front to back as references to spans.
 ///
@@ -42,7 +43,7 @@ pub enum Piece<'a> {
 impl FileBody {
     /// The bytes `range` of `object`, as far as it has them.
     pub fn new(object: Arc<Object>, range: Range<u64>) -> Self {
-        let end = range.end.min(object.len());
+        let end = range.end.min(object.metadata().len);
         let at = range.start.min(end);
         let current = object.whole().map(|span| (0, Arc::clone(span)));
         Self {

@@ -1,28 +1,27 @@
-//! The cache, and what its clients and loaders share.
+//! The cache: a store, its sources and its clients, joined.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
-use std::{fmt, io};
+use std::sync::Arc;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 use pktbuf::PageArena;
 use rustix::process::{Resource, getrlimit};
 
-use super::client::{Completion, FileClient, Job, Outcome, Reply};
-use super::config::CacheConfig;
-use super::counters::{ClientCounters, FileCounters, LoaderCounters};
-use super::index::Index;
-use super::loader::Loader;
-use super::object::SPAN_BYTES;
-use super::root::Root;
+use crate::client::FileClient;
+use crate::config::CacheConfig;
+use crate::counters::{ClientCounters, FileCounters};
+use crate::queue::RequestQueue;
+use crate::source::{FileSource, SourceError};
+use crate::store::Store;
+use crate::store::object::SPAN_BYTES;
 
-/// The cache: owns the loader threads, which stop when it is dropped.
+/// The cache. It owns the loader threads, which end when it is dropped.
 #[derive(Debug)]
 pub struct FileCache {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    store: Arc<Store>,
+    source: FileSource,
+    clients: Vec<Arc<ClientCounters>>,
 }
 
 /// Why a cache can't be started.
@@ -47,39 +46,23 @@ pub enum StartError {
     Thread(io::Error),
 }
 
-/// What clients and loaders share.
-pub(super) struct Shared {
-    pub(super) config: CacheConfig,
-    pub(super) requests: Sender<Job>,
-    pub(super) clients: Vec<Arc<ClientCounters>>,
-    pub(super) parkers: Vec<Parker>,
-    pub(super) arena: PageArena,
-    pub(super) roots: Vec<Root>,
-    index: Mutex<Index>,
-    completions: Vec<Sender<Completion>>,
-    pub(super) counters: LoaderCounters,
-    pub(super) files_open: Arc<AtomicU32>,
-    pub(super) next_id: AtomicU64,
-    pub(super) stop: AtomicBool,
-}
-
-/// Where a loader waits for work. Waking it takes no lock: a channel's own blocking would.
-#[derive(Debug, Default)]
-pub(super) struct Parker {
-    pub(super) idle: AtomicBool,
-    pub(super) thread: OnceLock<Thread>,
-}
-
 impl FileCache {
-    /// Starts a cache for the trees below `roots` and as many clients as there are workers. Tree
-    /// `i` is [`RootId::new(i)`](super::RootId::new).
+    /// Starts a cache for the trees below `roots` and one client for each worker. Tree `i` is
+    /// [`RootId::new(i)`](crate::RootId::new).
+    ///
+    /// # Errors
+    ///
+    /// If the arena is too small, a tree's directory can't be opened or a thread can't be spawned.
     pub fn start(
         arena: PageArena,
         roots: &[PathBuf],
         config: &CacheConfig,
         workers: usize,
     ) -> Result<(Self, Vec<FileClient>), StartError> {
-        if roots.len() > usize::from(u16::MAX) || workers > usize::from(u16::MAX) {
+        let Ok(workers) = u16::try_from(workers) else {
+            return Err(StartError::TooMany);
+        };
+        if roots.len() > usize::from(u16::MAX) {
             return Err(StartError::TooMany);
         }
         if arena.usage().bytes < 2 * SPAN_BYTES as usize {
@@ -87,138 +70,67 @@ impl FileCache {
         }
         let open_limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let config = config.clone().sane(open_limit);
-        let roots = roots
-            .iter()
-            .map(|path| {
-                Root::open(path).map_err(|error| StartError::Root {
-                    path: path.clone(),
-                    error,
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
         let outstanding = usize::from(config.outstanding_max);
-        let (requests, jobs) = bounded(outstanding * workers.max(1));
         let (completions, inboxes): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| bounded(outstanding)).unzip();
-        let shared = Arc::new(Shared {
-            requests,
-            clients: (0..workers).map(|_| Arc::default()).collect(),
-            parkers: (0..config.loaders).map(|_| Parker::default()).collect(),
+        let store = Arc::new(Store::new(
             arena,
-            roots,
-            index: Mutex::new(Index::new(config.objects_max)),
+            config.objects_max,
+            config.revalidate,
             completions,
-            counters: LoaderCounters::default(),
-            files_open: Arc::default(),
-            next_id: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-            config,
-        });
-        let mut cache = Self {
-            shared: Arc::clone(&shared),
-            threads: Vec::new(),
-        };
-        for at in 0..shared.parkers.len() {
-            let loader = Loader::new(Arc::clone(&shared), jobs.clone(), at);
-            let thread = thread::Builder::new().name(format!("files-{at}"));
-            cache.threads.push(
-                thread
-                    .spawn(move || loader.run())
-                    .map_err(StartError::Thread)?,
-            );
-        }
-        let clients = inboxes
-            .into_iter()
-            .enumerate()
-            .map(|(id, inbox)| FileClient::new(id, Arc::clone(&shared), inbox))
+        ));
+        let capacity = outstanding * usize::from(workers.max(1));
+        let queue = Arc::new(RequestQueue::new(capacity, config.loaders));
+        let source = FileSource::start(&store, &queue, roots, &config)?;
+        let counters: Vec<_> = (0..workers).map(|_| Arc::default()).collect();
+        let clients = (0..workers)
+            .zip(inboxes)
+            .zip(&counters)
+            .map(|((id, inbox), counters)| FileClient::new(id, &config, &queue, inbox, counters))
             .collect();
+        let cache = Self {
+            store,
+            source,
+            clients: counters,
+        };
         Ok((cache, clients))
     }
 
-    /// What was counted so far. It takes the loaders' lock for a moment, so it's not for workers.
+    /// The counters so far. Takes the store's lock for a moment, so it's not for workers.
     pub fn counters(&self) -> FileCounters {
-        let shared = &*self.shared;
-        let usage = shared.arena.usage();
+        let memory = self.store.memory();
         let mut counters = FileCounters {
-            objects: shared.index().objects() as u64,
-            files_open: u64::from(shared.files_open.load(Ordering::Relaxed)),
-            bytes_used: usage.bytes_used as u64,
-            bytes_max: usage.bytes as u64,
+            objects: self.store.objects() as u64,
+            files_open: u64::from(self.source.files_open()),
+            bytes_used: memory.bytes_used as u64,
+            bytes_max: memory.bytes as u64,
             ..FileCounters::default()
         };
-        counters.add_loaders(&shared.counters);
-        for client in &shared.clients {
+        counters.add_store(self.store.counters());
+        counters.add_loaders(self.source.counters());
+        for client in &self.clients {
             counters.add_client(client);
         }
         counters
     }
 
     #[cfg(test)]
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(crate) fn source(&self) -> &FileSource {
+        &self.source
     }
 
     /// Keeps every loader from doing anything, as long as what this returns lives.
     #[cfg(any(test, feature = "testing"))]
     pub fn stall(&self) -> impl Drop + '_ {
-        self.shared.index()
+        self.store.hold()
     }
 }
 
-impl Drop for FileCache {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        for thread in self.threads.drain(..) {
-            thread.thread().unpark();
-            // A loader that panicked has said so already.
-            let _ = thread.join();
+impl From<SourceError> for StartError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Root(path, error) => Self::Root { path, error },
+            SourceError::Thread(error) => Self::Thread(error),
         }
-    }
-}
-
-impl Shared {
-    /// Wakes a loader, if one sleeps.
-    pub(super) fn wake_loader(&self) {
-        // The request is in the channel before this looks for sleepers; a loader says that it
-        // sleeps before it looks at the channel once more.
-        fence(Ordering::SeqCst);
-        for parker in &self.parkers {
-            if parker.idle.load(Ordering::SeqCst)
-                && parker.idle.swap(false, Ordering::SeqCst)
-                && let Some(thread) = parker.thread.get()
-            {
-                thread.unpark();
-                return;
-            }
-        }
-    }
-
-    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn complete(&self, reply: Reply, outcome: Outcome) {
-        let Some(inbox) = self.completions.get(usize::from(reply.client)) else {
-            return;
-        };
-        // There's room for all that a client may have outstanding; a client that's gone has
-        // disconnected its channel.
-        let sent = inbox.try_send(Completion {
-            token: reply.token,
-            ticket: reply.ticket,
-            outcome,
-        });
-        debug_assert!(
-            !sent.is_err_and(|error| error.is_full()),
-            "more answers than requests"
-        );
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
     }
 }

@@ -2,27 +2,20 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::BuildHasher;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use hashbrown::DefaultHashBuilder;
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
-use super::cache::Shared;
-use super::counters::ClientCounters;
-use super::object::{Content, Key, Object};
-use super::root::{Absence, RootId};
-
-/// Names, to the worker, whoever waits for an answer: a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token(pub u64);
-
-/// Names a request, so that an answer that nobody waits for any more isn't taken for another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u32);
+use crate::absence::Absence;
+use crate::config::CacheConfig;
+use crate::counters::ClientCounters;
+use crate::key::{Key, RootId};
+use crate::queue::RequestQueue;
+use crate::request::{Completion, Outcome, Request, Ticket, Token, Waiter};
+use crate::store::object::Object;
+use crate::table::{PathTable, Remembered};
 
 /// What a lookup found at once.
 #[derive(Debug)]
@@ -35,113 +28,56 @@ pub enum Lookup {
     Pending(Ticket),
 }
 
-/// The answer to a request.
-#[derive(Debug)]
-pub struct Completion {
-    /// Who waits for it.
-    pub token: Token,
-    /// For which request.
-    pub ticket: Ticket,
-    pub(super) outcome: Outcome,
-}
-
-/// What a request led to.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Found(Arc<Object>),
-    Absent {
-        key: Key,
-        absence: Absence,
-    },
-    Span {
-        index: u64,
-        span: Arc<SharedSpan>,
-    },
-    /// A span can't be had, for this reason.
-    Failed(Absence),
-    /// The request wasn't sent, because there was no room; there is now.
-    Retry,
-}
-
-/// A request to the loaders.
-pub(super) enum Job {
-    Look {
-        key: Key,
-        now: Instant,
-        reply: Option<Reply>,
-    },
-    Fill {
-        object: Arc<Object>,
-        index: u64,
-        reply: Option<Reply>,
-    },
-}
-
-/// Whom to answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reply {
-    pub(super) client: u16,
-    pub(super) token: Token,
-    pub(super) ticket: Ticket,
-}
-
 /// A worker's handle to the cache.
 pub struct FileClient {
     id: u16,
-    shared: Arc<Shared>,
+    config: CacheConfig,
+    queue: Arc<RequestQueue>,
     inbox: Receiver<Completion>,
-    table: Table,
+    table: PathTable,
     outstanding: u16,
     next_ticket: u32,
     starved: VecDeque<(Token, Ticket)>,
     counters: Arc<ClientCounters>,
 }
 
-impl Completion {
-    /// The answer to a lookup; none if it has to be made again, or this isn't the answer to one.
-    pub fn into_lookup(self) -> Option<Result<Arc<Object>, Absence>> {
-        match self.outcome {
-            Outcome::Found(object) => Some(Ok(object)),
-            Outcome::Absent { absence, .. } => Some(Err(absence)),
-            Outcome::Failed(absence) => Some(Err(absence)),
-            Outcome::Span { .. } | Outcome::Retry => None,
-        }
-    }
-}
-
 impl FileClient {
-    pub(super) fn new(id: usize, shared: Arc<Shared>, inbox: Receiver<Completion>) -> Self {
-        let counters = Arc::clone(&shared.clients[id]);
-        let table = Table::new(shared.config.table_entries);
-        let id = u16::try_from(id).unwrap_or(u16::MAX);
+    pub(crate) fn new(
+        id: u16,
+        config: &CacheConfig,
+        queue: &Arc<RequestQueue>,
+        inbox: Receiver<Completion>,
+        counters: &Arc<ClientCounters>,
+    ) -> Self {
         Self {
             id,
-            shared,
+            config: config.clone(),
+            queue: Arc::clone(queue),
             inbox,
-            table,
+            table: PathTable::new(config.table_entries),
             outstanding: 0,
             next_ticket: 0,
             starved: VecDeque::new(),
-            counters,
+            counters: Arc::clone(counters),
         }
     }
 
     /// What there is at `path`, relative to a tree's top, without a slash at either end.
     pub fn lookup(&mut self, now: Instant, root: RootId, path: &[u8], token: Token) -> Lookup {
         match self.table.find(now, root, path) {
-            Some(Known::Object(object)) => {
-                let age = now.saturating_since(object.checked());
-                let limit = self.shared.config.revalidate;
+            Some(Remembered::Object(object)) => {
+                let age = now.saturating_since(object.validated_at());
+                let limit = self.config.revalidate;
                 if age > limit && age <= 2 * limit {
-                    self.look_again(now, &object);
+                    self.request_revalidation(now, &object);
                 }
                 if age <= 2 * limit {
-                    object.touch();
+                    object.mark_referenced();
                     self.counters.hits.add(1);
                     return Lookup::Found(object);
                 }
             }
-            Some(Known::Absent(absence)) => {
+            Some(Remembered::Absent(absence)) => {
                 self.counters.hits.add(1);
                 return Lookup::Absent(absence);
             }
@@ -152,10 +88,10 @@ impl FileClient {
             root,
             path: path.into(),
         };
-        let ticket = self.request(token, |reply| Job::Look {
+        let ticket = self.request(token, |waiter| Request::Lookup {
             key,
             now,
-            reply: Some(reply),
+            waiter: Some(waiter),
         });
         Lookup::Pending(ticket)
     }
@@ -167,8 +103,8 @@ impl FileClient {
             self.outstanding = self.outstanding.saturating_sub(1);
             match &completion.outcome {
                 Outcome::Found(object) => self.table.insert_object(object),
-                Outcome::Absent { key, absence } if absence.lasts() => {
-                    let until = now + self.shared.config.negative;
+                Outcome::Absent { key, absence } if absence.is_lasting() => {
+                    let until = now + self.config.negative;
                     self.table.insert_absence(key.clone(), *absence, until);
                 }
                 Outcome::Absent { .. }
@@ -195,74 +131,66 @@ impl FileClient {
     }
 
     /// The span `index` of a large object, if it's in memory, or the ticket of the request for it.
-    pub(super) fn span(
+    pub(crate) fn span(
         &mut self,
         object: &Arc<Object>,
         index: u64,
         token: Token,
     ) -> Result<Arc<SharedSpan>, Ticket> {
-        if let Content::Paged(paged) = &object.content
-            && let Some(span) = paged.span(index)
-        {
+        if let Some(span) = object.spans().and_then(|spans| spans.get(index)) {
             self.counters.span_hits.add(1);
             return Ok(span);
         }
         self.counters.span_misses.add(1);
         let object = Arc::clone(object);
-        Err(self.request(token, |reply| Job::Fill {
+        Err(self.request(token, |waiter| Request::ReadSpan {
             object,
             index,
-            reply: Some(reply),
+            waiter: Some(waiter),
         }))
     }
 
-    /// Has the spans from `from` up to and without `to` loaded, if that's easily done. Says up to
-    /// where it need not be asked again.
-    pub(super) fn read_ahead(&self, object: &Arc<Object>, from: u64, at: u64) -> u64 {
-        let Content::Paged(paged) = &object.content else {
+    /// Requests the spans behind `at` that a body will need next, from `from` on, as long as the
+    /// queue is less than half full. Returns the first span that it has to be called for again.
+    pub(crate) fn read_ahead(&self, object: &Arc<Object>, from: u64, at: u64) -> u64 {
+        let Some(spans) = object.spans() else {
             return from;
         };
-        let to = (at + 1 + u64::from(self.shared.config.read_ahead)).min(object.spans());
-        let requests = &self.shared.requests;
+        let to = (at + 1 + u64::from(self.config.read_ahead)).min(object.span_count());
         for index in from.max(at + 1)..to {
-            if paged.has(index) {
+            if spans.contains(index) {
                 continue;
             }
-            let busy = requests.len() > requests.capacity().unwrap_or(0) / 2;
-            let job = Job::Fill {
+            let request = Request::ReadSpan {
                 object: Arc::clone(object),
                 index,
-                reply: None,
+                waiter: None,
             };
-            if busy || requests.try_send(job).is_err() {
+            if self.queue.is_half_full() || !self.queue.try_send(request) {
                 return index;
             }
-            self.shared.wake_loader();
         }
         to.max(from)
     }
 
     fn has_room(&self) -> bool {
-        self.outstanding < self.shared.config.outstanding_max && !self.shared.requests.is_full()
+        self.outstanding < self.config.outstanding_max && !self.queue.is_full()
     }
 
-    fn request(&mut self, token: Token, job: impl FnOnce(Reply) -> Job) -> Ticket {
+    fn request(&mut self, token: Token, request: impl FnOnce(Waiter) -> Request) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket = self.next_ticket.wrapping_add(1);
-        let reply = Reply {
+        let waiter = Waiter {
             client: self.id,
             token,
             ticket,
         };
-        if self.outstanding < self.shared.config.outstanding_max
-            && self.shared.requests.try_send(job(reply)).is_ok()
-        {
+        if self.outstanding < self.config.outstanding_max && self.queue.try_send(request(waiter)) {
             self.outstanding += 1;
-            self.shared.wake_loader();
         } else {
             self.counters.starved.add(1);
             if self.starved.len() >= STARVED_MAX {
-                // Whoever waited longest has most likely gone; if not, HTTP's own limit answers.
+                // The oldest has most likely timed out; if not, HTTP's own time-out answers it.
                 self.starved.pop_front();
             }
             self.starved.push_back((token, ticket));
@@ -270,20 +198,18 @@ impl FileClient {
         ticket
     }
 
-    /// Has a loader look whether the object is still what is at its path; nobody waits for that.
-    fn look_again(&self, now: Instant, object: &Object) {
-        if object.checking.swap(true, Ordering::Relaxed) {
+    /// Requests revalidation of the object, unless a request is on its way. It has no waiter.
+    fn request_revalidation(&self, now: Instant, object: &Object) {
+        if !object.begin_revalidation() {
             return;
         }
-        let job = Job::Look {
-            key: object.key.clone(),
+        let request = Request::Lookup {
+            key: object.key().clone(),
             now,
-            reply: None,
+            waiter: None,
         };
-        if self.shared.requests.try_send(job).is_ok() {
-            self.shared.wake_loader();
-        } else {
-            object.checking.store(false, Ordering::Relaxed);
+        if !self.queue.try_send(request) {
+            object.end_revalidation();
         }
     }
 }
@@ -298,134 +224,5 @@ impl fmt::Debug for FileClient {
     }
 }
 
-impl Job {
-    /// Whether nobody waits for it.
-    pub(super) fn is_ahead(&self) -> bool {
-        match self {
-            Self::Look { reply, .. } | Self::Fill { reply, .. } => reply.is_none(),
-        }
-    }
-}
-
-/// What a worker remembers of paths: a few entries for each hash, the oldest of which makes room.
-struct Table {
-    sets: Box<[[Entry; WAYS]]>,
-    hasher: DefaultHashBuilder,
-    mask: u64,
-}
-
-#[derive(Default)]
-enum Entry {
-    #[default]
-    Empty,
-    /// The cache owns the object; when it's evicted, this is nothing.
-    Object { hash: u64, object: Weak<Object> },
-    Absent {
-        hash: u64,
-        key: Key,
-        absence: Absence,
-        until: Instant,
-    },
-}
-
-enum Known {
-    Object(Arc<Object>),
-    Absent(Absence),
-}
-
-impl Table {
-    fn new(entries: u32) -> Self {
-        let sets = (entries as usize).div_ceil(WAYS).next_power_of_two();
-        Self {
-            sets: (0..sets).map(|_| Default::default()).collect(),
-            hasher: DefaultHashBuilder::default(),
-            mask: sets as u64 - 1,
-        }
-    }
-
-    fn find(&self, now: Instant, root: RootId, path: &[u8]) -> Option<Known> {
-        let wanted = self.hash(root, path);
-        let is = |key: &Key| key.root == root && *key.path == *path;
-        self.sets[self.set(wanted)]
-            .iter()
-            .find_map(|entry| match entry {
-                Entry::Object { hash, object } if *hash == wanted => {
-                    let object = object.upgrade().filter(|o| is(&o.key) && !o.is_retired())?;
-                    Some(Known::Object(object))
-                }
-                Entry::Absent {
-                    hash,
-                    key,
-                    absence,
-                    until,
-                } if *hash == wanted && is(key) && now < *until => Some(Known::Absent(*absence)),
-                Entry::Empty | Entry::Object { .. } | Entry::Absent { .. } => None,
-            })
-    }
-
-    fn insert_object(&mut self, object: &Arc<Object>) {
-        let hash = self.hash(object.key.root, &object.key.path);
-        self.insert(
-            hash,
-            Entry::Object {
-                hash,
-                object: Arc::downgrade(object),
-            },
-        );
-    }
-
-    fn insert_absence(&mut self, key: Key, absence: Absence, until: Instant) {
-        let hash = self.hash(key.root, &key.path);
-        self.insert(
-            hash,
-            Entry::Absent {
-                hash,
-                key,
-                absence,
-                until,
-            },
-        );
-    }
-
-    fn insert(&mut self, hash: u64, new: Entry) {
-        let at = self.set(hash);
-        let set = &mut self.sets[at];
-        let same = set
-            .iter()
-            .position(|entry| entry.hash() == Some(hash) || entry.is_dead());
-        // The first is the newest.
-        set[..=same.unwrap_or(WAYS - 1)].rotate_right(1);
-        set[0] = new;
-    }
-
-    fn hash(&self, root: RootId, path: &[u8]) -> u64 {
-        self.hasher.hash_one((root, path))
-    }
-
-    fn set(&self, hash: u64) -> usize {
-        // Not more than the mask, which is a length in memory.
-        usize::try_from(hash & self.mask).unwrap_or(0)
-    }
-}
-
-impl Entry {
-    fn hash(&self) -> Option<u64> {
-        match self {
-            Self::Empty => None,
-            Self::Object { hash, .. } | Self::Absent { hash, .. } => Some(*hash),
-        }
-    }
-
-    fn is_dead(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Object { object, .. } => object.strong_count() == 0,
-            Self::Absent { .. } => false,
-        }
-    }
-}
-
-const WAYS: usize = 4;
-
-/// Requests that wait for room: those of connections that are gone stay until it's their turn.
+/// Requests that wait for room in the queue. Those of closed connections stay until their turn.
 const STARVED_MAX: usize = 65_536;

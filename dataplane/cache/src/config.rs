@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use super::object::SPAN_BYTES;
+use crate::store::object::SPAN_BYTES;
 
-/// The limits of the cache; [`super`] says what they add up to.
+/// The limits of the cache; [the crate](crate) says what they add up to.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
     /// How long an object is served without another look at the file.
@@ -45,7 +45,7 @@ impl Default for CacheConfig {
 
 impl CacheConfig {
     /// The same, with impossible values made possible.
-    pub(super) fn sane(mut self, open_limit: u64) -> Self {
+    pub(crate) fn sane(mut self, open_limit: u64) -> Self {
         self.whole_bytes_max = self.whole_bytes_max.min(SPAN_BYTES);
         self.objects_max = self.objects_max.max(1);
         let half = u32::try_from(open_limit / 2).unwrap_or(u32::MAX);

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter that one thread or several add to and anyone reads; it orders nothing.
 #[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
@@ -19,25 +19,30 @@ impl Counter {
 /// What one worker counts: on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct ClientCounters {
-    pub(super) hits: Counter,
-    pub(super) misses: Counter,
-    pub(super) span_hits: Counter,
-    pub(super) span_misses: Counter,
-    pub(super) starved: Counter,
+pub(crate) struct ClientCounters {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) span_hits: Counter,
+    pub(crate) span_misses: Counter,
+    pub(crate) starved: Counter,
+}
+
+/// What the store counts.
+#[derive(Debug, Default)]
+pub(crate) struct StoreCounters {
+    pub(crate) evictions: Counter,
+    pub(crate) waits: Counter,
+    pub(crate) revalidations: Counter,
+    pub(crate) changed_files: Counter,
+    pub(crate) absent: Counter,
 }
 
 /// What loaders count.
 #[derive(Debug, Default)]
-pub(super) struct LoaderCounters {
-    pub(super) loads: Counter,
-    pub(super) bytes_read: Counter,
-    pub(super) evictions: Counter,
-    pub(super) waits: Counter,
-    pub(super) revalidations: Counter,
-    pub(super) changed_files: Counter,
-    pub(super) read_errors: Counter,
-    pub(super) absent: Counter,
+pub(crate) struct LoaderCounters {
+    pub(crate) loads: Counter,
+    pub(crate) bytes_read: Counter,
+    pub(crate) read_errors: Counter,
 }
 
 /// The cache's counters at a moment.
@@ -104,7 +109,7 @@ impl FileCounters {
         .into_iter()
     }
 
-    pub(super) fn add_client(&mut self, client: &ClientCounters) {
+    pub(crate) fn add_client(&mut self, client: &ClientCounters) {
         self.hits += client.hits.read();
         self.misses += client.misses.read();
         self.span_hits += client.span_hits.read();
@@ -112,14 +117,17 @@ impl FileCounters {
         self.starved += client.starved.read();
     }
 
-    pub(super) fn add_loaders(&mut self, loaders: &LoaderCounters) {
+    pub(crate) fn add_store(&mut self, store: &StoreCounters) {
+        self.evictions += store.evictions.read();
+        self.waits += store.waits.read();
+        self.revalidations += store.revalidations.read();
+        self.changed_files += store.changed_files.read();
+        self.absent += store.absent.read();
+    }
+
+    pub(crate) fn add_loaders(&mut self, loaders: &LoaderCounters) {
         self.loads += loaders.loads.read();
         self.bytes_read += loaders.bytes_read.read();
-        self.evictions += loaders.evictions.read();
-        self.waits += loaders.waits.read();
-        self.revalidations += loaders.revalidations.read();
-        self.changed_files += loaders.changed_files.read();
         self.read_errors += loaders.read_errors.read();
-        self.absent += loaders.absent.read();
     }
 }

@@ -51,25 +51,30 @@
 
 #![forbid(unsafe_code)]
 
+mod absence;
 mod body;
 mod cache;
 mod client;
 mod config;
 mod counters;
-mod index;
-mod loader;
-mod object;
-mod root;
-
-pub use body::{FileBody, Piece};
-pub use cache::{FileCache, StartError};
-pub use client::{Completion, FileClient, Lookup, Ticket, Token};
-pub use config::CacheConfig;
-pub use counters::FileCounters;
-pub use object::{Metadata, Object, SPAN_BYTES};
-pub use root::{Absence, RootId};
-
+mod key;
+mod queue;
+mod request;
+mod source;
+mod store;
+mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+
+pub use absence::Absence;
+pub use body::{FileBody, Piece};
+pub use cache::{FileCache, StartError};
+pub use client::{FileClient, Lookup};
+pub use config::CacheConfig;
+pub use counters::FileCounters;
+pub use key::RootId;
+pub use request::{Completion, Ticket, Token};
+pub use store::object::{Metadata, Object, SPAN_BYTES};
+
 #[cfg(test)]
 mod tests;

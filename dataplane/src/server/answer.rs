@@ -253,7 +253,11 @@ fn entity(object: &Object) -> Option<Entity> {
     let unused = room.len();
     let tag = EntityTag::strong(&tag[..EntityTag::OPAQUE_BYTES_MAX - unused])?;
     let validators = Validators::new(tag, seconds);
-    Some(Entity::new(len, validators, ContentType::of(metadata.path)))
+    Some(Entity::new(
+        len,
+        validators,
+        ContentType::of(&metadata.path),
+    ))
 }
 
 /// How often an object is looked up anew that changes before its first byte can be sent.

@@ -1,22 +1,21 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-
-use crossbeam_channel::bounded;
+use std::thread;
 
 use super::*;
 use crate::testing::{Tree, start};
 use crate::{CacheConfig, FileCache};
 
 /// A loader without a thread, and the cache that it works for.
-fn loader(tree: &Tree) -> (FileCache, Loader) {
+fn loader(tree: &Tree) -> (FileCache, Arc<Files>) {
     let (cache, _) = start(tree, 1 << 20, &CacheConfig::default(), 1);
-    let loader = Loader::new(Arc::clone(cache.shared()), bounded(1).1, 0);
-    (cache, loader)
+    let files = Arc::clone(cache.source().files());
+    (cache, files)
 }
 
-fn opened(file: File) -> (OwnedFd, Version) {
+fn opened(file: File) -> (OwnedFd, Fingerprint) {
     let file = OwnedFd::from(file);
-    let version = Version::of(&file).unwrap();
+    let version = Fingerprint::of(&file).unwrap();
     (file, version)
 }
 
@@ -34,10 +33,10 @@ fn a_small_file_that_changed_while_it_was_read_isnt_taken() {
     let writer = OpenOptions::new().write(true).open(tree.path("a")).unwrap();
     writer.write_all_at(b"y", 0).unwrap();
     let changed = loader.read_whole(&file, &version, false);
-    assert_eq!(changed.unwrap_err(), Unread::Changed);
+    assert_eq!(changed.unwrap_err(), ReadError::Changed);
     writer.set_len(500).unwrap();
     let shorter = loader.read_whole(&file, &version, false);
-    assert_eq!(shorter.unwrap_err(), Unread::Changed);
+    assert_eq!(shorter.unwrap_err(), ReadError::Changed);
     assert_eq!(
         cache.counters().bytes_used,
         0,
@@ -61,18 +60,21 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
     };
     let (file, version) = write_only("small");
     let failed = loader.read_whole(&file, &version, false);
-    assert_eq!(failed.unwrap_err(), Unread::Error);
+    assert_eq!(failed.unwrap_err(), ReadError::Failed);
 
     let (file, version) = write_only("large");
     let key = Key {
         root: crate::RootId::new(0),
         path: b"large"[..].into(),
     };
-    let paged = loader.keep_open(file, version).unwrap();
+    let spans = Content::Spans(loader.store.new_span_table(version.len));
+    let metadata = metadata(&key, &version);
+    let file = loader.keep_open(file).unwrap();
+    let handle = SourceHandle::File(FileHandle::new(Some(file), version));
     let now = Instant::from_secs(1);
-    let object = Arc::new(Object::new(key, version, Content::Paged(paged), now));
-    loader.shared.index().insert(&object);
-    assert!(loader.fill(Arc::clone(&object), 0, false).is_ok());
+    let object = Arc::new(Object::new(key, metadata, spans, handle, now));
+    loader.store.insert(&object);
+    assert!(loader.load_span(Arc::clone(&object), 0, false).is_ok());
     assert!(
         object.is_retired(),
         "whoever comes next gets it opened anew"

@@ -1,4 +1,4 @@
-//! Trees of files: opening what a path names, and telling versions of it apart.
+//! Trees of files: opening what a path names, and reading the status of the file.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,60 +10,23 @@ use std::thread;
 use std::time::Duration;
 
 use lockgate_wire::Instant;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Names one of the trees that a cache serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RootId(u16);
-
-impl RootId {
-    /// The tree that was given as number `index` when the cache was started.
-    pub const fn new(index: u16) -> Self {
-        Self(index)
-    }
-
-    pub(super) fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-/// Why there's nothing to serve at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absence {
-    /// There is nothing, or nothing that may be reached.
-    NotFound,
-    /// There is a directory.
-    Directory,
-    /// It may not be read, or it isn't a regular file.
-    Forbidden,
-    /// It's being written to: no version of it can be had now.
-    Changing,
-    /// It can't be read, now or at all.
-    Failed,
-}
-
-impl Absence {
-    /// Whether the next one who asks would most likely get the same answer.
-    pub(super) fn lasts(self) -> bool {
-        match self {
-            Self::NotFound | Self::Directory | Self::Forbidden => true,
-            Self::Changing | Self::Failed => false,
-        }
-    }
-}
+use super::fingerprint::Fingerprint;
+use crate::absence::Absence;
 
 /// A tree's top directory. It's opened anew now and then, so that a deployment may replace the
 /// directory itself, or the symbolic link that leads to it.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(crate) struct Root {
     path: PathBuf,
     open: Mutex<(Arc<OwnedFd>, Instant)>,
 }
 
 impl Root {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let directory = Arc::new(open_directory(path)?);
         Ok(Self {
             path: path.to_owned(),
@@ -72,16 +35,16 @@ impl Root {
     }
 
     /// Opens what `path` names in this tree, if it's a regular file, and says which version it is.
-    pub(super) fn open_file(
+    pub(crate) fn open_file(
         &self,
         path: &[u8],
         now: Instant,
         reopen_after: Duration,
-    ) -> Result<(OwnedFd, Version), Absence> {
+    ) -> Result<(OwnedFd, Fingerprint), Absence> {
         let directory = self.directory(now, reopen_after);
         let file = open_beneath(&directory, path).map_err(absence)?;
-        let version = settled_version(&file)?;
-        Ok((file, version))
+        let found = settled(&file)?;
+        Ok((file, found))
     }
 
     fn directory(&self, now: Instant, reopen_after: Duration) -> Arc<OwnedFd> {
@@ -94,45 +57,6 @@ impl Root {
             open.1 = now;
         }
         Arc::clone(&open.0)
-    }
-}
-
-/// What tells one version of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Version {
-    pub(super) device: u64,
-    pub(super) inode: u64,
-    pub(super) len: u64,
-    pub(super) modified: (i64, u32),
-    pub(super) changed: (i64, u32),
-    pub(super) links: u64,
-}
-
-impl Version {
-    pub(super) fn of(file: &OwnedFd) -> Result<Self, Errno> {
-        fstat(file).map(|stat| Self::from_stat(&stat))
-    }
-
-    fn from_stat(stat: &Stat) -> Self {
-        let nanos = |n: u64| u32::try_from(n).unwrap_or(0);
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            len: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
-            changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
-            links: stat.st_nlink,
-        }
-    }
-
-    /// Whether an open file that was `self` and is now `later` still has the same contents. Its
-    /// time of change may only differ if names of it were removed, as when another file is renamed
-    /// over it: the time of modification shows that nothing was written.
-    pub(super) fn still_holds(&self, later: &Self) -> bool {
-        let unlinked = later.links < self.links;
-        (self.device, self.inode, self.len, self.modified)
-            == (later.device, later.inode, later.len, later.modified)
-            && (self.changed == later.changed || unlinked)
     }
 }
 
@@ -171,7 +95,7 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 /// that was changed just now is looked at again a little later, when any tick of then is over, and
 /// any single write that isn't huge. This compares two times of the kernel's making, and isn't the
 /// time of anything here.
-fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
+fn settled(file: &OwnedFd) -> Result<Fingerprint, Absence> {
     for _ in 0..SETTLE_TRIES {
         let now = clock_gettime(ClockId::RealtimeCoarse);
         let stat = fstat(file).map_err(|_| Absence::Failed)?;
@@ -180,14 +104,12 @@ fn settled_version(file: &OwnedFd) -> Result<Version, Absence> {
             FileType::Directory => return Err(Absence::Directory),
             _ => return Err(Absence::Forbidden),
         }
-        let version = Version::from_stat(&stat);
-        let nanos =
-            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        let changed = nanos(version.changed.0, i64::from(version.changed.1));
-        let age = nanos(now.tv_sec, now.tv_nsec) - changed;
+        let found = Fingerprint::from_stat(&stat);
+        let now = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+        let age = now - found.changed.as_nanos();
         // A time well in the future is somebody else's clock: a change stamped now will show, too.
         if age.abs() > SETTLED_NANOS {
-            return Ok(version);
+            return Ok(found);
         }
         thread::sleep(SETTLE_PAUSE);
     }

@@ -1,0 +1,264 @@
+//! Loader threads: they look up files and read their spans.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use lockgate_wire::Instant;
+use pktbuf::SharedSpan;
+use rustix::io::{Errno, pread};
+
+use super::fingerprint::Fingerprint;
+use super::handle::{FileHandle, OpenFile, SourceHandle};
+use super::root::Root;
+use super::validators::metadata;
+use crate::absence::Absence;
+use crate::counters::LoaderCounters;
+use crate::key::Key;
+use crate::queue::RequestQueue;
+use crate::request::Task;
+use crate::store::Store;
+use crate::store::index::Class;
+use crate::store::object::{Content, Object, SPAN_BYTES};
+
+/// What all loader threads of a file source share.
+pub(crate) struct Files {
+    pub(crate) store: Arc<Store>,
+    pub(crate) queue: Arc<RequestQueue>,
+    pub(crate) roots: Vec<Root>,
+    /// How long a root directory is used before it is opened again.
+    pub(crate) revalidate: Duration,
+    pub(crate) whole_bytes_max: u32,
+    pub(crate) open_max: u32,
+    /// Large files that are open.
+    pub(crate) open: Arc<AtomicU32>,
+    pub(crate) counters: LoaderCounters,
+}
+
+/// A task that can't be done before memory is free or a file closed.
+#[derive(Debug)]
+pub(crate) struct MustWait(Task);
+
+impl Files {
+    /// The loop of loader thread number `at`: serves requests until the queue is stopped.
+    pub(crate) fn run_loader(&self, at: usize) {
+        self.queue.register_loader(at);
+        let mut since_retry = 0;
+        while !self.queue.is_stopped() {
+            since_retry += 1;
+            if since_retry > RETRY_AFTER {
+                since_retry = 0;
+                self.retry_deferred();
+            }
+            if let Some(request) = self.queue.try_receive() {
+                if let Some(task) = self.store.admit(request)
+                    && let Err(MustWait(task)) = self.load(task, false)
+                {
+                    self.store.defer(task);
+                }
+                continue;
+            }
+            if self.retry_deferred() {
+                continue;
+            }
+            // No event comes when a worker drops a span.
+            self.queue
+                .park(at, || self.store.has_deferred().then_some(RETRY_PAUSE));
+        }
+    }
+
+    /// Retries the task that was deferred first. Returns false if there is none, or if it still has
+    /// to wait.
+    fn retry_deferred(&self) -> bool {
+        let Some(task) = self.store.next_deferred() else {
+            return false;
+        };
+        match self.load(task, true) {
+            Ok(()) => true,
+            Err(MustWait(task)) => {
+                self.store.defer_again(task);
+                false
+            }
+        }
+    }
+
+    fn load(&self, task: Task, was_deferred: bool) -> Result<(), MustWait> {
+        match task {
+            Task::Lookup { key, now } => self.load_object(key, now, was_deferred),
+            Task::ReadSpan { object, index } => self.load_span(object, index, was_deferred),
+        }
+    }
+
+    /// Opens what is at a path. If it isn't the stored version, loads it.
+    fn load_object(&self, key: Key, now: Instant, was_deferred: bool) -> Result<(), MustWait> {
+        let Some(root) = self.roots.get(key.root.index()) else {
+            self.store.absent(&key, Absence::NotFound);
+            return Ok(());
+        };
+        for _ in 0..CHANGES_MAX {
+            let (file, found) = match root.open_file(&key.path, now, self.revalidate) {
+                Ok(opened) => opened,
+                Err(absence) => {
+                    self.store.absent(&key, absence);
+                    return Ok(());
+                }
+            };
+            if let Some(object) = self.store.find(&key)
+                && is_version(&object, &found)
+            {
+                self.store.revalidated(&object, now);
+                return Ok(());
+            }
+            let (content, file) = if found.len <= u64::from(self.whole_bytes_max) {
+                match self.read_whole(&file, &found, was_deferred) {
+                    Ok(span) => (Content::Whole(span), None),
+                    Err(ReadError::NoMemory) => return Err(MustWait(Task::Lookup { key, now })),
+                    Err(ReadError::Changed) => continue,
+                    Err(ReadError::Failed) => {
+                        self.store.absent(&key, Absence::Failed);
+                        return Ok(());
+                    }
+                }
+            } else {
+                let Some(file) = self.keep_open(file) else {
+                    return Err(MustWait(Task::Lookup { key, now }));
+                };
+                let spans = self.store.new_span_table(found.len);
+                (Content::Spans(spans), Some(file))
+            };
+            let metadata = metadata(&key, &found);
+            let source = SourceHandle::File(FileHandle::new(file, found));
+            self.store
+                .insert(&Arc::new(Object::new(key, metadata, content, source, now)));
+            return Ok(());
+        }
+        self.store.absent(&key, Absence::Changing);
+        Ok(())
+    }
+
+    /// Reads a small file. It has the contents of its fingerprint only if that still holds
+    /// afterwards.
+    fn read_whole(
+        &self,
+        file: &OwnedFd,
+        found: &Fingerprint,
+        was_deferred: bool,
+    ) -> Result<Option<Arc<SharedSpan>>, ReadError> {
+        let len = usize::try_from(found.len).map_err(|_| ReadError::Changed)?;
+        if len == 0 {
+            return Ok(None);
+        }
+        let page = self.store.allocate(len, was_deferred);
+        let mut page = page.ok_or(ReadError::NoMemory)?;
+        self.read(file, &mut page[..len], 0)?;
+        match Fingerprint::of(file) {
+            Ok(now) if found.still_holds(&now) => Ok(Some(page.freeze(len))),
+            Ok(_) => Err(ReadError::Changed),
+            Err(_) => Err(ReadError::Failed),
+        }
+    }
+
+    /// Counts a large file as open. Returns none if as many are open as may be, all of them in use.
+    fn keep_open(&self, mut file: OwnedFd) -> Option<OpenFile> {
+        loop {
+            match OpenFile::new(file, &self.open, self.open_max) {
+                Ok(open) => return Some(open),
+                Err(refused) => file = refused,
+            }
+            if !self.store.evict_object(Class::Large) {
+                return None;
+            }
+        }
+    }
+
+    /// Reads a span of a large file and publishes it, or fails it if the file has changed.
+    fn load_span(
+        &self,
+        object: Arc<Object>,
+        index: u64,
+        was_deferred: bool,
+    ) -> Result<(), MustWait> {
+        let SourceHandle::File(handle) = object.source();
+        match self.read_span(&object, handle, index, was_deferred) {
+            Ok(span) => self.store.publish_span(&object, index, &span),
+            Err(ReadError::NoMemory) => return Err(MustWait(Task::ReadSpan { object, index })),
+            Err(error) => {
+                // Changed or unreadable: the next lookup opens the file anew.
+                handle.set_changed();
+                let absence = match error {
+                    ReadError::Changed | ReadError::NoMemory => Absence::Changing,
+                    ReadError::Failed => Absence::Failed,
+                };
+                self.store.fail_span(&object, index, absence);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_span(
+        &self,
+        object: &Object,
+        handle: &FileHandle,
+        index: u64,
+        was_deferred: bool,
+    ) -> Result<Arc<SharedSpan>, ReadError> {
+        let len = object.span_len(index);
+        let file = handle.file().filter(|_| len > 0 && !handle.is_changed());
+        let file = file.ok_or(ReadError::Changed)?;
+        let page = self.store.allocate(len, was_deferred);
+        let mut page = page.ok_or(ReadError::NoMemory)?;
+        let offset = index.saturating_mul(u64::from(SPAN_BYTES));
+        self.read(file, &mut page[..len], offset)?;
+        if handle.check() {
+            Ok(page.freeze(len))
+        } else {
+            Err(ReadError::Changed)
+        }
+    }
+
+    fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match pread(file, &mut buffer[done..], offset + done as u64) {
+                // It is shorter now.
+                Ok(0) => return Err(ReadError::Changed),
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.counters.read_errors.add(1);
+                    return Err(ReadError::Failed);
+                }
+            }
+        }
+        self.counters.loads.add(1);
+        self.counters.bytes_read.add(done as u64);
+        Ok(())
+    }
+}
+
+/// Whether an object is the version of a file that was found at its path.
+fn is_version(object: &Object, found: &Fingerprint) -> bool {
+    let SourceHandle::File(handle) = object.source();
+    handle.is_version(found)
+}
+
+/// Why a read has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadError {
+    NoMemory,
+    Changed,
+    Failed,
+}
+
+/// How often a small file is read that changes meanwhile.
+const CHANGES_MAX: u32 = 4;
+
+/// Requests between two attempts at what is deferred.
+const RETRY_AFTER: u32 = 64;
+
+/// How long an idle loader sleeps before it retries what is deferred.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

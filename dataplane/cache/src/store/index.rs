@@ -1,0 +1,180 @@
+//! The objects that the store knows, by their keys, and eviction.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Weak};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use pktbuf::{PageArena, PageMut, SharedSpan};
+
+use super::object::{Content, LoadedSpan, Object};
+use super::resident::ResidentSpans;
+use crate::key::Key;
+
+/// The objects that the store knows, by their keys, at most [`Index::new`]'s number of them.
+pub(super) struct Index {
+    objects: HashTable<Arc<Object>>,
+    hasher: DefaultHashBuilder,
+    objects_max: usize,
+    /// Objects in the order in which eviction looks at them, one queue for each [`Class`].
+    small: VecDeque<Weak<Object>>,
+    large: VecDeque<Weak<Object>>,
+    spans: ResidentSpans,
+}
+
+/// What an object holds besides its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Nothing: it is kept in one span.
+    Small,
+    /// An open file.
+    Large,
+}
+
+impl Index {
+    pub(super) fn new(objects_max: u32) -> Self {
+        Self {
+            objects: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            objects_max: objects_max as usize,
+            small: VecDeque::new(),
+            large: VecDeque::new(),
+            spans: ResidentSpans::default(),
+        }
+    }
+
+    /// The object that is stored under `key`.
+    pub(super) fn find(&self, key: &Key) -> Option<&Arc<Object>> {
+        self.objects
+            .find(self.hasher.hash_one(key), |object| object.key() == key)
+    }
+
+    /// Stores an object in the place of the one with the same key. If as many are stored as may be,
+    /// and all are in use, this one isn't: it lives as long as a body or a lookup's answer holds it.
+    pub(super) fn insert(&mut self, object: &Arc<Object>) {
+        self.remove(object.key());
+        let class = match object.content() {
+            // Nothing of it could be evicted, so each lookup asks the source.
+            Content::Whole(None) => return,
+            Content::Whole(Some(span)) => {
+                self.spans.insert(object, None, span);
+                Class::Small
+            }
+            Content::Spans(_) => Class::Large,
+        };
+        let objects_max = self.objects_max;
+        let queue = self.queue(class);
+        if queue.len() > 2 * objects_max {
+            queue.retain(|object| object.strong_count() > 0);
+        }
+        queue.push_back(Arc::downgrade(object));
+        while self.objects.len() >= self.objects_max {
+            if !self.evict_object(Class::Small) && !self.evict_object(Class::Large) {
+                object.retire();
+                return;
+            }
+        }
+        let Self {
+            objects, hasher, ..
+        } = self;
+        let hash = hasher.hash_one(object.key());
+        objects.insert_unique(hash, Arc::clone(object), |object| {
+            hasher.hash_one(object.key())
+        });
+    }
+
+    /// Removes the object under `key`. Returns whether there was one.
+    pub(super) fn remove(&mut self, key: &Key) -> bool {
+        let hash = self.hasher.hash_one(key);
+        match self.objects.find_entry(hash, |object| object.key() == key) {
+            Ok(entry) => {
+                entry.remove().0.retire();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Retires an object, and removes it if it is still stored under its key.
+    pub(super) fn retire(&mut self, object: &Arc<Object>) {
+        if self.contains(object) {
+            self.remove(object.key());
+        }
+        object.retire();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Publishes a span of a large object, so that workers find it.
+    pub(super) fn publish(&mut self, object: &Arc<Object>, index: u64, span: &Arc<SharedSpan>) {
+        let Content::Spans(spans) = object.content() else {
+            return;
+        };
+        let loaded = LoadedSpan {
+            index,
+            span: Arc::clone(span),
+            is_referenced: false.into(),
+        };
+        spans.slot(index).store(Some(Arc::new(loaded)));
+        self.spans.insert(object, Some(index), span);
+    }
+
+    /// Allocates memory for `len` bytes, evicting spans as long as there is none. Also returns how
+    /// many spans were evicted.
+    pub(super) fn allocate(&mut self, arena: &PageArena, len: usize) -> (Option<PageMut>, u64) {
+        let mut evicted = 0;
+        let mut page = arena.alloc(len);
+        for _ in 0..self.spans.sweeps_max() {
+            if page.is_some() {
+                break;
+            }
+            let victims = self.spans.sweep_next(len > PAGE_BYTES);
+            for victim in &victims {
+                evicted += 1;
+                if let Some(object) = victim.evict() {
+                    self.retire(&object);
+                }
+            }
+            if !victims.is_empty() {
+                page = arena.alloc(len);
+            }
+        }
+        (page, evicted)
+    }
+
+    /// Evicts one unused object of a class. Returns false if there is none.
+    pub(super) fn evict_object(&mut self, class: Class) -> bool {
+        for _ in 0..2 * self.queue(class).len() {
+            let Some(weak) = self.queue(class).pop_front() else {
+                return false;
+            };
+            let Some(object) = weak.upgrade().filter(|object| !object.is_retired()) else {
+                continue;
+            };
+            // This holds it, and the index does, if it is in it.
+            let is_used = Arc::strong_count(&object) > 2 || !self.contains(&object);
+            if is_used || object.clear_referenced() {
+                self.queue(class).push_back(weak);
+                continue;
+            }
+            return self.remove(object.key());
+        }
+        false
+    }
+
+    fn contains(&self, object: &Arc<Object>) -> bool {
+        self.find(object.key())
+            .is_some_and(|stored| Arc::ptr_eq(stored, object))
+    }
+
+    fn queue(&mut self, class: Class) -> &mut VecDeque<Weak<Object>> {
+        match class {
+            Class::Small => &mut self.small,
+            Class::Large => &mut self.large,
+        }
+    }
+}
+
+const PAGE_BYTES: usize = 4_096;

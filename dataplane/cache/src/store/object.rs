@@ -1,0 +1,232 @@
+//! Objects: one version of a representation, and its spans in memory.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use lockgate_wire::Instant;
+use pktbuf::SharedSpan;
+
+use crate::key::Key;
+use crate::source::handle::SourceHandle;
+
+/// The length of a large object's spans, its last one excepted: four records of the largest size.
+pub const SPAN_BYTES: u32 = 64 * 1024;
+
+/// One version of a representation. It never changes: a file that changes gets a new object.
+pub struct Object {
+    key: Key,
+    content: Content,
+    metadata: Metadata,
+    source: SourceHandle,
+    /// When the source last found this version current.
+    validated_at: AtomicU64,
+    /// A request to revalidate it is on its way.
+    is_revalidating: AtomicBool,
+    /// It is not in the index any more: its path has another version, or none.
+    is_retired: AtomicBool,
+    /// Used since eviction last passed it.
+    is_referenced: AtomicBool,
+}
+
+/// What HTTP has to know about an object.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    /// Length in bytes.
+    pub len: u64,
+    /// When it was modified: seconds and nanoseconds since the epoch.
+    pub modified: (i64, u32),
+    /// The number of its inode.
+    pub inode: u64,
+    /// Its path in its tree.
+    pub path: PathBuf,
+}
+
+/// Where an object's bytes are.
+pub(crate) enum Content {
+    /// All in one span; none if there are no bytes.
+    Whole(Option<Arc<SharedSpan>>),
+    /// In spans that are loaded and evicted one by one.
+    Spans(SpanTable),
+}
+
+/// The spans of a large object.
+pub(crate) struct SpanTable {
+    /// Identifies the table while it lives.
+    id: u64,
+    /// Span `i` is in slot `i % slots`, if it is in memory: so many slots as the object has spans,
+    /// or the arena has room for, whichever is less. Only sources and eviction write.
+    slots: Box<[ArcSwapOption<LoadedSpan>]>,
+}
+
+/// A span in memory.
+pub(crate) struct LoadedSpan {
+    pub(super) index: u64,
+    pub(super) span: Arc<SharedSpan>,
+    /// Used since eviction last passed it.
+    pub(super) is_referenced: AtomicBool,
+}
+
+impl Object {
+    pub(crate) fn new(
+        key: Key,
+        metadata: Metadata,
+        content: Content,
+        source: SourceHandle,
+        now: Instant,
+    ) -> Self {
+        Self {
+            key,
+            content,
+            metadata,
+            source,
+            validated_at: AtomicU64::new(now.as_nanos()),
+            is_revalidating: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
+            is_referenced: AtomicBool::new(false),
+        }
+    }
+
+    /// What HTTP has to know about it.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// All of its bytes, if they are kept in one span.
+    pub fn whole(&self) -> Option<&Arc<SharedSpan>> {
+        match &self.content {
+            Content::Whole(span) => span.as_ref(),
+            Content::Spans(_) => None,
+        }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    pub(crate) fn source(&self) -> &SourceHandle {
+        &self.source
+    }
+
+    /// The table of its spans, if it is a large object.
+    pub(crate) fn spans(&self) -> Option<&SpanTable> {
+        match &self.content {
+            Content::Whole(_) => None,
+            Content::Spans(spans) => Some(spans),
+        }
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn validated_at(&self) -> Instant {
+        Instant::from_nanos(self.validated_at.load(Ordering::Relaxed))
+    }
+
+    /// Notes that the source found this version current at `now`.
+    pub(crate) fn set_validated(&self, now: Instant) {
+        self.validated_at
+            .fetch_max(now.as_nanos(), Ordering::Relaxed);
+        self.end_revalidation();
+    }
+
+    /// Returns whether the caller is the one that has to request revalidation.
+    pub(crate) fn begin_revalidation(&self) -> bool {
+        !self.is_revalidating.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn end_revalidation(&self) {
+        self.is_revalidating.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn mark_referenced(&self) {
+        set(&self.is_referenced);
+    }
+
+    pub(super) fn is_referenced(&self) -> bool {
+        self.is_referenced.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it was referenced.
+    pub(super) fn clear_referenced(&self) -> bool {
+        self.is_referenced.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn span_count(&self) -> u64 {
+        self.metadata.len.div_ceil(u64::from(SPAN_BYTES))
+    }
+
+    /// The length of span `index`; 0 if there is none.
+    pub(crate) fn span_len(&self, index: u64) -> usize {
+        let start = index.saturating_mul(u64::from(SPAN_BYTES));
+        let left = self.metadata.len.saturating_sub(start);
+        usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(SPAN_BYTES as usize)
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = String::from_utf8_lossy(&self.key.path);
+        f.debug_struct("Object")
+            .field("path", &path)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SpanTable {
+    /// An empty table for `spans` spans, of which at most `resident_max` are in memory at a time.
+    pub(super) fn new(id: u64, spans: u64, resident_max: usize) -> Self {
+        let slots = usize::try_from(spans).map_or(resident_max, |spans| spans.min(resident_max));
+        Self {
+            id,
+            slots: (0..slots.max(1)).map(|_| ArcSwapOption::empty()).collect(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns span `index`, if it is in memory, and marks it referenced. Takes no lock.
+    pub(crate) fn get(&self, index: u64) -> Option<Arc<SharedSpan>> {
+        let loaded = self.slot(index).load();
+        let loaded = loaded.as_ref().filter(|loaded| loaded.index == index)?;
+        set(&loaded.is_referenced);
+        Some(Arc::clone(&loaded.span))
+    }
+
+    /// Whether span `index` is in memory.
+    pub(crate) fn contains(&self, index: u64) -> bool {
+        self.slot(index)
+            .load()
+            .as_ref()
+            .is_some_and(|loaded| loaded.index == index)
+    }
+
+    pub(super) fn slot(&self, index: u64) -> &ArcSwapOption<LoadedSpan> {
+        // The remainder is less than the number of slots, which is a usize.
+        let at = usize::try_from(index % self.slots.len() as u64).unwrap_or(0);
+        &self.slots[at]
+    }
+}
+
+/// Sets a flag, writing to its cache line only if that changes it.
+fn set(flag: &AtomicBool) {
+    if !flag.load(Ordering::Relaxed) {
+        flag.store(true, Ordering::Relaxed);
+    }
+}
