@@ -43,7 +43,7 @@ pub enum Piece<'a> {
 impl FileBody {
     /// The bytes `range` of `object`, as far as it has them.
     pub fn new(object: Arc<Object>, range: Range<u64>) -> Self {
-        let end = range.end.min(object.metadata().len);
+        let end = range.end.min(object.entity().len());
         let at = range.start.min(end);
         let current = object.whole().map(|span| (0, Arc::clone(span)));
         Self {

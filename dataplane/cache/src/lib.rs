@@ -74,7 +74,7 @@ pub use config::CacheConfig;
 pub use counters::FileCounters;
 pub use key::RootId;
 pub use request::{Completion, Ticket, Token};
-pub use store::object::{Metadata, Object, SPAN_BYTES};
+pub use store::object::{Object, SPAN_BYTES};
 
 #[cfg(test)]
 mod tests;

@@ -143,7 +143,7 @@ impl Waiter {
         let mut body = FileBody::new(Arc::clone(&object), 0..u64::MAX);
         let mut bytes = Vec::new();
         if self.read(&mut body, ALL, &mut bytes) {
-            assert_eq!(bytes.len() as u64, object.metadata().len);
+            assert_eq!(bytes.len() as u64, object.entity().len());
             Ok(bytes)
         } else {
             Err(Absence::Failed)
@@ -167,7 +167,7 @@ fn files_are_found_and_known_then() {
     assert_eq!(waiter.fetch("empty").unwrap(), b"");
     assert_eq!(version(&waiter.fetch("large").unwrap()), 1);
     let object = waiter.find("d/a.html").unwrap();
-    assert_eq!(object.metadata().path, Path::new("d/a.html"));
+    assert_eq!(object.entity().content_type().name(), "text/html");
     assert_eq!(object.whole().unwrap().len(), 5);
     let counters = cache.counters();
     assert_eq!((counters.objects, counters.files_open), (2, 1));
@@ -285,7 +285,7 @@ fn a_replaced_file_is_noticed_after_the_interval() {
     let mut waiter = Waiter::new(client);
     for name in ["small", "large"] {
         assert_eq!(version(&waiter.fetch(name).unwrap()), 1);
-        let len = waiter.find(name).unwrap().metadata().len;
+        let len = waiter.find(name).unwrap().entity().len();
         tree.replace(name, &stamped(2, usize::try_from(len).unwrap()));
         assert_eq!(
             version(&waiter.fetch(name).unwrap()),
@@ -790,7 +790,7 @@ fn fetch_counted(waiter: &mut Waiter, name: &str) -> (Result<(), Absence>, Vec<u
     };
     let mut body = FileBody::new(Arc::clone(&object), 0..u64::MAX);
     if waiter.read(&mut body, ALL, &mut bytes) {
-        assert_eq!(bytes.len() as u64, object.metadata().len);
+        assert_eq!(bytes.len() as u64, object.entity().len());
         (Ok(()), bytes)
     } else {
         (Err(Absence::Failed), bytes)

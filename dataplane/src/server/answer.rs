@@ -1,13 +1,10 @@
 //! Finding out what to answer, and writing it down.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use lockgate_cache::{Absence, Lookup, Object, Ticket, Token};
 use lockgate_http::response::{self, Context, HEAD_BYTES};
-use lockgate_http::{
-    ContentType, Entity, EntityTag, Method, Request, Selection, Status, Validators, Version,
-};
+use lockgate_http::{Method, Request, Selection, Status, Version};
 
 use super::body::BodySource;
 use super::{Client, Clock, Driver, Stepped, Transport, went};
@@ -152,13 +149,10 @@ impl Driver {
         let Some(request) = client.machine.request() else {
             return self.answer_with_error(clock, client, Status::InternalServerError);
         };
-        let Some(entity) = entity(&object) else {
-            return self.answer_with_error(clock, client, Status::InternalServerError);
-        };
-        let selection = Selection::of(request, &entity, clock.unix);
+        let selection = Selection::of(request, object.entity(), clock.unix);
         let mut response = self.begin(client);
         let cx = self.context(clock, client);
-        let range = response::object(&mut response.head, &cx, &entity, selection);
+        let range = response::object(&mut response.head, &cx, object.entity(), selection);
         response.status = Some(selection.status());
         response.body = BodySource::of(&object, range, self.copy_max);
         client.response = Some(response);
@@ -240,24 +234,6 @@ impl Driver {
         }
         Stepped::On
     }
-}
-
-/// The metadata of a file's version: inode, size and time of modification make its tag.
-fn entity(object: &Object) -> Option<Entity> {
-    let metadata = object.metadata();
-    let mut tag = [0; EntityTag::OPAQUE_BYTES_MAX];
-    let mut room = &mut tag[..];
-    let (seconds, nanos) = metadata.modified;
-    let (inode, len) = (metadata.inode, metadata.len);
-    write!(room, "{inode:x}-{len:x}-{seconds:x}.{nanos:x}").ok()?;
-    let unused = room.len();
-    let tag = EntityTag::strong(&tag[..EntityTag::OPAQUE_BYTES_MAX - unused])?;
-    let validators = Validators::new(tag, seconds);
-    Some(Entity::new(
-        len,
-        validators,
-        ContentType::of(&metadata.path),
-    ))
 }
 
 /// How often an object is looked up anew that changes before its first byte can be sent.

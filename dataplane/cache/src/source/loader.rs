@@ -12,7 +12,7 @@ use rustix::io::{Errno, pread};
 use super::fingerprint::Fingerprint;
 use super::handle::{FileHandle, OpenFile, SourceHandle};
 use super::root::Root;
-use super::validators::metadata;
+use super::validators::entity;
 use crate::absence::Absence;
 use crate::counters::LoaderCounters;
 use crate::key::Key;
@@ -127,10 +127,10 @@ impl Files {
                 let spans = self.store.new_span_table(found.len);
                 (Content::Spans(spans), Some(file))
             };
-            let metadata = metadata(&key, &found);
+            let entity = entity(&key, &found);
             let source = SourceHandle::File(FileHandle::new(file, found));
             self.store
-                .insert(&Arc::new(Object::new(key, metadata, content, source, now)));
+                .insert(&Arc::new(Object::new(key, entity, content, source, now)));
             return Ok(());
         }
         self.store.absent(&key, Absence::Changing);

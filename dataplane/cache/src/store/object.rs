@@ -1,11 +1,11 @@
 //! Objects: one version of a representation, and its spans in memory.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
+use lockgate_http::Entity;
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
@@ -19,7 +19,7 @@ pub const SPAN_BYTES: u32 = 64 * 1024;
 pub struct Object {
     key: Key,
     content: Content,
-    metadata: Metadata,
+    entity: Entity,
     source: SourceHandle,
     /// When the source last found this version current.
     validated_at: AtomicU64,
@@ -29,19 +29,6 @@ pub struct Object {
     is_retired: AtomicBool,
     /// Used since eviction last passed it.
     is_referenced: AtomicBool,
-}
-
-/// What HTTP has to know about an object.
-#[derive(Clone, Debug)]
-pub struct Metadata {
-    /// Length in bytes.
-    pub len: u64,
-    /// When it was modified: seconds and nanoseconds since the epoch.
-    pub modified: (i64, u32),
-    /// The number of its inode.
-    pub inode: u64,
-    /// Its path in its tree.
-    pub path: PathBuf,
 }
 
 /// Where an object's bytes are.
@@ -72,7 +59,7 @@ pub(crate) struct LoadedSpan {
 impl Object {
     pub(crate) fn new(
         key: Key,
-        metadata: Metadata,
+        entity: Entity,
         content: Content,
         source: SourceHandle,
         now: Instant,
@@ -80,7 +67,7 @@ impl Object {
         Self {
             key,
             content,
-            metadata,
+            entity,
             source,
             validated_at: AtomicU64::new(now.as_nanos()),
             is_revalidating: AtomicBool::new(false),
@@ -89,9 +76,9 @@ impl Object {
         }
     }
 
-    /// What HTTP has to know about it.
-    pub fn metadata(&self) -> &Metadata {
-        &self.metadata
+    /// Length, media type and validators, as the source stated them.
+    pub fn entity(&self) -> &Entity {
+        &self.entity
     }
 
     /// All of its bytes, if they are kept in one span.
@@ -164,13 +151,13 @@ impl Object {
     }
 
     pub(crate) fn span_count(&self) -> u64 {
-        self.metadata.len.div_ceil(u64::from(SPAN_BYTES))
+        self.entity.len().div_ceil(u64::from(SPAN_BYTES))
     }
 
     /// The length of span `index`; 0 if there is none.
     pub(crate) fn span_len(&self, index: u64) -> usize {
         let start = index.saturating_mul(u64::from(SPAN_BYTES));
-        let left = self.metadata.len.saturating_sub(start);
+        let left = self.entity.len().saturating_sub(start);
         usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(SPAN_BYTES as usize)
@@ -182,7 +169,7 @@ impl fmt::Debug for Object {
         let path = String::from_utf8_lossy(&self.key.path);
         f.debug_struct("Object")
             .field("path", &path)
-            .field("metadata", &self.metadata)
+            .field("entity", &self.entity)
             .finish_non_exhaustive()
     }
 }

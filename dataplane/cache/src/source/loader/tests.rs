@@ -68,11 +68,11 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
         path: b"large"[..].into(),
     };
     let spans = Content::Spans(loader.store.new_span_table(version.len));
-    let metadata = metadata(&key, &version);
+    let entity = entity(&key, &version);
     let file = loader.keep_open(file).unwrap();
     let handle = SourceHandle::File(FileHandle::new(Some(file), version));
     let now = Instant::from_secs(1);
-    let object = Arc::new(Object::new(key, metadata, spans, handle, now));
+    let object = Arc::new(Object::new(key, entity, spans, handle, now));
     loader.store.insert(&object);
     assert!(loader.load_span(Arc::clone(&object), 0, false).is_ok());
     assert!(
