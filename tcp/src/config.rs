@@ -1,52 +1,52 @@
-//! What an operator may choose, with the defaults.
+//! Settings of TCP, with defaults.
 
 use core::time::Duration;
 
 use crate::congestion::Algorithm;
 
-/// Settings shared by all connections of a worker.
+/// Settings of all connections of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpConfig {
     /// Congestion control of new connections.
     pub congestion: Algorithm,
     /// Initial congestion window in segments, with RFC 6928's bound in bytes.
     pub initial_window: u8,
-    /// Largest receive window that will ever be asked for; it chooses the window scale.
+    /// Largest receive window in bytes; determines the window scale.
     pub window_max: u32,
     /// Retransmission time-out before the first measurement.
     pub rto_initial: Duration,
-    /// By how much a retransmission time-out exceeds the round-trip time at least.
+    /// Least amount by which the retransmission time-out exceeds the RTT.
     //= https://www.rfc-editor.org/rfc/rfc6298#section-2
     //# Whenever RTO is computed, if it is less than 1 second, then the
     //# RTO SHOULD be rounded up to 1 second.
-    // The default is 200 ms, as on Linux (FreeBSD: 230 ms), which every peer's delayed
-    // acknowledgment timer has long been built for.
+    // The default is 200 ms, as on Linux (FreeBSD: 230 ms). Delayed ACK timers of all major stacks
+    // are shorter.
     pub rto_min: Duration,
-    /// Longest retransmission time-out (RFC 6298: at least 60 s) and longest time between two
-    /// probes of a closed window.
+    /// Longest retransmission time-out (RFC 6298: at least 60 s) and longest interval between
+    /// window probes.
     pub rto_max: Duration,
-    /// How long a connection attempt goes on.
+    /// Time limit of an active open.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.3
     //# In particular, R2 for a SYN segment MUST
     //# be set large enough to provide retransmission of the segment for at
     //# least 3 minutes (MUST-23).
     pub syn_timeout: Duration,
-    /// How many times a listener retransmits a SYN-ACK.
+    /// Retransmissions of a SYN-ACK by a listener.
     pub syn_ack_retries: u8,
-    /// How long sent data may go unacknowledged, or a closed window's probes unanswered, before
-    /// the connection is given up (RFC 9293's R2, RFC 5482's user timeout).
+    /// How long sent data may stay unacknowledged, or window probes unanswered, before the
+    /// connection times out (R2 of RFC 9293, user timeout of RFC 5482).
     pub user_timeout: Duration,
-    /// How long TIME-WAIT lasts (2 MSL).
+    /// Duration of TIME-WAIT (2 MSL).
     pub time_wait: Duration,
-    /// How long a connection that nobody reads any more waits in FIN-WAIT-2 for the peer's FIN.
+    /// Time limit of FIN-WAIT-2 after the application closed its receiving side.
     pub fin_wait2_timeout: Duration,
     /// Keepalive for new connections; off by default as RFC 9293 demands.
     pub keepalive: Option<Keepalive>,
-    /// Whether new connections send small segments without waiting for acknowledgments (no Nagle).
+    /// TCP_NODELAY for new connections: no Nagle algorithm.
     pub nodelay: bool,
-    /// Longest delay of an acknowledgment. RFC 9293 allows less than 500 ms.
+    /// Longest delay of an ACK. RFC 9293 requires less than 500 ms.
     pub delayed_ack: Duration,
-    /// How many of a connection's first data segments are acknowledged at once.
+    /// Number of first data segments that are acknowledged without delay.
     pub quick_acks: u8,
     /// Whether timestamps are offered and accepted.
     pub timestamps: bool,
@@ -54,24 +54,24 @@ pub struct TcpConfig {
     pub sack: bool,
     /// Whether window scaling is offered and accepted.
     pub window_scaling: bool,
-    /// Challenge ACKs sent per second and worker, about: each second draws a limit between half
-    /// and one and a half times this, so that peers can't measure each other by it.
+    /// Mean limit of challenge ACKs per second and worker. The limit of each second is random,
+    /// between half and one and a half times this, so that it is no side channel (CVE-2016-5696).
     pub challenge_acks_per_second: u32,
-    /// Pieces of out-of-order data that a connection remembers.
+    /// Limit of out-of-order pieces per connection.
     pub reassembly_pieces_max: u32,
-    /// Sent ranges that a connection remembers; it sends nothing new beyond that. A range is what
-    /// was sent in one turn, up to 64 KiB, or part of it.
+    /// Limit of recorded sent ranges per connection; at the limit no new data is sent. A range is
+    /// what was sent at one time, up to 64 KiB, or a part of it.
     pub sent_ranges_max: u32,
 }
 
 /// Keepalive times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Silence before the first probe.
+    /// Idle time before the first probe.
     pub idle: Duration,
-    /// Time between probes.
+    /// Interval between probes.
     pub interval: Duration,
-    /// Unanswered probes after which the connection is given up.
+    /// Unanswered probes after which the connection times out.
     pub count: u8,
 }
 
@@ -118,7 +118,7 @@ impl Default for TcpConfig {
 }
 
 impl TcpConfig {
-    /// The window scale we offer: the smallest with which `window_max` can be said.
+    /// The offered window scale: the smallest that can express `window_max`.
     pub(crate) fn window_scale(&self) -> u8 {
         let mut scale = 0;
         while scale < crate::options::WINDOW_SCALE_MAX

@@ -1,7 +1,8 @@
-//! Congestion control: how much may be in the network.
+//! Congestion control algorithms.
 //!
-//! Loss detection and recovery are the connection's; an algorithm only hears of them and keeps the
-//! window. The algorithms are a closed set, so a connection holds an enum and no pointer.
+//! Loss detection and recovery belong to the connection. An algorithm receives events and keeps the
+//! congestion window. The algorithms are a closed set, so a connection holds an enum and no
+//! pointer.
 
 mod cubic;
 mod newreno;
@@ -13,7 +14,7 @@ use core::time::Duration;
 
 use lockgate_wire::Instant;
 
-/// Which congestion control a connection uses.
+/// Congestion control algorithm of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// CUBIC (RFC 9438).
@@ -23,21 +24,21 @@ pub enum Algorithm {
     NewReno,
 }
 
-/// What an algorithm is told about an acknowledgment.
+/// What an ACK delivered, as input of an algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered {
-    /// Bytes that it (or its SACK blocks) acknowledged for the first time.
+    /// Bytes newly acknowledged or SACKed.
     pub bytes: u32,
     /// Segment size.
     pub mss: u32,
-    /// Smoothed round-trip time, zero if there is none yet.
+    /// Smoothed round-trip time; zero before the first sample.
     pub srtt: Duration,
-    /// Whether the window was what kept the sender from sending more. If it wasn't, it has not been
-    /// tested and must not grow.
+    /// Whether the congestion window limited the sender. If not, the window must not grow (RFC
+    /// 7661).
     pub cwnd_limited: bool,
 }
 
-/// A congestion control algorithm: events in, a window out. All sizes are in bytes.
+/// A congestion control algorithm: events in, congestion window out. Sizes are in bytes.
 pub trait CongestionControl {
     /// Data was delivered, outside of fast recovery.
     fn on_delivered(&mut self, now: Instant, delivered: Delivered);
@@ -45,11 +46,11 @@ pub trait CongestionControl {
     /// Loss was detected and fast recovery begins, with `flight` bytes outstanding.
     fn on_loss(&mut self, now: Instant, flight: u32, mss: u32);
 
-    /// The retransmission timer went off, with `flight` bytes outstanding; `again` says that the
-    /// same data had been retransmitted by a time-out before.
+    /// A retransmission time-out, with `flight` bytes outstanding. `again`: the same data was
+    /// already retransmitted by a time-out.
     fn on_timeout(&mut self, now: Instant, flight: u32, mss: u32, again: bool);
 
-    /// Nothing was sent for longer than a time-out: the window falls back to `restart` at most.
+    /// Idle for longer than an RTO: the window is reduced to at most `restart`.
     fn on_idle(&mut self, now: Instant, restart: u32);
 
     /// The congestion window.
@@ -59,7 +60,7 @@ pub trait CongestionControl {
     fn threshold(&self) -> u32;
 }
 
-/// A connection's congestion control.
+/// The algorithm of a connection with its state.
 #[derive(Clone, Debug)]
 pub(crate) enum Congestion {
     Cubic(Cubic),
@@ -134,5 +135,5 @@ pub(crate) fn initial_window(segments: u8, mss: u32, syn_lost: bool) -> u32 {
         .max(mss)
 }
 
-/// The window never grows beyond this, so that no sum of windows overflows.
+/// Upper bound of the congestion window, so that no sum overflows.
 const WINDOW_MAX: u32 = 1 << 30;

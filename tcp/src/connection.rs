@@ -1,4 +1,4 @@
-//! The connection: its parts, its commands and its getters.
+//! The connection: its parts, commands and getters.
 
 use core::time::Duration;
 
@@ -14,64 +14,62 @@ use crate::timers::{RtxMode, Timer, Timers};
 use crate::transmit::{SendVars, millis};
 use crate::{ConnectionInfo, IntentKind, Sent, Shared, State, TimeWait};
 
-/// What both ends of a new connection's beginning need to know.
+/// Parameters of a new connection, active or passive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenParams {
     /// Our port.
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
-    /// Whether the connection runs over IPv6: decides header sizes and the peer's default segment
-    /// size.
+    /// Whether the connection runs over IPv6. Determines header sizes and the peer's default MSS.
     pub ipv6: bool,
-    /// The segment size that we announce: our MTU less IP and TCP headers without options.
+    /// The MSS to announce: our MTU less the IP and TCP headers without options.
     pub mss: u16,
     /// Our initial sequence number ([`IsnSource::isn`](crate::IsnSource::isn)).
     pub isn: SeqNum,
-    /// What is added to the clock to make our timestamps
+    /// Offset of our timestamps
     /// ([`IsnSource::timestamp_offset`](crate::IsnSource::timestamp_offset)).
     pub ts_offset: u32,
 }
 
-/// How final an ICMP "unreachable" is.
+/// Severity of an ICMP "destination unreachable" (RFC 1122, 4.2.3.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unreachable {
-    /// It may pass: network or host unreachable, time exceeded, parameter problem.
+    /// Transient: network or host unreachable, time exceeded, parameter problem.
     Soft,
-    /// Protocol or port unreachable, or administratively prohibited.
+    /// Permanent: protocol or port unreachable, or administratively prohibited.
     Hard,
 }
 
-/// One TCP connection, in numbers.
+/// One TCP connection, as arithmetic on stream offsets.
 ///
-/// # How it is used
+/// # Call order
 ///
-/// *What comes in.* [`on_segment`](Self::on_segment) takes each received segment, after the caller
-/// has made sure that it can keep the payload; the [`Verdict`](crate::Verdict) says what to keep,
-/// what to send at once and how far our own stream was acknowledged. [`on_timer`](Self::on_timer)
-/// is called when [`deadline`](Self::deadline) has come.
+/// *Input.* Reserve memory for the payload, then pass each received segment to
+/// [`on_segment`](Self::on_segment). The [`Verdict`](crate::Verdict) names the payload to keep, a
+/// segment to send at once, and the acknowledged offset. Call [`on_timer`](Self::on_timer) at
+/// [`deadline`](Self::deadline).
 ///
-/// *What the application wants.* [`queued`](Self::queued) and [`ready`](Self::ready) say how far
-/// the stream to be sent goes and how much of it can be sent now; [`room`](Self::room) says how
-/// much can be received beyond what is readable. [`close`](Self::close) puts a FIN after what is
-/// queued; [`shutdown_read`](Self::shutdown_read) says that nobody will read any more; [`abort`](Self::abort)
-/// ends at once.
+/// *Commands.* [`queued`](Self::queued) and [`ready`](Self::ready) set the end of the send queue
+/// and of its part that can be sent now. [`room`](Self::room) sets the free space of the receive
+/// queue. [`close`](Self::close) puts a FIN after the queued data,
+/// [`shutdown_read`](Self::shutdown_read) closes the receiving side, [`abort`](Self::abort) ends
+/// the connection at once.
 ///
-/// *What goes out.* After any of these, ask [`poll_transmit`](Self::poll_transmit) until it returns
-/// nothing; each [`Intent`](crate::Intent) is either given to [`commit`](Self::commit) with the
-/// length that is really sent, or dropped. `commit` returns the header. If the packet then can't
-/// leave the host, [`on_local_loss`](Self::on_local_loss) says so. Afterwards
-/// [`deadline`](Self::deadline) is read again.
+/// *Output.* After any of these, call [`poll_transmit`](Self::poll_transmit) until it returns
+/// `None`. Pass each [`Intent`](crate::Intent) to [`commit`](Self::commit) with the length that is
+/// really sent, or drop it. `commit` returns the header. If the packet then does not leave the
+/// host, call [`on_local_loss`](Self::on_local_loss). Finally read [`deadline`](Self::deadline)
+/// again.
 ///
-/// *The end.* When an [`Event`](crate::Event) says that the connection [is
-/// over](crate::Event::is_over), it holds nothing in [`Shared`] any more and can be dropped. One
-/// that isn't over must be [aborted](Self::abort) (or traded for a [`TimeWait`]) before it is
-/// dropped.
+/// *End.* After an [`Event`](crate::Event) that [is over](crate::Event::is_over) the connection
+/// holds no memory in [`Shared`] and can be dropped. Before that, [abort](Self::abort) it, or
+/// replace it by a [`TimeWait`], before dropping it.
 ///
 /// # Offsets
 ///
-/// Both streams count from 0, the first byte after the SYN, in 64 bits that never wrap. A FIN takes
-/// one place behind the last byte; offsets that are handed out never include it.
+/// Both streams count from 0, the first byte after the SYN, in 64 bits that never wrap. A FIN
+/// counts as one byte after the last; public offsets never include it.
 #[derive(Debug)]
 pub struct Connection {
     pub(crate) snd: SendVars,
@@ -83,7 +81,7 @@ pub struct Connection {
     pub(crate) negotiated: Negotiated,
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
-    /// Counts changes: an intent is good only as long as nothing has changed.
+    /// Change stamp: an intent is valid only while it is unchanged.
     pub(crate) stamp: u16,
     pub(crate) state: State,
     pub(crate) keepalive: bool,
@@ -92,8 +90,8 @@ pub struct Connection {
 const _: () = assert!(size_of::<Connection>() <= 360);
 
 impl Connection {
-    /// Opens a connection actively: the SYN is the first thing that
-    /// [`poll_transmit`](Self::poll_transmit) offers.
+    /// Active open. The SYN is the first [`Intent`](crate::Intent) that
+    /// [`poll_transmit`](Self::poll_transmit) returns.
     pub fn connect(now: Instant, opening: &OpenParams, sh: &Shared) -> Self {
         let mut conn = Self::new(now, opening, sh);
         conn.state = State::SynSent;
@@ -104,7 +102,7 @@ impl Connection {
         conn
     }
 
-    /// A connection about which nothing is known but our end.
+    /// A connection of which only our end is known.
     pub(crate) fn new(now: Instant, opening: &OpenParams, sh: &Shared) -> Self {
         let cfg = &sh.config;
         Self {
@@ -131,13 +129,13 @@ impl Connection {
         }
     }
 
-    /// What `commit` returned did not leave this host. It will be sent again without being taken
-    /// for congestion.
+    /// Reports that a committed segment did not leave this host. It is retransmitted, and not
+    /// counted as congestion.
     pub fn on_local_loss(&mut self, now: Instant, sent: Sent, sh: &mut Shared) {
         self.stamp = self.stamp.wrapping_add(1);
         sh.counters.local_losses += 1;
         match sent.kind {
-            // The retransmission timer sees to it.
+            // The retransmission timer repeats these.
             IntentKind::Syn | IntentKind::SynAck | IntentKind::Keepalive => {}
             IntentKind::Ack => self.rcv.ack_due = self.state.is_synchronized(),
             IntentKind::Data | IntentKind::Retransmit | IntentKind::WindowProbe => {
@@ -151,8 +149,7 @@ impl Connection {
         }
     }
 
-    /// The application has given the stream up to `end`. It may go back, but never behind what was
-    /// [`sent`](Self::sent).
+    /// Sets the end of the send queue. It may go back, but not before [`sent`](Self::sent).
     pub fn queued(&mut self, end: StreamOffset) {
         debug_assert!(end >= self.sent(), "what was sent stays queued");
         debug_assert!(
@@ -169,20 +166,20 @@ impl Connection {
         self.snd.ready = self.snd.ready.min(end.0);
     }
 
-    /// The stream can be sent up to `end`, which is at most what is queued.
+    /// Sets the end of the part of the send queue that can be sent now; at most what is queued.
     pub fn ready(&mut self, end: StreamOffset) {
         debug_assert!(end.0 <= self.snd.queued, "only what is queued can be ready");
         self.snd.ready = end.0.min(self.snd.queued);
     }
 
-    /// So many bytes can be received beyond [`received`](Self::received).
-    /// May shrink at any time; a window once promised is still honoured.
+    /// Sets the free space of the receive queue, in bytes beyond [`received`](Self::received). It
+    /// may shrink at any time; a window that was advertised is still honoured.
     pub fn room(&mut self, bytes: u32) {
         self.rcv.set_room(bytes);
     }
 
-    /// No more will be queued: a FIN follows what is. In SYN-SENT, where nothing can have been
-    /// sent, the connection is over at once.
+    /// Closes the sending side: a FIN follows the queued data. In SYN-SENT, where no data can have
+    /// been sent, the connection is over at once.
     pub fn close(&mut self) {
         self.stamp = self.stamp.wrapping_add(1);
         self.snd.closing = true;
@@ -199,7 +196,7 @@ impl Connection {
                 self.timers = Timers::OFF;
                 State::Closed
             }
-            // Queued until the handshake is complete.
+            // The FIN is queued until the handshake is complete.
             State::SynReceived => State::SynReceived,
             State::FinWait1 => State::FinWait1,
             State::FinWait2 => State::FinWait2,
@@ -209,14 +206,14 @@ impl Connection {
         };
     }
 
-    /// Nobody will read any more: data that still comes is answered by a reset, and FIN-WAIT-2 ends
-    /// after a while. Data that was readable and not read calls for [`abort`](Self::abort) instead.
+    /// Closes the receiving side (SHUT_RD): later data is answered with RST, and FIN-WAIT-2 gets a
+    /// time limit. If readable data was not read, call [`abort`](Self::abort) instead.
     pub fn shutdown_read(&mut self, now: Instant, sh: &Shared) {
         self.rcv.read_shutdown = true;
         self.arm_fin_wait2_timer(now, sh);
     }
 
-    /// Ends the connection now; the RST to send, if the state calls for one.
+    /// Ends the connection. Returns the RST to send, if the state requires one.
     pub fn abort(&mut self, sh: &mut Shared) -> Option<TcpHeader> {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.5
         //# SYN-RECEIVED STATE, ESTABLISHED STATE, FIN-WAIT-1 STATE, FIN-WAIT-2 STATE,
@@ -225,8 +222,8 @@ impl Connection {
         //# -  Send a reset segment:
         //#
         //#       <SEQ=SND.NXT><CTL=RST>
-        // In CLOSING and LAST-ACK the RFC just forgets the connection. There our data may still be
-        // on its way, and a peer that is told now frees what it has, so they count to the first.
+        // In CLOSING and LAST-ACK the RFC deletes the TCB without a RST. Our data may still be in
+        // flight there, and a RST lets the peer free its state, so these two send one as well.
         let reset = match self.state {
             State::SynReceived
             | State::Established
@@ -241,7 +238,7 @@ impl Connection {
         reset
     }
 
-    /// It is over: everything is given back.
+    /// Enters CLOSED and frees all memory in `sh`.
     pub(crate) fn end(&mut self, sh: &mut Shared) {
         self.stamp = self.stamp.wrapping_add(1);
         self.state = State::Closed;
@@ -250,13 +247,14 @@ impl Connection {
         self.timers = Timers::OFF;
     }
 
-    /// Whether small segments are sent without waiting for acknowledgments (no Nagle).
+    /// Sets TCP_NODELAY: small segments are sent without waiting for ACKs (no Nagle algorithm).
     pub fn set_nodelay(&mut self, on: bool) {
         self.stamp = self.stamp.wrapping_add(1);
         self.negotiated.nodelay = on;
     }
 
-    /// Turns keepalive on (with the times of [`TcpConfig`](crate::TcpConfig) or defaults) or off.
+    /// Turns keepalive on, with the times of [`TcpConfig`](crate::TcpConfig) or their defaults, or
+    /// off.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.4
     //# If keep-alives are included, the application MUST be able to turn them on or off for each
     //# TCP connection (MUST-24), and they MUST default to off (MUST-25).
@@ -268,13 +266,12 @@ impl Connection {
         }
     }
 
-    /// How long sent data may stay unacknowledged before the connection is given up.
+    /// Sets the user timeout (RFC 5482): how long sent data may stay unacknowledged.
     pub fn set_user_timeout(&mut self, timeout: Duration) {
         self.snd.user_timeout_ms = millis(timeout);
     }
 
-    /// The small remains of a connection in TIME-WAIT, with which it can be replaced; none in
-    /// other states.
+    /// The TIME-WAIT entry that can replace this connection. `None` in other states.
     pub fn time_wait(&self) -> Option<TimeWait> {
         let window = self.rcv.window() >> self.rcv.shift;
         (self.state == State::TimeWait).then(|| TimeWait {
@@ -290,7 +287,7 @@ impl Connection {
         })
     }
 
-    /// The state.
+    /// The connection state.
     pub fn state(&self) -> State {
         self.state
     }
@@ -300,8 +297,7 @@ impl Connection {
         (self.local_port, self.remote_port)
     }
 
-    /// Whether the peer's FIN was received, so that nothing comes after
-    /// [`received`](Self::received).
+    /// Whether the peer's FIN was received, so that [`received`](Self::received) is final.
     pub fn peer_closed(&self) -> bool {
         self.rcv.fin_received()
     }
@@ -311,48 +307,48 @@ impl Connection {
         self.snd.closing
     }
 
-    /// Our stream is acknowledged up to here.
+    /// SND.UNA: our stream is acknowledged up to this offset.
     pub fn acked(&self) -> StreamOffset {
         self.outgoing(self.snd.una)
     }
 
-    /// Our stream was sent up to here.
+    /// SND.NXT: our stream was sent up to this offset.
     pub fn sent(&self) -> StreamOffset {
         self.outgoing(self.snd.nxt)
     }
 
-    /// The peer's stream is complete up to here.
+    /// RCV.NXT: the peer's stream is complete up to this offset.
     pub fn received(&self) -> StreamOffset {
         without_fin(self.rcv.nxt, self.rcv.fin)
     }
 
-    /// Whether it's the peer's window alone that everything waits for (RFC 9293, 3.8.6.1). That may
-    /// last for ever, as long as probes are answered.
+    /// Whether only the peer's closed window blocks transmission (RFC 9293, 3.8.6.1). Lasts as long
+    /// as the peer answers probes.
     pub fn is_window_blocked(&self) -> bool {
         self.snd.rtx_mode == RtxMode::Persist
     }
 
-    /// The sequence number of an offset in our stream.
+    /// Converts an offset in our stream to a sequence number.
     pub fn send_seq(&self, at: StreamOffset) -> SeqNum {
         self.snd.seq(at.0)
     }
 
-    /// The offset in our stream that a sequence number near the window means; none before 0.
+    /// Converts a sequence number near the send window to an offset. `None` before offset 0.
     pub fn send_offset(&self, seq: SeqNum) -> Option<StreamOffset> {
         u64::try_from(self.snd.offset(seq)).ok().map(StreamOffset)
     }
 
-    /// The sequence number of an offset in the peer's stream.
+    /// Converts an offset in the peer's stream to a sequence number.
     pub fn recv_seq(&self, at: StreamOffset) -> SeqNum {
         self.rcv.seq(at.0)
     }
 
-    /// The offset in the peer's stream that a sequence number near the window means; none before 0.
+    /// Converts a sequence number near the receive window to an offset. `None` before offset 0.
     pub fn recv_offset(&self, seq: SeqNum) -> Option<StreamOffset> {
         u64::try_from(self.rcv.offset(seq)).ok().map(StreamOffset)
     }
 
-    /// Everything one may want to know about how it goes.
+    /// A snapshot of the connection's variables.
     pub fn info(&self, sh: &Shared) -> ConnectionInfo {
         ConnectionInfo {
             state: self.state,
@@ -378,7 +374,7 @@ impl Connection {
         }
     }
 
-    /// Panics unless what the connection remembers is consistent: for tests, as it takes long.
+    /// Asserts the invariants of the connection. For tests: takes time linear in its ranges.
     pub fn check(&self, sh: &Shared) {
         let snd = &self.snd;
         assert!(snd.una <= snd.nxt && snd.nxt <= snd.queued + u64::from(snd.closing));

@@ -1,7 +1,7 @@
-//! What happened on a worker, counted.
+//! TCP counters of a worker.
 
 lockgate_wire::counters! {
-    /// Counters of a worker's TCP. Each only grows.
+    /// TCP counters of one worker. Monotonic.
     pub struct Counters in "tcp" {
         /// Segments given to connections.
         segments_in,
@@ -19,7 +19,7 @@ lockgate_wire::counters! {
         recoveries,
         /// RFC 6675 rescue retransmissions.
         rescues,
-        /// Receivers found to have dropped data that they had reported by SACK.
+        /// Reneging receivers: data that was reported by SACK and later dropped (RFC 2018, 8).
         reneges,
         /// Ranges reported as received twice (RFC 2883).
         dsacks,
@@ -27,7 +27,7 @@ lockgate_wire::counters! {
         window_probes,
         /// Keepalive probes sent.
         keepalives,
-        /// Segments dropped by timestamps (PAWS).
+        /// Segments dropped by PAWS (RFC 7323, 5).
         paws_dropped,
         /// Segments accepted without a timestamp on connections that agreed on timestamps.
         timestamp_missing,
@@ -41,24 +41,24 @@ lockgate_wire::counters! {
         challenges_limited,
         /// Resets accepted.
         resets_in,
-        /// Connections given up because the peer didn't answer.
+        /// Connections that timed out: the peer did not answer.
         timed_out,
-        /// Out-of-order pieces not kept because too many were remembered already.
+        /// Out-of-order payload dropped because the connection's limit of pieces was reached.
         reassembly_dropped,
-        /// Times that something could not be recorded because the slab of ranges was exhausted.
+        /// Ranges that could not be recorded because the worker's slab of ranges was exhausted.
         ranges_exhausted,
-        /// SACK blocks not fully taken note of, because there was no memory to split a range or the
-        /// receiver reported too many small pieces.
+        /// SACK blocks recorded only in part: the slab was exhausted, or the receiver reported too
+        /// many small pieces.
         sack_splits_refused,
-    /// ICMP messages that did not quote anything in flight.
+    /// ICMP messages ignored because they quoted no segment in flight (RFC 5927).
         icmp_ignored,
-        /// ICMP "unreachable" messages that were taken note of only.
+        /// ICMP "unreachable" messages that did not end a connection.
         unreachable,
-        /// ICMP "too big" messages that made segments smaller.
+        /// ICMP "fragmentation needed" and "packet too big" messages that reduced a segment size.
         too_big,
-        /// What was committed and did not leave the host.
+        /// Committed segments that did not leave the host.
         local_losses,
-        /// Data that arrived when nobody reads any more.
+        /// Segments with data received after the application closed its receiving side.
         data_after_close,
     }
 }

@@ -1,4 +1,4 @@
-//! The headers that a connection sends: acknowledgment, window and options.
+//! Building the TCP headers that a connection sends: acknowledgment, window and options.
 
 use lockgate_wire::tcp::{Flags, SackBlock, SackList, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum};
@@ -8,14 +8,15 @@ use crate::timers::Timer;
 use crate::{Connection, OpenParams, Shared};
 
 impl Connection {
-    /// An acknowledgment with everything it reports: what was owed is paid now.
+    /// Builds an ACK header with window and SACK blocks. Clears the pending acknowledgment.
     pub(crate) fn ack_header(&mut self, now: Instant, sh: &Shared) -> TcpHeader {
         let window = self.advertise(false);
         self.header_with(window, now, sh)
     }
 
-    /// The same in answer to a probe of a closed window: whatever room there is, is advertised, or
-    /// a receiver whose buffer has shrunk below a segment would keep its window closed for ever.
+    /// Builds the ACK that answers a window probe. It advertises any room, even less than a
+    /// segment: a receiver whose buffer has shrunk below a segment would otherwise keep its window
+    /// closed for ever.
     pub(crate) fn probe_answer(&mut self, now: Instant, sh: &Shared) -> TcpHeader {
         let window = self.advertise(true);
         self.header_with(window, now, sh)
@@ -41,7 +42,7 @@ impl Connection {
         }
     }
 
-    /// A SYN, or the SYN-ACK of a simultaneous open.
+    /// Builds a SYN, or the SYN-ACK of a simultaneous open.
     pub(crate) fn syn_header(&mut self, ack: bool, now: Instant, sh: &Shared) -> TcpHeader {
         let opening = OpenParams {
             local_port: self.local_port,
@@ -58,7 +59,7 @@ impl Connection {
         self.rcv.promise(u64::from(window));
         let mut options = syn_options(now, &opening, &sh.config);
         if ack {
-            // Only what the peer's SYN, which crossed ours, offered as well.
+            // Only options that the peer's SYN, which crossed ours, also offered.
             options.timestamps = self.timestamps(now);
             options.sack_permitted = self.negotiated.sack;
             options.window_scale = self.negotiated.scaling.then_some(self.rcv.shift);
@@ -80,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// A reset in the place of what would be sent next.
+    /// Builds a RST with sequence number `seq`.
     pub(crate) fn reset_header(&self, seq: SeqNum) -> TcpHeader {
         TcpHeader {
             src_port: self.local_port,
@@ -101,14 +102,15 @@ impl Connection {
         })
     }
 
-    /// The SACK blocks to report: a duplicate first, then the pieces, the last received first.
+    /// The SACK blocks to report: a D-SACK block first, then the out-of-order pieces, most recent
+    /// first.
     //= https://www.rfc-editor.org/rfc/rfc2018#section-4
     //# The first SACK block (i.e., the one immediately following the
     //# kind and length fields in the option) MUST specify the contiguous
     //# block of data containing the segment which triggered this ACK,
     //# unless that segment advanced the Acknowledgment Number field in
     //# the header.
-    // Pieces are kept in the order in which they were last added to.
+    // The list of pieces is ordered by the last update.
     fn sack_list(&self, sh: &Shared) -> SackList {
         if !self.negotiated.sack || (self.rcv.pieces.count == 0 && self.rcv.dsack().is_none()) {
             return SackList::EMPTY;
@@ -128,7 +130,7 @@ impl Connection {
             .collect()
     }
 
-    /// The window field to send; what it promises is remembered.
+    /// The window field to send. Records the right edge that it advertises.
     fn advertise(&mut self, any: bool) -> u16 {
         let rcv = &mut self.rcv;
         let shift = rcv.shift;
@@ -142,7 +144,8 @@ impl Connection {
         let field = if room >= promised + step {
             room >> shift
         } else {
-            // Rounded down the edge would seem to move back; rounded up it may promise too much.
+            // Rounding down could move the advertised edge back; rounding up may advertise too
+            // much.
             let up = promised.div_ceil(1 << shift);
             if up << shift <= room {
                 up
@@ -155,7 +158,7 @@ impl Connection {
         field
     }
 
-    /// Whether the window that was advertised is much smaller than what there is room for now.
+    /// Whether the window can be opened by enough to justify a window update.
     // The rule of FreeBSD's tcp_output: two segments and a share of the buffer that grows as the
     // window shrinks, or half of the buffer.
     pub(crate) fn window_update_due(&self) -> bool {

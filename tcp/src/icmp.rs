@@ -1,4 +1,4 @@
-//! What ICMP tells a connection: packets too big, peers not reachable.
+//! ICMP errors for a connection: packet too big, destination unreachable.
 
 use lockgate_wire::{Instant, SeqNum};
 
@@ -8,8 +8,8 @@ use crate::transmit::signed;
 use crate::{Connection, Event, Shared, State, Unreachable};
 
 impl Connection {
-    /// An ICMP message said that a packet of ours with sequence number `quoted` was too big for a
-    /// link with this MTU. Whether it was believed and segments are smaller now.
+    /// Handles "fragmentation needed" or "packet too big" for the packet with sequence number
+    /// `quoted`. Returns true if the message was accepted and the segment size was reduced.
     pub fn on_too_big(&mut self, now: Instant, quoted: SeqNum, mtu: u16, sh: &mut Shared) -> bool {
         self.stamp = self.stamp.wrapping_add(1);
         if !self.is_in_flight(quoted) {
@@ -33,15 +33,16 @@ impl Connection {
         }
         sh.counters.too_big += 1;
         self.snd.mss = mss;
-        // They have not been lost to congestion: the window stays.
+        // This loss is no sign of congestion: the congestion window stays.
         self.board.mark_longer_lost(u32::from(mss), &mut sh.ranges);
         self.arm_rtx_timer(now, sh);
         true
     }
 
-    /// An ICMP message said that the peer can't be reached.
+    /// Handles "destination unreachable".
     //= https://www.rfc-editor.org/rfc/rfc5461#section-4.1
-    // In synchronized states hard errors are taken for soft ones, as everybody does.
+    // In synchronized states hard errors are treated as soft ones (RFC 5927, 5), as all major
+    // stacks do.
     pub fn on_unreachable(&mut self, quoted: SeqNum, kind: Unreachable, sh: &mut Shared) -> Event {
         self.stamp = self.stamp.wrapping_add(1);
         if !self.is_in_flight(quoted) {
@@ -73,7 +74,7 @@ impl Connection {
         }
     }
 
-    /// Whether a quoted sequence number is of something that we sent and that is not acknowledged.
+    /// Whether a quoted sequence number is in flight: sent and not acknowledged.
     //= https://www.rfc-editor.org/rfc/rfc5927#section-4.1
     //# TCP SHOULD check that the TCP sequence number contained in the payload
     //# of the ICMP error message is within the range SND.UNA =< SEG.SEQ < SND.NXT.
@@ -86,7 +87,7 @@ impl Connection {
     }
 }
 
-/// Smaller paths are not believed in (as on Linux): what is left of a segment would be useless.
+/// Smaller path MTUs are ignored (as on Linux): too little of a segment would remain.
 const MTU_MIN_IPV4: u16 = 552;
 /// RFC 8200, section 5.
 const MTU_MIN_IPV6: u16 = 1280;

@@ -1,10 +1,10 @@
-//! A snapshot of a connection's inner numbers, for statistics and tests.
+//! A snapshot of a connection's variables, for statistics and tests.
 
 use core::time::Duration;
 
 use crate::State;
 
-/// How a connection is doing.
+/// Variables of a connection at one moment, as in Linux's `TCP_INFO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
     /// State.
@@ -15,7 +15,7 @@ pub struct ConnectionInfo {
     pub rttvar: Duration,
     /// Smallest round-trip time seen.
     pub rtt_min: Option<Duration>,
-    /// Retransmission time-out with its present backoff.
+    /// Retransmission time-out with its current backoff.
     pub rto: Duration,
     /// Time-outs in a row.
     pub backoff: u8,
@@ -25,24 +25,24 @@ pub struct ConnectionInfo {
     pub ssthresh: u32,
     /// Bytes (and FIN) sent and not acknowledged cumulatively.
     pub flight: u32,
-    /// Bytes thought to be in the network (RFC 6675's pipe).
+    /// Estimate of the bytes in the network (`pipe` of RFC 6675).
     pub pipe: u32,
     /// Bytes delivered since the connection began, counted when first acknowledged.
     pub delivered: u64,
-    /// Whether lost data is being repaired.
+    /// Whether loss recovery is in progress.
     pub in_recovery: bool,
     /// The peer's receive window in bytes.
     pub send_window: u32,
-    /// The window that we last advertised, what is left of it.
+    /// What remains of the last advertised receive window, in bytes.
     pub receive_window: u32,
     /// Payload bytes per segment, options considered.
     pub mss: u16,
-    /// Whether SACK, timestamps and window scaling are in use.
+    /// Whether SACK is in use.
     pub sack: bool,
     /// Whether timestamps are in use.
     pub timestamps: bool,
-    /// Whether windows are scaled.
+    /// Whether window scaling is in use.
     pub window_scaling: bool,
-    /// Sent ranges remembered, and out-of-order pieces.
+    /// Entries in the worker's slab: sent ranges and out-of-order pieces.
     pub ranges: u32,
 }

@@ -1,4 +1,4 @@
-//! Initial sequence numbers and timestamp offsets that outsiders can't guess (RFC 6528).
+//! Initial sequence numbers and timestamp offsets that an off-path attacker can't guess (RFC 6528).
 
 use core::hash::Hasher;
 use core::net::IpAddr;
@@ -6,21 +6,21 @@ use core::net::IpAddr;
 use lockgate_wire::{Endpoint, FourTuple, Instant, SeqNum};
 use siphasher::sip::SipHasher24;
 
-/// Makes initial sequence numbers and timestamp offsets from a secret that is drawn at start-up.
+/// Generates initial sequence numbers and timestamp offsets, keyed with a secret drawn at start-up.
 ///
-/// All workers may share one: it only reads.
+/// Immutable, so that all workers share one.
 #[derive(Clone)]
 pub struct IsnSource {
     secret: [u64; 2],
 }
 
 impl IsnSource {
-    /// A source with this secret, which must come from a good source of randomness.
+    /// Creates a source. `secret` must come from a cryptographic random number generator.
     pub const fn new(secret: [u64; 2]) -> Self {
         Self { secret }
     }
 
-    /// The initial sequence number of a connection with this name that begins now.
+    /// The initial sequence number of a connection with this four-tuple that opens now.
     //= https://www.rfc-editor.org/rfc/rfc6528#section-3
     //# ISN = M + F(localip, localport, remoteip, remoteport, secretkey)
     //#
@@ -30,9 +30,9 @@ impl IsnSource {
         SeqNum(low(now.as_nanos() / 4_000).wrapping_add(self.prf(tuple, Purpose::Isn)))
     }
 
-    /// What a connection with this name adds to the clock to make timestamps. The same for all of
-    /// its incarnations, so that their timestamps grow and a TIME-WAIT peer accepts the next one
-    /// (RFC 6191).
+    /// The offset added to the clock to form timestamps of this four-tuple. It is the same for all
+    /// incarnations, so that timestamps increase and a peer in TIME-WAIT accepts the next one (RFC
+    /// 6191).
     //= https://www.rfc-editor.org/rfc/rfc7323#section-5.4
     //# A random offset may be added to the timestamp clock on a per-
     //# connection basis.
@@ -55,13 +55,13 @@ impl IsnSource {
 }
 
 impl core::fmt::Debug for IsnSource {
-    /// Says nothing about the secret.
+    /// Does not print the secret.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("IsnSource")
     }
 }
 
-/// Keeps the two functions of one secret independent.
+/// Separates the two uses of one secret.
 #[derive(Clone, Copy)]
 enum Purpose {
     Isn = 0,

@@ -1,16 +1,72 @@
-//! TCP as arithmetic.
+//! TCP as arithmetic on stream offsets: RFC 9293 without payload, sockets or clocks.
 //!
-//! A [`Connection`] handles stream offsets, never payload bytes, clocks or sockets: it is told what
-//! came in (`on_*`), what the application wants (commands), and asked what to send
-//! ([`Connection::poll_transmit`] and [`Connection::commit`]). Time is an argument; what
-//! randomness there is comes from the seed of [`Shared`]. Nothing allocates per segment:
-//! what connections remember of sent and received ranges lives in one slab per worker.
+//! # What this crate owns
 //!
-//! A connection's life in three types: a listener's [`HalfOpen`], the [`Connection`], and
-//! [`TimeWait`]; the first and the last are small because there may be many.
+//! The TCP state machine, retransmission and loss recovery, congestion control and initial sequence
+//! numbers. It does not own payload, buffers, IP, flow tables or timers: the caller keeps the bytes
+//! of both streams, finds the connection of a segment, and calls back at a deadline.
 //!
-//! - [`isn`]: initial sequence numbers and timestamp offsets that can't be guessed
-//! - [`congestion`]: `NewReno` and CUBIC behind one trait
+//! # How the types work together
+//!
+//! - A listener turns a SYN into a [`HalfOpen`] entry; the last segment of the handshake turns that
+//!   into a [`Connection`]; a connection in TIME-WAIT is replaced by a [`TimeWait`] entry. The first
+//!   and the last are small, because there may be many.
+//! - [`Connection::on_segment`] returns a [`Verdict`]: payload to keep, bytes acknowledged, an
+//!   immediate answer. [`Connection::poll_transmit`] offers an [`Intent`], which
+//!   [`Connection::commit`] records as sent. The call order is on [`Connection`].
+//! - [`Shared`] holds what all connections of a worker share: settings, counters, and the slab of
+//!   sent ranges and out-of-order pieces.
+//! - [`IsnSource`] generates initial sequence numbers and timestamp offsets; [`congestion`] holds
+//!   CUBIC and `NewReno`.
+//!
+//! # Invariants
+//!
+//! - Time is an argument and never goes back. Randomness comes from seeds and secrets.
+//! - Nothing is allocated after [`Shared::new`].
+//! - Nothing changes between `poll_transmit` and `commit`.
+//! - No segment can cause a panic.
+//!
+//! # Example
+//!
+//! A client sends ten bytes to a listener:
+//!
+//! ```
+//! use lockgate_tcp::{Connection, HalfOpen, HalfOpenVerdict, OpenParams, SegmentIn, Shared, TcpConfig};
+//! use lockgate_wire::{Instant, SeqNum, StreamOffset};
+//!
+//! let now = Instant::from_secs(1);
+//! let mut sh = Shared::new(TcpConfig::default(), 1024, 1);
+//! let params = |local_port, remote_port, isn| OpenParams {
+//!     local_port,
+//!     remote_port,
+//!     ipv6: false,
+//!     mss: 1460,
+//!     isn: SeqNum(isn),
+//!     ts_offset: 0,
+//! };
+//!
+//! // SYN, SYN-ACK.
+//! let mut client = Connection::connect(now, &params(40_000, 443, 1_000), &sh);
+//! let intent = client.poll_transmit(now, &sh).unwrap();
+//! let (syn, _) = client.commit(intent, 0, now, &mut sh);
+//! let (mut half_open, syn_ack) =
+//!     HalfOpen::on_syn(now, &SegmentIn::new(&syn, 0), &params(443, 40_000, 9_000), &sh).unwrap();
+//! client.on_segment(now, SegmentIn::new(&syn_ack, 0), &mut sh);
+//!
+//! // The last segment of the handshake carries data.
+//! client.queued(StreamOffset(10));
+//! client.ready(StreamOffset(10));
+//! let intent = client.poll_transmit(now, &sh).unwrap();
+//! assert_eq!(intent.range, StreamOffset(0)..StreamOffset(10));
+//! let (header, _) = client.commit(intent, 10, now, &mut sh);
+//! let segment = SegmentIn::new(&header, 10);
+//! let HalfOpenVerdict::Established(mut server) = half_open.on_segment(now, &segment, &mut sh) else {
+//!     panic!("the handshake is complete");
+//! };
+//! server.room(65_536);
+//! let verdict = server.on_segment(now, segment, &mut sh);
+//! assert_eq!(verdict.keep, StreamOffset(0)..StreamOffset(10));
+//! ```
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]
 

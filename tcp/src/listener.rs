@@ -1,4 +1,4 @@
-//! A listener's entries: connections whose handshake is not complete (SYN-RECEIVED).
+//! Half-open connections of a listener (SYN-RECEIVED).
 
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum};
@@ -6,10 +6,10 @@ use lockgate_wire::{Instant, SeqNum};
 use crate::options::{default_mss, syn_options, timestamp_now};
 use crate::{Connection, OpenParams, SegmentIn, Shared, State, reset_for};
 
-/// A connection attempt that a listener has answered.
+/// A connection attempt answered with a SYN-ACK.
 ///
-/// The caller keeps these in its flow table, as many as it wants to allow. Payload of the SYN, and
-/// of anything before the handshake's last segment, is not kept: the peer will send it again.
+/// The caller keeps these in its flow table and limits their number. Payload of the SYN, and of any
+/// segment before the last one of the handshake, is dropped: the peer retransmits it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfOpen {
     pub(crate) local_port: u16,
@@ -20,21 +20,21 @@ pub struct HalfOpen {
     pub(crate) ts_recent: u32,
     pub(crate) mss_out: u16,
     pub(crate) mss_peer: u16,
-    /// The window of the SYN, never scaled.
+    /// Window of the SYN, which is never scaled.
     pub(crate) window: u16,
     /// The peer's window scale, if it offered one.
     pub(crate) peer_scale: Option<u8>,
     pub(crate) timestamps: bool,
     pub(crate) sack: bool,
     pub(crate) ipv6: bool,
-    /// How often the SYN-ACK was sent again.
+    /// Retransmissions of the SYN-ACK.
     pub(crate) retries: u8,
     pub(crate) deadline: Instant,
 }
 
 const _: () = assert!(size_of::<HalfOpen>() <= 48);
 
-/// What to do about a segment for a half-open connection.
+/// What to do with a segment for a half-open connection.
 #[derive(Debug)]
 #[must_use]
 #[expect(
@@ -42,35 +42,36 @@ const _: () = assert!(size_of::<HalfOpen>() <= 48);
     reason = "it is taken apart at once, never stored"
 )]
 pub enum HalfOpenVerdict {
-    /// Nothing.
+    /// Drop the segment.
     Drop,
-    /// Send this.
+    /// Send this header.
     Reply(TcpHeader),
-    /// The handshake is complete: replace this by the connection and give it the same segment,
-    /// which may carry payload. If there is no place for a connection, drop it: the peer asks
-    /// again.
+    /// The handshake is complete. Replace the entry by this connection and pass it the same
+    /// segment, which may carry payload. If there is no room for a connection, drop it: the peer
+    /// retransmits.
     Established(Connection),
-    /// The segment is not of this handshake: send this reset. The attempt goes on.
+    /// The segment does not belong to this handshake: send this RST. The entry stays.
     Reset(TcpHeader),
-    /// The peer gave up: forget the attempt.
+    /// The peer reset the attempt: remove the entry.
     Closed,
 }
 
-/// What to do when a half-open connection's deadline has come.
+/// What to do at the deadline of a half-open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum HalfOpenTimer {
-    /// It hasn't.
+    /// The deadline has not been reached.
     NotYet,
-    /// Send the SYN-ACK again.
+    /// Retransmit the SYN-ACK.
     Retransmit(TcpHeader),
-    /// The peer didn't answer: forget the attempt.
+    /// The peer did not answer: remove the entry.
     GiveUp,
 }
 
 impl HalfOpen {
-    /// A listener received a segment. If it opens a connection: the entry to keep and the SYN-ACK
-    /// to send. Otherwise none, and [`refuse`](Self::refuse) has the answer.
+    /// Handles a segment for a listener. Returns the entry to keep and the SYN-ACK to send, or
+    /// `None` if the segment does not open a connection; then [`refuse`](Self::refuse) has the
+    /// answer.
     pub fn on_syn(
         now: Instant,
         segment: &SegmentIn<'_>,
@@ -78,8 +79,8 @@ impl HalfOpen {
         sh: &Shared,
     ) -> Option<(Self, TcpHeader)> {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.2
-        // RSTs are ignored, acknowledgments are bad (the caller asks `refuse`), SYNs are taken. One
-        // with FIN can only be a probe.
+        // RFC 9293, 3.10.7.2: RST is ignored, ACK is refused (see `refuse`), SYN is accepted. A SYN
+        // with FIN can only be a scan.
         let unwanted = Flags::RST | Flags::ACK | Flags::FIN;
         if !segment.has(Flags::SYN) || segment.tcp.flags.intersects(unwanted) {
             return None;
@@ -108,9 +109,9 @@ impl HalfOpen {
         Some((entry, syn_ack))
     }
 
-    /// A listener's answer to a segment that `on_syn` did not take.
+    /// A listener's answer to a segment that [`on_syn`](Self::on_syn) did not accept.
     pub fn refuse(segment: &SegmentIn<'_>) -> Option<TcpHeader> {
-        // A SYN that can't be meant (with FIN) is dropped; an acknowledgment is answered by a RST.
+        // A SYN with FIN is dropped; an ACK is answered with RST.
         if segment.has(Flags::ACK) {
             reset_for(segment)
         } else {
@@ -118,7 +119,7 @@ impl HalfOpen {
         }
     }
 
-    /// A segment came for this attempt.
+    /// Handles a segment for this entry.
     pub fn on_segment(
         &mut self,
         now: Instant,
@@ -126,7 +127,7 @@ impl HalfOpen {
         sh: &mut Shared,
     ) -> HalfOpenVerdict {
         let tcp = segment.tcp;
-        // The SYN again: our SYN-ACK was lost.
+        // A retransmitted SYN: our SYN-ACK was lost.
         if segment.has(Flags::SYN) && !segment.has(Flags::ACK) && tcp.seq == self.irs {
             return if segment.has(Flags::RST) {
                 HalfOpenVerdict::Drop
@@ -143,7 +144,7 @@ impl HalfOpen {
             };
         }
         //= https://www.rfc-editor.org/rfc/rfc5961#section-3.2
-        // As in the synchronized states: only the exact number resets.
+        // As in the synchronized states: only the exact sequence number resets (RFC 5961, 3).
         if segment.has(Flags::RST) {
             if tcp.seq == self.irs + 1 {
                 sh.counters.resets_in += 1;
@@ -151,8 +152,8 @@ impl HalfOpen {
             }
             return self.challenge(now, sh);
         }
-        // RFC 9293 returns to LISTEN. A challenge protects the attempt from a blind SYN as RFC 5961
-        // protects established connections; a peer that started anew will answer it by a RST.
+        // RFC 9293 returns to LISTEN. A challenge ACK protects the entry from a blind SYN as RFC
+        // 5961 protects established connections; a restarted peer answers it with RST.
         if segment.has(Flags::SYN) {
             return self.challenge(now, sh);
         }
@@ -174,7 +175,7 @@ impl HalfOpen {
         HalfOpenVerdict::Established(self.connection(now, sh))
     }
 
-    /// The deadline may have come.
+    /// Handles the deadline: retransmits the SYN-ACK or gives up.
     pub fn on_timer(&mut self, now: Instant, sh: &mut Shared) -> HalfOpenTimer {
         if now < self.deadline {
             return HalfOpenTimer::NotYet;
@@ -193,7 +194,7 @@ impl HalfOpen {
         HalfOpenTimer::Retransmit(self.syn_ack(now, sh))
     }
 
-    /// When [`on_timer`](Self::on_timer) wants to be called.
+    /// When to call [`on_timer`](Self::on_timer).
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -209,8 +210,8 @@ impl HalfOpen {
         }
     }
 
-    /// The connection that begins now, in SYN-RECEIVED: the segment that completes the handshake is
-    /// given to it next.
+    /// Creates the connection, in SYN-RECEIVED. The segment that completes the handshake is passed
+    /// to it next.
     fn connection(&self, now: Instant, sh: &Shared) -> Connection {
         let mut conn = Connection::new(now, &self.opening(), sh);
         conn.state = State::SynReceived;
@@ -239,7 +240,7 @@ impl HalfOpen {
         conn
     }
 
-    /// Whether the timestamp is older than the SYN's (PAWS).
+    /// Whether the timestamp is older than that of the SYN (PAWS).
     fn is_old(&self, segment: &SegmentIn<'_>) -> bool {
         match segment.tcp.options.timestamps {
             Some(ts) if self.timestamps && !segment.has(Flags::RST) => {

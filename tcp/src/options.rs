@@ -1,4 +1,4 @@
-//! What the two SYNs agree on.
+//! TCP options negotiated by the two SYNs.
 
 use lockgate_wire::Instant;
 use lockgate_wire::tcp::{TcpOptions, Timestamps};
@@ -10,23 +10,23 @@ pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
 /// Header bytes that timestamps take, with padding.
 pub(crate) const TIMESTAMPS_LEN: u16 = 12;
 
-/// What is in use on a connection.
+/// Options in use on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Negotiated {
-    /// What is added to the clock to make our timestamps.
+    /// Offset added to the clock to form our timestamps.
     pub(crate) ts_offset: u32,
     pub(crate) timestamps: bool,
     pub(crate) sack: bool,
     pub(crate) scaling: bool,
-    /// How far windows that we receive are shifted.
+    /// Window scale (shift) of received window fields.
     pub(crate) snd_shift: u8,
     pub(crate) ipv6: bool,
     pub(crate) nodelay: bool,
 }
 
-/// The clock of our timestamps: milliseconds.
+/// The timestamp clock, in milliseconds.
 //= https://www.rfc-editor.org/rfc/rfc7323#section-5.4
-// Between 1 ms and 1 s a tick.
+// RFC 7323, 5.4 allows a tick of 1 ms to 1 s.
 pub(crate) fn timestamp_now(now: Instant, offset: u32) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -50,7 +50,7 @@ pub(crate) fn syn_options(now: Instant, opening: &OpenParams, cfg: &TcpConfig) -
     }
 }
 
-/// The segment size of a peer that announced none.
+/// The segment size of a peer that sent no MSS option (RFC 9293, 3.7.1).
 //= https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1
 //# If an MSS Option is not received at connection setup, TCP
 //# implementations MUST assume a default send MSS of 536 (576 - 40) for

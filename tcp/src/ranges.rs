@@ -1,33 +1,33 @@
-//! The slab of ranges: what a worker's connections remember of what they sent and of what they
-//! received out of order. Its size is fixed at start; a free list links what is unused.
+//! The worker's slab of ranges: sent ranges and out-of-order received pieces of all connections.
+//! Its size is fixed at start-up; a free list links unused entries.
 
 use core::ops::{Index, IndexMut};
 
 use lockgate_wire::Instant;
 
-/// One remembered range of a stream.
+/// One range of a stream.
 ///
-/// Of a sent range it keeps what loss detection by time (RFC 8985) and delivery rate samples
-/// need as well. Received out-of-order pieces use the offsets only.
+/// For a sent range it also keeps what RACK (RFC 8985) and delivery rate samples need. Out-of-order
+/// received pieces use the offsets only.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentRange {
     /// First offset.
     pub(crate) start: u64,
-    /// When it was last sent.
+    /// Time of the last transmission.
     pub(crate) last_sent: Instant,
-    /// The connection's count of delivered bytes at that time.
+    /// The connection's `delivered` counter at that time.
     pub(crate) delivered: u64,
-    /// Bytes, a FIN counted as one.
+    /// Length in bytes; a FIN counts as one.
     pub(crate) len: u32,
     pub(crate) next: Link,
     pub(crate) prev: Link,
-    /// How often it was sent, saturating.
+    /// Number of transmissions, saturating.
     pub(crate) times_sent: u8,
-    /// The receiver reported it by SACK.
+    /// Reported by SACK.
     pub(crate) sacked: bool,
-    /// It is thought to be lost.
+    /// Marked lost.
     pub(crate) lost: bool,
-    /// It was sent again since it was last thought lost.
+    /// Retransmitted since it was last marked lost.
     pub(crate) resent: bool,
 }
 
@@ -52,7 +52,7 @@ impl SentRange {
     }
 }
 
-/// The index of a range in the slab, or none.
+/// Index of a range in the slab, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link(u32);
 
@@ -90,8 +90,8 @@ pub(crate) struct Ranges {
     nodes: Box<[SentRange]>,
     free: Link,
     used: u32,
-    /// How many of them are received pieces. They may take half of the slab only: peers that send
-    /// out of order must not keep us from sending.
+    /// Entries used by received pieces. Limited to half of the slab, so that peers that send out of
+    /// order can't stop transmission.
     pieces: u32,
 }
 
@@ -135,12 +135,12 @@ impl Ranges {
         !self.free.is_none()
     }
 
-    /// Puts a range at the end of a list; none if the slab is exhausted.
+    /// Appends a range to a list. `None` if the slab is exhausted.
     pub(crate) fn push_back(&mut self, list: &mut List, range: SentRange) -> Option<Link> {
         self.insert_after(list, list.tail, range)
     }
 
-    /// Puts a received piece at the front of a list; none if pieces have used up their share.
+    /// Prepends a received piece to a list. `None` if the pieces' half of the slab is used up.
     pub(crate) fn push_piece(&mut self, list: &mut List, start: u64, len: u32) -> Option<Link> {
         if self.pieces >= self.total() / 2 {
             return None;
@@ -155,7 +155,7 @@ impl Ranges {
         Some(at)
     }
 
-    /// Puts a range behind another one of a list, or at its front.
+    /// Inserts a range after another one, or at the front of the list.
     pub(crate) fn insert_after(
         &mut self,
         list: &mut List,
@@ -170,7 +170,7 @@ impl Ranges {
         Some(at)
     }
 
-    /// Takes a range out of its list and gives it back to the slab.
+    /// Removes a range from its list and frees it.
     pub(crate) fn remove(&mut self, list: &mut List, at: Link) {
         self.unlink(list, at);
         self[at] = SentRange {
@@ -181,7 +181,7 @@ impl Ranges {
         self.used -= 1;
     }
 
-    /// The same for a received piece.
+    /// Removes a received piece from its list and frees it.
     pub(crate) fn remove_piece(&mut self, list: &mut List, at: Link) {
         self.remove(list, at);
         self.pieces -= 1;
@@ -195,7 +195,7 @@ impl Ranges {
         }
     }
 
-    /// A list's ranges from `from` on.
+    /// Iterates over a list, beginning at `from`.
     pub(crate) fn iter_from(&self, from: Link) -> impl Iterator<Item = (Link, &SentRange)> {
         let mut at = from;
         core::iter::from_fn(move || {

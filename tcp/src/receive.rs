@@ -1,12 +1,12 @@
-//! What a received segment does: RFC 9293, section 3.10.7, in its order.
+//! Segment arrival: RFC 9293, section 3.10.7, in its order.
 //!
-//! - here: which segments are acceptable; RST and SYN
-//! - `vars`: the receiver's numbers
-//! - `fast`: the two most frequent segments of an open connection
+//! - this file: acceptability test, PAWS, RST and SYN
+//! - `vars`: receive sequence variables
+//! - `fast`: header prediction, the fast path of an established connection
 //! - `syn_sent`: the second step of an active open
-//! - `ack`: acknowledgments, windows, loss detection
+//! - `ack`: acknowledgments, send window, SACK, loss detection
 //! - `text`: payload and FIN
-//! - `pieces`: what came out of order
+//! - `pieces`: out-of-order payload
 
 mod ack;
 mod fast;
@@ -25,17 +25,17 @@ use crate::options::Negotiated;
 use crate::transmit::signed;
 use crate::{Connection, Event, SegmentIn, Shared, State, TimeWaitVerdict, Verdict};
 
-/// Where a segment lies in the peer's stream, SYN and FIN not counted.
+/// Position of a segment's payload in the peer's stream; SYN and FIN not counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     /// First payload byte; negative for what precedes the stream.
     start: i64,
-    /// Behind the last payload byte.
+    /// One past the last payload byte.
     end: i64,
     fin: bool,
 }
 
-/// Whether processing goes on after a step, or is over with this answer.
+/// Result of a processing step: continue with the next one, or stop with an answer and an event.
 pub(crate) enum Step {
     Next,
     Done(Option<TcpHeader>, Event),
@@ -46,9 +46,10 @@ impl Step {
 }
 
 impl Connection {
-    /// A segment was received.
+    /// Processes a received segment (RFC 9293, 3.10.7).
     ///
-    /// Room for its payload must have been made before: what the verdict keeps counts as received.
+    /// Reserve memory for the payload before the call: the range that [`Verdict::keep`] names
+    /// counts as received and is acknowledged.
     pub fn on_segment(&mut self, now: Instant, segment: SegmentIn<'_>, sh: &mut Shared) -> Verdict {
         self.stamp = self.stamp.wrapping_add(1);
         sh.counters.segments_in += u64::from(segment.segments);
@@ -76,7 +77,8 @@ impl Connection {
         }
         verdict.answer = answer;
         if event == Event::TimeWait && self.rcv.ack_due {
-            // The caller may forget the connection now, so the FIN is acknowledged here.
+            // The caller may replace the connection by its TIME-WAIT entry now, so the FIN is
+            // acknowledged here.
             verdict.answer = Some(self.ack_header(now, sh));
         }
         if event != Event::None {
@@ -121,8 +123,7 @@ impl Connection {
         }
         self.update_timestamp(segment);
         //= https://www.rfc-editor.org/rfc/rfc6093#section-6
-        // New applications should not use it: the URG bit changes nothing, urgent data is data, in
-        // line.
+        // Urgent data is not supported: the URG bit is ignored and the data is delivered in line.
         self.process_text(now, segment, sh, verdict)
     }
 
@@ -141,7 +142,7 @@ impl Connection {
             if segment.has(Flags::RST) {
                 return Step::DROP;
             }
-            // A SYN that can't be answered by the SYN rule below gets the same challenge.
+            // A SYN outside the window gets a challenge ACK, as a SYN inside does below.
             let old = place.end <= signed(self.rcv.nxt);
             let event = if old || self.rcv.window() == 0 {
                 self.ack_of_unacceptable(now, segment, sh)
@@ -158,7 +159,7 @@ impl Connection {
         Step::Next
     }
 
-    /// Where the segment lies in the peer's stream.
+    /// Computes the position of the segment in the peer's stream.
     fn place(&self, segment: &SegmentIn<'_>) -> Place {
         let syn = i64::from(segment.has(Flags::SYN));
         let start = self.rcv.offset(segment.tcp.seq) + syn;
@@ -177,10 +178,10 @@ impl Connection {
     //# >0              >0              RCV.NXT =< SEG.SEQ < RCV.NXT+RCV.WND
     //#                                 or
     //#                                 RCV.NXT =< SEG.SEQ+SEG.LEN-1 < RCV.NXT+RCV.WND
-    // With three liberties, which Linux takes too. An empty segment may stand at the window's very
-    // end: a peer that has filled the window and lost something acknowledges from there. A FIN
-    // needs no room: it may stand there as well. And a SYN-ACK that crossed ours has an old number
-    // only because its SYN has been received already (RFC 9293, figure 7).
+    // Three departures, as on Linux. (1) An empty segment at the right edge of the window is
+    // acceptable: a peer that has filled the window and retransmits acknowledges from there. (2) So
+    // is a bare FIN. (3) In SYN-RECEIVED a SYN-ACK that crossed our SYN has an old sequence number,
+    // because its SYN has been received already (RFC 9293, figure 7).
     fn is_acceptable(&self, place: &Place, segment: &SegmentIn<'_>) -> bool {
         let (nxt, edge) = (signed(self.rcv.nxt), signed(self.rcv.edge()));
         if self.state == State::SynReceived && segment.has(Flags::SYN | Flags::ACK) {
@@ -194,7 +195,7 @@ impl Connection {
         end > nxt && (place.start < edge || (bare_fin && place.start == edge))
     }
 
-    /// PAWS (RFC 7323, section 5.3); an answer if the segment is refused.
+    /// PAWS (RFC 7323, section 5.3). Returns a step if the segment is dropped.
     fn check_timestamps(
         &mut self,
         now: Instant,
@@ -202,7 +203,7 @@ impl Connection {
         place: &Place,
         sh: &mut Shared,
     ) -> Option<Step> {
-        // A SYN is challenged whatever else it carries.
+        // RST and SYN are not subject to PAWS: a SYN gets a challenge ACK in any case.
         if !self.negotiated.timestamps || segment.tcp.flags.intersects(Flags::RST | Flags::SYN) {
             return None;
         }
@@ -226,9 +227,8 @@ impl Connection {
         let valid = now.saturating_since(self.rcv.last_at) < TS_RECENT_VALID;
         if older && valid {
             sh.counters.paws_dropped += 1;
-            // A bare acknowledgment that was overtaken by a later one says nothing new. Answering
-            // it would look like a duplicate acknowledgment (Linux lets it pass for the same
-            // reason).
+            // A pure ACK that was reordered behind a later one carries nothing new. An answer would
+            // look like a duplicate ACK (Linux accepts it for the same reason).
             let lag = self.rcv.ts_recent.wrapping_sub(ts.val);
             let bare = segment.seq_len() == 0 && place.start == signed(self.rcv.nxt);
             if bare && lag < OVERTAKEN_TICKS {
@@ -245,14 +245,14 @@ impl Connection {
     //#      SEG.TSval >= TS.Recent and SEG.SEQ <= Last.ACK.sent
     //#
     //#      then SEG.TSval is copied to TS.Recent; otherwise, it is ignored.
-    // Only once the acknowledgment number was found good (RFC 5961, section 5), or whoever guesses
-    // a number in the window could make PAWS refuse everything else.
+    // Called only after the acknowledgment number was validated (RFC 5961, section 5). Otherwise an
+    // attacker that guesses a sequence number in the window could set TS.Recent and make PAWS drop
+    // everything else.
     fn update_timestamp(&mut self, segment: &SegmentIn<'_>) {
         if !self.negotiated.timestamps {
             return;
         }
-        // A segment that PAWS let pass although it is older comes after such a long silence that
-        // TS.Recent is no measure any more.
+        // An older timestamp passes PAWS only after 24 days of silence, when TS.Recent is invalid.
         if let Some(ts) = segment.tcp.options.timestamps
             && segment
                 .tcp
@@ -263,7 +263,7 @@ impl Connection {
         }
     }
 
-    /// The acknowledgment of a segment that is not acceptable.
+    /// Answers an unacceptable segment with an ACK, rate limited as a challenge ACK where needed.
     fn answer_unacceptable(
         &mut self,
         now: Instant,
@@ -272,10 +272,11 @@ impl Connection {
         sh: &mut Shared,
     ) -> Step {
         let nxt = signed(self.rcv.nxt);
-        // The peer lives: that is all a keepalive or a window probe wants to know.
+        // Keepalive and window probes are answered without the challenge limit.
         let probe = segment.len <= 1 && place.end <= nxt && place.start >= nxt - 1;
         if segment.len == 0 && !segment.has(Flags::FIN) && !probe {
-            // Two ends that find each other's empty segments unacceptable must not go on forever.
+            // The limit ends ACK loops between two ends that find each other's empty segments
+            // unacceptable.
             return match self.challenge(now, sh) {
                 Some(header) => Step::Done(Some(header), Event::None),
                 None => Step::DROP,
@@ -333,7 +334,7 @@ impl Connection {
         //# 1) If the SYN bit is set, irrespective of the sequence number, TCP
         //#    MUST send an ACK (also referred to as challenge ACK) to the remote
         //#    peer
-        // In SYN-RECEIVED the peer's SYN-ACK, sent when our SYNs had crossed, is expected.
+        // Simultaneous open: in SYN-RECEIVED the peer's SYN-ACK is expected.
         let crossed = self.state == State::SynReceived && segment.has(Flags::ACK);
         if segment.has(Flags::SYN) && !crossed {
             return Step::Done(self.challenge(now, sh), Event::None);
@@ -341,7 +342,7 @@ impl Connection {
         Step::Next
     }
 
-    /// A challenge ACK, if the limit allows one.
+    /// Builds a challenge ACK (RFC 5961). `None` if the limit is reached.
     pub(crate) fn challenge(&mut self, now: Instant, sh: &mut Shared) -> Option<TcpHeader> {
         sh.challenge
             .try_consume(now, &mut sh.counters)
@@ -359,7 +360,7 @@ impl Connection {
         };
         let answer = match remains.on_segment(now, segment, sh) {
             TimeWaitVerdict::Reply(header) => Some(header),
-            // Only a caller that has traded the connection for its remains can reuse the name.
+            // A full connection in TIME-WAIT can't be reused; only its `TimeWait` entry can.
             TimeWaitVerdict::Drop | TimeWaitVerdict::Reuse { .. } => None,
         };
         self.timers
@@ -367,7 +368,7 @@ impl Connection {
         (answer, Event::None)
     }
 
-    /// Remembers a range that came twice, for the next acknowledgment.
+    /// Records a range that was received twice, for the D-SACK block of the next ACK.
     pub(crate) fn record_duplicate(&mut self, start: i64, end: i64) {
         if let (true, Ok(start), Ok(end)) = (
             self.negotiated.sack,
@@ -380,20 +381,20 @@ impl Connection {
 }
 
 impl Negotiated {
-    /// The window that a header's field means.
+    /// The window in bytes of a received window field.
     pub(crate) fn scaled(&self, field: u16) -> u32 {
         u32::from(field) << self.snd_shift
     }
 }
 
-/// The offset behind which what is unread begins, as handed out: without the FIN's place.
+/// Converts `nxt` to an offset for the caller: without the position of the FIN.
 pub(crate) const fn without_fin(nxt: u64, fin: u64) -> StreamOffset {
     StreamOffset(if nxt > fin { fin } else { nxt })
 }
 
-/// How much older a timestamp of a segment can be that was only overtaken.
+/// A pure ACK whose timestamp is at most this much older counts as reordered.
 const OVERTAKEN_TICKS: u32 = 1000;
 
 //= https://www.rfc-editor.org/rfc/rfc7323#section-5.5
-// After 24 days of silence a timestamp says nothing about order any more.
+// After 24 days of silence TS.Recent is invalid.
 const TS_RECENT_VALID: core::time::Duration = core::time::Duration::from_secs(24 * 24 * 3600);

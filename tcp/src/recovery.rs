@@ -1,9 +1,8 @@
-//! The scoreboard: which of the sent ranges were received, lost and sent again (RFC 6675).
+//! The scoreboard: which sent ranges were SACKed, lost and retransmitted (RFC 6675).
 //!
-//! The ranges in the list cover everything from the first unacknowledged offset to the last sent
-//! one, in order and without gaps. Neighbours that the receiver reported are one range.
-//! Sums of bytes by kind make the amount in the network a subtraction. Nothing here knows
-//! about sequence numbers, windows or congestion control.
+//! Invariants: the ranges cover SND.UNA to SND.NXT in order and without gaps; adjacent SACKed
+//! ranges are merged. Byte sums per kind make `pipe` a subtraction. The scoreboard knows offsets
+//! only: no sequence numbers, windows or congestion control.
 
 use core::ops::Range;
 
@@ -14,64 +13,64 @@ use crate::ranges::{Link, List, Ranges, SentRange};
 mod marks;
 mod next;
 
-/// What the sender believes about the network.
+/// State of loss recovery, as Linux's `tcp_ca_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Nothing is known to be lost.
+    /// No known loss.
     Open,
-    /// Fast recovery, until what was outstanding at its beginning is acknowledged.
+    /// Fast recovery, until everything outstanding at its start is acknowledged.
     Recovery,
-    /// The retransmission timer went off: everything counts as lost and is sent again in slow
+    /// After a retransmission time-out: everything counts as lost and is retransmitted in slow
     /// start.
     Loss,
 }
 
-/// The sent ranges of a connection and what is known about them.
+/// The sent ranges of a connection and their state.
 #[derive(Debug)]
 pub(crate) struct Scoreboard {
     pub(crate) list: List,
-    /// Where the last SACK block was found: the next one is near.
+    /// Range of the last SACK block: where the search for the next one begins.
     sack_hint: Link,
-    /// The highest range reported received.
+    /// The highest SACKed range.
     highest_sacked: Link,
-    /// No range in front of this one waits to be sent again.
+    /// No range before this one is pending retransmission.
     pending_from: Link,
-    /// Bytes reported received above the cumulative acknowledgment.
+    /// Bytes SACKed above the cumulative ACK.
     sacked: u32,
-    /// Bytes thought lost, sent again or not.
+    /// Bytes marked lost, retransmitted or not.
     lost: u32,
-    /// Bytes thought lost and not sent again yet.
+    /// Bytes marked lost and not yet retransmitted.
     pending: u32,
-    /// Bytes sent again and not acknowledged.
+    /// Bytes retransmitted and not acknowledged.
     resent: u32,
-    /// Without SACK: bytes that duplicate acknowledgments say have arrived somewhere.
+    /// Without SACK: bytes that have left the network by the count of duplicate ACKs.
     pub(crate) duplicates: u32,
-    /// Everything unreported below this offset has been marked lost.
+    /// Everything below this offset that is not SACKed has been marked lost.
     lost_below: u64,
-    /// Recovery lasts until this offset is acknowledged.
+    /// RFC 6675's RecoveryPoint: recovery ends when this offset is acknowledged.
     pub(crate) recovery_point: u64,
-    /// Bytes delivered in the connection's life.
+    /// Bytes delivered over the life of the connection.
     pub(crate) delivered: u64,
     pub(crate) phase: Phase,
-    /// Consecutive duplicate acknowledgments.
+    /// Consecutive duplicate ACKs.
     pub(crate) dup_acks: u8,
-    /// One segment may be sent again whatever the window says.
+    /// The first retransmission of a recovery ignores the congestion window.
     pub(crate) force: bool,
-    /// The rescue retransmission of this recovery has been used.
+    /// The rescue retransmission of this recovery has been sent.
     pub(crate) rescued: bool,
 }
 
-/// What an acknowledgment or a SACK block told.
+/// What an ACK and its SACK blocks newly delivered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AckOutcome {
     /// Bytes delivered for the first time.
     pub(crate) delivered: u32,
-    /// When the last-sent of the delivered ranges that were sent once only was sent.
+    /// Latest send time of the delivered ranges that were sent once.
     sent_once_at: Option<Instant>,
-    /// When the first of the delivered ranges that were sent more than once was last sent. Then it
-    /// is uncertain which of its copies arrived, and what follows it may have arrived long ago.
+    /// Last send time of the first delivered range that was retransmitted. Which transmission
+    /// arrived is ambiguous then, and later ranges may have arrived long before.
     pub(crate) resent_at: Option<Instant>,
-    /// Ranges that could not be split where a SACK block begins or ends.
+    /// Ranges not split at the edge of a SACK block: no memory, or too many pieces.
     pub(crate) splits_refused: u32,
 }
 
@@ -90,7 +89,7 @@ impl AckOutcome {
         }
     }
 
-    /// When what was just delivered was sent, if that is certain.
+    /// Send time of what was delivered, if it is unambiguous (Karn's algorithm).
     pub(crate) fn sent_at(&self) -> Option<Instant> {
         self.sent_once_at.filter(|_| self.resent_at.is_none())
     }
@@ -116,10 +115,10 @@ impl Scoreboard {
         rescued: false,
     };
 
-    /// `pipe`: bytes thought to be in the network, of `flight` outstanding ones.
+    /// `pipe`: the estimate of bytes in the network, of `flight` outstanding ones.
     //= https://www.rfc-editor.org/rfc/rfc6675#section-4
-    // SetPipe counts what is neither reported nor lost, and what was sent again.
-    // The same sum, kept up to date instead of computed.
+    // SetPipe counts what is neither SACKed nor lost, and what was retransmitted. The sums are kept
+    // incrementally.
     pub(crate) fn pipe(&self, flight: u32) -> u32 {
         (flight + self.resent)
             .saturating_sub(self.sacked)
@@ -127,14 +126,14 @@ impl Scoreboard {
             .saturating_sub(self.duplicates)
     }
 
-    /// Bytes that wait to be sent again.
+    /// Bytes pending retransmission.
     pub(crate) fn pending(&self) -> u32 {
         self.pending
     }
 
-    /// New bytes were sent.
+    /// Records new bytes as sent.
     ///
-    /// They join the last range if they were sent in the same turn, as one burst would have been.
+    /// They are merged with the last range if both were sent at the same time, up to `RANGE_MAX`.
     pub(crate) fn on_sent(&mut self, start: u64, len: u32, now: Instant, ranges: &mut Ranges) {
         let delivered = self.delivered;
         if let Some(tail) = self.list.tail.get() {
@@ -166,7 +165,7 @@ impl Scoreboard {
         );
     }
 
-    /// The range at `at` was sent again, up to `end`.
+    /// Records the retransmission of `at..end`.
     pub(crate) fn on_resent(&mut self, at: u64, end: u64, now: Instant, ranges: &mut Ranges) {
         let delivered = self.delivered;
         let mut here = self.find(at, ranges);
@@ -183,8 +182,8 @@ impl Scoreboard {
                 continue;
             }
             if !range.sacked && range.end() > end {
-                // If it can't be split, the rest counts as sent again too, and a time-out repairs
-                // it.
+                // Without memory for a split the whole range counts as retransmitted; a time-out
+                // repairs the rest.
                 self.split(link, end, ranges);
             }
             let range = &mut ranges[link];
@@ -210,7 +209,7 @@ impl Scoreboard {
         }
     }
 
-    /// Everything below `ack` is acknowledged.
+    /// Removes everything below `ack`.
     pub(crate) fn on_ack(&mut self, ack: u64, outcome: &mut AckOutcome, ranges: &mut Ranges) {
         while let Some(head) = self.list.head.get() {
             let range = ranges[head];
@@ -238,8 +237,8 @@ impl Scoreboard {
         }
     }
 
-    /// The receiver has `block`, above the cumulative acknowledgment and below what was sent.
-    /// `mss` bounds how finely ranges are split.
+    /// Marks `block` as SACKed. It lies between SND.UNA and SND.NXT. `mss` bounds the number of
+    /// splits.
     pub(crate) fn on_sack(
         &mut self,
         block: Range<u64>,
@@ -258,8 +257,8 @@ impl Scoreboard {
             if range.sacked {
                 continue;
             }
-            // A part of a range: cut it out. If the slab is exhausted or the receiver
-            // asks for too many cuts, what it said is forgotten; it is only advice.
+            // The block covers part of a range: split it. If the slab is exhausted, or the receiver
+            // asks for too many splits, the block is ignored: SACK is advisory.
             if range.start < block.start {
                 match self.split_for_sack(link, block.start, mss, ranges) {
                     Some(rest) => here = rest,
@@ -281,7 +280,7 @@ impl Scoreboard {
         }
     }
 
-    /// Marks what RFC 6675 takes for lost; whether anything new was.
+    /// Marks lost ranges by RFC 6675's IsLost. Returns true if any was newly marked.
     //= https://www.rfc-editor.org/rfc/rfc6675#section-4
     //# IsLost (SeqNum):
     //#    This routine returns whether the given sequence number is
@@ -309,7 +308,7 @@ impl Scoreboard {
         false
     }
 
-    /// Marks the first `len` outstanding bytes lost (they are the ones that are missing).
+    /// Marks the first `len` outstanding bytes lost.
     pub(crate) fn mark_first_lost(&mut self, len: u32, ranges: &mut Ranges) {
         let Some(head) = self.list.head.get() else {
             return;
@@ -324,8 +323,7 @@ impl Scoreboard {
         self.mark_lost(head, ranges);
     }
 
-    /// Marks the outstanding ranges that are longer than `mss` lost: they can't have passed a link
-    /// with so small a limit.
+    /// Marks outstanding ranges longer than `mss` lost: they exceed the new path MTU.
     pub(crate) fn mark_longer_lost(&mut self, mss: u32, ranges: &mut Ranges) {
         let mut here = self.list.head;
         while let Some(link) = here.get() {
@@ -336,7 +334,7 @@ impl Scoreboard {
         }
     }
 
-    /// Marks what lies between `at` and `end` lost, sent again before or not: it never left.
+    /// Marks `at..end` lost, retransmitted or not: it never left the host.
     pub(crate) fn mark_unsent(&mut self, at: u64, end: u64, ranges: &mut Ranges) {
         let mut here = self.find(at, ranges);
         while let Some(link) = here.get() {
@@ -348,7 +346,7 @@ impl Scoreboard {
             if range.sacked {
                 continue;
             }
-            // Bursts of one turn are one range. If it can't be split, all of it is sent again.
+            // Without memory for a split the whole range is retransmitted.
             if range.start < at
                 && let Some(rest) = self.split(link, at, ranges)
             {
@@ -363,7 +361,7 @@ impl Scoreboard {
         }
     }
 
-    /// The retransmission timer went off: everything that is not reported received counts as lost.
+    /// Handles a retransmission time-out: marks everything that is not SACKed lost.
     pub(crate) fn on_timeout(&mut self, sent: u64, ranges: &mut Ranges) {
         let mut here = self.list.head;
         while let Some(link) = here.get() {
@@ -383,13 +381,12 @@ impl Scoreboard {
         self.pending_from = self.list.head;
         self.lost_below = sent;
         //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
-        // No fast recovery begins before all that was outstanding now is acknowledged.
+        // Fast recovery can start again once everything outstanding now is acknowledged.
         self.recovery_point = sent;
         self.phase = Phase::Loss;
     }
 
-    /// Whether the receiver has dropped what it had reported: it acknowledges up to a range that it
-    /// said it has.
+    /// Whether the receiver reneged: the first unacknowledged range is SACKed (RFC 2018, 8).
     //= https://www.rfc-editor.org/rfc/rfc2018#section-8
     //# The data receiver is permitted to discard data in its queue that has not
     //# been acknowledged to the data sender, even if the data has already been reported
@@ -398,7 +395,7 @@ impl Scoreboard {
         self.list.head.get().is_some_and(|head| ranges[head].sacked)
     }
 
-    /// Forgets what the receiver reported by SACK.
+    /// Clears all SACK marks.
     pub(crate) fn expunge(&mut self, ranges: &mut Ranges) {
         let mut here = self.list.head;
         while let Some(link) = here.get() {
@@ -424,7 +421,7 @@ impl Scoreboard {
         self.rescued = false;
     }
 
-    /// Everything that was outstanding when recovery began is acknowledged.
+    /// Leaves recovery.
     pub(crate) fn leave_recovery(&mut self) {
         self.phase = Phase::Open;
         self.duplicates = 0;
@@ -432,7 +429,7 @@ impl Scoreboard {
         self.force = false;
     }
 
-    /// Gives all ranges back.
+    /// Frees all ranges.
     pub(crate) fn clear(&mut self, ranges: &mut Ranges) {
         while let Some(head) = self.list.head.get() {
             ranges.remove(&mut self.list, head);
@@ -444,7 +441,7 @@ impl Scoreboard {
     }
 }
 
-/// A range's share that fits a range's length.
+/// Converts a byte count to the length of a range.
 fn part(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -452,8 +449,8 @@ fn part(n: u64) -> u32 {
 //= https://www.rfc-editor.org/rfc/rfc6675#section-2
 // DupThresh.
 pub(crate) const DUP_THRESHOLD: u32 = 3;
-/// The longest range that bursts of one turn are joined to: enough to make the scoreboard short,
-/// little enough that resending a whole one is no disaster.
+/// Longest range formed by merging bursts: long enough for a short scoreboard, short enough that
+/// its retransmission as a whole is tolerable.
 const RANGE_MAX: u32 = 1 << 16;
 
 #[cfg(test)]

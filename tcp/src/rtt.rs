@@ -4,25 +4,25 @@ use core::time::Duration;
 
 use crate::TcpConfig;
 
-/// The estimator's state, in nanoseconds.
+/// RTT estimator. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rtt {
-    /// Zero: nothing measured yet.
+    /// Zero before the first sample.
     srtt: u64,
     rttvar: u64,
-    /// Zero: nothing measured yet. Saturates at four seconds.
+    /// Smallest sample; zero before the first. Saturates at four seconds.
     min: u32,
-    /// Time-outs in a row.
+    /// Consecutive time-outs: the exponent of the backoff.
     pub(crate) backoff: u8,
-    /// The SYN was lost and nothing has been measured since.
+    /// The SYN was retransmitted and no sample was taken since.
     pub(crate) syn_lost: bool,
 }
 
 impl Rtt {
-    /// A measurement. `per_round_trip` is how many of them a round trip yields.
+    /// Takes a sample. `per_round_trip` is the expected number of samples per round trip.
     //= https://www.rfc-editor.org/rfc/rfc7323#section-4.2
-    // With several samples in a round trip, alpha' = alpha / ExpectedSamples and beta likewise, or
-    // the memory of the estimator would shrink as the window grows.
+    // With several samples per round trip, alpha' = alpha / ExpectedSamples and beta likewise.
+    // Otherwise the history of the estimator would shrink as the window grows.
     pub(crate) fn sample(&mut self, rtt: Duration, per_round_trip: u32) {
         let rtt = nanos(rtt).clamp(1, RTT_MAX);
         let short = u32::try_from(rtt).unwrap_or(u32::MAX);
@@ -52,14 +52,14 @@ impl Rtt {
         self.srtt = weigh(self.srtt, rtt, 8 * n).max(1);
     }
 
-    /// The time-out, with its backoff.
+    /// The retransmission time-out, with backoff.
     pub(crate) fn rto(&self, cfg: &TcpConfig) -> Duration {
         let base = self.rto_unscaled(cfg);
         base.saturating_mul(1 << self.backoff.min(BACKOFF_MAX))
             .min(cfg.rto_max.max(base))
     }
 
-    /// The time-out without its backoff.
+    /// The retransmission time-out without backoff.
     pub(crate) fn rto_unscaled(&self, cfg: &TcpConfig) -> Duration {
         if self.srtt == 0 {
             //= https://www.rfc-editor.org/rfc/rfc6298#section-5
@@ -78,14 +78,14 @@ impl Rtt {
         //#
         //# (2.4) Whenever RTO is computed, if it is less than 1 second, then the
         //#       RTO SHOULD be rounded up to 1 second.
-        // The second is there for delayed acknowledgments. A shorter minimum must stand above the
-        // round trip to do the same, or a long and steady path would time out on the first delayed
-        // acknowledgment; so it takes G's place (as on Linux; FreeBSD adds a slop).
+        // The RFC's minimum of one second covers delayed ACKs. A shorter minimum has to be added to
+        // the RTT instead, or a long and steady path would time out on the first delayed ACK. So it
+        // takes the place of G (as on Linux; FreeBSD adds a slop).
         let rto = Duration::from_nanos(self.srtt + nanos(cfg.rto_min).max(4 * self.rttvar));
         rto.min(cfg.rto_max.max(cfg.rto_min))
     }
 
-    /// An exponential backoff step.
+    /// Doubles the time-out.
     pub(crate) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX);
     }
@@ -117,7 +117,7 @@ fn weigh(old: u64, new: u64, n: u64) -> u64 {
 
 const RTO_SYN_LOST: Duration = Duration::from_secs(3);
 const BACKOFF_MAX: u8 = 20;
-/// What lies above can't be a round trip; keeps sums far from overflow.
+/// Largest sample, one hour. Keeps sums far from overflow.
 const RTT_MAX: u64 = 3_600_000_000_000;
 
 #[cfg(test)]

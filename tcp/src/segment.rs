@@ -1,25 +1,26 @@
-//! A received segment as TCP sees it: its header and how long its payload is.
+//! A received segment: header and payload length.
 
 use lockgate_wire::SeqNum;
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
 
-/// A received segment, or several consecutive ones of one connection merged into one.
+/// A received segment, or several consecutive segments of a connection merged by LRO.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentIn<'a> {
-    /// The header; of merged segments, the first one's with the last one's ACK fields and PSH/FIN.
+    /// The header. Merged segments: the header of the first with the ACK fields, PSH and FIN of the
+    /// last.
     pub tcp: &'a TcpHeader,
     /// The two ECN bits of the IP header.
     pub ecn: u8,
-    /// How many segments were merged, at least 1.
+    /// Number of merged segments, at least 1.
     pub segments: u16,
-    /// How many of them were marked "congestion experienced".
+    /// Number of merged segments with ECN codepoint CE.
     pub ce: u16,
-    /// Payload bytes.
+    /// Payload length in bytes.
     pub len: u32,
 }
 
 impl<'a> SegmentIn<'a> {
-    /// A segment that was not merged from several.
+    /// Creates a segment that was not merged.
     pub fn new(tcp: &'a TcpHeader, len: u32) -> Self {
         Self {
             tcp,
@@ -30,7 +31,7 @@ impl<'a> SegmentIn<'a> {
         }
     }
 
-    /// SEG.LEN: the payload with SYN and FIN counted.
+    /// SEG.LEN: payload length plus one each for SYN and FIN.
     pub fn seq_len(&self) -> u32 {
         let bits = u32::from(self.has(Flags::SYN)) + u32::from(self.has(Flags::FIN));
         self.len.saturating_add(bits)
@@ -41,7 +42,7 @@ impl<'a> SegmentIn<'a> {
     }
 }
 
-/// The answer to a segment that belongs to no connection (state CLOSED).
+/// The RST for a segment that belongs to no connection (RFC 9293, 3.10.7.1). `None` for a RST.
 //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.1
 //# If the state is CLOSED (i.e., TCB does not exist), then
 //#

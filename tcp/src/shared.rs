@@ -1,4 +1,4 @@
-//! What all connections of a worker share.
+//! State shared by all connections of a worker.
 
 use core::time::Duration;
 
@@ -7,20 +7,21 @@ use lockgate_wire::Instant;
 use crate::ranges::Ranges;
 use crate::{Counters, TcpConfig};
 
-/// A worker's settings, counters and memory for ranges.
+/// Settings, counters and slab of ranges of a worker.
 #[derive(Debug)]
 pub struct Shared {
-    /// The settings. Changes count from now on.
+    /// The settings. Changes apply to later decisions of all connections.
     pub config: TcpConfig,
-    /// What happened.
+    /// The counters.
     pub counters: Counters,
     pub(crate) ranges: Ranges,
     pub(crate) challenge: ChallengeLimit,
 }
 
 impl Shared {
-    /// Memory for `ranges` sent and out-of-order ranges, of all connections together. It is the
-    /// only memory that is allocated here. The seed makes random decisions repeatable.
+    /// Allocates a slab of `ranges` entries for the sent ranges and out-of-order pieces of all
+    /// connections. Nothing is allocated later. `seed` seeds the only random decision, the
+    /// challenge ACK limit.
     pub fn new(config: TcpConfig, ranges: u32, seed: u64) -> Self {
         Self {
             challenge: ChallengeLimit::new(config.challenge_acks_per_second, seed),
@@ -30,28 +31,28 @@ impl Shared {
         }
     }
 
-    /// Ranges in use now.
+    /// Entries of the slab in use.
     pub fn ranges_used(&self) -> u32 {
         self.ranges.used()
     }
 
-    /// Ranges in all.
+    /// Size of the slab in entries.
     pub fn ranges_total(&self) -> u32 {
         self.ranges.total()
     }
 
-    /// Bytes of memory that this holds.
+    /// Memory held, in bytes.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.ranges.memory_bytes()
     }
 }
 
-/// Limits challenge ACKs (RFC 5961, section 7).
+/// Rate limit of challenge ACKs (RFC 5961, section 7).
 //= https://www.rfc-editor.org/rfc/rfc5961#section-7
 //# In order to alleviate multiple RSTs/SYNs from triggering multiple
 //# challenge ACKs, an ACK throttling mechanism is suggested
-// The count of a second is drawn at random: a fixed one, shared by all connections, would tell
-// an attacker about other people's connections (CVE-2016-5696).
+// The limit of each second is random. A fixed limit shared by all connections is a side channel
+// about other connections (CVE-2016-5696).
 #[derive(Debug)]
 pub(crate) struct ChallengeLimit {
     per_second: u32,
@@ -62,7 +63,7 @@ pub(crate) struct ChallengeLimit {
 
 impl ChallengeLimit {
     fn new(per_second: u32, seed: u64) -> Self {
-        // xorshift's state must not be zero.
+        // The state of xorshift must not be zero.
         Self {
             per_second,
             left: 0,
@@ -71,7 +72,7 @@ impl ChallengeLimit {
         }
     }
 
-    /// Whether one more may be sent now.
+    /// Takes one from this second's limit. Returns false, and counts, if it is used up.
     pub(crate) fn try_consume(&mut self, now: Instant, counters: &mut Counters) -> bool {
         if now >= self.refill_at {
             self.refill_at = now + Duration::from_secs(1);
@@ -87,7 +88,7 @@ impl ChallengeLimit {
         }
     }
 
-    /// Between half and one and a half times the rate.
+    /// A random limit between half and one and a half times the rate.
     fn draw(&mut self) -> u32 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

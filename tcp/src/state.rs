@@ -1,13 +1,13 @@
 //! The states of RFC 9293, section 3.3.2.
 
-/// Where a connection is in its life.
+/// Connection state.
 ///
-/// LISTEN is never a [`Connection`](crate::Connection)'s state: a listener's half-open entries are
-/// [`HalfOpen`](crate::HalfOpen). A connection that reached TIME-WAIT can be traded for the much
-/// smaller [`TimeWait`](crate::TimeWait).
+/// A [`Connection`](crate::Connection) is never in LISTEN: half-open entries of a listener are
+/// [`HalfOpen`](crate::HalfOpen). A connection in TIME-WAIT can be replaced by the much smaller
+/// [`TimeWait`](crate::TimeWait).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// No connection: it is over, or was refused.
+    /// No connection: over, or refused.
     Closed,
     /// Waiting for a connection request.
     Listen,
@@ -15,7 +15,7 @@ pub enum State {
     SynSent,
     /// Both sent a SYN, ours is not acknowledged yet.
     SynReceived,
-    /// Open: data goes both ways.
+    /// Open: data flows in both directions.
     Established,
     /// We closed; our FIN is not acknowledged yet.
     FinWait1,
@@ -27,7 +27,7 @@ pub enum State {
     Closing,
     /// The peer closed, then we; our FIN is not acknowledged yet.
     LastAck,
-    /// Both FINs acknowledged: waiting until no old segment can be left in the network.
+    /// Both FINs acknowledged: waits 2 MSL until old segments have left the network.
     TimeWait,
 }
 
@@ -46,7 +46,7 @@ impl State {
         }
     }
 
-    /// Whether the peer's FIN has not been received in order yet, so that text is processed.
+    /// Whether payload is processed: the peer's FIN was not yet received in order.
     pub const fn receives_text(self) -> bool {
         match self {
             Self::Established | Self::FinWait1 | Self::FinWait2 => true,

@@ -1,4 +1,4 @@
-//! TIME-WAIT: what is left of a connection while old segments of it may still arrive.
+//! TIME-WAIT entries.
 
 use core::time::Duration;
 
@@ -8,16 +8,16 @@ use lockgate_wire::{Instant, SeqNum};
 use crate::options::timestamp_now;
 use crate::{SegmentIn, Shared};
 
-/// A connection in TIME-WAIT, with just what its answers need.
+/// A connection in TIME-WAIT: the fields that its answers need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeWait {
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
-    /// What follows our FIN.
+    /// SND.NXT: the sequence number after our FIN.
     pub(crate) snd_nxt: SeqNum,
-    /// What follows the peer's FIN.
+    /// RCV.NXT: the sequence number after the peer's FIN.
     pub(crate) rcv_nxt: SeqNum,
-    /// The window field that is still advertised.
+    /// The window field to advertise.
     pub(crate) window: u16,
     pub(crate) timestamps: bool,
     pub(crate) ts_offset: u32,
@@ -27,25 +27,24 @@ pub struct TimeWait {
 
 const _: () = assert!(size_of::<TimeWait>() <= 56);
 
-/// What to do about a segment for a connection in TIME-WAIT.
+/// What to do with a segment for a connection in TIME-WAIT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum TimeWaitVerdict {
-    /// Nothing.
+    /// Drop the segment.
     Drop,
-    /// Send this.
+    /// Send this header.
     Reply(TcpHeader),
-    /// It is a SYN that may open a new connection: forget this one and give the SYN to the
-    /// listener.
+    /// A SYN that may open a new connection: remove this entry and pass the SYN to the listener.
     Reuse {
-        /// The new connection's initial sequence number must be after this one; if the
-        /// [`IsnSource`](crate::IsnSource)'s isn't, take the one behind this.
+        /// The ISN of the new connection must be after this number. If the one from
+        /// [`IsnSource`](crate::IsnSource) isn't, use this plus one.
         isn_after: SeqNum,
     },
 }
 
 impl TimeWait {
-    /// A segment came for this connection.
+    /// Handles a segment for this connection.
     pub fn on_segment(
         &mut self,
         now: Instant,
@@ -78,7 +77,7 @@ impl TimeWait {
         if expected && segment.tcp.ack == self.snd_nxt && !old {
             return TimeWaitVerdict::Drop;
         }
-        // Anything else is old or wrong: say where we are, but not in an endless exchange.
+        // Anything else is old or invalid and gets a challenge ACK; the limit ends ACK loops.
         if sh.challenge.try_consume(now, &mut sh.counters) {
             TimeWaitVerdict::Reply(self.ack(now))
         } else {
@@ -86,23 +85,24 @@ impl TimeWait {
         }
     }
 
-    /// When it may be forgotten.
+    /// When the entry expires.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Whether a SYN begins a new connection.
+    /// Decides whether a SYN opens a new connection.
     fn on_syn(&self, segment: &SegmentIn<'_>) -> TimeWaitVerdict {
         let newer = segment.tcp.seq.after(self.rcv_nxt);
         //= https://www.rfc-editor.org/rfc/rfc6191#section-2
-        // With timestamps a later one decides, or the sequence number if it is the same; without,
-        // the sequence number. A SYN that is not honoured is dropped silently.
+        // With timestamps: accept if the timestamp is later, or if it is equal and the sequence
+        // number is later. Without: accept if the sequence number is later. Otherwise drop
+        // silently.
         let honoured = match segment.tcp.options.timestamps {
             Some(ts) if self.timestamps => {
                 let ahead = ts.val.wrapping_sub(self.ts_recent);
                 if ahead == 0 { newer } else { ahead < 1 << 31 }
             }
-            // The previous incarnation had none: the new one's protect it.
+            // The previous incarnation had no timestamps; those of the new one protect it.
             Some(_) => true,
             None => newer,
         };
@@ -134,7 +134,7 @@ impl TimeWait {
         }
     }
 
-    /// How long it has left.
+    /// Time until the entry expires.
     pub fn remaining(&self, now: Instant) -> Duration {
         self.deadline.saturating_since(now)
     }

@@ -1,4 +1,4 @@
-//! Timers going off, and when the retransmission timer is to be set.
+//! Timer expiry, and arming of the retransmission timer.
 
 use core::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::timers::{RtxMode, Timer};
 use crate::{Connection, Event, Keepalive, Shared, State};
 
 impl Connection {
-    /// A [`deadline`](Self::deadline) may have come.
+    /// Handles expired timers. Call it at [`deadline`](Self::deadline); an early call does nothing.
     pub fn on_timer(&mut self, now: Instant, sh: &mut Shared) -> Event {
         self.stamp = self.stamp.wrapping_add(1);
         if self.timers.take_expired(Timer::DelayedAck, now) {
@@ -36,18 +36,18 @@ impl Connection {
         event
     }
 
-    /// When [`on_timer`](Self::on_timer) wants to be called: to be asked again after each round of
-    /// [`poll_transmit`](Self::poll_transmit). It may be in the past: at once then.
+    /// When to call [`on_timer`](Self::on_timer). Read it again after each round of
+    /// [`poll_transmit`](Self::poll_transmit). A time in the past means at once.
     pub fn deadline(&self) -> Option<Instant> {
-        // Commands aren't told the time. If one has left something that only a timer can get going,
-        // the timer is still to be set.
+        // Commands have no `now`. If one leaves data that a closed window blocks, the persist timer
+        // is armed by the next call of `on_timer`.
         if self.snd.rtx_mode != RtxMode::Persist && self.rtx_mode_wanted() == RtxMode::Persist {
             return Some(Instant::ZERO);
         }
         self.timers.next()
     }
 
-    /// The retransmission timer went off.
+    /// Handles expiry of the retransmission timer: retransmits, probes the window, or gives up.
     fn on_retransmission_timer(&mut self, now: Instant, sh: &mut Shared) -> Event {
         let waited = now.saturating_since(self.snd.progress_at);
         match (self.state, self.snd.rtx_mode) {
@@ -74,7 +74,7 @@ impl Connection {
     //# interval between successive probes (SHLD-30).
     fn on_closed_window(&mut self, now: Instant, waited: Duration, sh: &Shared) -> Event {
         if self.snd.window_closed() {
-            // Answers to probes count as progress: only a silent peer is given up.
+            // Answers to probes count as progress: only a silent peer times out.
             if waited >= self.user_timeout() && self.snd.window_probes_sent > 0 {
                 return Event::TimedOut;
             }
@@ -102,9 +102,9 @@ impl Connection {
         }
         sh.counters.timeouts += 1;
         //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
-        // RFC 2018 wants everything that SACK reported forgotten at a time-out, as the receiver may
-        // have dropped it; RFC 6675 lets it be kept where reneging is noticed otherwise. Here it is
-        // forgotten if it contradicts the acknowledgment, or if one time-out did not help.
+        // RFC 2018 clears all SACK marks at a time-out, because the receiver may have reneged; RFC
+        // 6675 allows to keep them where reneging is detected otherwise. Here they are cleared if
+        // the ACK contradicts them, or at the second time-out in a row.
         let reneged = self.board.has_reneged(&sh.ranges);
         sh.counters.reneges += u64::from(reneged);
         let again = self.rtt.backoff > 0;
@@ -122,14 +122,14 @@ impl Connection {
         Event::None
     }
 
-    /// Sets the retransmission timer, no later than the connection would be given up.
+    /// Arms the retransmission timer, at the latest for the user timeout.
     fn set_retransmit(&mut self, now: Instant, after: Duration, give_up: Duration) {
         let last = (self.snd.progress_at + give_up).max(now + MIN_INTERVAL);
         self.timers.set(Timer::Retransmit, (now + after).min(last));
     }
 
-    /// Sets or stops the retransmission timer as the present numbers demand. A timer that already
-    /// waits for the right thing is left alone.
+    /// Arms or stops the retransmission timer by the current state. A timer in the right mode keeps
+    /// its deadline.
     pub(crate) fn arm_rtx_timer(&mut self, now: Instant, sh: &Shared) {
         if !self.state.is_synchronized() {
             return;
@@ -158,7 +158,7 @@ impl Connection {
         self.snd.rtx_mode = want;
     }
 
-    /// What the retransmission timer is to wait for.
+    /// The mode that the retransmission timer should have.
     fn rtx_mode_wanted(&self) -> RtxMode {
         if !self.state.sends() {
             RtxMode::Off
@@ -171,8 +171,8 @@ impl Connection {
         }
     }
 
-    /// Whether nothing is in flight and the window is open, but so little that it isn't used
-    /// (the override timeout of RFC 9293, section 3.8.6.2.1).
+    /// Whether nothing is in flight and silly window avoidance blocks the rest (the override
+    /// timeout of RFC 9293, section 3.8.6.2.1).
     fn needs_override_timer(&self) -> bool {
         let snd = &self.snd;
         let usable = snd.edge.saturating_sub(snd.nxt);
@@ -192,7 +192,7 @@ impl Connection {
         Duration::from_millis(u64::from(self.snd.user_timeout_ms))
     }
 
-    /// The keepalive timer went off.
+    /// Handles expiry of the keepalive timer.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.4
     //# Keep-alive packets MUST only be sent when no sent data is
     //# outstanding, and no data or acknowledgment packets have been
@@ -238,7 +238,7 @@ impl Connection {
         self.timers.set(Timer::Linger, now + sh.config.time_wait);
     }
 
-    /// FIN-WAIT-2 ends after a while if nobody waits for the peer's data.
+    /// Limits the time in FIN-WAIT-2 once the application has closed its receiving side.
     pub(crate) fn arm_fin_wait2_timer(&mut self, now: Instant, sh: &Shared) {
         if self.state == State::FinWait2 && self.rcv.read_shutdown {
             self.timers
@@ -248,5 +248,5 @@ impl Connection {
 }
 
 const PERSIST_MAX: u8 = 16;
-/// A timer that is to be given up on still leaves the peer this long.
+/// Shortest interval to which the user timeout can cut the timer.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);

@@ -2,32 +2,32 @@
 
 use lockgate_wire::Instant;
 
-/// The timers of a connection.
+/// The kinds of timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
-    /// Retransmission of a SYN, of data or of a FIN; or, by [`RtxMode`], a probe of a window.
+    /// Retransmission of SYN, data or FIN; or, by [`RtxMode`], the persist timer.
     Retransmit,
     /// A delayed acknowledgment is due.
     DelayedAck,
-    /// The peer has been silent for long.
+    /// The keepalive idle time has passed.
     Keepalive,
-    /// TIME-WAIT, or FIN-WAIT-2 when nobody reads any more, has lasted long enough.
+    /// End of TIME-WAIT, or of FIN-WAIT-2 after the application closed its receiving side.
     Linger,
 }
 
-/// What the retransmission timer is waiting for.
+/// What the retransmission timer waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RtxMode {
-    /// Nothing: it isn't set.
+    /// Not armed.
     #[default]
     Off,
-    /// An acknowledgment of what was sent.
+    /// Waits for an ACK; retransmits on expiry.
     Retransmit,
-    /// A window that opens, or one that is not silly (RFC 9293, 3.8.6).
+    /// Waits for the window to open (persist timer), or for the override timeout (RFC 9293, 3.8.6).
     Persist,
 }
 
-/// When each timer goes off.
+/// Deadlines of all timers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
     at: [Instant; 4],
@@ -50,7 +50,7 @@ impl Timers {
         self.at[timer as usize] != Instant::MAX
     }
 
-    /// Whether the timer has gone off; it is stopped then.
+    /// Stops the timer if it has expired. Returns whether it had.
     pub(crate) fn take_expired(&mut self, timer: Timer, now: Instant) -> bool {
         let due = self.at[timer as usize] <= now;
         if due {
@@ -59,7 +59,7 @@ impl Timers {
         due
     }
 
-    /// The earliest of them.
+    /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         let [a, b, c, d] = self.at;
         let first = a.min(b).min(c.min(d));

@@ -1,4 +1,4 @@
-//! What to send: the sender's numbers and `poll_transmit`.
+//! Choosing what to send: send sequence variables and `poll_transmit`.
 
 use core::ops::Range;
 use core::time::Duration;
@@ -13,7 +13,7 @@ use crate::{Connection, Intent, IntentKind, Shared, State, TcpConfig};
 
 mod commit;
 
-/// The sender's side of a connection.
+/// The send side of a connection (RFC 9293, 3.3.1).
 ///
 /// ```text
 ///        acknowledged      in flight         may be sent      not ready
@@ -21,43 +21,43 @@ mod commit;
 ///                                          edge: where the peer's window ends
 /// ```
 ///
-/// Offsets count our FIN as one place at `queued`.
+/// Offsets count our FIN as one byte at `queued`.
 #[derive(Debug)]
 pub(crate) struct SendVars {
     pub(crate) una: u64,
-    /// What was sent ends here, a FIN included.
+    /// SND.NXT as an offset, a FIN included.
     pub(crate) nxt: u64,
     pub(crate) queued: u64,
     pub(crate) ready: u64,
     pub(crate) edge: u64,
-    /// When something was last sent that must be acknowledged.
+    /// Time of the last transmission that has to be acknowledged.
     pub(crate) last_sent: Instant,
-    /// When the peer last acknowledged something new, or, while its window is closed, anything; or
-    /// when the first byte of what it has to acknowledge was sent.
+    /// Time of the last progress: an ACK of new data, any ACK while the window is closed, or the
+    /// first transmission after everything was acknowledged.
     pub(crate) progress_at: Instant,
     pub(crate) iss: SeqNum,
-    /// Sequence and acknowledgment numbers of the last window update.
+    /// SND.WL1 and SND.WL2: sequence and acknowledgment numbers of the last window update.
     pub(crate) wl1: SeqNum,
     pub(crate) wl2: SeqNum,
-    /// The largest window that the peer has offered.
+    /// Largest window that the peer advertised.
     pub(crate) window_max: u32,
     pub(crate) user_timeout_ms: u32,
     /// Payload bytes per segment without SACK blocks.
     pub(crate) mss: u16,
     /// Probes of a closed window since it was last open.
     pub(crate) window_probes_sent: u8,
-    /// `close` was called: a FIN follows what is queued.
+    /// `close` was called: a FIN follows the queued data.
     pub(crate) closing: bool,
-    /// A SYN (or SYN-ACK) is to be sent.
+    /// A SYN or SYN-ACK is due.
     pub(crate) syn_due: bool,
-    /// The window is to be probed.
+    /// A window probe is due.
     pub(crate) probe_due: bool,
-    /// What little the window allows is to be sent although it is silly.
+    /// The override timeout has passed: send despite silly window avoidance.
     pub(crate) override_due: bool,
     pub(crate) keepalive_due: bool,
-    /// Keepalive probes not answered yet.
+    /// Unanswered keepalive probes.
     pub(crate) keepalives: u8,
-    /// Whether the congestion window kept us from sending more.
+    /// Whether the congestion window is the limit of what is sent.
     pub(crate) cwnd_limited: bool,
     /// What the retransmission timer waits for.
     pub(crate) rtx_mode: RtxMode,
@@ -96,21 +96,21 @@ impl SendVars {
         self.iss + 1 + low(at)
     }
 
-    /// The offset that a sequence number near `una` means; negative for what precedes the stream.
+    /// The offset of a sequence number near `una`; negative before the start of the stream.
     pub(crate) fn offset(&self, seq: SeqNum) -> i64 {
         signed(self.una) + distance(self.seq(self.una), seq)
     }
 
-    /// The sequence number of segments without text: what follows what was sent, unless that is a
-    /// probe of a closed window. Behind a refused probe it would not be acceptable, and two ends
-    /// that probe each other would exchange acknowledgments of acknowledgments without end.
+    /// Sequence number of segments without payload: SND.NXT, or SND.UNA if only a window probe is
+    /// in flight. After a refused probe SND.NXT would not be acceptable, and two ends that probe
+    /// each other would enter an ACK loop.
     pub(crate) fn seq_without_payload(&self) -> SeqNum {
         let probe_only =
             self.window_probes_sent > 0 && self.nxt == self.una + 1 && self.edge <= self.una;
         self.seq(if probe_only { self.una } else { self.nxt })
     }
 
-    /// Bytes (and FIN) sent and not acknowledged.
+    /// Bytes in flight, a FIN included.
     pub(crate) fn flight(&self) -> u32 {
         u32::try_from(self.nxt - self.una).unwrap_or(u32::MAX)
     }
@@ -125,12 +125,12 @@ impl SendVars {
         self.closing && self.una > self.queued
     }
 
-    /// Whether the window is closed while there is something that needs it.
+    /// Whether a closed window blocks data or a FIN.
     pub(crate) fn window_closed(&self) -> bool {
         self.edge <= self.una && (self.send_end() > self.una)
     }
 
-    /// Where everything that is to be acknowledged some day ends now.
+    /// End of everything that is ready or in flight, a FIN included.
     fn send_end(&self) -> u64 {
         let sendable = self.ready.max(self.nxt);
         if self.closing && self.ready >= self.queued {
@@ -140,14 +140,14 @@ impl SendVars {
         }
     }
 
-    /// Whether there is something that was never sent and could be if windows allowed.
+    /// Whether there is new data or a FIN to send, apart from windows.
     pub(crate) fn has_unsent(&self) -> bool {
         self.send_end() > self.nxt
     }
 }
 
 impl Connection {
-    /// What to send now, if anything. Changes nothing: asking again gives the same answer.
+    /// What to send now, if anything. Changes nothing: a second call returns the same.
     pub fn poll_transmit(&self, now: Instant, sh: &Shared) -> Option<Intent> {
         let (kind, range) = self.next_to_send(now, sh)?;
         let mss = self.mss_now();
@@ -162,9 +162,9 @@ impl Connection {
         })
     }
 
-    /// Payload bytes per segment now: SACK blocks take their place.
+    /// Payload bytes per segment, with the room for SACK blocks taken off.
     //= https://www.rfc-editor.org/rfc/rfc6691#section-2
-    // Whoever adds options to a segment takes their length off its text.
+    // RFC 6691: the MSS is reduced by the length of the options in each segment.
     fn mss_now(&self) -> u16 {
         let blocks = pieces_reported(self);
         let taken = if blocks == 0 { 0 } else { 4 + 8 * blocks };
@@ -227,7 +227,7 @@ impl Connection {
         None
     }
 
-    /// What of a range to send again fits the windows.
+    /// Clamps a retransmission to the congestion window and the send window.
     fn clamp_retransmit(
         &self,
         range: Range<u64>,
@@ -257,7 +257,7 @@ impl Connection {
         })
     }
 
-    /// New bytes to send, of which the congestion window allows `free`; empty: the FIN alone.
+    /// New data to send; `free` is what the congestion window allows. Empty: a FIN alone.
     fn next_new_data(&self, free: u32, sh: &Shared) -> Option<Range<u64>> {
         let snd = &self.snd;
         if snd.fin_sent() || !self.can_remember(sh) {
@@ -266,7 +266,7 @@ impl Connection {
         let limit = snd.ready.min(snd.edge).min(snd.nxt + u64::from(free));
         let len = limit.saturating_sub(snd.nxt);
         if len == 0 {
-            // A FIN fits any congestion window, but must not be outside of the peer's.
+            // A FIN ignores the congestion window but must be inside the send window.
             let alone = snd.closing && snd.nxt == snd.queued && snd.edge > snd.nxt;
             return alone.then_some(snd.nxt..snd.nxt);
         }
@@ -280,7 +280,8 @@ impl Connection {
         (len > 0).then(|| snd.nxt..snd.nxt + len)
     }
 
-    /// Whether a segment that isn't full may be sent as the last one up to `limit`.
+    /// Whether a partial segment may be sent as the last one up to `limit` (Nagle; sender's silly
+    /// window avoidance, RFC 9293, 3.8.6.2.1).
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.2.1
     //# Send data:
     //#
@@ -305,13 +306,13 @@ impl Connection {
         if limit == snd.ready {
             return unhindered || snd.override_due;
         }
-        // The peer's window ends here, or the congestion window does: only the first may be so
-        // small for long.
+        // `limit` is set by the send window or by the congestion window. Only the former can stay
+        // this small.
         let by_peer = limit == snd.edge && u64::from(free) > len;
         by_peer && (snd.override_due || len >= u64::from(snd.window_max.div_ceil(2)))
     }
 
-    /// A probe of a closed window: one byte that it does not allow, or the FIN.
+    /// A window probe: one byte beyond the closed window, or the FIN.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.1
     //# The sending TCP peer must regularly transmit at least one octet of new
     //# data (if available), or retransmit to the receiving TCP peer even if
@@ -325,12 +326,12 @@ impl Connection {
         Some((IntentKind::WindowProbe, snd.una.min(end)..end))
     }
 
-    /// Whether there is memory to remember one more sent range.
+    /// Whether one more sent range can be recorded.
     fn can_remember(&self, sh: &Shared) -> bool {
         sh.ranges.has_free() && self.board.list.count < sh.config.sent_ranges_max
     }
 
-    /// The congestion window, considering that a pause ends with what is sent now.
+    /// The congestion window, reduced to the restart window after an idle period.
     fn effective_window(&self, now: Instant, sh: &Shared) -> u32 {
         let window = self.congestion.window();
         if self.is_restart(now, sh) {
@@ -353,7 +354,7 @@ impl Connection {
         congestion::initial_window(sh.config.initial_window, u32::from(self.snd.mss), false)
     }
 
-    /// Whether an acknowledgment or a window update is owed now.
+    /// Whether an ACK or a window update is due.
     pub fn ack_due(&self) -> bool {
         self.state.is_synchronized() && (self.rcv.ack_due || self.window_update_due())
     }
@@ -363,12 +364,12 @@ pub(crate) fn millis(d: Duration) -> u32 {
     u32::try_from(d.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// How far `to` is ahead of `from`, as a signed number.
+/// Signed distance from `from` to `to`.
 pub(crate) fn distance(from: SeqNum, to: SeqNum) -> i64 {
     i64::from(to.since(from).cast_signed())
 }
 
-/// Offsets of one connection stay far below 2^63.
+/// Offset as a signed number. Offsets of a connection stay far below 2^63.
 pub(crate) fn signed(offset: u64) -> i64 {
     offset.cast_signed()
 }
@@ -381,5 +382,5 @@ pub(crate) const fn low(offset: u64) -> u32 {
     offset as u32
 }
 
-/// What one IP packet can carry as TCP payload, with room for the longest headers.
+/// Most TCP payload in one IP packet, with room for the longest headers.
 const BURST_MAX: u32 = 65_535 - 120;

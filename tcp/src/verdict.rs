@@ -1,58 +1,59 @@
-//! What a connection says about a received segment, and what it wants to send.
+//! Results: of a received segment, and of asking what to send.
 
 use core::ops::Range;
 
 use lockgate_wire::StreamOffset;
 use lockgate_wire::tcp::TcpHeader;
 
-/// What became of a received segment.
+/// The result of processing a received segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "payload must be kept, answers sent and events acted on"]
 pub struct Verdict {
-    /// The part of the payload to keep, as offsets in the received stream; empty: keep nothing.
-    /// It may overlap bytes kept before: the first copy of each byte stays.
+    /// The part of the payload to keep, as offsets in the received stream. Empty: keep nothing. It
+    /// may overlap bytes kept earlier; keep the first copy of each byte.
     pub keep: Range<StreamOffset>,
-    /// How many payload bytes are in front of `keep`.
+    /// Payload bytes before `keep`.
     pub skip_front: u32,
-    /// The received stream is complete up to here (and was acknowledged or soon will be).
+    /// RCV.NXT: the received stream is complete up to this offset.
     pub readable: StreamOffset,
-    /// The peer acknowledged our stream up to here: buffers before it can be released.
+    /// SND.UNA: the peer acknowledged our stream up to this offset; release buffers before it.
     pub acked: StreamOffset,
-    /// A segment without payload to be sent now: a RST, a challenge, or an acknowledgment that
-    /// can't wait. If it can't be sent, nothing breaks: the peer will ask again.
+    /// A segment without payload to send now: RST, challenge ACK, or immediate ACK. It may be lost:
+    /// the peer retransmits.
     pub answer: Option<TcpHeader>,
-    /// Whether this segment completed the peer's stream: its FIN is now in order, at `readable`.
+    /// Whether this segment completed the peer's stream: the FIN is in order, at `readable`.
     pub peer_closed: bool,
-    /// What happened to the connection as a whole.
+    /// State change of the connection.
     pub event: Event,
 }
 
-/// What happened to a connection as a whole.
+/// State change of a connection that the caller has to handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// Nothing of note.
+    /// No change.
     #[default]
     None,
     /// The handshake is complete.
     Connected,
-    /// The peer reset the connection. It is over.
+    /// The peer reset the connection. The connection is over.
     Reset,
-    /// The peer (or, by ICMP, the network) refused the connection attempt. It is over.
+    /// The peer, or the network by ICMP, refused the connection attempt. The connection is over.
     Refused,
-    /// The peer didn't answer for too long. The connection is over.
+    /// The user timeout, SYN timeout or keepalive expired. The connection is over.
     TimedOut,
-    /// Both sides closed and no TIME-WAIT is needed, or TIME-WAIT has ended. It is over.
+    /// Both sides closed and TIME-WAIT is not needed or has ended. The connection is over.
     Closed,
-    /// Data came that nobody will read, after this side gave up receiving: the peer is told by a
-    /// reset. It is over, and not by both sides closing.
+    /// Data arrived after the application closed its receiving side; the answer is a RST (RFC 9293,
+    /// 3.6.1). The connection is over, but not closed by both sides.
     DataLost,
-    /// Both sides closed: the connection can be traded for
+    /// Both sides closed: replace the connection by
     /// [`Connection::time_wait`](crate::Connection::time_wait).
     TimeWait,
 }
 
 impl Event {
-    /// Whether the connection is over: it holds nothing any more and can be dropped.
+    /// Whether the connection is over: it holds no memory in [`Shared`](crate::Shared) and can be
+    /// dropped.
     pub const fn is_over(self) -> bool {
         match self {
             Self::Reset | Self::Refused | Self::TimedOut | Self::Closed | Self::DataLost => true,
@@ -61,61 +62,60 @@ impl Event {
     }
 }
 
-/// What a connection wants to send now.
+/// An offer to send.
 ///
-/// It is used once, by [`Connection::commit`](crate::Connection::commit), or dropped: nothing has
-/// changed then. Between the two the connection must not be told anything else.
+/// Pass it to [`Connection::commit`](crate::Connection::commit) once, or drop it: without a commit
+/// nothing has changed. Call no other `&mut` method of the connection in between.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Intent {
-    /// Why.
+    /// Reason of the transmission.
     pub kind: IntentKind,
-    /// The bytes of the stream to send; empty for segments without payload. The caller may send
-    /// fewer, from the start on.
+    /// The bytes of the stream to send; empty for segments without payload. The caller may commit a
+    /// prefix.
     pub range: Range<StreamOffset>,
-    /// Payload bytes per segment: what is longer must be cut into segments of this size.
+    /// Payload bytes per segment (MSS less options). Longer bursts have to be segmented.
     pub mss: u16,
-    /// The most bytes to hand over in one burst: whole segments, and what one IP packet with
-    /// headers can carry.
+    /// Most bytes for one TSO burst: whole segments that fit one IP packet with headers.
     pub burst_max: u32,
-    /// The connection's change stamp when this was made.
+    /// Change stamp of the connection at the time of the offer.
     pub(crate) stamp: u16,
 }
 
 /// Why a segment is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IntentKind {
-    /// SYN: opens a connection.
+    /// SYN of an active open.
     Syn,
-    /// SYN with ACK: the answer to a SYN that crossed ours.
+    /// SYN-ACK of a simultaneous open.
     SynAck,
-    /// Bytes never sent before. With no bytes: the FIN alone.
+    /// New data. Without bytes: the FIN alone.
     Data,
-    /// Bytes sent before. With no bytes: the FIN alone.
+    /// Retransmission. Without bytes: the FIN alone.
     Retransmit,
-    /// A closed window is probed, by one byte (or the FIN) that it does not allow.
+    /// Zero-window probe: one byte, or the FIN, beyond the window.
     WindowProbe,
-    /// The peer is asked whether it is still there.
+    /// Keepalive probe.
     Keepalive,
-    /// An acknowledgment or a window update.
+    /// ACK or window update.
     Ack,
 }
 
-/// What was sent, to be given back to
-/// [`Connection::on_local_loss`](crate::Connection::on_local_loss) if it did not leave the host.
+/// A committed segment. Pass it to [`Connection::on_local_loss`](crate::Connection::on_local_loss)
+/// if it did not leave the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Why it was sent.
+    /// Reason of the transmission.
     pub kind: IntentKind,
-    /// First byte.
+    /// Offset of the first byte.
     pub start: StreamOffset,
-    /// Payload bytes.
+    /// Payload length in bytes.
     pub len: u32,
-    /// Whether a FIN followed them.
+    /// Whether a FIN follows.
     pub fin: bool,
 }
 
 impl Sent {
-    /// Whether the bytes had been sent before.
+    /// Whether this is a retransmission.
     pub const fn is_retransmit(&self) -> bool {
         matches!(self.kind, IntentKind::Retransmit)
     }

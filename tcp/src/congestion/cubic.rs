@@ -5,7 +5,7 @@ use lockgate_wire::Instant;
 use super::newreno::slow_start;
 use super::{CongestionControl, Delivered, WINDOW_MAX};
 
-/// CUBIC's window.
+/// CUBIC.
 #[derive(Clone, Debug)]
 pub struct Cubic {
     window: u32,
@@ -14,23 +14,23 @@ pub struct Cubic {
     w_max: u32,
     /// The window just before the last reduction.
     w_prior: u32,
-    /// What Reno's window would be now.
+    /// W_est: the window that Reno would have.
     w_est: u32,
-    /// When the curve reaches `w_max`, in milliseconds after the epoch's start.
+    /// K: when the curve reaches `w_max`, in milliseconds after the start of the epoch.
     k_ms: u32,
-    /// Growth not yet big enough to count, in bytes times window (of the curve and of `w_est`).
+    /// Growth of less than a byte, in bytes times window (of the curve and of `w_est`).
     credit: u32,
     credit_est: u32,
-    /// When this congestion avoidance stage began, in milliseconds modulo 2^32.
+    /// Start of this congestion avoidance stage, in milliseconds modulo 2^32.
     epoch_ms: u32,
-    /// The last acknowledgment: time in which the window wasn't needed doesn't count.
+    /// Time of the last ACK: application-limited time does not count (RFC 9438, 5.8).
     last_ms: u32,
     /// Whether a congestion avoidance stage has begun.
     in_epoch: bool,
 }
 
 impl Cubic {
-    /// Begins in slow start.
+    /// Starts in slow start.
     pub const fn new(initial_window: u32) -> Self {
         Self {
             window: initial_window,
@@ -145,7 +145,7 @@ impl CongestionControl for Cubic {
             //= https://www.rfc-editor.org/rfc/rfc9438#section-5.8
             //# CUBIC does not increase its congestion window if a flow is currently
             //# application limited per [RFC7661].
-            // The curve waits: the time since the last acknowledgment doesn't count.
+            // Application limited: shift the epoch by the time since the last ACK.
             self.epoch_ms = self.epoch_ms.wrapping_add(since);
         } else if self.window < self.threshold {
             self.window = slow_start(self.window, self.threshold, delivered.bytes);
@@ -197,7 +197,7 @@ impl CongestionControl for Cubic {
     }
 }
 
-/// `of` plus `step` for every `window` delivered bytes; what doesn't make a byte yet is credit.
+/// `of` plus `step` per `window` delivered bytes; the remainder goes to `credit`.
 fn grow(of: u32, window: u32, step: u32, bytes: u32, credit: &mut u32) -> u32 {
     let window = u64::from(window.max(1));
     let sum = u64::from(step) * u64::from(bytes) + u64::from(*credit);

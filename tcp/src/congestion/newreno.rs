@@ -14,7 +14,7 @@ pub struct NewReno {
 }
 
 impl NewReno {
-    /// Begins in slow start.
+    /// Starts in slow start.
     pub const fn new(initial_window: u32) -> Self {
         Self {
             window: initial_window,
@@ -40,7 +40,7 @@ impl CongestionControl for NewReno {
             return;
         }
         //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
-        // A segment more whenever a window has been acknowledged.
+        // One more segment for each acknowledged window.
         self.credit = self.credit.saturating_add(bytes);
         if self.credit >= self.window {
             self.credit -= self.window;
@@ -83,20 +83,19 @@ impl CongestionControl for NewReno {
     }
 }
 
-/// What a loss leaves of the window.
+/// The window after a loss (RFC 5681, equation 4).
 //= https://www.rfc-editor.org/rfc/rfc5681#section-3.1
 //# ssthresh = max (FlightSize / 2, 2*SMSS)            (4)
-// Not more than half of the window, though: what was sent in fast recovery on account of what SACK
-// reported is outstanding as well, and can be many windows.
+// At most half of the window: data sent in fast recovery for SACKed data is outstanding too, and
+// can be many windows.
 fn half(flight: u32, window: u32, mss: u32) -> u32 {
     (flight.min(window) / 2).max(2 * mss)
 }
 
-/// Slow start: as much more as was delivered, up to the threshold.
-// RFC 5681 adds one segment per acknowledgment. Receivers that merge segments acknowledge dozens
-// at once, so all delivered bytes count, as on Linux. What was delivered before a
-// time-out and is only now acknowledged cumulatively does not count: the scoreboard has
-// reported it already.
+/// Slow start: grows by the delivered bytes, up to the threshold.
+// RFC 5681 adds one segment per ACK. Receivers that merge segments acknowledge dozens at once, so
+// all delivered bytes count, as on Linux. Bytes SACKed before a time-out and cumulatively
+// acknowledged now were counted already.
 pub(super) fn slow_start(window: u32, threshold: u32, bytes: u32) -> u32 {
     window
         .saturating_add(bytes)

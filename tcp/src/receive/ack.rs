@@ -1,4 +1,4 @@
-//! "Fifth, check the ACK field": acknowledgments, windows, SACK and what follows from them.
+//! "Fifth, check the ACK field": acknowledgments, send window, SACK, RTT samples, loss recovery.
 
 use core::time::Duration;
 
@@ -55,12 +55,11 @@ impl Connection {
         self.on_fin_acked(now, sh)
     }
 
-    /// The acknowledgment of a segment whose text is old, or for whose text there is no window.
+    /// Processes the ACK field of a segment whose payload is old or outside a closed window.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.10.7.4
     //# If the RCV.WND is zero, no segments will be acceptable, but special
     //# allowance should be made to accept valid ACKs, URGs, and RSTs.
-    // Of old text too: what else would tell of an acknowledgment that came with a duplicate?
-    // (BSD does so as well.)
+    // Old payload included: the ACK of a retransmitted segment may be the only copy (as in BSD).
     pub(super) fn ack_of_unacceptable(
         &mut self,
         now: Instant,
@@ -80,7 +79,7 @@ impl Connection {
         }
     }
 
-    /// The handshake is complete.
+    /// Enters ESTABLISHED: the handshake is complete.
     pub(crate) fn establish(&mut self, now: Instant, segment: &SegmentIn<'_>, sh: &Shared) {
         self.state = if self.snd.closing {
             State::FinWait1
@@ -105,12 +104,12 @@ impl Connection {
         self.arm_keepalive(now, sh);
     }
 
-    /// An acknowledgment between what was acknowledged and what was sent.
+    /// Processes an acceptable ACK: SND.UNA =< SEG.ACK =< SND.NXT.
     fn on_ack(&mut self, now: Instant, ack: u64, segment: &SegmentIn<'_>, sh: &mut Shared) {
         let old_edge = self.snd.edge;
         self.update_window(segment);
         if self.snd.rtx_mode == RtxMode::Persist {
-            // The peer lives and answers probes.
+            // The peer answers window probes, so the connection does not time out.
             //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.1
             //# As long as the receiving TCP peer continues to send acknowledgments in response
             //# to the probe segments, the sending TCP peer MUST allow the connection to stay open
@@ -129,7 +128,8 @@ impl Connection {
         let reported = outcome.delivered > before;
         self.sample_rtt(now, segment, &outcome);
         if self.snd.window_probes_sent > 0 && !advanced && old_edge <= ack && self.snd.edge > ack {
-            // The window opens, and the byte that probed it was refused: it need not time out.
+            // The window opened and the probe's byte was refused: retransmit it now, without a
+            // time-out.
             self.board.mark_unsent(ack, ack + 1, &mut sh.ranges);
         }
         if self.board.list.count == 0 && self.board.phase == Phase::Open {
@@ -152,8 +152,7 @@ impl Connection {
     //#    received on the given connection (TCP.UNA from [RFC793]) and (e)
     //#    the advertised window in the incoming acknowledgment equals the
     //#    advertised window in the last incoming acknowledgment.
-    // With SACK, what counts is that something new is reported. And the answer to a probe of a
-    // closed window says nothing of what was lost.
+    // With SACK only newly reported data counts. The answer to a window probe is no duplicate ACK.
     fn is_duplicate(&self, segment: &SegmentIn<'_>, advanced: bool, old_edge: u64) -> bool {
         !self.negotiated.sack
             && !advanced
@@ -162,7 +161,7 @@ impl Connection {
             && old_edge == self.snd.edge
     }
 
-    /// The acknowledgment number advances.
+    /// Advances SND.UNA to `ack`.
     pub(super) fn advance(
         &mut self,
         now: Instant,
@@ -203,7 +202,7 @@ impl Connection {
         snd.edge = ack + u64::from(window);
     }
 
-    /// The SACK blocks.
+    /// Processes the SACK blocks.
     fn read_sack(&mut self, segment: &SegmentIn<'_>, outcome: &mut AckOutcome, sh: &mut Shared) {
         if !self.negotiated.sack || segment.tcp.options.sack.is_empty() {
             return;
@@ -225,7 +224,7 @@ impl Connection {
             if (is_first && end <= una) || (!is_first && start <= first.0 && first.1 <= end) {
                 sh.counters.dsacks += 1;
             }
-            // What was never sent can't have been received.
+            // Blocks beyond SND.NXT are ignored.
             let (Ok(start), Ok(end)) = (u64::try_from(start.max(una)), u64::try_from(end)) else {
                 continue;
             };
@@ -235,7 +234,7 @@ impl Connection {
         }
     }
 
-    /// Measures the round trip that this acknowledgment completes.
+    /// Takes an RTT sample from this ACK.
     pub(super) fn sample_rtt(
         &mut self,
         now: Instant,
@@ -257,15 +256,16 @@ impl Connection {
             segment.tcp.options.timestamps,
             self.negotiated.timestamps,
         ) {
-            // The echo tells which copy arrived. It is coarse, so it's only the second choice.
+            // The timestamp echo tells which transmission was acknowledged. It is coarse, so it is
+            // the second choice.
             //= https://www.rfc-editor.org/rfc/rfc7323#section-4.1
             //# RTTM Rule: A TSecr value received in a segment MAY be used to update
             //# the averaged RTT measurement only if the segment advances
             //# the left edge of the send window, i.e., SND.UNA is increased.
             let ago = timestamp_now(now, self.negotiated.ts_offset).wrapping_sub(ts.ecr);
-            // If it was the first copy, its acknowledgment may have been lost, and the time since
-            // then is no round trip: each such sample would make the next wait, and sample, longer.
-            // Then there is none, and the backoff stays, as without timestamps.
+            // An echo of an earlier transmission gives no sample: the ACK of that one may have been
+            // lost, and each such sample would lengthen the next RTO, and with it the next sample.
+            // The backoff stays, as without timestamps.
             let last = now.saturating_since(resent_at) + TICK;
             if Duration::from_millis(u64::from(ago)) <= last {
                 self.rtt
@@ -275,7 +275,7 @@ impl Connection {
         }
     }
 
-    /// Lets the congestion window grow, outside of fast recovery.
+    /// Grows the congestion window, outside of fast recovery.
     pub(super) fn grow_window(&mut self, now: Instant, outcome: &AckOutcome) {
         if self.board.phase == Phase::Recovery {
             return;
@@ -291,7 +291,7 @@ impl Connection {
         );
     }
 
-    /// What the acknowledgment means for loss recovery.
+    /// Updates loss recovery: detects losses, enters, continues or leaves recovery.
     fn update_recovery(
         &mut self,
         now: Instant,
@@ -319,9 +319,9 @@ impl Connection {
                 let many = u32::from(self.board.dup_acks) >= DUP_THRESHOLD;
                 let lost = sack && self.board.detect_losses(mss, &mut sh.ranges);
                 let (una, last) = (self.snd.una, self.board.recovery_point);
-                // Without SACK, duplicates may answer what was sent twice in the last recovery.
+                // Without SACK, duplicate ACKs may answer retransmissions of the last recovery.
                 //= https://www.rfc-editor.org/rfc/rfc6582#section-3.2
-                // Not unless more than "recover" is acknowledged.
+                // Recovery starts only if more than "recover" is acknowledged.
                 let fresh = sack || una > last || last == 0;
                 if lost || (many && fresh) {
                     if !lost {
@@ -338,9 +338,9 @@ impl Connection {
                     self.board.detect_losses(mss, &mut sh.ranges);
                 } else if let Some(acked) = advance {
                     //= https://www.rfc-editor.org/rfc/rfc6582#section-3.2
-                    // A partial acknowledgment: the first unacknowledged segment is sent again, and
-                    // the window deflated by what was acknowledged, less a segment. It is not
-                    // inflated here: duplicates count as having left the network.
+                    // Partial ACK: retransmit the first unacknowledged segment and deflate the
+                    // window by the acknowledged amount less one segment. The window is not
+                    // inflated: duplicate ACKs are subtracted from the pipe instead.
                     let gone = acked.saturating_sub(mss);
                     self.board.duplicates = self.board.duplicates.saturating_sub(gone);
                     self.board.mark_first_lost(mss, &mut sh.ranges);
@@ -355,7 +355,7 @@ impl Connection {
         }
     }
 
-    /// Fast recovery begins.
+    /// Starts fast recovery.
     fn start_recovery(&mut self, now: Instant, sh: &mut Shared) {
         let mss = u32::from(self.snd.mss);
         sh.counters.recoveries += 1;
@@ -363,7 +363,7 @@ impl Connection {
         self.board.enter_recovery(self.snd.nxt);
     }
 
-    /// What follows when our FIN is acknowledged.
+    /// State transitions when our FIN is acknowledged.
     fn on_fin_acked(&mut self, now: Instant, sh: &Shared) -> Step {
         if !self.snd.fin_acked() {
             return Step::Next;
@@ -396,5 +396,5 @@ impl Connection {
     }
 }
 
-/// What the timestamp clock counts.
+/// One tick of the timestamp clock.
 const TICK: Duration = Duration::from_millis(1);

@@ -1,6 +1,6 @@
-//! The two most frequent segments of an open connection, without the detours: what was expected
-//! next, and the acknowledgment of what was sent. It decides nothing of its own: what it
-//! calls is what the long way would have called.
+//! Header prediction: the fast path for the two most frequent segments of an established
+//! connection, the next in-order payload and the next ACK. It calls the same functions as the slow
+//! path and makes no decision of its own.
 
 use lockgate_wire::tcp::Flags;
 use lockgate_wire::{Instant, StreamOffset};
@@ -10,7 +10,7 @@ use crate::transmit::low;
 use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
 
 impl Connection {
-    /// The verdict on an expected segment; none if it must go the long way.
+    /// Processes a predicted segment. `None` if it needs the slow path.
     #[inline]
     pub(super) fn fast_path(
         &mut self,

@@ -1,13 +1,13 @@
-//! What came out of order: which pieces of the stream beyond the next expected byte are there.
+//! Out-of-order payload: which pieces of the stream beyond RCV.NXT were received.
 //!
-//! Pieces neither touch nor overlap. Their list is in the order in which they were last added to,
-//! which is the order that SACK reports them in.
+//! Pieces neither touch nor overlap. The list is ordered by the last update, most recent first: the
+//! order in which SACK reports them (RFC 2018, 4).
 
 use crate::ranges::{Link, List};
 use crate::{Connection, Shared};
 
 impl Connection {
-    /// Remembers an out-of-order piece; whether any of it is new and is to be kept.
+    /// Records an out-of-order piece. Returns true if any of it is new and has to be kept.
     pub(super) fn insert_piece(&mut self, start: u64, end: u64, sh: &mut Shared) -> bool {
         let (mut from, mut to) = (start, end);
         let mut merged = Link::NONE;
@@ -51,8 +51,8 @@ impl Connection {
         kept
     }
 
-    /// Takes over what has come into order by a segment that ended at `segment_end`; whether a
-    /// piece was involved.
+    /// Removes the pieces that a segment ending at `segment_end` brought into order, and advances
+    /// RCV.NXT over them. Returns true if there were any.
     pub(super) fn merge_in_order_pieces(&mut self, segment_end: u64, sh: &mut Shared) -> bool {
         let had_pieces = self.rcv.pieces.count > 0;
         loop {
@@ -71,7 +71,7 @@ impl Connection {
         }
     }
 
-    /// Where the last piece ends, or what is in order if there is none.
+    /// End of the highest piece, or RCV.NXT if there is none.
     pub(super) fn received_end(&self, sh: &Shared) -> u64 {
         let ends = sh
             .ranges
@@ -80,7 +80,7 @@ impl Connection {
         ends.fold(self.rcv.nxt, u64::max)
     }
 
-    /// Gives all pieces back.
+    /// Frees all pieces.
     pub(crate) fn free_pieces(&mut self, sh: &mut Shared) {
         while let Some(head) = self.rcv.pieces.head.get() {
             sh.ranges.remove_piece(&mut self.rcv.pieces, head);

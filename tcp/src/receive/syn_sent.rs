@@ -51,7 +51,7 @@ impl Connection {
             //#    <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>
             //#
             //# and send it.
-            // Text that came with the SYN is not kept: the peer sends it again.
+            // Payload of the SYN is dropped: the peer retransmits it.
             self.state = State::SynReceived;
             self.snd.syn_due = true;
             self.timers
@@ -78,7 +78,7 @@ impl Connection {
         self.process_text(now, segment, sh, verdict)
     }
 
-    /// The peer's SYN: its sequence number and its options.
+    /// Takes the sequence number and the options of the peer's SYN.
     pub(crate) fn on_peer_syn(&mut self, now: Instant, segment: &SegmentIn<'_>, sh: &Shared) {
         let options = &segment.tcp.options;
         let cfg = &sh.config;
@@ -110,12 +110,11 @@ impl Connection {
         );
     }
 
-    /// The size of what we send, and the initial window that follows from it.
+    /// Sets the send MSS and the initial congestion window that follows from it.
     pub(crate) fn set_mss(&mut self, announced: u16, sh: &Shared) {
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1
-        // MUST-16: no more than the peer announced, and no more than our own link takes, which is
-        // what we announced ourselves. A peer that asks for less than can be useful would make us
-        // keep a range for every few bytes.
+        // MUST-16: at most the MSS that the peer announced, and at most ours, which is what the
+        // link carries. The minimum bounds the slab entries that a peer with a tiny MSS costs.
         let options = if self.negotiated.timestamps {
             TIMESTAMPS_LEN
         } else {
@@ -132,5 +131,5 @@ impl Connection {
     }
 }
 
-/// The smallest segment size, options included, that a peer can make us use.
+/// Smallest MSS, options included, that is used whatever the peer announces.
 pub(crate) const MSS_MIN: u16 = 88;

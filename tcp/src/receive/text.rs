@@ -39,8 +39,8 @@ impl Connection {
         let mut answer = None;
         if segment.len > 0 && !self.take_text(now, segment, &place, sh, verdict) {
             //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
-            // Out-of-order segments are acknowledged at once, and each by itself: without SACK the
-            // sender counts the acknowledgments.
+            // Each out-of-order segment is acknowledged immediately by an ACK of its own: without
+            // SACK the sender counts duplicate ACKs.
             answer = Some(self.ack_header(now, sh));
         }
         self.record_fin(&place, sh);
@@ -48,7 +48,7 @@ impl Connection {
         (answer, event)
     }
 
-    /// Takes what is new of the payload; whether it was in order.
+    /// Accepts the new part of the payload. Returns true if it was in order.
     fn take_text(
         &mut self,
         now: Instant,
@@ -74,7 +74,7 @@ impl Connection {
         let len = u32::try_from(end - start).unwrap_or(segment.len);
         if start == self.rcv.nxt {
             self.take_in_order(now, len, segment.segments, sh);
-            // What came twice, and what the window cut off, is told at once.
+            // Duplicate payload and payload beyond the window are acknowledged immediately.
             self.rcv.ack_due |= skip > 0 || len + skip < segment.len;
         } else {
             if !self.insert_piece(start, end, sh) {
@@ -87,7 +87,7 @@ impl Connection {
         start.cast_signed() == nxt
     }
 
-    /// The next `len` bytes of the stream are there.
+    /// Advances RCV.NXT by `len` in-order bytes.
     pub(super) fn take_in_order(&mut self, now: Instant, len: u32, segments: u16, sh: &mut Shared) {
         let rcv = &mut self.rcv;
         rcv.nxt += u64::from(len);
@@ -107,7 +107,7 @@ impl Connection {
         //# an ACK SHOULD be generated for at least every second full-sized segment or 2*RMSS bytes
         //# of new data (where RMSS is the MSS specified by the TCP endpoint receiving the
         //# segments to be acknowledged, or the default value if not specified) (SHLD-19)
-        // By the size of the segments that come, which may be smaller than what we announced.
+        // Measured in segments of the size seen, which may be smaller than the announced MSS.
         let unacknowledged = rcv.nxt.saturating_sub(rcv.last_ack());
         if filled || rcv.quick_acks_left > 0 || unacknowledged >= 2 * u64::from(rcv.mss_seen) {
             rcv.ack_due = true;
@@ -117,7 +117,7 @@ impl Connection {
         }
     }
 
-    /// Remembers where the peer's stream ends.
+    /// Records the offset of the peer's FIN.
     fn record_fin(&mut self, place: &Place, sh: &Shared) {
         if !place.fin || self.rcv.fin != u64::MAX {
             return;
@@ -125,15 +125,15 @@ impl Connection {
         let Ok(fin) = u64::try_from(place.end) else {
             return;
         };
-        // It must have fitted the window, and nothing can lie behind it.
+        // The FIN must be inside the window, and no payload may lie beyond it.
         if fin <= self.rcv.edge() && fin >= self.received_end(sh) {
             self.rcv.fin = fin;
         }
-        // In order it is acknowledged below, and out of order at once as well.
+        // A FIN is acknowledged immediately, in order or not.
         self.rcv.ack_due = true;
     }
 
-    /// If everything up to the FIN is there, so is the FIN.
+    /// Processes the FIN once everything before it was received.
     fn process_fin(&mut self, now: Instant, sh: &Shared) -> Event {
         if self.rcv.nxt != self.rcv.fin {
             return Event::None;
@@ -154,7 +154,7 @@ impl Connection {
             //# -  If our FIN has been ACKed (perhaps in this segment), then
             //#    enter TIME-WAIT, start the time-wait timer, turn off the
             //#    other timers; otherwise, enter the CLOSING state.
-            // That our FIN was acknowledged has made it FIN-WAIT-2 before.
+            // If our FIN had been acknowledged, the state would be FIN-WAIT-2.
             State::FinWait1 => {
                 self.state = State::Closing;
                 Event::None

@@ -1,4 +1,4 @@
-//! The receiver's numbers.
+//! Receive sequence variables (RFC 9293, 3.3.1).
 
 use lockgate_wire::tcp::SackBlock;
 use lockgate_wire::{Instant, SeqNum};
@@ -6,39 +6,39 @@ use lockgate_wire::{Instant, SeqNum};
 use crate::ranges::List;
 use crate::transmit::{distance, low, signed};
 
-/// The receiver's side of a connection. Offsets count the peer's FIN as one place.
+/// The receive side of a connection. Offsets count the peer's FIN as one byte.
 #[derive(Debug)]
 pub(crate) struct ReceiveVars {
-    /// What comes next.
+    /// RCV.NXT as an offset.
     pub(crate) nxt: u64,
-    /// Where the peer's FIN is; `u64::MAX`: not known.
+    /// Offset of the peer's FIN; `u64::MAX` while unknown.
     pub(crate) fin: u64,
-    /// When the last acceptable segment came.
+    /// Time of the last acceptable segment.
     pub(crate) last_at: Instant,
-    /// What came out of order, the last received first.
+    /// Out-of-order pieces, most recent first.
     pub(crate) pieces: List,
-    /// What came twice and has not been reported yet; empty: nothing.
+    /// Range received twice and not yet reported by D-SACK; empty if none.
     pub(super) dsack: (SeqNum, SeqNum),
     pub(crate) irs: SeqNum,
-    /// Where the widest window that was promised ends, where the caller's room ends, and what was
-    /// acknowledged last: the low halves of offsets near `nxt`.
+    /// Right edge of the widest advertised window, end of the caller's room, and last acknowledged
+    /// offset: low 32 bits of offsets near `nxt`.
     edge: u32,
     room_end: u32,
     last_ack: u32,
     pub(crate) ts_recent: u32,
-    /// The most room that there was.
+    /// Largest room so far: the size of the receive buffer.
     pub(crate) capacity: u32,
-    /// The segment size that we announced.
+    /// The MSS that we announced.
     pub(crate) mss_out: u16,
-    /// How far windows that we send are shifted.
+    /// Window scale (shift) of the window fields that we send.
     pub(crate) shift: u8,
-    /// The longest segment seen.
+    /// Longest payload of a segment seen.
     pub(crate) mss_seen: u16,
-    /// Segments that are still acknowledged at once.
+    /// Segments still acknowledged without delay.
     pub(crate) quick_acks_left: u8,
-    /// An acknowledgment is due now.
+    /// An ACK is due now.
     pub(crate) ack_due: bool,
-    /// Nobody reads any more.
+    /// The application closed its receiving side.
     pub(crate) read_shutdown: bool,
 }
 
@@ -71,12 +71,12 @@ impl ReceiveVars {
         self.irs + 1 + low(at)
     }
 
-    /// The offset that a sequence number near `nxt` means; negative for what precedes the stream.
+    /// The offset of a sequence number near `nxt`; negative before the start of the stream.
     pub(crate) fn offset(&self, seq: SeqNum) -> i64 {
         signed(self.nxt) + distance(self.seq(self.nxt), seq)
     }
 
-    /// Where the widest window that was promised ends; not before `nxt`.
+    /// Right edge of the widest advertised window; at least `nxt`.
     pub(crate) fn edge(&self) -> u64 {
         self.offset_from_low(self.edge).max(self.nxt)
     }
@@ -85,12 +85,12 @@ impl ReceiveVars {
         self.edge = low(self.edge().max(edge));
     }
 
-    /// What is left of the window that was promised.
+    /// What remains of the advertised window.
     pub(crate) fn window(&self) -> u32 {
         low(self.edge() - self.nxt)
     }
 
-    /// How much room there is beyond `nxt`.
+    /// Room beyond `nxt`.
     pub(crate) fn room(&self) -> u32 {
         low(self.offset_from_low(self.room_end).saturating_sub(self.nxt))
     }
@@ -101,7 +101,7 @@ impl ReceiveVars {
         self.capacity = self.capacity.max(bytes);
     }
 
-    /// What was acknowledged last.
+    /// The last acknowledged offset.
     pub(crate) fn last_ack(&self) -> u64 {
         self.offset_from_low(self.last_ack)
     }
@@ -112,12 +112,12 @@ impl ReceiveVars {
         self.dsack.1 = self.dsack.0;
     }
 
-    /// What came twice and has not been reported yet.
+    /// The D-SACK block to report, if any.
     pub(crate) fn dsack(&self) -> Option<SackBlock> {
         SackBlock::new(self.dsack.0, self.dsack.1)
     }
 
-    /// The offset near `nxt` with this low half.
+    /// The offset near `nxt` with these low 32 bits.
     fn offset_from_low(&self, half: u32) -> u64 {
         self.nxt
             .saturating_add_signed(distance(SeqNum(low(self.nxt)), SeqNum(half)))
@@ -129,5 +129,5 @@ impl ReceiveVars {
     }
 }
 
-/// Windows stay far below half of the sequence space.
+/// Upper bound of the room: windows stay far below half of the sequence space.
 const ROOM_MAX: u32 = 1 << 30;

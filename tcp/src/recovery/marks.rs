@@ -1,17 +1,18 @@
-//! The scoreboard's bookkeeping: finding, splitting, joining and counting ranges.
+//! Maintenance of the scoreboard: find, split, merge, mark and count ranges.
 
 use super::{AckOutcome, Scoreboard, part};
 use crate::ranges::{Link, Ranges, SentRange};
 
 impl Scoreboard {
-    /// The range that holds `at`, or the first one behind it.
+    /// The range that contains `at`, or the first one after it.
     pub(super) fn find(&self, at: u64, ranges: &Ranges) -> Link {
         let mut here = if self.sack_hint.is_none() {
             self.list.head
         } else {
             self.sack_hint
         };
-        // Back until the range in front ends at or before `at`, then on until one ends behind it.
+        // Walks back until the previous range ends at or before `at`, then forward until one ends
+        // after it.
         while let Some(link) = here.get() {
             match ranges[link].prev.get() {
                 Some(prev) if ranges[prev].end() > at => here = prev,
@@ -27,7 +28,8 @@ impl Scoreboard {
         here
     }
 
-    /// Splits a range at an offset inside of it; the second part, or none if the slab is exhausted.
+    /// Splits a range at an offset inside it. Returns the second part, or `None` if the slab is
+    /// exhausted.
     pub(super) fn split(&mut self, link: Link, at: u64, ranges: &mut Ranges) -> Option<Link> {
         let first = ranges[link];
         debug_assert!(
@@ -48,8 +50,8 @@ impl Scoreboard {
         Some(rest)
     }
 
-    /// The same because of a SACK block: refused when a receiver reports so many small pieces that
-    /// they can't be segments it got.
+    /// Splits a range at the edge of a SACK block. `None` also if the receiver reports more pieces
+    /// than segments in flight can explain.
     pub(super) fn split_for_sack(
         &mut self,
         link: Link,
@@ -65,8 +67,7 @@ impl Scoreboard {
         }
     }
 
-    /// Marks a range as received and joins it with received neighbours. Leaves `sack_hint` at the
-    /// result.
+    /// Marks a range as SACKed and merges it with SACKed neighbours. `sack_hint` is the result.
     pub(super) fn mark_sacked(
         &mut self,
         link: Link,
@@ -101,7 +102,7 @@ impl Scoreboard {
         self.sack_hint = joined;
     }
 
-    /// Adds `second` to `first`, its neighbour in front, if the sum is a length.
+    /// Merges `second` into `first`, the range before it.
     fn join(&mut self, first: Link, second: Link, ranges: &mut Ranges) {
         ranges[first].len = ranges[first].len.saturating_add(ranges[second].len);
         if self.highest_sacked == second {
@@ -116,7 +117,8 @@ impl Scoreboard {
         ranges.remove(&mut self.list, second);
     }
 
-    /// Marks everything unreported in front of `link` lost; whether anything was new.
+    /// Marks everything before `link` lost that is not SACKed. Returns true if any was newly
+    /// marked.
     pub(super) fn mark_lost_below(&mut self, link: Link, ranges: &mut Ranges) -> bool {
         let old = core::mem::replace(&mut self.lost_below, ranges[link].start);
         let before = self.lost;
@@ -131,7 +133,7 @@ impl Scoreboard {
         self.lost > before
     }
 
-    /// Marks a range lost unless it is, or was received.
+    /// Marks a range lost unless it is SACKed or marked lost already.
     pub(super) fn mark_lost(&mut self, link: Link, ranges: &mut Ranges) {
         let range = &mut ranges[link];
         if range.sacked || range.lost {
@@ -145,7 +147,7 @@ impl Scoreboard {
         }
     }
 
-    /// Marks a range lost, what was sent again included, unless it was received.
+    /// Marks a range lost, also one that was retransmitted, unless it is SACKed.
     pub(super) fn mark_lost_again(&mut self, link: Link, ranges: &mut Ranges) {
         let range = ranges[link];
         if range.sacked || (range.lost && !range.resent) {
@@ -159,7 +161,7 @@ impl Scoreboard {
         self.add_pending(link, range.start, range.len, ranges);
     }
 
-    /// Counts a range as waiting to be sent again.
+    /// Adds a range to those pending retransmission.
     fn add_pending(&mut self, link: Link, start: u64, len: u32, ranges: &Ranges) {
         self.pending += len;
         if self
@@ -171,7 +173,7 @@ impl Scoreboard {
         }
     }
 
-    /// Takes `bytes` of a range out of the sums that they are part of.
+    /// Subtracts `bytes` of a range from the sums that include them.
     pub(super) fn subtract_sums(&mut self, range: &SentRange, bytes: u32) {
         if range.sacked {
             self.sacked -= bytes;
@@ -187,7 +189,7 @@ impl Scoreboard {
         }
     }
 
-    /// Drops the first range of the list.
+    /// Removes the first range of the list.
     pub(super) fn remove_first(&mut self, head: Link, next: Link, ranges: &mut Ranges) {
         for hint in [&mut self.sack_hint, &mut self.pending_from] {
             if *hint == head {
@@ -200,7 +202,7 @@ impl Scoreboard {
         ranges.remove(&mut self.list, head);
     }
 
-    /// Bytes outstanding: all that the list covers.
+    /// Bytes outstanding: the extent of the list.
     pub(crate) fn flight(&self, ranges: &Ranges) -> u32 {
         match (self.list.head.get(), self.list.tail.get()) {
             (Some(head), Some(tail)) => part(ranges[tail].end() - ranges[head].start),
@@ -208,7 +210,7 @@ impl Scoreboard {
         }
     }
 
-    /// The invariants: what holds for the list as a whole.
+    /// Checks the invariants of the list.
     pub(crate) fn check(&self, ranges: &Ranges) {
         let (mut sacked, mut lost, mut pending, mut resent, mut count) = (0, 0, 0, 0, 0);
         let mut end = None;
@@ -252,5 +254,5 @@ impl Scoreboard {
     }
 }
 
-/// Ranges that a connection may always have by SACK, beyond two for each segment in flight.
+/// Ranges allowed to a connection by SACK, beyond two per segment in flight.
 const SPLITS_FREE: u32 = 64;

@@ -1,4 +1,4 @@
-//! Which bytes to send again next: RFC 6675's `NextSeg` without its second choice, new data.
+//! What to retransmit next: RFC 6675's `NextSeg` without its rule 2, new data.
 
 use core::ops::Range;
 
@@ -6,7 +6,7 @@ use super::Scoreboard;
 use crate::ranges::{Ranges, SentRange};
 
 impl Scoreboard {
-    /// The next bytes that wait to be sent again.
+    /// Rule 1: the next bytes pending retransmission.
     pub(crate) fn next_pending(&self, ranges: &Ranges) -> Option<Range<u64>> {
         if self.pending == 0 {
             return None;
@@ -24,7 +24,7 @@ impl Scoreboard {
         Some(first.start..end)
     }
 
-    /// RFC 6675's third choice: the first bytes below a report that are not known lost.
+    /// Rule 3: the first bytes below a SACK block that are not marked lost.
     //= https://www.rfc-editor.org/rfc/rfc6675#section-4
     //# (3) If the conditions for rules (1) and (2) fail, but there exists
     //#     an unSACKed sequence number 'S3' that meets the criteria for
@@ -41,7 +41,7 @@ impl Scoreboard {
             .map(|r| r.start..r.end())
     }
 
-    /// RFC 6675's fourth choice: the last outstanding bytes, once per recovery.
+    /// Rule 4: the rescue retransmission of the last outstanding bytes, once per recovery.
     //= https://www.rfc-editor.org/rfc/rfc6675#section-4
     //# (4) If the conditions for (1), (2), and (3) fail, but there exists
     //#     outstanding unSACKed data, we provide the opportunity for a
@@ -64,5 +64,5 @@ impl Scoreboard {
     }
 }
 
-/// How many lost ranges are sent again as one burst at most.
+/// Most lost ranges merged into one burst.
 const COALESCE_MAX: usize = 64;

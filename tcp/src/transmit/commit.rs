@@ -1,4 +1,4 @@
-//! `commit`: what was offered is sent.
+//! `commit`: records an intent as sent and builds its header.
 
 use lockgate_wire::tcp::{Flags, TcpHeader};
 use lockgate_wire::{Instant, StreamOffset};
@@ -8,10 +8,10 @@ use crate::congestion::CongestionControl;
 use crate::{Connection, Intent, IntentKind, Sent, Shared};
 
 impl Connection {
-    /// The first `len` bytes of the intent's range are sent now; returns the header for them.
+    /// Records the first `len` bytes of the intent's range as sent. Returns their header.
     ///
-    /// Of an intent with bytes, 0 may be committed too: a bare acknowledgment then, useful when
-    /// bytes can't be had now and [`ack_due`](Self::ack_due).
+    /// `len` may be 0 for an intent with bytes: the result is a pure ACK, for when no buffer is
+    /// available and [`ack_due`](Self::ack_due).
     pub fn commit(
         &mut self,
         intent: Intent,
@@ -36,7 +36,7 @@ impl Connection {
                 //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.4
                 //# An implementation SHOULD send a keep-alive segment with no data
                 //# (SHLD-12)
-                // Its number is one less than the next, so that the peer must answer.
+                // The sequence number is SND.NXT-1, so that the peer has to answer.
                 let mut header = self.ack_header(now, sh);
                 header.seq = header.seq - 1;
                 (
@@ -103,7 +103,7 @@ impl Connection {
         )
     }
 
-    /// Bytes, or a FIN, that were never sent.
+    /// Commits new data or a FIN.
     fn commit_new(
         &mut self,
         kind: IntentKind,
@@ -118,7 +118,7 @@ impl Connection {
         }
         let snd = &mut self.snd;
         let end = start + u64::from(len);
-        // The FIN goes with the last byte, unless the peer's window has no place for it.
+        // The FIN goes with the last byte, unless it would be outside the send window.
         let probe = kind == IntentKind::WindowProbe;
         let fits = if probe {
             len == 0
@@ -140,7 +140,7 @@ impl Connection {
         self.finish(kind, start, len, fin, now, sh)
     }
 
-    /// Bytes, or a FIN, that were sent before.
+    /// Commits a retransmission of data or a FIN.
     fn commit_retransmit(
         &mut self,
         kind: IntentKind,
@@ -202,10 +202,10 @@ impl Connection {
         )
     }
 
-    /// Remembers whether the congestion window is what limits the sender.
+    /// Records whether the congestion window limits the sender.
     //= https://www.rfc-editor.org/rfc/rfc7661#section-4.1
-    // A window that is not used says nothing about the path.
-    // In slow start a window half used counts as used, since it may double within a round trip.
+    // An unused congestion window is no information about the path.
+    // In slow start a half used window counts as used, since it may double within a round trip.
     fn update_cwnd_limited(&mut self) {
         let window = self.congestion.window();
         let pipe = self.board.pipe(self.snd.flight());
