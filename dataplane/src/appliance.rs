@@ -7,7 +7,6 @@ mod start;
 mod translate;
 
 use core::time::Duration;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -22,7 +21,6 @@ use self::ends::EndTotals;
 use crate::clock::Clock;
 use crate::config::{Config, Faults};
 use crate::control::{ControlError, ControlServer, MetricGroup, Stop, StopLevel};
-use crate::server::BadHost;
 use crate::worker::WorkerCommand;
 
 /// Runs the appliance until it's asked to stop and everything is put away.
@@ -56,14 +54,6 @@ pub enum StartError {
     /// TLS.
     #[error("TLS: {0}")]
     Tls(#[from] TlsConfigError),
-    /// A site's host names.
-    #[error("site {host}: {why}")]
-    Host {
-        /// The pattern.
-        host: String,
-        /// What is wrong with it.
-        why: BadHost,
-    },
     /// The file cache.
     #[error(transparent)]
     Files(#[from] lockgate_cache::StartError),
@@ -101,7 +91,7 @@ pub enum StartError {
 /// A running appliance.
 #[derive(Debug)]
 struct Running {
-    config: Config,
+    config: Arc<Config>,
     clock: Clock,
     ports: Arc<Vec<Port>>,
     workers: Vec<WorkerHandle>,
@@ -124,18 +114,17 @@ impl Running {
     fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::new();
         // First: a second instance shall say so before it touches a device.
-        let socket = config.control.socket.as_deref();
+        let socket = config.control_socket.as_deref();
         let control = socket.map(pending::PendingRequests::listen).transpose()?;
-        let eal = Eal::init(&translate::eal(&config))?;
-        let tls = translate::tls(&config)?;
+        let eal = Eal::init(&config.eal)?;
+        let tls = start::tls(&config)?;
         // Regions first: ports map them when they're opened.
         let memory = start::Memory::reserve(eal, &config)?;
         let mut ports = start::ports(eal, &config)?;
-        let roots: Vec<PathBuf> = config.sites.iter().map(|site| site.root.clone()).collect();
-        let cache = translate::cache(config.cache);
         let count = config.workers.cores.len();
-        let (cache, clients) = FileCache::start(memory.arena, &roots, &cache, count)?;
-        let shared = start::SharedSpec::new(eal, clock, &config, &ports, tls)?;
+        let (cache, clients) = FileCache::start(memory.arena, &config.roots, &config.cache, count)?;
+        let config = Arc::new(config);
+        let shared = start::SharedSpec::new(eal, clock, Arc::clone(&config), &ports, tls)?;
         let worker_specs = start::worker_specs(shared, memory.pools, &mut ports, clients);
 
         let mut workers = Vec::with_capacity(count);
@@ -189,7 +178,7 @@ impl Running {
             }
             if asked > StopLevel::Run {
                 let now = self.clock.now();
-                let deadline = *deadline.get_or_insert(now + self.config.drain.deadline);
+                let deadline = *deadline.get_or_insert(now + self.config.drain_deadline);
                 self.send_stop(asked, deadline);
             }
             thread::sleep(if deadline.is_none() {

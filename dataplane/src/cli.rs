@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Host, LogLevel};
+use crate::config::{self, Host};
 use crate::control::{self, Stop};
 use crate::{appliance, clock};
 
@@ -71,7 +72,7 @@ fn run(file: &Path) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return report_error(&faults, CONFIG),
     };
-    start_log(config.log.level);
+    start_log(config.log_level);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -127,15 +128,9 @@ fn host() -> Host {
     }
 }
 
-fn start_log(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+fn start_log(level: Level) {
+    let configured = || EnvFilter::default().add_directive(level.into());
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| configured());
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

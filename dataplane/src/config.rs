@@ -8,8 +8,10 @@
 //! are made from it.
 
 mod devices;
+mod document;
 mod fault;
 mod load;
+mod memory;
 mod network;
 mod reader;
 pub mod schema;
@@ -20,15 +22,26 @@ mod values;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 
-use lockgate_stack::tls::Certificate;
+use lockgate_cache::CacheConfig;
+use lockgate_drivers::{EalConfig, PortConfig};
+use lockgate_ip::{Cidr, Route};
+use lockgate_ktls::BackendChoice;
+use lockgate_stack::Limits;
+use lockgate_stack::tls::{Certificate, TlsOptions};
+use lockgate_tcp::TcpConfig;
+use lockgate_wire::IfaceId;
+use pktbuf::PoolConfig;
+use tracing::Level;
+
+use crate::server::Sites;
+use crate::worker::IdlePolicy;
 
 pub use fault::{Fault, Faults, Place};
 pub use load::{control_socket, load, parse};
-pub use values::{HostPattern, Prefix};
 
 /// What the machine offers and the time: everything that checking a file needs to know about the
 /// world besides the files that it names.
@@ -40,23 +53,23 @@ pub struct Host {
     pub unix_seconds: u64,
 }
 
-/// A whole valid configuration.
+/// A whole valid configuration, in the types that the components take.
 #[derive(Debug)]
 pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
-    /// `[eal]`
-    pub eal: Eal,
+    /// `[eal]`: DPDK's environment. Its memory is at least [`Config::memory_needed`].
+    pub eal: EalConfig,
     /// `[workers]`
     pub workers: Workers,
     /// `[[port]]`, at least one.
     pub ports: Vec<Port>,
-    /// `[[interface]]`, at most one on each port.
+    /// `[[interface]]`, at most one on each port. Their places in this list are their [`IfaceId`]s.
     pub interfaces: Vec<Interface>,
-    /// `[[route]]`
+    /// `[[route]]`: each gateway is in the network of its interface.
     pub routes: Vec<Route>,
-    /// `[tcp]`
-    pub tcp: Tcp,
+    /// `[tcp]`, without the sizes of tables.
+    pub tcp: TcpConfig,
     /// `[ktls]`
     pub ktls: Ktls,
     /// `[tls]`
@@ -66,99 +79,53 @@ pub struct Config {
     /// `[[listener]]`, each a concrete address: `0.0.0.0` and `::` are replaced by the interfaces'
     /// own addresses of that family.
     pub listeners: Vec<Listener>,
-    /// `[[site]]`
-    pub sites: Vec<Site>,
+    /// `[[site]]`: the hosts, and the directories that they are served from.
+    pub sites: Sites,
+    /// Existing directories, in the order of the sites' [`RootId`](lockgate_cache::RootId)s.
+    pub roots: Vec<PathBuf>,
     /// `[http]`
-    pub http: Http,
+    pub http: lockgate_http::Limits,
     /// `[cache]`
-    pub cache: Cache,
-    /// `[limits]`
+    pub cache: CacheConfig,
+    /// `[cache] memory_max`: bytes of file content in memory.
+    pub cache_bytes: u64,
+    /// The tables of a worker's stack: `[limits]` and those of `[tcp]`.
     pub limits: Limits,
-    /// `[control]`
-    pub control: Control,
-    /// `[drain]`
-    pub drain: Drain,
-    /// `[log]`
-    pub log: Log,
+    /// `[limits]`: the page buffers of a worker.
+    pub pool: PoolConfig,
+    /// `[control] socket`: the Unix socket that `lockgate stats` asks.
+    pub control_socket: Option<PathBuf>,
+    /// `[drain] deadline`: how long connections have to end after SIGTERM.
+    pub drain_deadline: Duration,
+    /// `[log] level`: the least severe level that is written.
+    pub log_level: Level,
     /// `[test]`
     #[cfg(feature = "fault-injection")]
     pub test: Test,
-    /// What is strange but no fault, such as an expired certificate.
+    /// Warnings: the appliance starts, but clients may object. An expired certificate is one.
     pub warnings: Vec<Fault>,
-}
-
-/// `[eal]`: DPDK's environment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Eal {
-    /// Whether packet memory comes from hugepages.
-    pub hugepages: Hugepages,
-    /// Bytes of packet memory; at least [`Config::memory_needed`].
-    pub memory: u64,
-}
-
-/// Where packet memory comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hugepages {
-    /// Hugepages if there are enough free ones, else ordinary pages.
-    Auto,
-    /// Hugepages, or the appliance doesn't start.
-    Require,
-    /// Ordinary pages.
-    Off,
 }
 
 /// `[workers]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workers {
-    /// One worker runs on each, in this order; none comes twice.
+    /// One worker runs on each core, in this order. No core comes twice.
     pub cores: Vec<u16>,
     /// What a worker does when it has nothing to do.
-    pub idle: Idle,
-    /// Where `cores` stands.
+    pub idle: IdlePolicy,
+    /// Where `cores` is set.
     pub cores_place: Place,
 }
 
-/// What a worker does when it has nothing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Idle {
-    /// Polls again at once.
-    Spin,
-    /// Gives the core away for a moment after a number of empty turns.
-    Yield,
-    /// Sleeps for a short time after a number of empty turns.
-    Sleep,
-}
-
 /// `[[port]]`: a device that packets come from and go to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Port {
-    /// The name that `[[interface]]` uses; unique.
-    pub name: String,
-    /// The DPDK device string; unique.
-    pub device: String,
-    /// The largest IP packet, in bytes.
-    pub mtu: u16,
-    /// Offloads that can be taken for granted because nothing on this port's way corrupts bytes.
-    pub assume: Assume,
-    /// Receive descriptors of each queue.
-    pub rx_descriptors: u16,
-    /// Transmit descriptors of each queue.
-    pub tx_descriptors: u16,
-    /// Where `device` stands.
+    /// How to open it.
+    pub settings: PortConfig,
+    /// Where `device` is set.
     pub device_place: Place,
-    /// Where `mtu` stands, or the section if it doesn't.
+    /// Where `mtu` is set, or the section if it isn't.
     pub mtu_place: Place,
-}
-
-/// Offloads taken for granted on a port that moves memory, not packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Assume {
-    /// Segments need not be cut to the MTU.
-    pub tso: bool,
-    /// Checksums need not be computed.
-    pub txcsum: bool,
-    /// Checksums need not be checked.
-    pub rxcsum: bool,
 }
 
 /// `[[interface]]`: the addresses on a port.
@@ -167,69 +134,7 @@ pub struct Interface {
     /// Index into [`Config::ports`].
     pub port: usize,
     /// Its addresses, each with the length of its network's prefix; at least one.
-    pub addresses: Vec<Prefix>,
-}
-
-/// `[[route]]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The destination network, host bits zero.
-    pub to: Prefix,
-    /// The gateway, on a network that an interface is connected to.
-    pub via: IpAddr,
-    /// Index into [`Config::interfaces`]: where the gateway is.
-    pub interface: usize,
-}
-
-/// `[tcp]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tcp {
-    /// The congestion controller.
-    pub congestion: Congestion,
-    /// Segments that may be sent before the first acknowledgement.
-    pub initial_window: u16,
-    /// Bytes that a connection may hold for its peer to read or to acknowledge.
-    pub window_max: u32,
-    /// Whether small segments wait for the acknowledgement of the one before.
-    pub nagle: bool,
-    /// How long an acknowledgement may wait for company.
-    pub delayed_ack: Duration,
-    /// The shortest retransmission time-out.
-    pub rto_min: Duration,
-    /// Retransmissions of a SYN or SYN-ACK.
-    pub syn_retries: u8,
-    /// A connection whose data isn't acknowledged for this long is given up.
-    pub user_timeout: Duration,
-    /// How long a closed connection's addresses are kept from reuse.
-    pub time_wait: Duration,
-    /// How long a connection that we closed waits for its peer's FIN.
-    pub fin_wait_timeout: Duration,
-    /// Whether silent connections are probed.
-    pub keepalive: Option<Keepalive>,
-    /// Half-open connections of each worker.
-    pub half_open_max: u32,
-    /// Connections of each worker.
-    pub connections_max: u32,
-}
-
-/// How silent connections are probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence before the first probe.
-    pub idle: Duration,
-    /// Time between probes.
-    pub interval: Duration,
-    /// Probes without an answer before the connection is given up.
-    pub count: u8,
-}
-
-/// The congestion controllers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Congestion {
-    /// RFC 9438
-    Cubic,
-    /// RFC 6582
-    NewReno,
+    pub addresses: Vec<Cidr>,
 }
 
 /// `[ktls]`: the record layer.
@@ -237,54 +142,19 @@ pub enum Congestion {
 pub struct Ktls {
     /// Off refuses every session, so no listener can have TLS.
     pub enable: bool,
-    /// Who seals and opens records in software.
-    pub backend: Backend,
+    /// Which software backends seal and open records.
+    pub backend: BackendChoice,
     /// Plaintext bytes of a record, at most.
     pub record_max: u16,
 }
 
-/// Who seals and opens records in software.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// Every backend, the fastest first.
-    Auto,
-    /// aws-lc-rs only.
-    AwsLc,
-    /// RustCrypto only.
-    RustCrypto,
-}
-
 /// `[tls]`: the handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tls {
-    /// Versions offered; at least one, none twice.
-    pub versions: Vec<TlsVersion>,
-    /// Ciphers in the order of preference; at least one, none twice.
-    pub suites: Vec<Suite>,
-    /// Whether clients get tickets to resume with.
-    pub tickets: bool,
+    /// What the server offers.
+    pub options: TlsOptions,
     /// A handshake that takes longer is cut off.
     pub handshake_timeout: Duration,
-}
-
-/// TLS versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// RFC 5246
-    V1_2,
-    /// RFC 8446
-    V1_3,
-}
-
-/// Record ciphers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suite {
-    /// AES-128-GCM
-    Aes128Gcm,
-    /// AES-256-GCM
-    Aes256Gcm,
-    /// ChaCha20-Poly1305
-    Chacha20Poly1305,
 }
 
 /// `[[listener]]`
@@ -292,89 +162,8 @@ pub enum Suite {
 pub struct Listener {
     /// An address of one of the interfaces, and a port.
     pub address: SocketAddr,
-    /// Index into [`Config::interfaces`]: who has the address.
-    pub interface: usize,
-    /// Whether clients speak TLS; then there is at least one certificate.
+    /// Whether clients speak TLS. Then there is at least one certificate.
     pub tls: bool,
-}
-
-/// `[[site]]`: a tree of files and the names it is served under.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
-    /// Host names; none is in two sites.
-    pub hosts: Vec<HostPattern>,
-    /// An existing directory.
-    pub root: PathBuf,
-    /// The file that stands for a directory; none: directories are not found.
-    pub index: Option<String>,
-}
-
-/// `[http]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// A request head must be complete this long after its first byte.
-    pub header_timeout: Duration,
-    /// How long a connection may wait for its next request.
-    pub idle_timeout: Duration,
-    /// How long a response may make no progress.
-    pub send_timeout: Duration,
-    /// Bytes of a request head.
-    pub request_max: u32,
-    /// Fields of a request head.
-    pub headers_max: u16,
-    /// Requests of a connection, after which it's closed.
-    pub requests_max: u32,
-}
-
-/// `[cache]`: files in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cache {
-    /// Bytes of file content.
-    pub memory_max: u64,
-    /// Files known at a time.
-    pub files_max: u32,
-    /// How long a file is served without another look whether it changed.
-    pub revalidate: Duration,
-    /// Threads that read files.
-    pub readers: u8,
-}
-
-/// `[limits]`: the pools. Each is a worker's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Received packets and sent headers in flight, for each port.
-    pub mbufs: u32,
-    /// Page buffers, each a record or a piece of one that is queued.
-    pub page_buffers: u32,
-    /// Spans of 2 KiB.
-    pub spans_small: u32,
-    /// Spans that hold a whole record.
-    pub spans_large: u32,
-    /// Ranges of sent bytes that TCP remembers until they're acknowledged.
-    pub sent_ranges: u32,
-    /// Bytes queued for one connection to send.
-    pub send_queue_max: u32,
-}
-
-/// `[control]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Control {
-    /// The Unix socket that `lockgate stats` asks; none: nobody can ask.
-    pub socket: Option<PathBuf>,
-}
-
-/// `[drain]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
-    /// How long connections have to end after SIGTERM.
-    pub deadline: Duration,
-}
-
-/// `[log]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The least severe level that is written.
-    pub level: LogLevel,
 }
 
 /// `[test]`: for tests of the appliance itself.
@@ -387,41 +176,27 @@ pub struct Test {
     pub fail_seed: u32,
 }
 
-/// Severities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Errors only.
-    Error,
-    /// And warnings.
-    Warn,
-    /// And what happens seldom.
-    Info,
-    /// And what happens often.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
 impl Config {
-    /// Makes a fault of something that showed only at start: that a device can't do what the
-    /// file asks of it.
+    /// Returns a fault of the configuration that only the running system can find, such as a device
+    /// that can't do what the file asks of it.
     pub fn fault(&self, place: Place, message: impl Into<String>) -> Fault {
         Fault::new(&self.file, place, message)
     }
 
-    /// The bytes of packet memory that all pools need together.
+    /// Returns the bytes of packet memory that all pools need together.
     pub fn memory_needed(&self) -> u64 {
-        sections::memory_needed(
-            self.workers.cores.len(),
-            &self.ports,
-            &self.limits,
-            &self.cache,
-        )
+        let ports = self.ports.iter().map(|port| &port.settings);
+        memory::needed(self.workers.cores.len(), ports, self.pool, self.cache_bytes)
     }
 
-    /// The path as the configuration means it: relative to the directory of its file.
+    /// Returns the path relative to the directory of the configuration file.
     fn resolve(file: &Path, path: &str) -> PathBuf {
         file.parent()
             .map_or_else(|| PathBuf::from(path), |dir| dir.join(path))
     }
+}
+
+/// Returns the identifier of the interface at this place in the file.
+pub(crate) fn iface(index: usize) -> IfaceId {
+    IfaceId(u16::try_from(index).unwrap_or(u16::MAX))
 }

@@ -20,7 +20,7 @@ use pktbuf::SharedSpan;
 use self::answer::{Response, Step};
 pub use self::body::{BodySource, Pull};
 pub use self::counters::HttpCounters;
-pub use self::sites::{BadHost, Site, Sites};
+pub use self::sites::{HostPattern, ParseHostError, Site, Sites};
 
 /// A byte stream to a client, for as long as one call of the driver takes.
 ///

@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 use lockgate::clock::Clock;
-use lockgate::server::{Driver, Site, Sites};
+use lockgate::server::{Driver, HostPattern, Site, Sites};
 use lockgate::worker::{IdlePolicy, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate_drivers::{Assume, Eal, WorkerPorts};
@@ -97,7 +97,7 @@ fn serve(
         root: RootId::new(0),
         index: None,
     };
-    sites.add("*", site).unwrap();
+    sites.insert(HostPattern::Any, site);
     let clock = Clock::new();
     let mut worker = Worker::new(WorkerParts {
         siblings: lockgate::worker::Siblings::none(),

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use lockgate_cache::{FileClient, RootId};
-use lockgate_drivers::{self as drivers, Eal, Port, PortError, Queue, WorkerPorts};
-use lockgate_ktls::{BackendChoice, Ciphers};
-use lockgate_stack::tls::TlsServer;
+use lockgate_cache::FileClient;
+use lockgate_drivers::{self as drivers, Eal, Port, PortConfig, PortError, Queue, WorkerPorts};
+use lockgate_ktls::Ciphers;
+use lockgate_stack::tls::{TlsConfigError, TlsServer};
 use lockgate_stack::{Stack, StackConfig};
-use pktbuf::{PageArena, PagePool, PoolConfig, Region};
+use pktbuf::{PageArena, PagePool, Region};
 
 use super::{StartError, translate};
 use crate::clock::Clock;
-use crate::config::{self, Config, HostPattern, Listener, Place};
+use crate::config::{Config, Place};
 use crate::control::MetricGroup;
-use crate::server::{Driver, Site, Sites};
-use crate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
+use crate::server::Driver;
+use crate::worker::{Siblings, Worker, WorkerCommand, WorkerParts};
 
 /// The memory of the cache and of each worker's page buffers.
 #[derive(Debug)]
@@ -26,10 +26,10 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn reserve(eal: Eal, config: &Config) -> Result<Self, StartError> {
-        let bytes = usize::try_from(config.cache.memory_max).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(config.cache_bytes).unwrap_or(usize::MAX);
         let mut cache = eal.region("the file cache ([cache] memory_max)", bytes)?;
         let arena = PageArena::new(&mut cache, bytes).map_err(|_| StartError::Pool("the cache"))?;
-        let bytes = PagePool::bytes_needed(translate::pool(config.limits));
+        let bytes = PagePool::bytes_needed(config.pool);
         let pools = config
             .workers
             .cores
@@ -47,9 +47,12 @@ pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, StartError> 
         let at = |place: &Place, error: &dyn core::fmt::Display| {
             StartError::Config(config.fault(place.clone(), error.to_string()).into())
         };
-        let wanted =
-            translate::port(config, port).map_err(|error| at(&port.device_place, &error))?;
-        ports.push(Port::open(eal, &wanted).map_err(|error| match error {
+        let settings = PortConfig {
+            #[cfg(feature = "fault-injection")]
+            inject: translate::failures(config.test, 0),
+            ..port.settings.clone()
+        };
+        ports.push(Port::open(eal, &settings).map_err(|error| match error {
             PortError::Mtu { .. } => at(&port.mtu_place, &error),
             PortError::Queues { .. } => at(&config.workers.cores_place, &error),
             PortError::Device(_)
@@ -64,63 +67,33 @@ pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, StartError> 
     Ok(ports)
 }
 
-/// What all workers are sent.
-#[derive(Clone, Debug)]
+/// What all workers share.
+#[derive(Debug)]
 pub(super) struct SharedSpec {
     eal: Eal,
     clock: Clock,
+    config: Arc<Config>,
     stack: StackConfig,
+    /// Seeds the flow table's hash and TCP's initial sequence numbers.
     secret: [u64; 4],
     tls: Option<Arc<TlsServer>>,
-    backend: BackendChoice,
-    record_max: u16,
-    pool: PoolConfig,
-    #[cfg(feature = "fault-injection")]
-    test: config::Test,
-    listeners: Vec<Listener>,
-    sites: Sites,
-    http: lockgate_http::Limits,
-    nagle: bool,
-    idle: IdlePolicy,
-    cores: Vec<u16>,
-    /// For each interface, its port.
-    interfaces: Vec<usize>,
 }
 
 impl SharedSpec {
     pub(super) fn new(
         eal: Eal,
         clock: Clock,
-        config: &Config,
+        config: Arc<Config>,
         ports: &[Port],
         tls: Option<Arc<TlsServer>>,
     ) -> Result<Self, StartError> {
         Ok(Self {
             eal,
             clock,
-            stack: translate::stack(config, ports),
+            stack: translate::stack(&config, ports),
             secret: secret().map_err(StartError::Random)?,
             tls,
-            backend: translate::backend(config.ktls),
-            record_max: config.ktls.record_max,
-            pool: translate::pool(config.limits),
-            #[cfg(feature = "fault-injection")]
-            test: config.test,
-            listeners: config.listeners.clone(),
-            sites: sites(config)?,
-            http: translate::http(&config.http),
-            nagle: config.tcp.nagle,
-            idle: match config.workers.idle {
-                config::Idle::Spin => IdlePolicy::Spin,
-                config::Idle::Yield => IdlePolicy::Yield,
-                config::Idle::Sleep => IdlePolicy::Sleep,
-            },
-            cores: config.workers.cores.clone(),
-            interfaces: config
-                .interfaces
-                .iter()
-                .map(|interface| interface.port)
-                .collect(),
+            config,
         })
     }
 }
@@ -149,9 +122,9 @@ pub(super) fn worker_specs(
         .iter_mut()
         .map(|port| port.take_queues().into_iter())
         .collect();
-    let siblings = Siblings::full_mesh(shared.cores.len());
-    let each = pools.into_iter().zip(clients).zip(siblings);
-    let each = each.zip(shared.cores.clone());
+    let cores = shared.config.workers.cores.clone();
+    let siblings = Siblings::full_mesh(cores.len());
+    let each = pools.into_iter().zip(clients).zip(siblings).zip(cores);
     each.enumerate()
         .map(|(number, (((memory, files), siblings), core))| WorkerSpec {
             shared: Arc::clone(&shared),
@@ -176,6 +149,7 @@ impl WorkerSpec {
         commands: Receiver<WorkerCommand>,
     ) -> Result<(Worker, drivers::Worker), StartError> {
         let shared = &*self.shared;
+        let config = &*shared.config;
         let core = core_affinity::CoreId {
             id: usize::from(self.core),
         };
@@ -187,11 +161,11 @@ impl WorkerSpec {
             not(feature = "fault-injection"),
             expect(unused_mut, reason = "only to inject failures")
         )]
-        let mut pages = PagePool::new(&mut self.memory, shared.pool)
+        let mut pages = PagePool::new(&mut self.memory, config.pool)
             .map_err(|_| StartError::Pool("a worker's page buffers"))?;
         // Ports have number 0.
         #[cfg(feature = "fault-injection")]
-        if let Some(failures) = translate::failures(shared.test, self.number + 1) {
+        if let Some(failures) = translate::failures(config.test, self.number + 1) {
             tracing::warn!(
                 worker = self.number,
                 ?failures,
@@ -201,26 +175,28 @@ impl WorkerSpec {
         }
         let now = shared.clock.now();
         let stack = Stack::new(now, shared.stack.clone(), shared.secret)?;
+        // The port of each interface.
+        let ports: Vec<_> = config.interfaces.iter().map(|on| on.port).collect();
         let mut worker = Worker::new(WorkerParts {
             number: self.number,
-            ports: WorkerPorts::new(self.queues, &shared.interfaces),
+            ports: WorkerPorts::new(self.queues, &ports),
             pages,
-            ciphers: Ciphers::new(shared.backend, EXPANDED_KEYS),
+            ciphers: Ciphers::new(config.ktls.backend, EXPANDED_KEYS),
             stack,
             driver: Driver::new(
-                shared.http.clone(),
-                shared.sites.clone(),
+                config.http.clone(),
+                config.sites.clone(),
                 self.files,
-                COPY_MAX.min(u32::from(shared.record_max)),
+                COPY_MAX.min(u32::from(config.ktls.record_max)),
             ),
-            connections_max: shared.stack.limits.connections_max,
-            nagle: shared.nagle,
-            idle: shared.idle,
+            connections_max: config.limits.connections_max,
+            nagle: !config.tcp.nodelay,
+            idle: config.workers.idle,
             clock: shared.clock,
             commands,
             siblings: self.siblings,
         });
-        for listener in &shared.listeners {
+        for listener in &config.listeners {
             let tls = shared.tls.clone().filter(|_| listener.tls);
             worker
                 .listen(listener.address, tls)
@@ -244,29 +220,13 @@ pub(super) fn shutdown_worker(worker: Worker) -> MetricGroup {
     counters
 }
 
-fn sites(config: &Config) -> Result<Sites, StartError> {
-    let mut sites = Sites::new();
-    for (number, site) in config.sites.iter().enumerate() {
-        let root = RootId::new(u16::try_from(number).unwrap_or(u16::MAX));
-        let index = site.index.as_deref().map(Arc::from);
-        for host in &site.hosts {
-            let host = match host {
-                HostPattern::Any => "*".to_owned(),
-                HostPattern::Exact(name) => name.clone(),
-                HostPattern::Suffix(suffix) => format!("*{suffix}"),
-            };
-            sites
-                .add(
-                    &host,
-                    Site {
-                        root,
-                        index: index.clone(),
-                    },
-                )
-                .map_err(|why| StartError::Host { host, why })?;
-        }
+/// Makes the TLS server that all listeners share; none if there are no certificates.
+pub(super) fn tls(config: &Config) -> Result<Option<Arc<TlsServer>>, TlsConfigError> {
+    if config.certificates.is_empty() {
+        return Ok(None);
     }
-    Ok(sites)
+    let server = TlsServer::new(config.certificates.clone(), &config.tls.options)?;
+    Ok(Some(Arc::new(server)))
 }
 
 fn secret() -> Result<[u64; 4], getrandom::Error> {

@@ -3,9 +3,9 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::document::Document;
 use super::fault::{Fault, Faults, Place};
-use super::reader::Document;
-use super::{Config, Host, network, sections, serving};
+use super::{Config, Host, memory, network, sections, serving};
 
 /// Reads and checks a configuration file, and the files that it names.
 ///
@@ -22,9 +22,9 @@ pub fn load(file: &Path, host: &Host) -> Result<Config, Faults> {
 /// The file can't be read, or names no control socket.
 pub fn control_socket(file: &Path) -> Result<PathBuf, Faults> {
     let text = read(file)?;
-    let control = serving::control(&Document::parse(file, &text)?, file);
+    let socket = serving::control_socket(&Document::parse(file, &text)?, file);
     let missing = || Faults::from(Fault::new(file, Place::new(0, "control.socket"), "not set"));
-    control.socket.ok_or_else(missing)
+    socket.ok_or_else(missing)
 }
 
 /// Checks the text of a configuration file, and the files that it names.
@@ -34,6 +34,7 @@ pub fn control_socket(file: &Path) -> Result<PathBuf, Faults> {
 pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
     let document = Document::parse(file, text)?;
     let workers = network::workers(&document, host);
+    let (limits, pool) = (sections::limits(&document), sections::pool(&document));
     let ports = network::ports(&document, workers.cores.len());
     let interfaces = network::interfaces(&document, &ports);
     let routes = network::routes(&document, &interfaces);
@@ -49,24 +50,26 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
         }
     });
     let (certificates, warnings) = serving::certificates(&document, file, host);
-    let sites = serving::sites(&document, file);
-    if !document.many("listener").is_empty() && sites.is_empty() {
+    let (sites, roots) = serving::sites(&document, file);
+    if !document.many("listener").is_empty() && roots.is_empty() {
         document.fault(
             Place::new(0, "site"),
             "there is no [[site]]: listeners serve nothing",
         );
     }
-    let (limits, cache) = (sections::limits(&document), sections::cache(&document));
-    let needed = sections::memory_needed(workers.cores.len(), &ports, &limits, &cache);
+    let (cache, cache_bytes) = sections::cache(&document);
+    let ports = network::settings(ports, &document, workers.cores.len());
+    let settings = ports.iter().map(|port| &port.settings);
+    let needed = memory::needed(workers.cores.len(), settings, pool, cache_bytes);
     let config = Config {
         file: file.to_path_buf(),
-        eal: sections::eal(&document, needed),
+        eal: sections::eal(&document, needed, &ports),
         tcp: sections::tcp(&document),
         tls: sections::tls(&document),
         http: sections::http(&document),
-        control: serving::control(&document, file),
-        drain: sections::drain(&document),
-        log: sections::log(&document),
+        control_socket: serving::control_socket(&document, file),
+        drain_deadline: document.one("drain").time("deadline"),
+        log_level: sections::log_level(&document),
         #[cfg(feature = "fault-injection")]
         test: sections::test(&document),
         workers,
@@ -77,8 +80,11 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
         certificates,
         listeners,
         sites,
+        roots,
         cache,
+        cache_bytes,
         limits,
+        pool,
         warnings,
     };
     document.finish()?;

@@ -3,12 +3,26 @@
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 
-use lockgate_drivers::{Device, DeviceError};
+use lockgate_drivers::{Assume, Device, DeviceError, PortConfig};
+use lockgate_ip::{Cidr, Route};
 
 use super::devices::DeviceLimits;
+use super::document::Document;
 use super::fault::Place;
-use super::reader::{Document, Located, Reader};
-use super::{Assume, Host, Interface, Listener, Port, Prefix, Route, Workers, sections};
+use super::reader::{Located, Reader};
+use super::{Host, Interface, Listener, Port, Workers, iface, sections};
+
+/// `[[port]]` as far as it could be read. A port without a device has a fault.
+pub(super) struct PortSection {
+    name: String,
+    device: Option<Device>,
+    mtu: u16,
+    assume: Assume,
+    rx_descriptors: u16,
+    tx_descriptors: u16,
+    device_place: Place,
+    mtu_place: Place,
+}
 
 pub(super) fn workers(document: &Document<'_>, host: &Host) -> Workers {
     let workers = document.one("workers");
@@ -33,8 +47,8 @@ pub(super) fn workers(document: &Document<'_>, host: &Host) -> Workers {
     }
 }
 
-pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<Port> {
-    let mut ports: Vec<Port> = Vec::new();
+pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<PortSection> {
+    let mut ports: Vec<PortSection> = Vec::new();
     for reader in document.many("port") {
         let port = port(&reader, workers);
         if ports
@@ -45,7 +59,7 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<Port> {
         }
         if let Some(same) = ports
             .iter()
-            .find(|p| p.device == port.device && !p.device.is_empty())
+            .find(|p| p.device == port.device && p.device.is_some())
         {
             reader.fault("device", format!("port \"{}\" is this device", same.name));
         }
@@ -60,26 +74,46 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<Port> {
     ports
 }
 
-fn port(reader: &Reader<'_, '_>, workers: usize) -> Port {
+/// How to open each port, one queue for each worker.
+pub(super) fn settings(
+    ports: Vec<PortSection>,
+    document: &Document<'_>,
+    workers: usize,
+) -> Vec<Port> {
+    let rx_buffers = sections::mbufs(document);
+    let queues = u16::try_from(workers).unwrap_or(u16::MAX);
+    let settings = |port: PortSection| {
+        Some(Port {
+            settings: PortConfig {
+                mtu: port.mtu,
+                queues,
+                rx_descriptors: port.rx_descriptors,
+                tx_descriptors: port.tx_descriptors,
+                rx_buffers,
+                assume: port.assume,
+                ..PortConfig::new(port.name, port.device?)
+            },
+            device_place: port.device_place,
+            mtu_place: port.mtu_place,
+        })
+    };
+    ports.into_iter().filter_map(settings).collect()
+}
+
+fn port(reader: &Reader<'_, '_>, workers: usize) -> PortSection {
     let name = reader.text("name").map(|at| at.value);
     if name.as_deref().is_some_and(|name| !is_port_name(name)) {
         reader.fault("name", "a name is 1 to 15 of a-z, 0-9, - and _");
     }
-    let device = reader.text("device").map(|at| at.value);
     let mtu = reader.count("mtu");
     let assume = assume(reader);
-    match device.as_deref().map(str::parse) {
-        Some(Ok(device)) => check_device(reader, &device, mtu, workers, assume),
-        Some(Err(DeviceError(device))) => {
-            let expected =
-                "expected a PCI address or a device such as \"net_af_packet0,iface=eth0\"";
-            reader.fault("device", format!("{expected}, found {device:?}"));
-        }
-        None => {}
+    let device = device(reader);
+    if let Some(device) = &device {
+        check_device(reader, device, mtu, workers, assume);
     }
-    Port {
+    PortSection {
         name: name.unwrap_or_default(),
-        device: device.unwrap_or_default(),
+        device,
         mtu,
         assume,
         rx_descriptors: reader.count("rx_descriptors"),
@@ -89,13 +123,42 @@ fn port(reader: &Reader<'_, '_>, workers: usize) -> Port {
     }
 }
 
+fn device(reader: &Reader<'_, '_>) -> Option<Device> {
+    let device = Device::from_str(&reader.text("device")?.value);
+    let fault = |DeviceError(device)| {
+        let expected = "expected a PCI address or a device such as \"net_af_packet0,iface=eth0\"";
+        reader.fault("device", format!("{expected}, found {device:?}"));
+    };
+    device.map_err(fault).ok()
+}
+
 fn assume(reader: &Reader<'_, '_>) -> Assume {
-    let names = reader.choices("assume");
-    Assume {
-        tso: names.contains(&"tso"),
-        txcsum: names.contains(&"txcsum"),
-        rxcsum: names.contains(&"rxcsum"),
-    }
+    let none = Assume::default();
+    let each = reader.choices(
+        "assume",
+        [
+            ("tso", Assume { tso: true, ..none }),
+            (
+                "txcsum",
+                Assume {
+                    tx_csum: true,
+                    ..none
+                },
+            ),
+            (
+                "rxcsum",
+                Assume {
+                    rx_csum: true,
+                    ..none
+                },
+            ),
+        ],
+    );
+    each.into_iter().fold(none, |all, one| Assume {
+        tso: all.tso | one.tso,
+        tx_csum: all.tx_csum | one.tx_csum,
+        rx_csum: all.rx_csum | one.rx_csum,
+    })
 }
 
 fn check_device(
@@ -126,10 +189,10 @@ fn check_device(
     }
 }
 
-pub(super) fn interfaces(document: &Document<'_>, ports: &[Port]) -> Vec<Interface> {
+pub(super) fn interfaces(document: &Document<'_>, ports: &[PortSection]) -> Vec<Interface> {
     let mut interfaces: Vec<Interface> = Vec::new();
     // Networks that are connected so far, each with its interface.
-    let mut connected: Vec<(usize, Prefix)> = Vec::new();
+    let mut connected: Vec<(usize, Cidr)> = Vec::new();
     for (index, reader) in document.many("interface").into_iter().enumerate() {
         let port = reader.text("on").and_then(|on| {
             let found = ports.iter().position(|p| p.name == on.value);
@@ -168,16 +231,16 @@ fn address(
     text: &str,
     mtu: u16,
     interface: usize,
-    connected: &[(usize, Prefix)],
-) -> Result<Prefix, String> {
-    let prefix = Prefix::from_str(text).map_err(|()| {
+    connected: &[(usize, Cidr)],
+) -> Result<Cidr, String> {
+    let prefix = Cidr::from_str(text).map_err(|_| {
         format!("expected address/length such as \"198.18.0.1/24\", found {text:?}")
     })?;
-    let address = prefix.address();
+    let address = prefix.addr();
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return Err(format!("{address} can't be an interface's address"));
     }
-    if prefix.length() == 0 || prefix.is_network_or_broadcast() {
+    if prefix.prefix_len() == 0 || prefix.is_network_or_broadcast() {
         return Err(format!("{prefix} is a network, not an address in one"));
     }
     if address.is_ipv6() && mtu < IPV6_MTU_MIN {
@@ -186,10 +249,10 @@ fn address(
         ));
     }
     for (other, known) in connected {
-        if known.address() == address {
+        if known.addr() == address {
             return Err(format!("{address} comes twice"));
         }
-        if *other != interface && known.overlaps(prefix) {
+        if *other != interface && known.overlaps(&prefix) {
             return Err(format!("overlaps with {known} on another interface"));
         }
     }
@@ -200,7 +263,7 @@ pub(super) fn routes(document: &Document<'_>, interfaces: &[Interface]) -> Vec<R
     let mut routes: Vec<Route> = Vec::new();
     for reader in document.many("route") {
         let to = reader.text("to").and_then(|to| {
-            let network = Prefix::from_str(&to.value);
+            let network = Cidr::from_str(&to.value);
             if network.is_err() {
                 let message = format!("expected network/length, found {:?}", to.value);
                 document.fault(to.place.clone(), message);
@@ -218,13 +281,17 @@ pub(super) fn routes(document: &Document<'_>, interfaces: &[Interface]) -> Vec<R
         let (Some(to), Some((via, interface))) = (to, via) else {
             continue;
         };
-        if to.address().is_ipv4() != via.is_ipv4() {
+        if to.addr().is_ipv4() != via.is_ipv4() {
             reader.fault("via", format!("{via} and {to} are of different families"));
         }
         if routes.iter().any(|route| route.to == to) {
             reader.fault("to", format!("there is another route to {to}"));
         }
-        routes.push(Route { to, via, interface });
+        routes.push(Route {
+            to,
+            via: Some(via),
+            iface: iface(interface),
+        });
     }
     routes
 }
@@ -278,37 +345,29 @@ pub(super) fn listeners(
         if here.is_empty() {
             document.fault(place.clone(), format!("no interface has {}", address.ip()));
         }
-        for (interface, address) in here {
+        for address in here {
             if listeners.iter().any(|l| l.address == address) {
                 document.fault(place.clone(), format!("another listener has {address}"));
             } else {
-                listeners.push(Listener {
-                    address,
-                    interface,
-                    tls,
-                });
+                listeners.push(Listener { address, tls });
             }
         }
     }
     listeners
 }
 
-/// The concrete addresses that a listener's address stands for, each with its interface.
-fn addresses_of(interfaces: &[Interface], asked: SocketAddr) -> Vec<(usize, SocketAddr)> {
-    let mut found = Vec::new();
-    for (index, interface) in interfaces.iter().enumerate() {
-        for own in interface.addresses.iter().map(|prefix| prefix.address()) {
-            let any = asked.ip().is_unspecified() && own.is_ipv4() == asked.is_ipv4();
-            if any || own == asked.ip() {
-                found.push((index, SocketAddr::new(own, asked.port())));
-            }
-        }
-    }
-    found
+/// The concrete addresses that a listener's address stands for.
+fn addresses_of(interfaces: &[Interface], asked: SocketAddr) -> Vec<SocketAddr> {
+    let own = interfaces.iter().flat_map(|interface| &interface.addresses);
+    let own = own.map(Cidr::addr).filter(|own| {
+        let any = asked.ip().is_unspecified() && own.is_ipv4() == asked.is_ipv4();
+        any || *own == asked.ip()
+    });
+    own.map(|own| SocketAddr::new(own, asked.port())).collect()
 }
 
 fn owner(interfaces: &[Interface], address: IpAddr) -> Option<usize> {
-    let has = |i: &Interface| i.addresses.iter().any(|prefix| prefix.address() == address);
+    let has = |i: &Interface| i.addresses.iter().any(|prefix| prefix.addr() == address);
     interfaces.iter().position(has)
 }
 

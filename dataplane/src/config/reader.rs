@@ -1,130 +1,14 @@
-//! Reads values out of a TOML document by the schema; gathers faults instead of stopping.
+//! Reads a section's values by the schema; gathers faults instead of stopping.
 
-use core::cell::RefCell;
 use core::time::Duration;
-use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeInteger, DeString, DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::fault::{Fault, Faults, Place};
-use super::schema::{Default, Key, Kind, REPEATS_MAX, SECTIONS, Section, TEST_SECTIONS};
-use super::values::{did_you_mean, duration, size};
-
-/// A configuration file, and the faults that were found in it so far.
-pub(super) struct Document<'i> {
-    file: &'i Path,
-    root: Spanned<DeTable<'i>>,
-    line_starts: Vec<usize>,
-    faults: RefCell<Vec<Fault>>,
-}
-
-impl<'i> Document<'i> {
-    /// Fails if the text is no TOML: then nothing else can be said about it.
-    pub(super) fn parse(file: &'i Path, text: &'i str) -> Result<Self, Faults> {
-        Self::parse_with(file, text, TEST_SECTIONS)
-    }
-
-    /// As [`Document::parse`], in a build that knows these sections besides [`SECTIONS`].
-    pub(super) fn parse_with(
-        file: &'i Path,
-        text: &'i str,
-        test_sections: &'static [Section],
-    ) -> Result<Self, Faults> {
-        let (root, errors) = DeTable::parse_recoverable(text);
-        let line_starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
-        let document = Self {
-            file,
-            root,
-            line_starts,
-            faults: RefCell::default(),
-        };
-        for error in errors {
-            let line = error.span().map_or(0, |span| document.line(span.start));
-            document.fault(Place::new(line, ""), error.message().trim());
-        }
-        if let Some(faults) = Faults::from_list(document.faults.take()) {
-            return Err(faults);
-        }
-        document.check_sections(test_sections);
-        Ok(document)
-    }
-
-    /// The section of that name; its defaults if the file hasn't got it.
-    pub(super) fn one(&self, name: &str) -> Reader<'_, 'i> {
-        let found = self.root.get_ref().get(name);
-        let table = found.and_then(|value| value.get_ref().as_table());
-        let line = found.map_or(0, |value| self.line(value.span().start));
-        Reader::new(self, name, table, line)
-    }
-
-    /// All sections of that name.
-    pub(super) fn many(&self, name: &str) -> Vec<Reader<'_, 'i>> {
-        let found = self.root.get_ref().get(name);
-        let list = found.and_then(|value| value.get_ref().as_array());
-        let tables = list
-            .into_iter()
-            .flat_map(|list| list.iter())
-            .filter_map(|value| {
-                value
-                    .get_ref()
-                    .as_table()
-                    .map(|t| (t, self.line(value.span().start)))
-            });
-        let tables = tables.take(REPEATS_MAX);
-        tables
-            .map(|(table, line)| Reader::new(self, name, Some(table), line))
-            .collect()
-    }
-
-    /// Adds a fault.
-    pub(super) fn fault(&self, place: Place, message: impl Into<String>) {
-        self.faults
-            .borrow_mut()
-            .push(Fault::new(self.file, place, message));
-    }
-
-    /// The faults, if there are any.
-    pub(super) fn finish(&self) -> Result<(), Faults> {
-        Faults::from_list(self.faults.take()).map_or(Ok(()), Err)
-    }
-
-    fn line(&self, at: usize) -> u32 {
-        let before = self.line_starts.partition_point(|start| *start <= at);
-        u32::try_from(before + 1).unwrap_or(u32::MAX)
-    }
-
-    fn check_sections(&self, test_sections: &'static [Section]) {
-        let known = || SECTIONS.iter().chain(test_sections);
-        for (name, value) in self.root.get_ref() {
-            let place = Place::new(self.line(name.span().start), name.get_ref().as_ref());
-            let Some(section) = known().find(|s| s.name == name.get_ref().as_ref()) else {
-                let names = known().map(|s| s.name);
-                self.fault(place, unknown("section", name.get_ref(), names));
-                continue;
-            };
-            let name = section.name;
-            match value.get_ref() {
-                DeValue::Table(_) if !section.repeats => {}
-                DeValue::Array(list) if section.repeats => {
-                    if list.iter().any(|item| !item.get_ref().is_table()) {
-                        self.fault(place, format!("expected a list of sections, [[{name}]]"));
-                    } else if list.len() > REPEATS_MAX {
-                        let message = format!("more than {REPEATS_MAX} of these sections");
-                        self.fault(place, message);
-                    }
-                }
-                _ if section.repeats => {
-                    self.fault(
-                        place,
-                        format!("this section may come several times: [[{name}]]"),
-                    );
-                }
-                _ => self.fault(place, format!("expected one section, [{name}]")),
-            }
-        }
-    }
-}
+use super::document::{Document, unknown};
+use super::fault::Place;
+use super::schema::{Default, Key, Kind, Section};
+use super::values::{duration, size};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -142,7 +26,7 @@ pub(super) struct Reader<'a, 'i> {
 }
 
 impl<'a, 'i> Reader<'a, 'i> {
-    fn new(
+    pub(super) fn new(
         document: &'a Document<'i>,
         name: &str,
         table: Option<&'a DeTable<'i>>,
@@ -221,19 +105,26 @@ impl<'a, 'i> Reader<'a, 'i> {
             .unwrap_or(default)
     }
 
-    /// A [`Kind::Choice`].
-    pub(super) fn choice(&self, name: &str) -> &'static str {
-        let Kind::Choice { of, default } = self.key(name).kind else {
-            return self.mismatch(name);
+    /// A [`Kind::Choice`], as the value that stands beside its name in `values`.
+    pub(super) fn choice<T: Copy, const N: usize>(&self, name: &str, values: [(&str, T); N]) -> T {
+        const { assert!(N > 0, "a choice has values") };
+        let found = match self.key(name).kind {
+            Kind::Choice { of, default } => {
+                let given = self.value(name);
+                let given = given.and_then(|(value, place)| self.one_of(value, &place, of));
+                named(given.unwrap_or(default), &values)
+            }
+            _ => self.mismatch(name),
         };
-        let Some((value, place)) = self.value(name) else {
-            return default;
-        };
-        self.one_of(value, &place, of).unwrap_or(default)
+        found.unwrap_or(values[0].1)
     }
 
-    /// A [`Kind::Choices`].
-    pub(super) fn choices(&self, name: &str) -> Vec<&'static str> {
+    /// A [`Kind::Choices`], each as the value that stands beside its name in `values`.
+    pub(super) fn choices<T: Copy, const N: usize>(
+        &self,
+        name: &str,
+        values: [(&str, T); N],
+    ) -> Vec<T> {
         let Kind::Choices {
             of,
             default,
@@ -242,9 +133,20 @@ impl<'a, 'i> Reader<'a, 'i> {
         else {
             return self.mismatch(name);
         };
-        let Some(list) = self.list(name, usize::from(!may_be_empty), of.len()) else {
-            return default.to_vec();
+        let names = match self.list(name, usize::from(!may_be_empty), of.len()) {
+            Some(list) => self.different(list, of),
+            None => default.to_vec(),
         };
+        let values = names.into_iter().map(|name| named(name, &values));
+        values.flatten().collect()
+    }
+
+    /// The names in the list that are of these, each once.
+    fn different(
+        &self,
+        list: Vec<Located<&DeValue<'_>>>,
+        of: &'static [&'static str],
+    ) -> Vec<&'static str> {
         let mut found = Vec::new();
         for Located { value, place } in list {
             let Some(one) = self.one_of(value, &place, of) else {
@@ -453,16 +355,16 @@ fn show(value: &DeValue<'_>) -> String {
     }
 }
 
-fn unknown<'n>(what: &str, name: &DeString<'_>, known: impl Iterator<Item = &'n str>) -> String {
-    did_you_mean(name, known).map_or_else(
-        || format!("unknown {what}"),
-        |meant| format!("unknown {what}; did you mean \"{meant}\"?"),
-    )
-}
-
 fn integer(value: &DeValue<'_>) -> Option<u64> {
     let number: &DeInteger<'_> = value.as_integer()?;
     u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// The value beside a name of the schema. Every name has one; a test reads them all.
+fn named<T: Copy>(name: &str, values: &[(&str, T)]) -> Option<T> {
+    let found = values.iter().find(|(known, _)| *known == name);
+    debug_assert!(found.is_some(), "{name} is in the schema, but has no value");
+    found.map(|(_, value)| *value)
 }
 
 /// The schema bounds each number to what its field takes; a test reads every bound.

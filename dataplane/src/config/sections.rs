@@ -1,21 +1,33 @@
 //! The sections whose keys stand for themselves.
 
-use pktbuf::{LARGE_SPAN, SMALL_SPAN};
+use core::time::Duration;
 
-use super::devices::DeviceLimits;
-use super::reader::{Document, Reader};
-use super::{
-    Backend, Cache, Congestion, Drain, Eal, Http, Hugepages, Idle, Keepalive, Ktls, Limits, Log,
-    LogLevel, Port, Suite, Tcp, Tls, TlsVersion,
-};
+use lockgate_cache::CacheConfig;
+use lockgate_drivers::{Driver, EalConfig, Hugepages};
+use lockgate_http::{Bounded, Limits as HttpLimits, Timeout};
+use lockgate_ktls::BackendChoice;
+use lockgate_stack::Limits;
+use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
+use lockgate_tcp::congestion::Algorithm;
+use lockgate_tcp::{Keepalive, TcpConfig};
+use pktbuf::PoolConfig;
+use tracing::Level;
 
-pub(super) fn eal(document: &Document<'_>, needed: u64) -> Eal {
+use super::document::Document;
+use super::reader::Reader;
+use super::{Ktls, Port, Tls};
+use crate::worker::IdlePolicy;
+
+pub(super) fn eal(document: &Document<'_>, needed: u64, ports: &[Port]) -> EalConfig {
     let eal = document.one("eal");
-    let hugepages = match eal.choice("hugepages") {
-        "require" => Hugepages::Require,
-        "off" => Hugepages::Off,
-        _ => Hugepages::Auto,
-    };
+    let hugepages = eal.choice(
+        "hugepages",
+        [
+            ("auto", Hugepages::Auto),
+            ("require", Hugepages::Require),
+            ("off", Hugepages::Off),
+        ],
+    );
     let memory = eal.size("memory").unwrap_or(needed);
     if memory < needed {
         let mib = needed.div_ceil(1 << 20);
@@ -24,125 +36,175 @@ pub(super) fn eal(document: &Document<'_>, needed: u64) -> Eal {
             format!("too small: the pools and the cache need {mib}MiB"),
         );
     }
-    Eal { hugepages, memory }
-}
-
-pub(super) fn idle(workers: &Reader<'_, '_>) -> Idle {
-    match workers.choice("idle") {
-        "spin" => Idle::Spin,
-        "sleep" => Idle::Sleep,
-        _ => Idle::Yield,
+    let devices = ports.iter().map(|port| &port.settings.device);
+    EalConfig {
+        hugepages,
+        memory_mib: u32::try_from(memory.div_ceil(1 << 20)).unwrap_or(u32::MAX),
+        pci: devices
+            .filter(|device| device.driver() == Driver::Pci)
+            .map(|device| device.name().to_owned())
+            .collect(),
     }
 }
 
-pub(super) fn tcp(document: &Document<'_>) -> Tcp {
+pub(super) fn idle(workers: &Reader<'_, '_>) -> IdlePolicy {
+    workers.choice(
+        "idle",
+        [
+            ("spin", IdlePolicy::Spin),
+            ("yield", IdlePolicy::Yield),
+            ("sleep", IdlePolicy::Sleep),
+        ],
+    )
+}
+
+pub(super) fn tcp(document: &Document<'_>) -> TcpConfig {
     let tcp = document.one("tcp");
     let keepalive = Keepalive {
         idle: tcp.time("keepalive_idle"),
         interval: tcp.time("keepalive_interval"),
         count: tcp.count("keepalive_count"),
     };
-    Tcp {
-        congestion: match tcp.choice("congestion") {
-            "newreno" => Congestion::NewReno,
-            _ => Congestion::Cubic,
-        },
+    TcpConfig {
+        congestion: tcp.choice(
+            "congestion",
+            [("cubic", Algorithm::Cubic), ("newreno", Algorithm::NewReno)],
+        ),
         initial_window: tcp.count("initial_window"),
         window_max: tcp.size("window_max").unwrap_or_default(),
-        nagle: tcp.switch("nagle"),
+        nodelay: !tcp.switch("nagle"),
         delayed_ack: tcp.time("delayed_ack"),
         rto_min: tcp.time("rto_min"),
-        syn_retries: tcp.count("syn_retries"),
+        syn_ack_retries: tcp.count("syn_retries"),
         user_timeout: tcp.time("user_timeout"),
         time_wait: tcp.time("time_wait"),
-        fin_wait_timeout: tcp.time("fin_wait_timeout"),
+        fin_wait2_timeout: tcp.time("fin_wait_timeout"),
         keepalive: tcp.switch("keepalive").then_some(keepalive),
-        half_open_max: tcp.count("half_open_max"),
-        connections_max: tcp.count("connections_max"),
+        ..TcpConfig::default()
     }
+}
+
+/// The tables of a worker's stack.
+pub(super) fn limits(document: &Document<'_>) -> Limits {
+    let (tcp, limits) = (document.one("tcp"), document.one("limits"));
+    let connections_max = tcp.count("connections_max");
+    let half_open_max: u32 = tcp.count("half_open_max");
+    let window_max: u32 = tcp.size("window_max").unwrap_or_default();
+    let send_queue_max: u32 = limits.size("send_queue_max").unwrap_or_default();
+    Limits {
+        connections_max,
+        half_open_max,
+        // As many as there can be connections: each leaves one at most.
+        time_wait_max: connections_max,
+        // What a handshake holds is bounded, so as many as may be half-open.
+        handshakes_max: half_open_max.min(connections_max),
+        ranges_max: limits.count("sent_ranges"),
+        send_buffer_bytes: send_queue_max,
+        send_low_water_bytes: send_queue_max / 2,
+        recv_buffer_bytes: window_max.min(RECV_BUFFER_MAX),
+        // Half of the packet buffers: the rest receives while unread bytes pin these.
+        recv_total_bytes: u64::from(mbufs(document)) * MBUF_BYTES / 2,
+        // The same limit as while the response is still HTTP's.
+        orphan_timeout: document.one("http").time("send_timeout"),
+        ..Limits::default()
+    }
+}
+
+/// The page buffers of a worker.
+pub(super) fn pool(document: &Document<'_>) -> PoolConfig {
+    let limits = document.one("limits");
+    PoolConfig {
+        blocks: limits.count("page_buffers"),
+        small_spans: limits.count("spans_small"),
+        large_spans: limits.count("spans_large"),
+    }
+}
+
+/// The packet buffers that a worker's stack may hold, for each port.
+pub(super) fn mbufs(document: &Document<'_>) -> u32 {
+    document.one("limits").count("mbufs")
 }
 
 pub(super) fn ktls(document: &Document<'_>) -> Ktls {
     let ktls = document.one("ktls");
     Ktls {
         enable: ktls.switch("enable"),
-        backend: match ktls.choice("backend") {
-            "aws-lc" => Backend::AwsLc,
-            "rustcrypto" => Backend::RustCrypto,
-            _ => Backend::Auto,
-        },
+        backend: ktls.choice(
+            "backend",
+            [
+                ("auto", BackendChoice::Auto),
+                ("aws-lc", BackendChoice::AwsLcRs),
+                ("rustcrypto", BackendChoice::RustCrypto),
+            ],
+        ),
         record_max: ktls.size("record_max").unwrap_or_default(),
     }
 }
 
 pub(super) fn tls(document: &Document<'_>) -> Tls {
     let tls = document.one("tls");
-    let version = |name: &str| match name {
-        "1.2" => TlsVersion::V1_2,
-        _ => TlsVersion::V1_3,
-    };
-    let suite = |name: &str| match name {
-        "aes-128-gcm" => Suite::Aes128Gcm,
-        "aes-256-gcm" => Suite::Aes256Gcm,
-        _ => Suite::Chacha20Poly1305,
-    };
+    let versions = tls.choices(
+        "versions",
+        [("1.2", TlsVersions::Tls12), ("1.3", TlsVersions::Tls13)],
+    );
+    let suites = tls.choices(
+        "suites",
+        [
+            ("aes-128-gcm", AES_128_GCM),
+            ("aes-256-gcm", AES_256_GCM),
+            ("chacha20-poly1305", CHACHA20_POLY1305),
+        ],
+    );
     Tls {
-        versions: tls.choices("versions").into_iter().map(version).collect(),
-        suites: tls.choices("suites").into_iter().map(suite).collect(),
-        tickets: tls.switch("tickets"),
+        options: TlsOptions {
+            versions: match versions.as_slice() {
+                [one] => *one,
+                _ => TlsVersions::Both,
+            },
+            suites: suites.concat(),
+            alpn: vec![b"http/1.1".to_vec()],
+            tickets: if tls.switch("tickets") { TICKETS } else { 0 },
+        },
         handshake_timeout: tls.time("handshake_timeout"),
     }
 }
 
-pub(super) fn http(document: &Document<'_>) -> Http {
+pub(super) fn http(document: &Document<'_>) -> HttpLimits {
     let http = document.one("http");
-    Http {
-        header_timeout: http.time("header_timeout"),
-        idle_timeout: http.time("idle_timeout"),
-        send_timeout: http.time("send_timeout"),
-        request_max: http.size("request_max").unwrap_or_default(),
-        headers_max: http.count("headers_max"),
-        requests_max: http.count("requests_max"),
+    HttpLimits {
+        head_bytes_max: Bounded::clamped(http.size("request_max").unwrap_or_default()),
+        headers_max: Bounded::clamped(http.count("headers_max")),
+        header_timeout: timeout(http.time("header_timeout")),
+        idle_timeout: timeout(http.time("idle_timeout")),
+        send_timeout: timeout(http.time("send_timeout")),
+        requests_max: Bounded::clamped(http.count("requests_max")),
+        ..HttpLimits::default()
     }
 }
 
-pub(super) fn cache(document: &Document<'_>) -> Cache {
+/// The cache, and the bytes of its memory.
+pub(super) fn cache(document: &Document<'_>) -> (CacheConfig, u64) {
     let cache = document.one("cache");
-    Cache {
-        memory_max: cache.size("memory_max").unwrap_or_default(),
-        files_max: cache.count("files_max"),
+    let config = CacheConfig {
         revalidate: cache.time("revalidate"),
-        readers: cache.count("readers"),
-    }
-}
-
-pub(super) fn limits(document: &Document<'_>) -> Limits {
-    let limits = document.one("limits");
-    Limits {
-        mbufs: limits.count("mbufs"),
-        page_buffers: limits.count("page_buffers"),
-        spans_small: limits.count("spans_small"),
-        spans_large: limits.count("spans_large"),
-        sent_ranges: limits.count("sent_ranges"),
-        send_queue_max: limits.size("send_queue_max").unwrap_or_default(),
-    }
-}
-
-pub(super) fn drain(document: &Document<'_>) -> Drain {
-    Drain {
-        deadline: document.one("drain").time("deadline"),
-    }
-}
-
-pub(super) fn log(document: &Document<'_>) -> Log {
-    let level = match document.one("log").choice("level") {
-        "error" => LogLevel::Error,
-        "warn" => LogLevel::Warn,
-        "debug" => LogLevel::Debug,
-        "trace" => LogLevel::Trace,
-        _ => LogLevel::Info,
+        objects_max: cache.count("files_max"),
+        loaders: cache.count("readers"),
+        ..CacheConfig::default()
     };
-    Log { level }
+    (config, cache.size("memory_max").unwrap_or_default())
+}
+
+pub(super) fn log_level(document: &Document<'_>) -> Level {
+    document.one("log").choice(
+        "level",
+        [
+            ("info", Level::INFO),
+            ("error", Level::ERROR),
+            ("warn", Level::WARN),
+            ("debug", Level::DEBUG),
+            ("trace", Level::TRACE),
+        ],
+    )
 }
 
 #[cfg(feature = "fault-injection")]
@@ -154,45 +216,36 @@ pub(super) fn test(document: &Document<'_>) -> super::Test {
     }
 }
 
-/// The sum of all pools, and an eighth more for what lies between them.
-pub(super) fn memory_needed(workers: usize, ports: &[Port], limits: &Limits, cache: &Cache) -> u64 {
-    let workers = u64::try_from(workers).unwrap_or(u64::MAX);
-    let mbufs = ports.iter().map(|port| {
-        let held = u64::from(limits.mbufs);
-        let receive = held + u64::from(port.rx_descriptors) + PORT_OWN;
-        // On a ring the other end holds what was sent.
-        let in_memory = port
-            .device
-            .parse()
-            .is_ok_and(|d| DeviceLimits::of(&d).in_memory);
-        let lent = if in_memory { held } else { 0 };
-        let send = lent + u64::from(port.tx_descriptors) * MBUFS_PER_FRAME + PORT_OWN;
-        let room = u64::from(port.mtu).max(2048) + MBUF_OVERHEAD;
-        (receive + send).saturating_mul(room)
-    });
-    let pages = u64::from(limits.page_buffers) * PAGE_BUFFER
-        + u64::from(limits.spans_small) * u64::from(SMALL_SPAN)
-        + u64::from(limits.spans_large) * u64::from(LARGE_SPAN);
-    let each = mbufs.fold(pages, u64::saturating_add);
-    let sum = workers
-        .saturating_mul(each)
-        .saturating_add(cache.memory_max)
-        .saturating_add(EAL_OWN);
-    sum.saturating_add(sum / 8).next_multiple_of(2 << 20)
+fn timeout(duration: Duration) -> Timeout {
+    Timeout::clamped(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
 }
 
-/// Mbufs of a queue that are neither in its ring nor counted by a limit: in caches, in the hands
-/// of the worker or of the device.
-const PORT_OWN: u64 = 3072;
+/// A record cipher in TLS 1.3, and in TLS 1.2 with either kind of certificate.
+type Suites = [CipherSuite; 3];
 
-/// Mbufs that a sent frame takes: its headers, and the pieces that it refers to.
-const MBUFS_PER_FRAME: u64 = 4;
+const AES_128_GCM: Suites = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
 
-/// Descriptor, private area, head room and the pool's own header of an mbuf, rounded up.
-const MBUF_OVERHEAD: u64 = 512;
+const AES_256_GCM: Suites = [
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+];
 
-/// A page buffer's block.
-const PAGE_BUFFER: u64 = 192;
+const CHACHA20_POLY1305: Suites = [
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+];
 
-/// What DPDK takes for itself.
-const EAL_OWN: u64 = 16 << 20;
+/// Session tickets that a client gets after a full handshake, as most servers send.
+const TICKETS: u8 = 2;
+
+/// What a received packet pins at least.
+const MBUF_BYTES: u64 = 2048;
+
+/// Memory that the unread bytes of one connection may pin: an edge receives requests.
+const RECV_BUFFER_MAX: u32 = 512 << 10;

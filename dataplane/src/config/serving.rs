@@ -1,13 +1,17 @@
 //! Certificates, sites and the control socket: sections that name files.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use lockgate_cache::RootId;
 use lockgate_stack::tls::Certificate;
 
-use super::reader::{Document, Located};
-use super::{Config, Control, Host, HostPattern, Site};
+use super::document::Document;
+use super::reader::Located;
+use super::{Config, Host};
 use crate::certificates::{self, CertificateError};
+use crate::server::{HostPattern, Site, Sites};
 
 /// Loads the certificates. An expired one is a warning: its clients can judge for themselves, and
 /// an appliance that doesn't start serves nobody.
@@ -47,8 +51,10 @@ pub(super) fn certificates(
     (loaded, warnings)
 }
 
-pub(super) fn sites(document: &Document<'_>, file: &Path) -> Vec<Site> {
-    let mut sites = Vec::new();
+/// The sites, and the directories that they are served from.
+pub(super) fn sites(document: &Document<'_>, file: &Path) -> (Sites, Vec<PathBuf>) {
+    let mut sites = Sites::new();
+    let mut roots = Vec::new();
     let mut taken: HashMap<HostPattern, u32> = HashMap::new();
     for reader in document.many("site") {
         let mut hosts = Vec::new();
@@ -81,16 +87,19 @@ pub(super) fn sites(document: &Document<'_>, file: &Path) -> Vec<Site> {
         if index.as_deref().is_some_and(|name| !is_file_name(name)) {
             reader.fault("index", "expected a file name without a directory");
         }
-        sites.push(Site {
-            hosts,
-            root: root.unwrap_or_default(),
-            index,
-        });
+        let site = Site {
+            root: RootId::new(u16::try_from(roots.len()).unwrap_or(u16::MAX)),
+            index: index.map(Arc::from),
+        };
+        for host in hosts {
+            sites.insert(host, site.clone());
+        }
+        roots.push(root.unwrap_or_default());
     }
-    sites
+    (sites, roots)
 }
 
-pub(super) fn control(document: &Document<'_>, file: &Path) -> Control {
+pub(super) fn control_socket(document: &Document<'_>, file: &Path) -> Option<PathBuf> {
     let control = document.one("control");
     let socket = control
         .text("socket")
@@ -106,7 +115,7 @@ pub(super) fn control(document: &Document<'_>, file: &Path) -> Control {
             control.fault("socket", message);
         }
     }
-    Control { socket }
+    socket
 }
 
 fn check_directory(path: &Path) -> Result<(), String> {

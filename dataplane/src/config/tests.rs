@@ -2,9 +2,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use lockgate_drivers::Assume;
+use lockgate_stack::tls::{CipherSuite, TlsVersions};
+use lockgate_tcp::congestion::Algorithm;
 use proptest::prelude::*;
 
-use super::reader::Document;
+use super::document::Document;
 use super::schema::{Key, Kind, SECTIONS, Section, section_table};
 use super::values::{did_you_mean, duration, show_duration, show_size, size};
 use super::*;
@@ -68,14 +71,25 @@ fn host() -> Host {
 #[test]
 fn a_small_file_gets_every_default() {
     let config = Scratch::new().parse(BASE).unwrap();
-    assert_eq!(config.ports[0].mtu, 1500);
+    let port = &config.ports[0].settings;
+    assert_eq!((port.mtu, port.queues, port.rx_buffers), (1500, 1, 8192));
     assert_eq!(config.workers.cores, [0]);
-    assert_eq!(config.eal.memory, config.memory_needed());
-    assert_eq!(config.http.header_timeout, Duration::from_secs(10));
-    assert_eq!(config.tcp.congestion, Congestion::Cubic);
-    assert_eq!(config.tls.versions, [TlsVersion::V1_2, TlsVersion::V1_3]);
-    assert_eq!(config.sites[0].index.as_deref(), Some("index.html"));
-    assert_eq!(config.control.socket, None);
+    assert_eq!(
+        u64::from(config.eal.memory_mib) << 20,
+        config.memory_needed()
+    );
+    assert!(config.eal.pci.is_empty());
+    assert_eq!(
+        config.http.header_timeout.duration(),
+        Duration::from_secs(10)
+    );
+    assert_eq!(config.tcp.congestion, Algorithm::Cubic);
+    assert_eq!(config.tls.options.versions, TlsVersions::Both);
+    let site = config.sites.select(b"any.example").unwrap();
+    assert_eq!(site.index.as_deref(), Some("index.html"));
+    assert_eq!(config.roots.len(), 1);
+    assert_eq!(config.control_socket, None);
+    assert_eq!(config.log_level, Level::INFO);
     assert!(config.warnings.is_empty());
     let listener = config.listeners[0];
     assert_eq!(
@@ -98,25 +112,97 @@ fn values_are_taken_over() {
     fs::create_dir(scratch.path("run")).unwrap();
     let config = scratch.parse(&text).unwrap();
     assert_eq!(config.workers.cores, [3, 1]);
-    assert_eq!(config.workers.idle, Idle::Spin);
-    assert_eq!(config.eal.memory, 1 << 30);
-    assert_eq!(
-        (config.ports[0].mtu, config.ports[0].assume.tso),
-        (9000, true)
-    );
-    assert!(!config.ports[0].assume.rxcsum);
+    assert_eq!(config.workers.idle, IdlePolicy::Spin);
+    assert_eq!(config.eal.memory_mib, 1024);
+    let port = &config.ports[0].settings;
+    assert_eq!((port.mtu, port.queues), (9000, 2));
+    let only_tso = Assume {
+        tso: true,
+        ..Assume::default()
+    };
+    assert_eq!(port.assume, only_tso);
     assert_eq!(
         (config.tcp.congestion, config.tcp.keepalive),
-        (Congestion::NewReno, None)
+        (Algorithm::NewReno, None)
     );
     assert_eq!(config.tcp.window_max, 65_536);
+    let TlsOptions {
+        versions, suites, ..
+    } = &config.tls.options;
+    assert_eq!(*versions, TlsVersions::Tls13);
+    assert_eq!(suites.len(), 6);
     assert_eq!(
-        config.tls.suites,
-        [Suite::Chacha20Poly1305, Suite::Aes128Gcm]
+        (suites[0], suites[3]),
+        (
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+        )
     );
-    assert_eq!(config.http.idle_timeout, Duration::from_secs(120));
-    assert_eq!(config.control.socket, Some(scratch.path("run/x.sock")));
-    assert_eq!(config.routes[0].interface, 0);
+    assert_eq!(
+        config.http.idle_timeout.duration(),
+        Duration::from_secs(120)
+    );
+    assert_eq!(config.control_socket, Some(scratch.path("run/x.sock")));
+    assert_eq!(config.routes[0].iface, iface(0));
+}
+
+#[test]
+fn only_the_devices_on_the_bus_are_opened_by_their_address() {
+    let text = BASE.to_owned()
+        + "[[port]]\nname = \"p1\"\ndevice = \"0000:03:00.0,x=1\"\n\
+           [[port]]\nname = \"p2\"\ndevice = \"net_af_packet0,iface=a:b\"\n";
+    let config = Scratch::new().parse(&text).unwrap();
+    assert_eq!(config.eal.pci, ["0000:03:00.0"]);
+    assert_eq!(config.ports.len(), 3);
+}
+
+#[test]
+fn what_a_file_says_reaches_the_components() {
+    let text = BASE.to_owned()
+        + "[tcp]\nnagle = true\nsyn_retries = 3\nfin_wait_timeout = \"9s\"\nkeepalive_count = 4\n\
+           half_open_max = 100\nconnections_max = 50\nwindow_max = \"64MiB\"\n\
+           [limits]\nmbufs = 1000\npage_buffers = 300\nspans_small = 70\nspans_large = 20\n\
+           sent_ranges = 256\nsend_queue_max = \"32KiB\"\n\
+           [http]\nsend_timeout = \"3s\"\nrequest_max = 600\nheaders_max = 9\nrequests_max = 7\n\
+           [cache]\nfiles_max = 17\nrevalidate = \"0s\"\nreaders = 3\nmemory_max = \"2MiB\"\n\
+           [tls]\ntickets = false\n[drain]\ndeadline = \"4s\"\n[log]\nlevel = \"trace\"\n";
+    let config = Scratch::new().parse(&text).unwrap();
+    let tcp = &config.tcp;
+    assert_eq!((tcp.nodelay, tcp.syn_ack_retries), (false, 3));
+    assert_eq!(tcp.fin_wait2_timeout, Duration::from_secs(9));
+    assert_eq!(tcp.keepalive.map(|k| k.count), Some(4));
+    let limits = config.limits;
+    assert_eq!((limits.connections_max, limits.half_open_max), (50, 100));
+    assert_eq!((limits.time_wait_max, limits.handshakes_max), (50, 50));
+    assert_eq!(
+        (limits.ranges_max, limits.send_buffer_bytes),
+        (256, 32 << 10)
+    );
+    assert_eq!(limits.send_low_water_bytes, 16 << 10);
+    assert_eq!(limits.recv_buffer_bytes, 512 << 10);
+    assert_eq!(limits.recv_total_bytes, 1000 * 1024);
+    assert_eq!(limits.orphan_timeout, Duration::from_secs(3));
+    assert_eq!(config.ports[0].settings.rx_buffers, 1000);
+    let pool = config.pool;
+    assert_eq!(
+        (pool.blocks, pool.small_spans, pool.large_spans),
+        (300, 70, 20)
+    );
+    let http = &config.http;
+    assert_eq!(http.send_timeout.duration(), Duration::from_secs(3));
+    assert_eq!(http.head_bytes_max.value(), 600);
+    assert_eq!(
+        (http.headers_max.value(), http.requests_max.value()),
+        (9, 7)
+    );
+    assert_eq!((config.cache.objects_max, config.cache.loaders), (17, 3));
+    assert_eq!(
+        (config.cache.revalidate, config.cache_bytes),
+        (Duration::ZERO, 2 << 20)
+    );
+    assert_eq!(config.tls.options.tickets, 0);
+    assert_eq!(config.drain_deadline, Duration::from_secs(4));
+    assert_eq!(config.log_level, Level::TRACE);
 }
 
 #[test]
@@ -561,68 +647,6 @@ fn durations_and_sizes() {
     }
     for text in ["", "MiB", "64MB", "64k", "99999999999999GiB", "1.5GiB"] {
         assert_eq!(size(text), None, "{text}");
-    }
-}
-
-#[test]
-fn prefixes() {
-    let prefix = |text: &str| text.parse::<Prefix>().unwrap();
-    for text in [
-        "10.0.0.1",
-        "10.0.0.1/33",
-        "::/129",
-        "10.0.0.1/+8",
-        "10.0.0.1/",
-        "x/8",
-    ] {
-        assert!(text.parse::<Prefix>().is_err(), "{text}");
-    }
-    assert_eq!(prefix("10.1.2.3/8").network(), prefix("10.0.0.0/8"));
-    assert_eq!(prefix("10.1.2.3/0").network(), prefix("0.0.0.0/0"));
-    assert_eq!(prefix("fd00::1/128").network(), prefix("fd00::1/128"));
-    assert_eq!(prefix("fd00::1/0").network(), prefix("::/0"));
-    assert!(prefix("10.0.0.0/8").contains("10.255.0.1".parse().unwrap()));
-    assert!(!prefix("10.0.0.0/8").contains("11.0.0.1".parse().unwrap()));
-    assert!(!prefix("0.0.0.0/0").contains("::1".parse().unwrap()));
-    assert!(prefix("10.0.0.0/8").overlaps(prefix("10.9.0.0/16")));
-    assert!(prefix("10.9.0.0/16").overlaps(prefix("10.0.0.0/8")));
-    assert!(!prefix("10.9.0.0/16").overlaps(prefix("10.8.0.0/16")));
-    assert!(prefix("10.0.0.255/24").is_network_or_broadcast());
-    assert!(!prefix("10.0.0.0/31").is_network_or_broadcast());
-}
-
-#[test]
-fn host_patterns() {
-    let parse = |text: &str| text.parse::<HostPattern>();
-    assert_eq!(parse("*"), Ok(HostPattern::Any));
-    assert_eq!(
-        parse("WWW.Example.com"),
-        Ok(HostPattern::Exact("www.example.com".to_owned()))
-    );
-    assert_eq!(
-        parse("*.example.com"),
-        Ok(HostPattern::Suffix(".example.com".to_owned()))
-    );
-    assert_eq!(
-        parse("[fd00::1]"),
-        Ok(HostPattern::Exact("[fd00::1]".to_owned()))
-    );
-    assert_eq!(
-        parse("198.18.0.1"),
-        Ok(HostPattern::Exact("198.18.0.1".to_owned()))
-    );
-    for text in [
-        "",
-        "*.",
-        "a*.b",
-        "a b",
-        "-a.b",
-        "*.[fd00::1]",
-        "a.b.",
-        "ä.de",
-        "a:443",
-    ] {
-        assert!(parse(text).is_err(), "{text}");
     }
 }
 

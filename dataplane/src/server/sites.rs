@@ -1,5 +1,8 @@
 //! Which site a request is for.
 
+use core::fmt;
+use core::net::Ipv6Addr;
+use core::str::FromStr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -23,15 +26,66 @@ pub struct Site {
     pub index: Option<Arc<str>>,
 }
 
-/// A host pattern that is neither a name, nor `*`, nor `*.` and a name; or one that is taken.
+/// The hosts that a site is served under; ASCII, lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `*`: every host that no other pattern matches, and requests without one.
+    Any,
+    /// `www.example.com`: this name or address alone.
+    Exact(String),
+    /// `*.example.com`, kept as `.example.com`: every name that ends so, at any depth.
+    Suffix(String),
+}
+
+/// A text that isn't a host name, `*.` and a name, or `*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadHost {
-    /// Not a pattern.
-    #[error("a host is a name, \"*\", or \"*.\" and a name")]
-    Malformed,
-    /// Another site has the same one.
-    #[error("another site has this host already")]
-    Taken,
+#[error("a host is a name, \"*.\" and a name, or \"*\"")]
+pub struct ParseHostError;
+
+impl FromStr for HostPattern {
+    type Err = ParseHostError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHostError> {
+        let text = text.to_ascii_lowercase();
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let (wild, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text.as_str()),
+        };
+        let address = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+        let is_address = address.is_some_and(|a| a.parse::<Ipv6Addr>().is_ok());
+        if !(is_host_name(name) || is_address && !wild) {
+            return Err(ParseHostError);
+        }
+        Ok(if wild {
+            Self::Suffix(format!(".{name}"))
+        } else {
+            Self::Exact(text)
+        })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(name) => f.write_str(name),
+            Self::Suffix(name) => write!(f, "*{name}"),
+        }
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 impl Sites {
@@ -40,29 +94,12 @@ impl Sites {
         Self::default()
     }
 
-    /// Gives `host` to a site: a name, `*.` and a name (all names below it, at any depth), or `*`
-    /// (whatever no other pattern matches).
-    pub fn add(&mut self, host: &str, site: Site) -> Result<(), BadHost> {
-        let host = host.to_ascii_lowercase().into_bytes();
-        if host == b"*" {
-            return match self.any.replace(site) {
-                None => Ok(()),
-                Some(_) => Err(BadHost::Taken),
-            };
-        }
-        let (map, name) = match host.strip_prefix(b"*") {
-            Some(suffix) if suffix.len() > 1 && suffix[0] == b'.' => {
-                (&mut self.suffixes, suffix.to_vec())
-            }
-            Some(_) => return Err(BadHost::Malformed),
-            None => (&mut self.exact, host),
-        };
-        if name.is_empty() || name.ends_with(b".") || name.contains(&b'*') {
-            return Err(BadHost::Malformed);
-        }
-        match map.insert(name, site) {
-            None => Ok(()),
-            Some(_) => Err(BadHost::Taken),
+    /// Gives the hosts that match `pattern` to `site`. Returns the site that had the same pattern.
+    pub fn insert(&mut self, pattern: HostPattern, site: Site) -> Option<Site> {
+        match pattern {
+            HostPattern::Any => self.any.replace(site),
+            HostPattern::Exact(name) => self.exact.insert(name.into_bytes(), site),
+            HostPattern::Suffix(suffix) => self.suffixes.insert(suffix.into_bytes(), site),
         }
     }
 
@@ -119,7 +156,7 @@ mod tests {
             ("*.b.example.com", 3),
             ("[::1]", 4),
         ] {
-            sites.add(host, site(n)).unwrap();
+            assert_eq!(sites.insert(host.parse().unwrap(), site(n)), None);
         }
         for (host, n) in [
             ("example.com", 1),
@@ -143,20 +180,60 @@ mod tests {
     fn without_a_default_other_hosts_have_no_site() {
         let mut sites = Sites::new();
         assert_eq!(sites.select(b"a"), None);
-        sites.add("*.a", site(1)).unwrap();
+        sites.insert("*.a".parse().unwrap(), site(1));
         assert_eq!(sites.select(b"a"), None);
         assert_eq!(sites.select(b"b.a"), Some(&site(1)));
     }
 
     #[test]
-    fn bad_patterns() {
+    fn the_same_pattern_replaces_the_site() {
         let mut sites = Sites::new();
-        for host in ["", "*.", "*a", "a.*.b", "a.", "**"] {
-            assert_eq!(sites.add(host, site(1)), Err(BadHost::Malformed), "{host}");
-        }
         for host in ["a", "*.a", "*"] {
-            sites.add(host, site(1)).unwrap();
-            assert_eq!(sites.add(host, site(2)), Err(BadHost::Taken));
+            let pattern: HostPattern = host.parse().unwrap();
+            assert_eq!(sites.insert(pattern.clone(), site(1)), None, "{host}");
+            assert_eq!(sites.insert(pattern, site(2)), Some(site(1)), "{host}");
+        }
+        for host in ["a", "x.a", "b"] {
+            assert_eq!(sites.select(host.as_bytes()), Some(&site(2)), "{host}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_parsed_into_lower_case() {
+        let exact = |name: &str| Ok(HostPattern::Exact(name.to_owned()));
+        for (text, expected) in [
+            ("*", Ok(HostPattern::Any)),
+            ("WWW.Example.com", exact("www.example.com")),
+            (
+                "*.example.com",
+                Ok(HostPattern::Suffix(".example.com".to_owned())),
+            ),
+            ("[fd00::1]", exact("[fd00::1]")),
+            ("198.18.0.1", exact("198.18.0.1")),
+        ] {
+            let parsed = text.parse::<HostPattern>();
+            assert_eq!(parsed, expected, "{text}");
+            assert_eq!(
+                parsed.unwrap().to_string(),
+                text.to_ascii_lowercase(),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "*.",
+            "*a",
+            "a*.b",
+            "a.*.b",
+            "**",
+            "a b",
+            "-a.b",
+            "*.[fd00::1]",
+            "a.b.",
+            "ä.de",
+            "a:443",
+        ] {
+            assert_eq!(text.parse::<HostPattern>(), Err(ParseHostError), "{text}");
         }
     }
 }

@@ -147,16 +147,12 @@ impl Worker {
         };
         let mut sites = Sites::new();
         let root = lockgate_cache::RootId::new(0);
-        sites
-            .add(
-                "h",
-                Site {
-                    root,
-                    index: Some("index.html".into()),
-                },
-            )
-            .unwrap();
-        sites.add("bare", Site { root, index: None }).unwrap();
+        let with_index = Site {
+            root,
+            index: Some("index.html".into()),
+        };
+        sites.insert("h".parse().unwrap(), with_index);
+        sites.insert("bare".parse().unwrap(), Site { root, index: None });
         let driver = Driver::new(limits, sites, clients.pop().unwrap(), u32::MAX);
         Self {
             driver,

@@ -25,20 +25,8 @@ pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), Po
         (_, Some(interface)) => Some(kernel_mtu(config, interface)?),
         (_, None) => None,
     };
+    af_packet_arguments(config, device);
     match device.driver() {
-        Driver::AfPacket if config.mtu > MTU_ETHERNET => {
-            let framesz = (config.mtu + AF_PACKET_OVERHEAD).next_multiple_of(1024);
-            // A block must hold whole frames only, and be whole pages: four multiples of 1024.
-            // The three belong together, so they're only added together.
-            if ["blocksz", "framesz", "framecnt"]
-                .iter()
-                .all(|k| device.argument(k).is_none())
-            {
-                device.default_argument("blocksz", u32::from(framesz) * 4);
-                device.default_argument("framesz", framesz);
-                device.default_argument("framecnt", 512);
-            }
-        }
         Driver::AfXdp | Driver::Tap if config.mtu > MTU_ETHERNET => {
             return Err(too(config, MTU_ETHERNET, "the driver does at most"));
         }
@@ -63,6 +51,25 @@ pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), Po
         return Err(too(config, MTU_MAX, "any port does at most"));
     }
     Ok(())
+}
+
+/// Gives net_af_packet slots that frames of this MTU fit into.
+pub(super) fn af_packet_arguments(config: &PortConfig, device: &mut Device) {
+    if device.driver() != Driver::AfPacket || config.mtu <= MTU_ETHERNET {
+        return;
+    }
+    let framesz = config.mtu.saturating_add(AF_PACKET_OVERHEAD);
+    let framesz = framesz.checked_next_multiple_of(1024).unwrap_or(u16::MAX);
+    // A block must hold whole frames only, and be whole pages: four multiples of 1024.
+    // The three belong together, so they're only added together.
+    if ["blocksz", "framesz", "framecnt"]
+        .iter()
+        .all(|k| device.argument(k).is_none())
+    {
+        device.default_argument("blocksz", u32::from(framesz) * 4);
+        device.default_argument("framesz", framesz);
+        device.default_argument("framecnt", 512);
+    }
 }
 
 /// Checks the MTU against what the driver says where that can be believed. Returns what to

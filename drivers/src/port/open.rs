@@ -167,9 +167,7 @@ impl Created {
     }
 
     fn sizes(&self, config: &PortConfig, caps: &Capabilities) -> Result<Sizes, PortError> {
-        let or_default = |n: u16| if n == 0 { DESCRIPTORS } else { n };
-        let mut rx = or_default(config.rx_descriptors);
-        let mut tx = or_default(config.tx_descriptors);
+        let (mut rx, mut tx) = config.descriptors();
         // SAFETY: a configured port, and two numbers of ours to change.
         let rc = unsafe { dpdk_sys::lg_port_adjust_descs(self.id, &raw mut rx, &raw mut tx) };
         self.setup(config, "these numbers of descriptors", rc)?;
@@ -362,6 +360,3 @@ fn log(shared: &Shared, raw: &lg_port_caps) {
 }
 
 static POOLS: AtomicU16 = AtomicU16::new(0);
-
-/// Descriptors of a ring, unless the configuration or the driver says otherwise.
-const DESCRIPTORS: u16 = 1024;

@@ -24,6 +24,37 @@ pub struct Sizes {
     pub frame_max: u16,
 }
 
+impl PortConfig {
+    /// Returns the most bytes of packet memory that each queue's pools can take.
+    ///
+    /// What the device can do is only known once it's open, so this is the larger of the sums for a
+    /// port that sends chains and for one that doesn't. The device may still round the numbers of
+    /// descriptors.
+    pub fn queue_bytes_max(&self) -> u64 {
+        let mut device = self.device.clone();
+        mtu::af_packet_arguments(self, &mut device);
+        let (rx, tx) = self.descriptors();
+        let bytes = |multi_segs| {
+            let caps = Capabilities {
+                multi_segs,
+                ..Capabilities::default()
+            };
+            let sizes = Sizes::sum(self, &device, &caps, rx, tx);
+            sizes.rx_pool(0, self).bytes() + sizes.tx_pool(0, self).bytes()
+        };
+        bytes(true).max(bytes(false))
+    }
+
+    /// Receive and transmit descriptors, before the device adjusts them.
+    pub(super) fn descriptors(&self) -> (u16, u16) {
+        let or_default = |n: u16| if n == 0 { DESCRIPTORS } else { n };
+        (
+            or_default(self.rx_descriptors),
+            or_default(self.tx_descriptors),
+        )
+    }
+}
+
 impl Sizes {
     pub(super) fn sum(
         config: &PortConfig,
@@ -90,6 +121,8 @@ fn pool(mbufs: u32, data_room: u16, numa_node: i32, config: &PortConfig) -> Pool
     }
 }
 
+/// Descriptors of a queue where the configuration leaves them open.
+const DESCRIPTORS: u16 = 1024;
 const BURST: u32 = dpdk_sys::LG_BURST;
 /// Headers only; the payload is elsewhere.
 const HEADERS: u16 = 128;

@@ -74,6 +74,26 @@ impl Cidr {
             && own != addr
     }
 
+    /// Whether the two networks have an address in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        if self.len <= other.len {
+            self.contains(other.addr)
+        } else {
+            other.contains(self.addr)
+        }
+    }
+
+    /// Whether the address is its network's own or its broadcast address, which no host can have.
+    /// Networks of 31 bits have neither (RFC 3021), nor has IPv6.
+    pub fn is_network_or_broadcast(&self) -> bool {
+        let IpAddr::V4(addr) = self.addr else {
+            return false;
+        };
+        let mask = mask_v4(self.len);
+        let host = addr.to_bits() & !mask;
+        self.len < 31 && (host == 0 || host == !mask)
+    }
+
     /// How many leading bits of `addr` and this prefix's address agree.
     pub(crate) const fn common_len(&self, addr: IpAddr) -> u32 {
         match (self.addr, addr) {
@@ -201,6 +221,43 @@ mod tests {
             assert_eq!(cidr(net).is_broadcast(addr.into()), is, "{net} {addr:?}");
         }
         assert_eq!(cidr("10.1.2.3/24").network(), cidr("10.1.2.0/24"));
+    }
+
+    #[test]
+    fn networks_overlap_if_one_is_in_the_other() {
+        for (one, two, overlap) in [
+            ("10.0.0.0/8", "10.9.0.0/16", true),
+            ("10.9.0.1/16", "10.9.0.2/16", true),
+            ("10.9.0.0/16", "10.8.0.0/16", false),
+            ("0.0.0.0/0", "10.8.0.0/16", true),
+            ("0.0.0.0/0", "::/0", false),
+            ("fd00::/64", "fd00::1/128", true),
+            ("fd00::/64", "fd00:0:0:1::/64", false),
+        ] {
+            let (a, b) = (cidr(one), cidr(two));
+            assert_eq!(
+                (a.overlaps(&b), b.overlaps(&a)),
+                (overlap, overlap),
+                "{one} {two}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_host_has_the_address_of_the_network_or_of_all() {
+        for (text, is) in [
+            ("10.0.0.0/24", true),
+            ("10.0.0.255/24", true),
+            ("10.0.0.1/24", false),
+            ("10.0.0.0/30", true),
+            ("10.0.0.0/31", false),
+            ("10.0.0.0/32", false),
+            ("0.0.0.0/0", true),
+            ("255.255.255.255/0", true),
+            ("fd00::/64", false),
+        ] {
+            assert_eq!(cidr(text).is_network_or_broadcast(), is, "{text}");
+        }
     }
 
     proptest! {

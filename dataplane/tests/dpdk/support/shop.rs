@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel as crossbeam;
 use lockgate::clock::Clock;
-use lockgate::server::{Driver, Site, Sites};
+use lockgate::server::{Driver, HostPattern, Site, Sites};
 use lockgate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
 use lockgate_drivers::Eal;
@@ -226,15 +226,11 @@ fn worker(
     let mut pages = PagePool::new(&mut region, spec.pool).expect("a pool fits");
     pages.inject_failures(spec.seed, spec.failures_one_in);
     let mut sites = Sites::new();
-    sites
-        .add(
-            "*",
-            Site {
-                root: RootId::new(0),
-                index: None,
-            },
-        )
-        .expect("a site");
+    let site = Site {
+        root: RootId::new(0),
+        index: None,
+    };
+    sites.insert(HostPattern::Any, site);
     let secret = [spec.seed, 1, 2, 3];
     Worker::new(WorkerParts {
         nagle: false,
