@@ -27,6 +27,7 @@ LIST = pathlib.Path(__file__).resolve().with_name("list.toml")
 WORK = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "mutants"
 FIELDS = {"name", "why", "file", "find", "replace", "package", "target", "test"}
 PACKAGES = {
+    "lockgate": "dataplane",
     "lockgate-ip": "tcp/ip",
     "lockgate-ktls": "ktls",
     "lockgate-tcp": "tcp",
