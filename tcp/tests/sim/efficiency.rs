@@ -1,4 +1,4 @@
-//! What loss recovery costs when all that happens is loss.
+//! Cost of loss recovery on paths with loss and no other impairment.
 
 use core::time::Duration;
 
@@ -14,7 +14,7 @@ const MSS: u16 = 1460;
 const SEGMENT: u64 = 1448;
 const RTT: Duration = Duration::from_millis(40);
 
-/// Host 0 sends so much to host 1; only that direction is impaired.
+/// Host 0 sends `bytes` to host 1; only that direction is impaired.
 fn one_way(total: u64, config: TcpConfig, there: LinkConfig, seed: u64) -> World {
     let back = LinkConfig::clean(RTT / 2);
     let config = TcpConfig {
@@ -38,9 +38,8 @@ fn one_way(total: u64, config: TcpConfig, there: LinkConfig, seed: u64) -> World
     world
 }
 
-/// With SACK, random loss leads to time-outs only where a retransmission is lost as well (until
-/// losses of retransmissions are detected by time, RFC 8985), or the very last segments. And what
-/// is sent again is what was lost.
+/// With SACK, random loss causes time-outs only if a retransmission is lost too (RACK, RFC 8985,
+/// would detect that), or the last segments. Only lost bytes are retransmitted.
 #[test]
 fn at_one_percent_loss_time_outs_are_lost_retransmissions() {
     let there = LinkConfig {
@@ -119,8 +118,8 @@ fn sack_repairs_many_holes_in_a_round_trip() {
         20 * SEGMENT,
         "each hole once, nothing else"
     );
-    // A round trip until everything that was in flight has been heard of and repaired, and one
-    // until the last repair is acknowledged: the twenty holes cost no more than one would.
+    // One round trip until everything in flight is reported and repaired, one until the last repair
+    // is acknowledged: twenty holes cost no more than one.
     assert!(lasted <= RTT * 2, "{lasted:?}");
 }
 
@@ -134,7 +133,7 @@ fn newreno_repairs_one_hole_in_a_round_trip() {
     assert!((RTT * 18..RTT * 23).contains(&lasted), "{lasted:?}");
 }
 
-/// RFC 3042: two duplicate acknowledgments let two new segments out, whose duplicates make three.
+/// RFC 3042: two duplicate ACKs release two new segments, whose duplicate ACKs reach the threshold.
 #[test]
 fn limited_transmit_saves_small_windows_from_time_outs() {
     for sack in [true, false] {
@@ -159,8 +158,8 @@ fn limited_transmit_saves_small_windows_from_time_outs() {
     }
 }
 
-/// The last segment of all, and the FIN behind it, can only be repaired by a time-out (until tail
-/// loss probes, RFC 8985).
+/// Loss of the last segment and the FIN is repaired by a time-out (a tail loss probe, RFC 8985,
+/// would be faster).
 #[test]
 fn a_lost_tail_costs_one_time_out() {
     let there = LinkConfig {
@@ -176,7 +175,7 @@ fn a_lost_tail_costs_one_time_out() {
     assert!(took < RTT * 4 + Duration::from_millis(210), "{took:?}");
 }
 
-/// RFC 5681, section 4.1: what a pause leaves of a large window.
+/// RFC 5681, section 4.1: the restart window after an idle period.
 #[test]
 fn after_a_pause_the_window_is_the_initial_one() {
     let config = TcpConfig {

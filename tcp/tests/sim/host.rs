@@ -1,4 +1,4 @@
-//! A host: a connection, the application that uses it, and the judge of what it received.
+//! A host: a connection, the application on it, and the checks of what it received.
 
 use core::time::Duration;
 
@@ -12,10 +12,10 @@ use lockgate_wire::{Instant, StreamOffset};
 use crate::link::Packet;
 use crate::random::Random;
 
-/// What an application does.
+/// Behaviour of an application.
 #[derive(Clone, Debug)]
 pub(crate) struct AppConfig {
-    /// Bytes that it sends.
+    /// Bytes to send in all.
     pub(crate) total: u64,
     /// Bytes that it keeps queued beyond what is acknowledged.
     pub(crate) send_buffer: u64,
@@ -24,12 +24,12 @@ pub(crate) struct AppConfig {
     /// Per million writes: a pause follows.
     pub(crate) stall_ppm: u32,
     pub(crate) stall: Duration,
-    /// Bytes not read that it holds.
+    /// Receive buffer in bytes.
     pub(crate) receive_buffer: u32,
-    /// How often it reads, and how much; zero: at once, everything.
+    /// Interval and size of reads; zero: everything at once.
     pub(crate) read_every: Duration,
     pub(crate) read_max: u32,
-    /// How much later than queued bytes are ready.
+    /// Delay between queued and ready.
     pub(crate) ready_after: Duration,
     /// Per million bursts: lost before they leave the host.
     pub(crate) local_loss_ppm: u32,
@@ -55,7 +55,7 @@ impl AppConfig {
     }
 }
 
-/// Where the connection is.
+/// State of the host's connection.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there are two of them")]
 pub(crate) enum End {
@@ -66,15 +66,15 @@ pub(crate) enum End {
     Over(Event),
 }
 
-/// What can't be seen from the counters.
+/// Statistics beyond the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Notes {
-    /// Bytes in flight at time-outs, summed: what each may make the sender send again.
+    /// Bytes in flight at time-outs, summed: a bound of what they retransmit.
     pub(crate) flight_at_timeouts: u64,
-    /// The time that time-outs took, and that passed without a sign of life before other timers
-    /// went off, summed. (Delayed acknowledgments, which are no excuse, are quicker.)
+    /// Time spent in time-outs, and idle before other timers expired, summed. Delayed ACKs are
+    /// shorter and don't count.
     pub(crate) waited: Duration,
-    /// Bursts that didn't leave the host, and their payload.
+    /// Bursts that did not leave the host, and their payload.
     pub(crate) local_drops: u64,
     pub(crate) local_lost: u64,
     pub(crate) stalled: Duration,
@@ -95,7 +95,7 @@ pub(crate) struct Host {
     write_at: Instant,
     read_at: Instant,
     closed: bool,
-    /// The stream's beginning that has arrived, and pieces beyond it.
+    /// The in-order part of the received stream, and pieces beyond it.
     have: u64,
     beyond: Vec<(u64, u64)>,
     read: u64,
@@ -150,7 +150,7 @@ impl Host {
         self.have
     }
 
-    /// How much of ours was acknowledged, or is known to have been: the connection ended well.
+    /// How much of our stream was acknowledged; all of it once the connection has closed cleanly.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.end, End::Over(_) | End::TimeWait(_))
     }
@@ -162,7 +162,7 @@ impl Host {
         }
     }
 
-    /// When something is to be done even if nothing comes.
+    /// Next deadline of the host.
     pub(crate) fn wake(&self) -> Option<Instant> {
         let timer = match &self.end {
             End::Listen | End::Over(_) => None,
@@ -320,7 +320,7 @@ impl Host {
         }
     }
 
-    /// Time has passed: timers, reads, writes.
+    /// Runs expired timers, reads and writes.
     pub(crate) fn tick(&mut self, now: Instant) {
         match &mut self.end {
             End::Listen | End::Over(_) => {}
@@ -401,7 +401,7 @@ impl Host {
         }
     }
 
-    /// Sends all that can be sent; the packets go to `emit`.
+    /// Sends everything that can be sent, through `emit`.
     pub(crate) fn transmit(&mut self, now: Instant, emit: &mut impl FnMut(Packet)) {
         for packet in self.out.drain(..) {
             emit(packet);

@@ -1,4 +1,4 @@
-//! One direction of a path, and what it does to packets.
+//! One direction of a path, with its impairments.
 
 use core::time::Duration;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use lockgate_wire::tcp::TcpHeader;
 
 use crate::random::Random;
 
-/// A segment on its way: numbers only. `tag` says which bytes of the sender's stream it carries.
+/// A segment in flight, without payload. `tag` is the range of the sender's stream that it carries.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) tcp: TcpHeader,
@@ -18,7 +18,7 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// What it takes on the wire.
+    /// Length on the wire in bytes.
     pub(crate) fn wire_len(&self) -> u64 {
         40 + u64::from(self.len)
     }
@@ -28,15 +28,15 @@ impl Packet {
 #[derive(Clone, Debug)]
 pub(crate) struct LinkConfig {
     pub(crate) delay: Duration,
-    /// Up to so much more, drawn for each packet: reorders.
+    /// Random extra delay per packet, at most this: causes reordering.
     pub(crate) jitter: Duration,
-    /// Bytes per second; 0: infinitely fast.
+    /// Bytes per second; 0: unlimited.
     pub(crate) rate: u64,
-    /// Bytes that wait for the wire at most.
+    /// Queue limit in bytes.
     pub(crate) queue: u64,
     /// Losses per million packets.
     pub(crate) loss_ppm: u32,
-    /// Per million packets: a time begins in which everything is lost, this long at most.
+    /// Outages per million packets, and their longest duration.
     pub(crate) burst_ppm: u32,
     pub(crate) burst_max: Duration,
     /// Per million packets: sent twice.
@@ -46,7 +46,7 @@ pub(crate) struct LinkConfig {
     pub(crate) reorder_by: Duration,
     /// Which packets are lost, by number from 0.
     pub(crate) drop: Vec<u64>,
-    /// When nothing passes.
+    /// When the path is down.
     pub(crate) dead: Vec<Range<Instant>>,
 }
 
@@ -84,7 +84,7 @@ impl LinkConfig {
     }
 }
 
-/// What happened to the packets of a direction.
+/// Counters of a direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkCounts {
     pub(crate) packets: u64,

@@ -1,10 +1,10 @@
-//! The simulator of numbers: two hosts, a path with every kind of impairment, one seed.
+//! A simulator without payload: two hosts, a path with every kind of impairment, one seed.
 //!
 //! - `seeds`: thousands of random worlds, each judged and bounded
 //! - `efficiency`: what loss recovery costs in a steady state
 //! - `grid`: throughput over loss, round-trip time and window, compared with a snapshot
 //!
-//! `LOCKGATE_SEEDS=100000` runs more seeds, `LOCKGATE_SEED=17` runs one and tells about it.
+//! `LOCKGATE_SEEDS=100000` runs more seeds, `LOCKGATE_SEED=17` runs and prints one.
 #![forbid(unsafe_code)]
 
 mod efficiency;

@@ -66,8 +66,8 @@ fn draw(seed: u64) -> Drawn {
         // Little windows carry little: a thousand of them are enough.
         let most = u64::from(apps[1 - i].receive_buffer) * 1000;
         apps[i].total = apps[i].total.min(most);
-        // Most know how big their buffer is; some promise more in the SYN than they have. A buffer
-        // smaller than the window scale's unit could never be advertised.
+        // Most announce the size of their buffer; some announce more in the SYN. A buffer smaller
+        // than the unit of the window scale could never be advertised.
         let buffer = apps[i].receive_buffer;
         let honest = !seed.is_multiple_of(8);
         if buffer < 65_535 && (honest || buffer < 4096) {
@@ -169,7 +169,7 @@ fn draw_app(r: &mut Random) -> AppConfig {
     }
 }
 
-/// Runs a seed and judges it; if the judgement is bad, tells about the world.
+/// Runs and checks a seed; prints the world if a check fails.
 fn run(seed: u64) -> World {
     let mut drawn = draw(seed);
     let judged = catch_unwind(AssertUnwindSafe(|| run_and_judge(&mut drawn)));
@@ -220,8 +220,8 @@ fn judge_complete(world: &World) {
     }
 }
 
-/// The path died, perhaps after all was said: nobody waits for ever, and what arrived is a prefix
-/// (the hosts check that).
+/// The path died, perhaps after everything was exchanged: both hosts end, and what arrived is a
+/// prefix (checked by the hosts).
 fn judge_dead(world: &World) {
     for host in &world.hosts {
         assert!(
@@ -235,12 +235,11 @@ fn judge_dead(world: &World) {
     }
 }
 
-/// Every time-out has a packet to blame that was lost, or that left too late.
+/// Every time-out is explained by a packet that was lost or sent too late.
 ///
-/// The shortest time-out is 200 ms more than what the path's delays vary by here, so one that
-/// nothing caused is a fault. A lost packet causes one time-out at most: either it, or the packet
-/// that would have told of it, was lost. Both ends may wait, and time out, for the same packet: a
-/// SYN-ACK, or data with an acknowledgment on it.
+/// The shortest time-out exceeds the variation of the path's delay by 200 ms, so a spurious one is
+/// a fault. A lost packet explains one time-out: the packet itself was lost, or the one that would
+/// have reported it. Both ends may time out for the same packet: a SYN-ACK, or data with an ACK.
 fn bound_timeouts(world: &World) {
     let lost: u64 = world.links.iter().map(|l| l.counts.dropped).sum();
     let kept_back: u64 = world.hosts.iter().map(|h| h.notes.local_drops).sum();
@@ -254,7 +253,7 @@ fn bound_timeouts(world: &World) {
     }
 }
 
-/// What was sent again is what was lost, or what looked like it.
+/// Retransmitted bytes were lost, or looked lost.
 ///
 /// - payload that the path lost, or the host itself, or that the receiver had no memory for
 /// - payload of packets that were overtaken: three that pass make the fourth look lost
@@ -304,8 +303,8 @@ fn refused(host: &Host) -> u64 {
     c.reassembly_dropped + c.ranges_exhausted + c.bad_acks + c.paws_dropped
 }
 
-/// The time that it took, less the time that somebody waited for a timer that a loss explains, is
-/// what the slowest part of the path needs.
+/// The duration, less the time spent in timers that losses explain, is bounded by the slowest part
+/// of the path.
 fn bound_time(world: &World, began: Instant, outage: Duration, mss: [u16; 2]) {
     let took = world.last_useful.saturating_since(began);
     let mut allowed = outage;
@@ -406,7 +405,7 @@ fn random_worlds() {
     sums.check();
 }
 
-/// What all worlds together did.
+/// Totals of all worlds.
 #[derive(Debug, Default)]
 struct Sums {
     packets: u64,
@@ -435,7 +434,7 @@ impl Sums {
         }
     }
 
-    /// The impairments really happened, and all together the answers to them were not excessive.
+    /// The impairments did occur, and in total the reactions to them were not excessive.
     fn check(&self) {
         assert!(self.recoveries > 0 && self.timeouts > 0 && self.timed_out > 0);
         assert!(self.lost * 100 > self.packets, "losses were simulated");

@@ -42,7 +42,7 @@ impl World {
         }
     }
 
-    /// Runs until both ends are over, or until `limit`; whether they are.
+    /// Runs until both ends are over or until `limit`. Returns whether they are over.
     pub(crate) fn run(&mut self, limit: Instant) -> bool {
         loop {
             for i in 0..2 {
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    /// The next thing that happens; false if that is after `limit` or never.
+    /// Processes the next event. False if it is after `limit` or there is none.
     fn step(&mut self, limit: Instant) -> bool {
         let wakes = self
             .hosts

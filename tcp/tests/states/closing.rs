@@ -76,7 +76,7 @@ fn both_close_at_once() {
     );
 }
 
-/// RFC 9293, section 3.6: who has closed may still receive, and the other may still send.
+/// RFC 9293, section 3.6: after our close we still receive, and the peer may still send.
 #[test]
 fn half_close() {
     let mut rig = Rig::in_state(State::FinWait2);
@@ -137,14 +137,14 @@ fn a_fin_out_of_order_waits_for_what_is_missing() {
 fn nothing_is_behind_a_fin() {
     let mut rig = Rig::open();
     let _ = rig.feed(seg(FIN, 100, 0));
-    // Text that claims to lie behind it is cut, and a second FIN changes nothing.
+    // Payload beyond the FIN is trimmed, and a second FIN changes nothing.
     let verdict = rig.feed(seg(ACK, 50, 100));
     assert_eq!(verdict.keep, span(50, 100));
     let _ = rig.feed(seg(FIN, 300, 0));
     let verdict = rig.feed(seg(ACK, 0, 50));
     assert!(verdict.peer_closed);
     assert_eq!(verdict.readable, StreamOffset(100));
-    // A FIN in front of text that was received is a lie.
+    // A FIN before received payload is invalid.
     let mut rig = Rig::open();
     let _ = rig.feed(seg(ACK, 100, 100));
     let _ = rig.feed(seg(FIN, 150, 0));
@@ -233,7 +233,7 @@ fn fin_wait_2_ends_when_nobody_reads_any_more() {
         (waited, event),
         (rig.sh.config.fin_wait2_timeout, Event::Closed)
     );
-    // Detached before.
+    // The receiving side was closed before.
     let mut rig = Rig::in_state(State::FinWait1);
     rig.conn.shutdown_read(rig.now, &rig.sh);
     let _ = rig.feed(seg(ACK, 0, 0).ack(1));

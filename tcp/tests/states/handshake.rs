@@ -171,7 +171,7 @@ fn an_unacceptable_ack_in_syn_sent_is_reset() {
     }
 }
 
-/// RFC 9293, figure 9: the peer has forgotten nothing, we have.
+/// RFC 9293, figure 9: we have restarted and lost the connection, the peer has not.
 #[test]
 fn a_half_open_connection_is_discovered() {
     let mut rig = Rig::in_state(State::SynSent);
@@ -233,7 +233,7 @@ fn both_open_at_once() {
         (verdict.event, rig.state()),
         (Event::Connected, State::Established)
     );
-    // Or the SYN-ACK is lost, and a later segment tells.
+    // Or the SYN-ACK is lost, and a later segment shows that the handshake is complete.
     let mut rig = Rig::in_state(State::SynReceived);
     assert_eq!(rig.timer().1, Event::None);
     assert_eq!(rig.sends()[0].kind, IntentKind::SynAck);
@@ -379,7 +379,7 @@ fn half_open_rules() {
     assert_eq!(reply(listen.feed(seg(ACK, 70_000, 0))), Some(ACK));
     assert!(drop(listen.feed(seg(RST, 70_000, 0))));
     assert!(drop(listen.feed(seg(ACK, 0, 100).bare())));
-    // An ACK of something else is reset; the attempt goes on.
+    // An unacceptable ACK is answered with RST; the entry stays.
     assert!(matches!(
         listen.feed(seg(ACK, 0, 0).ack(5)),
         HalfOpenVerdict::Reset(tcp) if tcp.seq == listen.iss + 6 && tcp.flags == RST

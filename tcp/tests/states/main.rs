@@ -1,4 +1,4 @@
-//! The rules of TCP, one test each: hand-made segments, and what must come of them.
+//! The rules of TCP, one test each: hand-made segments and the expected results.
 //!
 //! `docs/tcp.md` says which rule is tested where.
 #![forbid(unsafe_code)]

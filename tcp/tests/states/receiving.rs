@@ -117,7 +117,7 @@ fn with_timestamps_three_blocks_fit() {
     assert_eq!(out[0].tcp.options.sack.len(), 3);
 }
 
-/// RFC 2883: the first block of the next acknowledgment tells of a duplicate, once.
+/// RFC 2883: the first block of the next ACK reports a duplicate, once.
 #[test]
 fn duplicates_are_reported() {
     let mut rig = Rig::open_sack();
@@ -248,7 +248,7 @@ fn a_window_scale_of_14() {
     assert!(rig.feed(seg(ACK, 1 << 30, 10)).keep.is_empty());
 }
 
-/// RFC 9293, section 3.8.6: the right edge never moves back, and moves on only by a good step.
+/// RFC 9293, section 3.8.6: the right edge never moves back, and advances only in large steps.
 #[test]
 fn the_window_does_not_shrink_and_is_not_silly() {
     let mut rig = Rig::open();
@@ -353,7 +353,7 @@ fn acknowledgments_are_delayed_but_not_for_long() {
         Some(rig.now + ms(40)),
         "the timer is off"
     );
-    // What came twice or out of order, and a FIN, is acknowledged at once.
+    // Duplicate and out-of-order payload and a FIN are acknowledged immediately.
     assert!(rig.feed(seg(ACK, 2000, 20)).answer.is_some());
     assert!(rig.feed(seg(ACK, 3000, 10)).answer.is_some());
     let _ = rig.feed(seg(ACK, 2020, 500));
@@ -405,10 +405,10 @@ fn old_timestamps_are_refused() {
     assert_eq!(rig.answer(&verdict), Some((ACK, 0, 10)));
     assert_eq!(rig.sh.counters.paws_dropped, 1);
     // Resets are not tested.
-    // An acknowledgment that was only overtaken is not answered.
+    // A pure ACK that was reordered is not answered.
     let verdict = rig.feed(seg(ACK, 10, 0).ts(590, 0));
     assert_eq!(verdict.answer, None);
-    // After 24 days of silence the old value says nothing.
+    // After 24 days of silence TS.Recent is invalid.
     rig.now += core::time::Duration::from_secs(24 * 24 * 3600 + 1);
     assert!(!rig.feed(seg(ACK, 10, 10).ts(1, 0)).keep.is_empty());
     assert_eq!(rig.sends()[0].tcp.options.timestamps.unwrap().ecr, 1);
@@ -475,7 +475,7 @@ fn the_echo_is_of_the_first_unacknowledged_segment() {
     assert_eq!(echo(&rig.sends()), 530);
 }
 
-/// RFC 6093: urgent data is data, in line.
+/// RFC 6093: the urgent pointer is ignored, data is delivered in line.
 #[test]
 fn the_urgent_pointer_changes_nothing() {
     let mut rig = Rig::open();

@@ -252,7 +252,7 @@ fn a_receiver_that_reneges_gets_everything() {
     let mut rig = ten();
     let _ = rig.sacked(0, &[1000..4000]);
     rig.sends();
-    // It acknowledges up to what it had, and no further: it has forgotten.
+    // The cumulative ACK stops before the SACKed range: the receiver has reneged.
     let _ = rig.sacked(1000, &[]);
     let mut sent = Vec::new();
     for _ in 0..2 {
@@ -296,7 +296,7 @@ fn nonsense_in_sack_blocks_is_ignored() {
     assert_eq!(rig.conn.info(&rig.sh).pipe, 5000);
 }
 
-/// A receiver that reports single bytes must not make us remember each.
+/// SACK blocks of single bytes must not create a range each.
 #[test]
 fn tiny_blocks_do_not_split_without_end() {
     let mut rig = Rig::open_sack();

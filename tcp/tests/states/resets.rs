@@ -69,7 +69,7 @@ fn a_syn_is_challenged_wherever_it_stands() {
         assert_eq!(rig.answer(&verdict), Some((ACK, 0, 0)), "at {seq}");
         assert_eq!(rig.state(), State::Established);
     }
-    // A peer that has restarted may have forgotten about timestamps.
+    // A restarted peer may not send timestamps.
     let mut rig = Rig::open_ts();
     let verdict = rig.feed(seg(SYN, 500, 0).bare());
     assert_eq!(rig.answer(&verdict), Some((ACK, 0, 0)));
@@ -166,9 +166,9 @@ fn an_abort_gives_everything_back() {
     assert!(rig.sends().is_empty());
 }
 
-/// RFC 9293, section 3.6.1: data that nobody will read is not swallowed.
+/// RFC 9293, section 3.6.1: data after our close is answered with RST.
 #[test]
-fn data_after_detach_is_reset() {
+fn data_after_shutdown_read_is_reset() {
     let mut rig = Rig::in_state(State::FinWait2);
     rig.conn.shutdown_read(rig.now, &rig.sh);
     let verdict = rig.feed(seg(ACK, 0, 0).ack(1));
@@ -190,7 +190,8 @@ fn data_after_detach_is_reset() {
 
 #[test]
 fn a_reset_is_taken_while_the_peer_is_probed() {
-    // Both probe each other's closed windows: our bare segments stay where the peer can take them.
+    // Both probe each other's closed windows: our segments without payload stay acceptable to the
+    // peer.
     let mut rig = Rig::open();
     let _ = rig.feed(seg(ACK, 0, 0).window(0));
     rig.write(100);
@@ -244,7 +245,7 @@ fn time_wait_is_not_assassinated() {
         let verdict = tw.on_segment(rig.now, &SegmentIn::new(&tcp, 0), &mut rig.sh);
         assert_eq!(verdict, TimeWaitVerdict::Drop);
     }
-    // An old duplicate is told where we are, and its RST in answer to that is ignored as well.
+    // An old duplicate is answered with an ACK, and the RST in answer to that is ignored too.
     let tcp = rig.header(seg(ACK, -500, 100).ack(1));
     let verdict = tw.on_segment(rig.now, &SegmentIn::new(&tcp, 100), &mut rig.sh);
     assert!(matches!(verdict, TimeWaitVerdict::Reply(_)));

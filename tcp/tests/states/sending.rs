@@ -245,7 +245,7 @@ fn silly_windows_are_not_filled() {
     assert_eq!(lens(&rig.sends()), [350]);
 }
 
-/// A write behind a silly window that nothing else will ever get going.
+/// A write that silly window avoidance blocks, with no other timer armed.
 #[test]
 fn commands_can_set_timers() {
     let mut rig = Rig::open();

@@ -92,7 +92,7 @@ fn timestamps_measure_retransmissions_that_arrived() {
     let _ = rig.feed_after(ms(26), seg(ACK, 0, 0).ack(1_000).ts(501, sent));
     let info = rig.conn.info(&rig.sh);
     assert_eq!((info.srtt, info.backoff), (Some(ms(12)), 0));
-    // The first copy's echo: its acknowledgment may have been lost, so it says nothing.
+    // The echo of the first transmission: its ACK may have been lost, so it gives no sample.
     let mut rig = Rig::open_ts();
     rig.write(1_000);
     let out = rig.sends();
