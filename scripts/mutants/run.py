@@ -30,6 +30,7 @@ PACKAGES = {
     "lockgate": "dataplane",
     "lockgate-ip": "tcp/ip",
     "lockgate-ktls": "ktls",
+    "lockgate-stack": "dataplane/stack",
     "lockgate-tcp": "tcp",
     "lockgate-wire": "tcp/wire",
 }
