@@ -1,9 +1,112 @@
-//! Sockets, demultiplexing, TLS handshakes, packets in and packets out.
+//! Sockets over TCP and TLS records: demultiplexing, handshakes, packets in and packets out.
 //!
-//! A [`Stack`] is one worker's connections: it knows neither threads nor clocks nor ports. Packets
-//! come in by [`Stack::on_packet`] and leave into a [`pktbuf::Output`]; time and memory are
-//! arguments ([`Env`]). TCP's decisions are `lockgate_tcp`'s, records are `lockgate_ktls`'s, and a
-//! TLS library is asked only until the handshake is over ([`tls`]).
+//! A [`Stack`] owns the connections of one worker: its sockets, half-open and TIME-WAIT entries,
+//! listeners, flow table and timers. It uses no threads, no clock and no ports. Time is an argument;
+//! memory, ciphers and interfaces are lent for each call ([`Env`]). TCP's decisions are
+//! `lockgate_tcp`'s, IP's are `lockgate_ip`'s, records are `lockgate_ktls`'s; rustls runs the TLS
+//! handshake and is dropped when the keys are handed over ([`tls`]).
+//!
+//! # A turn of the worker's loop
+//!
+//! 1. [`Stack::on_packet`] for every packet of a burst. Answers that can't wait (RST, ARP, ICMP)
+//!    leave at once.
+//! 2. [`Stack::on_sibling_frame`] for frames of other workers, and [`Stack::poll_sibling_frame`]
+//!    for theirs.
+//! 3. [`Stack::on_timer`] if [`Stack::next_timer`] is due.
+//! 4. [`Stack::step_handshake`]: one step of one TLS handshake. A signature takes a hundred
+//!    microseconds, and the ports have to be polled in between.
+//! 5. [`Stack::poll_notice`] until there is none. The application reads, sends and closes.
+//! 6. [`Stack::poll`]: sends what can be sent. One acknowledgment answers the whole burst.
+//!
+//! Calls of the application only change queues and list sockets; their packets leave in step 6.
+//!
+//! # Invariants
+//!
+//! - A socket is in each list once at most, and a listed index whose socket was removed is skipped
+//!   (`schedule`).
+//! - The send queue ends where TCP was told, and the chain of received bytes ends where TCP says. A
+//!   payload's memory is reserved before TCP gets the segment, because a verdict can't be undone.
+//! - Every limit over all sockets of a worker has one owner: what received bytes may pin, the
+//!   reserve that sending leaves to reading, and the starved sockets are `memory`'s; active
+//!   handshakes are `handshakes`'.
+//! - A record's bytes never leave before they are sealed, and a sealed record is never cut.
+//! - [`Notice::Closed`] is a socket's last notice, and its [`SocketId`] is never reused.
+//! - Nothing is allocated from the heap per packet. No packet or record leads to a panic: it leads
+//!   to a verdict and a counter ([`Counters`]).
+//!
+//! # How the types work together
+//!
+//! A segment's four-tuple leads through the flow table (`demux`) to a socket, a half-open entry or a
+//! TIME-WAIT entry. A socket (`socket`) joins a `lockgate_tcp::Connection`, a
+//! `lockgate_ktls::RecordQueue` for sending, and for receiving a byte stream, a handshake or a
+//! `lockgate_ktls::Deframer`. What sockets share is the context (`context`), a part for each purpose.
+//! Packets leave through the IP layer (`egress`), which finds route and neighbour. One timer wheel
+//! ([`wheel`]) has a timer for every entry of the tables.
+//!
+//! # Example
+//!
+//! ```
+//! use lockgate_ip::{Cidr, Interface};
+//! use lockgate_ktls::{BackendChoice, Ciphers};
+//! use lockgate_stack::{Env, ListenConfig, Stack, StackConfig};
+//! use lockgate_wire::{IfaceId, Instant, MacAddr};
+//! use pktbuf::{Info, Output, Packet, PagePool, PoolConfig, Region, Room, TxError};
+//!
+//! /// An interface that counts frames and drops them.
+//! #[derive(Default)]
+//! struct Sink {
+//!     frames: u32,
+//! }
+//!
+//! impl Output for Sink {
+//!     fn info(&self, _iface: IfaceId) -> Info {
+//!         Info { mtu: 1500, entries_max: 17, link_up: true, ..Info::default() }
+//!     }
+//!     fn room(&self, _iface: IfaceId) -> Room {
+//!         Room { packets: 64, entries: 1024 }
+//!     }
+//!     fn tx(&mut self, _packet: Packet<'_>) -> Result<(), TxError> {
+//!         self.frames += 1;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let pool = PoolConfig { blocks: 64, small_spans: 64, large_spans: 16 };
+//! let mut region = Region::heap(PagePool::bytes_needed(pool)).unwrap();
+//! let mut pages = PagePool::new(&mut region, pool).unwrap();
+//! let mut ciphers = Ciphers::new(BackendChoice::Auto, 16);
+//! let mut net = Sink::default();
+//!
+//! let interface = Interface {
+//!     id: IfaceId(0),
+//!     mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+//!     mtu: 1500,
+//!     vlan: None,
+//! };
+//! let address = Cidr::new("192.0.2.1".parse().unwrap(), 24).unwrap();
+//! let config = StackConfig {
+//!     interfaces: vec![(interface, vec![address])],
+//!     ..StackConfig::default()
+//! };
+//! // In production the secrets are random.
+//! let mut stack = Stack::new(Instant::ZERO, config, [1, 2, 3, 4]).unwrap();
+//! stack.listen("192.0.2.1:80".parse().unwrap(), ListenConfig::default()).unwrap();
+//!
+//! // One turn, without packets.
+//! let now = Instant::from_millis(1);
+//! let mut env = Env { pages: &mut pages, ciphers: &mut ciphers, net: &mut net };
+//! stack.announce(now, &mut env);
+//! if stack.next_timer().is_some_and(|at| at <= now) {
+//!     stack.on_timer(now, &mut env);
+//! }
+//! stack.step_handshake(&mut env);
+//! while let Some(notice) = stack.poll_notice() {
+//!     println!("{notice:?}");
+//! }
+//! let has_more = stack.poll(now, &mut env, 64);
+//! assert!(!has_more);
+//! assert!(net.frames > 0, "the address was announced");
+//! ```
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
