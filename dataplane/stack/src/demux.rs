@@ -43,10 +43,14 @@ impl FlowTable {
     }
 
     /// Finds a connection; `is` tells whether a target is the one.
-    pub(crate) fn find(&self, hash: u32, is: impl Fn(FlowTarget) -> bool) -> Option<FlowTarget> {
+    pub(crate) fn find(
+        &self,
+        hash: u32,
+        is_match: impl Fn(FlowTarget) -> bool,
+    ) -> Option<FlowTarget> {
         self.table
             .find(u64::from(hash).wrapping_mul(SPREAD), |e| {
-                e.hash == hash && is(e.unpack())
+                e.hash == hash && is_match(e.unpack())
             })
             .map(|e| e.unpack())
     }

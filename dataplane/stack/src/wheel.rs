@@ -69,7 +69,10 @@ impl Wheel {
     pub fn expire(&mut self, now: Instant, budget: &mut u32) -> Option<TimerKey> {
         let now_tick = tick_floor(now).max(self.tick);
         loop {
-            let Some(Slot { place, start }) = self.first_slot().filter(|s| s.start <= now_tick)
+            let Some(Slot {
+                index: slot_index,
+                start,
+            }) = self.first_slot().filter(|s| s.start <= now_tick)
             else {
                 self.tick = now_tick;
                 return None;
@@ -79,10 +82,10 @@ impl Wheel {
             }
             *budget -= 1;
             self.tick = start;
-            let key = self.heads[place as usize];
+            let key = self.heads[slot_index as usize];
             let deadline = self.entries[key as usize].deadline;
             self.unlink(key);
-            if place < SLOTS && deadline <= now {
+            if slot_index < SLOTS && deadline <= now {
                 self.armed -= 1;
                 return Some(TimerKey(key));
             }
@@ -135,18 +138,18 @@ impl Wheel {
         let differ = (tick ^ self.tick) | u64::from(SLOTS - 1);
         let level = (63 - differ.leading_zeros()) / SLOT_BITS;
         let slot = low_bits(tick >> (level * SLOT_BITS));
-        let place = level * SLOTS + slot;
+        let slot_index = level * SLOTS + slot;
 
-        let next = self.heads[place as usize];
+        let next = self.heads[slot_index as usize];
         self.entries[key as usize] = TimerEntry {
             deadline,
-            prev: IN_SLOT | place,
+            prev: IN_SLOT | slot_index,
             next,
         };
         if next != NONE {
             self.entries[next as usize].prev = key;
         }
-        self.heads[place as usize] = key;
+        self.heads[slot_index as usize] = key;
         self.occupied[level as usize] |= 1 << slot;
     }
 
@@ -158,10 +161,10 @@ impl Wheel {
         if prev & IN_SLOT == 0 {
             self.entries[prev as usize].next = next;
         } else {
-            let place = prev & !IN_SLOT;
-            self.heads[place as usize] = next;
+            let slot_index = prev & !IN_SLOT;
+            self.heads[slot_index as usize] = next;
             if next == NONE {
-                self.occupied[(place / SLOTS) as usize] &= !(1 << (place % SLOTS));
+                self.occupied[(slot_index / SLOTS) as usize] &= !(1 << (slot_index % SLOTS));
             }
         }
         self.entries[key as usize].prev = NONE;
@@ -179,7 +182,7 @@ impl Wheel {
             let start = (above | u64::from(slot)) << shift;
             if first.is_none_or(|earliest| start <= earliest.start) {
                 first = Some(Slot {
-                    place: level * SLOTS + slot,
+                    index: level * SLOTS + slot,
                     start,
                 });
             }
@@ -191,8 +194,8 @@ impl Wheel {
 /// A slot that has entries.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// Its place among all slots, level by level.
-    place: u32,
+    /// Its index among all slots, level by level.
+    index: u32,
     /// The tick at which it begins.
     start: u64,
 }

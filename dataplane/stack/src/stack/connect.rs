@@ -22,7 +22,7 @@ impl Stack {
         if self.sockets.is_full() {
             return Err(ConnectError::Full);
         }
-        let tuple = self.choose_local(remote.into(), config.local)?;
+        let tuple = self.choose_local_endpoint(remote.into(), config.local)?;
         let mut tcp = Connection::connect(now, &self.opening(now, &tuple, None), &self.cx.tcp);
         tcp.set_nodelay(!config.nagle);
         let rx = match config.tls {
@@ -42,7 +42,7 @@ impl Stack {
     }
 
     /// Our end of a connection to `remote`.
-    fn choose_local(
+    fn choose_local_endpoint(
         &mut self,
         remote: Endpoint,
         wanted: Option<SocketAddr>,
@@ -67,7 +67,7 @@ impl Stack {
             };
         }
         let ports = EPHEMERAL_LAST - EPHEMERAL_FIRST + 1;
-        let first = self.draw(ports);
+        let first = self.random_below(ports);
         (0..ports)
             .map(|n| tuple(EPHEMERAL_FIRST + (first + n) % ports))
             .find(|tuple| self.find(tuple).is_none())
@@ -75,11 +75,11 @@ impl Stack {
     }
 
     /// A random number below `below`.
-    fn draw(&mut self, below: u16) -> u16 {
+    fn random_below(&mut self, bound: u16) -> u16 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        u16::try_from((self.random >> 11) % u64::from(below)).unwrap_or(0)
+        u16::try_from((self.random >> 11) % u64::from(bound)).unwrap_or(0)
     }
 }
 

@@ -18,18 +18,18 @@ impl Stack {
     pub fn on_packet<N: Output>(
         &mut self,
         now: Instant,
-        on: IfaceId,
+        iface: IfaceId,
         packet: Buffer,
         env: &mut Env<'_, N>,
     ) {
         self.cx.counters.packets_in += 1;
         let meta = frame_meta(&packet);
-        let ingress = self.egress.ip.receive(on, packet.front(), &meta);
+        let ingress = self.egress.ip.receive(iface, packet.front(), &meta);
         if let Ingress::Tcp(found) = ingress {
             let siblings = self.config.siblings;
             return self.on_tcp(now, &found, packet, siblings, env);
         }
-        self.broadcast_to_siblings(on, &packet, &ingress);
+        self.broadcast_to_siblings(iface, &packet, &ingress);
         let Egress { ip, frame } = &mut self.egress;
         let reply = match ingress {
             Ingress::Tcp(_) => None,
