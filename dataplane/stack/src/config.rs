@@ -1,4 +1,4 @@
-//! What a stack is told at its start, and sockets at theirs.
+//! Configuration of a stack, its listeners and its outgoing connections.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::tls::{TlsClient, TlsServer};
 
-/// Everything a worker's stack is told at its start.
+/// The configuration of one worker's stack.
 #[derive(Debug, Clone)]
 pub struct StackConfig {
     /// The interfaces, each with its addresses.
@@ -27,13 +27,13 @@ pub struct StackConfig {
     pub limits: Limits,
     /// How long a TLS handshake may take, from the TCP connection on.
     pub handshake_timeout: Duration,
-    /// Whether TLS is spoken at all: without the record layer every handshake fails at its end.
+    /// Whether the record layer is enabled. Without it every TLS handshake fails at its end.
     pub ktls: bool,
-    /// Bytes of content in a record that is sent: at most, and by default, 2^14. Less than 64
-    /// counts as 64, as in RFC 8449.
+    /// The most bytes of content in a sent record: 64 (RFC 8449) to 2^14, the default. Values outside
+    /// count as the nearest of these.
     pub record_len_max: u16,
-    /// How many other workers have the same addresses, and have to hear what belongs to no
-    /// connection or to one of theirs: [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame).
+    /// How many other workers have the same addresses and get frames from this one by
+    /// [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame).
     pub siblings: u16,
 }
 
@@ -49,42 +49,43 @@ pub struct StackConfig {
 pub struct Limits {
     /// Connections.
     pub connections_max: u32,
-    /// Half-open connections of all listeners. One more pushes out the oldest.
+    /// Half-open connections of all listeners. One more evicts the oldest.
     pub half_open_max: u32,
-    /// Connections in TIME-WAIT. One more is forgotten at once.
+    /// Connections in TIME-WAIT. One more ends without TIME-WAIT.
     pub time_wait_max: u32,
-    /// Handshakes under way. One more waits, its bytes unread, until one is over.
+    /// TLS handshakes with state in the TLS library. One more waits for admission, its bytes unread.
     pub handshakes_max: u32,
-    /// Ranges of sent and of out-of-order bytes, all connections together.
+    /// Ranges of sent and of out-of-order bytes, over all connections.
     pub ranges_max: u32,
     /// Bytes queued for sending, per connection; see [`Limits::send_low_water_bytes`].
     pub send_buffer_bytes: u32,
-    /// [`Notice::Writable`](crate::Notice::Writable) comes when fewer bytes than this are queued.
+    /// The low-water mark: [`Notice::Writable`](crate::Notice::Writable) comes when fewer bytes than
+    /// this are queued.
     pub send_low_water_bytes: u32,
-    /// Memory that received and unread bytes pin, per connection. What is left of it is the window.
-    /// Bytes that are out of order may pin four times as much until they are joined.
+    /// Memory that received and unread bytes pin, per connection. The rest of it is the receive
+    /// window. Bytes that are out of order may pin four times as much until they are joined.
     pub recv_buffer_bytes: u32,
-    /// Memory that received and unread bytes pin, of all connections together. Above it a
-    /// connection gets no more than one segment, and is reset if that isn't read at once.
+    /// The receive budget: memory that received and unread bytes pin, over all connections. Above it
+    /// a connection gets one segment at most, and is reset if that isn't read at once.
     pub recv_total_bytes: u64,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,
-    /// Payload bytes that a connection sends before it's the next one's turn.
+    /// Payload bytes that a connection sends in one turn.
     pub turn_bytes_max: u32,
     /// Timer entries fired or filed per turn.
     pub timers_per_turn_max: u32,
     /// Resets that answer segments for no connection, per second.
     pub resets_per_second_max: u32,
     /// How long the peer of a connection that was closed here may acknowledge nothing of what is
-    /// left to send: it's reset then. Nobody else would ever give up a peer that keeps its window
-    /// closed and answers every probe.
+    /// left to send. The connection is reset then: TCP alone never gives up a peer that keeps its
+    /// window closed and answers every probe.
     pub orphan_timeout: Duration,
 }
 
-/// What a listener is told.
+/// The configuration of a listener.
 #[derive(Debug, Clone, Default)]
 pub struct ListenConfig {
-    /// With TLS; plain TCP without.
+    /// The TLS server configuration; `None` is plain TCP.
     pub tls: Option<Arc<TlsServer>>,
     /// Half-open connections of this listener; 0 means as many as the stack allows.
     pub backlog: u32,
@@ -92,60 +93,57 @@ pub struct ListenConfig {
     pub nagle: bool,
 }
 
-/// What an outgoing connection is told.
+/// The configuration of an outgoing connection.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectConfig {
-    /// With TLS, to a server that can prove this name; plain TCP without.
+    /// The TLS client configuration and the name that the server must prove; `None` is plain TCP.
     pub tls: Option<(Arc<TlsClient>, ServerName<'static>)>,
-    /// Our end; port 0 or none means any that's free.
+    /// The local address. `None`, port 0 or an unspecified address means any.
     pub local: Option<SocketAddr>,
     /// Whether small segments wait for acknowledgements (Nagle); off if not said otherwise.
     pub nagle: bool,
 }
 
-/// Why a stack can't be made.
+/// Why a stack can't be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// An interface that can't be.
+    /// An interface is refused.
     #[error("interface {iface}: {refused}", iface = .0.id.0, refused = .1)]
     Interface(Interface, InterfaceError),
-    /// An address that its interface can't have.
+    /// An address is refused.
     #[error("address {0}: {1}")]
     Address(Cidr, AddressError),
-    /// A route that can't be.
+    /// A route is refused.
     #[error("route to {to}: {refused}", to = .0.to, refused = .1)]
     Route(Route, RouteError),
-    /// More connections than can be numbered.
+    /// A table's limit is above 2^28 entries.
     #[error("more than 2^28 connections, half-open connections or connections in TIME-WAIT")]
     TooMany,
 }
 
-/// Why a listener can't be made.
+/// Why a listener can't be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ListenError {
     /// No interface has the address.
     #[error("no interface has this address")]
     NotLocal,
-    /// Somebody listens there already.
-    #[error("somebody listens there already")]
+    /// There is a listener with this address already.
+    #[error("address already in use by a listener")]
     InUse,
 }
 
-/// Why a connection can't be begun.
+/// Why a connection can't be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ConnectError {
-    /// No route leads there, or no interface has the local address.
-    #[error("there is no way from here to there")]
+    /// There is no route to the remote address, or no interface has the local one.
+    #[error("no route to the remote address, or no interface has the local address")]
     NoRoute,
-    /// The connection exists, or no port is free.
-    #[error("no port is free")]
+    /// The connection exists, or no ephemeral port is free.
+    #[error("local port in use, or no ephemeral port free")]
     InUse,
-    /// As many connections as there may be.
-    #[error("there are as many connections as there may be")]
+    /// The connection table is full.
+    #[error("connection table full")]
     Full,
-    /// TLS can't begin (no randomness).
-    #[error("TLS can't begin")]
-    Tls,
 }
 
 impl Default for Limits {
@@ -187,5 +185,5 @@ impl Default for StackConfig {
 
 const RECORD_LEN_MAX: u16 = 1 << 14;
 
-/// The greatest number of entries of one kind, so that all of them can be numbered together.
+/// The most entries of one table, so that the entries of all tables can be numbered together.
 pub(crate) const ENTRIES_MAX: u32 = 1 << 28;

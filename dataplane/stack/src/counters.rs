@@ -1,4 +1,4 @@
-//! What happened on a worker, counted.
+//! Counters of a worker's stack.
 
 use core::fmt;
 
@@ -12,59 +12,59 @@ lockgate_wire::counters! {
     pub struct Counters in "stack" {
         /// Packets given to the stack.
         packets_in,
-        /// Frames that other workers heard first.
+        /// Frames received from sibling workers.
         sibling_frames_in,
-        /// Segments of connections that aren't this worker's, passed on to the next one.
+        /// Segments without a connection on this worker, forwarded to the next worker.
         segments_forwarded,
-        /// Frames that other workers should have heard of, and there was no room.
+        /// Frames for sibling workers dropped because their queue was full.
         sibling_frames_lost,
         /// TCP segments with a good checksum.
         segments_in,
-        /// Segments dropped for a bad TCP checksum.
+        /// Segments dropped because of a bad TCP checksum.
         bad_checksum,
-        /// Segments dropped because they can't be parsed.
+        /// Segments and ICMP messages dropped because they can't be parsed.
         malformed,
-        /// Segments dropped because their payload could not be held.
+        /// Segments dropped because a receive limit or the pool had no room for their payload.
         refused_payload,
-        /// Connections reset because received bytes pinned all the memory that they may.
+        /// Connections reset because they were over the receive budget.
         receive_budget_resets,
         /// Segments for no connection and no listener.
         no_connection,
-        /// Resets sent in answer to those.
+        /// Resets sent in answer to segments without a connection.
         resets_out,
-        /// Such resets not sent because of the limit.
+        /// Resets not sent because of `resets_per_second_max`.
         resets_limited,
         /// Packets handed to an interface.
         packets_out,
         /// TCP payload bytes in them.
         payload_bytes_out,
-        /// Packets that an interface did not take after all.
+        /// Packets that an interface refused though it had room.
         tx_failed,
-        /// Small frames (answers) lost because an interface had no room.
+        /// Small frames (SYN-ACK, RST, immediate ACK, ARP, ICMP) lost for want of a route, memory or room.
         answers_lost,
-        /// Segments not sent because their neighbour doesn't answer.
+        /// Segments dropped because the next hop is unreachable.
         neighbour_unreachable,
-        /// Times that a connection waited for its neighbour's address.
+        /// Times that a connection waited for neighbour resolution.
         waited_for_neighbour,
-        /// Times that a connection waited for page buffers or for ranges.
+        /// Times that a connection was starved: waited for page buffers or ranges.
         starved,
         /// Payload bytes that applications gave by copy.
         bytes_by_copy,
         /// Payload bytes that applications gave by reference.
         bytes_by_reference,
-        /// Connections that peers opened.
+        /// Connections opened by peers.
         accepted,
         /// Connections opened here.
         connected,
-        /// SYNs dropped because there was no place for another connection.
+        /// SYNs and final ACKs dropped because a backlog or the connection table was full.
         syn_dropped,
-        /// Half-open connections pushed out by newer ones.
+        /// Half-open connections evicted by newer ones.
         half_open_evicted,
-        /// Half-open connections that were given up.
+        /// Half-open connections whose SYN-ACK was retransmitted in vain.
         half_open_timed_out,
-        /// Connections that went to TIME-WAIT.
+        /// Connections that entered TIME-WAIT.
         time_wait,
-        /// Connections for which there was no place in TIME-WAIT.
+        /// Connections that ended without TIME-WAIT because its table was full.
         time_wait_overflow,
         /// TLS 1.2 handshakes done.
         handshakes_tls12,
@@ -78,15 +78,15 @@ lockgate_wire::counters! {
         handshakes_failed_peer_alert,
         /// Of those: the peer closed.
         handshakes_failed_peer_closed,
-        /// Of those: nothing in common.
+        /// Of those: no common version, suite, scheme or protocol.
         handshakes_failed_incompatible,
         /// Of those: a certificate that isn't trusted.
         handshakes_failed_certificate,
-        /// Of those: the peer broke the protocol, or doesn't speak it.
+        /// Of those: protocol violations and bytes that aren't TLS.
         handshakes_failed_protocol,
-        /// Of those: it took too long.
+        /// Of those: timed out.
         handshakes_failed_timeout,
-        /// Of those: our own fault.
+        /// Of those: internal errors.
         handshakes_failed_internal,
         /// close_notify alerts queued.
         close_notify_out,
@@ -94,31 +94,31 @@ lockgate_wire::counters! {
         close_notify_in,
         /// Fatal alerts queued.
         alerts_out,
-        /// Streams that peers ended (FIN, with close_notify before it where there's TLS).
+        /// Streams that peers ended by FIN, with TLS after close_notify.
         peer_closed_clean,
         /// TLS streams that peers ended without close_notify.
         peer_closed_truncated,
-        /// Times that the peer had closed and data was still sent to it.
+        /// Segments with data sent to peers that had closed their side.
         half_closed_sends,
-        /// Connections that ended with everything said on both sides.
+        /// Connections that ended cleanly on both sides.
         end_clean,
-        /// Connections that ended with a peer's TLS stream cut short.
+        /// Connections whose peer's TLS stream was truncated.
         end_truncated,
-        /// Connections that the peer reset.
+        /// Connections reset by the peer.
         end_reset,
-        /// Connections that the peer refused.
+        /// Connections refused by the peer.
         end_refused,
-        /// Connections whose peer didn't answer.
+        /// Connections that timed out.
         end_timed_out,
         /// Connections aborted by the application.
         end_aborted,
         /// Connections aborted because the worker stopped.
         end_drained,
-        /// Connections that ended with their TLS handshake.
+        /// Connections that ended because their TLS handshake failed.
         end_handshake,
-        /// Connections that ended by a fault in the record layer.
+        /// Connections that ended by an error of the record layer in what the peer sent.
         end_tls,
-        /// Connections that ended because nothing more could be sealed.
+        /// Connections that ended because sealing failed or a key was used up.
         end_crypto,
     }
 }

@@ -1,9 +1,9 @@
-//! Which connection a segment belongs to.
+//! The flow table: from a four-tuple to the connection.
 
 use hashbrown::HashTable;
 use lockgate_wire::FourTuple;
 
-/// Where a connection is kept: three kinds of entry, each in a slab of its own.
+/// Where a connection is kept: the index of a socket, a half-open entry or a TIME-WAIT entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlowTarget {
     Socket(u32),
@@ -11,9 +11,10 @@ pub(crate) enum FlowTarget {
     TimeWait(u32),
 }
 
-/// Four-tuples to places. Eight bytes an entry: the tuple itself is in the slab. The hash is keyed,
-/// so nobody can choose tuples that collide; the one that a NIC computed isn't used, because its
-/// key is known.
+/// The flow table. An entry has eight bytes; the four-tuple itself is in the slab.
+///
+/// The hash is keyed with a secret, so that peers can't choose four-tuples that collide. The hash of
+/// a NIC isn't used, because its key is known.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     table: HashTable<FlowEntry>,
@@ -30,7 +31,7 @@ struct FlowEntry {
 const _: () = assert!(size_of::<FlowEntry>() == 8);
 
 impl FlowTable {
-    /// All memory is taken now.
+    /// Allocates the table.
     pub(crate) fn new(capacity: usize, secret: u64) -> Self {
         Self {
             table: HashTable::with_capacity(capacity),
@@ -42,7 +43,7 @@ impl FlowTable {
         tuple.hash(self.secret)
     }
 
-    /// Finds a connection; `is` tells whether a target is the one.
+    /// Finds a connection. `is_match` compares a target's four-tuple.
     pub(crate) fn find(
         &self,
         hash: u32,
@@ -55,7 +56,7 @@ impl FlowTable {
             .map(|e| e.unpack())
     }
 
-    /// Adds a connection that isn't there.
+    /// Adds a connection. It must not be in the table.
     pub(crate) fn insert(&mut self, hash: u32, target: FlowTarget) {
         let spread = |e: &FlowEntry| u64::from(e.hash).wrapping_mul(SPREAD);
         self.table.insert_unique(
@@ -68,7 +69,7 @@ impl FlowTable {
         );
     }
 
-    /// Removes a connection by its target.
+    /// Removes a connection.
     pub(crate) fn remove(&mut self, hash: u32, target: FlowTarget) {
         let packed = target.pack();
         let found = self

@@ -1,4 +1,4 @@
-//! What sockets tell the application, and what it is told when it asks.
+//! Notices to the application, and the results of its calls.
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::slab::SlabKey;
 use crate::tls::Failure;
 
-/// Names a socket. A socket that's gone never answers to its name again.
+/// Names a socket. The id of a removed socket is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId {
     pub(crate) index: u32,
@@ -18,8 +18,8 @@ pub struct SocketId {
 }
 
 impl SocketId {
-    /// A dense number: below [`Limits::connections_max`](crate::Limits::connections_max), and no
-    /// other living socket's. For tables beside the stack's.
+    /// The socket's index, for tables beside the stack's: below
+    /// [`Limits::connections_max`](crate::Limits::connections_max), and unique among live sockets.
     pub fn index(self) -> usize {
         self.index as usize
     }
@@ -41,8 +41,7 @@ impl From<SocketId> for SlabKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub(crate) u32);
 
-/// Something that happened to a socket, told by
-/// [`Stack::poll_notice`](crate::Stack::poll_notice).
+/// Something that happened to a socket; from [`Stack::poll_notice`](crate::Stack::poll_notice).
 #[derive(Debug)]
 pub enum Notice {
     /// A peer has connected to a listener. On a TLS listener nothing can be sent or received before
@@ -55,23 +54,23 @@ pub enum Notice {
         /// The peer.
         remote: SocketAddr,
     },
-    /// A connection that was begun here is there (TCP's part of it).
+    /// The TCP handshake of a connection opened from here is complete.
     Connected(SocketId),
-    /// The TLS handshake is over.
+    /// The TLS handshake is complete.
     HandshakeDone(SocketId, Box<TlsInfo>),
-    /// There is something to receive, be it the end.
-    /// Comes again only after [`Stack::recv`](crate::Stack::recv) found nothing.
+    /// There is something to receive, which may be the end of the stream. Comes again only after
+    /// [`Stack::recv`](crate::Stack::recv) returned [`Recv::Nothing`].
     Readable(SocketId),
-    /// A send that took less than it was given can be tried again.
+    /// A send that took less than it was given can be retried.
     Writable(SocketId),
-    /// The peer will send no more, and everything before that was received.
+    /// The peer has closed its sending side, and everything before that was received.
     PeerClosed {
         /// The socket.
         socket: SocketId,
-        /// With TLS, whether it said so (close_notify) before its FIN; without, always.
+        /// With TLS, whether close_notify came before the FIN. Without TLS always true.
         clean: bool,
     },
-    /// The socket is gone, whoever closed it. Always the last notice.
+    /// The socket was removed. Always the last notice.
     Closed(SocketId, CloseReason),
 }
 
@@ -91,14 +90,14 @@ impl NoticeQueue {
     }
 }
 
-/// What was agreed on in a TLS handshake.
+/// What a TLS handshake negotiated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsInfo {
     /// Version and cipher.
     pub params: Params,
-    /// The application protocol.
+    /// The application protocol (ALPN).
     pub alpn: Option<Box<[u8]>>,
-    /// The name that the client asked for (servers).
+    /// The server name that the client sent (servers only).
     pub sni: Option<Box<str>>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
@@ -107,44 +106,44 @@ pub struct TlsInfo {
 /// How a socket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// Both sides closed and everything was acknowledged. With TLS: both said so by close_notify,
-    /// or this side closed first and didn't wait.
+    /// Both sides closed and everything was acknowledged. With TLS both sent close_notify, or this
+    /// side closed first and didn't wait for the peer's.
     Clean,
     /// Both sides closed, but the peer's TLS stream ended without close_notify.
     Truncated,
     /// The peer reset the connection.
     Reset,
-    /// The peer refused it.
+    /// The peer refused the connection.
     Refused,
     /// The peer doesn't answer.
     TimedOut,
-    /// The application aborted it; or had closed it, and then data came: reset either way.
+    /// Reset by this side: the application aborted the connection, or data came after its close.
     Aborted,
-    /// The worker stopped before it was over.
+    /// The worker stopped before the connection ended.
     Drained,
     /// The TLS handshake failed.
     Handshake(Failure),
     /// The record layer failed.
     Tls(RxError),
-    /// Sealing failed: no more can be sent.
+    /// Sealing failed, or the key is used up. Nothing more can be sent.
     Crypto,
 }
 
-/// Something received.
+/// The result of [`Stack::recv`](crate::Stack::recv).
 #[derive(Debug)]
 pub enum Recv {
     /// Bytes.
     Data(Chunk),
-    /// Nothing now; a [`Notice::Readable`] will follow.
+    /// Nothing now. A [`Notice::Readable`] follows.
     Nothing,
-    /// The peer sends no more. The socket can still send.
+    /// The end of the peer's stream. The socket can still send.
     End {
         /// As in [`Notice::PeerClosed`].
         clean: bool,
     },
 }
 
-/// Received bytes, given away: memory and window are free again when it's dropped.
+/// Received bytes. Their memory is freed when the chunk is dropped.
 pub struct Chunk(pub(crate) ChunkKind);
 
 pub(crate) enum ChunkKind {
@@ -164,7 +163,7 @@ impl Chunk {
         plain.into_iter().flatten().chain(record)
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(&self) -> usize {
         match &self.0 {
             ChunkKind::Plain(buffer) => buffer.len() as usize,
@@ -172,7 +171,7 @@ impl Chunk {
         }
     }
 
-    /// Whether there are none: a record may be empty.
+    /// Whether there are no bytes: a record may be empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -190,7 +189,7 @@ pub enum RecvError {
     /// There is no such socket (any more).
     #[error("there is no such socket")]
     NoSocket,
-    /// The record layer failed. The peer is being told, and the socket closes.
+    /// The record layer failed. The socket closes by an alert.
     #[error("the record layer failed: {0}")]
     Tls(#[from] RxError),
 }
@@ -213,7 +212,7 @@ pub enum SendError {
 }
 
 impl RecvError {
-    /// The error number.
+    /// The errno that a socket call would return for this error, if there is one.
     pub const fn errno(self) -> Option<Errno> {
         match self {
             Self::NoSocket => None,

@@ -28,15 +28,8 @@ use crate::wheel::{TimerKey, Wheel};
 
 /// One worker's connections, listeners and timers.
 ///
-/// # How it is used
-///
-/// Each turn of the worker's loop: every packet received goes to [`on_packet`](Self::on_packet),
-/// due timers run in [`on_timer`](Self::on_timer), one step of a TLS handshake in
-/// [`step_handshake`](Self::step_handshake); the application works off
-/// [`poll_notice`](Self::poll_notice), and [`poll`](Self::poll) sends. A burst of packets is given
-/// whole before that, so that one acknowledgement answers all of it. Time is an argument.
-///
-/// What the application calls changes queues and marks sockets; packets leave in `poll`.
+/// The order of calls is in the [crate's documentation](crate#a-turn-of-the-workers-loop). Calls of
+/// the application change queues and list sockets; packets leave in [`poll`](Self::poll).
 pub struct Stack {
     sockets: Slab<Socket>,
     half_open: HalfOpenTable,
@@ -55,7 +48,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack with the secrets of its hash table, sequence numbers and random times.
+    /// Creates a stack. `secret` keys the flow table's hash, the initial sequence numbers (two words)
+    /// and the random decisions of TCP and IP. Allocates all tables.
+    ///
+    /// # Errors
+    /// If an interface, address or route is refused, or a table's limit is above 2^28.
     pub fn new(now: Instant, config: StackConfig, secret: [u64; 4]) -> Result<Self, ConfigError> {
         let limits = config.limits;
         let tables = [
@@ -81,13 +78,13 @@ impl Stack {
             sibling_frames: SiblingQueue::default(),
             isn: IsnSource::new([isn_high, isn_low]),
             config,
-            // A generator of this kind must not begin with zero.
+            // Xorshift can't leave zero.
             random: seed | 1,
         })
     }
 
-    /// Sends what can be sent, at most `budget` packets; connections take turns. True if there is
-    /// more to do now.
+    /// Sends what can be sent, at most `budget` packets. Connections take turns. Returns true if there
+    /// is more to do now.
     pub fn poll<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>, budget: u32) -> bool {
         env.pages.reclaim();
         if self.sockets.len() > 0 {
@@ -108,7 +105,7 @@ impl Stack {
             }
         }
         self.send_ip_frames(now, env);
-        // A socket that went away may have made place for another's handshake.
+        // The end of a socket's handshake may admit another.
         self.cx.schedule.ready_len() > 0 || self.cx.handshakes.has_steps()
     }
 
@@ -130,8 +127,7 @@ impl Stack {
         self.send_ip_frames(now, env);
     }
 
-    /// When [`Stack::on_timer`] wants to be called. What [`Stack::poll`] left to do is not
-    /// considered.
+    /// When [`Stack::on_timer`] has to be called. What [`Stack::poll`] left to do is not considered.
     pub fn next_timer(&self) -> Option<Instant> {
         let deadlines = [
             self.wheel.next_timer(),
@@ -141,8 +137,10 @@ impl Stack {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Takes one TLS handshake one step further; true if more are waiting. A step with a signature
-    /// takes a hundred microseconds and more, so do one between two looks at the ports.
+    /// Takes one step of one TLS handshake. Returns true if more can be taken.
+    ///
+    /// A step with a signature takes a hundred microseconds and more, so poll the ports between two
+    /// steps.
     pub fn step_handshake<N: Output>(&mut self, env: &mut Env<'_, N>) -> bool {
         let admitted = self.next_admitted_handshake();
         if let Some(index) = admitted.or_else(|| self.next_stepping_handshake())
@@ -154,7 +152,7 @@ impl Stack {
         self.cx.handshakes.has_steps()
     }
 
-    /// The next notice.
+    /// Returns the next notice.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.cx.notices.pop()
     }
@@ -209,6 +207,6 @@ impl core::fmt::Debug for Stack {
     }
 }
 
-/// How many sockets may find their interface full before the turn ends. With several interfaces, one
-/// without room must not stop the others.
+/// How many sockets may find their interface full before [`Stack::poll`] ends. With several
+/// interfaces, one without room must not stop the others.
 const BLOCKED_MAX: u32 = 64;

@@ -2,13 +2,13 @@
 //!
 //! Nine levels of 64 slots over ticks of 4.096 µs cover every [`Instant`], so no deadline is ever
 //! clamped and nothing wraps. A timer's level is the highest group of six bits in which its tick
-//! differs from the wheel's: it is always ahead of the wheel in that group and equal above it,
-//! which makes the earliest slot of a level the first set bit of its bitmap.
+//! differs from the wheel's. In that group it is ahead of the wheel, and above it equal, so the
+//! earliest slot of a level is the first set bit of its bitmap.
 //!
 //! Timers are entries of an array indexed by the caller's [`TimerKey`]; arming, moving and
-//! cancelling are O(1) and allocate nothing. A deadline that moves later (the usual case: every
-//! acknowledgement pushes the retransmission timer back) only changes the entry; it is filed anew
-//! when its old slot comes up.
+//! cancelling are O(1) and allocate nothing. A deadline that moves later only changes the entry,
+//! which is moved when its old slot comes up. That is the usual case: every acknowledgment pushes the
+//! retransmission timer back.
 
 use lockgate_wire::time::Instant;
 
@@ -16,10 +16,10 @@ use lockgate_wire::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey(pub u32);
 
-/// The wheel. Time only moves in [`Wheel::expire`].
+/// A timer wheel. Its time only moves in [`Wheel::expire`].
 #[derive(Debug)]
 pub struct Wheel {
-    /// All ticks before this one have been dealt with; entries of this one may be left.
+    /// The current tick. All earlier ticks are done; entries of this one may be left.
     tick: u64,
     entries: Vec<TimerEntry>,
     /// The first entry of each slot, level by level.
@@ -37,7 +37,7 @@ struct TimerEntry {
 }
 
 impl Wheel {
-    /// A wheel for keys below `capacity`, starting at `now`.
+    /// Creates a wheel for keys below `capacity` that starts at `now`.
     pub fn new(now: Instant, capacity: u32) -> Self {
         let idle = TimerEntry {
             deadline: Instant::ZERO,
@@ -64,8 +64,8 @@ impl Wheel {
         }
     }
 
-    /// Takes one timer that is due at `now`; it is no longer armed. `None` when nothing is due, or
-    /// when `budget` is used up: every entry looked at, fired or filed lower, costs one.
+    /// Disarms and returns one timer that is due at `now`. Returns `None` when nothing is due, or when
+    /// `budget` is used up: every entry that is fired or moved to a lower level costs one.
     pub fn expire(&mut self, now: Instant, budget: &mut u32) -> Option<TimerKey> {
         let now_tick = tick_floor(now).max(self.tick);
         loop {
@@ -93,14 +93,14 @@ impl Wheel {
         }
     }
 
-    /// When [`Wheel::expire`] should be called next. Never later than the earliest deadline rounded
-    /// up to a tick; it may be earlier, when entries have to be filed lower first.
+    /// When [`Wheel::expire`] has to be called next. Never later than the earliest deadline rounded up
+    /// to a tick. Earlier if entries have to be moved to a lower level first.
     pub fn next_timer(&self) -> Option<Instant> {
         self.first_slot()
             .map(|slot| Instant::from_nanos(slot.start << TICK_SHIFT))
     }
 
-    /// Timers armed.
+    /// The number of armed timers.
     pub fn armed(&self) -> u32 {
         self.armed
     }
@@ -171,8 +171,8 @@ impl Wheel {
         self.entries[key as usize].next = NONE;
     }
 
-    /// The earliest slot that has entries. Where slots of two levels begin at the same tick the
-    /// higher comes first: its entries may belong in the lower.
+    /// The earliest slot that has entries. Of two slots that begin at the same tick, the one of the
+    /// higher level comes first, because its entries may belong in the other.
     fn first_slot(&self) -> Option<Slot> {
         let mut first: Option<Slot> = None;
         for (level, slots) in (0..).zip(self.occupied).filter(|(_, slots)| *slots != 0) {

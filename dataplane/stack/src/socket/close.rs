@@ -61,7 +61,7 @@ impl Socket {
         }
     }
 
-    /// Whether more may be given to send.
+    /// Whether the sending side is open.
     pub(super) fn is_sending(&self) -> bool {
         self.closing == Closing::Open && !self.is_tcp_over()
     }
@@ -121,7 +121,7 @@ impl Socket {
     fn start_lingering(&mut self, now: Instant, limits: &Limits) {
         let tls = matches!(self.rx, Rx::Shaking(_)) || self.tx.params().is_some();
         if tls && self.peer_stream == PeerStream::Open {
-            // What's on its way is a window's worth at most.
+            // What the peer has in flight is one receive window at most.
             let window = u64::from(limits.recv_buffer_bytes);
             let end = self.tcp.received().0 + window + LINGER_BYTES;
             let until = now + LINGER_TIME;
@@ -131,7 +131,7 @@ impl Socket {
         }
     }
 
-    /// Whether the peer has still to acknowledge something: data, or our FIN.
+    /// Whether something isn't acknowledged yet: data, or our FIN.
     pub(super) fn awaits_acknowledgment(&self) -> bool {
         !self.is_tcp_over() && !matches!(self.tcp.state(), State::FinWait2 | State::TimeWait)
     }
@@ -144,7 +144,7 @@ impl Socket {
         if self.tcp.is_window_blocked() {
             self.abort(CloseReason::TimedOut, schedule);
         } else {
-            // Something was lost: TCP has time-outs of its own for that.
+            // A loss: TCP's retransmission has time-outs of its own.
             self.orphan_until = Some(now + limits.orphan_timeout);
         }
     }
@@ -172,7 +172,7 @@ impl Socket {
         }
         if let Some(alert) = alert.filter(|_| self.tx.params().is_some()) {
             if alert != Alert::CLOSE_NOTIFY {
-                // What was never sealed and never sent will not be missed.
+                // The alert replaces what was neither sealed nor sent.
                 self.tx.cut_unsent(self.tcp.sent().0);
             }
             let pushed = self
@@ -182,12 +182,12 @@ impl Socket {
             match pushed {
                 Ok(()) if alert == Alert::CLOSE_NOTIFY => cx.counters.close_notify_out += 1,
                 Ok(()) => cx.counters.alerts_out += 1,
-                // The FIN waits with it: without the alert it would look like an attack.
+                // Retried with the FIN: a FIN without close_notify is a truncation to the peer.
                 Err(TxError::Exhausted) => {
                     self.make_starved(cx);
                     return;
                 }
-                // No key that may be used again: the FIN alone has to do.
+                // The key may seal no more, so that the FIN goes without an alert.
                 Err(_) => {
                     self.end.get_or_insert(CloseReason::Crypto);
                 }
@@ -229,8 +229,8 @@ impl Socket {
     }
 }
 
-/// Level and description.
+/// An alert's content: level and description.
 const ALERT_LEN: u64 = 2;
 const LINGER_TIME: Duration = Duration::from_secs(2);
-/// More than an alert, tickets and the rest of a record that was on its way.
+/// More than an alert, session tickets and the tail of a record in flight.
 const LINGER_BYTES: u64 = 64 * 1024;

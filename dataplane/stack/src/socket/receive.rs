@@ -30,7 +30,7 @@ impl Socket {
         if self.is_tcp_over() {
             return lockgate_tcp::reset_for(&segment);
         }
-        // Room for the payload comes first: what TCP says is kept counts as received.
+        // The payload's memory is reserved first: what TCP keeps counts as received.
         match self.apply_receive_budget(&segment, &payload, &cx.memory.receive) {
             PayloadAdmission::Accept => {}
             PayloadAdmission::AcceptOverBudget => self.pending.over_receive_budget = true,
@@ -86,7 +86,8 @@ impl Socket {
         }
     }
 
-    /// Makes room for a payload before TCP gets the segment. May copy small buffers together.
+    /// Reserves what a payload takes in the reassembly, before TCP gets the segment. The returned
+    /// buffer may be a compact copy.
     fn reserve_payload(
         &self,
         segment: &SegmentIn<'_>,
@@ -186,9 +187,9 @@ impl Socket {
         self.tcp.abort(tcp)
     }
 
-    /// Gives TCP the room for more received bytes, and the receive budget what is pinned.
+    /// Updates TCP's receive window and the socket's share of the receive budget.
     pub(crate) fn update_room(&mut self, limits: &Limits, budget: &mut ReceiveBudget) {
-        // A record can be read only when all of it is here, so there's always room for one.
+        // A record can be read only when it is complete, so there is always room for one.
         let (pinned, record) = match &self.rx {
             Rx::Plain(stream) => (stream.true_size(), 0),
             Rx::Shaking(shaking) => (shaking.chain.true_size(), record_room(shaking.chain.len())),
@@ -210,7 +211,7 @@ impl Socket {
         self.pinned = bytes;
     }
 
-    /// Whether there's anything in order that the application hasn't got.
+    /// Whether there are bytes in order that the application, or the TLS library, hasn't read.
     pub(super) fn is_readable(&self) -> bool {
         match &self.rx {
             Rx::Plain(stream) => !stream.is_empty(),
@@ -256,8 +257,8 @@ impl Socket {
     }
 }
 
-/// What's promised as a window counts payload; small segments pin several times as much until they
-/// are in order and can be joined. Even the smallest window has to be worth that.
+/// The smallest reassembly limit is four times this. The window counts payload, and small segments
+/// pin several times their payload until they are in order and can be joined.
 const REASSEMBLY_MIN: u32 = 16 * 1024;
 
 /// The room that is needed beside `buffered` bytes of a record that may be incomplete: the tail of

@@ -12,7 +12,7 @@ use crate::context::SocketContext;
 use crate::notice::{CloseReason, Notice, NoticeQueue, SendError};
 
 impl Socket {
-    /// Copies bytes into the queue.
+    /// Copies bytes into the queue. Returns how many were taken.
     pub(crate) fn send(
         &mut self,
         parts: &[&[u8]],
@@ -33,7 +33,7 @@ impl Socket {
         Ok(taken)
     }
 
-    /// Queues a part of a shared span by reference.
+    /// Queues a part of a shared span by reference. Returns how many bytes were taken.
     pub(crate) fn send_span(
         &mut self,
         span: &Arc<SharedSpan>,
@@ -54,7 +54,7 @@ impl Socket {
         Ok(taken)
     }
 
-    /// Queues one record of any type; false if there's no room for it now.
+    /// Queues one record of any type. Returns false if there is no room for it now.
     pub(crate) fn send_record(
         &mut self,
         kind: ContentType,
@@ -82,8 +82,8 @@ impl Socket {
         if self.check_sending().is_err() {
             return 0;
         }
-        // A record with a few bytes may pin the memory of a full one: a peer that takes nothing
-        // mustn't have all spans pinned by short answers.
+        // A record with a few bytes may pin the memory of a full one. Without this limit, a peer
+        // that acknowledges nothing could have all spans pinned by short answers.
         if self.is_full(limits) {
             return 0;
         }
@@ -96,14 +96,15 @@ impl Socket {
         self.tx.true_size() >= bytes.saturating_mul(2).max(PINNED_MIN)
     }
 
-    /// Whether so little is queued that more is wanted from the application.
+    /// Whether the queue is below its low-water mark, in bytes and in pinned memory.
     fn is_below_low_water(&self, limits: &Limits) -> bool {
         let low = limits.send_low_water_bytes;
         self.send_queued() < u64::from(low) && !self.pins_more_than(low)
     }
 
-    /// Whether the peer has yet to acknowledge an answer of the record layer, or so much else that
-    /// it gets no answers now: it can ask for them without ever taking any.
+    /// Whether answers of the record layer (KeyUpdate, alerts) have to wait: an earlier one isn't
+    /// acknowledged, or the queue is full. A peer can ask for answers without ever acknowledging
+    /// any, so that they must not add up.
     pub(super) fn defers_answers(&self, limits: &Limits) -> bool {
         self.tx.control_end() > self.tx.start() || self.is_full(limits)
     }
@@ -129,7 +130,7 @@ impl Socket {
         }
     }
 
-    /// Changes the sending keys, if that's due: asked for by the peer, or because of their age.
+    /// Changes the sending keys if the peer asked for it or the key is near its usage limit.
     pub(crate) fn advance_keys(
         &mut self,
         cx: &mut SocketContext,
@@ -139,8 +140,8 @@ impl Socket {
         let refresh = match (self.tx.key_use(), self.tx.params()) {
             (KeyUse::Fine, _) | (_, None) => false,
             (KeyUse::RefreshDue, Some(params)) if params.version == Version::Tls13 => true,
-            // There will be no other key. The last numbers are for what is queued and for saying
-            // so, and the application can send no more.
+            // TLS 1.2 has no key update. The last record numbers are for what is queued and for
+            // close_notify; the application can send no more.
             (KeyUse::RefreshDue | KeyUse::Spent, Some(_)) if self.is_sending() => {
                 self.end.get_or_insert(CloseReason::Crypto);
                 self.close(&mut cx.schedule);
@@ -152,7 +153,7 @@ impl Socket {
         //# This mechanism allows either side to force an update to the entire
         //# connection, but causes an implementation which receives multiple
         //# KeyUpdates while it is silent to respond with a single update.
-        // The acknowledgement that an answer waits for brings the next turn.
+        // The acknowledgment that a deferred answer waits for lists the socket for a turn.
         let silent = self.tx.control_end() == self.tx.end() && self.tx.open_len() == 0;
         let held = self.is_full(&cx.limits) || (silent && self.defers_answers(&cx.limits));
         let answer = self.pending.key_update && !held;
@@ -165,14 +166,14 @@ impl Socket {
                 self.update_tcp_queue();
             }
             Err(TxError::Exhausted) => self.make_starved(cx),
-            // The keys before the current ones are still needed: acknowledgements will drain them.
+            // The previous keys still seal queued records. Acknowledgments will drain those.
             Err(TxError::RekeyBusy) => {}
             Err(TxError::Crypto(_)) => self.abort(CloseReason::Crypto, &mut cx.schedule),
             Err(_) => self.pending.key_update = false,
         }
     }
 
-    /// Changes the sending keys because the application wants it.
+    /// Changes the sending keys on the application's request.
     pub(crate) fn update_keys(
         &mut self,
         ask_peer: bool,
@@ -183,7 +184,7 @@ impl Socket {
         self.check_sending()?;
         let updated = self.tx.update_keys(ask_peer, ciphers, pages);
         if matches!(updated, Err(TxError::Crypto(_))) {
-            // The record's number is used up, and nothing more can follow it.
+            // The KeyUpdate's record number is used up, and no record can follow the gap.
             self.abort(CloseReason::Crypto, &mut cx.schedule);
         }
         updated.map_err(SendError::Record)?;
@@ -202,8 +203,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Queues at most `take` of the parts' `given` bytes, a record's worth at a time, as long as
-    /// the pool has more than its reserve.
+    /// Queues at most `take` of the parts' `given` bytes, one record at a time, as long as the send
+    /// reserve is filled. Returns how many were taken.
     fn push_parts(
         &mut self,
         parts: &[&[u8]],
@@ -234,7 +235,8 @@ impl Socket {
         Ok(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
-    /// After a push: TCP is told, and if less was taken than given, the socket waits.
+    /// Gives TCP the new end of the queue after a push. If fewer bytes were taken than given, the
+    /// application gets a Writable notice later. Returns how many were taken.
     fn after_push(
         &mut self,
         result: Result<u32, TxError>,
@@ -248,7 +250,7 @@ impl Socket {
         };
         let short = (taken as usize) < given;
         if short {
-            // A record left open waits for what can't come before it is sent itself.
+            // The bytes that an open record waits for can't come before it is sent itself.
             self.tx.flush().map_err(SendError::Record)?;
         }
         if taken > 0 || short {
@@ -260,7 +262,7 @@ impl Socket {
                 *wants_writable = true;
             }
             if self.is_below_low_water(&cx.limits) {
-                // Memory is missing, not room: no acknowledgement will bring it.
+                // Memory is missing, not room in the queue: no acknowledgment will free any.
                 self.make_starved(cx);
             }
         }
@@ -268,6 +270,6 @@ impl Socket {
     }
 }
 
-/// Memory that a socket's queue may pin however small its limits are: the record that's being
-/// sealed, the one that's open, and short ones around them.
+/// Memory that a send queue may pin whatever the limits: the record being sealed, the open record,
+/// and short ones around them.
 const PINNED_MIN: u32 = 64 * 1024;

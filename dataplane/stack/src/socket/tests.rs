@@ -1,4 +1,4 @@
-//! Keys near their end: numbers that no test reaches by sending.
+//! Keys near their usage limit: record numbers that no test reaches by sending.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -11,7 +11,7 @@ use pktbuf::{PagePool, PoolConfig, Region};
 use super::*;
 use crate::config::StackConfig;
 
-/// A connected socket that sends with a TLS 1.2 key whose next record has this number.
+/// Returns a connected socket that sends with a TLS 1.2 key whose next record has this number.
 fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region) {
     let config = PoolConfig {
         blocks: 16,
@@ -62,7 +62,7 @@ fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region)
     (socket, cx, ciphers, pages, region)
 }
 
-/// TLS 1.2 can't change keys: before the last number is used, the stream ends in good order.
+/// TLS 1.2 can't change keys: before the last number is used, the stream ends by close_notify.
 #[test]
 fn a_used_up_tls12_key_ends_by_close_notify() {
     let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(u64::MAX - 1000);
@@ -84,7 +84,7 @@ fn a_used_up_tls12_key_ends_by_close_notify() {
     assert_eq!(socket.close_reason(), CloseReason::Crypto);
 }
 
-/// With no number left at all there's just the FIN, and it doesn't count as a clean end.
+/// Without any number left the FIN goes alone, which doesn't count as a clean end.
 #[test]
 fn a_spent_key_ends_by_a_fin_alone() {
     let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(u64::MAX);

@@ -22,8 +22,7 @@ enum PacketOutcome {
 }
 
 impl Socket {
-    /// Sends what can be sent, a turn's worth at most. At most
-    /// `packets_left` packets are sent.
+    /// Sends what can be sent now: at most `packets_left` packets, and about `turn_bytes_max` bytes.
     pub(crate) fn transmit<N: Output>(
         &mut self,
         now: Instant,
@@ -45,7 +44,7 @@ impl Socket {
             if *packets_left == 0 || left == 0 {
                 return SendOutcome::TurnOver;
             }
-            // The neighbour is asked once a turn, and only if there's something to send.
+            // One neighbour lookup a turn, and only if there is something to send.
             let path = match known {
                 Some(path) => path,
                 None => {
@@ -73,7 +72,7 @@ impl Socket {
         SendOutcome::Done
     }
 
-    /// One packet: asks the queue how much of the intent can go, and commits.
+    /// Sends one packet: as much of the intent as the queue, the interface and memory allow.
     fn transmit_one<N: Output>(
         &mut self,
         now: Instant,
@@ -85,7 +84,7 @@ impl Socket {
     ) -> PacketOutcome {
         let mut range = intent.range.start.0..intent.range.end.0;
         let wanted = !range.is_empty();
-        // What was sent before is sealed already and takes no memory.
+        // A retransmission is sealed already and takes no memory.
         let fresh = range.end > self.tcp.sent().0;
         if wanted && fresh && !cx.memory.reserve.fill(env.pages) {
             range.end = range.start;
@@ -115,7 +114,7 @@ impl Socket {
         }
     }
 
-    /// Shortens a range to what can go in one burst, and seals it.
+    /// Shortens a range to what one burst takes, and seals its records.
     fn prepare<N: Output>(
         &mut self,
         intent: &Intent,
@@ -144,14 +143,15 @@ impl Socket {
         if ready >= range.end {
             return Ok(range);
         }
-        // The pool ran out on the way. Whole segments can go, or what there is of one: its record's
-        // memory comes back only when all of it has been acknowledged.
+        // The pool ran out on the way. Whole segments are sent, or else the part of one that is
+        // sealed: its record's memory is freed only when all of the record is acknowledged.
         let len = ready.saturating_sub(range.start);
         let whole = len - len % u64::from(one);
         Ok(range.start..range.start + if whole == 0 { len } else { whole })
     }
 
-    /// Commits an intent and hands its packet over.
+    /// Commits an intent and hands its packet to the interface. A packet refused for want of room is
+    /// a local loss: TCP retries the range in a later turn.
     #[expect(
         clippy::too_many_arguments,
         reason = "one step of transmit_one, with its locals"
@@ -175,8 +175,8 @@ impl Socket {
         if self.tcp.peer_closed() && len > 0 && !retransmit {
             cx.counters.half_closed_sends += 1;
         }
-        // What can't be delivered counts as sent: TCP's timers then do what they do for any peer
-        // that doesn't answer.
+        // A packet on an unreachable path counts as sent. TCP's retransmission timer then works as
+        // for any peer that doesn't answer.
         let Some((head, mut meta)) = segment_headers(path, &self.tuple, &header, len) else {
             cx.counters.neighbour_unreachable += 1;
             return PacketOutcome::Sent(len);
@@ -205,14 +205,16 @@ impl Socket {
         }
     }
 
-    /// Whether TCP offers nothing only because the slab of sent ranges is used up.
+    /// Whether TCP has something to send and only lacks a free entry in the slab of sent ranges.
     fn waits_for_ranges(&self, tcp: &Shared) -> bool {
         tcp.ranges_used() >= tcp.ranges_total()
             && self.tcp.sent() < StreamOffset(self.tx.ready_end())
     }
 }
 
-/// Frames that one burst is cut into at most. A list of frames that software cuts is of limited
-/// length, and a burst that doesn't fit will never do, however often it's tried: to a peer with
-/// tiny segments even a short one is many frames. With segments of the default size it's 32 KiB.
+/// Frames that one burst is cut into at most.
+///
+/// Software segmentation has a list of frames of limited length. A burst that doesn't fit is refused
+/// however often it is retried, and with a tiny segment size even a short burst is many frames. With
+/// segments of the default size (536 bytes) the limit is 32 KiB.
 const BURST_FRAMES_MAX: u32 = 61;

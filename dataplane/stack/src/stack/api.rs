@@ -1,4 +1,4 @@
-//! What applications do with sockets, and what can be asked of a stack.
+//! Methods for applications: send, receive and close; counters and the state of connections.
 
 use core::net::SocketAddr;
 use std::sync::Arc;
@@ -15,9 +15,14 @@ use crate::notice::{CloseReason, Recv, RecvError, SendError, SocketId};
 use crate::socket::Socket;
 
 impl Stack {
-    /// Copies bytes into the send queue and returns how many were taken; if that's fewer than were
-    /// given, a [`Notice::Writable`](crate::Notice::Writable) follows. With `more` the last record
-    /// stays open for the next call, and unsent until it is full or closed by one.
+    /// Copies bytes into the send queue. Returns how many were taken.
+    ///
+    /// If fewer were taken than given, a [`Notice::Writable`](crate::Notice::Writable) follows. With
+    /// `more` the last record stays open for the next call, and unsent until it is full or a call
+    /// without `more` closes it.
+    ///
+    /// # Errors
+    /// If there is no such socket, its sending side is closed, or its TLS handshake isn't over.
     pub fn send(
         &mut self,
         socket: SocketId,
@@ -28,7 +33,10 @@ impl Stack {
         self.send_parts(socket, &[bytes], more, pages)
     }
 
-    /// As [`Stack::send`], for bytes in several parts.
+    /// Copies bytes in several parts into the send queue; otherwise as [`Stack::send`].
+    ///
+    /// # Errors
+    /// As [`Stack::send`].
     pub fn send_parts(
         &mut self,
         socket: SocketId,
@@ -41,6 +49,9 @@ impl Stack {
     }
 
     /// Queues `len` bytes of `span` from `at` by reference; otherwise as [`Stack::send`].
+    ///
+    /// # Errors
+    /// As [`Stack::send`].
     pub fn send_span(
         &mut self,
         socket: SocketId,
@@ -53,7 +64,10 @@ impl Stack {
         socket.send_span(span, at, len, cx, pages)
     }
 
-    /// Sends one record of any type on a TLS socket; false if there's no room for it now.
+    /// Queues one record of any type on a TLS socket. Returns false if there is no room for it now.
+    ///
+    /// # Errors
+    /// As [`Stack::send`]; also if the content is longer than a record or the socket has no TLS.
     pub fn send_record(
         &mut self,
         socket: SocketId,
@@ -65,8 +79,13 @@ impl Stack {
         socket.send_record(kind, content, cx, pages)
     }
 
-    /// Changes the sending keys of a TLS 1.3 socket; `ask_peer` wants the peer to do the same. It
-    /// happens by itself when a key has been used often enough.
+    /// Changes the sending keys of a TLS 1.3 socket. With `ask_peer` the peer has to change its own.
+    ///
+    /// A key near its usage limit is changed without a call.
+    ///
+    /// # Errors
+    /// As [`Stack::send`]; also if the socket has no TLS 1.3, no buffer is free, or the keys of an
+    /// earlier change are still needed.
     pub fn update_keys(
         &mut self,
         socket: SocketId,
@@ -78,20 +97,25 @@ impl Stack {
         socket.update_keys(ask_peer, cx, ciphers, pages)
     }
 
-    /// How many bytes may be given to `send` now without being refused for the buffer's limit.
+    /// The bytes that [`Stack::send`] takes now before the send buffer is full.
     pub fn send_space(&self, socket: SocketId) -> u32 {
         self.socket(socket)
             .map_or(0, |socket| socket.send_space(&self.cx.limits))
     }
 
-    /// Bytes given to `send`, with their records' headers and trailers, that the peer has not
-    /// acknowledged yet.
+    /// Bytes in the send queue that aren't acknowledged, headers and trailers of records included.
     pub fn send_queued(&self, socket: SocketId) -> u64 {
         self.socket(socket).map_or(0, Socket::send_queued)
     }
 
-    /// Receives: a piece of the stream without TLS, one record with it. What is given away no
-    /// longer counts against the connection's window; so call this only when the bytes can be used.
+    /// Receives a piece of the stream, or one record with TLS.
+    ///
+    /// A received chunk no longer counts against the receive window, so call this only when the
+    /// bytes can be used.
+    ///
+    /// # Errors
+    /// If there is no such socket, or the record layer failed on what the peer sent: the socket
+    /// closes by an alert.
     pub fn recv(
         &mut self,
         socket: SocketId,
@@ -102,31 +126,31 @@ impl Stack {
         socket.recv(cx, ciphers, pages)
     }
 
-    /// No more will be sent: close_notify with TLS, then FIN, after everything that's queued.
-    /// Receiving goes on. A handshake that isn't over is given up.
+    /// Closes the sending side: close_notify with TLS, then FIN, after everything that is queued.
+    /// The receiving side stays open. A TLS handshake that isn't over is given up.
     pub fn shutdown(&mut self, socket: SocketId) {
         if let Some((socket, cx)) = self.socket_mut(socket) {
             socket.shutdown(&mut cx.schedule);
         }
     }
 
-    /// The application has done with the socket: as [`Stack::shutdown`], and what still comes in is
-    /// thrown away. The socket goes away by itself; [`Notice::Closed`](crate::Notice::Closed) says
-    /// when.
+    /// Closes the socket: as [`Stack::shutdown`], and received bytes are dropped. The last notice is
+    /// [`Notice::Closed`](crate::Notice::Closed), when the socket is removed.
     pub fn close(&mut self, socket: SocketId) {
         if let Some((socket, cx)) = self.socket_mut(socket) {
             socket.close(&mut cx.schedule);
         }
     }
 
-    /// Ends a connection at once by a reset.
+    /// Resets a connection.
     pub fn abort(&mut self, socket: SocketId) {
         if let Some((socket, cx)) = self.socket_mut(socket) {
             socket.abort(CloseReason::Aborted, &mut cx.schedule);
         }
     }
 
-    /// Ends every connection at once by a reset; they count as drained. Listeners stop.
+    /// Resets every connection and stops every listener. The connections end as
+    /// [`CloseReason::Drained`].
     pub fn abort_all(&mut self) {
         self.listeners.stop_all();
         for index in self.sockets.indices() {
@@ -136,59 +160,59 @@ impl Stack {
         }
     }
 
-    /// Connections that exist now, half-open ones and TIME-WAIT excepted.
+    /// The number of connections, without half-open ones and TIME-WAIT.
     pub fn connections(&self) -> u32 {
         self.sockets.len()
     }
 
-    /// Half-open connections that exist now.
+    /// The number of half-open connections.
     pub fn half_open(&self) -> u32 {
         self.half_open.len()
     }
 
-    /// Connections in TIME-WAIT now.
+    /// The number of connections in TIME-WAIT.
     pub fn in_time_wait(&self) -> u32 {
         self.time_wait.len()
     }
 
-    /// TLS handshakes under way, as far as the TLS library has state for them.
+    /// The number of TLS handshakes that have state in the TLS library.
     pub fn handshakes(&self) -> u32 {
         self.cx.handshakes.active()
     }
 
-    /// The peer's address.
+    /// The remote address of a connection.
     pub fn remote_addr(&self, socket: SocketId) -> Option<SocketAddr> {
         self.socket(socket).map(|socket| socket.tuple.remote.into())
     }
 
-    /// Our address.
+    /// The local address of a connection.
     pub fn local_addr(&self, socket: SocketId) -> Option<SocketAddr> {
         self.socket(socket).map(|socket| socket.tuple.local.into())
     }
 
-    /// How a connection's TCP is doing.
+    /// The state of a connection's TCP: window, round-trip time, losses.
     pub fn tcp_info(&self, socket: SocketId) -> Option<lockgate_tcp::ConnectionInfo> {
         self.socket(socket)
             .map(|socket| socket.tcp.info(&self.cx.tcp))
     }
 
-    /// What happened in this stack.
+    /// The stack's counters.
     pub fn counters(&self) -> &Counters {
         &self.cx.counters
     }
 
-    /// What happened in its TCP.
+    /// TCP's counters.
     pub fn tcp_counters(&self) -> &lockgate_tcp::Counters {
         &self.cx.tcp.counters
     }
 
-    /// What happened in its IP layer.
+    /// The IP layer's counters.
     pub fn ip_counters(&self) -> IpCounters {
         self.egress.ip.counters()
     }
 
-    /// Announces all addresses to the neighbours of their interfaces, who may remember another
-    /// host's: once everything is ready to receive.
+    /// Announces all addresses to the neighbours of their interfaces (gratuitous ARP, unsolicited
+    /// advertisements), whose caches may have another host's. Call it once the host can receive.
     pub fn announce<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
         let ifaces: Vec<IfaceId> = self.egress.ip.interfaces().iter().map(|i| i.id).collect();
         for iface in ifaces {

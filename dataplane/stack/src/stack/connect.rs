@@ -12,7 +12,11 @@ use crate::notice::SocketId;
 use crate::socket::{OpenedBy, Rx, Shaking, Socket};
 
 impl Stack {
-    /// Begins a connection.
+    /// Opens a connection. [`Notice::Connected`](crate::Notice::Connected) follows, or
+    /// [`Notice::Closed`](crate::Notice::Closed).
+    ///
+    /// # Errors
+    /// If there is no route, no free port, or no room for another connection.
     pub fn connect(
         &mut self,
         now: Instant,
@@ -41,7 +45,7 @@ impl Stack {
         Ok(id)
     }
 
-    /// Our end of a connection to `remote`.
+    /// Chooses the local address and port of a connection to `remote`.
     fn choose_local_endpoint(
         &mut self,
         remote: Endpoint,
@@ -74,7 +78,7 @@ impl Stack {
             .ok_or(ConnectError::InUse)
     }
 
-    /// A random number below `below`.
+    /// Returns a random number below `bound` (xorshift64).
     fn random_below(&mut self, bound: u16) -> u16 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

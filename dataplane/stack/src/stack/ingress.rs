@@ -13,8 +13,8 @@ use crate::egress::{Egress, frame_meta};
 use crate::env::Env;
 
 impl Stack {
-    /// Handles a received packet. Answers that can't wait go out at once, everything else in
-    /// [`Stack::poll`]: give all packets of a burst first.
+    /// Handles a received packet. Answers that can't wait are sent at once, everything else in
+    /// [`Stack::poll`], so give all packets of a burst first.
     pub fn on_packet<N: Output>(
         &mut self,
         now: Instant,
@@ -181,7 +181,7 @@ impl Stack {
     }
 }
 
-/// Whether the segment's checksum is right, by what the port says or by our own sum.
+/// Whether the segment's checksum is right: by the port's verdict if there is one, else computed.
 fn is_intact(found: &IpPacket, packet: &Buffer) -> bool {
     match packet.l4_checksum() {
         Checksum::Good => true,
