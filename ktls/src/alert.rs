@@ -1,12 +1,21 @@
 //! Alerts: the two bytes that close a connection or say why it failed.
 
 /// Severity of an alert. TLS 1.3 gives it no meaning.
+///
+/// Not an enumeration: peers may send values that nobody has defined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AlertLevel {
+pub struct AlertLevel(pub u8);
+
+impl AlertLevel {
     /// The connection may go on, except after close_notify.
-    Warning,
+    pub const WARNING: Self = Self(1);
     /// The connection is over.
-    Fatal,
+    pub const FATAL: Self = Self(2);
+
+    /// Whether it's one of the two that are defined.
+    pub const fn is_known(self) -> bool {
+        matches!(self, Self::WARNING | Self::FATAL)
+    }
 }
 
 /// What an alert says. Not an enumeration: peers may send values that nobody has defined yet.
@@ -22,10 +31,16 @@ impl AlertDescription {
     pub const BAD_RECORD_MAC: Self = Self(20);
     /// A record was too long.
     pub const RECORD_OVERFLOW: Self = Self(22);
+    /// The peers have no parameters in common.
+    pub const HANDSHAKE_FAILURE: Self = Self(40);
+    /// A certificate is of a type that is not supported.
+    pub const UNSUPPORTED_CERTIFICATE: Self = Self(43);
     /// A field had a value that is not allowed.
     pub const ILLEGAL_PARAMETER: Self = Self(47);
     /// A message could not be parsed.
     pub const DECODE_ERROR: Self = Self(50);
+    /// A cryptographic operation of the handshake failed, such as checking a signature.
+    pub const DECRYPT_ERROR: Self = Self(51);
     /// The record's version is not the connection's.
     pub const PROTOCOL_VERSION: Self = Self(70);
     /// The fault is our own.
@@ -34,6 +49,12 @@ impl AlertDescription {
     pub const USER_CANCELED: Self = Self(90);
     /// The answer to an attempt to renegotiate.
     pub const NO_RENEGOTIATION: Self = Self(100);
+    /// A message lacks an extension that is mandatory.
+    pub const MISSING_EXTENSION: Self = Self(109);
+    /// A message has an extension that nobody asked for.
+    pub const UNSUPPORTED_EXTENSION: Self = Self(110);
+    /// The peers have no application protocol in common.
+    pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
 }
 
 /// An alert message.
@@ -52,7 +73,7 @@ impl Alert {
     /// An alert of level warning.
     pub const fn warning(description: AlertDescription) -> Self {
         Self {
-            level: AlertLevel::Warning,
+            level: AlertLevel::WARNING,
             description,
         }
     }
@@ -60,12 +81,12 @@ impl Alert {
     /// An alert of level fatal.
     pub const fn fatal(description: AlertDescription) -> Self {
         Self {
-            level: AlertLevel::Fatal,
+            level: AlertLevel::FATAL,
             description,
         }
     }
 
-    /// Reads the content of an alert record. `None` unless it's exactly one alert.
+    /// Reads the content of an alert record. Returns `None` unless it's exactly one alert.
     pub fn parse(content: &[u8]) -> Option<Self> {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
         //# Alert messages (Section 6) MUST NOT be fragmented across records, and
@@ -74,24 +95,15 @@ impl Alert {
         let &[level, description] = content else {
             return None;
         };
-        let level = match level {
-            1 => AlertLevel::Warning,
-            2 => AlertLevel::Fatal,
-            _ => return None,
-        };
         Some(Self {
-            level,
+            level: AlertLevel(level),
             description: AlertDescription(description),
         })
     }
 
     /// The content of the alert's record.
     pub const fn encode(self) -> [u8; 2] {
-        let level = match self.level {
-            AlertLevel::Warning => 1,
-            AlertLevel::Fatal => 2,
-        };
-        [level, self.description.0]
+        [self.level.0, self.description.0]
     }
 }
 
@@ -103,10 +115,8 @@ mod tests {
     fn alerts_round_trip_and_nothing_else_parses() {
         for level in 0..=u8::MAX {
             for description in 0..=u8::MAX {
-                match Alert::parse(&[level, description]) {
-                    Some(alert) => assert_eq!(alert.encode(), [level, description]),
-                    None => assert!(level != 1 && level != 2),
-                }
+                let alert = Alert::parse(&[level, description]).unwrap();
+                assert_eq!(alert.encode(), [level, description]);
             }
         }
         for content in [&[][..], &[1], &[1, 0, 0], &[2, 20, 2, 20]] {

@@ -346,15 +346,20 @@ impl Rx {
         if kind != ContentType::HANDSHAKE && !self.joiner.is_empty() {
             return Err(RxError::Unexpected);
         }
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
+        //# Implementations MUST NOT send Handshake and Alert records that have a
+        //# zero-length TLSInnerPlaintext.content; if such a message is received,
+        //# the receiving implementation MUST terminate the connection with an
+        //# "unexpected_message" alert.
+        //
+        // RFC 5246, 6.2.1 forbids them, too, and names no alert.
+        if matches!(kind, ContentType::HANDSHAKE | ContentType::ALERT)
+            && record.as_slice().is_empty()
+        {
+            return Err(RxError::Unexpected);
+        }
         match kind {
             ContentType::HANDSHAKE => {
-                //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
-                //# Implementations MUST NOT send
-                //# zero-length fragments of Handshake types, even if those fragments
-                //# contain padding.
-                if record.as_slice().is_empty() {
-                    return Err(RxError::Unexpected);
-                }
                 self.joiner.add(record.as_slice());
                 match self.take_message()? {
                     Some(message) => self.on_message(message, ciphers),
@@ -380,11 +385,15 @@ impl Rx {
 
     fn on_alert(&mut self, content: &[u8]) -> Result<Received, RxError> {
         let alert = Alert::parse(content).ok_or(RxError::Malformed)?;
+        let is_tls12 = self.session.params().version == Version::Tls12;
+        if is_tls12 && !alert.level.is_known() {
+            return Err(RxError::IllegalValue);
+        }
         if alert.description == AlertDescription::CLOSE_NOTIFY {
             return Ok(Received::Closed);
         }
         let warning = match self.session.params().version {
-            Version::Tls12 => alert.level == AlertLevel::Warning,
+            Version::Tls12 => alert.level == AlertLevel::WARNING,
             //= https://www.rfc-editor.org/rfc/rfc8446#section-6
             //# All the alerts listed in Section 6.2 MUST be sent with
             //# AlertLevel=fatal and MUST be treated as error alerts when received

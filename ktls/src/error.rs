@@ -113,7 +113,13 @@ impl RxError {
     /// The alert to send to the peer; `None` where there's nobody left to tell.
     pub const fn alert(self) -> Option<AlertDescription> {
         Some(match self {
-            Self::BadRecord => AlertDescription::BAD_RECORD_MAC,
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-5.2
+            //# If the decryption fails, the receiver MUST
+            //# terminate the connection with a "bad_record_mac" alert.
+            //
+            // So it is with a record that has no room for a tag; RFC 5246, 7.2.2 says the same of
+            // whatever is decrypted "in an invalid way".
+            Self::BadRecord | Self::RecordTooShort => AlertDescription::BAD_RECORD_MAC,
             Self::BadVersion => AlertDescription::PROTOCOL_VERSION,
             //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
             //# If a receiving implementation does not
@@ -123,7 +129,7 @@ impl RxError {
                 AlertDescription::UNEXPECTED_MESSAGE
             }
             Self::RecordTooLong => AlertDescription::RECORD_OVERFLOW,
-            Self::RecordTooShort | Self::Malformed => AlertDescription::DECODE_ERROR,
+            Self::Malformed => AlertDescription::DECODE_ERROR,
             Self::MessageTooLong | Self::IllegalValue => AlertDescription::ILLEGAL_PARAMETER,
             Self::SequenceExhausted | Self::Backend => AlertDescription::INTERNAL_ERROR,
             Self::Truncated | Self::PeerAlert(_) => return None,

@@ -39,14 +39,12 @@ impl Joiner {
         let Some(&kind) = self.bytes.first() else {
             return Ok(None);
         };
-        let len_max = len_max(kind, version, role)?;
+        let length = Length::of(kind, version, role)?;
         let Some(&[_, high, mid, low]) = self.bytes.first_chunk() else {
             return Ok(None);
         };
         let len = u32::from_be_bytes([0, high, mid, low]) as usize;
-        if len > len_max {
-            return Err(RxError::MessageTooLong);
-        }
+        length.check(len)?;
         let Some(body) = self.bytes.get(HEADER_LEN..HEADER_LEN + len) else {
             return Ok(None);
         };
@@ -67,17 +65,39 @@ impl Joiner {
     }
 }
 
-/// The longest body that a message of this type may have; an error if it may not come at all.
-fn len_max(kind: u8, version: Version, role: Role) -> Result<usize, RxError> {
-    match (version, role, kind) {
-        (Version::Tls13, _, KEY_UPDATE) => Ok(1),
-        //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1
-        //# At any time after the server has received the client Finished
-        //# message, it MAY send a NewSessionTicket message.
-        (Version::Tls13, Role::Client, NEW_SESSION_TICKET) => Ok(TICKET_MAX),
-        (Version::Tls12, Role::Client, HELLO_REQUEST) => Ok(0),
-        (Version::Tls12, Role::Server, CLIENT_HELLO) => Ok(CLIENT_HELLO_MAX),
-        _ => Err(RxError::Unexpected),
+/// How long the body of a message may be.
+enum Length {
+    /// The syntax allows one length.
+    Exactly(usize),
+    /// The syntax allows more than is read here.
+    UpTo(usize),
+}
+
+impl Length {
+    /// Returns the length of a type's messages; an error if the type may not come at all.
+    fn of(kind: u8, version: Version, role: Role) -> Result<Self, RxError> {
+        match (version, role, kind) {
+            (Version::Tls13, _, KEY_UPDATE) => Ok(Self::Exactly(1)),
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1
+            //# At any time after the server has received the client Finished
+            //# message, it MAY send a NewSessionTicket message.
+            (Version::Tls13, Role::Client, NEW_SESSION_TICKET) => Ok(Self::UpTo(TICKET_MAX)),
+            (Version::Tls12, Role::Client, HELLO_REQUEST) => Ok(Self::Exactly(0)),
+            (Version::Tls12, Role::Server, CLIENT_HELLO) => Ok(Self::UpTo(CLIENT_HELLO_MAX)),
+            _ => Err(RxError::Unexpected),
+        }
+    }
+
+    fn check(&self, len: usize) -> Result<(), RxError> {
+        match *self {
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-6.2
+            //# decode_error:  A message could not be decoded because some field was
+            //# out of the specified range or the length of the message was
+            //# incorrect.
+            Self::Exactly(exact) if len != exact => Err(RxError::Malformed),
+            Self::UpTo(max) if len > max => Err(RxError::MessageTooLong),
+            Self::Exactly(_) | Self::UpTo(_) => Ok(()),
+        }
     }
 }
 

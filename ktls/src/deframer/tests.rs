@@ -289,6 +289,8 @@ fn ktls_receive_small_record() {
         rig.push(&wire);
         fails(rig, RxError::RecordTooShort, Errno::Emsgsize);
     });
+    // RFC 8446, 5.2 and RFC 5246, 7.2.2: what can't be deprotected is a bad_record_mac.
+    assert_eq!(alert_of(RxError::RecordTooShort), 20);
 }
 
 #[test]
@@ -596,12 +598,10 @@ fn alerts_of_either_version() {
         (1, 90, Event::Nothing, Event::Nothing),
         (2, 90, fatal(90), Event::Nothing),
         (2, 0, Event::Closed, Event::Closed),
-        (
-            3,
-            0,
-            Event::Error(RxError::Malformed),
-            Event::Error(RxError::Malformed),
-        ),
+        // An unknown level: TLS 1.3 gives levels no meaning, TLS 1.2 knows two.
+        (3, 0, Event::Error(RxError::IllegalValue), Event::Closed),
+        (0, 90, Event::Error(RxError::IllegalValue), Event::Nothing),
+        (3, 40, Event::Error(RxError::IllegalValue), fatal(40)),
     ];
     for (level, description, tls12, tls13) in rows {
         every_suite(|rig| {
@@ -618,13 +618,40 @@ fn alerts_of_either_version() {
             );
         });
     }
-    for content in [&[][..], &[1], &[1, 0, 1, 0]] {
+    for content in [&[1][..], &[1, 0, 1, 0]] {
         every_suite(|rig| {
             let wire = rig.peer.seal(ContentType::ALERT, content);
             rig.push(&wire);
             assert_eq!(rig.drain(), [Event::Error(RxError::Malformed)]);
         });
     }
+    assert_eq!(alert_of(RxError::Malformed), 50, "decode_error");
+}
+
+/// RFC 8446, 5.4 and RFC 5246, 6.2.1: neither version has empty alerts or handshake fragments,
+/// with padding or without.
+#[test]
+fn an_empty_alert_or_handshake_record_is_unexpected() {
+    for kind in [ContentType::ALERT, ContentType::HANDSHAKE] {
+        for padding in [0, 100] {
+            every_suite(|rig| {
+                let padding = match rig.peer.params.version {
+                    Version::Tls12 => 0,
+                    Version::Tls13 => padding,
+                };
+                let wire = rig.peer.seal_padded(kind.0, b"", padding);
+                rig.push(&wire);
+                assert_eq!(rig.drain(), [Event::Error(RxError::Unexpected)], "{kind:?}");
+                assert_eq!(rig.count(Counter::RxUnexpected), 1);
+            });
+        }
+    }
+    assert_eq!(alert_of(RxError::Unexpected), 10, "unexpected_message");
+}
+
+/// The number of the alert that the peer gets.
+fn alert_of(error: RxError) -> u8 {
+    error.alert().expect("the peer gets one").0
 }
 
 #[test]
@@ -677,12 +704,15 @@ fn key_updates() {
 
 #[test]
 fn a_key_update_ends_its_record() {
-    let rows: [(&[u8], RxError); 5] = [
+    let rows: [(&[u8], RxError); 7] = [
         (&[24, 0, 0, 1, 0, 24, 0, 0, 1, 0], RxError::Unexpected),
         (&[24, 0, 0, 1, 0, 4], RxError::Unexpected),
         (&[24, 0, 0, 1, 2], RxError::IllegalValue),
         (&[24, 0, 0, 0], RxError::Malformed),
-        (&[24, 0, 0, 2, 0, 0], RxError::MessageTooLong),
+        // RFC 8446, 6.2, decode_error: "the length of the message was incorrect".
+        (&[24, 0, 0, 2, 0, 0], RxError::Malformed),
+        (&[24, 0, 0, 2], RxError::Malformed),
+        (&[24, 0xff, 0xff, 0xff, 0], RxError::Malformed),
     ];
     for (content, error) in rows {
         of(&Params::ALL[3..], |rig| {
