@@ -10,6 +10,7 @@ use crate::arrival_order::ArrivalOrder;
 use crate::notice::SocketId;
 use crate::schedule::Membership;
 use crate::slab::SlabKey;
+use crate::tls::CIPHERTEXT_MAX;
 
 /// Admission and scheduling of one worker's TLS handshakes.
 #[derive(Debug)]
@@ -106,10 +107,6 @@ impl Handshakes {
     }
 }
 
-/// What TLS 1.2 allows a record's length to be; TLS 1.3 allows less.
-//= https://www.rfc-editor.org/rfc/rfc5246#section-6.2.3
-//# The length MUST NOT exceed 2^14 + 2048.
-pub(crate) const CIPHERTEXT_MAX: usize = (1 << 14) + 2048;
 /// The longest record, header included.
 pub(crate) const RECORD_BYTES_MAX: usize = lockgate_ktls::HEADER_LEN + CIPHERTEXT_MAX;
 

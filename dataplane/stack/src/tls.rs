@@ -1,12 +1,15 @@
 //! TLS up to the last handshake byte: certificates, configurations, and the driver that hands the
 //! keys over to the record layer.
 
+mod alerts;
 mod capture;
 mod certificate;
 mod client;
 mod handover;
 mod handshake;
+mod hello;
 mod resolver;
+mod screen;
 mod server;
 
 #[cfg(test)]
@@ -23,7 +26,9 @@ use thiserror::Error;
 pub use self::certificate::{Certificate, CertificateError};
 pub use self::client::TlsClient;
 pub use self::handshake::Failure;
-pub(crate) use self::handshake::{Established, Handshake, Progress, Side};
+pub(crate) use self::handshake::{AlertKeys, Established, Handshake, Progress, Side};
+use self::hello::Offered;
+pub(crate) use self::screen::{CIPHERTEXT_MAX, Protection, may_begin};
 pub use self::server::TlsServer;
 
 /// What both sides of TLS can be told.
@@ -82,6 +87,13 @@ impl Default for TlsOptions {
 }
 
 impl TlsVersions {
+    fn offered(self) -> Offered {
+        Offered {
+            tls12: self != Self::Tls13,
+            tls13: self != Self::Tls12,
+        }
+    }
+
     fn supported(self) -> &'static [&'static SupportedProtocolVersion] {
         match self {
             Self::Both => rustls::ALL_VERSIONS,

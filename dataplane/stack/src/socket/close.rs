@@ -91,7 +91,7 @@ impl Socket {
             }
         }
         if let Closing::Requested(alert) = self.closing {
-            self.queue_fin(alert, cx, pages);
+            self.queue_fin(alert, cx, ciphers, pages);
         }
         if !self.is_detached() {
             return None;
@@ -158,7 +158,13 @@ impl Socket {
         }
     }
 
-    fn queue_fin(&mut self, alert: Option<Alert>, cx: &mut SocketContext, pages: &mut PagePool) {
+    fn queue_fin(
+        &mut self,
+        alert: Option<Alert>,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) {
         if matches!(self.tcp.state(), State::SynSent | State::SynReceived) {
             // Nothing was sent, so there is nothing to end in good order.
             if self.is_detached() {
@@ -170,6 +176,7 @@ impl Socket {
             self.make_starved(cx);
             return;
         }
+        self.enable_alert(ciphers);
         if let Some(alert) = alert.filter(|_| self.tx.params().is_some()) {
             if alert != Alert::CLOSE_NOTIFY {
                 // The alert replaces what was neither sealed nor sent.

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{
-    Ciphers, ContentType, Deframer, HEADER_LEN, LEGACY_VERSION, RecordHeader, Role,
-};
+use lockgate_ktls::{Alert, Ciphers, Deframer, HEADER_LEN, RecordHeader, Role};
 use lockgate_wire::Instant;
 use pktbuf::{Buffer, LARGE_CAPACITY, PagePool, Stream};
 use rustls::pki_types::ServerName;
@@ -12,9 +10,12 @@ use rustls::pki_types::ServerName;
 use super::state::{Application, Closing};
 use super::{Rx, Socket};
 use crate::context::SocketContext;
-use crate::handshakes::{CIPHERTEXT_MAX, Handshakes};
+use crate::handshakes::Handshakes;
 use crate::notice::{CloseReason, Notice, TlsInfo};
-use crate::tls::{Established, Failure, Handshake, Progress, Side, TlsClient, TlsServer};
+use crate::tls::{
+    AlertKeys, Established, Failure, Handshake, Progress, Protection, Side, TlsClient, TlsServer,
+    may_begin,
+};
 
 /// A handshake under way.
 pub(crate) struct Shaking {
@@ -25,6 +26,8 @@ pub(crate) struct Shaking {
     done: Option<Box<Established>>,
     pub(super) deadline: Instant,
     failed: bool,
+    /// Set when the handshake failed and its alert has to be sealed.
+    alert: Option<AlertKeys>,
 }
 
 /// The TLS library's state, which is large: a peer that says nothing doesn't get any.
@@ -33,7 +36,7 @@ enum Library {
     Server(Arc<TlsServer>),
     /// Nothing was said.
     Client(Arc<TlsClient>, ServerName<'static>),
-    Running(Handshake),
+    Running(Box<Handshake>),
     Gone,
 }
 
@@ -57,6 +60,7 @@ impl Shaking {
             done: None,
             deadline,
             failed: false,
+            alert: None,
         })
     }
 
@@ -75,7 +79,7 @@ impl Shaking {
             Library::Running(_) | Library::Gone => None,
         };
         if let Some(handshake) = begun {
-            self.tls = Library::Running(handshake);
+            self.tls = Library::Running(Box::new(handshake));
         }
         match &mut self.tls {
             Library::Running(handshake) => Ok(handshake),
@@ -99,23 +103,24 @@ impl Shaking {
         }
     }
 
-    /// The length of the record at the chain's head, if it's whole. Of something that can't be a
-    /// record, the header: enough for the library to refuse it.
+    /// The length of the record at the chain's head, if it's whole. Of one that can't be taken, the
+    /// header's: enough to refuse it.
     fn whole_record(&self) -> Option<usize> {
         let mut header = [0; HEADER_LEN];
         if self.chain.copy_to(self.chain.start(), &mut header) < HEADER_LEN {
             return None;
         }
         let header = RecordHeader::parse(header);
-        let length = usize::from(header.length);
-        // The record layer's own check wants to know what was agreed on, and nothing is yet.
-        let kinds = ContentType::CHANGE_CIPHER_SPEC.0..=ContentType::APPLICATION_DATA.0;
-        if !kinds.contains(&header.kind.0)
-            || header.version[0] != LEGACY_VERSION[0]
-            || length > CIPHERTEXT_MAX
-        {
+        let may_begin = match &self.tls {
+            Library::Running(handshake) => handshake.may_begin(header),
+            Library::Server(_) | Library::Client(..) | Library::Gone => {
+                may_begin(header, Protection::Plaintext)
+            }
+        };
+        if !may_begin {
             return Some(HEADER_LEN);
         }
+        let length = usize::from(header.length);
         (self.chain.len() >= (HEADER_LEN + length) as u64).then_some(HEADER_LEN + length)
     }
 }
@@ -164,12 +169,10 @@ impl Socket {
             Progress::Blocked => {}
             Progress::Done(established) => shaking.done = Some(established),
             Progress::Failed(failure) => {
-                // What is to be sent ends with the library's alert, unless it was the peer's end.
-                let says = shaking
-                    .handshake()
-                    .is_some_and(|h| !h.outgoing().is_empty());
-                let heard = matches!(failure, Failure::PeerAlert(_) | Failure::PeerClosed);
-                cx.counters.alerts_out += u64::from(says && !heard);
+                if let Some(handshake) = shaking.handshake() {
+                    cx.counters.alerts_out += u64::from(handshake.has_alerted());
+                    shaking.alert = handshake.take_alert_keys();
+                }
                 self.fail_handshake(failure, cx);
             }
         }
@@ -248,16 +251,28 @@ impl Socket {
         }
     }
 
+    /// Makes the record layer ready for an alert that follows the handshake's own records.
+    pub(super) fn enable_alert(&mut self, ciphers: &mut Ciphers) {
+        if let Rx::Shaking(shaking) = &mut self.rx
+            && let Some(alert) = shaking.alert.take()
+        {
+            // Without a cipher the FIN alone has to do.
+            let _ = self.tx.enable(alert.session, alert.number, ciphers);
+        }
+    }
+
     fn fail_handshake(&mut self, failure: Failure, cx: &mut SocketContext) {
+        let mut alert = None;
         if let Rx::Shaking(shaking) = &mut self.rx {
             shaking.failed = true;
             shaking.done = None;
             shaking.deadline = Instant::MAX;
             shaking.chain.release(shaking.chain.end());
+            alert = shaking.alert.as_ref().map(|alert| alert.description);
         }
         cx.counters.count_failed_handshake(failure);
         self.end.get_or_insert(CloseReason::Handshake(failure));
-        self.request_close(None);
+        self.request_close(alert.map(Alert::fatal));
         self.application = Application::Detached;
         self.make_ready(&mut cx.schedule);
     }

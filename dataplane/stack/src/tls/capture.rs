@@ -1,25 +1,41 @@
-//! What rustls tells a configuration, and not the connection it concerns: traffic secrets and SNI.
+//! What rustls passes to callbacks of a configuration instead of to a connection's owner: traffic
+//! secrets and SNI.
 //!
 //! A session at rest keeps its traffic secret: key, IV and the secrets after a KeyUpdate all follow
 //! from it. The public way to it is [`KeyLog`]; the way to the name a client asked for, with the
 //! unbuffered API, is the certificate resolver. rustls calls both from inside
 //! `process_tls_records`, on the caller's thread; so what they are told between two points of one
-//! thread belongs to the connection that was stepped between them.
+//! thread belongs to the connection that was stepped between them. The other way round, the
+//! resolver finds there what the hello says and the library doesn't pass on.
 
 use std::cell::RefCell;
 
 use rustls::KeyLog;
 use zeroize::Zeroize;
 
+use super::hello::HelloFacts;
+
 /// Everything captured of one connection so far.
 #[derive(Debug, Default)]
 pub(crate) struct Captured {
+    /// The client's handshake traffic secret (TLS 1.3). Once it's here, both sides protect what
+    /// they send.
+    pub(super) client_handshake: Option<Secret>,
     /// The client's first application traffic secret (TLS 1.3).
     pub(super) client: Option<Secret>,
     /// The server's.
     pub(super) server: Option<Secret>,
     /// The name the client asked for.
     pub(crate) sni: Option<Box<str>>,
+    /// Whether no certificate fitted a hello.
+    pub(super) no_certificate: bool,
+}
+
+/// What the thread's current step has seen, and what its resolver has to know.
+#[derive(Debug)]
+struct Step {
+    captured: Captured,
+    hello: Option<HelloFacts>,
 }
 
 /// One traffic secret: as long as the suite's hash.
@@ -33,14 +49,22 @@ pub(crate) struct Secret {
 pub(super) struct Capture;
 
 impl Captured {
-    /// Runs `step` and adds what was captured meanwhile.
-    pub(super) fn capture<R>(&mut self, step: impl FnOnce() -> R) -> R {
-        SEEN.take();
+    /// Runs `step` and adds what was captured meanwhile. `hello` is what the resolver is to know
+    /// of the hello that the step reads.
+    pub(super) fn capture<R>(&mut self, hello: Option<HelloFacts>, step: impl FnOnce() -> R) -> R {
+        STEP.set(Step {
+            captured: Self::default(),
+            hello,
+        });
         let result = step();
-        let seen = SEEN.take();
+        let seen = STEP.replace(NO_STEP).captured;
+        self.client_handshake = seen
+            .client_handshake
+            .or_else(|| self.client_handshake.take());
         self.client = seen.client.or_else(|| self.client.take());
         self.server = seen.server.or_else(|| self.server.take());
         self.sni = seen.sni.or_else(|| self.sni.take());
+        self.no_certificate |= seen.no_certificate;
         result
     }
 }
@@ -74,29 +98,49 @@ impl std::fmt::Debug for Secret {
 
 impl KeyLog for Capture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        SEEN.with_borrow_mut(|seen| match label {
-            CLIENT_LABEL => seen.client = Secret::new(secret),
-            SERVER_LABEL => seen.server = Secret::new(secret),
+        STEP.with_borrow_mut(|Step { captured, .. }| match label {
+            CLIENT_HANDSHAKE_LABEL => captured.client_handshake = Secret::new(secret),
+            CLIENT_LABEL => captured.client = Secret::new(secret),
+            SERVER_LABEL => captured.server = Secret::new(secret),
             _ => {}
         });
     }
 
     fn will_log(&self, label: &str) -> bool {
-        label == CLIENT_LABEL || label == SERVER_LABEL
+        matches!(label, CLIENT_HANDSHAKE_LABEL | CLIENT_LABEL | SERVER_LABEL)
     }
 }
 
 /// Notes the name that the client being stepped asked for.
 pub(super) fn note_sni(name: &str) {
-    SEEN.with_borrow_mut(|seen| seen.sni = Some(name.into()));
+    STEP.with_borrow_mut(|step| step.captured.sni = Some(name.into()));
+}
+
+/// Notes that no certificate fits the client being stepped.
+pub(super) fn note_no_certificate() {
+    STEP.with_borrow_mut(|step| step.captured.no_certificate = true);
+}
+
+/// Returns what is known of the hello of the client being stepped.
+pub(super) fn current_hello() -> Option<HelloFacts> {
+    STEP.with_borrow(|step| step.hello)
 }
 
 thread_local! {
-    static SEEN: RefCell<Captured> = const {
-        RefCell::new(Captured { client: None, server: None, sni: None })
-    };
+    static STEP: RefCell<Step> = const { RefCell::new(NO_STEP) };
 }
 
+const NO_STEP: Step = Step {
+    captured: Captured {
+        client_handshake: None,
+        client: None,
+        server: None,
+        sni: None,
+        no_certificate: false,
+    },
+    hello: None,
+};
+const CLIENT_HANDSHAKE_LABEL: &str = "CLIENT_HANDSHAKE_TRAFFIC_SECRET";
 const CLIENT_LABEL: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER_LABEL: &str = "SERVER_TRAFFIC_SECRET_0";
 /// SHA-384, the longest hash of a suite.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use rustls::{Error, InconsistentKeys, NamedGroup, SignatureAlgorithm, SignatureScheme};
 use thiserror::Error;
 
 /// A chain and its private key, known to belong together, with the names the chain is valid for.
@@ -14,6 +14,8 @@ pub struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) names: Vec<Box<str>>,
     pub(super) kind: KeyKind,
+    /// The curve of an ECDSA key.
+    pub(super) curve: Option<NamedGroup>,
 }
 
 /// Why a chain and a key can't be used.
@@ -73,6 +75,10 @@ impl Certificate {
             | SignatureAlgorithm::Unknown(_)
             | _ => return Err(CertificateError::UnsupportedKey),
         };
+        let curve = CURVES
+            .into_iter()
+            .find(|(scheme, _)| key.key.choose_scheme(&[*scheme]).is_some())
+            .map(|(_, curve)| curve);
         match key.keys_match() {
             Ok(()) => {}
             Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
@@ -80,7 +86,12 @@ impl Certificate {
             }
             Err(_) => return Err(CertificateError::Malformed),
         }
-        Ok(Self { key, names, kind })
+        Ok(Self {
+            key,
+            names,
+            kind,
+            curve,
+        })
     }
 
     /// The DNS names the leaf is valid for, in lower case, wildcards included.
@@ -88,3 +99,19 @@ impl Certificate {
         self.names.iter().map(AsRef::as_ref)
     }
 }
+
+/// A key signs by the scheme of its curve, and by no other.
+const CURVES: [(SignatureScheme, NamedGroup); 3] = [
+    (
+        SignatureScheme::ECDSA_NISTP256_SHA256,
+        NamedGroup::secp256r1,
+    ),
+    (
+        SignatureScheme::ECDSA_NISTP384_SHA384,
+        NamedGroup::secp384r1,
+    ),
+    (
+        SignatureScheme::ECDSA_NISTP521_SHA512,
+        NamedGroup::secp521r1,
+    ),
+];

@@ -5,14 +5,20 @@
 //! moved on. So it gets exactly one record, and only when it has asked for one; what follows the
 //! last handshake record has never been looked at when the keys are handed over.
 
+use lockgate_ktls::{
+    Alert, AlertDescription, ContentType, HEADER_LEN, LEGACY_VERSION, RecordHeader, Session, Suite,
+};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{CommonState, Error, ExtractedSecrets, HandshakeKind, ProtocolVersion};
+use rustls::{CipherSuite, CommonState, Error, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
+use super::alerts::{self, Context, Refusal};
 use super::capture::Captured;
+use super::hello::{HelloFacts, MESSAGE_HEADER_LEN, Offered};
+use super::screen::{Fault, Protection, check_header};
 use super::{TlsClient, TlsServer};
 
 /// A handshake under way. Large, boxed, and gone once the keys are handed over.
@@ -23,10 +29,30 @@ pub(crate) struct Handshake {
     /// Whole records that have still to be sent.
     outgoing: Vec<u8>,
     captured: Captured,
-    /// Bytes of all records given so far.
-    received: usize,
-    /// Whether there has ever been anything to send.
-    spoke: bool,
+    /// A ClientHello that several records carry, as far as it has come.
+    partial_hello: Vec<u8>,
+    /// The client's last hello; servers only.
+    hello: Option<HelloFacts>,
+    /// The versions that this server speaks.
+    ours: Offered,
+    /// Records so far that brought the handshake no further.
+    idle: u8,
+    /// TLS 1.2: the peer has sent its ChangeCipherSpec.
+    peer_changed_cipher: bool,
+    /// We have sent a change_cipher_spec record.
+    changed_cipher: bool,
+    /// An alert of ours, or of the library, ends `outgoing`.
+    alerted: bool,
+    /// The keys for an alert that can't go out in plaintext.
+    alert_keys: Option<AlertKeys>,
+}
+
+/// An alert that the record layer has to seal behind [`Handshake::outgoing`].
+pub(crate) struct AlertKeys {
+    pub(crate) description: AlertDescription,
+    pub(crate) session: Session,
+    /// Number of the alert's record.
+    pub(crate) number: u64,
 }
 
 enum Conn {
@@ -42,6 +68,31 @@ impl Conn {
             Self::Server(conn) => conn.wants_write(),
             Self::Client(conn) => conn.wants_write(),
             Self::Gone => false,
+        }
+    }
+
+    fn state(&self) -> Option<&CommonState> {
+        match self {
+            Self::Server(conn) => Some(conn),
+            Self::Client(conn) => Some(conn),
+            Self::Gone => None,
+        }
+    }
+
+    fn version(&self) -> Option<ProtocolVersion> {
+        self.state()?.protocol_version()
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the library's list is long; these are all of TLS 1.3"
+        )]
+        match self.state()?.negotiated_cipher_suite()?.suite() {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Suite::Aes128Gcm),
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Suite::Aes256Gcm),
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Suite::Chacha20Poly1305),
+            _ => None,
         }
     }
 }
@@ -91,7 +142,7 @@ pub enum Failure {
     Misbehaved,
     /// What came isn't TLS.
     Malformed,
-    /// More bytes than any handshake needs.
+    /// A message is longer than any handshake needs, or in too many pieces.
     TooLong,
     /// It took too long.
     TimedOut,
@@ -102,61 +153,313 @@ pub enum Failure {
 impl Handshake {
     /// The server's side.
     pub(crate) fn server(tls: &TlsServer) -> Result<Self, Failure> {
-        let conn = UnbufferedServerConnection::new(tls.config.clone()).map_err(failure)?;
-        Ok(Self::new(Conn::Server(Box::new(conn))))
+        let conn = UnbufferedServerConnection::new(tls.config.clone())
+            .map_err(|error| alerts::failure(&error))?;
+        Ok(Self::new(Conn::Server(Box::new(conn)), tls.versions))
     }
 
     /// The client's side, with a server that must prove to be `name`.
     pub(crate) fn client(tls: &TlsClient, name: ServerName<'static>) -> Result<Self, Failure> {
-        let conn = UnbufferedClientConnection::new(tls.config.clone(), name).map_err(failure)?;
-        Ok(Self::new(Conn::Client(Box::new(conn))))
+        let conn = UnbufferedClientConnection::new(tls.config.clone(), name)
+            .map_err(|error| alerts::failure(&error))?;
+        Ok(Self::new(Conn::Client(Box::new(conn)), Offered::default()))
     }
 
-    fn new(conn: Conn) -> Self {
+    fn new(conn: Conn, ours: Offered) -> Self {
         Self {
             conn,
             incoming: Vec::new(),
             outgoing: Vec::new(),
             captured: Captured::default(),
-            received: 0,
-            spoke: false,
+            partial_hello: Vec::new(),
+            hello: None,
+            ours,
+            idle: 0,
+            peer_changed_cipher: false,
+            changed_cipher: false,
+            alerted: false,
+            alert_keys: None,
         }
     }
 
-    /// Goes as far as it can with one more record; with an empty one at the start.
+    /// Goes as far as it can with one more record; a client's first step has an empty one. Of a
+    /// record that [`may_begin`](super::may_begin) refuses, the header is enough.
     pub(crate) fn step(&mut self, record: &[u8]) -> Progress {
-        self.received += record.len();
-        if self.received > HANDSHAKE_BYTES_MAX {
-            return self.fail(Failure::TooLong);
+        match self.try_step(record) {
+            Ok(progress) => progress,
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    fn try_step(&mut self, record: &[u8]) -> Result<Progress, Fault> {
+        if matches!(self.conn, Conn::Gone) {
+            return Err(Fault::silent(Failure::Internal));
+        }
+        let protection = self.protection();
+        if !record.is_empty() && !self.admit(record, protection)? {
+            return Ok(Progress::Blocked);
         }
         self.incoming.extend_from_slice(record);
+        if self.incoming.len() > INCOMING_BYTES_MAX {
+            return Err(Fault::TOO_LONG);
+        }
         let mut captured = std::mem::take(&mut self.captured);
-        let turn = captured.capture(|| self.run());
+        let turn = captured.capture(self.hello, || self.run());
         self.captured = captured;
-        self.spoke |= !self.outgoing.is_empty();
-        match turn {
-            Ok(Turn::Ready) => match self.finish() {
-                Ok(established) => Progress::Done(established),
-                Err(failure) => self.fail(failure),
-            },
-            Ok(Turn::More | Turn::Blocked) => Progress::Blocked,
-            Err(failure) => self.fail(failure),
+        match turn.map_err(|error| self.refuse(error))? {
+            Turn::Ready => self.finish().map(Progress::Done),
+            Turn::More | Turn::Blocked => {
+                self.check_progress(record, protection)?;
+                Ok(Progress::Blocked)
+            }
         }
     }
 
-    fn fail(&mut self, failure: Failure) -> Progress {
-        self.conn = Conn::Gone;
-        // rustls refuses some nonsense in silence. While nothing was said, nothing is encrypted.
-        if !self.spoke
-            && matches!(
-                failure,
-                Failure::Malformed | Failure::Misbehaved | Failure::TooLong
-            )
-        {
-            self.outgoing.extend_from_slice(&DECODE_ERROR);
-            self.spoke = true;
+    /// Judges a record before the library gets it. Returns false for one that it needn't see.
+    fn admit(&mut self, record: &[u8], protection: Protection) -> Result<bool, Fault> {
+        let (header, content) = record
+            .split_first_chunk::<HEADER_LEN>()
+            .ok_or(Fault::UNEXPECTED)?;
+        let header = RecordHeader::parse(*header);
+        check_header(header, protection)?;
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+        //# Handshake messages MUST NOT be interleaved with other record
+        //# types.
+        let is_partial = !self.incoming.is_empty();
+        let is_plaintext = protection == Protection::Plaintext
+            || protection == Protection::Tls13 && header.kind != ContentType::APPLICATION_DATA;
+        if is_partial && is_plaintext && header.kind != ContentType::HANDSHAKE {
+            return Err(Fault::UNEXPECTED);
         }
-        Progress::Failed(failure)
+        match header.kind {
+            ContentType::CHANGE_CIPHER_SPEC => self.admit_change_cipher_spec(content),
+            ContentType::ALERT if is_plaintext => self.admit_alert(content),
+            ContentType::HANDSHAKE if self.expects_hello() => {
+                self.admit_hello(content)?;
+                Ok(true)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn admit_change_cipher_spec(&mut self, content: &[u8]) -> Result<bool, Fault> {
+        let version = self.conn.version();
+        if version == Some(ProtocolVersion::TLSv1_3) {
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-5
+            //# An implementation may receive an unencrypted record of type
+            //# change_cipher_spec consisting of the single byte value 0x01 at any
+            //# time after the first ClientHello message has been sent or received
+            //# and before the peer's Finished message has been received and MUST
+            //# simply drop it without further processing.
+            //
+            // The library refuses the third.
+            if content != [1] {
+                return Err(Fault::UNEXPECTED);
+            }
+            self.count_idle()?;
+            return Ok(false);
+        }
+        self.peer_changed_cipher |= version == Some(ProtocolVersion::TLSv1_2);
+        Ok(true)
+    }
+
+    /// Judges an alert in plaintext.
+    fn admit_alert(&self, content: &[u8]) -> Result<bool, Fault> {
+        let Some(alert) = Alert::parse(content) else {
+            return Err(Fault::of(
+                Failure::Malformed,
+                AlertDescription::DECODE_ERROR,
+            ));
+        };
+        if alert.description == AlertDescription::CLOSE_NOTIFY {
+            //= https://www.rfc-editor.org/rfc/rfc5246#section-7.2.1
+            //# The other party MUST respond with a close_notify
+            //# alert of its own and close down the connection immediately,
+            //# discarding any pending writes.
+            let alert = AlertDescription::CLOSE_NOTIFY;
+            return Err(Fault::of(Failure::PeerClosed, alert));
+        }
+        if self.conn.version() != Some(ProtocolVersion::TLSv1_3) && !alert.level.is_known() {
+            let alert = AlertDescription::ILLEGAL_PARAMETER;
+            return Err(Fault::of(Failure::Misbehaved, alert));
+        }
+        Ok(true)
+    }
+
+    /// Whether the next handshake message in plaintext has to be a ClientHello.
+    fn expects_hello(&self) -> bool {
+        let undecided = match self.conn.version() {
+            None => true,
+            // A HelloRetryRequest was sent.
+            Some(version) => version == ProtocolVersion::TLSv1_3,
+        };
+        matches!(self.conn, Conn::Server(_))
+            && undecided
+            && self.protection() == Protection::Plaintext
+    }
+
+    /// Judges a piece of a ClientHello by its first bytes, and keeps what the library won't tell.
+    fn admit_hello(&mut self, content: &[u8]) -> Result<(), Fault> {
+        let joined;
+        let message = if self.partial_hello.is_empty() {
+            content
+        } else {
+            self.partial_hello.extend_from_slice(content);
+            joined = std::mem::take(&mut self.partial_hello);
+            &joined
+        };
+        if message.first() != Some(&CLIENT_HELLO) {
+            return Err(Fault::UNEXPECTED);
+        }
+        if let Some(&[_, high, mid, low]) = message.first_chunk() {
+            let len = u32::from_be_bytes([0, high, mid, low]) as usize;
+            if len > MESSAGE_BYTES_MAX {
+                return Err(Fault::TOO_LONG);
+            }
+            if message.len() >= MESSAGE_HEADER_LEN + len {
+                self.hello = HelloFacts::parse(&message[..MESSAGE_HEADER_LEN + len]);
+                return Ok(());
+            }
+        }
+        self.partial_hello = message.to_vec();
+        Ok(())
+    }
+
+    /// Judges what a step left undone.
+    fn check_progress(&mut self, record: &[u8], protection: Protection) -> Result<(), Fault> {
+        let waits_for_finished = protection == Protection::Tls13
+            && matches!(self.conn, Conn::Server(_))
+            && record.first() == Some(&ContentType::APPLICATION_DATA.0);
+        if !waits_for_finished || !self.incoming.is_empty() {
+            return Ok(());
+        }
+        // A client has nothing to send but its Finished and alerts, and the library has swallowed
+        // the record. Without padding, two lengths give away what it was: an empty record, which
+        // RFC 8446, 5.4 forbids, and a protected change_cipher_spec, which section 5 does.
+        if record.len() <= HEADER_LEN + PROTECTED_CCS_LEN {
+            return Err(Fault::UNEXPECTED);
+        }
+        self.count_idle()
+    }
+
+    fn count_idle(&mut self) -> Result<(), Fault> {
+        self.idle += 1;
+        if self.idle > IDLE_MAX {
+            return Err(Fault::UNEXPECTED);
+        }
+        Ok(())
+    }
+
+    /// How the peer protects what it sends now.
+    fn protection(&self) -> Protection {
+        if self.captured.client_handshake.is_some() {
+            Protection::Tls13
+        } else if self.peer_changed_cipher {
+            Protection::Tls12
+        } else {
+            Protection::Plaintext
+        }
+    }
+
+    /// Whether a record of this header can be given to [`Handshake::step`].
+    pub(crate) fn may_begin(&self, header: RecordHeader) -> bool {
+        check_header(header, self.protection()).is_ok()
+    }
+
+    /// Translates the library's refusal, and takes its alert if that is right.
+    fn refuse(&mut self, stop: Stop) -> Fault {
+        let error = match stop {
+            Stop::Refused(error) => error,
+            Stop::Fault(fault) => return fault,
+        };
+        let context = Context {
+            hello: self.hello,
+            ours: self.ours,
+            no_certificate: self.captured.no_certificate,
+        };
+        let Refusal { fault, replaces } = alerts::refusal(&error, &context);
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-6.2
+        //# Upon transmission or receipt of a fatal alert message, both
+        //# parties MUST immediately close the connection.
+        //
+        // The library answers some alerts by others.
+        if fault.alert.is_none() {
+            return fault;
+        }
+        let before = self.outgoing.len();
+        // What rustls still wants to say comes first in each call; one call more, and it would read
+        // the offending bytes again.
+        while self.conn.wants_write() && matches!(self.turn(), Ok(Turn::More)) {}
+        let last = last_record(&self.outgoing[before..]).map(|at| before + at);
+        match last.map(|at| (at, ContentType(self.outgoing[at]))) {
+            Some((at, ContentType::ALERT)) if replaces => self.outgoing.truncate(at),
+            Some((_, ContentType::ALERT | ContentType::APPLICATION_DATA)) => self.alerted = true,
+            Some(_) | None => {}
+        }
+        fault
+    }
+
+    fn fail(&mut self, fault: Fault) -> Progress {
+        if let Some(description) = fault.alert
+            && !self.alerted
+        {
+            self.send_alert(description);
+        }
+        self.conn = Conn::Gone;
+        Progress::Failed(fault.failure)
+    }
+
+    /// Reports a fault that the library doesn't report.
+    fn send_alert(&mut self, description: AlertDescription) {
+        let version = self.conn.version();
+        let is_tls13 = self.captured.client_handshake.is_some();
+        let is_tls12 = version == Some(ProtocolVersion::TLSv1_2) && self.changed_cipher;
+        if is_tls13 {
+            let secret = match self.conn {
+                Conn::Server(_) => self.captured.server.as_ref(),
+                Conn::Client(_) => self.captured.client_handshake.as_ref(),
+                Conn::Gone => None,
+            };
+            // Nothing has been sent under either secret.
+            let session = self.conn.suite().zip(secret);
+            let session =
+                session.and_then(|(suite, secret)| Session::from_secret(suite, secret.as_bytes()));
+            self.alert_keys = session.map(|session| AlertKeys {
+                description,
+                session,
+                number: 0,
+            });
+        } else if is_tls12 {
+            self.provoke_alert();
+        } else {
+            let alert = if description == AlertDescription::CLOSE_NOTIFY {
+                Alert::CLOSE_NOTIFY
+            } else {
+                self.alerted = true;
+                Alert::fatal(description)
+            };
+            let [level, description] = alert.encode();
+            let [major, minor] = LEGACY_VERSION;
+            let kind = ContentType::ALERT.0;
+            let record = [kind, major, minor, 0, 2, level, description];
+            self.outgoing.extend_from_slice(&record);
+        }
+    }
+
+    /// Makes the library send an alert of its own. In TLS 1.2, between our Finished and the peer's,
+    /// the library alone has the keys: it's given a record that it has to refuse with
+    /// unexpected_message.
+    fn provoke_alert(&mut self) {
+        let refused: &[u8] = if self.peer_changed_cipher {
+            &[ContentType::CHANGE_CIPHER_SPEC.0, 3, 3, 0, 1, 1]
+        } else {
+            &[ContentType::APPLICATION_DATA.0, 3, 3, 0, 1, 0]
+        };
+        self.incoming.extend_from_slice(refused);
+        let before = self.outgoing.len();
+        let _ = self.turn();
+        while self.conn.wants_write() && matches!(self.turn(), Ok(Turn::More)) {}
+        self.alerted |= self.outgoing.len() > before;
     }
 
     /// Records to send, in order.
@@ -169,22 +472,27 @@ impl Handshake {
         self.outgoing.drain(..len);
     }
 
-    fn run(&mut self) -> Result<Turn, Failure> {
+    /// Whether an error alert ends [`Handshake::outgoing`].
+    pub(crate) fn has_alerted(&self) -> bool {
+        self.alerted
+    }
+
+    /// Takes the alert that the record layer has to send, if there is one.
+    pub(crate) fn take_alert_keys(&mut self) -> Option<AlertKeys> {
+        self.alert_keys.take()
+    }
+
+    fn run(&mut self) -> Result<Turn, Stop> {
         loop {
-            match self.turn() {
-                Ok(Turn::More) => {}
-                Ok(turn) => return Ok(turn),
-                Err(failed) => {
-                    // What rustls still wants to say comes first in each call; one call more, and
-                    // it would read the offending bytes again.
-                    while self.conn.wants_write() && matches!(self.turn(), Ok(Turn::More)) {}
-                    return Err(failed);
-                }
+            match self.turn()? {
+                Turn::More => {}
+                turn @ (Turn::Blocked | Turn::Ready) => return Ok(turn),
             }
         }
     }
 
-    fn turn(&mut self) -> Result<Turn, Failure> {
+    fn turn(&mut self) -> Result<Turn, Stop> {
+        let before = self.outgoing.len();
         let (discard, turn) = match &mut self.conn {
             Conn::Server(conn) => handle(
                 conn.process_tls_records(&mut self.incoming),
@@ -194,37 +502,74 @@ impl Handshake {
                 conn.process_tls_records(&mut self.incoming),
                 &mut self.outgoing,
             ),
-            Conn::Gone => return Err(Failure::Internal),
+            Conn::Gone => return Err(Stop::Fault(Fault::silent(Failure::Internal))),
         };
         self.incoming.drain(..discard.min(self.incoming.len()));
+        self.changed_cipher |= kinds(&self.outgoing[before..])
+            .any(|(_, kind)| kind == ContentType::CHANGE_CIPHER_SPEC);
         turn
     }
 
-    fn finish(&mut self) -> Result<Box<Established>, Failure> {
-        // A message that began in the last record of the handshake has no place any more.
-        if !self.incoming.is_empty() {
-            return Err(Failure::Misbehaved);
-        }
+    fn finish(&mut self) -> Result<Box<Established>, Fault> {
         let conn = std::mem::replace(&mut self.conn, Conn::Gone);
         let captured = std::mem::take(&mut self.captured);
+        let internal = |error: Error| Fault::silent(alerts::failure(&error));
         let established = match conn {
             Conn::Server(conn) => {
-                let remains = Remains::of(&conn)?;
-                let (keys, _) = conn.dangerous_into_kernel_connection().map_err(failure)?;
+                let remains = Remains::of(&conn).map_err(Fault::silent)?;
+                let (keys, _) = conn.dangerous_into_kernel_connection().map_err(internal)?;
                 remains.with(keys, captured, Side::Server)
             }
             Conn::Client(conn) => {
-                let remains = Remains::of(&conn)?;
-                let (keys, kernel) = conn.dangerous_into_kernel_connection().map_err(failure)?;
+                let remains = Remains::of(&conn).map_err(Fault::silent)?;
+                let (keys, kernel) = conn.dangerous_into_kernel_connection().map_err(internal)?;
                 // Before TLS 1.3 tickets come inside the handshake.
                 let tickets =
                     (remains.version == ProtocolVersion::TLSv1_3).then(|| Box::new(kernel));
                 remains.with(keys, captured, Side::Client { tickets })
             }
-            Conn::Gone => return Err(Failure::Internal),
+            Conn::Gone => return Err(Fault::silent(Failure::Internal)),
         };
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+        //# Implementations
+        //# MUST verify that all messages immediately preceding a key change
+        //# align with a record boundary; if not, then they MUST terminate the
+        //# connection with an "unexpected_message" alert.
+        if !self.incoming.is_empty() {
+            let fault = Fault::UNEXPECTED;
+            let sessions = established.sessions().map_err(Fault::silent)?;
+            self.alert_keys = fault.alert.map(|description| AlertKeys {
+                description,
+                session: sessions.tx,
+                number: sessions.tx_number,
+            });
+            return Err(Fault::silent(fault.failure));
+        }
         Ok(Box::new(established))
     }
+}
+
+/// Why the library goes no further.
+enum Stop {
+    Refused(Error),
+    Fault(Fault),
+}
+
+/// Offset and type of each record.
+fn kinds(records: &[u8]) -> impl Iterator<Item = (usize, ContentType)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let header = records.get(at..)?.first_chunk::<HEADER_LEN>()?;
+        let header = RecordHeader::parse(*header);
+        let here = at;
+        at += HEADER_LEN + usize::from(header.length);
+        Some((here, header.kind))
+    })
+}
+
+/// Offset of the last record.
+fn last_record(records: &[u8]) -> Option<usize> {
+    kinds(records).last().map(|(at, _)| at)
 }
 
 /// What one call of rustls led to.
@@ -239,21 +584,25 @@ enum Turn {
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     outgoing: &mut Vec<u8>,
-) -> (usize, Result<Turn, Failure>) {
+) -> (usize, Result<Turn, Stop>) {
     let UnbufferedStatus { discard, state } = status;
     let turn = match state {
-        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, outgoing),
+        Ok(ConnectionState::EncodeTlsData(data)) => {
+            encode(data, outgoing).map_err(|failure| Stop::Fault(Fault::silent(failure)))
+        }
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
             Ok(Turn::More)
         }
         Ok(ConnectionState::BlockedHandshake) => Ok(Turn::Blocked),
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Turn::Ready),
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Err(Failure::PeerClosed),
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+            Err(Stop::Fault(Fault::silent(Failure::PeerClosed)))
+        }
         // Early data is never offered or accepted, and a record is given only when a handshake
         // record is due.
-        Ok(_) => Err(Failure::Misbehaved),
-        Err(error) => Err(failure(error)),
+        Ok(_) => Err(Stop::Fault(Fault::UNEXPECTED)),
+        Err(error) => Err(Stop::Refused(error)),
     };
     (discard, turn)
 }
@@ -310,31 +659,13 @@ impl Remains {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "so that it can stand in map_err"
-)]
-fn failure(error: Error) -> Failure {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "rustls's list may grow, and is long"
-    )]
-    match error {
-        Error::AlertReceived(alert) => Failure::PeerAlert(alert.into()),
-        Error::InvalidCertificate(_) => Failure::BadCertificate,
-        Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Failure::Incompatible,
-        Error::InvalidMessage(_) => Failure::Malformed,
-        Error::PeerMisbehaved(_)
-        | Error::InappropriateMessage { .. }
-        | Error::InappropriateHandshakeMessage { .. }
-        | Error::DecryptError
-        | Error::PeerSentOversizedRecord => Failure::Misbehaved,
-        _ => Failure::Internal,
-    }
-}
-
-/// All records of one side. A chain of certificates, the longest part, has rarely 8 KiB.
-const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
-
-/// A plaintext record with the fatal alert `decode_error`.
-const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+const CLIENT_HELLO: u8 = 1;
+/// The longest handshake message, without its header: the library's limit.
+const MESSAGE_BYTES_MAX: usize = 0xffff;
+/// What may wait for the end of a message: the longest one, and as much again for the headers,
+/// tags and padding of its records.
+const INCOMING_BYTES_MAX: usize = 128 * 1024;
+/// Records of a handshake that bring it no further, such as change_cipher_spec in TLS 1.3.
+const IDLE_MAX: u8 = 32;
+/// What a header says of a protected change_cipher_spec without padding: content, type and tag.
+const PROTECTED_CCS_LEN: usize = 18;

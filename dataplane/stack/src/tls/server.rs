@@ -8,14 +8,16 @@ use rustls::server::NoServerSessionStorage;
 
 use super::capture::Capture;
 use super::certificate::Certificate;
+use super::hello::Offered;
 use super::resolver::Resolver;
-use super::{TlsConfigError, TlsOptions, TlsVersions, provider};
+use super::{TlsConfigError, TlsOptions, provider};
 
 /// Certificates and options of a TLS server. One is shared by all workers, because they must accept
 /// each other's session tickets.
 #[derive(Debug)]
 pub struct TlsServer {
     pub(super) config: Arc<ServerConfig>,
+    pub(super) versions: Offered,
 }
 
 impl TlsServer {
@@ -27,14 +29,15 @@ impl TlsServer {
         if certificates.is_empty() {
             return Err(TlsConfigError::NoCertificate);
         }
-        let mut config = ServerConfig::builder_with_provider(provider(options))
+        let versions = options.versions.offered();
+        let provider = provider(options);
+        let suites = provider.cipher_suites.iter().map(|suite| suite.suite());
+        let resolver = Resolver::new(certificates, versions, suites.collect());
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(options.versions.supported())
             .map_err(|_| TlsConfigError::NoSuite)?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver::new(
-                certificates,
-                options.versions != TlsVersions::Tls12,
-            )));
+            .with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols.clone_from(&options.alpn);
         config.key_log = Arc::new(Capture);
         config.enable_secret_extraction = true;
@@ -47,6 +50,7 @@ impl TlsServer {
         }
         Ok(Self {
             config: Arc::new(config),
+            versions,
         })
     }
 }

@@ -246,7 +246,10 @@ fn certificates_are_chosen_by_name_then_by_scheme() {
         authority.leaf(&["exact.wild.test"], ED25519),
     ];
     let keys: Vec<_> = certificates.iter().map(|c| c.key.clone()).collect();
-    let resolver = resolver::Resolver::new(certificates, true);
+    let both = TlsVersions::Both.offered();
+    let suites = provider(&TlsOptions::default()).cipher_suites.clone();
+    let suites = suites.iter().map(|suite| suite.suite()).collect();
+    let resolver = resolver::Resolver::new(certificates, both, suites);
     let all = [
         rustls::SignatureScheme::RSA_PSS_SHA256,
         rustls::SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -255,7 +258,18 @@ fn certificates_are_chosen_by_name_then_by_scheme() {
     let suites13 = [CipherSuite::TLS13_AES_128_GCM_SHA256];
     let rsa12 = [CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256];
     let pick = |name: Option<&str>, schemes: &[_], suites: &[_]| {
-        let chosen = resolver.pick(name, schemes, suites)?;
+        let version = if suites == suites13 {
+            lockgate_ktls::Version::Tls13
+        } else {
+            lockgate_ktls::Version::Tls12
+        };
+        let offer = resolver::Offer {
+            schemes,
+            suites,
+            groups: None,
+            version,
+        };
+        let chosen = resolver.pick(name, &offer)?;
         keys.iter().position(|key| Arc::ptr_eq(key, &chosen))
     };
     assert_eq!(

@@ -1,0 +1,136 @@
+//! Checks the records of a handshake before the TLS library sees them.
+//!
+//! The library answers several faults with the wrong alert, with none, or by waiting for bytes that
+//! never come. What can be judged by a record's header is judged here, with the alert that the RFC
+//! names; the table is in `docs/ktls.md`.
+
+use lockgate_ktls::{AlertDescription, ContentType, LEGACY_VERSION, RecordHeader, TAG_LEN};
+
+use super::handshake::Failure;
+
+/// How the peer protects the records that it sends now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// Not at all: no keys yet.
+    Plaintext,
+    /// TLS 1.2 after its ChangeCipherSpec.
+    Tls12,
+    /// TLS 1.3 after the ServerHello.
+    Tls13,
+}
+
+/// Why a handshake fails, and the alert that reports it to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) failure: Failure,
+    pub(super) alert: Option<AlertDescription>,
+}
+
+impl Fault {
+    pub(super) const UNEXPECTED: Self =
+        Self::of(Failure::Misbehaved, AlertDescription::UNEXPECTED_MESSAGE);
+    /// OpenSSL, BoringSSL and our record layer send illegal_parameter, too: the message may
+    /// conform to the syntax, so decode_error would be wrong, and its records aren't too long.
+    pub(super) const TOO_LONG: Self =
+        Self::of(Failure::TooLong, AlertDescription::ILLEGAL_PARAMETER);
+
+    pub(super) const fn of(failure: Failure, alert: AlertDescription) -> Self {
+        Self {
+            failure,
+            alert: Some(alert),
+        }
+    }
+
+    /// A failure that the peer isn't told: it ended the handshake itself.
+    pub(super) const fn silent(failure: Failure) -> Self {
+        Self {
+            failure,
+            alert: None,
+        }
+    }
+}
+
+/// Whether a record may begin like this.
+pub(crate) fn may_begin(header: RecordHeader, protection: Protection) -> bool {
+    check_header(header, protection).is_ok()
+}
+
+/// Checks a record's header. A header that may not needs no body to be refused.
+pub(super) fn check_header(header: RecordHeader, protection: Protection) -> Result<(), Fault> {
+    let RecordHeader {
+        kind,
+        version,
+        length,
+    } = header;
+    let known = ContentType::CHANGE_CIPHER_SPEC.0..=ContentType::APPLICATION_DATA.0;
+    //= https://www.rfc-editor.org/rfc/rfc8446#section-5
+    //# If a TLS
+    //# implementation receives an unexpected record type, it MUST terminate
+    //# the connection with an "unexpected_message" alert.
+    if !known.contains(&kind.0) {
+        let alert = AlertDescription::UNEXPECTED_MESSAGE;
+        return Err(Fault::of(Failure::Malformed, alert));
+    }
+    //= https://www.rfc-editor.org/rfc/rfc5246#appendix-E.1
+    //# TLS servers compliant with this specification MUST
+    //# accept any value {03,XX} as the record layer version number for
+    //# ClientHello.
+    if version[0] != LEGACY_VERSION[0] {
+        let alert = AlertDescription::PROTOCOL_VERSION;
+        return Err(Fault::of(Failure::Malformed, alert));
+    }
+    let is_data = kind == ContentType::APPLICATION_DATA;
+    if length > length_max(protection, is_data) {
+        let alert = AlertDescription::RECORD_OVERFLOW;
+        return Err(Fault::of(Failure::Misbehaved, alert));
+    }
+    match protection {
+        //= https://www.rfc-editor.org/rfc/rfc5246#section-6.2.1
+        //# Implementations MUST NOT send zero-length fragments of Handshake,
+        //# Alert, or ChangeCipherSpec content types.
+        Protection::Plaintext if length == 0 && !is_data => Err(Fault::UNEXPECTED),
+        //= https://www.rfc-editor.org/rfc/rfc5246#section-7.2.2
+        //# This alert also MUST be returned if an alert is sent because
+        //# a TLSCiphertext decrypted in an invalid way
+        Protection::Tls12 if usize::from(length) < TAG_LEN => {
+            let alert = AlertDescription::BAD_RECORD_MAC;
+            Err(Fault::of(Failure::Misbehaved, alert))
+        }
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5
+        //# An implementation which receives any other change_cipher_spec value or
+        //# which receives a protected change_cipher_spec record MUST abort the
+        //# handshake with an "unexpected_message" alert.
+        Protection::Tls13 if kind == ContentType::CHANGE_CIPHER_SPEC && length != 1 => {
+            Err(Fault::UNEXPECTED)
+        }
+        // An alert of two bytes may be from a peer that hasn't got as far as the keys.
+        Protection::Tls13 if kind == ContentType::ALERT && length != 2 => Err(Fault::UNEXPECTED),
+        Protection::Tls13 if kind == ContentType::HANDSHAKE => Err(Fault::UNEXPECTED),
+        Protection::Plaintext | Protection::Tls12 | Protection::Tls13 => Ok(()),
+    }
+}
+
+/// The greatest value of a header's length field.
+fn length_max(protection: Protection, is_data: bool) -> u16 {
+    match protection {
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+        //# The length MUST NOT exceed 2^14 bytes.  An
+        //# endpoint that receives a record that exceeds this length MUST
+        //# terminate the connection with a "record_overflow" alert.
+        //
+        // After a HelloRetryRequest, records of early data may come that have to be skipped, and
+        // they are protected.
+        Protection::Plaintext if is_data => PLAINTEXT_MAX + TLS13_EXPANSION_MAX,
+        Protection::Plaintext => PLAINTEXT_MAX,
+        Protection::Tls12 => PLAINTEXT_MAX + TLS12_EXPANSION_MAX,
+        Protection::Tls13 => PLAINTEXT_MAX + TLS13_EXPANSION_MAX,
+    }
+}
+
+const PLAINTEXT_MAX: u16 = 1 << 14;
+/// RFC 5246, 6.2.3. The library's own limit is a byte lower, and no AEAD comes near either.
+const TLS12_EXPANSION_MAX: u16 = 2047;
+/// RFC 8446, 5.2.
+const TLS13_EXPANSION_MAX: u16 = 256;
+/// Bytes of the longest record that passes, without its header.
+pub(crate) const CIPHERTEXT_MAX: usize = (PLAINTEXT_MAX + TLS12_EXPANSION_MAX) as usize;
