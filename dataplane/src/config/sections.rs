@@ -162,7 +162,8 @@ pub(super) fn tls(document: &Document<'_>) -> Tls {
                 _ => TlsVersions::Both,
             },
             suites: suites.concat(),
-            alpn: vec![b"http/1.1".to_vec()],
+            // `curl --http1.0` offers the second one only.
+            alpn: vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
             tickets: if tls.switch("tickets") { TICKETS } else { 0 },
         },
         handshake_timeout: tls.time("handshake_timeout"),

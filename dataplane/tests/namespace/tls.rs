@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
         key_updates(Setup::new())
     })
     .with(OPENSSL),
+    Case::new("tls::http_1_0_is_a_protocol_of_its_own", http_1_0),
+    Case::new("tls::groups_and_suites_of_the_client_choose", groups).with(OPENSSL),
     Case::new("tls::what_is_too_old_is_refused", too_old).with(OPENSSL),
 ];
 
@@ -202,7 +204,7 @@ pub(crate) fn resumption(setup: Setup) {
     scene.finish();
 }
 
-/// `http/1.1` is what is spoken; a client that offers none speaks it, too.
+/// `http/1.1` is preferred; a client that offers none speaks it, too.
 fn application_protocol() {
     let scene = Setup::new().start();
     for version in ["-tls1_2", "-tls1_3"] {
@@ -227,6 +229,65 @@ fn application_protocol() {
         2,
         "{stats:?}"
     );
+    scene.finish();
+}
+
+/// `curl --http1.0` offers `http/1.0` and nothing else (RFC 7301, 6).
+fn http_1_0() {
+    let scene = Setup::new().start();
+    let body = text_file(&scene, "text", 2000);
+    for version in ["--tls-max=1.2", "--tlsv1.3"] {
+        let arguments = ["--http1.0", version, "-v", "https://198.18.0.1/text"];
+        let ran = scene.curl(&arguments).ok();
+        assert!(ran.err.contains("offers http/1.0"), "{}", ran.err);
+        assert!(ran.err.contains("accepted http/1.0"), "{}", ran.err);
+        assert!(has_body(&ran, &body), "{}", ran.err);
+        let ran = scene.curl(&["-v", version, "https://198.18.0.1/text"]).ok();
+        assert!(ran.err.contains("accepted http/1.1"), "{}", ran.err);
+    }
+    let stats = scene.server.stats();
+    assert_eq!(stats.total("stack.handshakes_failed"), 0, "{stats:?}");
+    scene.finish();
+}
+
+/// ECDSA on P-256 and RSA are configured: of TLS 1.2 the client's groups decide, too (RFC 8422, 4).
+fn groups() {
+    let scene = Setup::new().certificates(&["ecdsa", "rsa"]).start();
+    let rows = [
+        (&["-tls1_2", "-groups", "X25519"][..], Some("RSA")),
+        (&["-tls1_2", "-groups", "P-384"], Some("RSA")),
+        (&["-tls1_2", "-groups", "P-256"], Some("ECDSA")),
+        (&["-tls1_2", "-groups", "X25519:P-256"], Some("ECDSA")),
+        (&["-tls1_3", "-groups", "X25519"], Some("ECDSA")),
+        (&["-tls1_3", "-groups", "P-384"], Some("ECDSA")),
+        (&["-groups", "X25519"], Some("ECDSA")),
+        (&["-groups", "P-384", "-no_tls1_3"], Some("RSA")),
+        (
+            &["-tls1_2", "-groups", "P-256", "-cipher", "aRSA"],
+            Some("RSA"),
+        ),
+        (&["-tls1_2", "-groups", "X25519", "-cipher", "aECDSA"], None),
+        (&["-tls1_3", "-sigalgs", "ed25519"], None),
+        (&["-tls1_2", "-sigalgs", "ed25519"], None),
+    ];
+    let mut refused = 0;
+    for (arguments, kind) in rows {
+        let ran = s_client(&scene, arguments, "Q\n");
+        match kind {
+            Some(kind) => {
+                let signed = ran.text().contains(&format!("Peer signature type: {kind}"));
+                assert!(signed, "{arguments:?} {} {}", ran.text(), ran.err);
+            }
+            None => {
+                refused += 1;
+                assert!(ran.err.contains("alert handshake failure"), "{}", ran.err);
+            }
+        }
+    }
+    let stats = scene.server.stats();
+    assert_eq!(stats.total("stack.handshakes_failed"), refused, "{stats:?}");
+    let incompatible = stats.total("stack.handshakes_failed_incompatible");
+    assert_eq!(incompatible, refused, "{stats:?}");
     scene.finish();
 }
 
@@ -268,20 +329,14 @@ pub(crate) fn key_updates(setup: Setup) {
     scene.finish();
 }
 
-/// TLS 1.1 gets an alert. (rustls misses the signature algorithms in it before it looks at the
-/// version.)
+/// TLS 1.1 gets protocol_version, with or without signature algorithms in its hello.
 fn too_old() {
     let scene = Setup::new().start();
     for version in ["-tls1_1", "-tls1"] {
         // OpenSSL itself has to be willing to offer it.
         let arguments = [version, "-cipher", "DEFAULT@SECLEVEL=0"];
         let ran = s_client(&scene, &arguments, "Q\n");
-        let alert = ["alert protocol version", "alert handshake failure"];
-        assert!(
-            alert.iter().any(|alert| ran.err.contains(alert)),
-            "{}",
-            ran.err
-        );
+        assert!(ran.err.contains("alert protocol version"), "{}", ran.err);
         assert_ne!(ran.code, Some(0));
     }
     let only_13 = Setup::new().set("tls.versions", vec!["1.3"]).start();
