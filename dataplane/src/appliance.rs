@@ -1,4 +1,7 @@
-//! The appliance: everything that a configuration names, put together, run and taken apart again.
+//! The appliance: starts what a configuration describes, watches it, and shuts it down.
+//!
+//! Order of the start: control socket, EAL, memory, ports, file cache, workers. The shutdown runs
+//! backwards, once all workers have ended.
 
 mod ends;
 mod pending;
@@ -23,11 +26,11 @@ use crate::config::{Config, Faults};
 use crate::control::{ControlError, ControlServer, MetricGroup, Stop, StopLevel};
 use crate::worker::WorkerCommand;
 
-/// Runs the appliance until it's asked to stop and everything is put away.
+/// Runs the appliance until it's asked to stop and all workers have ended.
 ///
 /// # Errors
-/// Something that the configuration asks for can't be had. A fault of the configuration that shows
-/// only now, because the device had to be asked, is [`StartError::Config`].
+/// The appliance can't start, or a worker failed. A fault of the configuration that only the device
+/// can find is [`StartError::Config`]: it has file, line and key.
 pub fn run(config: Config, stop: &Stop) -> Result<(), StartError> {
     let running = Running::start(config)?;
     running.wait(stop)
@@ -46,7 +49,7 @@ pub enum StartError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// A pool doesn't fit into the memory that its sum asked for.
-    #[error("{0} doesn't fit into its memory")]
+    #[error("memory: {0} doesn't fit into the region that was reserved for it")]
     Pool(&'static str),
     /// A port.
     #[error(transparent)]
@@ -58,19 +61,21 @@ pub enum StartError {
     #[error(transparent)]
     Files(#[from] lockgate_cache::StartError),
     /// The stack.
-    #[error("the stack can't start: {0}")]
+    #[error("stack: can't start: {0}")]
     Stack(#[from] ConfigError),
     /// A listener.
-    #[error("can't listen at {0}: {1}")]
+    #[error("listener {0}: {1}")]
     Listen(core::net::SocketAddr, ListenError),
     /// Randomness.
-    #[error("no randomness for secrets: {0}")]
+    #[error("random numbers: the system has none for secrets: {0}")]
     Random(getrandom::Error),
     /// A worker's core.
-    #[error("a worker can't be bound to core {0}")]
+    #[error(
+        "worker: can't be bound to core {0}; check [workers] cores against the process's affinity"
+    )]
     Core(u16),
     /// A thread.
-    #[error("can't start the thread {name}: {error}")]
+    #[error("thread {name}: can't be spawned: {error}")]
     Thread {
         /// Its name.
         name: String,
@@ -78,10 +83,10 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// A worker ended before it had started.
-    #[error("worker {0} ended while it started")]
+    #[error("worker {0}: ended during its start; the lines above tell why")]
     WorkerGone(usize),
     /// A worker failed while it ran.
-    #[error("worker {0} failed")]
+    #[error("worker {0}: panicked; the lines above tell where")]
     WorkerFailed(usize),
     /// The control socket.
     #[error("control socket: {0}")]
@@ -95,25 +100,25 @@ struct Running {
     clock: Clock,
     ports: Arc<Vec<Port>>,
     workers: Vec<WorkerHandle>,
-    /// Answers until everything else is over.
+    /// Answers requests until the workers have ended.
     control: Option<ControlServer>,
     cache: Arc<FileCache>,
 }
 
-/// A worker's thread.
+/// A running worker: its thread and its command channel.
 #[derive(Debug)]
 struct WorkerHandle {
     commands: Sender<WorkerCommand>,
-    /// Its counters at its end; none if it didn't come up.
+    /// Returns the worker's last counters; none if it didn't start.
     thread: JoinHandle<Option<MetricGroup>>,
-    /// What it was sent last.
+    /// The last command to stop that it was sent.
     sent: StopLevel,
 }
 
 impl Running {
     fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::new();
-        // First: a second instance shall say so before it touches a device.
+        // First, so that a second instance fails before it touches a device.
         let socket = config.control_socket.as_deref();
         let control = socket.map(pending::PendingRequests::listen).transpose()?;
         let eal = Eal::init(&config.eal)?;
@@ -159,7 +164,7 @@ impl Running {
         })
     }
 
-    /// Looks after links until it's asked to stop, then waits for the workers.
+    /// Polls link states until it's asked to stop, then waits for the workers to end.
     fn wait(mut self, stop: &Stop) -> Result<(), StartError> {
         let mut deadline = None;
         while self
@@ -171,9 +176,11 @@ impl Running {
                 port.poll_link();
             }
             let mut asked = stop.level();
-            // Without one of them, its share of the connections has nobody.
+            // The connections that the flow hash gives to a worker that has ended are lost.
             if asked == StopLevel::Run && self.workers.iter().any(|w| w.thread.is_finished()) {
-                tracing::error!("a worker has ended by itself: draining the others");
+                tracing::error!(
+                    "worker: ended by itself; draining the others, see the lines above for the cause"
+                );
                 asked = StopLevel::Drain;
             }
             if asked > StopLevel::Run {
@@ -195,13 +202,13 @@ impl Running {
                 Err(_) => failed = Some(number),
             }
         }
-        // In this order: whoever reads counters first, then what they're read from.
+        // In this order: the reader of counters first, then their sources.
         drop(self.control);
         drop(self.cache);
         if let Ok(ports) = Arc::try_unwrap(self.ports) {
             close_ports(ports);
         }
-        // The only place where the ends of the drain can be read: nobody answers any more.
+        // The control socket has closed, so only this line tells how the drain ended.
         tracing::info!(%ends, "stopped");
         failed.map_or(Ok(()), |number| Err(StartError::WorkerFailed(number)))
     }
@@ -222,7 +229,10 @@ impl Running {
     }
 }
 
-/// Starts a worker's thread. The receiver says whether it came up.
+/// Spawns a worker's thread. The receiver gets the outcome of its start.
+///
+/// # Errors
+/// The system has no thread left.
 fn spawn_worker(
     spec: start::WorkerSpec,
 ) -> Result<(WorkerHandle, Receiver<Result<(), StartError>>), StartError> {
@@ -263,20 +273,20 @@ fn close_ports(ports: Vec<Port>) {
                     tracing::warn!(
                         pool = pool.name,
                         missing = pool.size - pool.available,
-                        "packet buffers did not come back"
+                        "port: packet buffers are missing at the end; their memory is kept"
                     );
                 }
             }
-            Err(error) => tracing::warn!(port = name, %error, "not closed"),
+            Err(error) => tracing::warn!(port = name, %error, "port: can't be closed"),
         }
     }
 }
 
-/// How often links are looked at, and whether it's time to stop.
+/// How often link states and the request to stop are polled.
 const LINK_POLL_PERIOD: Duration = Duration::from_millis(50);
 
-/// How often it's looked at whether the workers have ended.
+/// How often it's polled whether the workers have ended.
 const JOIN_POLL_PERIOD: Duration = Duration::from_millis(5);
 
-/// Commands that may wait for a worker.
+/// Commands that may be queued for a worker.
 const COMMANDS_QUEUED_MAX: usize = 16;

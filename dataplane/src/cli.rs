@@ -52,7 +52,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what the command line asks for.
+    /// Runs the command. Returns the process's exit code.
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Run { config } => run(&config),
@@ -106,7 +106,7 @@ fn stats(socket: Option<PathBuf>, config: Option<PathBuf>, json: bool, all: bool
             Ok(socket) => socket,
             Err(faults) => return report_error(&faults, CONFIG),
         },
-        // The command line's parser requires one of them.
+        // Clap requires one of them.
         (None, None) => return ExitCode::from(CONFIG),
     };
     match control::stats(&socket) {
@@ -136,11 +136,11 @@ fn start_log(level: Level) {
         .with_env_filter(filter)
         .with_ansi(colours);
     let log = log.with_writer(std::io::stderr);
-    // Fails only if there is a subscriber already; then that one stays.
+    // Fails only if a subscriber is set already. That one stays.
     let _ = log.try_init();
 }
 
-/// Prints a line. Whoever closed our standard output doesn't want it.
+/// Prints a line to standard output.
 fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,

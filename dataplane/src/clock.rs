@@ -17,15 +17,15 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that reads [`Instant::ZERO`] plus one second now: nothing has to reckon with times
-    /// before the first moment.
+    /// A clock that starts now, at [`Instant::ZERO`] plus one second: subtracting a short time never
+    /// underflows.
     pub fn new() -> Self {
         Self {
             start: time::Instant::now(),
         }
     }
 
-    /// What time it is.
+    /// Returns the time.
     pub fn now(&self) -> Instant {
         let since = time::Instant::now().saturating_duration_since(self.start);
         let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2);
@@ -39,14 +39,14 @@ impl Default for Clock {
     }
 }
 
-/// Seconds since 1970, in UTC; 0 if the machine's clock stands before that.
+/// Returns the seconds since 1970, in UTC; 0 if the system's clock is set before that.
 pub fn unix_seconds() -> u64 {
     time::SystemTime::now()
         .duration_since(time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
-/// The date, read now and then: heads of responses say it in whole seconds.
+/// A cached date for response heads, which name it in whole seconds. It's read again after 50 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct Date {
     unix_seconds: u64,
@@ -62,7 +62,7 @@ impl Date {
         }
     }
 
-    /// Seconds since 1970, in UTC: at most a fraction of a second late.
+    /// Returns the seconds since 1970, in UTC, at most 50 ms late.
     pub fn unix_seconds(&mut self, now: Instant) -> u64 {
         if now >= self.until {
             *self = Self::new(now);

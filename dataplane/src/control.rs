@@ -1,4 +1,4 @@
-//! The running instance seen from outside: its counters over a Unix socket, and signals.
+//! Control of a running instance: its counters over a Unix socket, and signals.
 
 mod client;
 mod protocol;

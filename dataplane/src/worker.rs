@@ -1,8 +1,9 @@
-//! A worker: one core that owns its queues of every port, its memory and its connections.
+//! A worker: one thread on one core, with a queue of every port, page buffers and connections of
+//! its own.
 //!
-//! A turn takes what the ports received, runs what is due, moves the connections that have
-//! something to do, sends, and takes a command. The clock is read once a turn. Nothing in it
-//! waits for anybody.
+//! A turn of the loop receives a burst from each port, fires due timers, drives HTTP connections,
+//! sends, and runs one command. It reads the clock once and never blocks; see [`IdlePolicy`] for
+//! what happens between two turns without work.
 
 mod connections;
 mod idle;
@@ -28,22 +29,22 @@ use crate::server;
 
 pub use self::idle::{IdleBackoff, IdlePolicy};
 
-/// What a worker is told while it runs.
+/// A command to a running worker.
 #[derive(Debug)]
 pub enum WorkerCommand {
-    /// Answer with the counters. Nobody minds if the answer isn't taken.
+    /// Send the counters to this channel. The requester may have timed out.
     Snapshot(Sender<MetricGroup>),
-    /// Accept nothing new, finish what is under way, and end then, or at this time at the latest.
+    /// Close the listeners, finish the responses under way, and end: at this time at the latest.
     Drain(Instant),
-    /// End now.
+    /// Reset all connections and end.
     Stop,
 }
 
-/// What a worker is made of. It has to be put together on the worker's own thread: page buffers
-/// know the thread that owns them.
+/// The parts of a worker. Make them on the worker's thread: the page pool belongs to the thread that
+/// made it.
 #[derive(Debug)]
 pub struct WorkerParts {
-    /// Which worker it is.
+    /// The worker's number, from 0.
     pub number: usize,
     /// Its queues of all ports.
     pub ports: WorkerPorts,
@@ -55,26 +56,26 @@ pub struct WorkerParts {
     pub stack: Stack,
     /// HTTP, with its handle to the file cache.
     pub driver: server::Driver,
-    /// The most connections that the stack has.
+    /// The stack's limit of connections.
     pub connections_max: u32,
-    /// Whether small segments of its connections wait for acknowledgements.
+    /// Whether Nagle's algorithm is on for its connections.
     pub nagle: bool,
-    /// What it does when there's nothing to do.
+    /// What it does between turns without work.
     pub idle: IdlePolicy,
     /// The clock.
     pub clock: Clock,
-    /// Where commands come from.
+    /// The commands.
     pub commands: Receiver<WorkerCommand>,
-    /// The other workers.
+    /// The channels to the other workers.
     pub siblings: Siblings,
 }
 
-/// What workers tell each other.
+/// A worker's channels to and from the others, for frames that concern every worker.
 #[derive(Debug)]
 pub struct Siblings {
-    /// To each of the others, in an order that leads round all workers.
+    /// To each of the others, the next worker first: together these orders form a ring.
     pub senders: Vec<Sender<SiblingFrame>>,
-    /// From all of them.
+    /// From all the others.
     pub receiver: Receiver<SiblingFrame>,
 }
 
@@ -87,7 +88,7 @@ pub struct Worker {
     ciphers: Ciphers,
     stack: Stack,
     connections: Connections,
-    /// Listeners, and whether clients speak TLS there.
+    /// The listeners, and whether their clients speak TLS.
     listeners: Vec<(ListenerId, bool)>,
     inbox: Vec<(IfaceId, Buffer)>,
     nagle: bool,
@@ -102,20 +103,19 @@ pub struct Worker {
     idle_turns: u64,
 }
 
-/// Whether a worker is on its way to the end.
+/// How far a worker's shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShutdownState {
     Running,
-    /// Connections may go on until then.
+    /// Listeners are closed. Connections have until this time.
     Draining(Instant),
-    /// There are no connections any more, or they were cut off. What is on its way out has until
-    /// then.
+    /// Connections have ended or were reset. Their last packets have until this time.
     Flushing(Instant),
     Finished,
 }
 
 impl Worker {
-    /// Puts a worker together.
+    /// Makes a worker of its parts.
     pub fn new(parts: WorkerParts) -> Self {
         let now = parts.clock.now();
         Self {
@@ -140,7 +140,10 @@ impl Worker {
         }
     }
 
-    /// Accepts connections there.
+    /// Listens at an address, with TLS if there's a TLS server.
+    ///
+    /// # Errors
+    /// The stack's table of listeners is full, or has the address.
     pub fn listen(
         &mut self,
         at: SocketAddr,
@@ -157,7 +160,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells the neighbours that the addresses are here.
+    /// Announces the addresses to the neighbours: gratuitous ARP and unsolicited advertisements.
     pub fn announce(&mut self) {
         let now = self.clock.now();
         let mut env = Env {
@@ -168,7 +171,7 @@ impl Worker {
         self.stack.announce(now, &mut env);
     }
 
-    /// Serves until it's told to end.
+    /// Runs turns until a command, or the end of the command channel, has shut the worker down.
     pub fn run(&mut self) {
         while self.shutdown != ShutdownState::Finished {
             if self.turn() {
@@ -180,8 +183,8 @@ impl Worker {
         }
     }
 
-    /// Ends everything: drops all connections and gives back the pool, for a look whether every
-    /// page buffer came back, with the worker's number.
+    /// Drops all connections and returns the worker's number and its page pool, so that the caller
+    /// can check for leaked buffers.
     pub fn into_page_pool(self) -> (usize, PagePool) {
         let Self {
             number,
@@ -197,7 +200,7 @@ impl Worker {
         (number, pages)
     }
 
-    /// The counters.
+    /// Returns the counters of the worker and of all its layers.
     pub fn snapshot(&self) -> MetricGroup {
         let counters = |list: &mut dyn Iterator<Item = (&'static str, u64)>| {
             list.map(|(name, value)| Metric::counter(name, value))
@@ -232,7 +235,7 @@ impl Worker {
         }
     }
 
-    /// One turn; whether there was, or still is, something to do.
+    /// Runs one turn. Returns false if it had no work and left none.
     fn turn(&mut self) -> bool {
         self.turns += 1;
         let now = self.clock.now();
@@ -284,7 +287,7 @@ impl Worker {
             || commanded
     }
 
-    /// Tells HTTP what happened to its sockets; how much that was.
+    /// Gives the stack's notices to HTTP. Returns how many there were.
     fn dispatch_notices(&mut self, clock: server::Clock) -> usize {
         let mut count = 0;
         while let Some(notice) = self.stack.poll_notice() {
@@ -313,7 +316,7 @@ impl Worker {
     fn run_command(&mut self) -> bool {
         match self.commands.try_recv() {
             Ok(WorkerCommand::Snapshot(to)) => {
-                // Whoever asked may have stopped waiting.
+                // The requester may have timed out and dropped its receiver.
                 let _ = to.try_send(self.snapshot());
             }
             Ok(WorkerCommand::Drain(deadline)) if self.shutdown == ShutdownState::Running => {
@@ -329,7 +332,7 @@ impl Worker {
                 self.connections.drain(&mut cx);
             }
             Ok(WorkerCommand::Drain(_)) => {}
-            // Whoever had the other end is gone: there's nobody left to work for.
+            // Without a sender the appliance has ended.
             Ok(WorkerCommand::Stop) | Err(TryRecvError::Disconnected) => match self.shutdown {
                 ShutdownState::Running | ShutdownState::Draining(_) => {
                     self.shutdown = ShutdownState::Draining(Instant::ZERO);
@@ -351,7 +354,7 @@ impl Worker {
                 ShutdownState::Flushing(now + FLUSH_TIME_MAX)
             }
             ShutdownState::Flushing(until) if now >= until => ShutdownState::Finished,
-            // At least one turn has sent since.
+            // A whole turn has sent since the connections ended.
             ShutdownState::Flushing(_)
                 if self.stack.connections() == 0 && self.ports.backlog() == 0 =>
             {
@@ -371,7 +374,7 @@ impl Worker {
 }
 
 impl Siblings {
-    /// A worker that is the only one.
+    /// No other workers.
     pub fn none() -> Self {
         Self {
             senders: Vec::new(),
@@ -379,7 +382,7 @@ impl Siblings {
         }
     }
 
-    /// Workers that hear each other.
+    /// Connects each of `count` workers to all others. Returns one end for each worker.
     pub fn full_mesh(count: usize) -> Vec<Self> {
         if count < 2 {
             return (0..count).map(|_| Self::none()).collect();
@@ -387,7 +390,7 @@ impl Siblings {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| crossbeam_channel::bounded(SIBLING_QUEUE_LEN))
             .unzip();
-        // The one behind this worker first, then round.
+        // The next worker first, then round the ring.
         let others = |me: usize| {
             let round = (1..count).map(move |step| (me + step) % count);
             round.map(|other| Sender::clone(&senders[other])).collect()
@@ -418,7 +421,8 @@ impl Siblings {
                 self.senders.len()
             };
             for sibling in self.senders.iter().take(count) {
-                // One that doesn't keep up loses it; whoever sent it will say it again.
+                // A full channel drops the frame. Its sender repeats what matters: ARP, neighbour
+                // discovery, a segment.
                 done.dropped += u64::from(sibling.try_send(heard.clone()).is_err());
             }
         }
@@ -436,17 +440,17 @@ struct FrameExchange {
     dropped: u64,
 }
 
-/// What siblings heard, listened to in a turn.
+/// Frames of other workers that a turn takes.
 const SIBLING_FRAMES_PER_TURN: usize = 256;
 
-/// What siblings heard, waiting for a worker.
+/// Frames of other workers that may wait for a worker.
 const SIBLING_QUEUE_LEN: usize = 1024;
 
-/// Packets that a worker takes from all its ports in a turn, about; only a first size.
+/// The first capacity of the inbox: about what all ports deliver in a turn.
 const RX_PACKETS_EXPECTED: usize = 256;
 
-/// How long resets and last acknowledgements have to get out, at the end.
+/// How long resets and last acknowledgments have to leave, at the end of a shutdown.
 const FLUSH_TIME_MAX: Duration = Duration::from_millis(100);
 
-/// Packets sent in a turn before the ports are looked at again.
+/// Packets that a turn sends before the ports are polled again.
 const TX_PACKETS_PER_TURN: u32 = 256;

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use crate::control::Metric;
 
-/// The counters of the ends, `stack.end_...`, summed. Shown are those that aren't zero.
+/// The counters `stack.end_...` of all workers, summed. Zeroes aren't shown.
 #[derive(Debug, Default)]
 pub(super) struct EndTotals(BTreeMap<Cow<'static, str>, u64>);
 
 impl EndTotals {
-    /// Adds a worker's.
+    /// Adds a worker's counters.
     pub(super) fn add<'a>(&mut self, counters: impl IntoIterator<Item = &'a Metric>) {
         for counter in counters {
             if counter.name.starts_with("stack.end_") && counter.value > 0 {

@@ -1,4 +1,4 @@
-//! The control socket before there is anything to tell.
+//! The control socket during the start: requests wait until there are counters.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,10 +8,10 @@ use crossbeam_channel::{Sender, bounded};
 use super::snapshot::MetricSources;
 use crate::control::{ControlError, ControlServer};
 
-/// The socket is ours; whoever asks waits until the appliance is up.
+/// A listening control socket whose requests wait for the end of the start.
 #[derive(Debug)]
 pub(super) struct PendingRequests {
-    // Dropped before the server, which would else wait for its thread, and that for this.
+    // Dropped before the server: its thread waits for this channel, and its drop for the thread.
     sources: Sender<MetricSources>,
     server: ControlServer,
 }
@@ -27,7 +27,7 @@ impl PendingRequests {
         Ok(Self { sources, server })
     }
 
-    /// From now on there are answers.
+    /// Answers waiting and later requests from these sources.
     pub(super) fn answer_from(self, sources: MetricSources) -> ControlServer {
         let sent = self.sources.try_send(sources);
         debug_assert!(sent.is_ok(), "there is room for the one message");

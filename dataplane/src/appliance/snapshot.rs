@@ -1,4 +1,4 @@
-//! The counters of everything at one moment.
+//! A snapshot of the counters of workers, ports and process.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use lockgate_drivers::Port;
 use crate::control::{GroupKind, Metric, MetricGroup, Snapshot};
 use crate::worker::WorkerCommand;
 
-/// Where counters come from.
+/// The sources of the counters.
 #[derive(Debug)]
 pub(super) struct MetricSources {
     pub(super) ports: Arc<Vec<Port>>,
@@ -19,7 +19,7 @@ pub(super) struct MetricSources {
 }
 
 impl MetricSources {
-    /// Asks everybody. A worker that doesn't answer in time is left out.
+    /// Collects all counters. A worker that doesn't answer in time is left out.
     pub(super) fn snapshot(&self) -> Snapshot {
         let answers: Vec<_> = self
             .command_queues
@@ -93,5 +93,5 @@ fn port(port: &Port) -> MetricGroup {
     }
 }
 
-/// How long a worker may take to answer: many turns of a busy one.
+/// How long a worker may take to answer: many turns under load.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);

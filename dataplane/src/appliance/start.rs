@@ -1,4 +1,4 @@
-//! What is needed to start: memory, ports, and a spec for each worker.
+//! The steps of the start: memory, ports, and the specification of each worker.
 
 use std::sync::Arc;
 
@@ -40,7 +40,10 @@ impl Memory {
     }
 }
 
-/// Opens the ports. What a device can't do of what the file asks for is a fault of the file.
+/// Opens the ports.
+///
+/// # Errors
+/// If a device can't do what the file asks for, that's a fault of the file, at the key's line.
 pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, StartError> {
     let mut ports = Vec::with_capacity(config.ports.len());
     for port in &config.ports {
@@ -98,7 +101,7 @@ impl SharedSpec {
     }
 }
 
-/// Everything that one worker needs, before it's on its thread.
+/// The specification of a worker, made before its thread is spawned.
 #[derive(Debug)]
 pub(super) struct WorkerSpec {
     shared: Arc<SharedSpec>,
@@ -110,7 +113,8 @@ pub(super) struct WorkerSpec {
     siblings: Siblings,
 }
 
-/// One spec for each worker: its queue of every port, its memory, its handle to the cache.
+/// Makes one specification for each worker: its queue of every port, its memory, its client of the
+/// file cache.
 pub(super) fn worker_specs(
     shared: SharedSpec,
     pools: Vec<Region>,
@@ -143,7 +147,8 @@ impl WorkerSpec {
         self.number
     }
 
-    /// Puts the worker together, on the thread that will run it.
+    /// Builds the worker, on the thread that will run it: binds the thread to its core, registers it
+    /// with the EAL, and opens the listeners.
     pub(super) fn build(
         mut self,
         commands: Receiver<WorkerCommand>,
@@ -169,7 +174,7 @@ impl WorkerSpec {
             tracing::warn!(
                 worker = self.number,
                 ?failures,
-                "allocations fail on purpose"
+                "worker: allocations fail on purpose, as [test] says"
             );
             pages.inject_failures(failures.seed, failures.one_in);
         }
@@ -202,7 +207,7 @@ impl WorkerSpec {
                 .listen(listener.address, tls)
                 .map_err(|error| StartError::Listen(listener.address, error))?;
         }
-        // One worker is enough to say that the addresses are here (again).
+        // The workers share their addresses: one announces them.
         if self.number == 0 {
             worker.announce();
         }
@@ -210,12 +215,12 @@ impl WorkerSpec {
     }
 }
 
-/// Takes a worker apart and says so if page buffers are missing. Its counters are what's left.
+/// Drops a worker that has ended, and logs page buffers that are missing. Returns its last counters.
 pub(super) fn shutdown_worker(worker: Worker) -> MetricGroup {
     let counters = worker.snapshot();
     let (number, pages) = worker.into_page_pool();
     if !pages.is_full() {
-        tracing::warn!(worker = number, usage = ?pages.usage(), "page buffers did not come back");
+        tracing::warn!(worker = number, usage = ?pages.usage(), "worker: page buffers are missing at the end; their memory is kept");
     }
     counters
 }
@@ -239,8 +244,8 @@ fn secret() -> Result<[u64; 4], getrandom::Error> {
     Ok(secret)
 }
 
-/// Expanded keys that a worker keeps: a megabyte of them, about.
+/// Expanded keys that a worker caches: about a megabyte.
 const EXPANDED_KEYS: usize = 1024;
 
-/// Objects up to this length are copied behind their response's head, into the same record.
+/// Objects up to this length are copied into the record of their response's head.
 const COPY_MAX: u32 = 8 << 10;

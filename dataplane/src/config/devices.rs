@@ -1,23 +1,23 @@
-//! What is known of DPDK's device drivers before one is opened.
+//! Limits of DPDK's drivers that are known before a device is opened.
 
 use lockgate_drivers::{Device, Driver};
 
-/// The bounds of a kind of device, as far as they're known without opening it. The port itself is
-/// asked when it's opened.
+/// The limits of a driver's devices, as far as they're known without opening one. The port reads the
+/// device's own limits when it's opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DeviceLimits {
-    /// Queue pairs, hence workers.
+    /// Queue pairs: one for each worker.
     pub(super) queues_max: u16,
     /// The largest IP packet.
     pub(super) mtu_max: u16,
-    /// Whether packets stay in this machine's memory, so that nothing corrupts them.
+    /// Whether packets stay in this machine's memory, where nothing corrupts them.
     pub(super) in_memory: bool,
-    /// Whether it sits on a kernel's interface, which has to be named.
+    /// Whether it needs a kernel interface (`iface=`).
     pub(super) needs_interface: bool,
 }
 
 impl DeviceLimits {
-    /// From the drivers of DPDK 22.11.
+    /// Returns the limits of a device's driver (DPDK 22.11).
     pub(super) fn of(device: &Device) -> Self {
         let any = Self {
             queues_max: u16::MAX,

@@ -1,4 +1,4 @@
-//! A TOML document, its sections, and the faults that were found in it.
+//! A TOML document: its sections, and the faults found in it so far.
 
 use core::cell::RefCell;
 use std::path::Path;
@@ -20,7 +20,10 @@ pub(super) struct Document<'i> {
 }
 
 impl<'i> Document<'i> {
-    /// Fails if the text is no TOML: then nothing else can be said about it.
+    /// Parses the text and checks the names of its sections.
+    ///
+    /// # Errors
+    /// The text isn't TOML.
     pub(super) fn parse(file: &'i Path, text: &'i str) -> Result<Self, Faults> {
         Self::parse_with(file, text, TEST_SECTIONS)
     }
@@ -50,7 +53,7 @@ impl<'i> Document<'i> {
         Ok(document)
     }
 
-    /// The section of that name; its defaults if the file hasn't got it.
+    /// Returns the section of that name, empty if the file doesn't have it: every key has its default.
     pub(super) fn one(&self, name: &str) -> Reader<'_, 'i> {
         let found = self.root.get_ref().get(name);
         let table = found.and_then(|value| value.get_ref().as_table());
@@ -58,7 +61,7 @@ impl<'i> Document<'i> {
         Reader::new(self, name, table, line)
     }
 
-    /// All sections of that name.
+    /// Returns all sections of that name.
     pub(super) fn many(&self, name: &str) -> Vec<Reader<'_, 'i>> {
         let found = self.root.get_ref().get(name);
         let list = found.and_then(|value| value.get_ref().as_array());
@@ -84,12 +87,15 @@ impl<'i> Document<'i> {
             .push(Fault::new(self.file, place, message));
     }
 
+    /// Ends the document.
+    ///
+    /// # Errors
     /// The faults, if there are any.
     pub(super) fn finish(&self) -> Result<(), Faults> {
         Faults::from_list(self.faults.take()).map_or(Ok(()), Err)
     }
 
-    /// The line of a byte of the file, from 1.
+    /// Returns the line of a byte of the text, from 1.
     pub(super) fn line(&self, at: usize) -> u32 {
         let before = self.line_starts.partition_point(|start| *start <= at);
         u32::try_from(before + 1).unwrap_or(u32::MAX)
@@ -127,7 +133,7 @@ impl<'i> Document<'i> {
     }
 }
 
-/// The message about a name that isn't one of these.
+/// Returns the message about an unknown name, with the known name that is nearest to it.
 pub(super) fn unknown<'n>(
     what: &str,
     name: &DeString<'_>,

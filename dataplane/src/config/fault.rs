@@ -1,16 +1,16 @@
-//! What is wrong in a configuration file, and where.
+//! Faults of a configuration file, with their places.
 
 use core::fmt;
 use std::path::{Path, PathBuf};
 
-/// One thing that is wrong: `file:line: key: message`.
+/// A fault of a configuration file: `file:line: key: message`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
     /// The configuration file.
     pub file: PathBuf,
-    /// Where in it.
+    /// The place in it.
     pub place: Place,
-    /// What is wrong there.
+    /// What is wrong, and what to do where that isn't obvious.
     pub message: String,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Fault {
         if !self.place.key.is_empty() {
             write!(f, ": {}", self.place.key)?;
         }
-        // A message may quote the file or a system error; it stays on its line.
+        // A message may quote the file or a system error. Control characters would leave its line.
         write!(f, ": {}", self.message.replace(char::is_control, "?"))
     }
 }
@@ -41,9 +41,9 @@ impl fmt::Display for Fault {
 /// A place in a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// From 1; 0 for the file as a whole.
+    /// The line, from 1; 0 for the whole file.
     pub line: u32,
-    /// Section and key, as in `port.mtu`; empty where the file is no TOML.
+    /// Section and key, as in `port.mtu`; empty where the file isn't TOML.
     pub key: String,
 }
 
@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// Everything that is wrong in a file, in its order; never empty.
+/// All faults of a file, in its order; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
@@ -68,7 +68,7 @@ impl Faults {
         (!list.is_empty()).then_some(Self(list))
     }
 
-    /// In the order of the file.
+    /// Returns the faults in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.0.iter()
     }

@@ -1,4 +1,4 @@
-//! From a file to a [`Config`].
+//! Loads a configuration file into a [`Config`].
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use super::document::Document;
 use super::fault::{Fault, Faults, Place};
 use super::{Config, Host, memory, network, sections, serving};
 
-/// Reads and checks a configuration file, and the files that it names.
+/// Reads and checks a configuration file and the files that it names.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All faults of the file.
 pub fn load(file: &Path, host: &Host) -> Result<Config, Faults> {
     parse(file, &read(file)?, host)
 }
 
-/// The control socket that a configuration file names. Nothing else in it is judged, so that a
-/// running instance can be asked while its file is being changed.
+/// Returns the control socket that a configuration file names. Nothing else in it is checked, so that
+/// `lockgate stats` works while the file is being edited.
 ///
 /// # Errors
 /// The file can't be read, or names no control socket.
@@ -27,10 +27,11 @@ pub fn control_socket(file: &Path) -> Result<PathBuf, Faults> {
     socket.ok_or_else(missing)
 }
 
-/// Checks the text of a configuration file, and the files that it names.
+/// Checks the text of a configuration file and the files that it names. Relative paths start at the
+/// directory of `file`, which need not exist.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All faults of the text.
 pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
     let document = Document::parse(file, text)?;
     let workers = network::workers(&document, host);
@@ -111,5 +112,5 @@ fn read(file: &Path) -> Result<String, Faults> {
     })
 }
 
-/// No configuration is this long.
+/// The longest configuration file, in bytes.
 const FILE_MAX: u64 = 4 << 20;

@@ -1,4 +1,5 @@
-//! Workers, ports, interfaces, routes and listeners: sections that refer to each other.
+//! Parses `[workers]`, `[[port]]`, `[[interface]]`, `[[route]]` and `[[listener]]`, which refer to each
+//! other.
 
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
@@ -12,7 +13,7 @@ use super::fault::Place;
 use super::reader::{Located, Reader};
 use super::{Host, Interface, Listener, Port, Workers, iface, sections};
 
-/// `[[port]]` as far as it could be read. A port without a device has a fault.
+/// A `[[port]]` as far as it could be parsed. Without a device it has a fault.
 pub(super) struct PortSection {
     name: String,
     device: Option<Device>,
@@ -74,7 +75,7 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<PortSection>
     ports
 }
 
-/// How to open each port, one queue for each worker.
+/// Returns how to open each port, with one queue for each worker.
 pub(super) fn settings(
     ports: Vec<PortSection>,
     document: &Document<'_>,
@@ -191,7 +192,7 @@ fn check_device(
 
 pub(super) fn interfaces(document: &Document<'_>, ports: &[PortSection]) -> Vec<Interface> {
     let mut interfaces: Vec<Interface> = Vec::new();
-    // Networks that are connected so far, each with its interface.
+    // The networks of the interfaces so far.
     let mut connected: Vec<(usize, Cidr)> = Vec::new();
     for (index, reader) in document.many("interface").into_iter().enumerate() {
         let port = reader.text("on").and_then(|on| {
@@ -217,8 +218,8 @@ pub(super) fn interfaces(document: &Document<'_>, ports: &[PortSection]) -> Vec<
                 Err(message) => document.fault(place, message),
             }
         }
-        // Kept even if its port is unknown, so that routes and listeners are judged by what's
-        // meant; the fault keeps it from being used.
+        // Kept even if its port is unknown: routes and listeners are checked against its addresses.
+        // The fault keeps the configuration from being used.
         interfaces.push(Interface {
             port: port.unwrap_or(usize::MAX),
             addresses,
@@ -320,7 +321,7 @@ fn gateway(
     Some((address, interface))
 }
 
-/// Listeners with what they need to be judged by the sections about TLS.
+/// Parses the listeners. `check_tls` returns why none can have TLS.
 pub(super) fn listeners(
     document: &Document<'_>,
     interfaces: &[Interface],
@@ -356,7 +357,7 @@ pub(super) fn listeners(
     listeners
 }
 
-/// The concrete addresses that a listener's address stands for.
+/// Returns the concrete addresses that a listener's address stands for.
 fn addresses_of(interfaces: &[Interface], asked: SocketAddr) -> Vec<SocketAddr> {
     let own = interfaces.iter().flat_map(|interface| &interface.addresses);
     let own = own.map(Cidr::addr).filter(|own| {

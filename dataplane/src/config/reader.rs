@@ -1,4 +1,4 @@
-//! Reads a section's values by the schema; gathers faults instead of stopping.
+//! Reads the values of a section by the schema, and collects faults instead of stopping.
 
 use core::time::Duration;
 
@@ -10,14 +10,16 @@ use super::fault::Place;
 use super::schema::{Default, Key, Kind, Section};
 use super::values::{duration, size};
 
-/// A value and where it stands.
+/// A value and its place in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) place: Place,
 }
 
-/// Reads one section.
+/// A reader of one section.
+///
+/// Each method reads a key of one [`Kind`]. A wrong value adds a fault and reads as the default.
 pub(super) struct Reader<'a, 'i> {
     document: &'a Document<'i>,
     section: &'static Section,
@@ -141,7 +143,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         values.flatten().collect()
     }
 
-    /// The names in the list that are of these, each once.
+    /// Returns the names in the list that are of these, each once.
     fn different(
         &self,
         list: Vec<Located<&DeValue<'_>>>,
@@ -161,7 +163,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         found
     }
 
-    /// A [`Kind::Text`]. None: the value is absent or was found wrong.
+    /// A [`Kind::Text`]. None if the value is absent or wrong.
     pub(super) fn text(&self, name: &str) -> Option<Located<String>> {
         let Kind::Text { default, what } = self.key(name).kind else {
             return self.mismatch(name);
@@ -234,7 +236,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         found
     }
 
-    /// Where the key stands; the section, if it doesn't.
+    /// Returns the place of the key; of the section, if the key is absent.
     pub(super) fn place(&self, name: &str) -> Place {
         self.value(name).map_or_else(
             || Place::new(self.line, format!("{}.{name}", self.section.name)),
@@ -257,7 +259,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         key.unwrap_or(&NO_KEY)
     }
 
-    /// The parser asks for a key as something else than the schema says.
+    /// Reports that the parser reads a key as another kind than the schema's: an error of ours.
     fn mismatch<T: core::default::Default>(&self, name: &str) -> T {
         debug_assert!(
             false,
@@ -276,7 +278,7 @@ impl<'a, 'i> Reader<'a, 'i> {
         ))
     }
 
-    /// The value as `read` takes it. An empty complaint means: out of its range.
+    /// Reads the value by `read`, whose empty message means that it's out of range.
     fn read<T>(
         &self,
         name: &str,
@@ -333,7 +335,7 @@ impl<'a, 'i> Reader<'a, 'i> {
     }
 }
 
-/// The value as a message shows it.
+/// Returns the value as messages show it, shortened.
 fn show(value: &DeValue<'_>) -> String {
     let cut = |text: &str| {
         let short: String = text.chars().take(40).collect();
@@ -360,14 +362,14 @@ fn integer(value: &DeValue<'_>) -> Option<u64> {
     u64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-/// The value beside a name of the schema. Every name has one; a test reads them all.
+/// Returns the value beside a name of the schema. Every name has one; a test reads them all.
 fn named<T: Copy>(name: &str, values: &[(&str, T)]) -> Option<T> {
     let found = values.iter().find(|(known, _)| *known == name);
     debug_assert!(found.is_some(), "{name} is in the schema, but has no value");
     found.map(|(_, value)| *value)
 }
 
-/// The schema bounds each number to what its field takes; a test reads every bound.
+/// Narrows a number to its field's type. The schema's range fits; a test reads every bound.
 fn narrow<T: TryFrom<u64> + core::default::Default>(number: u64) -> T {
     let narrowed = T::try_from(number);
     debug_assert!(

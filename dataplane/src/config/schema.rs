@@ -1,7 +1,7 @@
-//! Every section and key of the configuration file: kind, range, default and what it's for.
+//! Every section and key of the configuration file: kind, range, default, description.
 //!
-//! This is the one place. The parser reads a key only through its entry here, and the tables of
-//! `configs/README.md` are [`section_table`]'s.
+//! Nothing about a key is said elsewhere: the parser reads a key only through its entry here, and
+//! [`section_table`] writes the tables of `configs/README.md`.
 
 mod build;
 mod network;
@@ -18,12 +18,12 @@ use self::serving::{
 };
 use super::values::{show_duration, show_size};
 
-/// A table of the file.
+/// A section of the file: a TOML table, or an array of tables.
 #[derive(Debug)]
 pub struct Section {
     /// Its name.
     pub name: &'static str,
-    /// Whether it may come several times: `[[name]]`.
+    /// Whether it may be repeated: `[[name]]`.
     pub repeats: bool,
     /// Its keys.
     pub keys: &'static [Key],
@@ -34,13 +34,13 @@ pub struct Section {
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// What its value is.
+    /// The kind of its value.
     pub kind: Kind,
-    /// What it's for, in Markdown.
+    /// What it sets, in Markdown.
     pub about: &'static str,
 }
 
-/// What a key's value is.
+/// The kind of a key's value.
 #[derive(Debug)]
 pub enum Kind {
     /// A whole number.
@@ -49,7 +49,7 @@ pub enum Kind {
         min: u64,
         /// Largest.
         max: u64,
-        /// If the key is absent.
+        /// The value if the key is absent.
         default: u64,
         /// What is counted.
         unit: &'static str,
@@ -60,7 +60,7 @@ pub enum Kind {
         min: u64,
         /// Largest.
         max: u64,
-        /// If the key is absent; none: computed.
+        /// The value if the key is absent; none if it's computed.
         default: Option<u64>,
     },
     /// `"30s"`.
@@ -69,81 +69,81 @@ pub enum Kind {
         min: Duration,
         /// Longest.
         max: Duration,
-        /// If the key is absent.
+        /// The value if the key is absent.
         default: Duration,
     },
     /// `true` or `false`.
     Switch {
-        /// If the key is absent.
+        /// The value if the key is absent.
         default: bool,
     },
     /// One of some names.
     Choice {
         /// The names.
         of: &'static [&'static str],
-        /// If the key is absent.
+        /// The value if the key is absent.
         default: &'static str,
     },
     /// A list of some names, none twice.
     Choices {
         /// The names.
         of: &'static [&'static str],
-        /// If the key is absent.
+        /// The value if the key is absent.
         default: &'static [&'static str],
         /// Whether the list may be empty.
         may_be_empty: bool,
     },
     /// Text.
     Text {
-        /// What it has to be.
+        /// What the text has to be.
         what: &'static str,
-        /// If the key is absent.
+        /// The value if the key is absent.
         default: Default,
     },
     /// A list of whole numbers.
     Counts {
         /// Largest.
         max: u64,
-        /// How many there may be, at least one.
+        /// The longest list; it has one element at least.
         len_max: usize,
-        /// If the key is absent.
+        /// The value if the key is absent.
         default: &'static [u64],
     },
     /// A list of texts.
     Texts {
-        /// What each has to be.
+        /// What each text has to be.
         what: &'static str,
-        /// How many there may be, at least one.
+        /// The longest list; it has one element at least.
         len_max: usize,
     },
 }
 
-/// What stands for an absent text.
+/// The value of an absent text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
-    /// Nothing: the key is required.
+    /// None: the key is required.
     Required,
-    /// Nothing, and that is a value.
+    /// None, which is a valid value.
     None,
     /// This text.
     Text(&'static str),
 }
 
 impl Section {
-    /// The section of that name.
+    /// Returns the section of that name.
     pub fn of(name: &str) -> Option<&'static Self> {
         let mut all = SECTIONS.iter().chain(TEST_SECTIONS);
         all.find(|s| s.name == name)
     }
 
-    /// The key of that name.
+    /// Returns the key of that name.
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|k| k.name == name)
     }
 }
 
 impl Kind {
-    /// The values that are allowed.
+    /// Returns the allowed values, as the documentation and messages show them.
     pub fn range(&self) -> String {
         match self {
             Self::Count { min, max, unit, .. } => format!("{min} to {max}{}", after(unit)),
@@ -203,7 +203,7 @@ impl Kind {
     }
 }
 
-/// The section's table, in Markdown.
+/// Returns the section's table, in Markdown.
 pub fn section_table(section: &Section) -> String {
     let mut out = String::from("| key | type | allowed | default | what it is |\n");
     out.push_str("|---|---|---|---|---|\n");
@@ -242,7 +242,7 @@ pub const TEST_SECTIONS: &[Section] = &[
     one("test", TEST),
 ];
 
-/// Sections of one kind that a file may have.
+/// The most sections of one name in a file.
 pub const REPEATS_MAX: usize = 1024;
 
 const fn one(name: &'static str, keys: &'static [Key]) -> Section {

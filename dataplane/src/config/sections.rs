@@ -1,4 +1,4 @@
-//! The sections whose keys stand for themselves.
+//! Parses the sections that refer to no other, into the types that the components take.
 
 use core::time::Duration;
 
@@ -84,7 +84,7 @@ pub(super) fn tcp(document: &Document<'_>) -> TcpConfig {
     }
 }
 
-/// The tables of a worker's stack.
+/// Parses the limits of a worker's stack.
 pub(super) fn limits(document: &Document<'_>) -> Limits {
     let (tcp, limits) = (document.one("tcp"), document.one("limits"));
     let connections_max = tcp.count("connections_max");
@@ -94,23 +94,23 @@ pub(super) fn limits(document: &Document<'_>) -> Limits {
     Limits {
         connections_max,
         half_open_max,
-        // As many as there can be connections: each leaves one at most.
+        // Each connection leaves one TIME-WAIT entry at most.
         time_wait_max: connections_max,
-        // What a handshake holds is bounded, so as many as may be half-open.
+        // A handshake's memory is bounded, so as many as half-open connections.
         handshakes_max: half_open_max.min(connections_max),
         ranges_max: limits.count("sent_ranges"),
         send_buffer_bytes: send_queue_max,
         send_low_water_bytes: send_queue_max / 2,
         recv_buffer_bytes: window_max.min(RECV_BUFFER_MAX),
-        // Half of the packet buffers: the rest receives while unread bytes pin these.
+        // Half of the packet buffers may be pinned by unread bytes; the other half receives.
         recv_total_bytes: u64::from(mbufs(document)) * MBUF_BYTES / 2,
-        // The same limit as while the response is still HTTP's.
+        // The limit that HTTP applies while it still has the response.
         orphan_timeout: document.one("http").time("send_timeout"),
         ..Limits::default()
     }
 }
 
-/// The page buffers of a worker.
+/// Parses the size of a worker's page pool.
 pub(super) fn pool(document: &Document<'_>) -> PoolConfig {
     let limits = document.one("limits");
     PoolConfig {
@@ -120,7 +120,7 @@ pub(super) fn pool(document: &Document<'_>) -> PoolConfig {
     }
 }
 
-/// The packet buffers that a worker's stack may hold, for each port.
+/// Returns the packet buffers that a worker's stack may hold, for each port.
 pub(super) fn mbufs(document: &Document<'_>) -> u32 {
     document.one("limits").count("mbufs")
 }
@@ -183,7 +183,7 @@ pub(super) fn http(document: &Document<'_>) -> HttpLimits {
     }
 }
 
-/// The cache, and the bytes of its memory.
+/// Parses the cache's settings and the bytes of its memory.
 pub(super) fn cache(document: &Document<'_>) -> (CacheConfig, u64) {
     let cache = document.one("cache");
     let config = CacheConfig {
@@ -221,7 +221,7 @@ fn timeout(duration: Duration) -> Timeout {
     Timeout::clamped(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
 }
 
-/// A record cipher in TLS 1.3, and in TLS 1.2 with either kind of certificate.
+/// The suites of a record cipher: TLS 1.3, and TLS 1.2 with ECDSA and RSA certificates.
 type Suites = [CipherSuite; 3];
 
 const AES_128_GCM: Suites = [
@@ -242,11 +242,11 @@ const CHACHA20_POLY1305: Suites = [
     CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-/// Session tickets that a client gets after a full handshake, as most servers send.
+/// Session tickets after a full handshake; two, as most servers send.
 const TICKETS: u8 = 2;
 
-/// What a received packet pins at least.
+/// Bytes that a received packet pins at least.
 const MBUF_BYTES: u64 = 2048;
 
-/// Memory that the unread bytes of one connection may pin: an edge receives requests.
+/// Bytes that one connection's unread data may pin. Requests are short.
 const RECV_BUFFER_MAX: u32 = 512 << 10;

@@ -1,4 +1,4 @@
-//! Certificates, sites and the control socket: sections that name files.
+//! Parses `[[certificate]]`, `[[site]]` and `[control]`, which name files.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use super::{Config, Host};
 use crate::certificates::{self, CertificateError};
 use crate::server::{HostPattern, Site, Sites};
 
-/// Loads the certificates. An expired one is a warning: its clients can judge for themselves, and
-/// an appliance that doesn't start serves nobody.
+/// Loads the certificates. An expired one is a warning: clients decide for themselves, and the other
+/// certificates and plain HTTP still work.
 pub(super) fn certificates(
     document: &Document<'_>,
     file: &Path,
@@ -51,7 +51,7 @@ pub(super) fn certificates(
     (loaded, warnings)
 }
 
-/// The sites, and the directories that they are served from.
+/// Parses the sites, and the directories that they are served from.
 pub(super) fn sites(document: &Document<'_>, file: &Path) -> (Sites, Vec<PathBuf>) {
     let mut sites = Sites::new();
     let mut roots = Vec::new();
@@ -119,7 +119,7 @@ pub(super) fn control_socket(document: &Document<'_>, file: &Path) -> Option<Pat
 }
 
 fn check_directory(path: &Path) -> Result<(), String> {
-    // Beside a configuration that was named without a directory.
+    // The file was named without a directory.
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {

@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-/// `"30s"`, `"200ms"`, `"2h"`.
+/// Parses a duration: `"30s"`, `"200ms"`, `"2h"`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let nanos: u64 = match unit {
@@ -20,7 +20,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(nanos).map(Duration::from_nanos)
 }
 
-/// `"64MiB"`, `"512B"`.
+/// Parses a size in bytes: `"64MiB"`, `"512B"`.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let bytes = match unit {
@@ -33,7 +33,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
     number.checked_mul(bytes)
 }
 
-/// The duration as [`duration`] reads it, in the largest unit that divides it.
+/// Formats a duration as [`duration`] parses it, in the largest unit that divides it.
 pub(super) fn show_duration(d: Duration) -> String {
     let nanos = d.as_nanos();
     if nanos == 0 {
@@ -53,7 +53,7 @@ pub(super) fn show_duration(d: Duration) -> String {
     format!("{}us", nanos / 1_000)
 }
 
-/// The size as [`size`] reads it, in the largest unit that divides it.
+/// Formats a size as [`size`] parses it, in the largest unit that divides it.
 pub(super) fn show_size(bytes: u64) -> String {
     for (unit, size) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes >= size && bytes.is_multiple_of(size) {
@@ -63,7 +63,7 @@ pub(super) fn show_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// The name that `wrong` was probably meant to be.
+/// Returns the known name that is nearest to a wrong one, unless all are too far from it.
 pub(super) fn did_you_mean<'a>(
     wrong: &str,
     names: impl Iterator<Item = &'a str>,

@@ -1,4 +1,4 @@
-//! Asks a running instance.
+//! The client of the control socket.
 
 use core::time::Duration;
 use std::io::{self, Read as _, Write as _};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::protocol::{RESPONSE_MAX, Request, Response, STATS, Stats, VERSION};
 
-/// The counters of the instance that has this control socket.
+/// Requests the counters of the instance that listens on this control socket.
 ///
 /// # Errors
-/// Nobody answers there, or not as expected.
+/// No instance listens there, or the answer isn't of this protocol.
 pub fn stats(socket: &Path) -> Result<Stats, StatsError> {
     let failed = |source| StatsError::Io {
         path: socket.to_path_buf(),
@@ -47,27 +47,29 @@ pub fn stats(socket: &Path) -> Result<Stats, StatsError> {
     }
 }
 
-/// Why there is no answer.
+/// Why a request for counters failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StatsError {
     /// No instance is running there.
     #[error("{}: no instance is running there", .0.display())]
     NotRunning(PathBuf),
-    /// The instance says no.
-    #[error("the instance refuses: {0}")]
+    /// The instance refused the request.
+    #[error("control socket: the instance refused the request: {0}")]
     Refused(String),
     /// The instance speaks another version.
-    #[error("the instance speaks version {0} of the protocol")]
+    #[error(
+        "control socket: the instance speaks version {0} of the protocol; use its own release of lockgate"
+    )]
     Version(u32),
-    /// Something else answers.
-    #[error("the answer is not an instance's")]
+    /// Something else listens there.
+    #[error("control socket: the answer is not an instance's; check the path")]
     Protocol,
-    /// The system says no.
+    /// The system refused.
     #[error("{}: {source}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! One line of JSON each way.
+//! The protocol of the control socket: one line of JSON each way.
 //!
 //! The request is `{"version":1,"request":"stats"}`, the answer a [`Response`]. A server answers
 //! a version that it doesn't know with an error that names its own.
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 /// The counters of an instance at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// In the order in which they're shown.
+    /// The groups, in the order in which they're shown.
     pub groups: Vec<MetricGroup>,
 }
 
-/// The counters of one part of the instance.
+/// The counters and gauges of one part of the instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricGroup {
-    /// What kind of part.
+    /// The kind of part.
     pub kind: GroupKind,
-    /// Which one of its kind: a worker's number, a port's name; empty for the process.
+    /// Its name within its kind: a worker's number, a port's name; empty for the process.
     pub name: String,
-    /// Its counters.
+    /// Its values.
     pub values: Vec<Metric>,
 }
 
@@ -37,19 +37,19 @@ pub enum GroupKind {
     Port,
 }
 
-/// A counter.
+/// A named value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metric {
     /// Its name, with dots: `tcp.segments_in`.
     pub name: Cow<'static, str>,
     /// Its value.
     pub value: u64,
-    /// How it moves.
+    /// Whether it's a counter or a gauge.
     pub kind: MetricKind,
 }
 
 impl Metric {
-    /// Something that is counted.
+    /// A counter.
     pub fn counter(name: impl Into<Cow<'static, str>>, value: u64) -> Self {
         Self {
             name: name.into(),
@@ -58,7 +58,7 @@ impl Metric {
         }
     }
 
-    /// Something that is there.
+    /// A gauge.
     pub fn gauge(name: impl Into<Cow<'static, str>>, value: u64) -> Self {
         Self {
             name: name.into(),
@@ -68,13 +68,13 @@ impl Metric {
     }
 }
 
-/// How a value moves.
+/// The kinds of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MetricKind {
-    /// Only up.
+    /// It only grows.
     Counter,
-    /// Up and down.
+    /// It grows and shrinks.
     Gauge,
 }
 

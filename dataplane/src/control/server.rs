@@ -1,4 +1,4 @@
-//! Answers requests on the control socket, one after the other.
+//! The server of the control socket: answers requests one after the other, on a thread of its own.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketTy
 
 use super::protocol::{REQUEST_MAX, Response, Snapshot};
 
-/// Serves the control socket until it's dropped; then the socket is gone.
+/// The server of the control socket. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct ControlServer {
     listener: Arc<UnixListener>,
@@ -26,12 +26,11 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Starts to answer on `path` with what `snapshot` gives; none is for an instance that couldn't
-    /// start. What a dead instance left there is
-    /// removed; a live one is left alone.
+    /// Listens on `path` and answers with what `snapshot` returns; none means that the instance
+    /// couldn't start. A socket that a dead instance left behind is replaced.
     ///
     /// # Errors
-    /// Another instance has the socket, or it can't be made.
+    /// Another instance listens there, or the socket can't be made.
     pub fn start(
         path: &Path,
         snapshot: impl Fn() -> Option<Snapshot> + Send + 'static,
@@ -48,7 +47,7 @@ impl ControlServer {
         let serve = move || {
             while !stop.load(Ordering::Acquire) {
                 match accept.accept() {
-                    // A client that fails has itself to tell.
+                    // A failed answer is the client's loss alone.
                     Ok((stream, _)) => drop(answer(stream, &snapshot, &stop)),
                     Err(_) => std::thread::sleep(ACCEPT_PAUSE),
                 }
@@ -71,37 +70,37 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // Wakes the thread out of accept; it may also be past it, so the result says nothing.
+        // Wakes the thread out of accept. It fails if the thread is past that.
         let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        // Somebody may have removed it; it's gone either way.
+        // It may have been removed already.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Why the control socket can't be served.
+/// Why the server of the control socket can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// A live instance answers there.
-    #[error("{}: another instance has this control socket", .0.display())]
+    /// A live instance listens there.
+    #[error("{}: another instance has this control socket; give each its own [control] socket", .0.display())]
     InUse(PathBuf),
-    /// Something else has that name.
-    #[error("{}: exists and is no socket", .0.display())]
+    /// The path is that of another kind of file.
+    #[error("{}: exists and is not a socket; remove it or change [control] socket", .0.display())]
     NotASocket(PathBuf),
-    /// The system says no.
+    /// The system refused.
     #[error("{}: {source}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The right to the socket: a locked file beside it. The system gives the lock back however the
-/// process ends, so a socket without a locked file is stale.
+/// A locked file beside the socket. The system releases the lock however the process ends, so a
+/// socket without a locked file is stale.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -134,8 +133,8 @@ impl Lock {
                 }
                 Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // The one who had it before removes the file: then this lock is on a file that nobody
-            // else will find.
+            // The previous owner removes the file when it ends. Then this lock is on a file without a
+            // name, and another instance could lock a new one.
             let ours = file.metadata().map_err(failed)?.ino();
             if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
                 return Ok(Self { path, _file: file });
@@ -147,7 +146,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Still locked: the next one sees a file that is whole or none.
+        // While it's locked, so that another instance finds it locked or not at all.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -157,7 +156,7 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
         Ok(found) if !found.file_type().is_socket() => {
             Err(ControlError::NotASocket(path.to_path_buf()))
         }
-        // Another program's, that knows nothing of the lock.
+        // A live socket of a program that doesn't use the lock.
         Ok(_) if UnixStream::connect(path).is_ok() => Err(ControlError::InUse(path.to_path_buf())),
         Ok(_) => fs::remove_file(path).map_err(|source| ControlError::Io {
             path: path.to_path_buf(),
@@ -170,15 +169,15 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let (unix, stream) = (AddressFamily::UNIX, SocketType::STREAM);
     let socket = rustix::net::socket_with(unix, stream, SocketFlags::CLOEXEC, None)?;
-    // Before bind, so that it's never there with other permissions.
+    // Before bind, so that the socket never has other permissions.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(UnixListener::from(socket))
 }
 
-/// One request, one answer. Each read and write waits a bounded time, and there's a bounded
-/// number of them, so that no client keeps the next one waiting for long.
+/// Reads one request and answers it. Every read and write has a time limit and their number is
+/// bounded, so that a slow client can't delay the next one for long.
 fn answer(
     mut stream: UnixStream,
     snapshot: &impl Fn() -> Option<Snapshot>,

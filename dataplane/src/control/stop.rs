@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! The request to stop, from SIGTERM and SIGINT.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use std::io;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// What the instance has been asked to do; shared by all its threads.
+/// The request to stop, shared by all threads of the instance.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicU8>);
 
-/// What the instance has been asked to do.
+/// How urgent the request to stop is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopLevel {
-    /// Go on.
+    /// No request: serve.
     Run,
-    /// Accept nothing new, finish what is under way, then end.
+    /// Close the listeners, finish the responses under way, then end.
     Drain,
-    /// End at once.
+    /// Reset all connections and end.
     Now,
 }
 
@@ -35,9 +35,15 @@ impl Stop {
         let watch = move || {
             for signal in signals.forever() {
                 match asked.escalate() {
-                    StopLevel::Run | StopLevel::Drain => tracing::info!(signal, "draining"),
+                    StopLevel::Run | StopLevel::Drain => tracing::info!(
+                        signal,
+                        "stop: draining connections; a second signal resets them"
+                    ),
                     StopLevel::Now if asked.0.load(Ordering::Relaxed) == NOW => {
-                        tracing::warn!(signal, "ending at once");
+                        tracing::warn!(
+                            signal,
+                            "stop: resetting all connections; a third signal ends the process"
+                        );
                     }
                     StopLevel::Now => std::process::exit(128 + signal),
                 }
@@ -49,9 +55,9 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Asks for the next level, as a signal does.
+    /// Raises the level by one, as a signal does. Returns the new level.
     pub fn escalate(&self) -> StopLevel {
-        // Counted beyond the last level, so that a third signal is told from the second.
+        // Counts past the last level, so that a third signal differs from the second.
         let add = |asked: u8| Some(asked.saturating_add(1));
         let before = self
             .0
@@ -59,7 +65,7 @@ impl Stop {
         level(before.map_or(u8::MAX, |before| before.saturating_add(1)))
     }
 
-    /// What has been asked for.
+    /// Returns the level that has been asked for.
     pub fn level(&self) -> StopLevel {
         level(self.0.load(Ordering::Relaxed))
     }

@@ -6,8 +6,8 @@ use serde_json::{Map, json};
 use super::protocol::{GroupKind, MetricGroup, Stats};
 
 impl Stats {
-    /// A table for each kind of group: a line for each counter, a column for each group, totals
-    /// first. Lines of zeroes are left out unless `all`.
+    /// Returns a table for each kind of group: a row for each value, a column for each group, totals
+    /// first. Rows of zeroes are left out unless `all`.
     pub fn to_table(&self, all: bool) -> String {
         let mut out = format!("lockgate {} (process {})\n", self.release, self.pid);
         for (kind, title) in KINDS {
@@ -29,7 +29,7 @@ impl Stats {
         out
     }
 
-    /// `{"pid", "release", "process": {..}, "workers": {"0": {..}}, "ports": {"p0": {..}},
+    /// Returns `{"pid", "release", "process": {..}, "workers": {"0": {..}}, "ports": {"p0": {..}},
     /// "totals": {..}}`; the totals are over the workers.
     pub fn to_json(&self) -> String {
         let values = |groups: &[&MetricGroup]| -> Map<String, serde_json::Value> {
@@ -102,7 +102,7 @@ fn heading(title: &str, columns: &[Column<'_>]) -> Vec<String> {
         .collect()
 }
 
-/// Every counter's name once, in the order in which the groups have them.
+/// Returns every name once, in the order in which the groups have them.
 fn names<'a>(groups: &[&'a MetricGroup]) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for value in groups.iter().flat_map(|group| &group.values) {

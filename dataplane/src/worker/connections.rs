@@ -1,5 +1,5 @@
-//! The HTTP side of a worker's sockets: what the stack and the file cache say goes to the driver,
-//! and deadlines are kept.
+//! The HTTP connections of a worker: dispatches the stack's notices and the file cache's completions
+//! to the HTTP server, and runs deadlines.
 
 use std::collections::VecDeque;
 
@@ -15,10 +15,10 @@ use crate::server::{Client, Clock, Driven, Driver};
 #[derive(Debug)]
 pub(super) struct Connections {
     driver: Driver,
-    /// By the sockets' dense numbers.
+    /// Indexed by the socket's dense number.
     table: Vec<Option<HttpConnection>>,
     wheel: Wheel,
-    /// Whose turn was over before their work was.
+    /// Connections that used up their turn with work left, in the order of their next turn.
     yielded: VecDeque<SocketId>,
     open: usize,
     draining: bool,
@@ -29,12 +29,12 @@ struct HttpConnection {
     socket: SocketId,
     client: Client,
     unread: Option<Box<UnreadChunk>>,
-    /// It's in the list of those whose turn was over.
+    /// Whether it is in [`Connections::yielded`].
     is_yielded: bool,
 }
 
 impl Connections {
-    /// A table for so many sockets.
+    /// An empty table, with timers for so many sockets.
     pub(super) fn new(now: Instant, driver: Driver, connections_max: u32) -> Self {
         Self {
             driver,
@@ -46,7 +46,7 @@ impl Connections {
         }
     }
 
-    /// A connection is ready for its first request.
+    /// Adds a connection that is ready for its first request, and drives it.
     pub(super) fn on_accepted(
         &mut self,
         clock: Clock,
@@ -70,13 +70,13 @@ impl Connections {
             self.open += 1;
         }
         self.drive(clock, socket, cx);
-        // Its request may have come with it; without one it's at rest.
+        // A request may have come with the handshake. Without one it's idle.
         if self.draining {
             self.close_if_idle(index, cx);
         }
     }
 
-    /// Something happened to a socket.
+    /// Drives the connection that a notice is about, or removes it if its socket has closed.
     pub(super) fn on_notice(&mut self, clock: Clock, notice: &Notice, cx: &mut StackContext<'_>) {
         match notice {
             Notice::Readable(socket)
@@ -87,7 +87,7 @@ impl Connections {
         }
     }
 
-    /// Takes the answers of the file cache; how many there were.
+    /// Dispatches the file cache's completions. Returns how many there were.
     pub(super) fn poll_files(&mut self, clock: Clock, cx: &mut StackContext<'_>) -> usize {
         let mut count = 0;
         while let Some(completion) = self.driver.poll_files(clock) {
@@ -111,7 +111,7 @@ impl Connections {
         count
     }
 
-    /// Goes on with those whose turn was over; how many there were.
+    /// Resumes the connections that yielded. Returns how many there were.
     pub(super) fn resume_yielded(&mut self, clock: Clock, cx: &mut StackContext<'_>) -> usize {
         let count = self.yielded.len();
         for _ in 0..count {
@@ -126,7 +126,7 @@ impl Connections {
         count
     }
 
-    /// Runs the deadlines that have come.
+    /// Fires due deadlines.
     pub(super) fn on_timer(&mut self, clock: Clock, cx: &mut StackContext<'_>) {
         let mut budget = TIMERS_PER_TURN;
         while let Some(TimerKey(index)) = self.wheel.expire(clock.now, &mut budget) {
@@ -147,12 +147,12 @@ impl Connections {
         }
     }
 
-    /// When [`Connections::on_timer`] wants to be called.
+    /// The next deadline: when [`Connections::on_timer`] has work.
     pub(super) fn next_timer(&self) -> Option<Instant> {
         self.wheel.next_timer()
     }
 
-    /// Closes what is at rest, and everything else behind its answer.
+    /// Closes idle connections now, the others after their response.
     pub(super) fn drain(&mut self, cx: &mut StackContext<'_>) {
         self.draining = true;
         self.driver.drain();
@@ -161,7 +161,7 @@ impl Connections {
         }
     }
 
-    /// Connections that HTTP has.
+    /// The number of HTTP connections.
     pub(super) fn open(&self) -> usize {
         self.open
     }
@@ -241,8 +241,8 @@ impl Connections {
     }
 }
 
-/// What the file cache's answers name a socket by. An answer for one that's gone does no harm to
-/// the next of the same number: it carries another ticket.
+/// The token of a socket's requests to the file cache. A completion for a closed socket may meet a
+/// newer one of the same number, but its ticket doesn't match.
 fn token(socket: SocketId) -> Token {
     Token(socket.index() as u64)
 }
@@ -251,5 +251,5 @@ fn timer(socket: SocketId) -> TimerKey {
     TimerKey(u32::try_from(socket.index()).unwrap_or(u32::MAX))
 }
 
-/// Deadlines looked at in a turn.
+/// Deadlines that a turn may fire.
 const TIMERS_PER_TURN: u32 = 256;

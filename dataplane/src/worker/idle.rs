@@ -1,22 +1,22 @@
-//! What a worker does when there's nothing to do.
+//! What a worker does between turns without work: spin, yield or sleep, backing off.
 
 use core::time::Duration;
 use std::thread;
 
 use lockgate_wire::Instant;
 
-/// What a worker does when there's nothing to do.
+/// What a worker does between turns without work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdlePolicy {
-    /// Looks again at once.
+    /// Polls again at once. Keeps the core at 100 %.
     Spin,
-    /// Gives the core to whoever else wants it, if somebody does.
+    /// Yields the core to other threads after 16 idle turns.
     Yield,
-    /// Sleeps: a little at first, then longer, at most until the next timer.
+    /// Sleeps after 256 idle turns: 20 µs at first, doubling up to 640 µs, never past the next timer.
     Sleep,
 }
 
-/// A worker's patience.
+/// Counts a worker's idle turns and backs off by its [`IdlePolicy`].
 #[derive(Debug)]
 pub struct IdleBackoff {
     policy: IdlePolicy,
@@ -33,12 +33,12 @@ impl IdleBackoff {
         }
     }
 
-    /// There was work.
+    /// Ends the back-off: the turn had work.
     pub fn reset(&mut self) {
         self.idle_turns = 0;
     }
 
-    /// There was none.
+    /// Waits as the policy says: the turn had no work.
     pub fn wait(&mut self, now: Instant, next_timer: Option<Instant>) {
         self.idle_turns = self.idle_turns.saturating_add(1);
         match self.policy {
@@ -66,7 +66,7 @@ const IDLE_TURNS_BEFORE_SLEEP: u32 = 256;
 
 const SLEEP_MIN: Duration = Duration::from_micros(20);
 
-/// A nap is 640 µs at most: what a packet may have to wait.
+/// Five doublings: a sleep is 640 µs at most, which is what a packet may have to wait.
 const SLEEP_DOUBLINGS_MAX: u32 = 5;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A socket of the stack as HTTP's transport.
+//! A socket of the stack as the transport of an HTTP connection.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use pktbuf::{PagePool, SharedSpan};
 
 use crate::server::{Received, Transport};
 
-/// What a worker lends to its connections.
+/// The worker's parts that a socket needs to receive and send.
 #[derive(Debug)]
 pub(super) struct StackContext<'a> {
     pub(super) stack: &'a mut Stack,
@@ -16,14 +16,14 @@ pub(super) struct StackContext<'a> {
     pub(super) ciphers: &'a mut Ciphers,
 }
 
-/// Received bytes that HTTP did not take yet: the rest of a pipelined request.
+/// A received chunk that HTTP has taken only in part: the rest belongs to a pipelined request.
 #[derive(Debug)]
 pub(super) struct UnreadChunk {
     chunk: Chunk,
     taken: usize,
 }
 
-/// A socket, for one call of the driver.
+/// A socket, for the time of one call of the HTTP server.
 #[derive(Debug)]
 pub(super) struct StackTransport<'a, 'b> {
     pub(super) cx: &'a mut StackContext<'b>,
@@ -32,7 +32,7 @@ pub(super) struct StackTransport<'a, 'b> {
 }
 
 impl UnreadChunk {
-    /// Shows the bytes that are left; returns how many were taken, and whether that's all.
+    /// Offers the next unread piece. Returns how many bytes were taken, and whether the chunk is used up.
     fn offer(&mut self, take: impl FnOnce(&[u8]) -> usize) -> (usize, bool) {
         let mut skip = self.taken;
         for piece in self.chunk.pieces() {
@@ -49,16 +49,15 @@ impl UnreadChunk {
 }
 
 impl StackTransport<'_, '_> {
-    /// The next piece of the stream.
+    /// Receives the next chunk that isn't empty.
     fn recv_chunk(&mut self) -> Result<UnreadChunk, Received> {
         loop {
             match self.cx.stack.recv(self.id, self.cx.ciphers, self.cx.pages) {
-                // An empty record is nothing to HTTP.
+                // An empty record has no bytes for HTTP.
                 Ok(Recv::Data(chunk)) if chunk.is_empty() => {}
                 Ok(Recv::Data(chunk)) => return Ok(UnreadChunk { chunk, taken: 0 }),
                 Ok(Recv::Nothing) => return Err(Received::Nothing),
-                // A stream that ended by an error ends here too: the stack tells the peer, counts
-                // it and closes.
+                // An error ends the stream, too. The stack sends the alert, counts it and closes.
                 Ok(Recv::End { .. }) | Err(_) => return Err(Received::End),
             }
         }
@@ -69,13 +68,13 @@ impl StackTransport<'_, '_> {
     fn bytes_accepted(&mut self, sent: Result<u32, SendError>) -> u32 {
         match sent {
             Ok(taken) => taken,
-            // The keys are used up, and TLS 1.2 can't change them: what was sent is finished, and
-            // the stream ends in the middle of a response.
+            // The key has reached its limit, and TLS 1.2 can't change keys. What is queued is still
+            // sent; the response stays incomplete.
             Err(SendError::Record(_)) => {
                 self.cx.stack.close(self.id);
                 0
             }
-            // The socket is at its end already, and the notice of that on its way.
+            // The socket has ended. Its Closed notice follows.
             Err(SendError::NoSocket | SendError::NotReady | SendError::Closed) => 0,
         }
     }
@@ -90,7 +89,7 @@ impl Transport for StackTransport<'_, '_> {
             }
             return Received::Taken(taken);
         }
-        // A request that comes alone is taken whole: only what's left of others needs a place.
+        // Most chunks are taken whole. Only a rest is boxed.
         let mut received = match self.recv_chunk() {
             Ok(received) => received,
             Err(none) => return none,

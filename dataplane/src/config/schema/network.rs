@@ -7,8 +7,8 @@ pub(super) const EAL: &[Key] = &[
     key(
         "hugepages",
         choice(&["auto", "require", "off"], "auto"),
-        "Where packet memory comes from: hugepages if enough are free, hugepages or nothing, \
-         ordinary pages.",
+        "Where packet memory comes from. `auto`: hugepages if enough are free, else ordinary pages. \
+         `require`: hugepages, or it doesn't start. `off`: ordinary pages.",
     ),
     key(
         "memory",
@@ -17,7 +17,7 @@ pub(super) const EAL: &[Key] = &[
             max: 1024 * GIB,
             default: None,
         },
-        "Packet memory. It must hold all pools; the default is their sum.",
+        "Packet memory. It must hold all pools and the file cache; the default is their sum.",
     ),
 ];
 
@@ -29,13 +29,13 @@ pub(super) const WORKERS: &[Key] = &[
             len_max: 64,
             default: &[0],
         },
-        "One worker runs on each of these cores. A port needs a queue for each worker.",
+        "The cores that workers run on, one on each. Every port needs a queue for each worker.",
     ),
     key(
         "idle",
         choice(&["spin", "yield", "sleep"], "yield"),
-        "What a worker without work does: poll again, give the core away for a moment, sleep for \
-         a moment. The first answers soonest and keeps the core at 100 %.",
+        "What an idle worker does. `spin`: polls again, which has the lowest latency and keeps the \
+         core at 100 %. `yield`: yields the core to other threads. `sleep`: sleeps for 20 to 640 µs.",
     ),
 ];
 
@@ -43,13 +43,13 @@ pub(super) const PORT: &[Key] = &[
     key(
         "name",
         required("1 to 15 of a-z, 0-9, - and _"),
-        "What `[[interface]]` calls it.",
+        "The port's name, which `[[interface]]` refers to.",
     ),
     key(
         "device",
         required("a DPDK device string"),
-        "The device: a PCI address or a virtual device with its arguments. What it needs for the \
-         MTU and for its queues is added.",
+        "The device: a PCI address, or a virtual device with its arguments. Arguments for the MTU \
+         and the queues are added.",
     ),
     key(
         "mtu",
@@ -63,18 +63,18 @@ pub(super) const PORT: &[Key] = &[
             default: &[],
             may_be_empty: true,
         },
-        "Offloads to take for granted. Only on net_ring and net_memif, where nothing can corrupt \
-         a byte; figures measured so have to say so.",
+        "Offloads to assume instead of doing them in software. Only for net_ring and net_memif, \
+         where nothing corrupts a byte. Figures measured with it have to say so.",
     ),
     key(
         "rx_descriptors",
-        count(64, 4096, 1024, "packets"),
-        "Received packets that a queue holds. The device may round it.",
+        count(64, 4096, 1024, "descriptors"),
+        "Descriptors of each receive queue. The device may round the number.",
     ),
     key(
         "tx_descriptors",
-        count(64, 4096, 1024, "packets"),
-        "Packets that a queue holds for sending. The device may round it.",
+        count(64, 4096, 1024, "descriptors"),
+        "Descriptors of each transmit queue. The device may round the number.",
     ),
 ];
 
@@ -98,12 +98,12 @@ pub(super) const ROUTE: &[Key] = &[
     key(
         "to",
         required("network/length"),
-        "The destination; `0.0.0.0/0` and `::/0` are everything. The longest prefix wins.",
+        "The destination network; `0.0.0.0/0` and `::/0` match every address. The longest prefix wins.",
     ),
     key(
         "via",
         required("an address"),
-        "The gateway, in the network of one of the interfaces.",
+        "The gateway: an address in the network of one of the interfaces.",
     ),
 ];
 
@@ -111,77 +111,78 @@ pub(super) const TCP: &[Key] = &[
     key(
         "congestion",
         choice(&["cubic", "newreno"], "cubic"),
-        "RFC 9438 or RFC 6582.",
+        "The congestion controller: CUBIC (RFC 9438) or NewReno (RFC 6582).",
     ),
     key(
         "initial_window",
         count(1, 64, 10, "segments"),
-        "What may be sent before the first acknowledgement (RFC 6928).",
+        "Segments that may be sent before the first acknowledgment (RFC 6928).",
     ),
     key(
         "window_max",
         size(16 * KIB, 64 * MIB, MIB),
-        "The largest window that is offered to a peer: bytes that wait to be read.",
+        "The largest receive window: bytes that a peer may have in flight or unread.",
     ),
     key(
         "nagle",
         Kind::Switch { default: false },
-        "Whether a small segment waits until the one before it is acknowledged (RFC 9293, 3.7.4).",
+        "Nagle's algorithm: a small segment waits for the acknowledgment of the one before it \
+         (RFC 9293, 3.7.4).",
     ),
     key(
         "delayed_ack",
         time(0, 500 * MS, 40 * MS),
-        "How long an acknowledgement may wait for data to go with (RFC 9293, 3.8.6.3).",
+        "How long an acknowledgment may wait for data to go with it (RFC 9293, 3.8.6.3).",
     ),
     key(
         "rto_min",
         time(10 * MS, 3 * S, 200 * MS),
-        "The shortest retransmission time-out. RFC 6298 says a second; everybody uses less.",
+        "The shortest retransmission time-out. RFC 6298 says a second; Linux uses 200 ms, too.",
     ),
     key(
         "syn_retries",
         count(1, 15, 5, "times"),
-        "How often a SYN or SYN-ACK is sent again before the connection is given up.",
+        "Retransmissions of a SYN-ACK before the half-open connection is dropped.",
     ),
     key(
         "user_timeout",
         time(S, 24 * H, 5 * M),
-        "A connection whose data isn't acknowledged for this long is given up (RFC 9293, 3.8.3).",
+        "A connection whose data isn't acknowledged for this long times out (RFC 9293, 3.8.3).",
     ),
     key(
         "time_wait",
         time(S, 4 * M, 60 * S),
-        "How long a closed connection's addresses stay reserved (RFC 9293, 3.3.2: four minutes).",
+        "How long a closed connection's addresses stay in TIME-WAIT (RFC 9293, 3.3.2: four minutes).",
     ),
     key(
         "fin_wait_timeout",
         time(S, 10 * M, 60 * S),
-        "How long a connection that we closed waits for its peer to close.",
+        "How long a connection that was closed here waits in FIN-WAIT-2 for the peer's FIN.",
     ),
     key(
         "keepalive",
         Kind::Switch { default: true },
-        "Whether a silent connection is probed (RFC 9293, 3.8.4).",
+        "Whether idle connections are probed (RFC 9293, 3.8.4).",
     ),
     key(
         "keepalive_idle",
         time(S, 24 * H, 2 * H),
-        "Silence before the first probe.",
+        "Idle time before the first keepalive probe.",
     ),
     key(
         "keepalive_interval",
         time(S, H, 75 * S),
-        "Time between probes.",
+        "Time between keepalive probes.",
     ),
     key(
         "keepalive_count",
         count(1, 32, 9, "probes"),
-        "Probes without an answer before the connection is given up.",
+        "Unanswered keepalive probes before the connection times out.",
     ),
     key(
         "half_open_max",
         count(16, 1_000_000, 4096, "per worker"),
-        "Connections whose handshake isn't complete. One more pushes out the oldest.",
+        "Half-open connections. One more evicts the oldest.",
     ),
     key(
         "connections_max",

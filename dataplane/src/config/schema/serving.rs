@@ -7,12 +7,12 @@ pub(super) const KTLS: &[Key] = &[
     key(
         "enable",
         Kind::Switch { default: true },
-        "The record layer. Off refuses every session, so no listener can have TLS.",
+        "Whether the record layer takes sessions. Without it no listener can have TLS.",
     ),
     key(
         "backend",
         choice(&["auto", "aws-lc", "rustcrypto"], "auto"),
-        "Who seals and opens records: every backend in the order of its speed, or only this one.",
+        "The software backend that seals and opens records. `auto`: every backend, the fastest first.",
     ),
     key(
         "record_max",
@@ -29,7 +29,7 @@ pub(super) const TLS: &[Key] = &[
             default: &["1.2", "1.3"],
             may_be_empty: false,
         },
-        "What is offered. The newest that the client knows is used.",
+        "The TLS versions that are offered. The newest one that the client supports is used.",
     ),
     key(
         "suites",
@@ -43,7 +43,7 @@ pub(super) const TLS: &[Key] = &[
     key(
         "tickets",
         Kind::Switch { default: true },
-        "Whether clients get tickets to resume their session with.",
+        "Whether clients get session tickets for resumption.",
     ),
     key(
         "handshake_timeout",
@@ -87,13 +87,13 @@ pub(super) const SITE: &[Key] = &[
             what: "host name, *.domain or *",
             len_max: 256,
         },
-        "The names that it is served under. The exact name goes before the longest `*.domain`, \
-         that before `*`.",
+        "The host names of the site. An exact name takes precedence over the longest `*.domain`, \
+         and that over `*`.",
     ),
     key(
         "root",
         required("a directory"),
-        "The files. Nothing outside it is ever served.",
+        "The directory of the files. Nothing outside it is ever served.",
     ),
     key(
         "index",
@@ -101,7 +101,7 @@ pub(super) const SITE: &[Key] = &[
             what: "a file name, or empty for none",
             default: Default::Text("index.html"),
         },
-        "What is served for a directory.",
+        "The file that is served for a directory.",
     ),
 ];
 
@@ -109,32 +109,32 @@ pub(super) const HTTP: &[Key] = &[
     key(
         "header_timeout",
         time(100 * MS, 10 * M, 10 * S),
-        "A request's head must be complete this long after its first byte, or 408 is the answer.",
+        "Time from a request's first byte to the end of its head. After it 408 is the answer.",
     ),
     key(
         "idle_timeout",
         time(100 * MS, H, 60 * S),
-        "How long a connection may wait for its next request.",
+        "How long a kept-alive connection may be idle between two requests.",
     ),
     key(
         "send_timeout",
         time(100 * MS, H, 60 * S),
-        "A response that makes no progress for this long is cut off.",
+        "A response that makes no progress for this long is reset.",
     ),
     key(
         "request_max",
         size(512, 64 * KIB, 16 * KIB),
-        "Bytes of a request's head. A larger one is answered with 431, a long target with 414.",
+        "The largest request head. A larger one is answered with 431, a long target with 414.",
     ),
     key(
         "headers_max",
         count(8, 128, 64, "fields"),
-        "Fields of a request's head. More are answered with 431.",
+        "The most header fields of a request. More are answered with 431.",
     ),
     key(
         "requests_max",
         count(1, 1_000_000_000, 1_000_000, "per connection"),
-        "Requests of a connection, after which it's closed.",
+        "The most requests of a connection. It's closed after the last one's response.",
     ),
 ];
 
@@ -147,7 +147,7 @@ pub(super) const CACHE: &[Key] = &[
     key(
         "files_max",
         count(16, 1_000_000, 4096, "files"),
-        "Files that are known at a time.",
+        "The most files in the cache.",
     ),
     key(
         "revalidate",
@@ -165,32 +165,32 @@ pub(super) const LIMITS: &[Key] = &[
     key(
         "mbufs",
         count(512, 1 << 20, 8192, "per worker and port"),
-        "Received packets and sent headers in flight.",
+        "Packet buffers that the stack may hold: received packets, and headers in flight.",
     ),
     key(
         "page_buffers",
         count(256, 1 << 24, 32_768, "per worker"),
-        "Pieces of data queued for sending, each a record at most.",
+        "Page buffers: each is a record, or a part of one, that is queued for sending.",
     ),
     key(
         "spans_small",
         count(64, 1 << 22, 8192, "per worker"),
-        "Memory of 2 KiB each for what is short: handshakes, heads, small files.",
+        "Spans of 2 KiB: handshakes, response heads, small files.",
     ),
     key(
         "spans_large",
         count(16, 1 << 20, 4096, "per worker"),
-        "Memory of 20 KiB each for whole records.",
+        "Spans of 20 KiB: whole records.",
     ),
     key(
         "sent_ranges",
         count(256, 1 << 24, 65_536, "per worker"),
-        "Sent ranges that TCP remembers until they are acknowledged.",
+        "Ranges of sent bytes that TCP tracks until they are acknowledged.",
     ),
     key(
         "send_queue_max",
         size(32 * KIB, 64 * MIB, MIB),
-        "What one connection may have queued, acknowledged bytes not counted.",
+        "The most bytes that one connection may have queued and unacknowledged.",
     ),
 ];
 
@@ -200,19 +200,20 @@ pub(super) const CONTROL: &[Key] = &[key(
         what: "a path of 107 bytes at most",
         default: Default::None,
     },
-    "The Unix socket that `lockgate stats` asks. Only its owner can.",
+    "The Unix socket of `lockgate stats`. Its mode is 0600: only its owner can use it.",
 )];
 
 pub(super) const DRAIN: &[Key] = &[key(
     "deadline",
     time(0, H, 30 * S),
-    "How long connections have to end after SIGTERM or SIGINT. A second signal ends them at once.",
+    "How long connections may drain after SIGTERM or SIGINT. A second signal resets them at once.",
 )];
 
 pub(super) const LOG: &[Key] = &[key(
     "level",
     choice(&["error", "warn", "info", "debug", "trace"], "info"),
-    "What is written to standard error. The environment's `LOCKGATE_LOG` goes before it.",
+    "The least severe level that is written to standard error. The environment variable \
+     `LOCKGATE_LOG` overrides it.",
 )];
 
 #[cfg(feature = "fault-injection")]

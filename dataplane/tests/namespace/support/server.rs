@@ -107,7 +107,12 @@ impl Server {
         let code = wait_for(self.child(), limit);
         let log = self.log();
         assert_eq!(code, Some(Some(0)), "how it ended: {log}");
-        for bad in ["did not come back", "panicked", "ERROR", "not closed"] {
+        for bad in [
+            "are missing at the end",
+            "panicked",
+            "ERROR",
+            "can't be closed",
+        ] {
             assert!(!log.contains(bad), "{bad}: {log}");
         }
         assert!(log.contains("stopped"), "{log}");
