@@ -34,7 +34,7 @@ pub(crate) fn measure() {
     for _ in 0..HANDSHAKES {
         let mut spent = Duration::ZERO;
         let mut done = false;
-        let mut turn = |server: &mut crate::side::Side| {
+        let mut turn = |server: &mut crate::side::Endpoint| {
             let start = server.clock.now();
             server.receive();
             while let Some(notice) = server.notice() {

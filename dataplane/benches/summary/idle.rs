@@ -17,20 +17,20 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
-use crate::nginx::Place;
+use crate::nginx::Network;
 use crate::rows::Row;
 use crate::tls::NAME;
-use crate::wire::Scene;
+use crate::wire::Servers;
 
 pub(crate) fn measure() {
     let extra = [("http", "header_timeout = \"10m\"\nidle_timeout = \"10m\"")];
-    let Some(scene) = Scene::set("idle connections", &extra) else {
+    let Some(servers) = Servers::start("idle connections", &extra) else {
         return;
     };
-    let ours = cost(scene.lockgate.place(), scene.lockgate.process());
-    scene.lockgate.halt();
-    let place = scene.nginx.place();
-    let theirs = cost(place, scene.nginx.worker());
+    let ours = cost(servers.lockgate.network(), servers.lockgate.process());
+    servers.lockgate.pause();
+    let network = servers.nginx.network();
+    let theirs = cost(network, servers.nginx.worker());
     Row::new("memory of an idle TLS connection (at most)", "bytes", ours)
         .against(theirs)
         .aim(1024.0)
@@ -38,8 +38,8 @@ pub(crate) fn measure() {
 }
 
 /// Bytes of resident memory that one more connection costs a process.
-fn cost(place: Place<'_>, process: u32) -> f64 {
-    let mut holder = Holder::start(place);
+fn cost(network: Network<'_>, process: u32) -> f64 {
+    let mut holder = ConnectionHolder::start(network);
     holder.open(FEW);
     let before = resident(process);
     holder.open(MANY - FEW);
@@ -59,18 +59,18 @@ fn resident(process: u32) -> f64 {
 }
 
 /// A process that holds connections.
-struct Holder {
+struct ConnectionHolder {
     child: Child,
     orders: ChildStdin,
     reports: BufReader<ChildStdout>,
 }
 
-impl Holder {
-    fn start(place: Place<'_>) -> Self {
+impl ConnectionHolder {
+    fn start(network: Network<'_>) -> Self {
         let own = std::env::current_exe().unwrap();
-        let mut command = place.client(Path::new(&own));
+        let mut command = network.client(Path::new(&own));
         command
-            .args(["--hold", place.address()])
+            .args(["--hold", network.address()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -89,7 +89,7 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for ConnectionHolder {
     fn drop(&mut self) {
         crate::nginx::terminate(&mut self.child);
     }
@@ -131,7 +131,7 @@ fn config() -> Arc<ClientConfig> {
     .with_protocol_versions(&[&rustls::version::TLS13])
     .unwrap()
     .dangerous()
-    .with_custom_certificate_verifier(Arc::new(Anyone))
+    .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate))
     .with_no_client_auth();
     config.resumption = rustls::client::Resumption::disabled();
     Arc::new(config)
@@ -139,9 +139,9 @@ fn config() -> Arc<ClientConfig> {
 
 /// Trusts anyone: this is about memory.
 #[derive(Debug)]
-struct Anyone;
+struct AcceptAnyCertificate;
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -26,14 +26,14 @@ pub(crate) fn missing() -> Option<&'static str> {
 
 /// Where a server and its clients are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place<'a> {
+pub(crate) enum Network<'a> {
     /// The kernel's loopback.
     Loopback,
     /// A pair of namespaces: `{0}-a` for the server, `{0}-b` for its clients.
     Pair(&'a str),
 }
 
-impl Place<'_> {
+impl Network<'_> {
     /// A server's command there, on core 0.
     pub(crate) fn server(self, program: &Path) -> Command {
         self.command('a', 0, program)
@@ -68,17 +68,17 @@ impl Place<'_> {
 
 /// Loads a server with wrk, on core 1.
 pub(crate) fn wrk(
-    place: Place<'_>,
+    network: Network<'_>,
     path: &str,
     connections: u32,
     seconds: u32,
     extra: &[&str],
 ) -> Load {
-    let mut command = place.client(Path::new("wrk"));
+    let mut command = network.client(Path::new("wrk"));
     command
         .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")])
         .args(extra)
-        .arg(format!("https://{}{path}", place.address()));
+        .arg(format!("https://{}{path}", network.address()));
     let output = command.output().expect("wrk runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let number = |label: &str| {
@@ -103,29 +103,29 @@ pub(crate) struct Load {
 
 /// A running nginx with one worker on core 0, in the foreground.
 pub(crate) struct Nginx<'a> {
-    place: Place<'a>,
+    network: Network<'a>,
     child: Child,
 }
 
 impl<'a> Nginx<'a> {
     /// Serves `www` of a directory.
-    pub(crate) fn start(directory: &Path, place: Place<'a>, identity: &Identity) -> Self {
+    pub(crate) fn start(directory: &Path, network: Network<'a>, identity: &Identity) -> Self {
         identity.write(directory);
         let conf = directory.join("nginx.conf");
-        fs::write(&conf, config(directory, place.address())).unwrap();
-        let mut command = place.server(Path::new("nginx"));
+        fs::write(&conf, config(directory, network.address())).unwrap();
+        let mut command = network.server(Path::new("nginx"));
         command.arg("-p").arg(directory).arg("-c").arg(&conf);
         let child = command.stderr(Stdio::null()).spawn().expect("nginx runs");
         thread::sleep(Duration::from_millis(500));
-        Self { place, child }
+        Self { network, child }
     }
 
     pub(crate) fn wrk(&self, path: &str, connections: u32, seconds: u32, extra: &[&str]) -> Load {
-        wrk(self.place, path, connections, seconds, extra)
+        wrk(self.network, path, connections, seconds, extra)
     }
 
-    pub(crate) fn place(&self) -> Place<'a> {
-        self.place
+    pub(crate) fn network(&self) -> Network<'a> {
+        self.network
     }
 
     /// The process that serves.

@@ -8,7 +8,7 @@ use lockgate_stack::{ConnectConfig, Notice, SocketId};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::side::{Side, service};
+use crate::side::{Endpoint, service};
 use crate::tls::{NAME, Sealer};
 
 /// A connection whose handshake is over.
@@ -21,13 +21,13 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Connects and shakes hands. Notices of other sockets are lost meanwhile.
-    pub(crate) fn connect(side: &mut Side, config: &Arc<ClientConfig>) -> Self {
+    pub(crate) fn connect(side: &mut Endpoint, config: &Arc<ClientConfig>) -> Self {
         Self::connect_beside(side, config, || {})
     }
 
     /// The same, with something to do in each turn: the other end's, on the same core.
     pub(crate) fn connect_beside(
-        side: &mut Side,
+        side: &mut Endpoint,
         config: &Arc<ClientConfig>,
         mut meanwhile: impl FnMut(),
     ) -> Self {
@@ -59,7 +59,7 @@ impl Peer {
     }
 
     /// Gives rustls what came in, and sends what it has to say.
-    fn exchange(&mut self, side: &mut Side) {
+    fn exchange(&mut self, side: &mut Endpoint) {
         while let Some(chunk) = side.recv(self.socket) {
             self.received += chunk.len();
             for mut piece in chunk.pieces() {
@@ -82,7 +82,7 @@ impl Peer {
     /// was.
     pub(crate) fn request(
         &mut self,
-        side: &mut Side,
+        side: &mut Endpoint,
         request: &[u8],
         is_whole: impl Fn(&[u8]) -> bool,
     ) -> usize {

@@ -15,11 +15,11 @@ use lockgate_stack::tls::TlsServer;
 use lockgate_stack::{Limits, Notice, SocketId, Stack};
 use pktbuf::PagePool;
 
-use crate::nginx::{self, Nginx, Place, Scratch};
+use crate::nginx::{self, Network, Nginx, Scratch};
 use crate::pages;
 use crate::peer::Peer;
 use crate::rows::{Row, median, skip};
-use crate::side::{End, PEER_CORE, POOL, SUBJECT_CORE, Side, eal, link, pin, service};
+use crate::side::{Endpoint, EndpointSpec, PEER_CORE, POOL, SUBJECT_CORE, eal, link, pin, service};
 use crate::tls::{Identity, Sealer};
 
 pub(crate) fn measure() {
@@ -45,7 +45,7 @@ pub(crate) fn measure() {
     let mut clients = Clients::connect(&mut side, &identity);
     clients.window(&mut side);
     let beside = nginx::missing().is_none().then(|| {
-        let nginx = Nginx::start(scratch.path(), Place::Loopback, &identity);
+        let nginx = Nginx::start(scratch.path(), Network::Loopback, &identity);
         nginx.wrk("/1k", CONNECTIONS, 1, &[]);
         nginx
     });
@@ -76,7 +76,7 @@ pub(crate) fn measure() {
 /// The worker that is measured. It sleeps when there's nothing to do, so that it doesn't disturb
 /// what it's compared with.
 fn serve(
-    end: End,
+    end: EndpointSpec,
     eal: Eal,
     files: FileClient,
     tls: Arc<TlsServer>,
@@ -86,7 +86,7 @@ fn serve(
     let registered = eal.register_worker().unwrap();
     let limits = Limits::default();
     let config = end.stack_config(limits);
-    let End {
+    let EndpointSpec {
         queues,
         mut memory,
         port,
@@ -142,7 +142,7 @@ struct Connection {
 }
 
 impl Clients {
-    fn connect(side: &mut Side, identity: &Identity) -> Self {
+    fn connect(side: &mut Endpoint, identity: &Identity) -> Self {
         let config = identity.rustls_client();
         let mut clients = Self {
             table: Vec::new(),
@@ -170,10 +170,10 @@ impl Clients {
     }
 
     /// Requests a second over a while; at its end nothing is under way.
-    fn window(&mut self, side: &mut Side) -> f64 {
+    fn window(&mut self, side: &mut Endpoint) -> f64 {
         let start = side.clock.now();
         for index in 0..self.table.len() {
-            self.ask(side, index);
+            self.send_request(side, index);
         }
         let (mut answers, mut waiting, mut open) = (0_u32, CONNECTIONS, true);
         let mut elapsed = core::time::Duration::ZERO;
@@ -185,14 +185,14 @@ impl Clients {
                     assert!(!matches!(notice, Notice::Closed(..)), "{notice:?}");
                     continue;
                 };
-                if !self.take(side, socket) {
+                if !self.on_data(side, socket) {
                     continue;
                 }
                 answers += 1;
                 elapsed = side.clock.now().saturating_since(start);
                 open &= elapsed < WINDOW;
                 if open {
-                    self.ask(side, socket.index());
+                    self.send_request(side, socket.index());
                 } else {
                     waiting -= 1;
                 }
@@ -201,7 +201,7 @@ impl Clients {
         f64::from(answers) / elapsed.as_secs_f64()
     }
 
-    fn ask(&mut self, side: &mut Side, index: usize) {
+    fn send_request(&mut self, side: &mut Endpoint, index: usize) {
         let Some(connection) = &mut self.table[index] else {
             return;
         };
@@ -212,7 +212,7 @@ impl Clients {
     }
 
     /// Takes what came; whether the answer is whole.
-    fn take(&mut self, side: &mut Side, socket: SocketId) -> bool {
+    fn on_data(&mut self, side: &mut Endpoint, socket: SocketId) -> bool {
         let Some(connection) = &mut self.table[socket.index()] else {
             return false;
         };

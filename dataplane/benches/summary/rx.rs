@@ -13,7 +13,7 @@ use crate::bare::BareOpen;
 use crate::pages::{self, RECORD, ROUND, SPAN};
 use crate::peer::Peer;
 use crate::rows::Row;
-use crate::side::{End, PEER_CORE, SUBJECT_CORE, Side, eal, link, service};
+use crate::side::{Endpoint, EndpointSpec, PEER_CORE, SUBJECT_CORE, eal, link, service};
 use crate::tls::{Identity, Sealer};
 use crate::tx::{accept, subject};
 
@@ -54,7 +54,7 @@ pub(crate) fn measure() {
 
 /// How the two threads take turns.
 #[derive(Default)]
-struct Turns {
+struct RoundCounts {
     /// Rounds that the peer has sealed.
     ready: AtomicUsize,
     /// Rounds that the subject wants.
@@ -67,7 +67,7 @@ fn run(eal: Eal, name: &str, assume: Assume, arena: &PageArena) -> (f64, f64) {
     let identity = Identity::new();
     let server = identity.stack_server(0);
     let client = identity.rustls_client();
-    let turns = Turns::default();
+    let turns = RoundCounts::default();
     thread::scope(|scope| {
         scope.spawn(|| supply(far, &client, arena, &turns));
         let subject = subject(scope, || {
@@ -86,7 +86,7 @@ fn run(eal: Eal, name: &str, assume: Assume, arena: &PageArena) -> (f64, f64) {
 }
 
 /// Rounds of both kinds in turns; the fastest of each, in GB/s of plaintext.
-fn rounds(side: &mut Side, turns: &Turns) -> (f64, f64) {
+fn rounds(side: &mut Endpoint, turns: &RoundCounts) -> (f64, f64) {
     let socket = accept(side);
     let mut bare = BareOpen::new();
     let (mut subject, mut baseline) = (0_f64, 0_f64);
@@ -124,7 +124,12 @@ fn rounds(side: &mut Side, turns: &Turns) -> (f64, f64) {
 }
 
 /// A peer that seals a round, waits until it's wanted, and sends it by reference.
-fn supply(end: End, client: &Arc<rustls::ClientConfig>, arena: &PageArena, turns: &Turns) {
+fn supply(
+    end: EndpointSpec,
+    client: &Arc<rustls::ClientConfig>,
+    arena: &PageArena,
+    turns: &RoundCounts,
+) {
     let mut side = end.enter(PEER_CORE, Limits::default());
     let peer = Peer::connect(&mut side, client);
     let (socket, mut sealer) = peer.into_sealer();
@@ -156,7 +161,7 @@ fn sealed(sealer: &mut Sealer, arena: &PageArena) -> Vec<(Arc<SharedSpan>, u32)>
         .collect()
 }
 
-fn send(side: &mut Side, socket: SocketId, spans: &[(Arc<SharedSpan>, u32)]) {
+fn send(side: &mut Endpoint, socket: SocketId, spans: &[(Arc<SharedSpan>, u32)]) {
     for (span, len) in spans {
         let mut at = 0;
         while at < *len {
@@ -172,7 +177,7 @@ fn send(side: &mut Side, socket: SocketId, spans: &[(Arc<SharedSpan>, u32)]) {
     }
 }
 
-fn turn(side: &mut Side) {
+fn turn(side: &mut Endpoint) {
     side.transmit();
     side.receive();
     while side.notice().is_some() {}

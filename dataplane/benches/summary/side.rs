@@ -13,7 +13,7 @@ use lockgate_wire::IfaceId;
 use pktbuf::{Buffer, PagePool, PoolConfig, Region};
 
 /// One end, before it's on its thread.
-pub(crate) struct End {
+pub(crate) struct EndpointSpec {
     eal: Eal,
     pub(crate) port: Port,
     pub(crate) queues: Vec<Queue>,
@@ -22,7 +22,7 @@ pub(crate) struct End {
 }
 
 /// One end, on its thread.
-pub(crate) struct Side {
+pub(crate) struct Endpoint {
     pub(crate) clock: Clock,
     pub(crate) stack: Stack,
     pub(crate) ciphers: Ciphers,
@@ -48,7 +48,7 @@ pub(crate) fn eal() -> Eal {
 }
 
 /// Two ends of a pair of rings. What is assumed of the rings, both ends assume.
-pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (End, End) {
+pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (EndpointSpec, EndpointSpec) {
     let memory =
         [SUBJECT, PEER].map(|_| eal.region("pages", PagePool::bytes_needed(POOL)).unwrap());
     let [a, b] = memory;
@@ -60,7 +60,7 @@ pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (End, End) {
             ..PortConfig::new(format!("{name}-{side}"), device)
         };
         let mut port = Port::open(eal, &config).unwrap();
-        End {
+        EndpointSpec {
             eal,
             queues: port.take_queues(),
             port,
@@ -71,7 +71,7 @@ pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (End, End) {
     (end(pair.a, 'a', a, SUBJECT), end(pair.b, 'b', b, PEER))
 }
 
-impl End {
+impl EndpointSpec {
     /// What a stack at this end is told.
     pub(crate) fn stack_config(&self, limits: Limits) -> StackConfig {
         let on = Interface {
@@ -89,7 +89,7 @@ impl End {
     }
 
     /// Puts the calling thread on a core and makes it the end's.
-    pub(crate) fn enter(self, core: usize, limits: Limits) -> Side {
+    pub(crate) fn enter(self, core: usize, limits: Limits) -> Endpoint {
         pin(core);
         let config = self.stack_config(limits);
         let Self {
@@ -101,7 +101,7 @@ impl End {
         } = self;
         let registered = eal.register_worker().unwrap();
         let clock = Clock::new();
-        Side {
+        Endpoint {
             clock,
             stack: Stack::new(clock.now(), config, [1, 2, 3, 4]).unwrap(),
             ciphers: Ciphers::new(BackendChoice::AwsLcRs, 1024),
@@ -114,7 +114,7 @@ impl End {
     }
 }
 
-impl Side {
+impl Endpoint {
     /// The first half of a worker's turn: what came in, and what is due. How many packets came.
     pub(crate) fn receive(&mut self) -> usize {
         let now = self.clock.now();
@@ -158,7 +158,7 @@ impl Side {
             .unwrap()
         {
             Recv::Data(chunk) => Some(chunk),
-            Recv::Nothing | Recv::End { .. } => None,
+            Recv::Nothing | Recv::EndpointSpec { .. } => None,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::bare::BareSeal;
 use crate::pages::{self, ROUND, SPAN};
 use crate::peer::Peer;
 use crate::rows::Row;
-use crate::side::{End, PEER_CORE, SUBJECT_CORE, Side, eal, link, service};
+use crate::side::{Endpoint, EndpointSpec, PEER_CORE, SUBJECT_CORE, eal, link, service};
 use crate::tls::Identity;
 
 pub(crate) fn measure() {
@@ -88,7 +88,7 @@ pub(crate) fn subject<'scope, T: Send + 'scope>(
 }
 
 /// A peer that acknowledges and throws away.
-fn discard(end: End, client: &Arc<rustls::ClientConfig>, done: &AtomicBool) {
+fn discard(end: EndpointSpec, client: &Arc<rustls::ClientConfig>, done: &AtomicBool) {
     let limits = Limits {
         recv_buffer_bytes: 4 << 20,
         ..Limits::default()
@@ -104,9 +104,9 @@ fn discard(end: End, client: &Arc<rustls::ClientConfig>, done: &AtomicBool) {
 }
 
 /// Rounds of both kinds in turns; the fastest of each, in GB/s.
-fn rounds(side: &mut Side, pages: &[Arc<SharedSpan>]) -> (f64, f64) {
+fn rounds(side: &mut Endpoint, pages: &[Arc<SharedSpan>]) -> (f64, f64) {
     let socket = accept(side);
-    let mut flow = Flow {
+    let mut flow = SendJob {
         socket,
         pages,
         next: 0,
@@ -142,12 +142,12 @@ fn rounds(side: &mut Side, pages: &[Arc<SharedSpan>]) -> (f64, f64) {
     (subject, baseline)
 }
 
-fn rate(side: &Side, since: lockgate_wire::Instant) -> f64 {
+fn rate(side: &Endpoint, since: lockgate_wire::Instant) -> f64 {
     ROUND as f64 / side.clock.now().saturating_since(since).as_secs_f64() / 1e9
 }
 
 /// Waits for the one connection and its handshake.
-pub(crate) fn accept(side: &mut Side) -> SocketId {
+pub(crate) fn accept(side: &mut Endpoint) -> SocketId {
     loop {
         side.receive();
         while let Some(notice) = side.notice() {
@@ -160,7 +160,7 @@ pub(crate) fn accept(side: &mut Side) -> SocketId {
 }
 
 /// Pages on their way to a peer.
-struct Flow<'a> {
+struct SendJob<'a> {
     socket: SocketId,
     pages: &'a [Arc<SharedSpan>],
     /// Where in the pages.
@@ -169,10 +169,10 @@ struct Flow<'a> {
     left: usize,
 }
 
-impl Flow<'_> {
+impl SendJob<'_> {
     /// From nothing in flight to everything acknowledged. How many turns that took, and in how
     /// many there was nothing to send and nothing came.
-    fn round(&mut self, side: &mut Side) -> (u64, u64) {
+    fn round(&mut self, side: &mut Endpoint) -> (u64, u64) {
         self.left = ROUND;
         self.feed(side);
         let (mut turns, mut empty) = (0, 0);
@@ -191,7 +191,7 @@ impl Flow<'_> {
         (turns, empty)
     }
 
-    fn feed(&mut self, side: &mut Side) {
+    fn feed(&mut self, side: &mut Endpoint) {
         while self.left > 0 {
             let at = self.next % SPAN;
             let len = (SPAN - at).min(self.left);

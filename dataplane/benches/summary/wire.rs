@@ -9,12 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::nginx::{self, Nginx, Place, Scratch, signal, terminate};
+use crate::nginx::{self, Network, Nginx, Scratch, signal, terminate};
 use crate::rows::{Row, median, skip};
 use crate::tls::Identity;
 
 pub(crate) fn measure() {
-    let Some(scene) = Scene::set("rates", &[]) else {
+    let Some(servers) = Servers::start("rates", &[]) else {
         return;
     };
     let loads = [
@@ -32,10 +32,16 @@ pub(crate) fn measure() {
         let (mut subject, mut baseline) = (Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
             let seconds = if round == 0 { 1 } else { SECONDS };
-            scene.lockgate.wake();
-            let ours = nginx::wrk(scene.lockgate.place(), path, connections, seconds, extra);
-            scene.lockgate.halt();
-            let theirs = scene.nginx.wrk(path, connections, seconds, extra);
+            servers.lockgate.resume();
+            let ours = nginx::wrk(
+                servers.lockgate.network(),
+                path,
+                connections,
+                seconds,
+                extra,
+            );
+            servers.lockgate.pause();
+            let theirs = servers.nginx.wrk(path, connections, seconds, extra);
             // The first round fills caches.
             if round > 0 {
                 subject.push(ours.requests_per_second);
@@ -52,7 +58,7 @@ pub(crate) fn measure() {
 
 /// Both servers, each in a pair of namespaces of its own: their clients must not share one, as the
 /// addresses are the same.
-pub(crate) struct Scene {
+pub(crate) struct Servers {
     // In the order in which they have to go.
     pub(crate) lockgate: Lockgate,
     pub(crate) nginx: Nginx<'static>,
@@ -60,9 +66,9 @@ pub(crate) struct Scene {
     _scratch: Scratch,
 }
 
-impl Scene {
+impl Servers {
     /// None, and said so, if it can't be set here. `extra` goes into the appliance's configuration.
-    pub(crate) fn set(what: &str, extra: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) fn start(what: &str, extra: &[(&str, &str)]) -> Option<Self> {
         let missing = if rustix::process::geteuid().is_root() {
             nginx::missing()
         } else {
@@ -78,12 +84,12 @@ impl Scene {
         fs::write(www.join("1m"), vec![b'x'; 1 << 20]).unwrap();
         let identity = Identity::new();
         let pairs = ["l", "n"].map(|side| Pair::new(&format!("lgb{}{side}", std::process::id())));
-        pairs[1].give_address();
+        pairs[1].assign_address();
         // The names last as long as the process does.
         let names = pairs.each_ref().map(|pair| &*String::leak(pair.0.clone()));
         identity.write(scratch.path());
         let lockgate = Lockgate::start(scratch.path(), names[0], extra);
-        let nginx = Nginx::start(scratch.path(), Place::Pair(names[1]), &identity);
+        let nginx = Nginx::start(scratch.path(), Network::Pair(names[1]), &identity);
         Some(Self {
             lockgate,
             nginx,
@@ -125,8 +131,8 @@ impl Lockgate {
     }
 
     fn await_answer(&self) {
-        let mut probe = self.place().client(Path::new("curl"));
-        let url = format!("https://{}/1k", self.place().address());
+        let mut probe = self.network().client(Path::new("curl"));
+        let url = format!("https://{}/1k", self.network().address());
         probe.args([
             "-ks",
             "--retry",
@@ -140,8 +146,8 @@ impl Lockgate {
         assert!(status.success(), "the appliance answers");
     }
 
-    pub(crate) fn place(&self) -> Place<'static> {
-        Place::Pair(self.pair)
+    pub(crate) fn network(&self) -> Network<'static> {
+        Network::Pair(self.pair)
     }
 
     /// Its process: `ip` and `taskset` have become it.
@@ -150,11 +156,11 @@ impl Lockgate {
     }
 
     /// It stands still: a worker that looks for packets would disturb others on its core.
-    pub(crate) fn halt(&self) {
+    pub(crate) fn pause(&self) {
         signal(self.child.id(), "STOP");
     }
 
-    pub(crate) fn wake(&self) {
+    pub(crate) fn resume(&self) {
         signal(self.child.id(), "CONT");
         thread::sleep(Duration::from_millis(50));
     }
@@ -162,7 +168,7 @@ impl Lockgate {
 
 impl Drop for Lockgate {
     fn drop(&mut self) {
-        self.wake();
+        self.resume();
         terminate(&mut self.child);
     }
 }
@@ -193,7 +199,7 @@ impl Pair {
     }
 
     /// For a server of the kernel's.
-    fn give_address(&self) {
+    fn assign_address(&self) {
         let namespace = format!("{}-a", self.0);
         ip(&[
             "-n",
