@@ -1,4 +1,4 @@
-//! The bare cipher: what everything else can only come near to.
+//! The bare cipher: the upper bound of every row.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use pktbuf::SharedSpan;
 
 use crate::pages::{RECORD, ROUND};
 
-/// The backend's own call in a loop, from the same pages, out of place into a ring of output
+/// Seals in a loop by the backend's own call: from the same pages, out of place, into a ring of output
 /// buffers.
 pub(crate) struct BareSeal {
     key: LessSafeKey,
@@ -42,7 +42,7 @@ impl BareSeal {
     }
 }
 
-/// The backend's own call in a loop, in place on contiguous records that aren't in cache.
+/// Opens in a loop by the backend's own call: in place, contiguous records that aren't in cache.
 pub(crate) struct BareOpen {
     key: LessSafeKey,
     sealed: Vec<u8>,
@@ -71,7 +71,7 @@ impl BareOpen {
         }
     }
 
-    /// Lays the records out and fills the caches with something else.
+    /// Restores the sealed records and evicts them from the caches.
     pub(crate) fn prepare(&mut self) {
         self.records.copy_from_slice(&self.sealed);
         for line in self.cold.chunks_mut(64) {

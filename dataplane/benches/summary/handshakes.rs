@@ -1,5 +1,5 @@
-//! Full TLS 1.3 handshakes: what one costs a server here, from the first segment to the last, and
-//! what it costs rustls in memory.
+//! Full TLS 1.3 handshakes: the server's time for one, from SYN to the connection's end, against
+//! rustls's time in memory.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub(crate) fn measure() {
     .emit();
 }
 
-/// rustls with rustls, by way of memory. What the server's side takes.
+/// Measures the server's time of a handshake of rustls with rustls in memory.
 fn alone(clock: Clock, server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> Duration {
     let name = ServerName::try_from(NAME).unwrap();
     let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
@@ -99,5 +99,5 @@ fn alone(clock: Clock, server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -
 }
 
 const HANDSHAKES: usize = 1000;
-/// As the appliance sends.
+/// As many as the appliance sends.
 const TICKETS: u8 = 2;

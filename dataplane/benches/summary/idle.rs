@@ -1,9 +1,9 @@
-//! What a connection at rest costs a server in memory.
+//! The memory of an idle TLS connection.
 //!
-//! A client in another process opens TLS connections, keeps them open and says nothing. The
-//! server's resident memory is read at two counts; the difference, by the connections between
-//! them, is what one more costs: page buffers, tables, heap and all. What the kernel keeps for each
-//! of nginx's sockets isn't in nginx's memory, and so isn't counted against it.
+//! A client in another process opens TLS connections and keeps them idle. The server's resident
+//! memory is read at two counts of connections. The difference divided by the connections between
+//! them is the cost of one: page buffers, tables and heap. The kernel's memory for nginx's sockets
+//! isn't in nginx's resident memory and isn't counted.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -37,7 +37,7 @@ pub(crate) fn measure() {
         .emit();
 }
 
-/// Bytes of resident memory that one more connection costs a process.
+/// Returns the bytes of resident memory that one more connection costs a process.
 fn cost(network: Network<'_>, process: u32) -> f64 {
     let mut holder = ConnectionHolder::start(network);
     holder.open(FEW);
@@ -47,7 +47,7 @@ fn cost(network: Network<'_>, process: u32) -> f64 {
     (after - before) / f64::from(MANY - FEW)
 }
 
-/// Resident bytes of a process, huge pages included.
+/// Returns the resident bytes of a process, huge pages included.
 fn resident(process: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let kilobytes = |label: &str| {
@@ -58,7 +58,7 @@ fn resident(process: u32) -> f64 {
     (kilobytes("VmRSS:") + kilobytes("HugetlbPages:")) * 1024.0
 }
 
-/// A process that holds connections.
+/// A child process that holds connections open.
 struct ConnectionHolder {
     child: Child,
     orders: ChildStdin,
@@ -95,7 +95,7 @@ impl Drop for ConnectionHolder {
     }
 }
 
-/// The other process: reads how many connections to open, and opens them.
+/// The child process: reads from standard input how many connections to open, and opens them.
 pub(crate) fn hold(address: &str) {
     let limit = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
@@ -113,7 +113,7 @@ pub(crate) fn hold(address: &str) {
     }
 }
 
-/// A connection whose handshake is over; the TLS library's part of it is gone.
+/// Connects, does the handshake, and drops the TLS library's state.
 fn connect(address: &str, config: &Arc<ClientConfig>) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let name = ServerName::try_from(NAME).unwrap();
@@ -137,7 +137,7 @@ fn config() -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Trusts anyone: this is about memory.
+/// Accepts every certificate: only memory is measured.
 #[derive(Debug)]
 struct AcceptAnyCertificate;
 

@@ -1,8 +1,8 @@
-//! Every figure of `docs/performance.md`, measured beside what it's compared with, in the same run
-//! on the same core.
+//! Measures every figure of `docs/performance.md` against its baseline, in the same run, on the same
+//! core.
 //!
-//! Prints a table and writes `bench/summary.json` into the target directory. Each measurement runs
-//! in a process of its own (a process has one EAL), which is this program again.
+//! Prints a table and writes `bench/summary.json` into the target directory. Each measurement runs in
+//! a child process of this program, since a process has one EAL.
 //!
 //! ```text
 //! summary                 everything
@@ -36,7 +36,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use self::rows::Report;
 
-/// A measurement: prints its rows as they're ready.
+/// A measurement: prints each row when it's complete.
 type Measure = fn();
 
 const MEASURES: [(&str, Measure); 6] = [
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            // What cargo says to every benchmark.
+            // Cargo passes this to every benchmark.
             "--bench" => {}
             "--measure" => {
                 let name = args.next().expect("--measure NAME");
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where cargo builds.
+/// Returns cargo's target directory.
 fn target() -> PathBuf {
     let own = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target"));
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(own, PathBuf::from)

@@ -1,4 +1,4 @@
-//! nginx and wrk, where they're installed.
+//! nginx and wrk, if they're installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::tls::Identity;
 
-/// What is missing for a comparison with nginx.
+/// Returns what is missing for a comparison with nginx.
 pub(crate) fn missing() -> Option<&'static str> {
     let found = |program: &str, arg| {
         let mut command = Command::new(program);
@@ -24,7 +24,7 @@ pub(crate) fn missing() -> Option<&'static str> {
     }
 }
 
-/// Where a server and its clients are.
+/// The network between a server and its clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Network<'a> {
     /// The kernel's loopback.
@@ -34,12 +34,12 @@ pub(crate) enum Network<'a> {
 }
 
 impl Network<'_> {
-    /// A server's command there, on core 0.
+    /// Returns the command that runs a server there, on core 0.
     pub(crate) fn server(self, program: &Path) -> Command {
         self.command('a', 0, program)
     }
 
-    /// A client's command there, on core 1.
+    /// Returns the command that runs a client there, on core 1.
     pub(crate) fn client(self, program: &Path) -> Command {
         self.command('b', 1, program)
     }
@@ -95,7 +95,7 @@ pub(crate) fn wrk(
     }
 }
 
-/// What wrk saw.
+/// The result of a run of wrk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) requests_per_second: f64,
@@ -128,7 +128,7 @@ impl<'a> Nginx<'a> {
         self.network
     }
 
-    /// The process that serves.
+    /// Returns the worker process.
     pub(crate) fn worker(&self) -> u32 {
         let id = self.child.id();
         let children = format!("/proc/{id}/task/{id}/children");
@@ -143,13 +143,13 @@ impl Drop for Nginx<'_> {
     }
 }
 
-/// Asks a child to end, and waits.
+/// Sends SIGTERM to a child and waits for its end.
 pub(crate) fn terminate(child: &mut Child) {
     signal(child.id(), "TERM");
     let _ = child.wait();
 }
 
-/// Sends a signal to a process that this one has started.
+/// Sends a signal to a child process.
 pub(crate) fn signal(process: u32, signal: &str) {
     let _ = Command::new("kill")
         .args(["-s", signal, &process.to_string()])
@@ -184,7 +184,7 @@ http {{
     )
 }
 
-/// A directory with `www` in it; gone when dropped.
+/// A scratch directory with `www` in it, removed when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {

@@ -1,4 +1,4 @@
-//! Page-cache pages, far more than any cache holds.
+//! Page-cache pages, far more than the processor's caches hold.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use pktbuf::{PageArena, SharedSpan};
 
 /// A span holds 16 records.
 pub(crate) const SPAN: usize = 256 * 1024;
-/// What a record carries at most.
+/// Plaintext bytes of a record.
 pub(crate) const RECORD: usize = 16 * 1024;
 /// Bytes of a round: some milliseconds.
 pub(crate) const ROUND: usize = 64 << 20;
-/// Far beyond the caches.
+/// Far more than the caches hold.
 const WORKING_SET: usize = 4 * ROUND;
 
-/// Pages with something in them.
+/// Returns filled pages.
 pub(crate) fn filled(eal: Eal) -> Vec<Arc<SharedSpan>> {
     let arena = arena(eal, WORKING_SET);
     let mut spans = Vec::new();
@@ -28,7 +28,7 @@ pub(crate) fn filled(eal: Eal) -> Vec<Arc<SharedSpan>> {
     spans
 }
 
-/// Empty pages.
+/// Returns an arena of empty pages.
 pub(crate) fn arena(eal: Eal, len: usize) -> PageArena {
     let mut region = eal.region("pages", len + SPAN).unwrap();
     PageArena::new(&mut region, len).unwrap()

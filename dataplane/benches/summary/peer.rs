@@ -1,6 +1,6 @@
-//! The other side of the rings: a plain TCP connection of a stack, with rustls behind it until the
-//! handshake is over. From then on the peer has no TLS: it throws away what it receives, and what
-//! it sends it has sealed before.
+//! The peer at the other end of the rings: a plain TCP connection of a stack, with rustls for the
+//! handshake. After that the peer has no TLS: it discards what it receives, and sends records that it
+//! sealed before.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection};
 use crate::side::{Endpoint, service};
 use crate::tls::{NAME, Sealer};
 
-/// A connection whose handshake is over.
+/// A connection after its handshake.
 pub(crate) struct Peer {
     pub(crate) socket: SocketId,
     pub(crate) tls: ClientConnection,
@@ -20,12 +20,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Connects and shakes hands. Notices of other sockets are lost meanwhile.
+    /// Connects and does the handshake. Notices of other sockets are dropped meanwhile.
     pub(crate) fn connect(side: &mut Endpoint, config: &Arc<ClientConfig>) -> Self {
         Self::connect_beside(side, config, || {})
     }
 
-    /// The same, with something to do in each turn: the other end's, on the same core.
+    /// As [`Peer::connect`], and runs `turn` in each turn: the other end's, on the same core.
     pub(crate) fn connect_beside(
         side: &mut Endpoint,
         config: &Arc<ClientConfig>,
@@ -58,7 +58,7 @@ impl Peer {
         peer
     }
 
-    /// Gives rustls what came in, and sends what it has to say.
+    /// Gives received bytes to rustls, and sends its output.
     fn exchange(&mut self, side: &mut Endpoint) {
         while let Some(chunk) = side.recv(self.socket) {
             self.received += chunk.len();
@@ -78,8 +78,7 @@ impl Peer {
         }
     }
 
-    /// Asks for something and reads until the answer is whole. Returns how many bytes of TLS that
-    /// was.
+    /// Sends a request and receives the whole response. Returns the response's bytes on the wire.
     pub(crate) fn request(
         &mut self,
         side: &mut Endpoint,
@@ -94,14 +93,14 @@ impl Peer {
             side.receive();
             while side.notice().is_some() {}
             self.exchange(side);
-            // The end of what there is, is an error to rustls.
+            // Without more plaintext rustls returns WouldBlock.
             let _ = self.tls.reader().read_to_end(&mut answer);
             side.transmit();
         }
         self.received
     }
 
-    /// Takes leave of rustls.
+    /// Drops rustls and keeps its keys.
     pub(crate) fn into_sealer(self) -> (SocketId, Sealer) {
         let keys = self.tls.dangerous_extract_secrets().unwrap();
         (self.socket, Sealer::new(keys.tx))

@@ -1,4 +1,4 @@
-//! Small requests: a whole worker, HTTP and files included, on one core.
+//! Small requests to a whole worker, with HTTP and the file cache, on one core.
 
 use std::fs;
 use std::sync::Arc;
@@ -73,8 +73,7 @@ pub(crate) fn measure() {
     }
 }
 
-/// The worker that is measured. It sleeps when there's nothing to do, so that it doesn't disturb
-/// what it's compared with.
+/// Runs the subject: a worker that sleeps when it's idle, so that it doesn't disturb the baseline.
 fn serve(
     end: EndpointSpec,
     eal: Eal,
@@ -125,10 +124,10 @@ fn serve(
     drop(port);
 }
 
-/// Connections with one request each under way. Requests are sealed by the bare cipher; answers
-/// are counted, not opened: the client's core must not be the slower one.
+/// Connections with one outstanding request each. Requests are sealed by the bare cipher; responses
+/// are counted, not opened, so that the client's core isn't the slower one.
 struct Clients {
-    /// By the sockets' numbers.
+    /// Indexed by the socket's number.
     table: Vec<Option<Connection>>,
     answer_len: usize,
     record: Vec<u8>,
@@ -137,7 +136,7 @@ struct Clients {
 struct Connection {
     socket: SocketId,
     sealer: Sealer,
-    /// Bytes of the answer that are missing.
+    /// Bytes of the response that haven't arrived.
     missing: usize,
 }
 
@@ -151,7 +150,7 @@ impl Clients {
         };
         for _ in 0..CONNECTIONS {
             let mut peer = Peer::connect(side, &config);
-            // The first answer is opened and looked at; all others are as long.
+            // The first response is opened and checked; all others have its length.
             clients.answer_len = peer.request(side, REQUEST, |answer| {
                 assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
                 answer.ends_with(&[b'x'; 1024])
@@ -169,7 +168,7 @@ impl Clients {
         clients
     }
 
-    /// Requests a second over a while; at its end nothing is under way.
+    /// Measures the requests per second of a period. At its end none is outstanding.
     fn window(&mut self, side: &mut Endpoint) -> f64 {
         let start = side.clock.now();
         for index in 0..self.table.len() {
@@ -211,7 +210,7 @@ impl Clients {
         side.send(connection.socket, &self.record);
     }
 
-    /// Takes what came; whether the answer is whole.
+    /// Counts received bytes. Returns whether the response is complete.
     fn on_data(&mut self, side: &mut Endpoint, socket: SocketId) -> bool {
         let Some(connection) = &mut self.table[socket.index()] else {
             return false;

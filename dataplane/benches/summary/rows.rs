@@ -14,11 +14,11 @@ pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) unit: String,
-    /// What it's compared with, in the same unit, from the same run.
+    /// The baseline's value, in the same unit, from the same run.
     pub(crate) baseline: Option<f64>,
-    /// The value by the baseline.
+    /// The value divided by the baseline's.
     pub(crate) ratio: Option<f64>,
-    /// What the ratio should be at least; for bytes, what the value should be at most.
+    /// The least ratio aimed at; for bytes, the largest value.
     pub(crate) aim: Option<f64>,
 }
 
@@ -45,12 +45,12 @@ impl Row {
         self
     }
 
-    /// Hands it to the process that collects rows.
+    /// Prints the row for the parent process.
     pub(crate) fn emit(&self) {
         println!("{}", serde_json::to_string(self).unwrap());
     }
 
-    /// Whether it's what it should be.
+    /// Returns whether the aim is met, for the table.
     fn verdict(&self) -> &'static str {
         let reached = match (self.aim, self.ratio) {
             (None, _) => return "",
@@ -62,12 +62,12 @@ impl Row {
     }
 }
 
-/// Says that a measurement can't be made here.
+/// Reports that a measurement can't run here.
 pub(crate) fn skip(what: &str, why: &str) {
     println!("{SKIPPED}{what}: {why}");
 }
 
-/// What was measured.
+/// The rows and skipped measurements.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
@@ -76,7 +76,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Runs one measurement in a process of its own.
+    /// Runs a measurement in a child process.
     pub(crate) fn run(&mut self, name: &str, mut command: Command) {
         eprintln!("==> measuring: {name}");
         let command = command.args(["--measure", name]).stdout(Stdio::piped());
@@ -90,7 +90,7 @@ impl Report {
         }
     }
 
-    /// Takes a line of a measurement's output.
+    /// Parses a line of a measurement's output.
     pub(crate) fn line(&mut self, line: &str) {
         if let Ok(row) = serde_json::from_str(line) {
             self.rows.push(row);
@@ -141,7 +141,7 @@ impl Report {
     }
 }
 
-/// The middle one.
+/// Returns the median.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,5 +1,5 @@
-//! The whole way in: packets to segments to records to plaintext, sent by a peer on another core
-//! that has sealed everything before.
+//! The receive path: packets to segments to records to plaintext, from a peer on another core that
+//! sealed all records before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -52,12 +52,12 @@ pub(crate) fn measure() {
     }
 }
 
-/// How the two threads take turns.
+/// The counts by which the two threads take turns.
 #[derive(Default)]
 struct RoundCounts {
-    /// Rounds that the peer has sealed.
+    /// Rounds that the peer has sealed so far.
     ready: AtomicUsize,
-    /// Rounds that the subject wants.
+    /// Rounds that the subject has requested so far.
     wanted: AtomicUsize,
     done: AtomicBool,
 }
@@ -85,7 +85,7 @@ fn run(eal: Eal, name: &str, assume: Assume, arena: &PageArena) -> (f64, f64) {
     })
 }
 
-/// Rounds of both kinds in turns; the fastest of each, in GB/s of plaintext.
+/// Runs subject and baseline in turns. Returns the fastest round of each, in GB/s of plaintext.
 fn rounds(side: &mut Endpoint, turns: &RoundCounts) -> (f64, f64) {
     let socket = accept(side);
     let mut bare = BareOpen::new();
@@ -123,7 +123,7 @@ fn rounds(side: &mut Endpoint, turns: &RoundCounts) -> (f64, f64) {
     (subject, baseline)
 }
 
-/// A peer that seals a round, waits until it's wanted, and sends it by reference.
+/// The peer: seals a round, waits for the request, and sends it by reference.
 fn supply(
     end: EndpointSpec,
     client: &Arc<rustls::ClientConfig>,
@@ -146,7 +146,7 @@ fn supply(
     }
 }
 
-/// A round of records, in spans whose borders aren't theirs.
+/// Seals a round of records into spans; records may cross spans.
 fn sealed(sealer: &mut Sealer, arena: &PageArena) -> Vec<(Arc<SharedSpan>, u32)> {
     let mut wire = Vec::with_capacity(ROUND / RECORD * (RECORD + 22));
     for _ in 0..ROUND / RECORD {

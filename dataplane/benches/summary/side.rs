@@ -1,4 +1,4 @@
-//! One end of two crossed rings: a stack with a port, on a core of its own.
+//! An endpoint of two crossed rings: a stack with a port, on a core of its own.
 
 use core::net::{Ipv4Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ use lockgate_stack::{Env, Limits, Notice, Recv, SocketId, Stack, StackConfig};
 use lockgate_wire::IfaceId;
 use pktbuf::{Buffer, PagePool, PoolConfig, Region};
 
-/// One end, before it's on its thread.
+/// An endpoint before it's on its thread.
 pub(crate) struct EndpointSpec {
     eal: Eal,
     pub(crate) port: Port,
@@ -21,7 +21,7 @@ pub(crate) struct EndpointSpec {
     pub(crate) address: Ipv4Addr,
 }
 
-/// One end, on its thread.
+/// An endpoint on its thread.
 pub(crate) struct Endpoint {
     pub(crate) clock: Clock,
     pub(crate) stack: Stack,
@@ -33,7 +33,7 @@ pub(crate) struct Endpoint {
     _port: Port,
 }
 
-/// Starts the environment.
+/// Starts the EAL.
 pub(crate) fn eal() -> Eal {
     let config = EalConfig {
         hugepages: Hugepages::Auto,
@@ -47,7 +47,7 @@ pub(crate) fn eal() -> Eal {
     eal
 }
 
-/// Two ends of a pair of rings. What is assumed of the rings, both ends assume.
+/// Makes both endpoints of a pair of rings, with the same assumed offloads.
 pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (EndpointSpec, EndpointSpec) {
     let memory =
         [SUBJECT, PEER].map(|_| eal.region("pages", PagePool::bytes_needed(POOL)).unwrap());
@@ -72,7 +72,7 @@ pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (EndpointSpec, Endpo
 }
 
 impl EndpointSpec {
-    /// What a stack at this end is told.
+    /// Returns the configuration of a stack at this endpoint.
     pub(crate) fn stack_config(&self, limits: Limits) -> StackConfig {
         let on = Interface {
             id: IfaceId(0),
@@ -88,7 +88,7 @@ impl EndpointSpec {
         }
     }
 
-    /// Puts the calling thread on a core and makes it the end's.
+    /// Binds the calling thread to a core and makes the endpoint there.
     pub(crate) fn enter(self, core: usize, limits: Limits) -> Endpoint {
         pin(core);
         let config = self.stack_config(limits);
@@ -115,7 +115,7 @@ impl EndpointSpec {
 }
 
 impl Endpoint {
-    /// The first half of a worker's turn: what came in, and what is due. How many packets came.
+    /// The first half of a worker's turn: receives and fires timers. Returns the packets received.
     pub(crate) fn receive(&mut self) -> usize {
         let now = self.clock.now();
         self.pages.reclaim();
@@ -134,7 +134,7 @@ impl Endpoint {
         received
     }
 
-    /// The second half: what goes out.
+    /// The second half of a worker's turn: sends.
     pub(crate) fn transmit(&mut self) {
         let now = self.clock.now();
         let mut env = Env {
@@ -150,7 +150,7 @@ impl Endpoint {
         self.stack.poll_notice()
     }
 
-    /// The next bytes of a socket, or none now.
+    /// Receives the next chunk of a socket, if there is one.
     pub(crate) fn recv(&mut self, socket: SocketId) -> Option<lockgate_stack::Chunk> {
         match self
             .stack
@@ -168,15 +168,15 @@ impl Endpoint {
     }
 }
 
-/// Where the subject listens.
+/// The address that the subject listens on.
 pub(crate) fn service() -> SocketAddr {
     (SUBJECT, 443).into()
 }
 
-/// Puts the calling thread on a core.
+/// Binds the calling thread to a core.
 pub(crate) fn pin(core: usize) {
     let cores = core_affinity::get_core_ids().unwrap();
-    // What is compared runs on the same core; with one core, so does the peer.
+    // Subject and baseline run on the same core; on a machine with one core, so does the peer.
     let id = cores[core % cores.len()];
     assert!(core_affinity::set_for_current(id), "a core to run on");
 }

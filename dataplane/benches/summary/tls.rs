@@ -25,7 +25,7 @@ impl Identity {
         }
     }
 
-    /// What the stack serves with.
+    /// Returns a TLS server for the stack.
     pub(crate) fn stack_server(&self, tickets: u8) -> Arc<TlsServer> {
         let certificate = Certificate::new(self.chain(), &self.key()).unwrap();
         let options = TlsOptions {
@@ -37,7 +37,7 @@ impl Identity {
         Arc::new(TlsServer::new(vec![certificate], &options).unwrap())
     }
 
-    /// The same for rustls alone.
+    /// Returns the same server for rustls alone.
     pub(crate) fn rustls_server(&self, tickets: u8) -> Arc<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -53,7 +53,7 @@ impl Identity {
         Arc::new(config)
     }
 
-    /// A client that trusts the certificate, never resumes, and gives its keys away.
+    /// Returns a client that trusts the certificate, never resumes, and lets its secrets be extracted.
     pub(crate) fn rustls_client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.generated.cert.der().clone()).unwrap();
@@ -83,7 +83,7 @@ impl Identity {
     }
 }
 
-/// Seals records by the bare cipher, where a connection's keys are known.
+/// Seals records by the bare cipher with a connection's keys.
 pub(crate) struct Sealer {
     key: LessSafeKey,
     iv: [u8; 12],
@@ -91,7 +91,7 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Goes on at the number that rustls would use next.
+    /// Continues with rustls's next sequence number.
     pub(crate) fn new((number, secrets): (u64, ConnectionTrafficSecrets)) -> Self {
         let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
             panic!("the one suite that was offered");

@@ -1,4 +1,4 @@
-//! The whole way out: pages to records to segments to packets to a port, acknowledged by a peer on
+//! The transmit path: pages to records to segments to packets to a port, acknowledged by a peer on
 //! another core.
 
 use std::sync::Arc;
@@ -78,7 +78,7 @@ fn run(eal: Eal, name: &str, assume: Assume, pages: &[Arc<SharedSpan>]) -> (f64,
     })
 }
 
-/// Starts the thread that is measured; profilers find it by its name.
+/// Spawns the subject's thread. Profilers find it by its name.
 pub(crate) fn subject<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -87,7 +87,7 @@ pub(crate) fn subject<'scope, T: Send + 'scope>(
     thread.spawn_scoped(scope, work).unwrap()
 }
 
-/// A peer that acknowledges and throws away.
+/// The peer: acknowledges and discards.
 fn discard(end: EndpointSpec, client: &Arc<rustls::ClientConfig>, done: &AtomicBool) {
     let limits = Limits {
         recv_buffer_bytes: 4 << 20,
@@ -103,7 +103,7 @@ fn discard(end: EndpointSpec, client: &Arc<rustls::ClientConfig>, done: &AtomicB
     }
 }
 
-/// Rounds of both kinds in turns; the fastest of each, in GB/s.
+/// Runs subject and baseline in turns. Returns the fastest round of each, in GB/s.
 fn rounds(side: &mut Endpoint, pages: &[Arc<SharedSpan>]) -> (f64, f64) {
     let socket = accept(side);
     let mut flow = SendJob {
@@ -125,7 +125,7 @@ fn rounds(side: &mut Endpoint, pages: &[Arc<SharedSpan>]) -> (f64, f64) {
             eprintln!("{this:.2} GB/s in {turns} turns, {empty} of them with nothing to do");
         }
         subject = subject.max(this);
-        // Far from what was just sent.
+        // Pages far from those that were just sent.
         let part = &pages[(round + parts / 2) % parts * spans..][..spans];
         let start = side.clock.now();
         bare.run(part);
@@ -146,7 +146,7 @@ fn rate(side: &Endpoint, since: lockgate_wire::Instant) -> f64 {
     ROUND as f64 / side.clock.now().saturating_since(since).as_secs_f64() / 1e9
 }
 
-/// Waits for the one connection and its handshake.
+/// Waits for the end of the only connection's handshake.
 pub(crate) fn accept(side: &mut Endpoint) -> SocketId {
     loop {
         side.receive();
@@ -159,19 +159,19 @@ pub(crate) fn accept(side: &mut Endpoint) -> SocketId {
     }
 }
 
-/// Pages on their way to a peer.
+/// Pages that are being sent to the peer.
 struct SendJob<'a> {
     socket: SocketId,
     pages: &'a [Arc<SharedSpan>],
-    /// Where in the pages.
+    /// The next byte's offset in the pages.
     next: usize,
-    /// Bytes of this round that weren't given to the stack yet.
+    /// Bytes of this round that the stack hasn't taken yet.
     left: usize,
 }
 
 impl SendJob<'_> {
-    /// From nothing in flight to everything acknowledged. How many turns that took, and in how
-    /// many there was nothing to send and nothing came.
+    /// Sends a round until all of it is acknowledged. Returns the turns, and how many of them neither
+    /// sent nor received.
     fn round(&mut self, side: &mut Endpoint) -> (u64, u64) {
         self.left = ROUND;
         self.feed(side);

@@ -1,7 +1,7 @@
-//! A real wire: the appliance and nginx, each at one end of a veth pair, with wrk at the other.
+//! A veth pair as the wire: the appliance and nginx, each at one end of its own pair, wrk at the other.
 //!
-//! The server has core 0 and wrk core 1. Frames have 1500 bytes and nothing is offloaded, at
-//! either end. The two servers take turns, several times: the one that isn't asked stands still.
+//! The server has core 0 and wrk core 1. The MTU is 1500, with no offloads at either end. The two
+//! servers take turns: the one that isn't measured is stopped.
 
 use std::fs;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub(crate) fn measure() {
             );
             servers.lockgate.pause();
             let theirs = servers.nginx.wrk(path, connections, seconds, extra);
-            // The first round fills caches.
+            // The first round warms up.
             if round > 0 {
                 subject.push(ours.requests_per_second);
                 baseline.push(theirs.requests_per_second);
@@ -56,10 +56,9 @@ pub(crate) fn measure() {
     }
 }
 
-/// Both servers, each in a pair of namespaces of its own: their clients must not share one, as the
-/// addresses are the same.
+/// Both servers, each in a pair of namespaces of its own, because both have the same address.
 pub(crate) struct Servers {
-    // In the order in which they have to go.
+    // In the order of their drops.
     pub(crate) lockgate: Lockgate,
     pub(crate) nginx: Nginx<'static>,
     _pairs: [Pair; 2],
@@ -67,7 +66,8 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// None, and said so, if it can't be set here. `extra` goes into the appliance's configuration.
+    /// Starts both, or reports why that can't be done here. `extra` is added to the appliance's
+    /// configuration.
     pub(crate) fn start(what: &str, extra: &[(&str, &str)]) -> Option<Self> {
         let missing = if rustix::process::geteuid().is_root() {
             nginx::missing()
@@ -85,7 +85,7 @@ impl Servers {
         let identity = Identity::new();
         let pairs = ["l", "n"].map(|side| Pair::new(&format!("lgb{}{side}", std::process::id())));
         pairs[1].assign_address();
-        // The names last as long as the process does.
+        // Leaked: the names are used until the process ends.
         let names = pairs.each_ref().map(|pair| &*String::leak(pair.0.clone()));
         identity.write(scratch.path());
         let lockgate = Lockgate::start(scratch.path(), names[0], extra);
@@ -114,7 +114,7 @@ impl Lockgate {
         let file = directory.join("bench.toml");
         fs::write(&file, config).unwrap();
         let binary = Path::new(env!("CARGO_BIN_EXE_lockgate"));
-        // It binds its worker by itself; other threads of it may run where they like.
+        // The appliance binds its worker itself. Its other threads may run on any core.
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &format!("{pair}-a")])
@@ -150,12 +150,12 @@ impl Lockgate {
         Network::Pair(self.pair)
     }
 
-    /// Its process: `ip` and `taskset` have become it.
+    /// Returns its process, which replaced `ip`.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// It stands still: a worker that looks for packets would disturb others on its core.
+    /// Stops the process: a polling worker would disturb the other server on its core.
     pub(crate) fn pause(&self) {
         signal(self.child.id(), "STOP");
     }
@@ -173,7 +173,7 @@ impl Drop for Lockgate {
     }
 }
 
-/// Two namespaces joined by a veth pair; gone when dropped.
+/// Two namespaces joined by a veth pair, removed when dropped.
 struct Pair(String);
 
 impl Pair {
@@ -198,7 +198,7 @@ impl Pair {
         pair
     }
 
-    /// For a server of the kernel's.
+    /// Assigns the server's address, for a server on the kernel's TCP.
     fn assign_address(&self) {
         let namespace = format!("{}-a", self.0);
         ip(&[
