@@ -179,7 +179,8 @@ impl Running {
             // The connections that the flow hash gives to a worker that has ended are lost.
             if asked == StopLevel::Run && self.workers.iter().any(|w| w.thread.is_finished()) {
                 tracing::error!(
-                    "worker: ended by itself; draining the others, see the lines above for the cause"
+                    "worker: ended by itself; draining the others, see the lines above for the \
+                     cause"
                 );
                 asked = StopLevel::Drain;
             }
@@ -213,8 +214,8 @@ impl Running {
         failed.map_or(Ok(()), |number| Err(StartError::WorkerFailed(number)))
     }
 
-    /// Sends the command to every worker that hasn't got it yet. A full queue is retried at the next
-    /// call.
+    /// Sends the command to every worker that hasn't got it yet. A full queue is retried at the
+    /// next call.
     fn send_stop(&mut self, asked: StopLevel, deadline: Instant) {
         for worker in self.workers.iter_mut().filter(|worker| worker.sent < asked) {
             let command = match asked {

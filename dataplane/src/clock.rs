@@ -17,8 +17,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts now, at [`Instant::ZERO`] plus one second: subtracting a short time never
-    /// underflows.
+    /// A clock that starts now, at [`Instant::ZERO`] plus one second: subtracting a short time
+    /// never underflows.
     pub fn new() -> Self {
         Self {
             start: time::Instant::now(),

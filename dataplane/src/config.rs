@@ -1,8 +1,8 @@
 //! The configuration: one TOML file, parsed into bounded types.
 //!
-//! A [`Config`] holds only checked values, in the types that the components take: every number is in
-//! its range, every name is resolved, every certificate is loaded with its key. A file that is wrong
-//! gives [`Faults`]: all of them at once, each with file, line and key.
+//! A [`Config`] holds only checked values, in the types that the components take: every number is
+//! in its range, every name is resolved, every certificate is loaded with its key. A file that is
+//! wrong gives [`Faults`]: all of them at once, each with file, line and key.
 //!
 //! Keys, ranges and defaults are defined once, in [`schema`]; the tables in `configs/README.md`
 //! are made from it.
@@ -43,7 +43,8 @@ use crate::worker::IdlePolicy;
 pub use fault::{Fault, Faults, Place};
 pub use load::{control_socket, load, parse};
 
-/// The machine's cores and the time: what a file is checked against besides the files that it names.
+/// The machine's cores and the time: what a file is checked against besides the files that it
+/// names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The cores that this process may run on.

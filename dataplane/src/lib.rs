@@ -1,5 +1,6 @@
 //! The Lockgate edge appliance: threads, clocks, files and configuration around crates that do no
-//! I/O. It serves files over HTTP and HTTPS through its own TCP/IP and TLS record layer on DPDK ports.
+//! I/O. It serves files over HTTP and HTTPS through its own TCP/IP and TLS record layer on DPDK
+//! ports.
 //!
 //! # What it owns
 //!
@@ -18,18 +19,20 @@
 //!
 //! [`config::load`] parses the file once, straight into the types that the components take, and
 //! returns every fault that it finds. [`appliance::run`] makes the components of a
-//! [`Config`](config::Config) and spawns a thread for each [`Worker`](worker::Worker). A worker owns
-//! its queue of every port, its page buffers, its stack and its HTTP connections, and calls the
-//! [`server`] for those that can make progress. Worker threads share only the file cache's memory.
-//! Everything else between threads goes through bounded channels: commands, requests to the file
-//! cache, frames that concern every worker.
+//! [`Config`](config::Config) and spawns a thread for each [`Worker`](worker::Worker). A worker
+//! owns its queue of every port, its page buffers, its stack and its HTTP connections, and calls
+//! the [`server`] for those that can make progress. Worker threads share only the file cache's
+//! memory. Everything else between threads goes through bounded channels: commands, requests to the
+//! file cache, frames that concern every worker.
 //!
 //! # Invariants
 //!
-//! - A `Config` holds only checked values. Nothing after it parses text again or meets a value out of
+//! - A `Config` holds only checked values. Nothing after it parses text again or meets a value out
+//! of
 //!   range.
 //! - One sum sizes every pool of packet memory, for the check of the file and for the pool itself.
-//! - All memory and all tables are allocated at the start. A full table refuses or evicts, and counts.
+//! - All memory and all tables are allocated at the start. A full table refuses or evicts, and
+//! counts.
 //! - No packet, record, request or configuration file can make a thread panic.
 //! - Only [`clock`] reads the time; everything below takes it as an argument.
 //!

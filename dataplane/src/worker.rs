@@ -40,8 +40,8 @@ pub enum WorkerCommand {
     Stop,
 }
 
-/// The parts of a worker. Make them on the worker's thread: the page pool belongs to the thread that
-/// made it.
+/// The parts of a worker. Make them on the worker's thread: the page pool belongs to the thread
+/// that made it.
 #[derive(Debug)]
 pub struct WorkerParts {
     /// The worker's number, from 0.

@@ -9,8 +9,8 @@ use pktbuf::SharedSpan;
 
 use crate::pages::{RECORD, ROUND};
 
-/// Seals in a loop by the backend's own call: from the same pages, out of place, into a ring of output
-/// buffers.
+/// Seals in a loop by the backend's own call: from the same pages, out of place, into a ring of
+/// output buffers.
 pub(crate) struct BareSeal {
     key: LessSafeKey,
     number: u64,

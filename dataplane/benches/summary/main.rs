@@ -1,8 +1,8 @@
-//! Measures every figure of `docs/performance.md` against its baseline, in the same run, on the same
-//! core.
+//! Measures every figure of `docs/performance.md` against its baseline, in the same run, on the
+//! same core.
 //!
-//! Prints a table and writes `bench/summary.json` into the target directory. Each measurement runs in
-//! a child process of this program, since a process has one EAL.
+//! Prints a table and writes `bench/summary.json` into the target directory. Each measurement runs
+//! in a child process of this program, since a process has one EAL.
 //!
 //! ```text
 //! summary                 everything

@@ -1,6 +1,6 @@
 //! The peer at the other end of the rings: a plain TCP connection of a stack, with rustls for the
-//! handshake. After that the peer has no TLS: it discards what it receives, and sends records that it
-//! sealed before.
+//! handshake. After that the peer has no TLS: it discards what it receives, and sends records that
+//! it sealed before.
 
 use std::sync::Arc;
 

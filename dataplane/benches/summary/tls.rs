@@ -53,7 +53,8 @@ impl Identity {
         Arc::new(config)
     }
 
-    /// Returns a client that trusts the certificate, never resumes, and lets its secrets be extracted.
+    /// Returns a client that trusts the certificate, never resumes, and lets its secrets be
+    /// extracted.
     pub(crate) fn rustls_client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.generated.cert.der().clone()).unwrap();

@@ -170,8 +170,8 @@ struct SendJob<'a> {
 }
 
 impl SendJob<'_> {
-    /// Sends a round until all of it is acknowledged. Returns the turns, and how many of them neither
-    /// sent nor received.
+    /// Sends a round until all of it is acknowledged. Returns the turns, and how many of them
+    /// neither sent nor received.
     fn round(&mut self, side: &mut Endpoint) -> (u64, u64) {
         self.left = ROUND;
         self.feed(side);

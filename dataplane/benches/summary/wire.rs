@@ -1,4 +1,5 @@
-//! A veth pair as the wire: the appliance and nginx, each at one end of its own pair, wrk at the other.
+//! A veth pair as the wire: the appliance and nginx, each at one end of its own pair, wrk at the
+//! other.
 //!
 //! The server has core 0 and wrk core 1. The MTU is 1500, with no offloads at either end. The two
 //! servers take turns: the one that isn't measured is stopped.

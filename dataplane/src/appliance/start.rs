@@ -147,8 +147,8 @@ impl WorkerSpec {
         self.number
     }
 
-    /// Builds the worker, on the thread that will run it: binds the thread to its core, registers it
-    /// with the EAL, and opens the listeners.
+    /// Builds the worker, on the thread that will run it: binds the thread to its core, registers
+    /// it with the EAL, and opens the listeners.
     pub(super) fn build(
         mut self,
         commands: Receiver<WorkerCommand>,
@@ -215,12 +215,18 @@ impl WorkerSpec {
     }
 }
 
-/// Drops a worker that has ended, and logs page buffers that are missing. Returns its last counters.
+/// Drops a worker that has ended, and logs page buffers that are missing. Returns its last
+/// counters.
 pub(super) fn shutdown_worker(worker: Worker) -> MetricGroup {
     let counters = worker.snapshot();
     let (number, pages) = worker.into_page_pool();
     if !pages.is_full() {
-        tracing::warn!(worker = number, usage = ?pages.usage(), "worker: page buffers are missing at the end; their memory is kept");
+        let usage = pages.usage();
+        tracing::warn!(
+            worker = number,
+            ?usage,
+            "worker: page buffers are missing at the end; their memory is kept"
+        );
     }
     counters
 }

@@ -2,8 +2,8 @@
 
 use lockgate_drivers::{Device, Driver};
 
-/// The limits of a driver's devices, as far as they're known without opening one. The port reads the
-/// device's own limits when it's opened.
+/// The limits of a driver's devices, as far as they're known without opening one. The port reads
+/// the device's own limits when it's opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DeviceLimits {
     /// Queue pairs: one for each worker.

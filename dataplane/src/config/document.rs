@@ -53,7 +53,8 @@ impl<'i> Document<'i> {
         Ok(document)
     }
 
-    /// Returns the section of that name, empty if the file doesn't have it: every key has its default.
+    /// Returns the section of that name, empty if the file doesn't have it: every key has its
+    /// default.
     pub(super) fn one(&self, name: &str) -> Reader<'_, 'i> {
         let found = self.root.get_ref().get(name);
         let table = found.and_then(|value| value.get_ref().as_table());

@@ -15,8 +15,8 @@ pub fn load(file: &Path, host: &Host) -> Result<Config, Faults> {
     parse(file, &read(file)?, host)
 }
 
-/// Returns the control socket that a configuration file names. Nothing else in it is checked, so that
-/// `lockgate stats` works while the file is being edited.
+/// Returns the control socket that a configuration file names. Nothing else in it is checked, so
+/// that `lockgate stats` works while the file is being edited.
 ///
 /// # Errors
 /// The file can't be read, or names no control socket.

@@ -1,5 +1,5 @@
-//! Parses `[workers]`, `[[port]]`, `[[interface]]`, `[[route]]` and `[[listener]]`, which refer to each
-//! other.
+//! Parses `[workers]`, `[[port]]`, `[[interface]]`, `[[route]]` and `[[listener]]`, which refer to
+//! each other.
 
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;

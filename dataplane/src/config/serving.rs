@@ -13,8 +13,8 @@ use super::{Config, Host};
 use crate::certificates::{self, CertificateError};
 use crate::server::{HostPattern, Site, Sites};
 
-/// Loads the certificates. An expired one is a warning: clients decide for themselves, and the other
-/// certificates and plain HTTP still work.
+/// Loads the certificates. An expired one is a warning: clients decide for themselves, and the
+/// other certificates and plain HTTP still work.
 pub(super) fn certificates(
     document: &Document<'_>,
     file: &Path,

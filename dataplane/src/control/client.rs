@@ -58,7 +58,8 @@ pub enum StatsError {
     Refused(String),
     /// The instance speaks another version.
     #[error(
-        "control socket: the instance speaks version {0} of the protocol; use its own release of lockgate"
+        "control socket: the instance speaks version {0} of the protocol; use its own release of \
+         lockgate"
     )]
     Version(u32),
     /// Something else listens there.

@@ -84,7 +84,10 @@ impl Drop for ControlServer {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// A live instance listens there.
-    #[error("{}: another instance has this control socket; give each its own [control] socket", .0.display())]
+    #[error(
+        "{}: another instance has this control socket; give each its own [control] socket",
+        .0.display()
+    )]
     InUse(PathBuf),
     /// The path is that of another kind of file.
     #[error("{}: exists and is not a socket; remove it or change [control] socket", .0.display())]
@@ -133,8 +136,8 @@ impl Lock {
                 }
                 Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // The previous owner removes the file when it ends. Then this lock is on a file without a
-            // name, and another instance could lock a new one.
+            // The previous owner removes the file when it ends. Then this lock is on a file without
+            // a name, and another instance could lock a new one.
             let ours = file.metadata().map_err(failed)?.ino();
             if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
                 return Ok(Self { path, _file: file });

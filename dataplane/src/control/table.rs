@@ -6,8 +6,8 @@ use serde_json::{Map, json};
 use super::protocol::{GroupKind, MetricGroup, Stats};
 
 impl Stats {
-    /// Returns a table for each kind of group: a row for each value, a column for each group, totals
-    /// first. Rows of zeroes are left out unless `all`.
+    /// Returns a table for each kind of group: a row for each value, a column for each group,
+    /// totals first. Rows of zeroes are left out unless `all`.
     pub fn to_table(&self, all: bool) -> String {
         let mut out = format!("lockgate {} (process {})\n", self.release, self.pid);
         for (kind, title) in KINDS {

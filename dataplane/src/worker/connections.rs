@@ -1,5 +1,5 @@
-//! The HTTP connections of a worker: dispatches the stack's notices and the file cache's completions
-//! to the HTTP server, and runs deadlines.
+//! The HTTP connections of a worker: dispatches the stack's notices and the file cache's
+//! completions to the HTTP server, and runs deadlines.
 
 use std::collections::VecDeque;
 

@@ -12,7 +12,8 @@ pub enum IdlePolicy {
     Spin,
     /// Yields the core to other threads after 16 idle turns.
     Yield,
-    /// Sleeps after 256 idle turns: 20 µs at first, doubling up to 640 µs, never past the next timer.
+    /// Sleeps after 256 idle turns: 20 µs at first, doubling up to 640 µs, never past the next
+    /// timer.
     Sleep,
 }
 

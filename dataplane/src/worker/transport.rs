@@ -32,7 +32,8 @@ pub(super) struct StackTransport<'a, 'b> {
 }
 
 impl UnreadChunk {
-    /// Offers the next unread piece. Returns how many bytes were taken, and whether the chunk is used up.
+    /// Offers the next unread piece. Returns how many bytes were taken, and whether the chunk is
+    /// used up.
     fn offer(&mut self, take: impl FnOnce(&[u8]) -> usize) -> (usize, bool) {
         let mut skip = self.taken;
         for piece in self.chunk.pieces() {

@@ -7,7 +7,8 @@ pub(super) const EAL: &[Key] = &[
     key(
         "hugepages",
         choice(&["auto", "require", "off"], "auto"),
-        "Where packet memory comes from. `auto`: hugepages if enough are free, else ordinary pages. \
+        "Where packet memory comes from. `auto`: hugepages if enough are free, else ordinary \
+         pages. \
          `require`: hugepages, or it doesn't start. `off`: ordinary pages.",
     ),
     key(
@@ -35,7 +36,8 @@ pub(super) const WORKERS: &[Key] = &[
         "idle",
         choice(&["spin", "yield", "sleep"], "yield"),
         "What an idle worker does. `spin`: polls again, which has the lowest latency and keeps the \
-         core at 100 %. `yield`: yields the core to other threads. `sleep`: sleeps for 20 to 640 µs.",
+         core at 100 %. `yield`: yields the core to other threads. `sleep`: sleeps for 20 to 640 \
+         µs.",
     ),
 ];
 
@@ -98,7 +100,8 @@ pub(super) const ROUTE: &[Key] = &[
     key(
         "to",
         required("network/length"),
-        "The destination network; `0.0.0.0/0` and `::/0` match every address. The longest prefix wins.",
+        "The destination network; `0.0.0.0/0` and `::/0` match every address. The longest prefix \
+         wins.",
     ),
     key(
         "via",
@@ -152,7 +155,8 @@ pub(super) const TCP: &[Key] = &[
     key(
         "time_wait",
         time(S, 4 * M, 60 * S),
-        "How long a closed connection's addresses stay in TIME-WAIT (RFC 9293, 3.3.2: four minutes).",
+        "How long a closed connection's addresses stay in TIME-WAIT (RFC 9293, 3.3.2: four \
+         minutes).",
     ),
     key(
         "fin_wait_timeout",

@@ -12,7 +12,8 @@ pub(super) const KTLS: &[Key] = &[
     key(
         "backend",
         choice(&["auto", "aws-lc", "rustcrypto"], "auto"),
-        "The software backend that seals and opens records. `auto`: every backend, the fastest first.",
+        "The software backend that seals and opens records. `auto`: every backend, the fastest \
+         first.",
     ),
     key(
         "record_max",
