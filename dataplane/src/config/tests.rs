@@ -1,10 +1,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use lockgate_drivers::Assume;
 use lockgate_stack::tls::{CipherSuite, TlsVersions};
 use lockgate_tcp::congestion::Algorithm;
+use lockgate_testing::ScratchDir;
 use proptest::prelude::*;
 
 use super::document::Document;
@@ -12,18 +12,14 @@ use super::schema::{Key, Kind, SECTIONS, Section, section_table};
 use super::values::{did_you_mean, duration, show_duration, show_size, size};
 use super::*;
 
-/// A directory of its own with what configurations name: `demo.crt` and `demo.key`, another pair,
-/// `www`. Gone when dropped.
-pub(crate) struct Scratch(PathBuf);
+/// A scratch directory with the files that configurations name: `demo.crt` and `demo.key`, another
+/// pair, and `www`.
+pub(crate) struct Scratch(ScratchDir);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("lockgate-test-{}-{count}", std::process::id());
-        let scratch = Self(std::env::temp_dir().join(name));
-        fs::create_dir_all(scratch.path("www")).unwrap();
-        fs::write(scratch.path("www/index.html"), "hello").unwrap();
+        let scratch = Self(ScratchDir::new());
+        scratch.0.write("www/index.html", "hello");
         for name in ["demo", "other"] {
             scratch.certificate(name, (2020, 2060));
         }
@@ -51,13 +47,7 @@ impl Scratch {
     /// The faults as text, without the directory's name in it.
     fn faults(&self, text: &str) -> String {
         let faults = self.parse(text).expect_err("faults").to_string();
-        faults.replace(&format!("{}/", self.0.display()), "")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        faults.replace(&format!("{}/", self.0.path().display()), "")
     }
 }
 

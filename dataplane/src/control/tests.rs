@@ -1,4 +1,3 @@
-use core::time::Duration;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -207,12 +206,6 @@ fn a_signal_asks_to_drain_and_a_second_one_to_end() {
     let stop = Stop::on_signals().unwrap();
     for expected in [StopLevel::Drain, StopLevel::Now] {
         signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
-        for _ in 0..1000 {
-            if stop.level() == expected {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(stop.level(), expected);
+        lockgate_testing::wait_until("the signal", || stop.level() == expected);
     }
 }
