@@ -216,7 +216,7 @@ const BAD: &[(&str, &str, &str)] = &[
     // No TOML at all.
     ("", "mtu = \n", "t.toml:16: string values must be quoted, expected literal string"),
     ("", "[log]\nlevel = \"warn\"\nlevel = \"info\"\n", "t.toml:18: duplicate key"),
-    // Names that nobody knows.
+    // Unknown names.
     ("", "[worker]\ncores = [0]\n", "t.toml:16: worker: unknown section; did you mean \"workers\"?"),
     ("", "[zzz]\n", "t.toml:16: zzz: unknown section"),
     ("", "[tcp]\ncongestoin = \"cubic\"\n", "t.toml:17: tcp.congestoin: unknown key; did you mean \"congestion\"?"),

@@ -102,7 +102,7 @@ fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     assert!(stats(&path).is_ok());
     drop(first);
 
-    // A process that was killed leaves a socket that nobody answers, and a file without a lock.
+    // A killed process leaves a socket without a listener, and a lock file without a lock.
     drop(UnixListener::bind(&path).unwrap());
     fs::write(scratch.path("control.lock"), "").unwrap();
     let second = ControlServer::start(&path, || Some(snapshot())).unwrap();
