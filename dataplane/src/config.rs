@@ -7,7 +7,6 @@
 //! Keys, ranges and defaults are defined once, in [`schema`]; the tables in `configs/README.md`
 //! are made from it.
 
-mod devices;
 mod document;
 mod fault;
 mod load;

@@ -41,6 +41,62 @@ pub struct Device {
     existing: Option<u16>,
 }
 
+/// The limits of a driver's devices that are known before one is opened (DPDK 22.11). The device's
+/// own limits are read when the port is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceLimits {
+    /// Queue pairs: one for each worker.
+    pub queues_max: u16,
+    /// The longest IP packet, in bytes.
+    pub mtu_max: u16,
+    /// Whether packets stay in this machine's memory, where nothing corrupts them.
+    pub in_memory: bool,
+    /// Whether it needs a kernel interface (`iface=`).
+    pub needs_interface: bool,
+}
+
+impl DeviceLimits {
+    fn of(driver: Driver) -> Self {
+        let any = Self {
+            queues_max: u16::MAX,
+            mtu_max: u16::MAX,
+            in_memory: false,
+            needs_interface: false,
+        };
+        match driver {
+            Driver::Ring => Self {
+                queues_max: 16,
+                in_memory: true,
+                ..any
+            },
+            Driver::Memif => Self {
+                queues_max: 255,
+                in_memory: true,
+                ..any
+            },
+            Driver::Tap => Self {
+                queues_max: 16,
+                mtu_max: MTU_ETHERNET,
+                ..any
+            },
+            Driver::Pcap => Self {
+                queues_max: 1,
+                ..any
+            },
+            Driver::AfPacket => Self {
+                needs_interface: true,
+                ..any
+            },
+            Driver::AfXdp => Self {
+                mtu_max: MTU_ETHERNET,
+                needs_interface: true,
+                ..any
+            },
+            Driver::Null | Driver::VirtioUser | Driver::OtherVirtual | Driver::Pci => any,
+        }
+    }
+}
+
 /// A string that names no device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
@@ -74,6 +130,11 @@ impl Device {
             Driver::AfPacket | Driver::AfXdp => self.argument("iface"),
             _ => None,
         }
+    }
+
+    /// Returns the limits of the device's driver.
+    pub fn limits(&self) -> DeviceLimits {
+        DeviceLimits::of(self.driver)
     }
 
     pub(crate) fn from_port(name: String, port: u16) -> Self {
@@ -190,6 +251,9 @@ fn is_pci(name: &str) -> bool {
     };
     address && matches!(function.as_bytes(), [b'0'..=b'7'])
 }
+
+/// The longest IP packet of an Ethernet frame that isn't a jumbo frame.
+pub(crate) const MTU_ETHERNET: u16 = 1500;
 
 /// RTE_ETH_NAME_MAX_LEN, the terminator included.
 const NAME_MAX: usize = 64;

@@ -20,7 +20,7 @@ mod sys;
 mod worker;
 
 pub use counters::{DeviceCounters, PortCounters, QueueCounters};
-pub use device::{Device, DeviceError, Driver};
+pub use device::{Device, DeviceError, DeviceLimits, Driver};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, Worker};
 pub use memory::MemoryError;
 #[cfg(feature = "fault-injection")]

@@ -7,7 +7,6 @@ use core::str::FromStr;
 use lockgate_drivers::{Assume, Device, DeviceError, PortConfig};
 use lockgate_ip::{Cidr, Route};
 
-use super::devices::DeviceLimits;
 use super::document::Document;
 use super::fault::Place;
 use super::reader::{Located, Reader};
@@ -169,7 +168,7 @@ fn check_device(
     workers: usize,
     assume: Assume,
 ) {
-    let limits = DeviceLimits::of(device);
+    let limits = device.limits();
     let name = device.name();
     if assume != Assume::default() && !limits.in_memory {
         let message = "only net_ring and net_memif can assume offloads: packets leave this \

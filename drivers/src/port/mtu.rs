@@ -5,7 +5,7 @@
 use dpdk_sys::lg_port_caps;
 
 use super::{PortConfig, PortError};
-use crate::device::{Device, Driver};
+use crate::device::{Device, Driver, MTU_ETHERNET};
 use crate::sys::{Errno, c_string};
 
 /// Checks what can be checked before the device exists, and gives it the arguments that it
@@ -26,11 +26,9 @@ pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), Po
         (_, None) => None,
     };
     af_packet_arguments(config, device);
-    match device.driver() {
-        Driver::AfXdp | Driver::Tap if config.mtu > MTU_ETHERNET => {
-            return Err(too(config, MTU_ETHERNET, "the driver does at most"));
-        }
-        _ => {}
+    let limit = device.limits().mtu_max;
+    if config.mtu > limit {
+        return Err(too(config, limit, "the driver does at most"));
     }
     if device.driver() == Driver::AfPacket {
         let limit = af_packet_framesz(device).saturating_sub(AF_PACKET_OVERHEAD);
@@ -149,7 +147,6 @@ fn too(config: &PortConfig, limit: u16, why: &'static str) -> PortError {
 
 /// The smallest packet that IPv4 wants every link to carry (RFC 791).
 const MTU_MIN: u16 = 68;
-const MTU_ETHERNET: u16 = 1500;
 /// Frame, headroom and bookkeeping have to fit into a data room of 16 bits.
 const MTU_MAX: u16 = 65_000;
 const ETHER_HEADER_AND_CRC: u32 = 18;
