@@ -28,11 +28,10 @@
 //! # Invariants
 //!
 //! - A `Config` holds only checked values. Nothing after it parses text again or meets a value out
-//! of
-//!   range.
+//!   of range.
 //! - One sum sizes every pool of packet memory, for the check of the file and for the pool itself.
 //! - All memory and all tables are allocated at the start. A full table refuses or evicts, and
-//! counts.
+//!   counts that.
 //! - No packet, record, request or configuration file can make a thread panic.
 //! - Only [`clock`] reads the time; everything below takes it as an argument.
 //!

@@ -158,7 +158,7 @@ impl Endpoint {
             .unwrap()
         {
             Recv::Data(chunk) => Some(chunk),
-            Recv::Nothing | Recv::EndpointSpec { .. } => None,
+            Recv::Nothing | Recv::End { .. } => None,
         }
     }
 
