@@ -252,6 +252,9 @@ impl Worker {
         for (on, packet) in self.inbox.drain(..) {
             self.stack.on_packet(now, on, packet, &mut env);
         }
+        if let Some(on) = self.stack.take_partial_checksum() {
+            env.net.warn_of_partial_checksums(on);
+        }
         let exchanged = self
             .siblings
             .exchange_frames(now, &mut self.stack, &mut env);

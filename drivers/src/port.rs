@@ -198,6 +198,7 @@ pub(crate) struct Shared {
     pub(crate) caps: Capabilities,
     pub(crate) sizes: Sizes,
     pub(crate) link_up: AtomicBool,
+    partial_checksums_warned: AtomicBool,
     pub(crate) cells: Vec<QueueCells>,
     pub(crate) rx_pools: Vec<MbufPool>,
     pub(crate) tx_pools: Vec<MbufPool>,
@@ -217,6 +218,24 @@ impl Shared {
             tracing::info!(port = self.name, up, "link");
         }
         up
+    }
+
+    /// Warns, once per port, that segments arrive whose checksums the sender left to its network
+    /// card. Only on ports that sit on a kernel interface: elsewhere a card completes them.
+    pub(crate) fn warn_of_partial_checksums(&self) {
+        let Some(interface) = self.device.kernel_interface() else {
+            return;
+        };
+        if self.partial_checksums_warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            port = self.name,
+            interface,
+            "TCP segments with partial checksums are dropped: the other end of {interface} leaves \
+             checksums to its network card; switch that off there: \
+             ethtool -K PEER_INTERFACE tx off"
+        );
     }
 
     fn link_state(&self) -> Result<bool, Errno> {

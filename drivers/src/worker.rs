@@ -77,6 +77,14 @@ impl WorkerPorts {
         self.leaves.iter().map(Leaf::backlog).sum()
     }
 
+    /// Logs that TCP segments with partial checksums arrive on the interface's port, and the
+    /// `ethtool` command that helps. Once per port, over all workers.
+    pub fn warn_of_partial_checksums(&self, on: IfaceId) {
+        if let Some(leaf) = self.leaf(on) {
+            leaf.warn_of_partial_checksums();
+        }
+    }
+
     fn leaf(&self, on: IfaceId) -> Option<&Leaf> {
         self.leaves.get(*self.interfaces.get(usize::from(on.0))?)
     }

@@ -22,6 +22,8 @@ lockgate_wire::counters! {
         segments_in,
         /// Segments dropped because of a bad TCP checksum.
         bad_checksum,
+        /// Of those: the checksum was left to the sender's network card, which there is none.
+        partial_checksum,
         /// Segments and ICMP messages dropped because they can't be parsed.
         malformed,
         /// Segments dropped because a receive limit or the pool had no room for their payload.

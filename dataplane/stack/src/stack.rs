@@ -9,7 +9,7 @@ mod time_wait;
 mod turn;
 
 use lockgate_tcp::IsnSource;
-use lockgate_wire::Instant;
+use lockgate_wire::{IfaceId, Instant};
 use pktbuf::Output;
 
 use crate::config::{ConfigError, ENTRIES_MAX, StackConfig};
@@ -43,6 +43,8 @@ pub struct Stack {
     sibling_frames: SiblingQueue,
     isn: IsnSource,
     config: StackConfig,
+    /// For [`Stack::take_partial_checksum`].
+    partial_checksum_on: Option<IfaceId>,
     /// Draws ephemeral ports.
     random: u64,
 }
@@ -78,6 +80,7 @@ impl Stack {
             sibling_frames: SiblingQueue::default(),
             isn: IsnSource::new([isn_high, isn_low]),
             config,
+            partial_checksum_on: None,
             // Xorshift can't leave zero.
             random: seed | 1,
         })
@@ -150,6 +153,13 @@ impl Stack {
             self.arm_socket_timer(index);
         }
         self.cx.handshakes.has_steps()
+    }
+
+    /// Returns the interface of the latest segment whose checksum the sender left to its network
+    /// card, if there was one since the last call. Such segments are dropped: nothing works until
+    /// the sender's TX checksum offload is off.
+    pub fn take_partial_checksum(&mut self) -> Option<IfaceId> {
+        self.partial_checksum_on.take()
     }
 
     /// Returns the next notice.

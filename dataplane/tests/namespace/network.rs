@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("network::pings_of_every_size_at_mtu_9000", || pings(9000)).with(&["ping"]),
     Case::new("network::closed_ports_refuse", closed_ports),
     Case::new("network::a_smaller_mtu_on_the_path", smaller_mtu).with(&["curl"]),
+    Case::new("network::partial_checksums_are_named", partial_checksums).with(&["curl"]),
     Case::new("network::nagle_if_it_is_asked_for", nagle),
 ];
 
@@ -92,6 +93,54 @@ fn closed_ports() {
     assert_eq!(stats.total("stack.no_connection"), 4, "{stats:?}");
     assert_eq!(stats.total("stack.resets_out"), 4, "{stats:?}");
     assert_eq!(stats.total("icmp.errors_out"), 2, "{stats:?}");
+    scene.finish();
+}
+
+/// Nothing works while the other end of a veth pair leaves checksums to its card. The log says so
+/// once, with the command that helps; after that command everything works.
+fn partial_checksums() {
+    let scene = Setup::new().start();
+    let file = scene.file("some.bin", 10_000);
+    let offload = |state: &str| {
+        let mut command = scene.command("ethtool");
+        run(command.args(["-K", "lg1", "tx", state])).ok();
+    };
+    let warnings = || {
+        let log = scene.server.log();
+        let about = log
+            .lines()
+            .filter(|line| line.contains("partial checksums"));
+        about.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let fetch =
+        |arguments: &[&str]| scene.curl(&[arguments, &["http://198.18.0.1/some.bin"]].concat());
+    assert!(fetch(&["-f"]).ok().out == file);
+    assert_eq!(scene.server.stats().total("stack.partial_checksum"), 0);
+    assert!(warnings().is_empty(), "{:?}", warnings());
+
+    offload("on");
+    // A connection can't be opened, however long that is tried.
+    for _ in 0..2 {
+        assert_eq!(fetch(&["--connect-timeout", "1"]).code, Some(28));
+    }
+    let stats = scene.server.stats();
+    let dropped = stats.total("stack.partial_checksum");
+    assert!(dropped >= 2, "{stats:?}");
+    assert_eq!(stats.total("stack.bad_checksum"), dropped, "{stats:?}");
+    assert_eq!(stats.total("stack.accepted"), 1, "{stats:?}");
+    let warned = warnings();
+    assert_eq!(warned.len(), 1, "once per port: {warned:?}");
+    for part in ["WARN", "lg0", "ethtool -K PEER_INTERFACE tx off"] {
+        assert!(warned[0].contains(part), "{part}: {warned:?}");
+    }
+
+    offload("off");
+    assert!(fetch(&["-f"]).ok().out == file);
+    assert_eq!(
+        scene.server.stats().total("stack.partial_checksum"),
+        dropped
+    );
+    assert_eq!(warnings().len(), 1);
     scene.finish();
 }
 

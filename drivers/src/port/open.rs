@@ -79,6 +79,7 @@ impl Port {
             caps,
             sizes,
             link_up: AtomicBool::new(false),
+            partial_checksums_warned: AtomicBool::new(false),
             cells: (0..config.queues).map(|_| QueueCells::default()).collect(),
             rx_pools,
             tx_pools,

@@ -176,6 +176,11 @@ impl Leaf {
         }
     }
 
+    /// See [`super::WorkerPorts::warn_of_partial_checksums`].
+    pub(super) fn warn_of_partial_checksums(&self) {
+        self.queue.shared.warn_of_partial_checksums();
+    }
+
     /// Describes a packet as one frame or several: all of them or none.
     fn take(&mut self, packet: &Packet<'_>) -> Result<(), TxError> {
         if !self.link_up() {

@@ -85,6 +85,10 @@ impl Stack {
         }
         if !is_intact(found, &packet) {
             self.cx.counters.bad_checksum += 1;
+            if has_partial_checksum(found, bytes) {
+                self.cx.counters.partial_checksum += 1;
+                self.partial_checksum_on = Some(found.iface);
+            }
             return;
         }
         self.cx.counters.segments_in += 1;
@@ -181,6 +185,15 @@ impl Stack {
     }
 }
 
+/// Whether a segment with a wrong checksum is one that its sender left to a network card: the field
+/// holds the sum of the pseudo-header only, as Linux writes it (`CHECKSUM_PARTIAL`). On a veth pair
+/// there is no card that would complete it.
+fn has_partial_checksum(found: &IpPacket, segment: &[u8]) -> bool {
+    let len = u32::try_from(found.l4_len).unwrap_or(u32::MAX);
+    let sum = found.addrs.pseudo_sum(IpProtocol::TCP, len).fold();
+    segment.get(CHECKSUM_AT..CHECKSUM_AT + 2) == Some(&sum.to_be_bytes())
+}
+
 /// Whether the segment's checksum is right: by the port's verdict if there is one, else computed.
 fn is_intact(found: &IpPacket, packet: &Buffer) -> bool {
     match packet.l4_checksum() {
@@ -202,3 +215,6 @@ fn is_intact(found: &IpPacket, packet: &Buffer) -> bool {
         }
     }
 }
+
+/// Where a TCP header has its checksum (RFC 9293, 3.1).
+const CHECKSUM_AT: usize = 16;
