@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::{fs, mem};
 
+use lockgate_testing::HANG_LIMIT;
+
 use crate::harness::skip;
 
 /// Puts this thread, and those that it starts, into a network namespace of its own. It vanishes
@@ -94,7 +96,7 @@ impl PacketSocket {
         };
         assert_eq!(rc, 0, "bind: {}", Error::last_os_error());
         let limit = libc::timeval {
-            tv_sec: 2,
+            tv_sec: HANG_LIMIT.as_secs() as libc::time_t,
             tv_usec: 0,
         };
         // SAFETY: a value of this length.
@@ -117,7 +119,7 @@ impl PacketSocket {
         assert_eq!(n, frame.len() as isize, "send: {}", Error::last_os_error());
     }
 
-    /// The next frame that somebody else sent, or `None` if there's none for long.
+    /// The next frame that came in on the interface; `None` if none comes within [`HANG_LIMIT`].
     pub(crate) fn receive(&self) -> Option<Vec<u8>> {
         loop {
             let mut frame = vec![0; 70_000];

@@ -1,9 +1,9 @@
 //! Two crossed rings: what was sent is received, byte for byte, and comes back to its pools.
 
 use std::thread;
-use std::time::Duration;
 
 use lockgate_drivers::{Assume, Inject, Port, PortConfig, PortError, RingPair, WorkerPorts};
+use lockgate_testing::wait_for;
 use lockgate_wire::IfaceId;
 use pktbuf::{Checksum, Output, RecordFields, TxError};
 
@@ -513,20 +513,16 @@ fn memory_of_others_is_copied() {
     let (bond, mut at_bond) = open(eal, &PortConfig::new("bond", bond.parse().unwrap()));
     let mut pool = pages(eal);
     let page = filled(&mut pool, 10, 0);
-    let mut lacp = None;
-    for _ in 0..5000 {
+    let lacp = wait_for("LACP frame", || {
         // It looks at its own frames when it's polled; ours it drops, there's no partner.
         bond.poll_link();
         let _ = try_send(&mut at_bond, Shape::default(), &[whole(&page)]);
         at_bond.flush();
         at_bond.rx_burst(|_, _| ());
+        let mut lacp = None;
         at_b.rx_burst(|_, buffer| lacp = Some(buffer));
-        if lacp.is_some() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    let lacp = lacp.expect("a LACP frame");
+        lacp
+    });
     assert_eq!(bytes(&lacp)[12..14], [0x88, 0x09]);
     assert!(lacp.is_writable(), "memory of our own");
     assert!(b.counters().total().rx_copied > 0);

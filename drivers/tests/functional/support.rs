@@ -1,6 +1,7 @@
 //! An environment, page buffers, and frames with a judge for their checksums.
 
 use lockgate_drivers::{Eal, EalConfig, Hugepages, Port, PortConfig, WorkerPorts};
+use lockgate_testing::wait_until;
 use lockgate_wire::IfaceId;
 use pktbuf::{
     Buffer, Headers, L4, Output, Packet, PageBuf, PagePool, PoolConfig, Slice, TxError, TxMeta,
@@ -66,19 +67,10 @@ pub(crate) fn open(eal: Eal, config: &PortConfig) -> (Port, WorkerPorts) {
     (port, worker)
 }
 
-/// Waits for the link to come or go: the kernel tells some time later.
+/// Waits for the link to come up or go down: the kernel reports it some time later.
 pub(crate) fn wait_link(port: &Port, up: bool) {
-    for _ in 0..5000 {
-        if port.poll_link() == up {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    panic!(
-        "the link of {} is {}",
-        port.name(),
-        if up { "down" } else { "up" }
-    );
+    let what = format!("link of {} that is up: {up}", port.name());
+    wait_until(&what, || port.poll_link() == up);
 }
 
 /// Sends one TCP packet and expects that it's taken.
@@ -107,18 +99,14 @@ pub(crate) fn try_send(
     })
 }
 
-/// Receives until there are `n` packets; fails when none comes for long.
+/// Receives until there are `n` packets.
 pub(crate) fn receive(ports: &mut WorkerPorts, n: usize) -> Vec<Buffer> {
     let mut got = Vec::new();
-    for _ in 0..2000 {
-        if ports.rx_burst(|_, buffer| got.push(buffer)) == 0 {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        if got.len() >= n {
-            return got;
-        }
-    }
-    panic!("{} packets of {n} arrived", got.len());
+    wait_until(&format!("{n} packets"), || {
+        while got.len() < n && ports.rx_burst(|_, buffer| got.push(buffer)) > 0 {}
+        got.len() >= n
+    });
+    got
 }
 
 /// A buffer's bytes in one piece.
