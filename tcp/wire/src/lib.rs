@@ -1,12 +1,51 @@
-//! Header formats, addresses, units and time: what every other crate of the stack shares.
+//! Header formats, addresses, units and time: what every other crate of the stack uses.
 //!
-//! Each format is two types. A *view* borrows bytes whose length was checked once, so its accessors
-//! cannot fail. A *representation* is a plain value that holds what the header means; `parse`
-//! turns a view into one and `emit` writes one out, and the two agree on every value.
+//! The crate owns the formats of Ethernet, ARP, IPv4, IPv6, ICMP, ICMPv6 and TCP headers; the
+//! Internet checksum ([`checksum`]); and the types that name things in every crate:
+//! [`MacAddr`], [`IfaceId`], [`Endpoint`], [`FourTuple`], [`SeqNum`], [`StreamOffset`], [`Instant`].
 //!
-//! Parsing takes the contiguous bytes that begin with the header; what follows a header (payload)
-//! need not be contiguous with it. Nothing in here panics on any input. Emitting panics if
-//! the caller's slice is shorter than `emitted_len`, which no packet can bring about.
+//! # Types
+//!
+//! Each format is two types. A *view* (`TcpView`) borrows bytes whose length was checked once, so
+//! its accessors can't fail. A *representation* (`TcpHeader`) is a plain value that holds what the
+//! header means: `parse` makes one of a view, `emit` writes one.
+//!
+//! Parsing takes the contiguous bytes that begin with the header. The payload behind it needn't be
+//! contiguous with it.
+//!
+//! # Invariants
+//!
+//! - Parsing never panics, whatever the bytes are.
+//! - Whatever parses can be emitted within the format's limits, and parses to the same value again.
+//!   What a representation leaves out is documented on its type: unknown options, IPv4 options,
+//!   reserved bits. Known options that have no place are counted
+//!   ([`icmpv6::NdOptions::prefixes_dropped`]).
+//! - Emitting panics only if the caller's slice is shorter than the length that `emitted_len` or the
+//!   format's constant says, which no packet can cause.
+//!
+//! # Example
+//!
+//! ```
+//! use lockgate_wire::SeqNum;
+//! use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, TcpView};
+//!
+//! # fn main() -> lockgate_wire::Result<()> {
+//! let syn = TcpHeader {
+//!     src_port: 49_152,
+//!     dst_port: 443,
+//!     seq: SeqNum(7),
+//!     flags: Flags::SYN,
+//!     window: 64_240,
+//!     options: TcpOptions { mss: Some(1460), ..TcpOptions::NONE },
+//!     ..TcpHeader::default()
+//! };
+//! let mut bytes = [0; 60];
+//! let len = syn.emit(&mut bytes);
+//! assert_eq!(len, syn.emitted_len());
+//! assert_eq!(TcpView::parse(&bytes[..len])?, (syn, len));
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod arp;
