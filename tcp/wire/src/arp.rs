@@ -7,16 +7,16 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{MacAddr, ParseError, Result};
 
-/// What an ARP packet is.
+/// The operation of an ARP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Who has the target's address?
+    /// Asks for the link-layer address of the target's IPv4 address.
     Request,
-    /// The sender has the sender's address.
+    /// Answers a request: the sender's link-layer address belongs to the sender's IPv4 address.
     Reply,
 }
 
-/// What an ARP packet says.
+/// The representation of an ARP packet for IPv4 over Ethernet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArpPacket {
     /// Request or reply.
@@ -32,10 +32,10 @@ pub struct ArpPacket {
 }
 
 impl ArpPacket {
-    /// Writes the packet; returns its length, [`LEN`].
+    /// Writes the packet to `out` and returns its length, [`LEN`].
     ///
     /// # Panics
-    /// If `out` is shorter than that.
+    /// If `out` is shorter than [`LEN`].
     pub fn emit(&self, out: &mut [u8]) -> usize {
         let raw = Raw {
             hardware: HARDWARE_ETHERNET.into(),
@@ -56,7 +56,7 @@ impl ArpPacket {
     }
 }
 
-/// An ARP packet for IPv4 over Ethernet, its length and kind checked.
+/// A view of an ARP packet for IPv4 over Ethernet. Its length, types and operation are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct ArpView<'a> {
     raw: &'a Raw,
@@ -64,7 +64,10 @@ pub struct ArpView<'a> {
 }
 
 impl<'a> ArpView<'a> {
-    /// The packet that `bytes` begin with; padding may follow it.
+    /// Checks the packet that `bytes` begin with. Padding may follow it.
+    ///
+    /// # Errors
+    /// `Truncated`; `Version` for other hardware or protocol types; `Field` for other operations.
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         let (raw, _) = Raw::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
         let kind = (
@@ -84,12 +87,15 @@ impl<'a> ArpView<'a> {
         Ok(Self { raw, operation })
     }
 
-    /// What the packet that `bytes` begin with says, and how long it is.
+    /// Parses the packet that `bytes` begin with. Returns it and its length, [`LEN`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn parse(bytes: &'a [u8]) -> Result<(ArpPacket, usize)> {
         Ok((Self::new(bytes)?.packet(), LEN))
     }
 
-    /// What the packet says.
+    /// Returns the representation.
     pub fn packet(&self) -> ArpPacket {
         ArpPacket {
             operation: self.operation,
@@ -101,7 +107,7 @@ impl<'a> ArpView<'a> {
     }
 }
 
-/// Length of a packet.
+/// Length of a packet in bytes.
 pub const LEN: usize = 28;
 
 const HARDWARE_ETHERNET: u16 = 1;

@@ -1,4 +1,4 @@
-//! The Internet checksum, summed over pieces of any length.
+//! The Internet checksum (RFC 1071), over pieces of any length.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,14 +10,14 @@ use crate::ip::IpProtocol;
 /// shifted by a byte, so any division of a message gives the same sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
-    /// Big-endian 16-bit words, not yet folded. Each addition adds less than 2^16, so 2^48 of them
-    /// fit.
+    /// Sum of big-endian 16-bit words, not yet folded. Each addition adds less than 2^16, so 2^48 of
+    /// them fit.
     total: u64,
     odd: bool,
 }
 
 impl Sum {
-    /// Zero.
+    /// Makes a sum of zero.
     pub const fn new() -> Self {
         Self {
             total: 0,
@@ -25,7 +25,7 @@ impl Sum {
         }
     }
 
-    /// A sum that goes on from a folded one, such as the pseudo-header sum a TCP header carries.
+    /// Makes a sum that continues a folded one, such as the pseudo-header sum in a TCP header.
     pub const fn from_folded(sum: u16) -> Self {
         Self {
             total: sum as u64,
@@ -33,7 +33,8 @@ impl Sum {
         }
     }
 
-    /// The sum of TCP's, ICMPv6's and UDP's pseudo-header for IPv4 (RFC 9293, 3.1).
+    /// Returns the sum of the IPv4 pseudo-header (RFC 9293, 3.1). `len` is the upper-layer length in
+    /// bytes.
     pub fn pseudo_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: IpProtocol, len: u32) -> Self {
         let mut s = Self::new();
         s.add_u32(src.to_bits());
@@ -43,7 +44,8 @@ impl Sum {
         s
     }
 
-    /// The sum of the pseudo-header for IPv6 (RFC 8200, 8.1).
+    /// Returns the sum of the IPv6 pseudo-header (RFC 8200, 8.1). `len` is the upper-layer length in
+    /// bytes.
     pub fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: IpProtocol, len: u32) -> Self {
         let mut s = Self::new();
         for addr in [src.to_bits(), dst.to_bits()] {
@@ -57,8 +59,7 @@ impl Sum {
         s
     }
 
-    /// The sum of the pseudo-header for either version; `None` if the addresses aren't of one
-    /// version.
+    /// Returns the sum of the pseudo-header; `None` if the addresses are of different versions.
     pub fn pseudo(src: IpAddr, dst: IpAddr, protocol: IpProtocol, len: u32) -> Option<Self> {
         match (src, dst) {
             (IpAddr::V4(s), IpAddr::V4(d)) => Some(Self::pseudo_v4(s, d, protocol, len)),
@@ -84,57 +85,56 @@ impl Sum {
         self.add_u16(fold(words as u64));
     }
 
-    /// The sum as 16 bits, not complemented: what goes into a checksum field that hardware (or the
-    /// software behind it) completes.
+    /// Returns the sum as 16 bits, not complemented: the value of a checksum field that the NIC
+    /// completes (checksum offload), or the software that replaces it.
     pub const fn fold(self) -> u16 {
         fold(self.total)
     }
 
-    /// The complement of the sum: what goes into a checksum field.
+    /// Returns the complement of the sum: the value of a checksum field.
     pub const fn finish(self) -> u16 {
         !self.fold()
     }
 
-    /// Whether a message summed together with its checksum field is intact.
+    /// Returns whether the checksum of a message is valid, if its checksum field was summed, too.
     pub const fn is_valid(self) -> bool {
         self.fold() == 0xffff
     }
 }
 
-/// The checksum field that belongs to `bytes`, whose own field is zero.
+/// Returns the checksum of `bytes`, whose checksum field is zero.
 pub fn of(bytes: &[u8]) -> u16 {
     let mut s = Sum::new();
     s.add(bytes);
     s.finish()
 }
 
-/// The checksum field that belongs to these 32-bit words.
+/// Returns the checksum of 32-bit words.
 ///
-/// For headers that were just made: reading the bytes back, wider than they were written, would
-/// make the processor wait for the writes.
+/// For headers that were just made. Reading their bytes back, wider than they were written, would
+/// stall the processor until the writes are done.
 pub(crate) fn of_words<const N: usize>(words: [u32; N]) -> u16 {
     !fold(words.into_iter().map(u64::from).sum())
 }
 
-/// Whether `bytes`, with their checksum field, are intact.
+/// Returns whether the checksum of `bytes` is valid, their checksum field included.
 pub fn is_valid(bytes: &[u8]) -> bool {
     let mut s = Sum::new();
     s.add(bytes);
     s.is_valid()
 }
 
-/// A checksum field after one 16-bit word of the message changed.
+/// Returns the checksum after one 16-bit word of the message changed from `old` to `new`.
 //= https://www.rfc-editor.org/rfc/rfc1624#section-3
 //# HC' = ~(~HC + ~m + m')
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(!checksum as u64 + !old as u64 + new as u64)
 }
 
-/// The folded sum of the big-endian words of `bytes`; a last odd byte is a word's upper half.
+/// Returns the folded sum of the big-endian words of `bytes`. A last odd byte is a word's upper half.
 ///
-/// The sum doesn't depend on byte order except that the result is swapped (RFC 1071, 2B), so words
-/// are added in the machine's order, 32 bits at a time into 64-bit lanes, which compilers
-/// turn into vector code.
+/// Byte order only swaps the result (RFC 1071, 2B). So words are added in the machine's order, 32
+/// bits at a time into 64-bit lanes, which the compiler vectorises.
 fn sum_bytes(bytes: &[u8]) -> u16 {
     let (blocks, rest) = bytes.as_chunks::<64>();
     let mut total = if blocks.is_empty() {

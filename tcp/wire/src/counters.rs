@@ -1,20 +1,22 @@
 //! Counters: a struct of numbers that only grow, each with its name.
 
-/// Declares a struct of `u64` counters. `iter` gives each with its name, which is the prefix, a dot
-/// and the field's name: said once, so that the two can't differ.
+/// Declares a struct of `u64` counters.
+///
+/// Its method `iter` yields each counter with its name: the prefix, a dot and the field's name. The
+/// name is written once, so that the two can't differ.
 ///
 /// ```
 /// lockgate_wire::counters! {
-///     /// What a door counts.
-///     pub struct DoorCounters in "door" {
-///         /// Times it was opened.
-///         opened,
-///         /// Times it was slammed.
-///         slammed,
+///     /// Counters of a port.
+///     pub struct PortCounters in "port" {
+///         /// Packets received.
+///         rx_packets,
+///         /// Packets dropped because the ring was full.
+///         rx_missed,
 ///     }
 /// }
-/// let counters = DoorCounters { opened: 2, ..DoorCounters::default() };
-/// assert!(counters.iter().eq([("door.opened", 2), ("door.slammed", 0)]));
+/// let counters = PortCounters { rx_packets: 2, ..PortCounters::default() };
+/// assert!(counters.iter().eq([("port.rx_packets", 2), ("port.rx_missed", 0)]));
 /// ```
 #[macro_export]
 macro_rules! counters {
@@ -31,7 +33,7 @@ macro_rules! counters {
         }
 
         impl $name {
-            /// Every counter with its name.
+            /// Returns every counter with its name.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((concat!($prefix, ".", stringify!($field)), self.$field),)*].into_iter()
             }

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::{MacAddr, ParseError, Result};
 
-/// What follows the header.
+/// The EtherType: the protocol of the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EtherType(pub u16);
 
@@ -16,11 +16,11 @@ impl EtherType {
     pub const IPV4: Self = Self(0x0800);
     /// ARP.
     pub const ARP: Self = Self(0x0806);
-    /// An 802.1Q tag, then another EtherType.
+    /// An 802.1Q tag, followed by another EtherType.
     pub const VLAN: Self = Self(0x8100);
     /// IPv6.
     pub const IPV6: Self = Self(0x86dd);
-    /// 802.3ad and its relatives.
+    /// Slow protocols: LACP (802.3ad) among them.
     pub const SLOW: Self = Self(0x8809);
 }
 
@@ -30,17 +30,17 @@ impl fmt::Debug for EtherType {
     }
 }
 
-/// A VLAN's number: 0 (priority only) to 4094.
+/// A VLAN identifier: 0 (priority only) to 4094.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VlanId(u16);
 
 impl VlanId {
-    /// A VLAN number, if it is one: 4095 is reserved.
+    /// Makes a VLAN identifier; `None` above 4094. 4095 is reserved.
     pub const fn new(id: u16) -> Option<Self> {
         if id < 0xfff { Some(Self(id)) } else { None }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn number(self) -> u16 {
         self.0
     }
@@ -55,7 +55,7 @@ pub struct VlanTag {
 }
 
 impl VlanTag {
-    /// A tag of priority 0.
+    /// Makes a tag of priority 0.
     pub const fn new(id: VlanId) -> Self {
         Self {
             id,
@@ -64,7 +64,7 @@ impl VlanTag {
         }
     }
 
-    /// The tag with this tag control information, if its VLAN number is one.
+    /// Makes a tag of its tag control information; `None` if the VLAN identifier is 4095.
     pub const fn from_tci(tci: u16) -> Option<Self> {
         let Some(id) = VlanId::new(tci & 0xfff) else {
             return None;
@@ -77,37 +77,39 @@ impl VlanTag {
         })
     }
 
-    /// The tag control information.
+    /// Returns the tag control information.
     pub const fn tci(self) -> u16 {
         (self.priority as u16) << 13 | (self.drop_eligible as u16) << 12 | self.id.0
     }
 
-    /// The VLAN.
+    /// Returns the VLAN identifier.
     pub const fn id(self) -> VlanId {
         self.id
     }
 
-    /// The priority code point, 0 to 7.
+    /// Returns the priority code point, 0 to 7.
     pub const fn priority(self) -> u8 {
         self.priority
     }
 }
 
-/// What an Ethernet header says.
+/// The representation of an Ethernet header, with or without a tag.
+///
+/// Without a tag its EtherType isn't [`EtherType::VLAN`]: that would be emitted as half a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EthernetHeader {
-    /// To whom.
+    /// The destination.
     pub dst: MacAddr,
-    /// From whom.
+    /// The source.
     pub src: MacAddr,
-    /// The 802.1Q tag, if there is one.
+    /// The 802.1Q tag, if present.
     pub vlan: Option<VlanTag>,
-    /// What follows. Values below 0x600 are 802.3 lengths.
+    /// The protocol of the payload. Values below 0x600 are 802.3 lengths.
     pub ethertype: EtherType,
 }
 
 impl EthernetHeader {
-    /// Bytes that `emit` writes: 14 or 18.
+    /// Returns the bytes that `emit` writes: 14 or 18.
     pub const fn emitted_len(&self) -> usize {
         if self.vlan.is_some() {
             HEADER_LEN + TAG_LEN
@@ -116,7 +118,7 @@ impl EthernetHeader {
         }
     }
 
-    /// Writes the header; returns its length.
+    /// Writes the header to `out` and returns its length.
     ///
     /// # Panics
     /// If `out` is shorter than [`Self::emitted_len`].
@@ -143,7 +145,7 @@ impl EthernetHeader {
     }
 }
 
-/// An Ethernet header in a frame, its length checked.
+/// A view of an Ethernet header. Its length is checked.
 #[derive(Clone, Copy, Debug)]
 pub struct EthernetView<'a> {
     raw: &'a Raw,
@@ -151,7 +153,10 @@ pub struct EthernetView<'a> {
 }
 
 impl<'a> EthernetView<'a> {
-    /// The header that `bytes` begin with.
+    /// Checks the header that `bytes` begin with.
+    ///
+    /// # Errors
+    /// `Truncated`; `Field` for the reserved VLAN identifier 4095.
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         let (raw, rest) = Raw::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
         let tag = if raw.ethertype.get() == EtherType::VLAN.0 {
@@ -166,14 +171,17 @@ impl<'a> EthernetView<'a> {
         Ok(Self { raw, tag })
     }
 
-    /// What the header that `bytes` begin with says, and how long it is.
+    /// Parses the header that `bytes` begin with. Returns it and its length.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn parse(bytes: &'a [u8]) -> Result<(EthernetHeader, usize)> {
         let view = Self::new(bytes)?;
         let header = view.header();
         Ok((header, header.emitted_len()))
     }
 
-    /// What the header says.
+    /// Returns the representation.
     pub fn header(&self) -> EthernetHeader {
         let ethertype = self
             .tag
@@ -187,9 +195,9 @@ impl<'a> EthernetView<'a> {
     }
 }
 
-/// Length of a header without a tag.
+/// Length of a header without a tag, in bytes.
 pub const HEADER_LEN: usize = 14;
-/// Length of a tag.
+/// Length of a tag, in bytes.
 pub const TAG_LEN: usize = 4;
 
 #[derive(Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

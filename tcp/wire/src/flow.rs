@@ -1,10 +1,11 @@
-//! Connections' names, and hashes of them.
+//! Endpoints and four-tuples of connections, and hashes of them.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
-/// An address and a port. Unlike `SocketAddr` it has no IPv6 flow label or scope, which don't tell
-/// connections apart.
+/// An IP address and a TCP port.
+///
+/// Unlike `SocketAddr` it has no IPv6 flow label or scope, which don't distinguish connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// The IP address.
@@ -14,7 +15,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint.
+    /// Makes an endpoint.
     pub const fn new(addr: IpAddr, port: u16) -> Self {
         Self { addr, port }
     }
@@ -38,22 +39,22 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What names a connection, seen from our side.
+/// The addresses and ports that identify a connection, seen from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FourTuple {
-    /// Our end.
+    /// Our endpoint.
     pub local: Endpoint,
-    /// The peer's end.
+    /// The peer's endpoint.
     pub remote: Endpoint,
 }
 
 impl FourTuple {
-    /// A connection's name.
+    /// Makes a four-tuple.
     pub const fn new(local: Endpoint, remote: Endpoint) -> Self {
         Self { local, remote }
     }
 
-    /// The same connection seen from the other side.
+    /// Returns the four-tuple as the peer sees it.
     pub const fn reversed(&self) -> Self {
         Self {
             local: self.remote,
@@ -61,9 +62,9 @@ impl FourTuple {
         }
     }
 
-    /// A hash for tables, keyed so that peers can't choose tuples that collide.
+    /// Returns a hash for tables, keyed so that peers can't choose tuples that collide.
     ///
-    /// Not symmetric and not what NICs compute: that is [`Toeplitz`].
+    /// It isn't symmetric, and NICs don't compute it: see [`Toeplitz`].
     pub fn hash(&self, secret: u64) -> u32 {
         let ports = u64::from(self.local.port) << 16 | u64::from(self.remote.port);
         let mut h = fold(secret ^ K[0], ports ^ K[1]);
@@ -72,8 +73,8 @@ impl FourTuple {
                 IpAddr::V4(a) => (K[2], u64::from(a.to_bits())),
                 IpAddr::V6(a) => split(a.to_bits()),
             };
-            // The secret enters every multiplication: an input can't make a factor zero without
-            // knowing it.
+            // The secret enters every multiplication. A peer who doesn't know it can't choose an
+            // input that makes a factor zero.
             h = fold(h ^ hi ^ K[i], lo ^ secret.rotate_left(32)) ^ fold(h ^ lo, hi ^ secret);
         }
         let h = fold(h, secret ^ K[2]);
@@ -89,7 +90,7 @@ impl fmt::Display for FourTuple {
     }
 }
 
-/// The hash of receive side scaling, as NICs compute it.
+/// The Toeplitz hash of receive side scaling (RSS), as NICs compute it.
 ///
 /// A key that repeats every 16 bits makes it symmetric: both directions of a connection get the
 /// same hash, and so the same queue.
@@ -103,17 +104,17 @@ impl Toeplitz {
     /// Symmetric Receive-side Scaling", 2012).
     pub const SYMMETRIC: Self = Self::new(symmetric_key());
 
-    /// A hash with the NIC's key.
+    /// Makes a hash with this RSS key.
     pub const fn new(key: [u8; 40]) -> Self {
         Self { key }
     }
 
-    /// The key, to be given to NICs.
+    /// Returns the RSS key, for the NIC's configuration.
     pub const fn key(&self) -> &[u8; 40] {
         &self.key
     }
 
-    /// The hash of a received segment of the connection: source is the remote end.
+    /// Returns the hash of a received segment of the connection: its source is the remote endpoint.
     pub fn hash(&self, flow: &FourTuple) -> u32 {
         let mut hash = Hasher {
             key: &self.key,

@@ -3,55 +3,59 @@
 use crate::checksum;
 use crate::{ParseError, Result};
 
-/// A ping or its answer.
+/// An echo request or reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo<'a> {
-    /// Whose ping it is.
+    /// Identifier, chosen by the requester.
     pub ident: u16,
-    /// Which ping.
+    /// Sequence number.
     pub seq: u16,
-    /// What is to come back unchanged.
+    /// Data that the reply repeats unchanged.
     pub data: &'a [u8],
 }
 
-/// What an ICMP message says. `quoted` is the beginning of the packet that an error is about, from
-/// its IP header on.
+/// The representation of an ICMP message, without unused fields.
+///
+/// `quoted` is the beginning of the packet that an error is about, from its IP header on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmpv4Message<'a> {
-    /// Ping.
+    /// Echo request (type 8).
     EchoRequest(Echo<'a>),
-    /// Answer to a ping.
+    /// Echo reply (type 0).
     EchoReply(Echo<'a>),
-    /// A packet couldn't be delivered.
+    /// Destination Unreachable (type 3).
     DestinationUnreachable {
-        /// Why, see [`mod@unreachable`].
+        /// One of [`mod@unreachable`].
         code: u8,
-        /// With code [`unreachable::FRAGMENTATION_NEEDED`], the largest packet that would have
-        /// passed (RFC 1191); zero if the router doesn't say.
+        /// With code [`unreachable::FRAGMENTATION_NEEDED`], the next hop's MTU in bytes (RFC 1191);
+        /// zero if the router doesn't know that RFC.
         next_hop_mtu: u16,
-        /// The packet.
+        /// The beginning of the packet.
         quoted: &'a [u8],
     },
-    /// A packet went around for too long (code 0), or its pieces didn't come in time (1).
+    /// Time Exceeded (type 11).
     TimeExceeded {
-        /// Which of these.
+        /// 0: time to live exceeded in transit. 1: fragment reassembly time exceeded.
         code: u8,
-        /// The packet.
+        /// The beginning of the packet.
         quoted: &'a [u8],
     },
-    /// A packet's header is wrong.
+    /// Parameter Problem (type 12).
     ParameterProblem {
-        /// 0 if the pointer counts.
+        /// 0 if the pointer is valid.
         code: u8,
-        /// The byte that is wrong.
+        /// Offset of the wrong byte in the packet.
         pointer: u8,
-        /// The packet.
+        /// The beginning of the packet.
         quoted: &'a [u8],
     },
 }
 
 impl<'a> Icmpv4Message<'a> {
-    /// The message that `bytes` are: the whole payload of an IPv4 packet.
+    /// Parses `bytes`, the whole payload of an IPv4 packet.
+    ///
+    /// # Errors
+    /// `Truncated` below eight bytes; `Checksum`; `Unsupported` for other types.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let &[kind, code, _, _, a, b, c, d, ref body @ ..] = bytes else {
             return Err(ParseError::Truncated);
@@ -83,12 +87,12 @@ impl<'a> Icmpv4Message<'a> {
         }
     }
 
-    /// Bytes that `emit` writes.
+    /// Returns the bytes that `emit` writes.
     pub const fn emitted_len(&self) -> usize {
         HEADER_LEN + self.body().len()
     }
 
-    /// Writes the message with its checksum; returns its length.
+    /// Writes the message with its checksum to `out` and returns its length.
     ///
     /// # Panics
     /// If `out` is shorter than [`Self::emitted_len`].
@@ -111,7 +115,7 @@ impl<'a> Icmpv4Message<'a> {
         }
     }
 
-    /// Type, code and the four bytes behind the checksum.
+    /// Returns type, code and the four bytes behind the checksum.
     const fn header(&self) -> (u8, u8, [u8; 4]) {
         match *self {
             Self::EchoRequest(echo) => (kind::ECHO_REQUEST, 0, echo.words()),
@@ -137,8 +141,8 @@ impl Echo<'_> {
     }
 }
 
-/// Whether a message of this type is an error (or may be one: types that aren't known count), about
-/// which no error may be sent.
+/// Returns whether a message of this type is an error, or may be one because the type is unknown.
+/// No error is sent about an error.
 pub const fn is_error_type(message_type: u8) -> bool {
     // Everything but the queries: echo, router discovery, timestamp, information, address mask.
     !matches!(message_type, 0 | 8 | 9 | 10 | 13..=18 | 42 | 43)
@@ -154,7 +158,7 @@ pub mod unreachable {
     pub const PROTOCOL: u8 = 2;
     /// Port unreachable.
     pub const PORT: u8 = 3;
-    /// Fragmentation needed, but not allowed.
+    /// Fragmentation needed and DF set.
     pub const FRAGMENTATION_NEEDED: u8 = 4;
     /// Source route failed.
     pub const SOURCE_ROUTE_FAILED: u8 = 5;
@@ -162,7 +166,7 @@ pub mod unreachable {
     pub const PROHIBITED: u8 = 13;
 }
 
-/// Length of a message without its body.
+/// Length of a message without its body, in bytes.
 pub const HEADER_LEN: usize = 8;
 
 mod kind {

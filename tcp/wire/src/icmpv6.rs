@@ -12,79 +12,80 @@ use crate::ip::IpProtocol;
 use crate::mac::MacAddr;
 use crate::{ParseError, Result};
 
-/// What an ICMPv6 message says. `quoted` is the beginning of the packet that an error is about,
-/// from its IPv6 header on.
+/// The representation of an ICMPv6 message, without unused fields and unknown options.
 ///
-/// Neighbour discovery's rules about the packet around the message (hop limit, addresses) are for
-/// whoever handles it; those about the message itself are checked here.
+/// `quoted` is the beginning of the packet that an error is about, from its IPv6 header on.
+///
+/// The parser checks neighbour discovery's rules about the message. Those about the packet around it
+/// (hop limit, addresses) are the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmpv6Message<'a> {
-    /// A packet couldn't be delivered.
+    /// Destination Unreachable (type 1).
     DestinationUnreachable {
-        /// Why, see [`mod@unreachable`].
+        /// One of [`mod@unreachable`].
         code: u8,
-        /// The packet.
+        /// The beginning of the packet.
         quoted: &'a [u8],
     },
-    /// A packet was larger than a link on its way takes.
+    /// Packet Too Big (type 2).
     PacketTooBig {
-        /// The largest that would have passed.
+        /// The next hop's MTU in bytes.
         mtu: u32,
-        /// The packet.
+        /// The beginning of the packet.
         quoted: &'a [u8],
     },
-    /// A packet went around for too long (code 0), or its pieces didn't come in time (1).
+    /// Time Exceeded (type 3).
     TimeExceeded {
-        /// Which of these.
+        /// 0: hop limit exceeded in transit. 1: fragment reassembly time exceeded.
         code: u8,
-        /// The packet.
+        /// The beginning of the packet.
         quoted: &'a [u8],
     },
-    /// A packet's header is wrong.
+    /// Parameter Problem (type 4).
     ParameterProblem {
-        /// What is wrong with it.
+        /// 0: erroneous field. 1: unrecognised next header. 2: unrecognised option.
         code: u8,
-        /// The byte that is wrong.
+        /// Offset of the wrong byte in the packet.
         pointer: u32,
-        /// The packet.
+        /// The beginning of the packet.
         quoted: &'a [u8],
     },
-    /// Ping.
+    /// Echo request (type 128).
     EchoRequest(Echo<'a>),
-    /// Answer to a ping.
+    /// Echo reply (type 129).
     EchoReply(Echo<'a>),
-    /// Asks for routers.
+    /// Router solicitation (type 133).
     RouterSolicitation {
-        /// The asker's link-layer address.
+        /// The sender's link-layer address.
         source: Option<MacAddr>,
     },
-    /// A router says what the link is like.
+    /// Router advertisement (type 134).
     RouterAdvertisement(RouterAdvertisement),
-    /// Asks who has an address.
+    /// Neighbour solicitation (type 135): asks for the link-layer address of `target`.
     NeighborSolicitation {
-        /// The address, never a group's.
+        /// The address asked for or answered, never multicast.
         target: Ipv6Addr,
-        /// The asker's link-layer address.
+        /// The sender's link-layer address.
         source: Option<MacAddr>,
     },
-    /// Says who has an address.
+    /// Neighbour advertisement (type 136): the link-layer address of `target`.
     NeighborAdvertisement {
-        /// The address, never a group's.
+        /// The address asked for or answered, never multicast.
         target: Ipv6Addr,
         /// Whether the sender is a router.
         router: bool,
-        /// Whether this answers a solicitation.
+        /// The Solicited flag: whether this answers a solicitation.
         solicited: bool,
-        /// Whether this replaces what was known before.
+        /// The Override flag: whether this replaces a cached address.
         replaces: bool,
-        /// The link-layer address.
+        /// The target's link-layer address.
         mac: Option<MacAddr>,
     },
-    /// Names a better first hop.
+    /// Redirect (type 137): a better first hop.
     Redirect {
         /// The better first hop.
         target: Ipv6Addr,
-        /// For this destination.
+        /// The destination that it is for.
         destination: Ipv6Addr,
         /// The target's link-layer address.
         mac: Option<MacAddr>,
@@ -92,7 +93,11 @@ pub enum Icmpv6Message<'a> {
 }
 
 impl<'a> Icmpv6Message<'a> {
-    /// The message that `bytes` are: the whole payload of an IPv6 packet between these addresses.
+    /// Parses `bytes`, the whole payload of an IPv6 packet from `src` to `dst`.
+    ///
+    /// # Errors
+    /// `Truncated`; `Checksum`; `Unsupported` for other types; `Field` and `Length` for invalid
+    /// messages of neighbour discovery.
     pub fn parse(src: Ipv6Addr, dst: Ipv6Addr, bytes: &'a [u8]) -> Result<Self> {
         let &[kind, code, _, _, a, b, c, d, ref body @ ..] = bytes else {
             return Err(ParseError::Truncated);
@@ -126,13 +131,13 @@ impl<'a> Icmpv6Message<'a> {
             //= https://www.rfc-editor.org/rfc/rfc4861#section-7.1.1
             //# A node MUST silently discard any received Neighbor Solicitation
             //# messages that do not satisfy all of the following validity checks
-            // Among them "ICMP Code is 0", for all five kinds of message.
+            // Among them "ICMP Code is 0", for all five message types.
             (kind::ROUTER_SOLICITATION..=kind::REDIRECT, _) => Err(ParseError::Field),
             _ => Err(ParseError::Unsupported),
         }
     }
 
-    /// Bytes that `emit` writes.
+    /// Returns the bytes that `emit` writes.
     pub fn emitted_len(&self) -> usize {
         HEADER_LEN
             + self
@@ -140,7 +145,7 @@ impl<'a> Icmpv6Message<'a> {
                 .map_or_else(|| ndp::emitted_len(self), <[u8]>::len)
     }
 
-    /// Writes the message with its checksum; returns its length.
+    /// Writes the message with its checksum to `out` and returns its length.
     ///
     /// # Panics
     /// If `out` is shorter than [`Self::emitted_len`].
@@ -157,12 +162,12 @@ impl<'a> Icmpv6Message<'a> {
         out.len()
     }
 
-    /// Whether this is neighbour discovery, which is only valid with hop limit 255.
+    /// Returns whether this is neighbour discovery, which is valid with hop limit 255 only.
     pub const fn is_neighbor_discovery(&self) -> bool {
         self.body().is_none()
     }
 
-    /// The bytes behind the header, unless they have structure.
+    /// Returns the body; `None` if it is structured, as neighbour discovery's is.
     const fn body(&self) -> Option<&'a [u8]> {
         match *self {
             Self::EchoRequest(echo) | Self::EchoReply(echo) => Some(echo.data),
@@ -178,7 +183,7 @@ impl<'a> Icmpv6Message<'a> {
         }
     }
 
-    /// Type, code and the four bytes behind the checksum.
+    /// Returns type, code and the four bytes behind the checksum.
     const fn header(&self) -> (u8, u8, [u8; 4]) {
         match *self {
             Self::DestinationUnreachable { code, .. } => {
@@ -208,7 +213,7 @@ impl<'a> Icmpv6Message<'a> {
     }
 }
 
-/// Whether a message of this type is an error (or a redirect), about which no error may be sent.
+/// Returns whether a message of this type is an error, or a redirect. No error is sent about it.
 //= https://www.rfc-editor.org/rfc/rfc4443#section-2.1
 //# Error messages are identified as such by a zero in the
 //# high-order bit of their message Type field values.
@@ -235,7 +240,7 @@ pub mod unreachable {
     pub const PORT: u8 = 4;
 }
 
-/// Length of a message without its body.
+/// Length of a message without its body, in bytes.
 pub const HEADER_LEN: usize = 8;
 
 mod kind {

@@ -1,7 +1,7 @@
-//! The name that every crate has for a logical interface.
+//! The identifier of a logical interface.
 
-/// A logical interface, by its place in the configuration.
+/// Identifies a logical interface by its index in the configuration, from 0.
 ///
-/// Frames are received on one and sent on one; which port carries them is the drivers' business.
+/// Every frame is received on one and sent on one. The drivers map it to a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfaceId(pub u16);

@@ -1,6 +1,6 @@
-//! What both IP versions share.
+//! Types that both IP versions use: protocol numbers and the traffic class.
 
-/// The IP protocol number, or IPv6 next header.
+/// An IP protocol number, or IPv6 next header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IpProtocol(pub u8);
 
@@ -19,7 +19,7 @@ impl IpProtocol {
     pub const FRAGMENT: Self = Self(44);
     /// ICMP for IPv6.
     pub const ICMPV6: Self = Self(58);
-    /// Nothing follows.
+    /// No next header: nothing follows (RFC 8200, 4.7).
     pub const NO_NEXT: Self = Self(59);
     /// IPv6 destination options.
     pub const DEST_OPTIONS: Self = Self(60);
@@ -29,14 +29,14 @@ impl IpProtocol {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Ecn {
-    /// The transport doesn't know ECN.
+    /// Not ECN-capable transport.
     #[default]
     NotEct = 0,
-    /// Capable, codepoint 1.
+    /// ECN-capable transport, ECT(1).
     Ect1 = 1,
-    /// Capable, codepoint 0: what senders set.
+    /// ECN-capable transport, ECT(0): what senders set.
     Ect0 = 2,
-    /// Congestion was met on the way.
+    /// Congestion experienced.
     Ce = 3,
 }
 
@@ -45,17 +45,17 @@ pub enum Ecn {
 pub struct TrafficClass(pub u8);
 
 impl TrafficClass {
-    /// Of a DSCP (the low six bits are taken) and an ECN codepoint.
+    /// Makes a class of a DSCP, of which the low six bits are taken, and an ECN codepoint.
     pub const fn new(dscp: u8, ecn: Ecn) -> Self {
         Self(dscp << 2 | ecn as u8)
     }
 
-    /// Differentiated services codepoint, 0 to 63.
+    /// Returns the differentiated services codepoint, 0 to 63.
     pub const fn dscp(self) -> u8 {
         self.0 >> 2
     }
 
-    /// The ECN codepoint.
+    /// Returns the ECN codepoint.
     pub const fn ecn(self) -> Ecn {
         match self.0 & 3 {
             0 => Ecn::NotEct,

@@ -9,30 +9,33 @@ use crate::checksum;
 use crate::ip::{IpProtocol, TrafficClass};
 use crate::{ParseError, Result};
 
-/// What an IPv4 header says, its options and reserved bit excepted.
+/// The representation of an IPv4 header, without its options and reserved bit.
+///
+/// The parsed length says how many bytes of options there were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Header {
     /// Source.
     pub src: Ipv4Addr,
     /// Destination.
     pub dst: Ipv4Addr,
-    /// What the payload is.
+    /// The protocol of the payload.
     pub protocol: IpProtocol,
     /// Time to live.
     pub ttl: u8,
     /// DSCP and ECN.
     pub class: TrafficClass,
-    /// Identification; means nothing in a packet that is and may be no fragment (RFC 6864).
+    /// Identification. Has no meaning in an atomic datagram, which isn't and mustn't be fragmented
+    /// (RFC 6864).
     pub id: u16,
-    /// Whether routers may not fragment.
+    /// Whether routers must not fragment.
     pub dont_fragment: bool,
-    /// Which piece of a datagram this is.
+    /// The fragment of the datagram.
     pub fragment: Fragment,
-    /// Bytes that follow the header and belong to the packet, at most 65 515.
+    /// Bytes of payload, at most 65 515.
     pub payload_len: u16,
 }
 
-/// Which piece of a datagram a packet is.
+/// The part of a datagram that a packet carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
     offset: u16,
@@ -40,14 +43,13 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// The whole datagram.
+    /// The whole datagram: not fragmented.
     pub const WHOLE: Self = Self {
         offset: 0,
         more: false,
     };
 
-    /// A piece that begins `offset` units of eight bytes into the datagram, if that can be said in
-    /// 13 bits.
+    /// Makes a fragment. `offset` is in units of eight bytes; `None` if it needs more than 13 bits.
     pub const fn new(offset: u16, more: bool) -> Option<Self> {
         if offset < 1 << 13 {
             Some(Self { offset, more })
@@ -56,23 +58,22 @@ impl Fragment {
         }
     }
 
-    /// Whether this is a whole datagram.
+    /// Returns whether this is a whole datagram.
     pub const fn is_whole(self) -> bool {
         self.offset == 0 && !self.more
     }
 
-    /// Whether the datagram's first byte is in this piece.
+    /// Returns whether this is the first fragment, or the whole datagram.
     pub const fn is_first(self) -> bool {
         self.offset == 0
     }
 }
 
 impl Ipv4Header {
-    /// Writes the header with its checksum and without options; returns its length,
-    /// [`HEADER_LEN`].
+    /// Writes the header with its checksum and without options. Returns its length, [`HEADER_LEN`].
     ///
-    /// A `payload_len` that can't be said in 16 bits together with the header is written as the
-    /// largest that can; nothing in this stack builds one.
+    /// A `payload_len` above 65 515 is written as a total length of 65 535. Nothing in this stack
+    /// builds one.
     ///
     /// # Panics
     /// If `out` is shorter than [`HEADER_LEN`].
@@ -105,7 +106,7 @@ impl Ipv4Header {
     }
 }
 
-/// An IPv4 header in a packet: contiguous, its lengths checked, its checksum not yet.
+/// A view of a contiguous IPv4 header. Its lengths are checked, its checksum isn't.
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv4View<'a> {
     raw: &'a Raw,
@@ -113,8 +114,11 @@ pub struct Ipv4View<'a> {
 }
 
 impl<'a> Ipv4View<'a> {
-    /// The header that `bytes` begin with. Whether the payload is there too isn't looked at: it
-    /// may be in another fragment of a buffer.
+    /// Checks the header that `bytes` begin with, but not whether they hold the payload: that may
+    /// be in another segment of the buffer.
+    ///
+    /// # Errors
+    /// `Truncated`; `Version`; `Length` if the header or total length is too small.
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         let (raw, _) = Raw::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
         if raw.version_ihl >> 4 != 4 {
@@ -128,14 +132,17 @@ impl<'a> Ipv4View<'a> {
         Ok(Self { raw, header })
     }
 
-    /// What the header that `bytes` begin with says, and how long it is. The checksum isn't
-    /// looked at.
+    /// Parses the header that `bytes` begin with. Returns it and its length with options. Doesn't
+    /// verify the checksum.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn parse(bytes: &'a [u8]) -> Result<(Ipv4Header, usize)> {
         let view = Self::new(bytes)?;
         Ok((view.header(), view.header_len()))
     }
 
-    /// What the header says.
+    /// Returns the representation.
     pub fn header(&self) -> Ipv4Header {
         let fragment = self.raw.fragment.get();
         Ipv4Header {
@@ -154,23 +161,24 @@ impl<'a> Ipv4View<'a> {
         }
     }
 
-    /// Length of the header with its options.
+    /// Returns the length of the header with its options: 20 to 60 bytes.
     pub fn header_len(&self) -> usize {
         self.header.len()
     }
 
-    /// Bytes that follow the header and belong to the packet.
+    /// Returns the bytes of payload.
     pub fn payload_len(&self) -> u16 {
         let header_len = u16::from(self.raw.version_ihl & 15) * 4;
         self.raw.total_len.get().saturating_sub(header_len)
     }
 
-    /// Whether the header's checksum is right.
+    /// Returns whether the header's checksum is valid.
     pub fn checksum_is_valid(&self) -> bool {
         checksum::is_valid(self.header)
     }
 
-    /// Whether a source route option (loose or strict) is there, or the options can't be read.
+    /// Returns whether there is a loose or strict source route option, or an option of invalid
+    /// length.
     pub fn has_source_route(&self) -> bool {
         let mut options = self.header.get(HEADER_LEN..).unwrap_or_default();
         while let Some((&kind, rest)) = options.split_first() {
@@ -188,7 +196,7 @@ impl<'a> Ipv4View<'a> {
     }
 }
 
-/// Length of a header without options.
+/// Length of a header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
 
 const LOOSE_SOURCE_ROUTE: u8 = 131;

@@ -1,4 +1,4 @@
-//! IPv6 headers and the walk over extension headers (RFC 8200).
+//! IPv6 headers, and the walk over extension headers (RFC 8200).
 
 mod extension;
 
@@ -12,14 +12,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::ip::{IpProtocol, TrafficClass};
 use crate::{ParseError, Result};
 
-/// What an IPv6 header says.
+/// The representation of an IPv6 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Header {
     /// Source.
     pub src: Ipv6Addr,
     /// Destination.
     pub dst: Ipv6Addr,
-    /// What follows: an extension header or the payload.
+    /// The next header: an extension header or the payload's protocol.
     pub next_header: IpProtocol,
     /// Hop limit.
     pub hop_limit: u8,
@@ -27,31 +27,31 @@ pub struct Ipv6Header {
     pub class: TrafficClass,
     /// The flow label.
     pub flow_label: FlowLabel,
-    /// Bytes that follow the header and belong to the packet, extension headers included.
+    /// Bytes of payload, extension headers included.
     pub payload_len: u16,
 }
 
-/// A 20-bit flow label (RFC 6437); 0 says nothing.
+/// A 20-bit flow label (RFC 6437). 0 means none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowLabel(u32);
 
 impl FlowLabel {
-    /// The label made of the low 20 bits.
+    /// Makes a label of the low 20 bits.
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits & 0xf_ffff)
     }
 
-    /// The label's value.
+    /// Returns the label's value.
     pub const fn bits(self) -> u32 {
         self.0
     }
 }
 
 impl Ipv6Header {
-    /// Writes the header; returns its length, [`HEADER_LEN`].
+    /// Writes the header to `out` and returns its length, [`HEADER_LEN`].
     ///
     /// # Panics
-    /// If `out` is shorter than that.
+    /// If `out` is shorter than [`HEADER_LEN`].
     pub fn emit(&self, out: &mut [u8]) -> usize {
         let raw = Raw {
             version: U32::new(6 << 28 | u32::from(self.class.0) << 20 | self.flow_label.0),
@@ -66,15 +66,18 @@ impl Ipv6Header {
     }
 }
 
-/// An IPv6 header in a packet, its length and version checked.
+/// A view of an IPv6 header. Its length and version are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Ipv6View<'a> {
     raw: &'a Raw,
 }
 
 impl<'a> Ipv6View<'a> {
-    /// The header that `bytes` begin with. Whether the payload is there too isn't looked at: it
-    /// may be in another fragment of a buffer.
+    /// Checks the header that `bytes` begin with, but not whether they hold the payload: that may
+    /// be in another segment of the buffer.
+    ///
+    /// # Errors
+    /// `Truncated`; `Version`.
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         let (raw, _) = Raw::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
         if raw.version.get() >> 28 != 6 {
@@ -83,12 +86,15 @@ impl<'a> Ipv6View<'a> {
         Ok(Self { raw })
     }
 
-    /// What the header that `bytes` begin with says, and how long it is.
+    /// Parses the header that `bytes` begin with. Returns it and its length, [`HEADER_LEN`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn parse(bytes: &'a [u8]) -> Result<(Ipv6Header, usize)> {
         Ok((Self::new(bytes)?.header(), HEADER_LEN))
     }
 
-    /// What the header says.
+    /// Returns the representation.
     pub fn header(&self) -> Ipv6Header {
         let [version_class, class_label, ..] = self.raw.version.to_bytes();
         Ipv6Header {
@@ -103,7 +109,7 @@ impl<'a> Ipv6View<'a> {
     }
 }
 
-/// Length of the fixed header.
+/// Length of the fixed header, in bytes.
 pub const HEADER_LEN: usize = 40;
 
 #[derive(Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -72,20 +72,20 @@ pub use time::Instant;
 
 use core::fmt;
 
-/// Why bytes are not the header they should be.
+/// Why bytes don't parse as a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParseError {
-    /// The bytes end before the header, or before what the header says is there.
+    /// The bytes end before the header does, or before a length in the header.
     Truncated,
-    /// A version, hardware type or address size that this format doesn't have.
+    /// The version, hardware type or address size isn't the format's.
     Version,
-    /// A length field that contradicts itself or the format.
+    /// A length field contradicts another field or the format.
     Length,
     /// The checksum doesn't match.
     Checksum,
     /// A field has a value that the format forbids.
     Field,
-    /// A kind of message that this stack has no use for.
+    /// The type of message isn't supported by this stack.
     Unsupported,
 }
 
@@ -93,16 +93,16 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Truncated => "truncated",
-            Self::Version => "wrong version or address kind",
-            Self::Length => "impossible length field",
+            Self::Version => "wrong version or address type",
+            Self::Length => "invalid length field",
             Self::Checksum => "wrong checksum",
             Self::Field => "forbidden field value",
-            Self::Unsupported => "unsupported kind of message",
+            Self::Unsupported => "unsupported message type",
         })
     }
 }
 
 impl core::error::Error for ParseError {}
 
-/// Result of parsing.
+/// The result of parsing.
 pub type Result<T, E = ParseError> = core::result::Result<T, E>;

@@ -26,12 +26,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub struct MacAddr(pub [u8; 6]);
 
 impl MacAddr {
-    /// All ones.
+    /// The broadcast address: all ones.
     pub const BROADCAST: Self = Self([0xff; 6]);
-    /// All zeroes: no address (an ARP request's target).
+    /// All zeroes: no address. The target of an ARP request.
     pub const ZERO: Self = Self([0; 6]);
 
-    /// The group address that carries an IPv4 multicast group.
+    /// Returns the multicast address of an IPv4 multicast group (RFC 1112).
     //= https://www.rfc-editor.org/rfc/rfc1112#section-6.4
     //# An IP host group address is mapped to an Ethernet multicast address
     //# by placing the low-order 23-bits of the IP address into the low-order
@@ -41,7 +41,7 @@ impl MacAddr {
         Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
     }
 
-    /// The group address that carries an IPv6 multicast group.
+    /// Returns the multicast address of an IPv6 multicast group (RFC 2464).
     //= https://www.rfc-editor.org/rfc/rfc2464#section-7
     //# An IPv6 packet with a multicast destination address DST, consisting
     //# of the sixteen octets DST[1] through DST[16], is transmitted to the
@@ -53,17 +53,17 @@ impl MacAddr {
         Self([0x33, 0x33, a, b, c, d])
     }
 
-    /// Whether this is the broadcast address.
+    /// Returns whether this is the broadcast address.
     pub const fn is_broadcast(self) -> bool {
         matches!(self.0, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
     }
 
-    /// Whether this names a group (broadcast included).
+    /// Returns whether this is a group address: multicast or broadcast.
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// Whether this can be one station's address: not a group, not all zeroes.
+    /// Returns whether this can be one station's address: no group address, not all zeroes.
     pub const fn is_unicast(self) -> bool {
         !self.is_multicast() && !matches!(self.0, [0, 0, 0, 0, 0, 0])
     }
@@ -85,7 +85,7 @@ impl fmt::Debug for MacAddr {
 impl FromStr for MacAddr {
     type Err = ParseMacError;
 
-    /// Six pairs of hexadecimal digits with colons between them.
+    /// Parses six pairs of hexadecimal digits with colons between them.
     fn from_str(s: &str) -> Result<Self, ParseMacError> {
         let mut mac = [0; 6];
         let mut parts = s.split(':');
@@ -103,13 +103,13 @@ impl FromStr for MacAddr {
     }
 }
 
-/// A text that isn't an Ethernet address.
+/// The text isn't an Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseMacError;
 
 impl fmt::Display for ParseMacError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not an Ethernet address (want aa:bb:cc:dd:ee:ff)")
+        f.write_str("not an Ethernet address; write it as aa:bb:cc:dd:ee:ff")
     }
 }
 

@@ -1,8 +1,8 @@
-//! Sequence numbers (32 bits, wrapping) and stream offsets (64 bits, never wrapping).
+//! Sequence numbers (32 bits, wrapping) and stream offsets (64 bits, saturating).
 
 use core::ops::{Add, AddAssign, Sub};
 
-/// A TCP sequence number. Comparison is serial arithmetic, so there is no `Ord`.
+/// A TCP sequence number, modulo 2^32. Comparison is serial arithmetic, so it isn't `Ord`.
 //= https://www.rfc-editor.org/rfc/rfc9293#section-3.4
 //# It is essential to remember that the actual sequence number space is
 //# finite, though large.
@@ -10,30 +10,30 @@ use core::ops::{Add, AddAssign, Sub};
 pub struct SeqNum(pub u32);
 
 impl SeqNum {
-    /// The distance from `earlier` to `self`, modulo 2^32.
+    /// Returns the distance from `earlier` to `self`, modulo 2^32.
     pub const fn since(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0)
     }
 
-    /// Whether `self` is less than `other`: less than half the space before it.
+    /// Returns whether `self` is less than `other`: by less than 2^31, half the number space.
     pub const fn before(self, other: Self) -> bool {
-        // Two numbers exactly half the space apart are each "before" the other under a plain sign
-        // test; taking the distance modulo 2^32 as positive makes such a pair unordered instead.
+        // The sign of a 32-bit difference would put each of two numbers 2^31 apart before the
+        // other. The distance modulo 2^32 makes such a pair unordered.
         let ahead = other.since(self);
         ahead != 0 && ahead < 1 << 31
     }
 
-    /// Whether `self` is greater than `other`.
+    /// Returns whether `self` is greater than `other`, by less than 2^31.
     pub const fn after(self, other: Self) -> bool {
         other.before(self)
     }
 
-    /// Whether `self` is `other` or before it.
+    /// Returns whether `self` is `other` or before it.
     pub const fn at_or_before(self, other: Self) -> bool {
         self.0 == other.0 || self.before(other)
     }
 
-    /// Whether `self` is `other` or after it.
+    /// Returns whether `self` is `other` or after it.
     pub const fn at_or_after(self, other: Self) -> bool {
         self.0 == other.0 || self.after(other)
     }
@@ -61,7 +61,7 @@ impl Sub<u32> for SeqNum {
     }
 }
 
-/// A position in a byte stream: offset 0 is the first byte after the SYN.
+/// A position in a byte stream, in bytes. Offset 0 is the first byte after the SYN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamOffset(pub u64);
 
@@ -69,7 +69,7 @@ impl StreamOffset {
     /// The first byte.
     pub const ZERO: Self = Self(0);
 
-    /// How far `self` is behind `earlier` in the stream; zero if it isn't.
+    /// Returns the bytes from `earlier` to `self`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

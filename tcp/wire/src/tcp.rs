@@ -23,35 +23,35 @@ impl Flags {
     pub const SYN: Self = Self(0x02);
     /// Reset the connection.
     pub const RST: Self = Self(0x04);
-    /// Push.
+    /// Push function.
     pub const PSH: Self = Self(0x08);
-    /// The acknowledgment field counts.
+    /// The acknowledgment field is significant.
     pub const ACK: Self = Self(0x10);
-    /// The urgent pointer counts.
+    /// The urgent pointer field is significant.
     pub const URG: Self = Self(0x20);
     /// ECN echo.
     pub const ECE: Self = Self(0x40);
     /// Congestion window reduced.
     pub const CWR: Self = Self(0x80);
-    /// None.
+    /// No control bits.
     pub const NONE: Self = Self(0);
 
-    /// Whether all bits of `other` are set.
+    /// Returns whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether any bit of `other` is set.
+    /// Returns whether any bit of `other` is set.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// These bits and `other`'s.
+    /// Returns the union of both.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// These bits without `other`'s.
+    /// Returns these bits without those of `other`.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
@@ -72,7 +72,7 @@ impl BitOrAssign for Flags {
 }
 
 impl fmt::Debug for Flags {
-    /// As tcpdump prints them: `S`, `.` for ACK, and so on.
+    /// Prints the bits as tcpdump does: `[S.]` for SYN and ACK.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[")?;
         for (flag, letter) in [
@@ -93,7 +93,9 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// What a TCP header says. The checksum isn't part of it: it belongs to the whole segment.
+/// The representation of a TCP header, without reserved bits and unknown options.
+///
+/// The checksum isn't part of it: it covers the whole segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpHeader {
     /// Source port.
@@ -102,25 +104,25 @@ pub struct TcpHeader {
     pub dst_port: u16,
     /// Sequence number of the first payload byte, or of the SYN.
     pub seq: SeqNum,
-    /// Next sequence number expected; counts only with [`Flags::ACK`].
+    /// Next sequence number expected; significant only with [`Flags::ACK`].
     pub ack: SeqNum,
     /// Control bits.
     pub flags: Flags,
-    /// Window, not scaled.
+    /// Window as on the wire, not scaled.
     pub window: u16,
-    /// Urgent pointer; counts only with [`Flags::URG`].
+    /// Urgent pointer; significant only with [`Flags::URG`].
     pub urgent: u16,
     /// Options.
     pub options: TcpOptions,
 }
 
 impl TcpHeader {
-    /// Bytes that `emit` writes: 20 to 60, a multiple of 4.
+    /// Returns the bytes that `emit` writes: 20 to 60, a multiple of 4.
     pub fn emitted_len(&self) -> usize {
         HEADER_LEN + self.options.emitted_len()
     }
 
-    /// Writes the header with its checksum field zero; returns its length.
+    /// Writes the header with a checksum field of zero to `out` and returns its length.
     ///
     /// # Panics
     /// If `out` is shorter than [`Self::emitted_len`].
@@ -145,7 +147,7 @@ impl TcpHeader {
     }
 }
 
-/// A TCP header in a packet: contiguous, its length checked.
+/// A view of a contiguous TCP header. Its length is checked.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpView<'a> {
     raw: &'a Raw,
@@ -153,7 +155,10 @@ pub struct TcpView<'a> {
 }
 
 impl<'a> TcpView<'a> {
-    /// The header that `bytes` begin with.
+    /// Checks the header that `bytes` begin with.
+    ///
+    /// # Errors
+    /// `Truncated`; `Length` if the data offset is below 5.
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
         let (raw, rest) = Raw::ref_from_prefix(bytes).map_err(|_| ParseError::Truncated)?;
         let options_len = (usize::from(raw.offset >> 4) * 4)
@@ -163,13 +168,16 @@ impl<'a> TcpView<'a> {
         Ok(Self { raw, options })
     }
 
-    /// What the header that `bytes` begin with says, and how long it is.
+    /// Parses the header that `bytes` begin with. Returns it and its length.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn parse(bytes: &'a [u8]) -> Result<(TcpHeader, usize)> {
         let view = Self::new(bytes)?;
         Ok((view.header(), view.header_len()))
     }
 
-    /// What the header says.
+    /// Returns the representation.
     pub fn header(&self) -> TcpHeader {
         TcpHeader {
             src_port: self.src_port(),
@@ -183,42 +191,42 @@ impl<'a> TcpView<'a> {
         }
     }
 
-    /// Length of the header with its options.
+    /// Returns the length of the header with its options: 20 to 60 bytes.
     pub fn header_len(&self) -> usize {
         HEADER_LEN + self.options.len()
     }
 
-    /// Source port.
+    /// Returns the source port.
     pub fn src_port(&self) -> u16 {
         self.raw.src_port.get()
     }
 
-    /// Destination port.
+    /// Returns the destination port.
     pub fn dst_port(&self) -> u16 {
         self.raw.dst_port.get()
     }
 
-    /// Sequence number.
+    /// Returns the sequence number.
     pub fn seq(&self) -> SeqNum {
         SeqNum(self.raw.seq.get())
     }
 
-    /// The checksum field.
+    /// Returns the checksum field.
     pub fn checksum(&self) -> u16 {
         self.raw.checksum.get()
     }
 
-    /// The options' bytes.
+    /// Returns the bytes of the options.
     pub fn options(&self) -> &'a [u8] {
         self.options
     }
 }
 
-/// Length of a header without options.
+/// Length of a header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
-/// Length of the longest header.
+/// Length of the longest header, in bytes.
 pub const MAX_HEADER_LEN: usize = 60;
-/// Where the checksum field is.
+/// Offset of the checksum field, in bytes.
 pub const CHECKSUM_AT: usize = 16;
 
 const MAX_WORDS: u8 = 15;

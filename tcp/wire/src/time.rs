@@ -1,9 +1,9 @@
-//! Time as a value: nobody in the stack reads a clock, everybody is told what time it is.
+//! Time as a value. No crate of the stack reads a clock: the current time is an argument.
 
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 
-/// A point in time: nanoseconds since an origin that the caller chose.
+/// A point in time, in nanoseconds since an origin that the caller chose.
 ///
 /// Arithmetic saturates (2^64 nanoseconds are 584 years), so that no timer value can wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,50 +12,50 @@ pub struct Instant(u64);
 impl Instant {
     /// The origin.
     pub const ZERO: Self = Self(0);
-    /// Later than anything.
+    /// The latest point in time.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// `nanos` nanoseconds after the origin.
+    /// Returns the point `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// `micros` microseconds after the origin.
+    /// Returns the point `micros` microseconds after the origin.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros.saturating_mul(1_000))
     }
 
-    /// `millis` milliseconds after the origin.
+    /// Returns the point `millis` milliseconds after the origin.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis.saturating_mul(1_000_000))
     }
 
-    /// `secs` seconds after the origin.
+    /// Returns the point `secs` seconds after the origin.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1_000_000_000))
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns nanoseconds since the origin.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Whole microseconds since the origin.
+    /// Returns whole microseconds since the origin.
     pub const fn as_micros(self) -> u64 {
         self.0 / 1_000
     }
 
-    /// Whole milliseconds since the origin.
+    /// Returns whole milliseconds since the origin.
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000_000
     }
 
-    /// How much later `self` is than `earlier`; zero if it isn't later.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// `self + d`, or nothing if that can't be represented.
+    /// Returns `self + d`; `None` if that overflows.
     pub const fn checked_add(self, d: Duration) -> Option<Self> {
         match self.0.checked_add(nanos(d)) {
             Some(n) if nanos(d) != u64::MAX => Some(Self(n)),
@@ -86,7 +86,7 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// A duration in nanoseconds, at most `u64::MAX`.
+/// Returns a duration in nanoseconds, at most `u64::MAX`.
 const fn nanos(d: Duration) -> u64 {
     d.as_secs()
         .saturating_mul(1_000_000_000)

@@ -6,18 +6,18 @@ use super::{Icmpv6Message, kind};
 use crate::mac::MacAddr;
 use crate::{ParseError, Result};
 
-/// What a router advertisement says.
+/// The representation of a router advertisement (RFC 4861, 4.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RouterAdvertisement {
-    /// Hop limit for packets; 0 says nothing.
+    /// Default hop limit; 0 if unspecified.
     pub hop_limit: u8,
-    /// Managed (0x80), other configuration (0x40) and later flags.
+    /// Flags: managed (0x80), other configuration (0x40), and later ones.
     pub flags: u8,
-    /// For how long, in seconds, this is a default router; 0: it isn't.
+    /// Seconds for which this is a default router; 0 if it isn't one.
     pub lifetime_secs: u16,
-    /// How long a neighbour is believed to be reachable; 0 says nothing.
+    /// Milliseconds for which a neighbour is reachable after a confirmation; 0 if unspecified.
     pub reachable_ms: u32,
-    /// The interval of solicitations; 0 says nothing.
+    /// Milliseconds between solicitations; 0 if unspecified.
     pub retransmit_ms: u32,
     /// Options.
     pub options: NdOptions,
@@ -30,14 +30,14 @@ impl RouterAdvertisement {
     }
 }
 
-/// The options that this stack knows; others are skipped.
+/// The options that this stack knows. Unknown ones are skipped; of a repeated one the last counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NdOptions {
     /// The sender's link-layer address.
     pub source: Option<MacAddr>,
     /// The target's link-layer address.
     pub target: Option<MacAddr>,
-    /// The link's MTU.
+    /// The link's MTU in bytes.
     pub mtu: Option<u32>,
     /// The first four prefixes.
     pub prefixes: [Option<PrefixInformation>; 4],
@@ -50,9 +50,9 @@ pub struct NdOptions {
 pub struct PrefixInformation {
     /// The prefix.
     pub prefix: Ipv6Addr,
-    /// Its bits that count, at most 128 when parsed.
+    /// Its length in bits, at most 128 when parsed.
     pub len: u8,
-    /// On-link (0x80), autonomous (0x40) and later flags.
+    /// Flags: on-link (0x80), autonomous (0x40), and later ones.
     pub flags: u8,
     /// Seconds for which the prefix is valid.
     pub valid_secs: u32,
@@ -114,7 +114,7 @@ pub(super) fn parse(kind: u8, word: u32, body: &[u8]) -> Result<Icmpv6Message<'s
     }
 }
 
-/// The target and options of a solicitation or advertisement.
+/// Parses target and options of a neighbour solicitation or advertisement.
 //= https://www.rfc-editor.org/rfc/rfc4861#section-7.1.1
 //# - Target Address is not a multicast address.
 fn target(body: &[u8]) -> Result<(Ipv6Addr, NdOptions)> {
@@ -128,7 +128,7 @@ fn target(body: &[u8]) -> Result<(Ipv6Addr, NdOptions)> {
     Ok((target, NdOptions::parse(options)?))
 }
 
-/// Bytes of the body of `message`, which is one of neighbour discovery.
+/// Returns the bytes of the body of `message`, which is one of neighbour discovery.
 pub(super) fn emitted_len(message: &Icmpv6Message<'_>) -> usize {
     let (fixed, options) = body_of(message);
     fixed.len() + options.emitted_len()
@@ -142,7 +142,7 @@ pub(super) fn emit(message: &Icmpv6Message<'_>, out: &mut [u8]) {
     options.emit(&mut out[fixed.len()..]);
 }
 
-/// The fixed part of a body: zero to two addresses, or two words.
+/// The fixed part of a body: zero to two addresses, or two 32-bit words.
 enum Fixed {
     Nothing,
     Words([u8; 8]),
@@ -331,7 +331,7 @@ fn prefix_information(option: &[u8]) -> Result<PrefixInformation> {
     })
 }
 
-/// Options looked at in one message, so that `prefixes_dropped` can't overflow. A router advertisement has a handful.
+/// Options in one message. A router advertisement has a handful.
 const OPTIONS_MAX: usize = 32;
 
 mod option {

@@ -2,33 +2,34 @@
 
 use crate::ip::IpProtocol;
 
-/// Where the upper layer begins.
+/// The upper-layer header that the walk found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpperLayer {
-    /// What it is.
+    /// Its protocol.
     pub protocol: IpProtocol,
-    /// Bytes between the fixed header and it.
+    /// Its offset in bytes from the end of the fixed header.
     pub at: usize,
-    /// Where it's named, from the beginning of the fixed header: what an error about it points to.
+    /// The offset of the Next Header field that names it, from the beginning of the fixed header: the
+    /// pointer of an error about it.
     pub next_header_at: usize,
-    /// The fragment header on the way, if there was one. One that isn't
-    /// [atomic](Fragment::is_atomic) ends the walk: what follows may be the middle of anything.
+    /// The fragment header in front of it, if any. One that isn't [atomic](Fragment::is_atomic) ends
+    /// the walk: what follows may be the middle of the datagram.
     pub fragment: Option<Fragment>,
 }
 
-/// What a fragment header says.
+/// A fragment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Which datagram it belongs to.
+    /// Identification of the datagram.
     pub id: u32,
-    /// Where in it the piece begins, in units of eight bytes.
+    /// Offset of the fragment in the datagram, in units of eight bytes.
     pub offset: u16,
-    /// Whether more pieces follow.
+    /// Whether more fragments follow.
     pub more: bool,
 }
 
 impl Fragment {
-    /// Whether the "fragment" is a whole packet.
+    /// Returns whether the fragment is the whole datagram (RFC 6946).
     //= https://www.rfc-editor.org/rfc/rfc8200#section-4.5
     //# If the fragment is a whole datagram (that is, both the Fragment
     //# Offset field and the M flag are zero), then it does not need
@@ -39,16 +40,17 @@ impl Fragment {
     }
 }
 
-/// Why no upper layer was found.
+/// Why the walk found no upper-layer header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionError {
-    /// The packet ends before its headers do.
+    /// The bytes end before the headers do.
     Truncated,
-    /// More headers or more options than any honest packet has.
+    /// More than 8 extension headers, or more than 32 options in one: against packets that are made
+    /// to cost time.
     TooMany,
-    /// Something the sender should be told of, by an ICMPv6 Parameter Problem.
+    /// A header or option that is answered by an ICMPv6 Parameter Problem.
     ParameterProblem(ParameterProblem),
-    /// An option that asks to be discarded silently if it isn't known.
+    /// An unknown option whose type asks to discard the packet silently (RFC 8200, 4.2).
     Discard,
 }
 
@@ -59,12 +61,16 @@ pub struct ParameterProblem {
     pub code: u8,
     /// Offset of the offending byte from the beginning of the IPv6 header.
     pub pointer: u32,
-    /// Whether it's to be sent even if the packet was multicast.
+    /// Whether it is sent even if the packet's destination was multicast.
     pub even_if_multicast: bool,
 }
 
-/// Walks from the fixed header's `next_header` over `bytes`, which follow the fixed header, to the
-/// first header that isn't an extension header.
+/// Walks over extension headers to the first header that isn't one.
+///
+/// `next_header` is the fixed header's, `bytes` follow the fixed header.
+///
+/// # Errors
+/// An [`ExtensionError`] says whether the packet is dropped or answered by an ICMPv6 error.
 pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<UpperLayer, ExtensionError> {
     let mut upper = UpperLayer {
         protocol: next_header,
@@ -121,7 +127,7 @@ pub fn walk(next_header: IpProtocol, bytes: &[u8]) -> Result<UpperLayer, Extensi
     Err(ExtensionError::TooMany)
 }
 
-/// The extension header that `bytes` begin with and what it says follows it.
+/// Splits off the extension header that `bytes` begin with. Returns it and its next header.
 fn one_header(kind: IpProtocol, bytes: &[u8]) -> Result<(&[u8], IpProtocol), ExtensionError> {
     let &[next, len, ..] = bytes else {
         return Err(ExtensionError::Truncated);
@@ -135,7 +141,7 @@ fn one_header(kind: IpProtocol, bytes: &[u8]) -> Result<(&[u8], IpProtocol), Ext
     Ok((header, IpProtocol(next)))
 }
 
-/// No routing type is supported: the deprecated type 0 (RFC 5095) least of all.
+/// Checks a routing header. No routing type is supported; type 0 is deprecated (RFC 5095).
 //= https://www.rfc-editor.org/rfc/rfc8200#section-4.4
 //# If Segments Left is non-zero, the node must discard the packet and
 //# send an ICMP Parameter Problem, Code 0, message to the packet's
@@ -162,8 +168,8 @@ fn read_fragment(header: &[u8]) -> Fragment {
     }
 }
 
-/// Skips the options of a hop-by-hop or destination options header, or says what to do about one
-/// that isn't known: none is, but padding and router alert.
+/// Checks the options of a hop-by-hop or destination options header. All but padding and router
+/// alert are unknown.
 fn check_options(header: &[u8], at: usize) -> Result<(), ExtensionError> {
     let mut offset = 2;
     for _ in 0..OPTIONS_MAX {
@@ -225,7 +231,8 @@ mod code {
 const FIXED_LEN: usize = super::HEADER_LEN;
 const NEXT_HEADER_AT: usize = 6;
 const PAD1: u8 = 0;
-/// RFC 8200 recommends an order in which there are six; Linux's default limits are of this size.
+/// Extension headers in one packet. RFC 8200's recommended order (4.1) has six; Linux's default
+/// limits are of this size.
 const HEADERS_MAX: usize = 8;
-/// Options, padding included, looked at in one header.
+/// Options in one header, padding included.
 const OPTIONS_MAX: usize = 32;

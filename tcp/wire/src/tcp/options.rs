@@ -2,42 +2,42 @@
 
 use crate::SeqNum;
 
-/// The options of a segment that this stack knows; others are skipped.
+/// The options of a segment that this stack knows. Unknown ones are skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpOptions {
-    /// Maximum segment size (on SYNs), never zero when parsed.
+    /// Maximum segment size in bytes (on SYNs), never zero when parsed.
     pub mss: Option<u16>,
     /// Window scale (on SYNs), at most 14 when parsed.
     pub window_scale: Option<u8>,
-    /// Whether SACK may be used (on SYNs).
+    /// SACK-permitted (on SYNs).
     pub sack_permitted: bool,
     /// Timestamps (RFC 7323).
     pub timestamps: Option<Timestamps>,
-    /// SACK blocks. As many are emitted as there is room for.
+    /// SACK blocks. `emit` writes the first [`Self::sack_room`].
     pub sack: SackList,
 }
 
 /// The timestamps option.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timestamps {
-    /// The sender's clock.
+    /// TSval: the sender's clock.
     pub val: u32,
-    /// The clock value that is echoed; counts only with ACK.
+    /// TSecr: the echoed value; significant only with ACK.
     pub ecr: u32,
 }
 
-/// A received range of sequence numbers, not empty.
+/// A received range of sequence numbers. Never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SackBlock {
     /// The first sequence number.
     pub start: SeqNum,
-    /// The one behind the last.
+    /// The sequence number after the last.
     pub end: SeqNum,
 }
 
 impl SackBlock {
-    /// A block; none if it would be empty or its end isn't after its start.
+    /// Makes a block; `None` unless `start` is before `end`.
     pub const fn new(start: SeqNum, end: SeqNum) -> Option<Self> {
         if start.before(end) {
             Some(Self { start, end })
@@ -47,7 +47,7 @@ impl SackBlock {
     }
 }
 
-/// Up to four SACK blocks, the most that fit a header.
+/// Up to four SACK blocks, the most that fit in a header.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct SackList {
     blocks: [Option<SackBlock>; 4],
@@ -57,7 +57,7 @@ impl SackList {
     /// No blocks.
     pub const EMPTY: Self = Self { blocks: [None; 4] };
 
-    /// Appends a block; false if four are there already.
+    /// Appends a block. Returns false if there are four already.
     pub fn push(&mut self, block: SackBlock) -> bool {
         match self.blocks.iter_mut().find(|b| b.is_none()) {
             Some(place) => {
@@ -68,17 +68,17 @@ impl SackList {
         }
     }
 
-    /// The blocks in order.
+    /// Returns the blocks in order.
     pub fn iter(&self) -> impl Iterator<Item = SackBlock> + '_ {
         self.blocks.iter().flatten().copied()
     }
 
-    /// Number of blocks.
+    /// Returns the number of blocks.
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no blocks.
     pub fn is_empty(&self) -> bool {
         self.blocks[0].is_none()
     }
@@ -91,7 +91,7 @@ impl core::fmt::Debug for SackList {
 }
 
 impl FromIterator<SackBlock> for SackList {
-    /// The first four blocks.
+    /// Collects the first four blocks.
     fn from_iter<I: IntoIterator<Item = SackBlock>>(blocks: I) -> Self {
         let mut list = Self::EMPTY;
         for block in blocks.into_iter().take(4) {
@@ -111,7 +111,7 @@ impl TcpOptions {
         sack: SackList::EMPTY,
     };
 
-    /// Bytes that the options take in a header: at most 40, a multiple of 4.
+    /// Returns the bytes that the options take in a header: at most 40, a multiple of 4.
     pub fn emitted_len(&self) -> usize {
         let blocks = self.sack_room();
         let sack = |header: usize| if blocks == 0 { 0 } else { header + 8 * blocks };
@@ -122,8 +122,8 @@ impl TcpOptions {
         }
     }
 
-    /// Number of SACK blocks that `emit` writes: those of [`Self::sack`] that fit in a header
-    /// with the other options. Parsed options fit whole.
+    /// Returns the number of SACK blocks that `emit` writes: those of [`Self::sack`] that fit in a
+    /// header with the other options. All blocks of parsed options fit.
     pub fn sack_room(&self) -> usize {
         if self.sack.is_empty() {
             return 0;
@@ -132,8 +132,8 @@ impl TcpOptions {
         self.sack.len().min(free.saturating_sub(2) / 8)
     }
 
-    /// Whether each option is aligned to four bytes. If that leaves no room for a SACK block which
-    /// has room otherwise, none is.
+    /// Returns whether `emit` aligns each option to four bytes. It packs them instead if alignment
+    /// would cost a SACK block.
     fn is_aligned(&self) -> bool {
         self.sack.is_empty()
             || self.aligned_len_without_sack() + 4 + 8 * self.sack_room() <= MAX_LEN
@@ -141,7 +141,7 @@ impl TcpOptions {
 
     fn aligned_len_without_sack(&self) -> usize {
         let timestamps = if self.timestamps.is_some() { 12 } else { 0 };
-        // With timestamps, SACK-permitted takes the place of two of their NOPs.
+        // With timestamps, SACK-permitted replaces the two NOPs in front of them.
         let permitted = if self.sack_permitted && self.timestamps.is_none() {
             4
         } else {
@@ -160,8 +160,9 @@ impl TcpOptions {
         mss + timestamps + permitted + scale
     }
 
-    /// Writes the options to `out`, which is [`Self::emitted_len`] long, in Linux's order. Each is
-    /// aligned to four bytes by NOPs in front of it, if there is room for that.
+    /// Writes the options to `out`, which is [`Self::emitted_len`] bytes long.
+    ///
+    /// The order is Linux's. NOPs in front align each option to four bytes, if there is room.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.1
     //# Note that the list of options may be shorter than the Data Offset field might imply.
     //# The content of the header beyond the End of Option List Option MUST be header padding
@@ -209,19 +210,19 @@ impl TcpOptions {
         out[at..].fill(kind::END);
     }
 
-    /// Reads a header's option bytes.
+    /// Parses a header's option bytes.
     ///
-    /// A known kind of a wrong length is skipped like an unknown kind. Of a kind that is there
-    /// twice, the last counts.
+    /// A known kind of a wrong length is skipped like an unknown kind. Of a repeated kind the last
+    /// counts.
     //= https://www.rfc-editor.org/rfc/rfc9293#section-3.1
     //# TCP implementations MUST be prepared to handle an illegal option
     //# length (e.g., zero); a suggested procedure is to reset the
     //# connection and log the error cause (MUST-7).
-    // What follows an illegal length can't be found, so reading stops there and the options before
-    // it count; Linux and FreeBSD do the same instead of resetting.
+    // Nothing behind an illegal length can be found, so parsing stops there and the options before
+    // it count. Linux and FreeBSD do the same instead of resetting.
     pub(super) fn parse(mut bytes: &[u8]) -> Self {
         let mut options = Self::NONE;
-        // What nearly all segments carry, as RFC 7323, appendix A, recommends laying it out.
+        // Nearly all segments carry this layout, which RFC 7323, appendix A, recommends.
         if let &[kind::NOP, kind::NOP, kind::TIMESTAMPS, 10, ref body @ ..] = bytes
             && body.len() == 8
         {
@@ -250,7 +251,7 @@ impl TcpOptions {
 
     fn read(&mut self, kind: u8, body: &[u8]) {
         match (kind, body) {
-            // A segment size of zero can't be meant.
+            // A segment size of zero is invalid: it would allow no data.
             (kind::MSS, &[a, b]) if [a, b] != [0, 0] => self.mss = Some(u16::from_be_bytes([a, b])),
             //= https://www.rfc-editor.org/rfc/rfc7323#section-2.3
             //# If a Window Scale option is received with a shift.cnt
