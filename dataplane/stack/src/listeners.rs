@@ -129,3 +129,38 @@ impl ResetLimit {
         is_allowed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    #[test]
+    fn a_stopped_listener_is_not_taken_for_the_next_one_at_its_address() {
+        let at = Endpoint::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 443);
+        let mut listeners = Listeners::default();
+        let old = listeners.add(at, ListenConfig::default());
+        assert_eq!(listeners.find(&at), Some(old.0));
+        listeners.stop(old);
+        assert_eq!(listeners.find(&at), None);
+        let new = listeners.add(at, ListenConfig::default());
+        assert!(!listeners.is_accepting(old.0) && listeners.is_accepting(new.0));
+        // Stopping the old one again leaves the new one alone.
+        listeners.stop(old);
+        assert_eq!(listeners.find(&at), Some(new.0));
+        listeners.stop_all();
+        assert!(!listeners.is_accepting(new.0));
+    }
+
+    #[test]
+    fn resets_come_in_bursts_of_a_seconds_allowance() {
+        let mut limit = ResetLimit::new(2);
+        let ms = Instant::from_millis;
+        assert!(limit.take(ms(5)) && limit.take(ms(6)));
+        assert!(!limit.take(ms(7)) && !limit.take(ms(1004)));
+        assert!(limit.take(ms(1005)) && limit.take(ms(1005)));
+        assert!(!limit.take(ms(1005)));
+        assert!(!ResetLimit::new(0).take(ms(0)));
+    }
+}

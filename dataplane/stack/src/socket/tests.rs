@@ -10,6 +10,7 @@ use pktbuf::{PagePool, PoolConfig, Region};
 
 use super::*;
 use crate::config::StackConfig;
+use crate::notice::Recv;
 
 /// Returns a connected socket that sends with a TLS 1.2 key whose next record has this number.
 fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region) {
@@ -96,4 +97,57 @@ fn a_spent_key_ends_by_a_fin_alone() {
     assert_eq!((socket.tx.end(), cx.counters.close_notify_out), (0, 0));
     assert_eq!(socket.closing, Closing::FinQueued);
     assert_eq!(socket.close_reason(), CloseReason::Crypto);
+}
+
+/// A Readable notice comes once until everything is read, again when a starved reader may find a page
+/// buffer, and never after the application has closed.
+#[test]
+fn readable_notices_come_once_and_again_after_starvation() {
+    let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(0);
+    let is_readable = |notice| matches!(notice, Some(Notice::Readable(_)));
+    socket.notify_readable(&mut cx.notices);
+    socket.notify_readable(&mut cx.notices);
+    assert!(is_readable(cx.notices.pop()));
+    assert!(cx.notices.pop().is_none(), "one notice until it was read");
+    let read = socket.recv(&mut cx, &mut ciphers, &mut pages);
+    assert!(matches!(read, Ok(Recv::Nothing)));
+    socket.notify_readable(&mut cx.notices);
+    assert!(is_readable(cx.notices.pop()));
+
+    // A reader that doesn't wait for page buffers gets no notice when there are some.
+    socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
+    assert!(cx.notices.pop().is_none());
+    socket.application = Application::Attached {
+        readable: ReadNotice::AwaitsPages,
+        wants_writable: false,
+    };
+    let read = socket.recv(&mut cx, &mut ciphers, &mut pages);
+    assert!(matches!(read, Ok(Recv::Nothing)), "it still waits then");
+    socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
+    assert!(is_readable(cx.notices.pop()));
+    socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
+    assert!(cx.notices.pop().is_none());
+
+    socket.close(&mut cx.schedule);
+    assert!(socket.is_detached() && !socket.is_sending());
+    socket.notify_readable(&mut cx.notices);
+    assert!(cx.notices.pop().is_none(), "it was closed");
+}
+
+/// A socket to be reset stays open until its turn, and a second abort doesn't revive one that's over.
+#[test]
+fn an_abort_is_carried_out_in_the_next_turn() {
+    let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(0);
+    let now = Instant::from_millis(2);
+    socket.abort(CloseReason::Aborted, &mut cx.schedule);
+    assert_eq!(socket.phase, TcpPhase::ResetDue);
+    assert!(socket.lists.ready && !socket.is_finished());
+    let reset = socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
+    assert!(reset.is_some_and(|header| header.flags.contains(Flags::RST)));
+    assert!(socket.is_finished());
+    socket.abort(CloseReason::Drained, &mut cx.schedule);
+    assert_eq!(socket.phase, TcpPhase::Over);
+    assert_eq!(socket.close_reason(), CloseReason::Aborted);
+    let reset = socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
+    assert!(reset.is_none());
 }
