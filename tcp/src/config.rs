@@ -121,11 +121,12 @@ impl TcpConfig {
     /// The offered window scale: the smallest that can express `window_max`.
     pub(crate) fn window_scale(&self) -> u8 {
         let mut scale = 0;
-        while scale < crate::options::WINDOW_SCALE_MAX
-            && self.window_max >> scale > u32::from(u16::MAX)
-        {
+        while scale < WINDOW_SCALE_MAX && self.window_max >> scale > u32::from(u16::MAX) {
             scale += 1;
         }
         scale
     }
 }
+
+/// Largest window scale (RFC 7323, section 2.3).
+const WINDOW_SCALE_MAX: u8 = 14;

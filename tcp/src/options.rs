@@ -5,8 +5,6 @@ use lockgate_wire::tcp::{TcpOptions, Timestamps};
 
 use crate::{OpenParams, TcpConfig};
 
-/// Largest window scale (RFC 7323, section 2.3).
-pub(crate) const WINDOW_SCALE_MAX: u8 = 14;
 /// Header bytes that timestamps take, with padding.
 pub(crate) const TIMESTAMPS_LEN: u16 = 12;
 
