@@ -18,7 +18,7 @@ check:
 bench:
 	@scripts/bench
 
-# Breaks the code on purpose, a line at a time: a test must notice each.
+# Mutation tests: changes one line of code at a time; the named test must fail.
 mutants:
 	@scripts/mutants/run.py
 

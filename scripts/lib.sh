@@ -1,4 +1,4 @@
-# Sourced by the other scripts: messages, and network namespaces that don't outlive them.
+# Sourced by the other scripts: messages, network namespaces, ending processes.
 # shellcheck shell=bash
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -10,18 +10,18 @@ die() {
 
 is_root() { [ "$(id -u)" -eq 0 ]; }
 
-# Two namespaces joined by a veth pair: $1-a with lg0, for the appliance; $1-b with lg1, for the
-# kernel's side, 198.18.0.2/24 and fd00:18::2/64. The names of the interfaces are the namespaces'
-# own, so that any number of pairs live side by side. $2: the MTU.
+# make_pair NAME [MTU]: creates two namespaces joined by a veth pair. NAME-a has lg0, for the
+# appliance; NAME-b has lg1 with 198.18.0.2/24 and fd00:18::2/64, for the kernel's stack. Interface
+# names are local to the namespaces, so any number of pairs can coexist.
 make_pair() {
     local a="$1-a" b="$1-b" mtu="${2:-1500}"
     ip netns add "$a"
     ip netns add "$b"
     ip -n "$a" link add lg0 mtu "$mtu" type veth peer name lg1 mtu "$mtu" netns "$b"
-    # The appliance's end is its own: the kernel says nothing there.
+    # The appliance owns this end: the kernel must not send anything on it.
     ip netns exec "$a" sh -c \
         '[ ! -d /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/lg0/disable_ipv6'
-    # The appliance's driver sees frames as they are: whole ones, with checksums.
+    # The appliance's driver gets frames as they are on the wire: not merged, with checksums.
     ip netns exec "$a" ethtool -K lg0 tx off rx off tso off gso off gro off >/dev/null
     ip netns exec "$b" ethtool -K lg1 tx off tso off gso off gro off >/dev/null
     ip -n "$b" addr add 198.18.0.2/24 dev lg1
@@ -32,13 +32,13 @@ make_pair() {
     ip -n "$b" link set lg1 up
 }
 
-# Removes what make_pair made, in whatever state it is.
+# drop_pair NAME: removes the namespaces of make_pair, also if they are incomplete.
 drop_pair() {
     ip netns del "$1-a" 2>/dev/null || true
     ip netns del "$1-b" 2>/dev/null || true
 }
 
-# Ends one process that we started: asks, asks again, then makes it.
+# end_process PID: ends a process that we started: SIGTERM twice (drain, then stop), then SIGKILL.
 end_process() {
     local pid="$1" signal
     for signal in TERM TERM KILL; do

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Breaks the code on purpose, one line at a time, and demands that a named test notices.
+"""Mutation tests: changes one line of code at a time and requires that a named test fails.
 
 Each entry of list.toml names a line of a file (by a text that stands there exactly once), what to
 put in its place, and the test that has to fail then. Usage:
 
-    scripts/mutants/run.py            run every break: about five minutes
+    scripts/mutants/run.py            run every mutant: minutes
     scripts/mutants/run.py NAME ...   run these
-    scripts/mutants/run.py --check    only look whether every break still applies: a moment
+    scripts/mutants/run.py --check    only check that every mutant still applies: a moment
 
-The breaks happen in a copy of the tree, in target/mutants.
+The mutants are built in a copy of the tree, in target/mutants.
 """
 
 import collections
@@ -34,7 +34,7 @@ PACKAGES = {
     "lockgate-tcp": "tcp",
     "lockgate-wire": "tcp/wire",
 }
-# A break may make a test run for ever.
+# A mutant may make a test run for ever.
 TIMEOUT_SECONDS = 240
 
 
@@ -57,7 +57,7 @@ def load():
             count = text.count(entry["find"])
             faults.append(f"{name}: its text stands {count} times in {entry['file']}, not once")
         elif "#[cfg(test)]\nmod tests {" in text.partition(entry["find"])[0]:
-            faults.append(f"{name}: breaks a test, not the code")
+            faults.append(f"{name}: changes a test, not the code")
         if entry["find"] == entry["replace"]:
             faults.append(f"{name}: changes nothing")
         if "\n" in entry["find"].strip("\n") or "\n" in entry["replace"]:
@@ -146,7 +146,7 @@ def sound_tests(entries):
     return sound
 
 
-def run_break(entry):
+def run_mutant(entry):
     """Breaks the copy, runs the test, mends it; what came of it."""
     path = WORK / "tree" / entry["file"]
     whole = path.read_text()
@@ -171,11 +171,11 @@ def main():
     if faults:
         sys.exit("\n".join(faults))
     if wanted == ["--check"]:
-        print(f"{len(entries)} breaks apply")
+        print(f"{len(entries)} mutants apply")
         return
     unknown = set(wanted) - {entry["name"] for entry in entries}
     if unknown:
-        sys.exit(f"no such break: {', '.join(sorted(unknown))}")
+        sys.exit(f"no such mutant: {', '.join(sorted(unknown))}")
     chosen = [entry for entry in entries if not wanted or entry["name"] in wanted]
     began = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def main():
     for entry in chosen:
         if (entry["package"], entry["target"], entry["test"]) in sound:
             start = time.monotonic()
-            verdict = f"{run_break(entry)}, {time.monotonic() - start:.0f} s"
+            verdict = f"{run_mutant(entry)}, {time.monotonic() - start:.0f} s"
         else:
             verdict = "MISSED: the test doesn't pass on unbroken code"
         print(f"{entry['name']}: {verdict} ({entry['target']} {entry['test']})", flush=True)
