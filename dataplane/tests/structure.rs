@@ -226,9 +226,11 @@ impl Modules {
         }
         let name = rest.split("::").next().unwrap_or_default();
         let ends = |used: &&String| used.rsplit("::").next() == Some(name) && used.as_str() != path;
-        let exported = (depth < 4)
-            .then(|| self.reexports(module))
-            .unwrap_or_default();
+        let exported = if depth < 4 {
+            self.reexports(module)
+        } else {
+            Vec::new()
+        };
         match exported.iter().find(ends) {
             Some(target) => self.defining(target, depth + 1),
             None => Some(module.to_owned()),
