@@ -5,13 +5,13 @@
 //! mutations of them, in every run of the tests; and the program of the same name under `targets/`,
 //! which explores with libFuzzer (`scripts/fuzz`, feature `libfuzzer`).
 //!
-//! | target | code | property |
+//! | target | input | property |
 //! |---|---|---|
-//! | [`wire`] | `lockgate-wire`: every header format | what parses is emitted and parses to the same value |
-//! | [`stack`] | `lockgate-stack`: frames to a listener | every buffer is returned |
-//! | [`on_segment`] | `lockgate-tcp`: segments, commands and timers | stream positions never go back |
-//! | [`deframer`] | `lockgate-ktls`: TLS records | every buffer is returned |
+//! | [`deframer`] | TLS records | every buffer is returned |
 //! | [`http`] | HTTP requests | how the bytes are cut makes no difference |
+//! | [`on_segment`] | segments, commands, timers | stream positions never go back |
+//! | [`stack`] | frames to a listener | every buffer is returned |
+//! | [`wire`] | headers of every format | what parses is emitted and parses to the same value |
 //!
 //! ```
 //! for (name, run) in lockgate_fuzz::TARGETS {

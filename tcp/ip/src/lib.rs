@@ -27,8 +27,9 @@
 //! 4. [`IpLayer::poll_transmit`] until it returns `None`: solicitations, and frames that waited for
 //!    a neighbour. Also when [`IpLayer::deadline`] has come.
 //!
-//! To send: [`IpLayer::route`], [`IpLayer::lookup`], then [`FrameHeader::emit`]. A caller that can't
-//! wait for a neighbour gives a complete small frame to [`IpLayer::dispatch`], which queues it.
+//! To send: [`IpLayer::route`], [`IpLayer::lookup`], then [`FrameHeader::emit`]. A caller that
+//! can't wait for a neighbour gives a complete small frame to [`IpLayer::dispatch`], which queues
+//! it.
 //!
 //! # Invariants
 //!

@@ -10,8 +10,8 @@ use crate::ip::IpProtocol;
 /// shifted by a byte, so any division of a message gives the same sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
-    /// Sum of big-endian 16-bit words, not yet folded. Each addition adds less than 2^16, so 2^48 of
-    /// them fit.
+    /// Sum of big-endian 16-bit words, not yet folded. Each addition adds less than 2^16, so 2^48
+    /// of them fit.
     total: u64,
     odd: bool,
 }
@@ -33,8 +33,8 @@ impl Sum {
         }
     }
 
-    /// Returns the sum of the IPv4 pseudo-header (RFC 9293, 3.1). `len` is the upper-layer length in
-    /// bytes.
+    /// Returns the sum of the IPv4 pseudo-header (RFC 9293, 3.1). `len` is the upper-layer length
+    /// in bytes.
     pub fn pseudo_v4(src: Ipv4Addr, dst: Ipv4Addr, protocol: IpProtocol, len: u32) -> Self {
         let mut s = Self::new();
         s.add_u32(src.to_bits());
@@ -44,8 +44,8 @@ impl Sum {
         s
     }
 
-    /// Returns the sum of the IPv6 pseudo-header (RFC 8200, 8.1). `len` is the upper-layer length in
-    /// bytes.
+    /// Returns the sum of the IPv6 pseudo-header (RFC 8200, 8.1). `len` is the upper-layer length
+    /// in bytes.
     pub fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, protocol: IpProtocol, len: u32) -> Self {
         let mut s = Self::new();
         for addr in [src.to_bits(), dst.to_bits()] {
@@ -131,7 +131,8 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(!checksum as u64 + !old as u64 + new as u64)
 }
 
-/// Returns the folded sum of the big-endian words of `bytes`. A last odd byte is a word's upper half.
+/// Returns the folded sum of the big-endian words of `bytes`. A last odd byte is a word's upper
+/// half.
 ///
 /// Byte order only swaps the result (RFC 1071, 2B). So words are added in the machine's order, 32
 /// bits at a time into 64-bit lanes, which the compiler vectorises.

@@ -16,8 +16,8 @@ use crate::{ParseError, Result};
 ///
 /// `quoted` is the beginning of the packet that an error is about, from its IPv6 header on.
 ///
-/// The parser checks neighbour discovery's rules about the message. Those about the packet around it
-/// (hop limit, addresses) are the caller's.
+/// The parser checks neighbour discovery's rules about the message. Those about the packet around
+/// it (hop limit, addresses) are the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmpv6Message<'a> {
     /// Destination Unreachable (type 1).

@@ -1,8 +1,8 @@
 //! Header formats, addresses, units and time: what every other crate of the stack uses.
 //!
 //! The crate owns the formats of Ethernet, ARP, IPv4, IPv6, ICMP, ICMPv6 and TCP headers; the
-//! Internet checksum ([`checksum`]); and the types that name things in every crate:
-//! [`MacAddr`], [`IfaceId`], [`Endpoint`], [`FourTuple`], [`SeqNum`], [`StreamOffset`], [`Instant`].
+//! Internet checksum ([`checksum`]); and the types that name things in every crate: [`MacAddr`],
+//! [`IfaceId`], [`Endpoint`], [`FourTuple`], [`SeqNum`], [`StreamOffset`], [`Instant`].
 //!
 //! # Types
 //!
@@ -20,8 +20,8 @@
 //!   What a representation leaves out is documented on its type: unknown options, IPv4 options,
 //!   reserved bits. Known options that have no place are counted
 //!   ([`icmpv6::NdOptions::prefixes_dropped`]).
-//! - Emitting panics only if the caller's slice is shorter than the length that `emitted_len` or the
-//!   format's constant says, which no packet can cause.
+//! - Emitting panics only if the caller's slice is shorter than the length that `emitted_len` or
+//!   the format's constant says, which no packet can cause.
 //!
 //! # Example
 //!

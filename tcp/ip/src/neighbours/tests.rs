@@ -452,6 +452,31 @@ fn eviction_takes_the_least_useful() {
 }
 
 #[test]
+fn a_failed_neighbour_is_evicted_first() {
+    let mut t = small(3);
+    t.lookup(at(0), hop(1));
+    for second in 0..=3 {
+        solicits(&mut t, at(1000 * second));
+    }
+    assert!(matches!(
+        t.state(at(3000), hop(1)),
+        Some(NeighbourState::Failed { .. })
+    ));
+    t.lookup(at(3001), hop(2)); // incomplete
+    t.on_solicited_by(at(3002), hop(3), A); // stale
+    // Used last of all, in vain.
+    assert_eq!(t.lookup(at(3100), hop(1)), Lookup::Unreachable);
+    t.lookup(at(3101), hop(4));
+    assert_eq!(t.state(at(3101), hop(1)), None);
+    assert!(
+        [2, 3, 4]
+            .iter()
+            .all(|n| t.state(at(3101), hop(*n)).is_some())
+    );
+    assert_eq!((t.counters().evicted, t.len()), (1, 3));
+}
+
+#[test]
 fn a_scan_cannot_push_out_neighbours_in_use() {
     let mut t = small(8);
     t.lookup(at(0), hop(1));

@@ -9,11 +9,11 @@ pub struct UpperLayer {
     pub protocol: IpProtocol,
     /// Its offset in bytes from the end of the fixed header.
     pub at: usize,
-    /// The offset of the Next Header field that names it, from the beginning of the fixed header: the
-    /// pointer of an error about it.
+    /// The offset of the Next Header field that names it, from the beginning of the fixed header:
+    /// the pointer of an error about it.
     pub next_header_at: usize,
-    /// The fragment header in front of it, if any. One that isn't [atomic](Fragment::is_atomic) ends
-    /// the walk: what follows may be the middle of the datagram.
+    /// The fragment header in front of it, if any. One that isn't [atomic](Fragment::is_atomic)
+    /// ends the walk: what follows may be the middle of the datagram.
     pub fragment: Option<Fragment>,
 }
 
