@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lockgate_cache::FileCache;
+use lockgate_cache::{FileCache, WallClock};
 use lockgate_drivers::{Eal, EalError, MemoryError, Port, PortError};
 use lockgate_stack::tls::TlsConfigError;
 use lockgate_stack::{ConfigError, ListenError};
 use lockgate_wire::Instant;
 
 use self::ends::EndTotals;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_time};
 use crate::config::{Config, Faults};
 use crate::control::{ControlError, ControlServer, MetricGroup, Stop, StopLevel};
 use crate::worker::WorkerCommand;
@@ -127,7 +127,14 @@ impl Running {
         let memory = start::Memory::reserve(eal, &config)?;
         let mut ports = start::ports(eal, &config)?;
         let count = config.workers.cores.len();
-        let (cache, clients) = FileCache::start(memory.arena, &config.roots, &config.cache, count)?;
+        let wall_clock = WallClock::new(unix_time);
+        let (cache, clients) = FileCache::start(
+            memory.arena,
+            &config.roots,
+            &config.cache,
+            count,
+            wall_clock,
+        )?;
         let config = Arc::new(config);
         let shared = start::SharedSpec::new(eal, clock, Arc::clone(&config), &ports, tls)?;
         let worker_specs = start::worker_specs(shared, memory.pools, &mut ports, clients);

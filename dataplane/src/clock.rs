@@ -39,11 +39,16 @@ impl Default for Clock {
     }
 }
 
-/// Returns the seconds since 1970, in UTC; 0 if the system's clock is set before that.
-pub fn unix_seconds() -> u64 {
+/// Returns the time since 1970, in UTC; 0 if the system's clock is set before that.
+pub fn unix_time() -> Duration {
     time::SystemTime::now()
         .duration_since(time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+        .unwrap_or_default()
+}
+
+/// Returns the seconds since 1970, in UTC; 0 if the system's clock is set before that.
+pub fn unix_seconds() -> u64 {
+    unix_time().as_secs()
 }
 
 /// A cached date for response heads, which name it in whole seconds. It's read again after 50 ms.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use lockgate::clock::Clock;
+use lockgate::clock::{Clock, unix_time};
 use lockgate::server::{Driver, HostPattern, Site, Sites};
 use lockgate::worker::{IdlePolicy, Worker, WorkerCommand, WorkerParts};
-use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
+use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId, WallClock};
 use lockgate_drivers::{Assume, Eal, WorkerPorts};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::tls::TlsServer;
@@ -32,8 +32,14 @@ pub(crate) fn measure() {
     let (near, far) = link(eal, "rps", Assume::ALL);
     let arena = pages::arena(eal, 16 << 20);
     let roots = [scratch.path().join("www")];
-    let (_cache, mut clients) =
-        FileCache::start(arena, &roots, &CacheConfig::default(), 1).unwrap();
+    let (_cache, mut clients) = FileCache::start(
+        arena,
+        &roots,
+        &CacheConfig::default(),
+        1,
+        WallClock::new(unix_time),
+    )
+    .unwrap();
     let (orders, commands) = bounded(1);
     let (files, tls) = (clients.remove(0), identity.stack_server(0));
     let worker = thread::Builder::new()

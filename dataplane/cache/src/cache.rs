@@ -12,6 +12,7 @@ use crate::client::FileClient;
 use crate::config::CacheConfig;
 use crate::counters::{ClientCounters, FileCounters};
 use crate::queue::RequestQueue;
+use crate::source::clock::WallClock;
 use crate::source::{FileSource, SourceError};
 use crate::store::Store;
 use crate::store::object::SPAN_BYTES;
@@ -48,7 +49,7 @@ pub enum StartError {
 
 impl FileCache {
     /// Starts a cache for the trees below `roots` and one client for each worker. Tree `i` is
-    /// [`RootId::new(i)`](crate::RootId::new).
+    /// [`RootId::new(i)`](crate::RootId::new). `clock` has to be the one that stamps the files.
     ///
     /// # Errors
     ///
@@ -58,6 +59,7 @@ impl FileCache {
         roots: &[PathBuf],
         config: &CacheConfig,
         workers: usize,
+        clock: WallClock,
     ) -> Result<(Self, Vec<FileClient>), StartError> {
         let Ok(workers) = u16::try_from(workers) else {
             return Err(StartError::TooMany);
@@ -81,7 +83,7 @@ impl FileCache {
         ));
         let capacity = outstanding * usize::from(workers.max(1));
         let queue = Arc::new(RequestQueue::new(capacity, config.loaders));
-        let source = FileSource::start(&store, &queue, roots, &config)?;
+        let source = FileSource::start(&store, &queue, roots, &config, clock)?;
         let counters: Vec<_> = (0..workers).map(|_| Arc::default()).collect();
         let clients = (0..workers)
             .zip(inboxes)

@@ -74,6 +74,7 @@ pub use config::CacheConfig;
 pub use counters::FileCounters;
 pub use key::RootId;
 pub use request::{Completion, Ticket, Token};
+pub use source::clock::WallClock;
 pub use store::object::{Object, SPAN_BYTES};
 
 #[cfg(test)]

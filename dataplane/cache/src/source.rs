@@ -5,6 +5,9 @@
 //! [`SourceHandle`](handle::SourceHandle). Files are the only source so far: loader threads open
 //! them below a root directory and read them.
 
+pub(crate) mod clock;
+mod digests;
+mod filesystem;
 mod fingerprint;
 pub(crate) mod handle;
 mod loader;
@@ -17,6 +20,9 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
+use hashbrown::DefaultHashBuilder;
+
+use self::clock::WallClock;
 use self::loader::Files;
 use self::root::Root;
 use crate::config::CacheConfig;
@@ -45,6 +51,7 @@ impl FileSource {
         queue: &Arc<RequestQueue>,
         roots: &[PathBuf],
         config: &CacheConfig,
+        clock: WallClock,
     ) -> Result<Self, SourceError> {
         let roots = roots
             .iter()
@@ -59,6 +66,8 @@ impl FileSource {
             open_max: config.open_max,
             open: Arc::default(),
             counters: LoaderCounters::default(),
+            clock,
+            hasher: DefaultHashBuilder::default(),
         });
         let mut source = Self {
             files,

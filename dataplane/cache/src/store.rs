@@ -93,11 +93,11 @@ impl Store {
         self.state().index.find(key).cloned()
     }
 
-    /// An empty table for an object of `len` bytes.
-    pub(crate) fn new_span_table(&self, len: u64) -> SpanTable {
+    /// An empty table for an object of so many spans.
+    pub(crate) fn new_span_table(&self, spans: u64) -> SpanTable {
         let id = self.next_table_id.fetch_add(1, Ordering::Relaxed);
         let resident_max = self.arena.usage().bytes / SPAN_BYTES as usize;
-        SpanTable::new(id, len.div_ceil(u64::from(SPAN_BYTES)), resident_max)
+        SpanTable::new(id, spans, resident_max)
     }
 
     /// Allocates memory for a span, evicting others. Returns none as long as older tasks wait,
@@ -127,14 +127,22 @@ impl Store {
 
     /// Ends a lookup: stores what the source found, in the place of another version.
     pub(crate) fn insert(&self, object: &Arc<Object>) {
-        let mut state = self.state();
-        if state.index.find(object.key()).is_some() {
+        self.store_found(object, false);
+    }
+
+    /// Ends a lookup: the source found the stored version, and has read it again for better
+    /// validators.
+    pub(crate) fn replace_same_version(&self, object: &Arc<Object>) {
+        self.counters.revalidations.add(1);
+        self.store_found(object, true);
+    }
+
+    /// Removes an object that the next lookup must not find. Its spans can still be read.
+    pub(crate) fn retire(&self, object: &Arc<Object>) {
+        if !object.is_retired() {
             self.counters.changed_files.add(1);
         }
-        state.index.insert(object);
-        let waiters = state.waiters.take_for_lookup(object.key());
-        drop(state);
-        self.answer_found(waiters, object);
+        self.state().index.retire(object);
     }
 
     /// Ends a lookup: the source found nothing to serve.
@@ -267,6 +275,17 @@ impl Store {
             .waiters
             .register_for_span(table.id(), index, waiter)
             .then_some(Task::ReadSpan { object, index })
+    }
+
+    fn store_found(&self, object: &Arc<Object>, is_same_version: bool) {
+        let mut state = self.state();
+        if !is_same_version && state.index.find(object.key()).is_some() {
+            self.counters.changed_files.add(1);
+        }
+        state.index.insert(object);
+        let waiters = state.waiters.take_for_lookup(object.key());
+        drop(state);
+        self.answer_found(waiters, object);
     }
 
     fn answer_found(&self, waiters: impl IntoIterator<Item = Waiter>, object: &Arc<Object>) {

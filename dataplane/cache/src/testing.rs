@@ -5,10 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use pktbuf::{PageArena, Region};
+use rustix::time::{ClockId, clock_gettime};
 
-use super::{CacheConfig, FileCache, FileClient};
+use super::{CacheConfig, FileCache, FileClient, WallClock};
 
 /// A directory that goes away by itself.
 #[derive(Debug)]
@@ -49,14 +51,38 @@ impl Drop for Tree {
     }
 }
 
-/// A cache of `bytes` with some clients.
+/// A cache of `bytes` with some clients, and the kernel's clock.
 pub fn start(
     tree: &Tree,
     bytes: usize,
     config: &CacheConfig,
     workers: usize,
 ) -> (FileCache, Vec<FileClient>) {
+    start_with_clock(tree, bytes, config, workers, kernel_clock())
+}
+
+/// A cache of `bytes` with some clients.
+pub fn start_with_clock(
+    tree: &Tree,
+    bytes: usize,
+    config: &CacheConfig,
+    workers: usize,
+    clock: WallClock,
+) -> (FileCache, Vec<FileClient>) {
     let mut region = Region::heap(bytes).unwrap();
     let arena = PageArena::new(&mut region, bytes).unwrap();
-    FileCache::start(arena, std::slice::from_ref(&tree.0), config, workers).unwrap()
+    let roots = std::slice::from_ref(&tree.0);
+    FileCache::start(arena, roots, config, workers, clock).unwrap()
+}
+
+/// The clock that the kernel stamps files with.
+pub fn kernel_clock() -> WallClock {
+    WallClock::new(kernel_time)
+}
+
+/// What the clock reads that the kernel stamps files with.
+pub fn kernel_time() -> Duration {
+    let now = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(now.tv_sec).unwrap();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap())
 }

@@ -1,7 +1,7 @@
 //! Files that change while they're served, and more of them than the cache has room for.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,16 +12,105 @@ use crate::support::material::noise;
 use crate::support::run::now;
 use crate::support::scene::{Scene, Setup};
 
-pub(crate) const CASES: &[Case] = &[Case::new(
-    "files::three_times_the_cache_while_they_change",
-    || {
+pub(crate) const CASES: &[Case] = &[
+    Case::new("files::three_times_the_cache_while_they_change", || {
         churn(
             Setup::new().set("cache.memory_max", "4MiB"),
             4,
             Duration::from_secs(6),
         );
-    },
-)];
+    }),
+    Case::new("files::a_log_grows_while_curl_downloads_it", growing_log).with(&["curl"]),
+];
+
+/// A writer appends to a file during a slow download. The client gets the file to the length that
+/// was announced, and the file has never more than what the connection and the cache can hold ready.
+fn growing_log() {
+    let scene = Setup::new().set("cache.memory_max", "4MiB").start();
+    let log = scene.www("access.log");
+    let line = b"198.18.0.2 - GET /access.log 200 a line of forty-nine\n";
+    fs::write(&log, line.repeat(LOG_BYTES / line.len())).expect("there's room for a file");
+    for scheme in ["http", "https"] {
+        let (head, body) = (
+            scene.scratch.path().join("head"),
+            scene.scratch.path().join("body"),
+        );
+        let mut curl = scene.command("curl");
+        curl.args([
+            "-sS",
+            "--fail",
+            "--max-time",
+            "120",
+            "--limit-rate",
+            "12M",
+            "--cacert",
+        ])
+        .arg(scene.crt("ecdsa"))
+        .arg("-D")
+        .arg(&head)
+        .arg("-o")
+        .arg(&body)
+        .arg(format!("{scheme}://198.18.0.1/access.log"));
+        let before = fs::metadata(&log).expect("it was written").len();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(&log)
+            .expect("it was written");
+        let mut curl = curl.spawn().expect("curl is installed");
+        let mut appended = 0;
+        let status = loop {
+            if let Some(status) = curl.try_wait().expect("it is our child") {
+                break status;
+            }
+            // From its first byte to its last.
+            if fs::metadata(&body).is_ok_and(|body| body.len() > 0) {
+                file.write_all(line).expect("there's room for a line");
+                appended += 1;
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert!(
+            status.success(),
+            "{scheme}: {status} after {appended} lines"
+        );
+        assert!(
+            appended > 0,
+            "{scheme}: it was over before a line was appended"
+        );
+        let head = fs::read_to_string(&head).expect("curl wrote it");
+        let field = |name: &str| {
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            let (_, value) = lines
+                .find(|(field, _)| field.eq_ignore_ascii_case(name))
+                .unwrap_or_else(|| panic!("no {name}: {head}"));
+            value.to_owned()
+        };
+        let announced: u64 = field("content-length").parse().expect("it's a number");
+        assert!(announced >= before, "{head}");
+        let (got, log) = (fs::read(&body), fs::read(&log));
+        let (got, log) = (got.expect("curl wrote it"), log.expect("it was written"));
+        assert_eq!(got.len() as u64, announced, "{head}");
+        assert!(got == log[..got.len()], "{scheme}: other bytes");
+        assert!(log.len() > got.len());
+
+        // The next answer has the new length and another tag.
+        let again = scene.curl(&["--fail", "-I", &format!("{scheme}://198.18.0.1/access.log")]);
+        let again = again.ok().text().to_ascii_lowercase();
+        assert!(
+            again.contains(&format!("content-length: {}", log.len())),
+            "{again}"
+        );
+        assert!(
+            !again.contains(&field("etag").to_ascii_lowercase()),
+            "{again}"
+        );
+        fs::remove_file(&body).expect("curl wrote it");
+    }
+    let stats = scene.server.stats();
+    assert!(stats.process("files.changed_files") >= 2, "{stats:?}");
+    assert_eq!(stats.process("files.read_errors"), 0, "{stats:?}");
+    scene.finish();
+}
 
 /// What the clients got.
 #[derive(Default)]
@@ -215,6 +304,9 @@ fn check(number: usize, reply: &Reply) {
 
 /// Bytes of a block: `file 00000 version 00000000` and the end of its line.
 const BLOCK: usize = 28;
+
+/// More than the cache, the send queue and the kernel's buffers of a connection hold.
+const LOG_BYTES: usize = 32 << 20;
 
 /// Memory of pools that is touched for the first time, and what threads and allocators keep.
 const GROWTH_MAX: u64 = 40 << 20;

@@ -1,6 +1,7 @@
 //! What tells one version of a file from another: its status, as the kernel keeps it.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::fs::{Stat, fstat};
 use rustix::io::Errno;
@@ -11,9 +12,9 @@ pub(crate) struct Fingerprint {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) len: u64,
-    /// Time of modification: programs can set it to anything.
+    /// Time of modification. Programs can set it to anything.
     pub(crate) modified: FileTime,
-    /// Time of the last change of contents or status: only the kernel sets it.
+    /// Time of the last change of contents or status. Only the kernel sets it, to its own clock.
     pub(crate) changed: FileTime,
     pub(crate) links: u64,
 }
@@ -24,6 +25,17 @@ pub(crate) struct FileTime {
     /// Since the Unix epoch.
     pub(crate) seconds: i64,
     pub(crate) nanos: u32,
+}
+
+/// What happened to a file between two looks at its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing that concerns its contents.
+    None,
+    /// It is longer. Whether the bytes from before are the same, the status can't tell.
+    Grown,
+    /// Anything else.
+    Other,
 }
 
 impl Fingerprint {
@@ -42,14 +54,42 @@ impl Fingerprint {
         }
     }
 
-    /// Whether an open file that was `self` and is now `later` still has the same contents. Its
-    /// time of change may only differ if names of it were removed, as when another file is renamed
-    /// over it: the time of modification shows that nothing was written.
-    pub(crate) fn still_holds(&self, later: &Self) -> bool {
+    /// What happened to a file that was `self` and is now `later`.
+    ///
+    /// Its change time may differ without a change of its contents only if names of it were
+    /// removed, as when another file is renamed over it. The modification time shows then that
+    /// nothing was written.
+    pub(crate) fn change_to(&self, later: &Self) -> Change {
+        if (self.device, self.inode) != (later.device, later.inode) {
+            return Change::Other;
+        }
         let is_unlinked = later.links < self.links;
-        (self.device, self.inode, self.len, self.modified)
-            == (later.device, later.inode, later.len, later.modified)
+        if (self.len, self.modified) == (later.len, later.modified)
             && (self.changed == later.changed || is_unlinked)
+        {
+            return Change::None;
+        }
+        // A modification time that went back was set by a program, as after a rewrite.
+        if later.len > self.len && later.modified >= self.modified && later.changed >= self.changed
+        {
+            return Change::Grown;
+        }
+        Change::Other
+    }
+
+    /// Whether every later change shows in the status, `now` being a time before the status was
+    /// read. Two changes within one tick of the kernel's clock may have the same stamp.
+    ///
+    /// A change time far in the future was stamped by another clock: a change stamped now differs.
+    pub(crate) fn is_settled(&self, now: Duration) -> bool {
+        self.changed.age_nanos(now).abs() > SETTLED_NANOS
+    }
+
+    /// Whether the change time is old enough for a strong validator of what is read after `now`.
+    ///
+    /// A change time in the future isn't: the clock was set back, and may come to it again.
+    pub(crate) fn is_aged(&self, now: Duration) -> bool {
+        self.changed.age_nanos(now) > AGED_NANOS
     }
 }
 
@@ -61,9 +101,118 @@ impl FileTime {
         }
     }
 
-    pub(crate) fn as_nanos(self) -> i128 {
-        i128::from(self.seconds) * NANOS_PER_SECOND + i128::from(self.nanos)
+    fn age_nanos(self, now: Duration) -> i128 {
+        let now = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
+        now - (i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos))
     }
 }
 
-const NANOS_PER_SECOND: i128 = 1_000_000_000;
+/// Twice the longest tick of a kernel's clock (10 ms at 100 Hz).
+const SETTLED_NANOS: i128 = 20_000_000;
+
+/// The coarsest stamps of a file system (2 s on FAT; 1 s on ext3 and older NFS). It also covers
+/// single writes that take that long: they are stamped when they begin.
+const AGED_NANOS: i128 = 2_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANGED: Duration = Duration::from_secs(1_000);
+
+    fn at(seconds: i64, nanos: u32) -> FileTime {
+        FileTime { seconds, nanos }
+    }
+
+    fn base() -> Fingerprint {
+        Fingerprint {
+            device: 1,
+            inode: 2,
+            len: 3_000,
+            modified: at(900, 5),
+            changed: at(1_000, 0),
+            links: 1,
+        }
+    }
+
+    #[test]
+    fn changes_are_told_from_growth_and_from_removed_names() {
+        let same = base();
+        let (len, modified, changed) = (same.len, same.modified, same.changed);
+        let later = at(1_001, 0);
+        let with = |change: &dyn Fn(&mut Fingerprint)| {
+            let mut later = base();
+            change(&mut later);
+            base().change_to(&later)
+        };
+        assert_eq!(base().change_to(&same), Change::None);
+        type Case<'a> = (&'a str, Change, &'a dyn Fn(&mut Fingerprint));
+        let cases: &[Case<'_>] = &[
+            ("renamed over", Change::None, &|f| {
+                (f.links, f.changed) = (0, later)
+            }),
+            ("a new name", Change::Other, &|f| {
+                (f.links, f.changed) = (2, later)
+            }),
+            (
+                "chmod, or rewritten with its mtime put back",
+                Change::Other,
+                &|f| f.changed = later,
+            ),
+            ("rewritten", Change::Other, &|f| {
+                (f.modified, f.changed) = (later, later)
+            }),
+            ("appended", Change::Grown, &|f| {
+                (f.len, f.modified, f.changed) = (len + 1, later, later)
+            }),
+            ("appended within a tick", Change::Grown, &|f| {
+                f.len = len + 1
+            }),
+            ("appended, mtime put back", Change::Grown, &|f| {
+                (f.len, f.changed) = (len + 1, later)
+            }),
+            ("longer and older", Change::Other, &|f| {
+                (f.len, f.modified) = (len + 1, at(899, 0))
+            }),
+            ("longer, clock set back", Change::Other, &|f| {
+                (f.len, f.changed) = (len + 1, at(999, 0))
+            }),
+            ("truncated", Change::Other, &|f| {
+                (f.len, f.modified, f.changed) = (len - 1, later, later)
+            }),
+            ("emptied within a tick", Change::Other, &|f| f.len = 0),
+            ("another inode", Change::Other, &|f| {
+                (f.inode, f.len) = (3, len + 1)
+            }),
+            ("another device", Change::Other, &|f| f.device = 9),
+            ("unlinked and rewritten", Change::Other, &|f| {
+                (f.links, f.modified) = (0, later)
+            }),
+        ];
+        for (name, expected, change) in cases {
+            assert_eq!(with(*change), *expected, "{name}");
+        }
+        assert_eq!((modified, changed), (base().modified, base().changed));
+    }
+
+    #[test]
+    fn a_change_time_settles_after_two_ticks_and_ages_after_two_seconds() {
+        let nano = Duration::from_nanos(1);
+        let ms = Duration::from_millis;
+        for (now, is_settled, is_aged) in [
+            (CHANGED, false, false),
+            (CHANGED + ms(20), false, false),
+            (CHANGED + ms(20) + nano, true, false),
+            (CHANGED + ms(2_000), true, false),
+            (CHANGED + ms(2_000) + nano, true, true),
+            (CHANGED + ms(1_000_000), true, true),
+            // In the future.
+            (CHANGED - ms(20), false, false),
+            (CHANGED - ms(21), true, false),
+            (Duration::ZERO, true, false),
+        ] {
+            assert_eq!(base().is_settled(now), is_settled, "{now:?}");
+            assert_eq!(base().is_aged(now), is_aged, "{now:?}");
+        }
+    }
+}

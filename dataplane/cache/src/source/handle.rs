@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::fingerprint::Fingerprint;
+use super::digests::SpanDigests;
+use super::fingerprint::{Change, Fingerprint};
 
 /// What an object keeps of its source: one variant for each kind of source. The store never looks
 /// inside.
@@ -16,10 +18,20 @@ pub(crate) enum SourceHandle {
 pub(crate) struct FileHandle {
     /// The open file, if its contents are read span by span.
     file: Option<OpenFile>,
-    /// As it was opened, or as it was last seen if only names of it were removed since.
-    fingerprint: Mutex<Fingerprint>,
+    /// Its change time was too young for a strong tag when it was opened.
+    is_young: bool,
     /// The file isn't this version any more: no more of it can be read.
     is_changed: AtomicBool,
+    reads: Mutex<Reads>,
+}
+
+/// What is known of the file from opening and reading it.
+struct Reads {
+    /// As it was last seen, if it had the same contents then, or only more of them.
+    fingerprint: Fingerprint,
+    /// Every change since then shows in its status.
+    is_settled: bool,
+    digests: SpanDigests,
 }
 
 /// An open file that counts towards the limit of open files.
@@ -28,12 +40,42 @@ pub(crate) struct OpenFile {
     count: Arc<AtomicU32>,
 }
 
+/// A span that was just read.
+pub(crate) struct ReadSpan {
+    pub(crate) index: u64,
+    pub(crate) digest: u64,
+    /// No span of the file is behind it.
+    pub(crate) is_last: bool,
+    /// The time before it was read.
+    pub(crate) now: Duration,
+}
+
+/// Whether what was read belongs to the version of the handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Unchanged,
+    /// It does, as far as can be known: the file is longer now.
+    Grown,
+    Changed,
+}
+
 impl FileHandle {
-    pub(crate) fn new(file: Option<OpenFile>, fingerprint: Fingerprint) -> Self {
+    /// A file that was `found` when it was opened at `now`, in `spans` spans.
+    pub(crate) fn new(
+        file: Option<OpenFile>,
+        found: Fingerprint,
+        now: Duration,
+        spans: u64,
+    ) -> Self {
         Self {
             file,
-            fingerprint: Mutex::new(fingerprint),
+            is_young: !found.is_aged(now),
             is_changed: AtomicBool::new(false),
+            reads: Mutex::new(Reads {
+                fingerprint: found,
+                is_settled: found.is_settled(now),
+                digests: SpanDigests::new(spans),
+            }),
         }
     }
 
@@ -41,38 +83,65 @@ impl FileHandle {
         self.file.as_ref().map(|open| &open.file)
     }
 
-    /// Asks the kernel whether the open file is still this version.
-    pub(crate) fn check(&self) -> bool {
-        let Some(file) = self.file() else {
-            return false;
-        };
-        if self.is_changed() {
-            return false;
-        }
-        let mut fingerprint = self
-            .fingerprint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match Fingerprint::of(file) {
-            Ok(now) if fingerprint.still_holds(&now) => {
-                *fingerprint = now;
-                true
-            }
-            Ok(_) | Err(_) => {
-                self.set_changed();
-                false
-            }
-        }
+    /// Whether this is the version that was found at its path.
+    pub(crate) fn is_version(&self, found: &Fingerprint) -> bool {
+        !self.is_changed() && self.reads().fingerprint.change_to(found) == Change::None
     }
 
-    /// Whether this is the version that was found at its path now.
-    pub(crate) fn is_version(&self, found: &Fingerprint) -> bool {
-        !self.is_changed()
-            && self
-                .fingerprint
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .still_holds(found)
+    /// Whether the file has to be read again, although it `is_version`, because a strong tag can be
+    /// had now. What was read while its change time was young may lack a change with the same time.
+    pub(crate) fn can_become_strong(&self, found: &Fingerprint, now: Duration) -> bool {
+        self.is_young && found.is_aged(now)
+    }
+
+    /// Decides whether a span that was just read belongs to this version.
+    ///
+    /// - The status is as before, and would show any change: it does.
+    /// - The file only grew, or a change within the same tick might not show: it does if the spans that were read before have their old digests
+    ///   still. `reread` finds the digest that a span has now. At most 64 are read again for each
+    ///   span, and all that are known for the last one.
+    /// - Anything else: it doesn't, and nothing more can be read of this version.
+    pub(crate) fn check_read(
+        &self,
+        span: &ReadSpan,
+        reread: impl FnMut(u64) -> Option<u64>,
+    ) -> Verdict {
+        let Some(file) = self.file().filter(|_| !self.is_changed()) else {
+            return Verdict::Changed;
+        };
+        let mut reads = self.reads();
+        let found = Fingerprint::of(file);
+        let change = found.map(|found| (reads.fingerprint.change_to(&found), found));
+        let verdict = match change {
+            Ok((Change::None, found)) if reads.is_settled => {
+                reads.fingerprint = found;
+                Verdict::Unchanged
+            }
+            Ok((change @ (Change::None | Change::Grown), found)) => {
+                let limit = if span.is_last {
+                    usize::MAX
+                } else {
+                    VERIFIED_MAX
+                };
+                if reads.digests.verify(limit, reread) {
+                    reads.fingerprint = found;
+                    reads.is_settled = found.is_settled(span.now);
+                    if change == Change::None {
+                        Verdict::Unchanged
+                    } else {
+                        Verdict::Grown
+                    }
+                } else {
+                    Verdict::Changed
+                }
+            }
+            Ok((Change::Other, _)) | Err(_) => Verdict::Changed,
+        };
+        if verdict == Verdict::Changed || !reads.digests.insert(span.index, span.digest) {
+            self.set_changed();
+            return Verdict::Changed;
+        }
+        verdict
     }
 
     /// No more of this version can be read.
@@ -82,6 +151,10 @@ impl FileHandle {
 
     pub(crate) fn is_changed(&self) -> bool {
         self.is_changed.load(Ordering::Relaxed)
+    }
+
+    fn reads(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,3 +180,7 @@ impl Drop for OpenFile {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// Spans of a growing file that are read again for each new one: 4 MiB, less than a millisecond
+/// from the kernel's page cache.
+const VERIFIED_MAX: usize = 64;

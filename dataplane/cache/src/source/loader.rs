@@ -1,17 +1,21 @@
 //! Loader threads: they look up files and read their spans.
 
+use std::hash::BuildHasher;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use hashbrown::DefaultHashBuilder;
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 use rustix::io::{Errno, pread};
 
-use super::fingerprint::Fingerprint;
-use super::handle::{FileHandle, OpenFile, SourceHandle};
-use super::root::Root;
+use super::clock::WallClock;
+use super::filesystem::has_reliable_change_time;
+use super::fingerprint::{Change, Fingerprint};
+use super::handle::{FileHandle, OpenFile, ReadSpan, SourceHandle, Verdict};
+use super::root::{Opened, Root};
 use super::validators::entity;
 use crate::absence::Absence;
 use crate::counters::LoaderCounters;
@@ -34,6 +38,9 @@ pub(crate) struct Files {
     /// Large files that are open.
     pub(crate) open: Arc<AtomicU32>,
     pub(crate) counters: LoaderCounters,
+    pub(crate) clock: WallClock,
+    /// Makes digests of spans.
+    pub(crate) hasher: DefaultHashBuilder,
 }
 
 /// A task that can't be done before memory is free or a file closed.
@@ -97,21 +104,26 @@ impl Files {
             return Ok(());
         };
         for _ in 0..CHANGES_MAX {
-            let (file, found) = match root.open_file(&key.path, now, self.revalidate) {
+            let opened = match root.open_file(&key.path, now, self.revalidate, &self.clock) {
                 Ok(opened) => opened,
                 Err(absence) => {
                     self.store.absent(&key, absence);
                     return Ok(());
                 }
             };
-            if let Some(object) = self.store.find(&key)
-                && is_version(&object, &found)
+            let stored = self.store.find(&key);
+            let stored = stored.filter(|object| file_of(object).is_version(&opened.found));
+            if let Some(object) = &stored
+                && !file_of(object).can_become_strong(&opened.found, opened.now)
             {
-                self.store.revalidated(&object, now);
+                self.store.revalidated(object, now);
                 return Ok(());
             }
-            let (content, file) = if found.len <= u64::from(self.whole_bytes_max) {
-                match self.read_whole(&file, &found, was_deferred) {
+            let is_trusted = has_reliable_change_time(&opened.file);
+            let entity = entity(&key, &opened.found, opened.now, is_trusted);
+            let spans = entity.len().div_ceil(u64::from(SPAN_BYTES));
+            let (content, file) = if entity.len() <= u64::from(self.whole_bytes_max) {
+                match self.read_whole(&opened, was_deferred) {
                     Ok(span) => (Content::Whole(span), None),
                     Err(ReadError::NoMemory) => return Err(MustWait(Task::Lookup { key, now })),
                     Err(ReadError::Changed) => continue,
@@ -121,30 +133,34 @@ impl Files {
                     }
                 }
             } else {
-                let Some(file) = self.keep_open(file) else {
+                let Some(file) = self.keep_open(opened.file) else {
                     return Err(MustWait(Task::Lookup { key, now }));
                 };
-                let spans = self.store.new_span_table(found.len);
-                (Content::Spans(spans), Some(file))
+                (Content::Spans(self.store.new_span_table(spans)), Some(file))
             };
-            let entity = entity(&key, &found);
-            let source = SourceHandle::File(FileHandle::new(file, found));
-            self.store
-                .insert(&Arc::new(Object::new(key, entity, content, source, now)));
+            let spans_read = if file.is_some() { spans } else { 0 };
+            let handle = FileHandle::new(file, opened.found, opened.now, spans_read);
+            let source = SourceHandle::File(handle);
+            let object = Arc::new(Object::new(key, entity, content, source, now));
+            if stored.is_some() {
+                self.store.replace_same_version(&object);
+            } else {
+                self.store.insert(&object);
+            }
             return Ok(());
         }
         self.store.absent(&key, Absence::Changing);
         Ok(())
     }
 
-    /// Reads a small file. It has the contents of its fingerprint only if that still holds
-    /// afterwards.
+    /// Reads a small file. It has the contents of its fingerprint only if its status is the same
+    /// afterwards. A file that keeps growing has to have the same contents when it is read again.
     fn read_whole(
         &self,
-        file: &OwnedFd,
-        found: &Fingerprint,
+        opened: &Opened,
         was_deferred: bool,
     ) -> Result<Option<Arc<SharedSpan>>, ReadError> {
+        let Opened { file, found, .. } = opened;
         let len = usize::try_from(found.len).map_err(|_| ReadError::Changed)?;
         if len == 0 {
             return Ok(None);
@@ -152,10 +168,20 @@ impl Files {
         let page = self.store.allocate(len, was_deferred);
         let mut page = page.ok_or(ReadError::NoMemory)?;
         self.read(file, &mut page[..len], 0)?;
-        match Fingerprint::of(file) {
-            Ok(now) if found.still_holds(&now) => Ok(Some(page.freeze(len))),
-            Ok(_) => Err(ReadError::Changed),
-            Err(_) => Err(ReadError::Failed),
+        let later = Fingerprint::of(file).map_err(|_| ReadError::Failed)?;
+        let is_same = match found.change_to(&later) {
+            Change::None => true,
+            Change::Grown if opened.is_growing => {
+                let mut again = vec![0; len];
+                self.read(file, &mut again, 0)?;
+                *again == page[..len]
+            }
+            Change::Grown | Change::Other => false,
+        };
+        if is_same {
+            Ok(Some(page.freeze(len)))
+        } else {
+            Err(ReadError::Changed)
         }
     }
 
@@ -179,9 +205,15 @@ impl Files {
         index: u64,
         was_deferred: bool,
     ) -> Result<(), MustWait> {
-        let SourceHandle::File(handle) = object.source();
-        match self.read_span(&object, handle, index, was_deferred) {
-            Ok(span) => self.store.publish_span(&object, index, &span),
+        let handle = file_of(&object);
+        match self.read_span(&object, index, was_deferred) {
+            Ok((span, verdict)) => {
+                self.store.publish_span(&object, index, &span);
+                if verdict == Verdict::Grown {
+                    // Bodies go on. The next lookup finds the longer version.
+                    self.store.retire(&object);
+                }
+            }
             Err(ReadError::NoMemory) => return Err(MustWait(Task::ReadSpan { object, index })),
             Err(error) => {
                 // Changed or unreadable: the next lookup opens the file anew.
@@ -199,22 +231,37 @@ impl Files {
     fn read_span(
         &self,
         object: &Object,
-        handle: &FileHandle,
         index: u64,
         was_deferred: bool,
-    ) -> Result<Arc<SharedSpan>, ReadError> {
+    ) -> Result<(Arc<SharedSpan>, Verdict), ReadError> {
+        let handle = file_of(object);
         let len = object.span_len(index);
         let file = handle.file().filter(|_| len > 0 && !handle.is_changed());
         let file = file.ok_or(ReadError::Changed)?;
         let page = self.store.allocate(len, was_deferred);
         let mut page = page.ok_or(ReadError::NoMemory)?;
-        let offset = index.saturating_mul(u64::from(SPAN_BYTES));
-        self.read(file, &mut page[..len], offset)?;
-        if handle.check() {
-            Ok(page.freeze(len))
-        } else {
-            Err(ReadError::Changed)
+        let now = self.clock.now();
+        self.read(file, &mut page[..len], offset_of(index))?;
+        let span = ReadSpan {
+            index,
+            digest: self.digest(&page[..len]),
+            is_last: index + 1 == object.span_count(),
+            now,
+        };
+        let mut again = Vec::new();
+        let reread = |index| {
+            again.resize(object.span_len(index), 0);
+            self.read(file, &mut again, offset_of(index)).ok()?;
+            Some(self.digest(&again))
+        };
+        match handle.check_read(&span, reread) {
+            Verdict::Changed => Err(ReadError::Changed),
+            verdict => Ok((page.freeze(len), verdict)),
         }
+    }
+
+    fn digest(&self, bytes: &[u8]) -> u64 {
+        self.hasher.hash_one(bytes)
     }
 
     fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
@@ -237,10 +284,14 @@ impl Files {
     }
 }
 
-/// Whether an object is the version of a file that was found at its path.
-fn is_version(object: &Object, found: &Fingerprint) -> bool {
+/// The file that an object is a version of.
+fn file_of(object: &Object) -> &FileHandle {
     let SourceHandle::File(handle) = object.source();
-    handle.is_version(found)
+    handle
+}
+
+fn offset_of(index: u64) -> u64 {
+    index.saturating_mul(u64::from(SPAN_BYTES))
 }
 
 /// Why a read has no result.

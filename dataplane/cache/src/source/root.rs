@@ -12,9 +12,9 @@ use std::time::Duration;
 use lockgate_wire::Instant;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::fingerprint::Fingerprint;
+use super::clock::WallClock;
+use super::fingerprint::{Change, Fingerprint};
 use crate::absence::Absence;
 
 /// A tree's top directory. It's opened anew now and then, so that a deployment may replace the
@@ -23,6 +23,16 @@ use crate::absence::Absence;
 pub(crate) struct Root {
     path: PathBuf,
     open: Mutex<(Arc<OwnedFd>, Instant)>,
+}
+
+/// A regular file that was opened.
+pub(crate) struct Opened {
+    pub(crate) file: OwnedFd,
+    pub(crate) found: Fingerprint,
+    /// The time before its status was read, and before its contents are.
+    pub(crate) now: Duration,
+    /// It grew each time that it was looked at, and did nothing else.
+    pub(crate) is_growing: bool,
 }
 
 impl Root {
@@ -34,17 +44,17 @@ impl Root {
         })
     }
 
-    /// Opens what `path` names in this tree, if it's a regular file, and says which version it is.
+    /// Opens what `path` names in this tree, if it's a regular file, and reads its status.
     pub(crate) fn open_file(
         &self,
         path: &[u8],
         now: Instant,
         reopen_after: Duration,
-    ) -> Result<(OwnedFd, Fingerprint), Absence> {
+        clock: &WallClock,
+    ) -> Result<Opened, Absence> {
         let directory = self.directory(now, reopen_after);
         let file = open_beneath(&directory, path).map_err(absence)?;
-        let found = settled(&file)?;
-        Ok((file, found))
+        settle(file, clock)
     }
 
     fn directory(&self, now: Instant, reopen_after: Duration) -> Arc<OwnedFd> {
@@ -88,33 +98,48 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     Err(Errno::AGAIN)
 }
 
-/// The file's version, once a change to come is certain to show.
+/// Reads the status of the file, once a change to come is certain to show in it.
 ///
 /// Times are stamped with the kernel's coarse clock: two changes within one of its ticks may leave
 /// the same times behind. And they are stamped when a write begins, not when it ends. So a file
 /// that was changed just now is looked at again a little later, when any tick of then is over, and
-/// any single write that isn't huge. This compares two times of the kernel's making, and isn't the
-/// time of anything here.
-fn settled(file: &OwnedFd) -> Result<Fingerprint, Absence> {
+/// any single write that isn't huge. A file that doesn't come to rest is only served if it grows.
+fn settle(file: OwnedFd, clock: &WallClock) -> Result<Opened, Absence> {
+    let mut first: Option<Fingerprint> = None;
+    let mut last: Option<Fingerprint> = None;
+    let mut only_grows = true;
     for _ in 0..SETTLE_TRIES {
-        let now = clock_gettime(ClockId::RealtimeCoarse);
-        let stat = fstat(file).map_err(|_| Absence::Failed)?;
+        let now = clock.now();
+        let stat = fstat(&file).map_err(|_| Absence::Failed)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Absence::Directory),
             _ => return Err(Absence::Forbidden),
         }
         let found = Fingerprint::from_stat(&stat);
-        let now = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
-        let age = now - found.changed.as_nanos();
-        // A time well in the future is somebody else's clock: a change stamped now will show, too.
-        if age.abs() > SETTLED_NANOS {
-            return Ok(found);
+        if found.is_settled(now) {
+            return Ok(Opened {
+                file,
+                found,
+                now,
+                is_growing: false,
+            });
         }
+        only_grows &= last.is_none_or(|last| last.change_to(&found) != Change::Other);
+        first.get_or_insert(found);
+        last = Some(found);
         thread::sleep(SETTLE_PAUSE);
     }
-    // Somebody writes all the time: no version of it can be told from the next one.
-    Err(Absence::Changing)
+    match (first, last) {
+        (Some(first), Some(found)) if only_grows && found.len > first.len => Ok(Opened {
+            file,
+            found,
+            now: clock.now(),
+            is_growing: true,
+        }),
+        // It is rewritten all the time: no version of it can be told from the next one.
+        _ => Err(Absence::Changing),
+    }
 }
 
 fn absence(error: Errno) -> Absence {
@@ -133,7 +158,5 @@ fn absence(error: Errno) -> Absence {
 /// How often a path is tried that changes while it is resolved.
 const RACES_MAX: u32 = 16;
 
-/// A tick is ten milliseconds at most.
-const SETTLED_NANOS: i128 = 20_000_000;
 const SETTLE_PAUSE: Duration = Duration::from_millis(3);
 const SETTLE_TRIES: u32 = 30;

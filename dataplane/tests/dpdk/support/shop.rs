@@ -10,10 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel as crossbeam;
-use lockgate::clock::Clock;
+use lockgate::clock::{Clock, unix_time};
 use lockgate::server::{Driver, HostPattern, Site, Sites};
 use lockgate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
-use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId};
+use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId, WallClock};
 use lockgate_drivers::Eal;
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::Stack;
@@ -73,6 +73,7 @@ impl Cache {
             std::slice::from_ref(&tree.root),
             &config,
             workers,
+            WallClock::new(unix_time),
         )
         .expect("a cache");
         Self {

@@ -1,9 +1,10 @@
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::thread;
 
 use super::*;
-use crate::testing::{Tree, start};
+use crate::testing::{Tree, kernel_time, start};
 use crate::{CacheConfig, FileCache};
 
 /// A loader without a thread, and the cache that it works for.
@@ -13,10 +14,15 @@ fn loader(tree: &Tree) -> (FileCache, Arc<Files>) {
     (cache, files)
 }
 
-fn opened(file: File) -> (OwnedFd, Fingerprint) {
+fn opened(file: File) -> Opened {
     let file = OwnedFd::from(file);
-    let version = Fingerprint::of(&file).unwrap();
-    (file, version)
+    let found = Fingerprint::of(&file).unwrap();
+    Opened {
+        file,
+        found,
+        now: kernel_time(),
+        is_growing: false,
+    }
 }
 
 #[test]
@@ -24,24 +30,47 @@ fn a_small_file_that_changed_while_it_was_read_isnt_taken() {
     let tree = Tree::new();
     tree.write("a", &[b'x'; 1_000]);
     let (cache, loader) = loader(&tree);
-    let (file, version) = opened(File::open(tree.path("a")).unwrap());
-    let span = loader.read_whole(&file, &version, false).unwrap().unwrap();
+    let mut opened = opened(File::open(tree.path("a")).unwrap());
+    let span = loader.read_whole(&opened, false).unwrap().unwrap();
     assert_eq!(**span, [b'x'; 1_000]);
     drop(span);
+    // Another file is renamed over it: the open one is what it was.
+    tree.replace("a", &[b'z'; 1_000]);
+    let span = loader.read_whole(&opened, false).unwrap().unwrap();
+    assert_eq!(**span, [b'x'; 1_000]);
+    drop(span);
+    opened = self::opened(File::open(tree.path("a")).unwrap());
     // Later than any tick of the file's times.
     thread::sleep(Duration::from_millis(20));
     let writer = OpenOptions::new().write(true).open(tree.path("a")).unwrap();
     writer.write_all_at(b"y", 0).unwrap();
-    let changed = loader.read_whole(&file, &version, false);
+    let changed = loader.read_whole(&opened, false);
     assert_eq!(changed.unwrap_err(), ReadError::Changed);
     writer.set_len(500).unwrap();
-    let shorter = loader.read_whole(&file, &version, false);
+    let shorter = loader.read_whole(&opened, false);
     assert_eq!(shorter.unwrap_err(), ReadError::Changed);
-    assert_eq!(
-        cache.counters().bytes_used,
-        0,
-        "what was read of it is given back"
-    );
+    opened.is_growing = true;
+    let shorter = loader.read_whole(&opened, false);
+    assert_eq!(shorter.unwrap_err(), ReadError::Changed);
+    assert_eq!(cache.counters().bytes_used, 0, "its memory was freed");
+}
+
+#[test]
+fn a_small_file_that_grew_while_it_was_read_is_taken_if_it_grows_all_the_time() {
+    let tree = Tree::new();
+    tree.write("a", &[b'x'; 1_000]);
+    let (cache, loader) = loader(&tree);
+    let mut opened = opened(File::open(tree.path("a")).unwrap());
+    let append = OpenOptions::new().append(true).open(tree.path("a"));
+    append.unwrap().write_all(b"more").unwrap();
+    let changed = loader.read_whole(&opened, false);
+    assert_eq!(changed.unwrap_err(), ReadError::Changed, "it's tried again");
+    opened.is_growing = true;
+    let span = loader.read_whole(&opened, false).unwrap().unwrap();
+    assert_eq!(**span, [b'x'; 1_000]);
+    drop(span);
+    assert_eq!(cache.counters().bytes_used, 0);
+    assert_eq!(fs::metadata(tree.path("a")).unwrap().len(), 1_004);
 }
 
 #[test]
@@ -58,27 +87,25 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
                 .unwrap(),
         )
     };
-    let (file, version) = write_only("small");
-    let failed = loader.read_whole(&file, &version, false);
+    let failed = loader.read_whole(&write_only("small"), false);
     assert_eq!(failed.unwrap_err(), ReadError::Failed);
 
-    let (file, version) = write_only("large");
+    let Opened {
+        file, found, now, ..
+    } = write_only("large");
     let key = Key {
         root: crate::RootId::new(0),
         path: b"large"[..].into(),
     };
-    let spans = Content::Spans(loader.store.new_span_table(version.len));
-    let entity = entity(&key, &version);
+    let spans = Content::Spans(loader.store.new_span_table(4));
+    let entity = entity(&key, &found, now, true);
     let file = loader.keep_open(file).unwrap();
-    let handle = SourceHandle::File(FileHandle::new(Some(file), version));
-    let now = Instant::from_secs(1);
-    let object = Arc::new(Object::new(key, entity, spans, handle, now));
+    let handle = SourceHandle::File(FileHandle::new(Some(file), found, now, 4));
+    let object = Object::new(key, entity, spans, handle, Instant::from_secs(1));
+    let object = Arc::new(object);
     loader.store.insert(&object);
     assert!(loader.load_span(Arc::clone(&object), 0, false).is_ok());
-    assert!(
-        object.is_retired(),
-        "whoever comes next gets it opened anew"
-    );
+    assert!(object.is_retired(), "the next lookup opens it anew");
     let counters = cache.counters();
     assert_eq!((counters.read_errors, counters.changed_files), (2, 0));
     assert_eq!((counters.objects, counters.bytes_used), (0, 0));
