@@ -70,11 +70,12 @@ pub struct Limits {
     pub recv_total_bytes: u64,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,
-    /// Payload bytes that a connection sends in one turn.
+    /// Payload bytes that a connection sends in one turn of [`Stack::poll`](crate::Stack::poll).
     pub turn_bytes_max: u32,
-    /// Timer entries fired or filed per turn.
+    /// Timer entries fired, or moved to a lower level of the wheel, per call of
+    /// [`Stack::on_timer`](crate::Stack::on_timer).
     pub timers_per_turn_max: u32,
-    /// Resets that answer segments for no connection, per second.
+    /// Resets per second that answer segments without a connection.
     pub resets_per_second_max: u32,
     /// How long the peer of a connection that was closed here may acknowledge nothing of what is
     /// left to send. The connection is reset then: TCP alone never gives up a peer that keeps its
@@ -89,7 +90,7 @@ pub struct ListenConfig {
     pub tls: Option<Arc<TlsServer>>,
     /// Half-open connections of this listener; 0 means as many as the stack allows.
     pub backlog: u32,
-    /// Whether small segments wait for acknowledgements (Nagle); off if not said otherwise.
+    /// Whether small segments wait for acknowledgments (Nagle). Off by default.
     pub nagle: bool,
 }
 
@@ -100,7 +101,7 @@ pub struct ConnectConfig {
     pub tls: Option<(Arc<TlsClient>, ServerName<'static>)>,
     /// The local address. `None`, port 0 or an unspecified address means any.
     pub local: Option<SocketAddr>,
-    /// Whether small segments wait for acknowledgements (Nagle); off if not said otherwise.
+    /// Whether small segments wait for acknowledgments (Nagle). Off by default.
     pub nagle: bool,
 }
 
