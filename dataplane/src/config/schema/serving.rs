@@ -153,7 +153,8 @@ pub(super) const CACHE: &[Key] = &[
     key(
         "revalidate",
         time(0, H, S),
-        "How long a file is served before a look whether it has changed.",
+        "Age at which a file is looked at again. An old version is served for at most twice this \
+         time after the file changed.",
     ),
     key(
         "readers",
