@@ -28,6 +28,7 @@ WORK = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve
 FIELDS = {"name", "why", "file", "find", "replace", "package", "target", "test"}
 PACKAGES = {
     "lockgate": "dataplane",
+    "lockgate-cache": "dataplane/cache",
     "lockgate-ip": "tcp/ip",
     "lockgate-ktls": "ktls",
     "lockgate-stack": "dataplane/stack",
