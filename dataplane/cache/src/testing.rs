@@ -1,53 +1,41 @@
-//! What tests need: a scratch directory and a cache over it.
+//! A cache over a scratch directory, for tests of this crate and others.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::PathBuf;
-use std::process;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use lockgate_testing::ScratchDir;
 use pktbuf::{PageArena, Region};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{CacheConfig, FileCache, FileClient, WallClock};
 
-/// A directory that goes away by itself.
+/// A root directory of its own, which is removed on drop.
 #[derive(Debug)]
-pub struct Tree(PathBuf);
+pub struct Tree(ScratchDir);
 
 #[expect(clippy::new_without_default, reason = "it makes a directory")]
 impl Tree {
-    /// An empty one.
+    /// Makes an empty one.
     pub fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("lockgate-files-{}-{n}", process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self(ScratchDir::new())
     }
 
-    /// The path of what is called `name` in it.
+    /// The path of `name` in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// Writes a file, in place.
     pub fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).unwrap();
+        self.0.write(name, bytes);
     }
 
     /// Replaces a file as a deployment should: by renaming.
     pub fn replace(&self, name: &str, bytes: &[u8]) {
-        let new = self.path(&format!("{name}.new"));
-        fs::write(&new, bytes).unwrap();
+        let new = self.0.write(format!("{name}.new"), bytes);
         fs::rename(&new, self.path(name)).unwrap();
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -71,8 +59,8 @@ pub fn start_with_clock(
 ) -> (FileCache, Vec<FileClient>) {
     let mut region = Region::heap(bytes).unwrap();
     let arena = PageArena::new(&mut region, bytes).unwrap();
-    let roots = std::slice::from_ref(&tree.0);
-    FileCache::start(arena, roots, config, workers, clock).unwrap()
+    let roots = [tree.0.path().to_owned()];
+    FileCache::start(arena, &roots, config, workers, clock).unwrap()
 }
 
 /// The clock that the kernel stamps files with.

@@ -4,7 +4,6 @@ use std::fs::{File, FileTimes, OpenOptions, Permissions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
 use super::super::testing::kernel_time;
 use super::*;
