@@ -1,4 +1,4 @@
-//! Bodies: a range of an object, pulled span by span.
+//! Bodies: ranges of objects, pulled span by span.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,38 +10,39 @@ use crate::client::FileClient;
 use crate::request::{Completion, Outcome, Ticket, Token};
 use crate::store::object::{Object, SPAN_BYTES};
 
-/// A range of an object, given out from front to back as references to spans.
+/// A range of an object, from front to back, as references to spans.
 ///
-/// It holds the object, so its bytes are of one version: a file that was replaced goes on in the
-/// old one, a file that was written to ends in [`Piece::Failed`].
+/// It holds the object, so its bytes are of one version. If the file is replaced by renaming, or only
+/// grows, the body goes on in the old version. If the file is changed otherwise, the body ends in
+/// [`Piece::Failed`].
 #[derive(Debug)]
 pub struct FileBody {
     object: Arc<Object>,
     at: u64,
     end: u64,
-    /// The span that `at` is in, once it's there.
+    /// The span that `at` is in, with its index, once it is loaded.
     current: Option<(u64, Arc<SharedSpan>)>,
     wait: Option<Ticket>,
-    /// Up to where reading ahead was asked for.
+    /// The first span that read-ahead wasn't requested for.
     ahead: u64,
     failed: Option<Absence>,
 }
 
-/// What a body gives.
+/// The next piece of a body.
 #[derive(Debug)]
 pub enum Piece<'a> {
-    /// So many bytes of a span, from a position in it.
+    /// A span, the position in it, and the number of bytes from there.
     Span(&'a Arc<SharedSpan>, u32, u32),
-    /// Nothing now: a [`Completion`] will come.
+    /// Not loaded yet. A [`Completion`] will come.
     Pending,
-    /// There's no more.
+    /// The body is at its end.
     End,
-    /// What follows can't be had: the response has to be cut off.
+    /// The rest can't be read: the response has to be cut off.
     Failed(Absence),
 }
 
 impl FileBody {
-    /// The bytes `range` of `object`, as far as it has them.
+    /// A body of the bytes `range` of `object`, as far as it has them.
     pub fn new(object: Arc<Object>, range: Range<u64>) -> Self {
         let end = range.end.min(object.entity().len());
         let at = range.start.min(end);
@@ -57,8 +58,8 @@ impl FileBody {
         }
     }
 
-    /// What comes next. Nothing moves on before [`FileBody::advance`]: a caller that has no room
-    /// asks again later.
+    /// Returns the next piece. A second call returns the same, unless [`FileBody::advance`] was called:
+    /// a caller that has no room calls again later.
     pub fn pull(&mut self, files: &mut FileClient, token: Token) -> Piece<'_> {
         if self.at >= self.end {
             return Piece::End;
@@ -91,12 +92,12 @@ impl FileBody {
             .min(self.end - self.at);
         match (u32::try_from(at), u32::try_from(left)) {
             (Ok(at), Ok(left)) if left > 0 => Piece::Span(span, at, left),
-            // A span is as long as the object says, or it isn't handed out.
+            // A span has its length, or it isn't published.
             _ => Piece::Failed(Absence::Failed),
         }
     }
 
-    /// So many bytes of what was last pulled were taken.
+    /// Moves on by `bytes` of the piece that was pulled last.
     pub fn advance(&mut self, bytes: u32) {
         self.at = (self.at + u64::from(bytes)).min(self.end);
         if self.at >= self.end {
@@ -104,7 +105,7 @@ impl FileBody {
         }
     }
 
-    /// An answer has come. False if it isn't the one that this body waits for.
+    /// Takes an answer. Returns false if the body doesn't wait for it.
     pub fn on_completion(&mut self, completion: Completion) -> bool {
         if self.wait != Some(completion.ticket) {
             return false;
@@ -116,18 +117,18 @@ impl FileBody {
             Outcome::Failed(absence) | Outcome::Absent { absence, .. } => {
                 self.failed = Some(absence);
             }
-            // Not an answer to this question.
+            // Not an answer to a request for a span.
             Outcome::Found(_) => self.failed = Some(Absence::Failed),
         }
         true
     }
 
-    /// Bytes that are left.
+    /// The number of bytes that are left.
     pub fn remaining(&self) -> u64 {
         self.end - self.at
     }
 
-    /// The object.
+    /// The object that this is a range of.
     pub fn object(&self) -> &Arc<Object> {
         &self.object
     }

@@ -1,4 +1,4 @@
-//! A worker's handle to the cache. Nothing in it waits.
+//! A worker's handle to the cache. Nothing in it blocks.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,14 +17,14 @@ use crate::request::{Completion, Outcome, Request, Ticket, Token, Waiter};
 use crate::store::object::Object;
 use crate::table::{PathTable, Remembered};
 
-/// What a lookup found at once.
+/// The immediate result of a lookup.
 #[derive(Debug)]
 pub enum Lookup {
     /// The object.
     Found(Arc<Object>),
-    /// There's nothing to serve.
+    /// Nothing to serve.
     Absent(Absence),
-    /// A [`Completion`] with this ticket will tell.
+    /// A [`Completion`] with this ticket will have the result.
     Pending(Ticket),
 }
 
@@ -62,7 +62,13 @@ impl FileClient {
         }
     }
 
-    /// What there is at `path`, relative to a tree's top, without a slash at either end.
+    /// Looks up `path`, relative to a tree's top, without a slash at either end.
+    ///
+    /// With `r` for [`CacheConfig::revalidate`], an object that was validated `age` ago is
+    ///
+    /// - returned if `age <= r`;
+    /// - returned and revalidated in the background if `r < age <= 2 * r`;
+    /// - revalidated before it is returned if `2 * r < age`.
     pub fn lookup(&mut self, now: Instant, root: RootId, path: &[u8], token: Token) -> Lookup {
         match self.table.find(now, root, path) {
             Some(Remembered::Object(object)) => {
@@ -96,7 +102,7 @@ impl FileClient {
         Lookup::Pending(ticket)
     }
 
-    /// The next answer. To be called until there is none, once a turn.
+    /// Returns the next answer. To be called until there is none, once a turn.
     pub fn poll(&mut self, now: Instant) -> Option<Completion> {
         if let Ok(completion) = self.inbox.try_recv() {
             debug_assert!(self.outstanding > 0, "an answer without a request");
@@ -125,12 +131,13 @@ impl FileClient {
         })
     }
 
-    /// Requests that weren't answered yet.
+    /// The number of requests that weren't answered yet.
     pub fn outstanding(&self) -> usize {
         usize::from(self.outstanding) + self.starved.len()
     }
 
-    /// The span `index` of a large object, if it's in memory, or the ticket of the request for it.
+    /// Returns span `index` of a large object if it is in memory. Else requests it and returns the
+    /// ticket.
     pub(crate) fn span(
         &mut self,
         object: &Arc<Object>,

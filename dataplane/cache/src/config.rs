@@ -4,26 +4,26 @@ use core::time::Duration;
 
 use crate::store::object::SPAN_BYTES;
 
-/// The limits of the cache; [the crate](crate) says what they add up to.
+/// The limits of the cache. [The crate](crate) has what they add up to.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
-    /// How long an object is served without another look at the file.
+    /// The age at which an object is revalidated. It is served for at most twice this time.
     pub revalidate: Duration,
-    /// How long it's remembered that there is nothing to serve at a path.
+    /// How long a client remembers that there is nothing to serve at a path.
     pub negative: Duration,
-    /// The largest file that is kept in one span, and takes no open file; at most [`SPAN_BYTES`].
+    /// The largest file that is kept in one span, without an open file. At most [`SPAN_BYTES`].
     pub whole_bytes_max: u32,
-    /// Objects that are known at a time.
+    /// Objects that are stored at a time.
     pub objects_max: u32,
-    /// Large files that are open at a time; never more than half of what the process may open.
+    /// Large files that are open at a time. Never more than half of what the process may open.
     pub open_max: u32,
     /// Threads that read files.
     pub loaders: u8,
-    /// Requests that a client may have outstanding; more wait for an answer first.
+    /// Requests that a client may have outstanding. More of them wait in the client.
     pub outstanding_max: u16,
     /// Paths that a client remembers.
     pub table_entries: u32,
-    /// Spans that are requested ahead of the one that a body is at.
+    /// Spans that are loaded ahead of the one that a body is at.
     pub read_ahead: u8,
 }
 
@@ -44,7 +44,7 @@ impl Default for CacheConfig {
 }
 
 impl CacheConfig {
-    /// The same, with impossible values made possible.
+    /// Clamps values to what works. `open_limit` is the number of files that the process may open.
     pub(crate) fn sane(mut self, open_limit: u64) -> Self {
         self.whole_bytes_max = self.whole_bytes_max.min(SPAN_BYTES);
         self.objects_max = self.objects_max.max(1);

@@ -1,8 +1,8 @@
-//! What the cache counts.
+//! Counters of the cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A counter that one thread or several add to and anyone reads; it orders nothing.
+/// A counter for any number of threads. It orders nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -16,7 +16,7 @@ impl Counter {
     }
 }
 
-/// What one worker counts: on cache lines of its own.
+/// The counters of one worker, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct ClientCounters {
@@ -27,7 +27,7 @@ pub(crate) struct ClientCounters {
     pub(crate) starved: Counter,
 }
 
-/// What the store counts.
+/// The counters of the store.
 #[derive(Debug, Default)]
 pub(crate) struct StoreCounters {
     pub(crate) evictions: Counter,
@@ -37,7 +37,7 @@ pub(crate) struct StoreCounters {
     pub(crate) absent: Counter,
 }
 
-/// What loaders count.
+/// The counters of all loaders.
 #[derive(Debug, Default)]
 pub(crate) struct LoaderCounters {
     pub(crate) loads: Counter,
@@ -45,18 +45,18 @@ pub(crate) struct LoaderCounters {
     pub(crate) read_errors: Counter,
 }
 
-/// The cache's counters at a moment.
+/// A snapshot of the cache's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileCounters {
     /// Lookups answered by a worker itself.
     pub hits: u64,
     /// Lookups that a loader had to answer.
     pub misses: u64,
-    /// Spans of large files that were in memory when they were wanted.
+    /// Requests for spans of large files that were in memory.
     pub span_hits: u64,
-    /// Spans of large files that had to be waited for.
+    /// Requests for spans of large files that had to be read.
     pub span_misses: u64,
-    /// Requests that had to wait for room in a channel.
+    /// Requests that waited in a client for room in the queue.
     pub starved: u64,
     /// Spans read.
     pub loads: u64,
@@ -64,17 +64,17 @@ pub struct FileCounters {
     pub bytes_read: u64,
     /// Spans evicted.
     pub evictions: u64,
-    /// Loads that had to wait for memory, or for an open file to be closed.
+    /// Loads that were deferred for lack of memory, or of open files.
     pub waits: u64,
-    /// Looks at a path whose object was known.
+    /// Lookups that found the stored version.
     pub revalidations: u64,
-    /// Files that were found changed or replaced.
+    /// Stored files that were found changed, replaced or removed.
     pub changed_files: u64,
     /// Reads that failed.
     pub read_errors: u64,
     /// Lookups that found nothing to serve.
     pub absent: u64,
-    /// Objects that are known now.
+    /// Objects that are stored now.
     pub objects: u64,
     /// Large files that are open now.
     pub files_open: u64,

@@ -1,54 +1,126 @@
-//! Files in memory: a bounded cache of page-aligned spans that all workers share, filled by loader
-//! threads.
+//! Representations in memory: a bounded store of spans that all workers share, and the sources that
+//! fill it.
 //!
-//! # Who does what
+//! # What it owns
 //!
-//! A worker holds a [`FileClient`] and never waits: it asks by bounded channel and finds the answer
-//! in another one, once a turn. What it reads in between is published without locks: objects by
-//! `Arc`, the spans of a large one by `ArcSwapOption` slots that only loaders write. Each worker
-//! has a small table of its own from paths to objects (weak: the cache owns them), so a hit touches
-//! nothing that another worker writes but the object's reference count.
+//! - The memory of file contents: a [`pktbuf::PageArena`], which can't grow.
+//! - The decision what is in it: lookups, revalidation, read-ahead, eviction, and waiting for memory.
+//! - The source of representations: files, opened below a root and read by loader threads. The source
+//!   makes their validators. An origin server can become another source.
 //!
-//! Loaders share an index behind a mutex that no worker ever takes, and read files outside of it.
+//! # How the types work together
 //!
-//! # Memory
+//! - [`FileCache`] owns everything and the loader threads. It gives each worker a [`FileClient`].
+//! - [`FileClient::lookup`] returns an [`Object`], or a [`Ticket`] for a [`Completion`] that
+//!   [`FileClient::poll`] returns later. A worker calls `poll` once a turn and never blocks.
+//! - [`FileBody`] is a range of an object. [`FileBody::pull`] returns it span by span.
 //!
-//! Contents live in a [`pktbuf::PageArena`], which can't grow: that is the limit, and spans that
-//! are still referenced by somebody's send queue count until they are dropped. A file of at most
-//! [`CacheConfig::whole_bytes_max`] is one span; a larger one is cut into spans of [`SPAN_BYTES`]
-//! that come and go one by one, so a file larger than the cache streams through it. When a fill
-//! finds no memory it evicts what nobody uses and nobody used lately; when there's none of that
-//! either it waits, first come, first served, until something is dropped. A body holds one span and
-//! has at most [`CacheConfig::read_ahead`] others on their way, which are not loaded while somebody
-//! waits: nobody waits for memory while keeping others from it, except as long as the client at the
-//! other end takes to read, which HTTP bounds.
+//! Inside, a client sends requests to a queue. A loader has the store *admit* each of them: the store
+//! answers it at once, or *registers a waiter*. The loader *loads* the object or span, and the store
+//! answers all waiters. A task that finds no memory is *deferred*. `source` and `store` have the
+//! details of the seam between them.
 //!
-//! Beside the contents, there are at most: [`CacheConfig::objects_max`] objects (a path, metadata
-//! and, for a large file, eight bytes for each span that the arena could hold or the file has),
-//! a table of [`CacheConfig::table_entries`] entries for each client, and
-//! [`CacheConfig::outstanding_max`] requests for each client. At most
-//! [`CacheConfig::open_max`] files are open, besides the one that each loader looks at.
+//! # Example
 //!
-//! # Versions
+//! ```
+//! use std::time::{SystemTime, UNIX_EPOCH};
 //!
-//! An object is one version of a file: device, inode, size, times of modification and change. The
-//! open file is asked for them again behind each read and before what was read is handed out, so a
-//! body's bytes all belong to the version that its head announced, or the body fails. Replacing a
-//! file by renaming another one over it doesn't disturb the bodies of the old one. A path is looked
-//! at again at most [`CacheConfig::revalidate`] later, off the worker; an object is served for at
-//! most twice that without a look.
+//! use lockgate_cache::{CacheConfig, FileBody, FileCache, Lookup, Piece, RootId, Token, WallClock};
+//! use lockgate_testing::{ScratchDir, wait_for};
+//! use lockgate_wire::Instant;
+//! use pktbuf::{PageArena, Region};
 //!
-//! This trusts the file system to set a file's times before it changes a byte, as Linux does for
-//! writing and truncating, and not to set back its clock; a file that was changed in the last 20 ms
-//! is left alone until it is older. What is changed through a shared memory mapping, or by a single
-//! write that takes longer than that, may be noticed late. Programs that replace files by renaming,
-//! as deployments should, have none of these doubts.
+//! let scratch = ScratchDir::new();
+//! let content = b"twelve bytes".repeat(10_000);
+//! scratch.write("www/hello.txt", &content);
 //!
-//! # Escapes
+//! let mut region = Region::heap(1 << 20).expect("a megabyte");
+//! let arena = PageArena::new(&mut region, 1 << 20).expect("it is in the region");
+//! let clock = WallClock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+//! let roots = [scratch.join("www")];
+//! let (cache, mut clients) =
+//!     FileCache::start(arena, &roots, &CacheConfig::default(), 1, clock).expect("it starts");
+//! let client = &mut clients[0];
 //!
-//! Paths are resolved by the kernel with `openat2`: not above the root, whatever symbolic links say
-//! (`RESOLVE_BENEATH`), nor through `/proc`'s links (`RESOLVE_NO_MAGICLINKS`).
-
+//! // A worker would serve other connections until the answer comes.
+//! let (now, token) = (Instant::from_secs(1), Token(7));
+//! let object = match client.lookup(now, RootId::new(0), b"hello.txt", token) {
+//!     Lookup::Found(object) => object,
+//!     Lookup::Absent(absence) => panic!("{absence:?}"),
+//!     Lookup::Pending(ticket) => {
+//!         let completion = wait_for("answer", || client.poll(now));
+//!         assert_eq!((completion.token, completion.ticket), (token, ticket));
+//!         completion.into_lookup().expect("a lookup's answer").expect("the file exists")
+//!     }
+//! };
+//! assert_eq!(object.entity().len(), content.len() as u64);
+//!
+//! let mut body = FileBody::new(object, 0..u64::MAX);
+//! let mut bytes = Vec::new();
+//! loop {
+//!     match body.pull(client, token) {
+//!         Piece::Span(span, at, len) => {
+//!             bytes.extend_from_slice(&span[at as usize..(at + len) as usize]);
+//!             body.advance(len);
+//!         }
+//!         Piece::Pending => {
+//!             let completion = wait_for("span", || client.poll(now));
+//!             body.on_completion(completion);
+//!         }
+//!         Piece::End => break,
+//!         Piece::Failed(absence) => panic!("{absence:?}"),
+//!     }
+//! }
+//! assert_eq!(bytes, content);
+//! assert_eq!(cache.counters().bytes_read, content.len() as u64);
+//! ```
+//!
+//! # Invariants
+//!
+//! *Workers don't block.* They take no lock of the store. They read objects by `Arc` and spans of large
+//! objects from `ArcSwapOption` slots, which only loaders write. A hit writes nothing that another
+//! worker writes, except reference counts: one atomic operation for each span.
+//!
+//! *Memory is bounded.* Spans in send queues count until they are dropped. Besides the arena there are
+//! at most:
+//!
+//! | what | how many |
+//! |---|---|
+//! | objects | [`CacheConfig::objects_max`] |
+//! | 8 bytes for each span of a large object | as many as the arena has room for |
+//! | 16 bytes for each span of a large object | 1 024 |
+//! | remembered paths for each client | [`CacheConfig::table_entries`] |
+//! | requests in the queue for each client | [`CacheConfig::outstanding_max`] |
+//! | open files | [`CacheConfig::open_max`], and one for each loader |
+//!
+//! *A file larger than the memory streams through it.* A file of at most
+//! [`CacheConfig::whole_bytes_max`] is one span. A larger one has spans of [`SPAN_BYTES`], which are
+//! loaded and evicted one by one.
+//!
+//! *Nothing starves for memory.* A load that finds none evicts a span that is unused and unreferenced.
+//! If there is none, the load waits in order of arrival until a span is dropped. A body holds one span,
+//! and [`CacheConfig::read_ahead`] others are loaded for it, but none while a load waits. So memory is
+//! held up for as long as clients take to read a span, which HTTP bounds.
+//!
+//! *An object is one version.* Its bytes have the validators of its entity:
+//!
+//! - A version of a file is its device, inode, length, modification time and change time. A file that
+//!   was changed in the last 20 ms is opened a little later, so that the next change has another time.
+//! - The status of the file is compared after each read. If it changed, bodies fail; see
+//!   [`Piece::Failed`]. Names may be removed: renaming another file over it disturbs no body.
+//! - If the file only grew, bodies go on to the announced length, as long as what was read before is
+//!   still the same.
+//! - An object is looked at again when it is [`CacheConfig::revalidate`] old, in the background, and
+//!   served for at most twice that.
+//! - The tag is strong if the change time is trusted and more than two seconds old, and weak
+//!   otherwise.
+//!
+//! A change through a shared memory mapping may be noticed late, and so may a single write that takes
+//! longer than two seconds. Replacing files by renaming has none of these doubts.
+//!
+//! *Nothing outside of a root is served.* The kernel resolves paths with `openat2`: not above the root,
+//! whatever symbolic links say (`RESOLVE_BENEATH`), nor through `/proc`'s links
+//! (`RESOLVE_NO_MAGICLINKS`).
 #![forbid(unsafe_code)]
 
 mod absence;

@@ -52,7 +52,7 @@ impl RequestQueue {
         self.requests.is_full()
     }
 
-    /// Whether read-ahead has to leave the rest of the queue to requests that somebody waits for.
+    /// Whether the rest of the queue is reserved for requests that have a waiter.
     pub(crate) fn is_half_full(&self) -> bool {
         self.requests.len() > self.requests.capacity().unwrap_or(0) / 2
     }

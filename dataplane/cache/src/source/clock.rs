@@ -1,4 +1,4 @@
-//! The wall clock, as it's given to the cache.
+//! The wall clock, which the cache gets as an argument.
 
 use std::fmt;
 use std::sync::Arc;

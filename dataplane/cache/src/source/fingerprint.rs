@@ -1,4 +1,4 @@
-//! What tells one version of a file from another: its status, as the kernel keeps it.
+//! Fingerprints: the status of a file, which distinguishes its versions.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -27,12 +27,12 @@ pub(crate) struct FileTime {
     pub(crate) nanos: u32,
 }
 
-/// What happened to a file between two looks at its status.
+/// The difference between two fingerprints of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Nothing that concerns its contents.
     None,
-    /// It is longer. Whether the bytes from before are the same, the status can't tell.
+    /// It is longer. Its first bytes may or may not be the same.
     Grown,
     /// Anything else.
     Other,
@@ -54,7 +54,7 @@ impl Fingerprint {
         }
     }
 
-    /// What happened to a file that was `self` and is now `later`.
+    /// Returns the change of a file that was `self` and is now `later`.
     ///
     /// Its change time may differ without a change of its contents only if names of it were
     /// removed, as when another file is renamed over it. The modification time shows then that

@@ -1,4 +1,4 @@
-//! What an object keeps of the source that it came from.
+//! Handles: what an object keeps of its source.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

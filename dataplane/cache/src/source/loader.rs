@@ -302,13 +302,13 @@ enum ReadError {
     Failed,
 }
 
-/// How often a small file is read that changes meanwhile.
+/// Attempts at a small file that changes while it is read.
 const CHANGES_MAX: u32 = 4;
 
-/// Requests between two attempts at what is deferred.
+/// Requests between two attempts at the oldest deferred task.
 const RETRY_AFTER: u32 = 64;
 
-/// How long an idle loader sleeps before it retries what is deferred.
+/// How long an idle loader sleeps before it retries the oldest deferred task.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

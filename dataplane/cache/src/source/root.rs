@@ -17,7 +17,7 @@ use super::clock::WallClock;
 use super::fingerprint::{Change, Fingerprint};
 use crate::absence::Absence;
 
-/// A tree's top directory. It's opened anew now and then, so that a deployment may replace the
+/// A tree's top directory. It is opened again now and then, so that a deployment may replace the
 /// directory itself, or the symbolic link that leads to it.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -60,7 +60,7 @@ impl Root {
     fn directory(&self, now: Instant, reopen_after: Duration) -> Arc<OwnedFd> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_since(open.1) >= reopen_after {
-            // If it can't be opened now, what was opened before serves on.
+            // If it can't be opened now, the one from before stays in use.
             if let Ok(directory) = open_directory(&self.path) {
                 open.0 = Arc::new(directory);
             }
@@ -90,7 +90,7 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     };
     for _ in 0..RACES_MAX {
         match openat2(directory, path, flags, Mode::empty(), resolve) {
-            // Something was renamed while the kernel made sure that `..` stays inside.
+            // A directory was renamed while the kernel resolved `..`.
             Err(Errno::AGAIN | Errno::INTR) => {}
             done => return done,
         }
@@ -98,12 +98,11 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     Err(Errno::AGAIN)
 }
 
-/// Reads the status of the file, once a change to come is certain to show in it.
+/// Reads the status of the file, once every later change is certain to show in it.
 ///
-/// Times are stamped with the kernel's coarse clock: two changes within one of its ticks may leave
-/// the same times behind. And they are stamped when a write begins, not when it ends. So a file
-/// that was changed just now is looked at again a little later, when any tick of then is over, and
-/// any single write that isn't huge. A file that doesn't come to rest is only served if it grows.
+/// Two changes within one tick of the kernel's clock have the same time, and a write is stamped when
+/// it begins, not when it ends. So a file that was changed just now is looked at again 3 ms later, at
+/// most 30 times. A file that doesn't come to rest is served only if it grows.
 fn settle(file: OwnedFd, clock: &WallClock) -> Result<Opened, Absence> {
     let mut first: Option<Fingerprint> = None;
     let mut last: Option<Fingerprint> = None;
@@ -137,14 +136,14 @@ fn settle(file: OwnedFd, clock: &WallClock) -> Result<Opened, Absence> {
             now: clock.now(),
             is_growing: true,
         }),
-        // It is rewritten all the time: no version of it can be told from the next one.
+        // It is rewritten all the time: its versions can't be distinguished.
         _ => Err(Absence::Changing),
     }
 }
 
 fn absence(error: Errno) -> Absence {
     match error {
-        // XDEV: it leads out of the tree. LOOP: through too many links, or a magic one.
+        // XDEV: it leads out of the tree. LOOP: it has too many links, or a magic one.
         Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::LOOP => {
             Absence::NotFound
         }
@@ -155,7 +154,7 @@ fn absence(error: Errno) -> Absence {
     }
 }
 
-/// How often a path is tried that changes while it is resolved.
+/// Attempts at a path that changes while it is resolved.
 const RACES_MAX: u32 = 16;
 
 const SETTLE_PAUSE: Duration = Duration::from_millis(3);

@@ -1,4 +1,4 @@
-//! What a file's status says about its representation: length, media type and validators.
+//! Length, media type and validators of a file, from its status.
 //!
 //! The rules, against a file that is changed while its validators stay the same:
 //!
