@@ -1,7 +1,7 @@
 //! nginx and wrk, if they're installed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -182,26 +182,4 @@ http {{
 }}
 "
     )
-}
-
-/// A scratch directory with `www` in it, removed when dropped.
-pub(crate) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(crate) fn new() -> Self {
-        let name = format!("lockgate-bench-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(directory.join("www")).unwrap();
-        Self(directory)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

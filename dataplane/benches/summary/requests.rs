@@ -1,6 +1,5 @@
 //! Small requests to a whole worker, with HTTP and the file cache, on one core.
 
-use std::fs;
 use std::sync::Arc;
 use std::thread;
 
@@ -13,9 +12,10 @@ use lockgate_drivers::{Assume, Eal, WorkerPorts};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::tls::TlsServer;
 use lockgate_stack::{Limits, Notice, SocketId, Stack};
+use lockgate_testing::ScratchDir;
 use pktbuf::PagePool;
 
-use crate::nginx::{self, Network, Nginx, Scratch};
+use crate::nginx::{self, Network, Nginx};
 use crate::pages;
 use crate::peer::Peer;
 use crate::rows::{Row, median, skip};
@@ -24,10 +24,10 @@ use crate::tls::{Identity, Sealer};
 
 pub(crate) fn measure() {
     let eal = eal();
-    let scratch = Scratch::new();
+    let scratch = ScratchDir::new();
     let identity = Identity::new();
     identity.write(scratch.path());
-    fs::write(scratch.path().join("www/1k"), [b'x'; 1024]).unwrap();
+    scratch.write("www/1k", [b'x'; 1024]);
 
     let (near, far) = link(eal, "rps", Assume::ALL);
     let arena = pages::arena(eal, 16 << 20);

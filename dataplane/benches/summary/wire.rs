@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::nginx::{self, Network, Nginx, Scratch, signal, terminate};
+use lockgate_testing::ScratchDir;
+
+use crate::nginx::{self, Network, Nginx, signal, terminate};
 use crate::rows::{Row, median, skip};
 use crate::tls::Identity;
 
@@ -63,7 +65,7 @@ pub(crate) struct Servers {
     pub(crate) lockgate: Lockgate,
     pub(crate) nginx: Nginx<'static>,
     _pairs: [Pair; 2],
-    _scratch: Scratch,
+    _scratch: ScratchDir,
 }
 
 impl Servers {
@@ -79,10 +81,9 @@ impl Servers {
             skip(&format!("{what} beside nginx on a veth"), why);
             return None;
         }
-        let scratch = Scratch::new();
-        let www = scratch.path().join("www");
-        fs::write(www.join("1k"), [b'x'; 1024]).unwrap();
-        fs::write(www.join("1m"), vec![b'x'; 1 << 20]).unwrap();
+        let scratch = ScratchDir::new();
+        scratch.write("www/1k", [b'x'; 1024]);
+        scratch.write("www/1m", vec![b'x'; 1 << 20]);
         let identity = Identity::new();
         let pairs = ["l", "n"].map(|side| Pair::new(&format!("lgb{}{side}", std::process::id())));
         pairs[1].assign_address();

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig};
 use lockgate_tcp::Keepalive;
+use lockgate_testing::Random;
 use lockgate_wire::Instant;
 use pktbuf::PoolConfig;
 use support::app::App;
-use support::link::{Faults, Link, Rng};
+use support::link::{Faults, Link};
 use support::{HostSpec, World, pki};
 
 /// What a seed is about.
@@ -40,36 +41,36 @@ struct Scenario {
 
 impl Scenario {
     fn draw(seed: u64) -> Self {
-        let rng = &mut Rng::new(seed);
-        let delay = Duration::from_micros(rng.pick(&[10, 100, 1000, 10_000, 50_000]));
-        let dead = rng.chance(40);
-        let per_mille = |rng: &mut Rng| rng.pick(&[0, 0, 1, 10, 30, 100]);
+        let random = &mut Random::new(seed);
+        let delay = Duration::from_micros(random.pick(&[10, 100, 1000, 10_000, 50_000]));
+        let dead = random.chance(40, 1000);
+        let per_mille = |random: &mut Random| random.pick(&[0, 0, 1, 10, 30, 100]);
         Self {
             seed,
             faults: Faults {
                 delay,
-                jitter: delay * u32::try_from(rng.pick(&[0, 0, 1, 3])).unwrap(),
-                loss_per_mille: per_mille(rng),
-                duplicate_per_mille: per_mille(rng),
-                corrupt_per_mille: per_mille(rng),
-                rate: rng.pick(&[0, 0, 1_000_000, 10_000_000, 100_000_000]),
-                dead_from: dead.then(|| Instant::from_micros(1_000_000 + rng.below(300_000))),
+                jitter: delay * u32::try_from(random.pick(&[0, 0, 1, 3])).unwrap(),
+                loss_per_mille: per_mille(random),
+                duplicate_per_mille: per_mille(random),
+                corrupt_per_mille: per_mille(random),
+                rate: random.pick(&[0, 0, 1_000_000, 10_000_000, 100_000_000]),
+                dead_from: dead.then(|| Instant::from_micros(1_000_000 + random.below(300_000))),
             },
-            mtu: rng.pick(&[1500, 1500, 1280, 576, 9000]),
-            v6: rng.chance(300),
-            suite: rng
-                .chance(750)
-                .then(|| usize::try_from(rng.below(6)).unwrap()),
-            bytes: [rng.pick(&SIZES), rng.pick(&SIZES)].map(|most| rng.below(most + 1)),
-            recv_buffer: [rng.pick(&WINDOWS), rng.pick(&WINDOWS)],
+            mtu: random.pick(&[1500, 1500, 1280, 576, 9000]),
+            v6: random.chance(300, 1000),
+            suite: random
+                .chance(750, 1000)
+                .then(|| usize::try_from(random.below(6)).unwrap()),
+            bytes: [random.pick(&SIZES), random.pick(&SIZES)].map(|most| random.below(most + 1)),
+            recv_buffer: [random.pick(&WINDOWS), random.pick(&WINDOWS)],
             send_buffer: [
-                rng.pick(&[4096, 65_536, 1 << 20]),
-                rng.pick(&[4096, 65_536, 1 << 20]),
+                random.pick(&[4096, 65_536, 1 << 20]),
+                random.pick(&[4096, 65_536, 1 << 20]),
             ],
-            lazy: [rng.pick(&LAZY), rng.pick(&LAZY)].map(Duration::from_millis),
-            nagle: rng.chance(300),
-            small_pools: rng.chance(200),
-            failures: rng.pick(&[0, 0, 0, 20, 5]),
+            lazy: [random.pick(&LAZY), random.pick(&LAZY)].map(Duration::from_millis),
+            nagle: random.chance(300, 1000),
+            small_pools: random.chance(200, 1000),
+            failures: random.pick(&[0, 0, 0, 20, 5]),
         }
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{ListenConfig, Notice, SocketId};
+use lockgate_testing::Random;
 use rustls::ClientConfig;
-use support::link::{Faults, Link, Rng};
+use support::link::{Faults, Link};
 use support::peer::{Peer, config};
 use support::{HostSpec, World, pki};
 
@@ -181,12 +182,12 @@ fn the_first_flight_is_cut_at_every_byte() {
 
 #[test]
 fn one_byte_at_a_time_and_random_cuts() {
-    let mut rng = Rng::new(7);
+    let mut random = Random::new(7);
     for (suite, versions) in pki::SUITES {
         let config = config(suite, versions);
         let mut world = world();
         for round in 0..20 {
-            let longest = if round == 0 { 1 } else { rng.range(2, 40) };
+            let longest = if round == 0 { 1 } else { random.between(2, 40) };
             let what = format!("{suite:?}, pieces of up to {longest}");
             let mut peer = Peer::connect(&mut world, &config);
             let mut asked = false;
@@ -198,7 +199,7 @@ fn one_byte_at_a_time_and_random_cuts() {
                 let bytes = peer.outgoing();
                 let mut rest = bytes.as_slice();
                 while !rest.is_empty() {
-                    let len = usize::try_from(rng.range(1, longest))
+                    let len = usize::try_from(random.between(1, longest))
                         .unwrap()
                         .min(rest.len());
                     peer.send_raw(&mut world, &rest[..len]);

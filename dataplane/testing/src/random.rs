@@ -36,14 +36,19 @@ impl Random {
         from + self.below(to - from + 1)
     }
 
-    /// Returns true once in `n` draws on average; always if `n` is 0 or 1.
+    /// Returns a number from `from` to `to`, both included.
+    pub fn between_u32(&mut self, from: u32, to: u32) -> u32 {
+        u32::try_from(self.between(from.into(), to.into())).expect("it is at most a u32")
+    }
+
+    /// Returns true once in `n` calls on average; always if `n` is 0 or 1.
     pub const fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// Returns true in `ppm` of a million draws on average. Draws nothing if `ppm` is 0.
-    pub fn chance_ppm(&mut self, ppm: u32) -> bool {
-        ppm > 0 && self.below(1_000_000) < u64::from(ppm)
+    /// Returns true in `n` of `of` calls on average. Draws nothing if `n` is 0.
+    pub const fn chance(&mut self, n: u64, of: u64) -> bool {
+        n > 0 && self.below(of) < n
     }
 
     /// Returns one element of `items`, which isn't empty.
@@ -109,7 +114,7 @@ mod tests {
         }
         assert_eq!(seen, [true; 5]);
         assert_eq!((random.below(0), random.below(1)), (0, 0));
-        assert!(random.one_in(1) && !random.chance_ppm(0) && random.chance_ppm(1_000_000));
+        assert!(random.one_in(1) && !random.chance(0, 9) && random.chance(9, 9));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The whole appliance in this process, on ports that need nothing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use lockgate::appliance::{self, StartError};
 use lockgate::clock;
 use lockgate::config::{self, Config, Host};
 use lockgate::control::{self, GroupKind, Stop};
+use lockgate_testing::ScratchDir;
 
 use crate::harness::{Case, skip};
 use crate::support::pki::Pki;
@@ -29,17 +29,20 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A directory with everything that a configuration names.
-struct Place(PathBuf);
+struct Place(ScratchDir);
 
 impl Place {
     fn new() -> Self {
-        let place = std::env::temp_dir().join(format!("lockgate-dpdk-{}", std::process::id()));
-        fs::create_dir_all(place.join("www")).expect("a directory");
+        let scratch = ScratchDir::new();
         let (chain, key) = Pki::new().pem;
-        fs::write(place.join("a.crt"), chain).expect("a file");
-        fs::write(place.join("a.key"), key).expect("a file");
-        fs::write(place.join("www/index.html"), "hello\n").expect("a file");
-        Self(place)
+        scratch.write("a.crt", chain);
+        scratch.write("a.key", key);
+        scratch.write(
+            "www/index.html",
+            "hello
+",
+        );
+        Self(scratch)
     }
 
     fn socket(&self) -> PathBuf {
@@ -79,13 +82,6 @@ impl Place {
             unix_seconds: clock::unix_seconds(),
         };
         config::parse(&self.0.join("a.toml"), &text, &host).expect("a valid configuration")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // A directory that's left behind in /tmp does no harm.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -5,6 +5,7 @@ use lockgate_drivers::{Inject, PortConfig};
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{CloseReason, Limits};
 use lockgate_tcp::TcpConfig;
+use lockgate_testing::Random;
 use pktbuf::PoolConfig;
 
 use crate::harness::Case;
@@ -13,7 +14,6 @@ use crate::ring::{self, Way};
 use crate::support::browser::Plan;
 use crate::support::host::Spec;
 use crate::support::pki::Pki;
-use crate::support::random::Random;
 use crate::support::ring::Net;
 use crate::support::shop::Tree;
 use crate::support::wire::Faults;
@@ -40,7 +40,7 @@ pub(crate) struct Hardship {
 
 impl Hardship {
     fn draw(seed: u64, random: &mut Random, connections: u32) -> Self {
-        let mut some = |from, to| random.range(from, to) as u32;
+        let mut some = |from, to| random.between(from, to) as u32;
         let pool = PoolConfig {
             blocks: some(48, 128),
             small_spans: some(16, 64),
@@ -110,8 +110,8 @@ fn transfers() {
         let way = Way {
             down: 16 << 20,
             up: 4 << 20,
-            ipv6: random.strikes(5000),
-            tls: random.strikes(8000).then(TlsOptions::default),
+            ipv6: random.chance(5000, 10_000),
+            tls: random.chance(8000, 10_000).then(TlsOptions::default),
             faults: random.pick(&[Faults::default(), lossy]),
             hardship: Some(hardship),
         };
@@ -148,7 +148,7 @@ fn requests() {
             seed,
             ..http::plan(&tree)
         };
-        let plan = if random.strikes(8000) {
+        let plan = if random.chance(8000, 10_000) {
             http::with_tls(plan, &pki, &TlsOptions::default())
         } else {
             plan

@@ -123,7 +123,7 @@ fn socket_taken() {
 /// A configuration that isn't started by the scene.
 struct Unstarted {
     namespace: String,
-    scratch: crate::support::material::Scratch,
+    scratch: lockgate_testing::ScratchDir,
 }
 
 impl Setup {

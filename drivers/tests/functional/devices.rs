@@ -69,7 +69,8 @@ fn packets_vanish_and_buffers_return() {
 /// file shows them.
 fn frames_are_linear() {
     let eal = eal();
-    let path = std::env::temp_dir().join(format!("lockgate-{}.pcap", std::process::id()));
+    let scratch = ScratchDir::new();
+    let path = scratch.join("sent.pcap");
     let (port, mut ports) = open(
         eal,
         &config(&format!("net_pcap0,tx_pcap={}", path.display())),
@@ -103,7 +104,6 @@ fn frames_are_linear() {
     assert!(pool.is_full());
     close_full(port);
     let file = fs::read(&path).expect("the capture");
-    fs::remove_file(&path).expect("the capture can go");
     let expected: Vec<u8> = [pattern(333, 1), pattern(1001, 2)].concat();
     // A 24-byte file header; 16 bytes in front of each packet, its length at 8.
     let mut rest = &file[24..];

@@ -6,11 +6,11 @@ use lockgate_tcp::{
     Connection, ConnectionInfo, Event, HalfOpen, HalfOpenTimer, HalfOpenVerdict, IntentKind,
     OpenParams, SegmentIn, Shared, State, TcpConfig, TimeWait, TimeWaitVerdict, Verdict, reset_for,
 };
+use lockgate_testing::Random;
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
 
 use crate::link::Packet;
-use crate::random::Random;
 
 /// Behaviour of an application.
 #[derive(Clone, Debug)]
@@ -381,7 +381,7 @@ impl Host {
             }
             self.queued += self.random.between(1, len).max(len / 2);
             self.ready_at = now + self.app.ready_after;
-            if self.random.chance(self.app.stall_ppm) {
+            if self.random.chance(self.app.stall_ppm.into(), 1_000_000) {
                 self.write_at = now + self.app.stall;
                 self.notes.stalled += self.app.stall;
             }
@@ -424,7 +424,10 @@ impl Host {
             );
             let len = offered.min(intent.burst_max).min(self.app.burst.max(mss));
             let (header, sent) = conn.commit(intent, len, now, &mut self.sh);
-            if self.random.chance(self.app.local_loss_ppm) {
+            if self
+                .random
+                .chance(self.app.local_loss_ppm.into(), 1_000_000)
+            {
                 self.notes.local_drops += 1;
                 self.notes.local_lost += u64::from(len);
                 conn.on_local_loss(now, sent, &mut self.sh);

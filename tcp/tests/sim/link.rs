@@ -3,10 +3,9 @@
 use core::time::Duration;
 use std::ops::Range;
 
+use lockgate_testing::Random;
 use lockgate_wire::Instant;
 use lockgate_wire::tcp::TcpHeader;
-
-use crate::random::Random;
 
 /// A segment in flight, without payload. `tag` is the range of the sender's stream that it carries.
 #[derive(Clone, Debug)]
@@ -122,7 +121,7 @@ impl Link {
         self.counts.packets += 1;
         let c = &self.config;
         let r = &mut self.random;
-        if now >= self.burst_until && r.chance(c.burst_ppm) {
+        if now >= self.burst_until && r.chance(c.burst_ppm.into(), 1_000_000) {
             let longest = nanos(c.burst_max);
             self.burst_until = now + Duration::from_nanos(r.between(1, longest));
         }
@@ -131,7 +130,12 @@ impl Link {
         let full = c.rate > 0 && waiting.saturating_mul(c.rate) / 1_000_000_000 > c.queue;
         let chosen = c.drop.contains(&(self.counts.packets - 1));
         let dead = c.dead.iter().any(|d| d.contains(&now));
-        if chosen || dead || full || now < self.burst_until || r.chance(c.loss_ppm) {
+        if chosen
+            || dead
+            || full
+            || now < self.burst_until
+            || r.chance(c.loss_ppm.into(), 1_000_000)
+        {
             self.counts.dropped += 1;
             self.counts.dropped_payload += u64::from(packet.len);
             self.counts.dropped_again += u64::from(packet.again);
@@ -148,14 +152,17 @@ impl Link {
                 at += Duration::from_nanos(r.below(jitter + 1));
                 self.counts.delayed_payload += u64::from(packet.len);
             }
-            if r.chance(c.reorder_ppm) {
+            if r.chance(c.reorder_ppm.into(), 1_000_000) {
                 at += c.reorder_by;
                 self.counts.delayed_payload += u64::from(packet.len);
             }
             at
         };
         let first = arrive();
-        let second = if self.random.chance(self.config.duplicate_ppm) {
+        let second = if self
+            .random
+            .chance(self.config.duplicate_ppm.into(), 1_000_000)
+        {
             self.counts.duplicated += 1;
             Some(first + Duration::from_micros(10))
         } else {

@@ -11,6 +11,5 @@ mod efficiency;
 mod grid;
 mod host;
 mod link;
-mod random;
 mod seeds;
 mod world;

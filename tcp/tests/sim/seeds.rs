@@ -8,11 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use lockgate_tcp::congestion::Algorithm;
 use lockgate_tcp::{Event, Keepalive, TcpConfig};
+use lockgate_testing::Random;
 use lockgate_wire::Instant;
 
 use crate::host::{AppConfig, End, Host};
 use crate::link::LinkConfig;
-use crate::random::Random;
 use crate::world::{World, host};
 
 const fn ms(n: u64) -> Duration {
@@ -75,7 +75,7 @@ fn draw(seed: u64) -> Drawn {
         }
     }
     let ranges = if r.below(8) == 0 {
-        r.small(4, 40)
+        r.between_u32(4, 40)
     } else {
         4000
     };
@@ -149,8 +149,8 @@ fn draw_app(r: &mut Random) -> AppConfig {
         stall_ppm: if r.below(4) == 0 { 100_000 } else { 0 },
         stall: ms(r.pick(&[1, 100, 700])),
         receive_buffer: match r.below(8) {
-            0 => r.small(1, 3_000),
-            1 => r.small(3_000, 20_000),
+            0 => r.between_u32(1, 3_000),
+            1 => r.between_u32(3_000, 20_000),
             _ => r.pick(&[30_000, 65_535, 500_000]),
         },
         read_every: if slow {
@@ -158,7 +158,11 @@ fn draw_app(r: &mut Random) -> AppConfig {
         } else {
             Duration::ZERO
         },
-        read_max: if slow { r.small(500, 50_000) } else { u32::MAX },
+        read_max: if slow {
+            r.between_u32(500, 50_000)
+        } else {
+            u32::MAX
+        },
         ready_after: if r.below(8) == 0 {
             ms(r.below(30))
         } else {

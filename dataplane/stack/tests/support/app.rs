@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_stack::{CloseReason, Failure, Notice, Recv, SendError, SocketId, TlsInfo};
+use lockgate_testing::Random;
 use lockgate_wire::Instant;
 use pktbuf::{PageArena, Region, SharedSpan};
 
 use super::Host;
-use super::link::Rng;
 
 /// A stretch of the stream with this seed.
 pub(crate) fn stretch(seed: u64, from: u64, len: u64) -> Vec<u8> {
@@ -63,7 +63,7 @@ pub(crate) struct App {
     ready: bool,
     shut: bool,
     spans: bool,
-    rng: Rng,
+    random: Random,
     span: Option<(u64, Arc<SharedSpan>)>,
     arena: PageArena,
     _region: Region,
@@ -73,7 +73,7 @@ impl App {
     pub(crate) fn new(seed: u64, total: u64, peer_seed: u64, tls: bool) -> Self {
         let mut region = Region::heap(ARENA_BYTES + 8192).unwrap();
         let arena = PageArena::new(&mut region, ARENA_BYTES).unwrap();
-        let mut rng = Rng::new(seed ^ 0xabcd);
+        let mut random = Random::new(seed ^ 0xabcd);
         Self {
             socket: None,
             tls,
@@ -91,8 +91,8 @@ impl App {
             read_at: Instant::ZERO,
             ready: false,
             shut: false,
-            spans: rng.chance(500),
-            rng,
+            spans: random.chance(500, 1000),
+            random,
             span: None,
             arena,
             _region: region,
@@ -164,15 +164,15 @@ impl App {
             // With no room, a few bytes are enough to be told when there's some.
             let space = u64::from(host.stack.send_space(socket)).max(16);
             let want = self
-                .rng
-                .range(1, 40_000)
+                .random
+                .between(1, 40_000)
                 .min(self.total - self.sent)
                 .min(space);
             let taken = if self.spans {
                 self.send_span(host, socket, want)
             } else {
                 let bytes = stretch(self.seed, self.sent, want);
-                let more = self.sent + want < self.total && self.rng.chance(300);
+                let more = self.sent + want < self.total && self.random.chance(300, 1000);
                 host.stack.send(socket, &bytes, more, &mut host.pages)
             };
             match taken {

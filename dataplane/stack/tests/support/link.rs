@@ -4,43 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use lockgate_testing::Random;
 use lockgate_wire::Instant;
-
-/// A small generator: the tests' only source of randomness.
-#[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    /// SplitMix64.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    pub(crate) fn range(&mut self, from: u64, to: u64) -> u64 {
-        from + self.below(to - from + 1)
-    }
-
-    /// True in `per_mille` of 1000 cases.
-    pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
-        self.below(1000) < per_mille
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
-    }
-}
 
 /// What a link does to frames.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,7 +40,7 @@ type Filter = Box<dyn FnMut(usize, &mut Vec<u8>) -> bool>;
 pub(crate) struct Link {
     pub(crate) faults: Faults,
     pub(crate) tally: Tally,
-    pub(crate) rng: Rng,
+    pub(crate) random: Random,
     queue: BinaryHeap<Reverse<InFlight>>,
     sent: u64,
     /// When each direction is free again.
@@ -89,7 +54,7 @@ impl Link {
         Self {
             faults,
             tally: Tally::default(),
-            rng: Rng::new(seed),
+            random: Random::new(seed),
             queue: BinaryHeap::new(),
             sent: 0,
             free_at: [Instant::ZERO; 2],
@@ -121,7 +86,7 @@ impl Link {
             self.tally.lost += 1;
             return;
         }
-        if self.rng.chance(self.faults.loss_per_mille) {
+        if self.random.chance(self.faults.loss_per_mille, 1000) {
             self.tally.lost += 1;
             return;
         }
@@ -135,10 +100,12 @@ impl Link {
             start += Duration::from_nanos(time);
             self.free_at[from] = start;
         }
-        if self.rng.chance(self.faults.corrupt_per_mille) && corrupt(&mut frame, &mut self.rng) {
+        if self.random.chance(self.faults.corrupt_per_mille, 1000)
+            && corrupt(&mut frame, &mut self.random)
+        {
             self.tally.corrupted += 1;
         }
-        if self.rng.chance(self.faults.duplicate_per_mille) {
+        if self.random.chance(self.faults.duplicate_per_mille, 1000) {
             self.tally.duplicated += 1;
             self.deliver(start, from, frame.clone());
         }
@@ -147,7 +114,7 @@ impl Link {
 
     fn deliver(&mut self, start: Instant, from: usize, frame: Vec<u8>) {
         let jitter = u64::try_from(self.faults.jitter.as_nanos()).unwrap();
-        let at = start + self.faults.delay + Duration::from_nanos(self.rng.below(jitter + 1));
+        let at = start + self.faults.delay + Duration::from_nanos(self.random.below(jitter + 1));
         self.sent += 1;
         self.queue.push(Reverse((at, self.sent, 1 - from, frame)));
     }
@@ -171,15 +138,15 @@ impl Link {
 /// Flips bits within one run of at most 15, somewhere behind the Ethernet header of an IP packet.
 /// A 16-bit sum in one's complement finds every such error; it can't find all others (two flips of
 /// opposite direction in the same column), which only the AEAD does: that has a test of its own.
-fn corrupt(frame: &mut [u8], rng: &mut Rng) -> bool {
+fn corrupt(frame: &mut [u8], random: &mut Random) -> bool {
     let is_ip = matches!(frame.get(12..14), Some([0x08, 0x00] | [0x86, 0xdd]));
     let bits = frame.len().saturating_sub(14) as u64 * 8;
     if !is_ip || bits < 16 {
         return false;
     }
-    let run = rng.range(1, 15);
-    let first = 14 * 8 + rng.below(bits - run);
-    let mut pattern = rng.next() | 1;
+    let run = random.between(1, 15);
+    let first = 14 * 8 + random.below(bits - run);
+    let mut pattern = random.next() | 1;
     for bit in first..first + run {
         if pattern & 1 == 1 {
             frame[usize::try_from(bit / 8).unwrap()] ^= 0x80 >> (bit % 8);

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lockgate_stack::tls::TlsClient;
 use lockgate_stack::{CloseReason, ConnectConfig, Notice, Recv, SocketId};
+use lockgate_testing::Random;
 use lockgate_wire::Instant;
 
 use super::host::{App, Host};
 use super::pki::name;
-use super::random::Random;
 
 /// What the clients do.
 pub(crate) struct Plan {
@@ -156,7 +156,7 @@ impl Browser {
                 return true;
             }
             tab.left -= 1;
-            let file = self.random.range(0, self.plan.files.len() as u64 - 1) as usize;
+            let file = self.random.between(0, self.plan.files.len() as u64 - 1) as usize;
             let path = &self.plan.files[file].0;
             tab.request = format!("GET {path} HTTP/1.1\r\nHost: server.test\r\n\r\n").into_bytes();
             tab.answer = Some((file, 0));

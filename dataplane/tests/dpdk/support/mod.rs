@@ -4,7 +4,6 @@ pub(crate) mod browser;
 pub(crate) mod forger;
 pub(crate) mod host;
 pub(crate) mod pki;
-pub(crate) mod random;
 pub(crate) mod ring;
 pub(crate) mod shop;
 pub(crate) mod source;
@@ -14,8 +13,7 @@ pub(crate) mod wire;
 use std::env;
 
 use lockgate_drivers::{Eal, EalConfig, Hugepages};
-
-use self::random::Random;
+use lockgate_testing::Random;
 
 /// An EAL on ordinary pages, which every machine has.
 pub(crate) fn eal() -> Eal {

@@ -1,9 +1,7 @@
 //! The appliance's worker as the server on a port, over a tree of files.
 
 use std::collections::HashMap;
-use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -18,27 +16,26 @@ use lockgate_drivers::Eal;
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::Stack;
 use lockgate_stack::tls::TlsServer;
+use lockgate_testing::{Random, ScratchDir};
 use pktbuf::{PageArena, PagePool, PoolUsage};
 
 use super::host::{Attached, Busy, Spec, interface};
-use super::random::Random;
 
 /// A tree of files in a directory that goes with it.
 pub(crate) struct Tree {
-    root: PathBuf,
+    root: ScratchDir,
     pub(crate) files: Arc<Vec<(String, Vec<u8>)>>,
 }
 
 impl Tree {
     /// Files of these lengths.
     pub(crate) fn new(lengths: &[usize]) -> Self {
-        let root = std::env::temp_dir().join(format!("lockgate-dpdk-{}", std::process::id()));
-        fs::create_dir(&root).expect("a directory");
+        let root = ScratchDir::new();
         let mut random = Random::new(lengths.len() as u64);
         let file = |(number, len): (usize, &usize)| {
-            let bytes: Vec<u8> = (0..*len).map(|_| random.next() as u8).collect();
+            let bytes = random.bytes(*len);
             let name = format!("f{number}.bin");
-            fs::write(root.join(&name), &bytes).expect("a file");
+            root.write(&name, &bytes);
             (format!("/{name}"), bytes)
         };
         let files = lengths.iter().enumerate().map(file).collect();
@@ -46,13 +43,6 @@ impl Tree {
             files: Arc::new(files),
             root,
         }
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        // A directory that's left behind in /tmp does no harm.
-        let _ = fs::remove_dir_all(&self.root);
     }
 }
 
@@ -70,7 +60,7 @@ impl Cache {
         let config = CacheConfig::default();
         let (cache, clients) = FileCache::start(
             arena.clone(),
-            std::slice::from_ref(&tree.root),
+            &[tree.root.path().to_owned()],
             &config,
             workers,
             WallClock::new(unix_time),

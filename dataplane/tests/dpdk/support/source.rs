@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
+use lockgate_testing::Random;
 use pktbuf::{PageArena, SharedSpan};
-
-use super::random::Random;
 
 /// An endless stream: random bytes of a prime length, over and over. Bytes at the wrong place are
 /// wrong bytes, unless they are a multiple of that length away.
@@ -16,13 +15,8 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let words = PERIOD.div_ceil(8);
-        let mut bytes: Vec<u8> = (0..words)
-            .flat_map(|_| random.next().to_le_bytes())
-            .collect();
-        bytes.truncate(PERIOD);
         Self {
-            bytes,
+            bytes: random.bytes(PERIOD),
             spans: Vec::new(),
         }
     }

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 
 use lockgate_drivers::WorkerPorts;
+use lockgate_testing::Random;
 use lockgate_wire::tcp::TcpView;
 use lockgate_wire::{IfaceId, SeqNum};
 use pktbuf::{Buffer, Info, L4, NotSent, Output, Packet, Room, Slice, TxError, gso};
-
-use super::random::Random;
 
 /// What goes wrong, in 10 000 frames.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,7 +69,7 @@ impl Wire {
             }
         }
         self.ports.rx_burst(|on, packet| {
-            if self.random.strikes(self.faults.late) {
+            if self.random.chance(self.faults.late.into(), 10_000) {
                 self.tally.late += 1;
                 self.late.push_back((turn + LATE_TURNS, on, packet));
             } else {
@@ -87,11 +86,11 @@ impl Wire {
     /// One frame, or one burst that the port cuts.
     fn send(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
         self.tally.frames += 1;
-        if self.random.strikes(self.faults.lost) {
+        if self.random.chance(self.faults.lost.into(), 10_000) {
             self.tally.lost += 1;
             return Ok(());
         }
-        if self.random.strikes(self.faults.doubled) && self.ports.tx(packet).is_ok() {
+        if self.random.chance(self.faults.doubled.into(), 10_000) && self.ports.tx(packet).is_ok() {
             self.tally.doubled += 1;
         }
         self.ports.tx(packet)

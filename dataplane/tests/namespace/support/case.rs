@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use super::{material, net};
+use super::net;
 
 /// A case: it fails by panicking.
 #[derive(Clone, Copy)]
@@ -45,7 +45,6 @@ pub(crate) fn main(cases: Vec<Case>) -> ExitCode {
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(2).min(2));
     if !arguments.list && is_root() {
         net::remove_stale();
-        material::remove_stale();
     }
     let trials = cases.into_iter().map(|case| {
         Trial::ignorable_test(case.name, move || match missing(case.programs) {

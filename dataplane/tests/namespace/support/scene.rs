@@ -6,11 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use lockgate_testing::ScratchDir;
 use rustls::RootCertStore;
 use toml::{Table, Value};
 
 use super::launch;
-use super::material::{self, NAMES, Scratch, noise};
+use super::material::{self, NAMES, noise};
 use super::net::Net;
 use super::run::{Ran, run};
 use super::server::Server;
@@ -134,13 +135,13 @@ impl Setup {
     }
 
     /// Makes the network, and the configuration `lockgate.toml` with all that it names.
-    pub(crate) fn prepare(&self) -> (Net, Scratch) {
+    pub(crate) fn prepare(&self) -> (Net, ScratchDir) {
         let net = if self.routed {
             Net::routed()
         } else {
             Net::pair(self.mtu)
         };
-        let scratch = Scratch::new();
+        let scratch = ScratchDir::new();
         for stem in &self.certificates {
             let algorithm = match stem.strip_prefix("other-").unwrap_or(stem) {
                 "rsa" => &rcgen::PKCS_RSA_SHA256,
@@ -153,12 +154,9 @@ impl Setup {
             };
             material::certificate(scratch.path(), stem, algorithm, names);
         }
-        let write = |name: &str, bytes: &[u8]| {
-            fs::write(scratch.path().join(name), bytes).expect("there's room for a file");
-        };
-        write(CONFIG, self.text().as_bytes());
-        write("www/index.html", INDEX);
-        write("secret.txt", b"nobody may see this");
+        scratch.write(CONFIG, self.text());
+        scratch.write("www/index.html", INDEX);
+        scratch.write("secret.txt", b"nobody may see this");
         (net, scratch)
     }
 
@@ -185,7 +183,7 @@ pub(crate) struct Scene {
     // In this order: the process ends before its namespaces and files go.
     pub(crate) server: Server,
     pub(crate) net: Net,
-    pub(crate) scratch: Scratch,
+    pub(crate) scratch: ScratchDir,
     pub(crate) roots: Arc<RootCertStore>,
     /// Allocations fail on purpose.
     failing: bool,
