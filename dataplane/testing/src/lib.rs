@@ -6,7 +6,10 @@
 //! - [`ScratchDir`], a temporary directory that is removed when it is dropped;
 //! - [`wait_until`], the only way to wait for an event of another thread or process;
 //! - [`skip`], which reports a test that can't run on this machine;
-//! - `proptest_config` (feature `proptest`), a property test's number of cases and fixed seed.
+//! - [`process`], commands whose output is collected;
+//! - `proptest_config` (feature `proptest`), a property test's number of cases and fixed seed;
+//! - `cases` (feature `cases`), a harness that runs each test case in a process of its own;
+//! - `network` (feature `network`), network namespaces joined by veth pairs, and programs in them.
 //!
 //! # Invariants
 //!
@@ -30,6 +33,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cases")]
+pub mod cases;
+#[cfg(feature = "network")]
+pub mod network;
+pub mod process;
 #[cfg(feature = "proptest")]
 mod property;
 mod random;

@@ -25,16 +25,22 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 ///
 /// If it doesn't within about [`HANG_LIMIT`]; `what` says in the message what was waited for.
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
-    let mut pauses = 0;
-    loop {
+pub fn wait_for<T>(what: &str, find: impl FnMut() -> Option<T>) -> T {
+    match try_wait_for(find) {
+        Some(found) => found,
+        None => panic!("{what}: not within {HANG_LIMIT:?}"),
+    }
+}
+
+/// Waits until `find` returns a value; `None` if it doesn't within about [`HANG_LIMIT`].
+pub(crate) fn try_wait_for<T>(mut find: impl FnMut() -> Option<T>) -> Option<T> {
+    for _ in 0..PAUSES_MAX {
         if let Some(found) = find() {
-            return found;
+            return Some(found);
         }
-        assert!(pauses < PAUSES_MAX, "no {what} within {HANG_LIMIT:?}");
-        pauses += 1;
         thread::sleep(PAUSE);
     }
+    find()
 }
 
 const PAUSE: Duration = Duration::from_millis(10);

@@ -2,27 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use lockgate::appliance::{self, StartError};
 use lockgate::clock;
 use lockgate::config::{self, Config, Host};
 use lockgate::control::{self, GroupKind, Stop};
-use lockgate_testing::ScratchDir;
+use lockgate_testing::{ScratchDir, wait_for};
 
-use crate::harness::{Case, skip};
 use crate::support::pki::Pki;
+use lockgate_testing::cases::{Case, skip_case};
 
 pub(crate) const CASES: &[Case] = &[
-    (
+    Case::new(
         "appliance::starts_answers_and_drains",
         starts_answers_and_drains,
     ),
-    (
+    Case::new(
         "appliance::two_workers_end_at_once",
         two_workers_end_at_once,
     ),
-    (
+    Case::new(
         "appliance::what_a_device_refuses_is_a_fault",
         what_a_device_refuses_is_a_fault,
     ),
@@ -93,15 +92,16 @@ fn cores_here() -> Vec<u16> {
         .collect()
 }
 
-/// The counters of the instance, as soon as it answers.
-fn stats(socket: &Path) -> control::Stats {
-    for _ in 0..1000 {
-        match control::stats(socket) {
-            Ok(stats) => return stats,
-            Err(_) => thread::sleep(Duration::from_millis(10)),
-        }
-    }
-    panic!("nobody answers at {}", socket.display());
+/// The counters of the instance, as soon as it and all its workers answer.
+fn stats(socket: &Path, workers: usize) -> control::Stats {
+    wait_for("counters of all workers", || {
+        let stats = control::stats(socket).ok()?;
+        let groups = stats.snapshot.groups.iter();
+        let answered = groups
+            .filter(|group| group.kind == GroupKind::Worker)
+            .count();
+        (answered == workers).then_some(stats)
+    })
 }
 
 fn starts_answers_and_drains() {
@@ -111,7 +111,7 @@ fn starts_answers_and_drains() {
     let stop = Stop::default();
     let asked = stop.clone();
     let appliance = thread::spawn(move || appliance::run(config, &asked));
-    let first = stats(&place.socket());
+    let first = stats(&place.socket(), 1);
     assert_eq!(first.pid, std::process::id());
     let groups = &first.snapshot.groups;
     let of = |kind| {
@@ -130,7 +130,7 @@ fn starts_answers_and_drains() {
             .map(|value| value.value);
         turns.sum::<u64>()
     };
-    let second = stats(&place.socket());
+    let second = stats(&place.socket(), 1);
     assert!(turns(&second) > turns(&first), "the worker works");
     stop.escalate();
     let ended = appliance.join().expect("no panic");
@@ -145,14 +145,14 @@ fn starts_answers_and_drains() {
 fn two_workers_end_at_once() {
     let cores = cores_here();
     let Some(two) = cores.get(..2) else {
-        skip("needs two cores");
+        skip_case("needs two cores");
     };
     let place = Place::new();
     let config = place.config("net_null0,no-rx=1", two);
     let stop = Stop::default();
     let asked = stop.clone();
     let appliance = thread::spawn(move || appliance::run(config, &asked));
-    let groups = stats(&place.socket()).snapshot.groups;
+    let groups = stats(&place.socket(), 2).snapshot.groups;
     let workers = groups
         .iter()
         .filter(|group| group.kind == GroupKind::Worker);

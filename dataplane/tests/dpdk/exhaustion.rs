@@ -8,7 +8,6 @@ use lockgate_tcp::TcpConfig;
 use lockgate_testing::Random;
 use pktbuf::PoolConfig;
 
-use crate::harness::Case;
 use crate::http::{self, Business};
 use crate::ring::{self, Way};
 use crate::support::browser::Plan;
@@ -18,10 +17,11 @@ use crate::support::ring::Net;
 use crate::support::shop::Tree;
 use crate::support::wire::Faults;
 use crate::support::{each_seed, eal};
+use lockgate_testing::cases::Case;
 
 pub(crate) const CASES: &[Case] = &[
-    ("exhaustion::transfers", transfers),
-    ("exhaustion::requests", requests),
+    Case::new("exhaustion::transfers", transfers),
+    Case::new("exhaustion::requests", requests),
 ];
 
 /// What there is little of.

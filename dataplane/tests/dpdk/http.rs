@@ -9,24 +9,25 @@ use lockgate::worker::Siblings;
 use lockgate_stack::CloseReason;
 use lockgate_stack::tls::{TlsOptions, TlsVersions};
 
-use crate::harness::Case;
 use crate::support::browser::{Browser, Plan};
 use crate::support::eal;
 use crate::support::host::{Busy, Report, Spec, address, start};
 use crate::support::pki::Pki;
 use crate::support::ring::{Ending, Net};
 use crate::support::shop::{ALLOCATIONS, Cache, Counts, Listen, Shop, Tree};
+use lockgate_testing::HANG_LIMIT;
+use lockgate_testing::cases::Case;
 
 pub(crate) const CASES: &[Case] = &[
-    (
+    Case::new(
         "http::a_thousand_idle_and_many_busy",
         a_thousand_idle_and_many_busy,
     ),
-    ("http::without_tls", without_tls),
-    ("http::a_storm_of_handshakes", a_storm_of_handshakes),
-    ("http::tickets", tickets),
-    ("http::two_workers", two_workers),
-    (
+    Case::new("http::without_tls", without_tls),
+    Case::new("http::a_storm_of_handshakes", a_storm_of_handshakes),
+    Case::new("http::tickets", tickets),
+    Case::new("http::two_workers", two_workers),
+    Case::new(
         "http::nothing_is_allocated_for_a_request",
         nothing_is_allocated_for_a_request,
     ),
@@ -81,7 +82,7 @@ impl Business {
             "the clients gave up: {}",
             shop.describe()
         );
-        shop.drain(Duration::from_secs(10));
+        shop.drain(DRAIN_LIMIT);
         let (server, report) = (shop.counts(), client.report());
         let ending = net.ending();
         net.close();
@@ -322,7 +323,7 @@ fn two_workers() {
         }
     }
     for shop in &shops {
-        shop.drain(Duration::from_secs(10));
+        shop.drain(DRAIN_LIMIT);
         let server = shop.counts();
         assert_eq!(server["http.requests"], 500);
         assert_eq!(server["stack.end_clean"], 100);
@@ -352,3 +353,5 @@ const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
 /// Empty, tiny, of a few segments, of a few spans, and larger than a send buffer.
 pub(crate) const FILES: [usize; 6] = [0, 1, 1024, 20_000, 300_000, 1_500_000];
+/// Nothing that is under way is cut off because the machine is slow.
+const DRAIN_LIMIT: Duration = HANG_LIMIT;

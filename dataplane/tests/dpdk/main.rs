@@ -9,8 +9,6 @@
 
 mod appliance;
 mod exhaustion;
-#[path = "../../../drivers/tests/functional/harness.rs"]
-mod harness;
 mod http;
 mod null;
 mod ring;
@@ -18,15 +16,23 @@ mod support;
 
 use std::process::ExitCode;
 
+use lockgate_testing::cases::Runner;
+
 fn main() -> ExitCode {
-    harness::main(
-        &[
-            ring::CASES,
-            null::CASES,
-            http::CASES,
-            exhaustion::CASES,
-            appliance::CASES,
-        ]
-        .concat(),
-    )
+    let cases = [
+        ring::CASES,
+        null::CASES,
+        http::CASES,
+        exhaustion::CASES,
+        appliance::CASES,
+    ];
+    Runner::new().prepare(log_to_stderr).run(&cases.concat())
+}
+
+/// What the appliance and its drivers log explains failures.
+fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }

@@ -17,28 +17,28 @@ use pktbuf::{
     HeapBuffers, Info, Output, Packet, PageArena, PagePool, PoolConfig, Region, Room, TxError,
 };
 
-use crate::harness::Case;
 use crate::support::eal;
 use crate::support::forger::{Answer, Forger, frames, lonely_syn};
 use crate::support::host::{address, interface};
 use crate::support::pki::{Pki, name};
 use crate::support::source::Source;
+use lockgate_testing::cases::Case;
 
 pub(crate) const CASES: &[Case] = &[
-    ("null::full_tilt", full_tilt),
-    ("null::full_tilt_with_tls", full_tilt_with_tls),
-    ("null::no_neighbour", no_neighbour),
-    ("null::no_answer", no_answer),
-    ("null::the_peer_vanishes", the_peer_vanishes),
-    (
+    Case::new("null::full_tilt", full_tilt),
+    Case::new("null::full_tilt_with_tls", full_tilt_with_tls),
+    Case::new("null::no_neighbour", no_neighbour),
+    Case::new("null::no_answer", no_answer),
+    Case::new("null::the_peer_vanishes", the_peer_vanishes),
+    Case::new(
         "null::the_peer_vanishes_with_tls",
         the_peer_vanishes_with_tls,
     ),
-    (
+    Case::new(
         "null::the_peer_vanishes_in_silence",
         the_peer_vanishes_in_silence,
     ),
-    ("null::half_open_for_ever", half_open_for_ever),
+    Case::new("null::half_open_for_ever", half_open_for_ever),
 ];
 
 /// A stack on an output.

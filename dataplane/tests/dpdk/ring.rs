@@ -8,7 +8,6 @@ use lockgate_stack::tls::TlsOptions;
 use pktbuf::{PageArena, Region};
 
 use crate::exhaustion::Hardship;
-use crate::harness::Case;
 use crate::support::eal;
 use crate::support::host::{self, Report, Spec, address};
 use crate::support::pki::{Pki, name, only};
@@ -16,18 +15,19 @@ use crate::support::ring::{Ending, Net};
 use crate::support::source::Source;
 use crate::support::transfer::{Open, Transfer};
 use crate::support::wire::Faults;
+use lockgate_testing::cases::Case;
 
 pub(crate) const CASES: &[Case] = &[
-    ("ring::a_gibibyte_with_losses", a_gibibyte_with_losses),
-    ("ring::uncut_bursts", uncut_bursts),
-    ("ring::uncut_bursts_with_losses", uncut_bursts_with_losses),
-    ("ring::segments_on_a_good_wire", segments_on_a_good_wire),
-    (
+    Case::new("ring::a_gibibyte_with_losses", a_gibibyte_with_losses),
+    Case::new("ring::uncut_bursts", uncut_bursts),
+    Case::new("ring::uncut_bursts_with_losses", uncut_bursts_with_losses),
+    Case::new("ring::segments_on_a_good_wire", segments_on_a_good_wire),
+    Case::new(
         "ring::jumbo_segments_with_losses",
         jumbo_segments_with_losses,
     ),
-    ("ring::without_tls_with_losses", without_tls_with_losses),
-    ("ring::every_suite_both_ways", every_suite_both_ways),
+    Case::new("ring::without_tls_with_losses", without_tls_with_losses),
+    Case::new("ring::every_suite_both_ways", every_suite_both_ways),
 ];
 
 /// A transfer's circumstances.
@@ -135,24 +135,13 @@ pub(crate) fn transfer(net: Net, seed: u64, way: Way) -> Ended {
     ended
 }
 
+/// Losses happened and were repaired from what the peer acknowledged. How soon, and that time-outs
+/// are rare, is what the simulators check, where time is simulated.
 fn with_losses(ended: &Ended) {
     let (server, client, _) = ended;
     assert!(server.wire.lost > 0 && client.wire.late > 0);
     assert!(server.tcp.bytes_retransmitted > 0);
     assert!(server.tcp.recoveries > 0);
-}
-
-fn repaired_soon(ended: &Ended) {
-    let (server, client, _) = ended;
-    // Holes are repaired by SACK, not by waiting; only for what was lost twice, and for lost
-    // acknowledgements, it takes a time-out.
-    let spent = server.tcp.timeouts + client.tcp.timeouts;
-    let granted = server.wire.lost / 20 + 2 * client.wire.lost + 3;
-    assert!(
-        spent <= granted,
-        "{spent} time-outs, not {granted}: {:?}",
-        server.wire
-    );
 }
 
 fn a_gibibyte_with_losses() {
@@ -164,14 +153,24 @@ fn a_gibibyte_with_losses() {
     };
     let ended = transfer(net, 1, way);
     with_losses(&ended);
-    repaired_soon(&ended);
 }
 
 fn uncut_bursts() {
     let net = Net::open(eal(), "t", assume_all);
     let (server, _, Ending { ports, .. }) = transfer(net, 2, Way::default());
     assert!(ports[0].tx_tso > 0 && ports[0].tx_gso == 0, "{ports:?}");
-    assert_eq!(server.tcp.bytes_retransmitted, 0, "{:?}", server.tcp);
+    nothing_is_taken_for_lost(&server);
+}
+
+/// On a wire without faults only a host that got no processor for the length of a time-out makes
+/// its peer send anything again.
+fn nothing_is_taken_for_lost<A>(report: &Report<A>) {
+    let tcp = &report.tcp;
+    assert_eq!(tcp.recoveries, 0, "{tcp:?}");
+    assert!(
+        tcp.bytes_retransmitted == 0 || tcp.timeouts + tcp.rescues > 0,
+        "{tcp:?}"
+    );
 }
 
 fn uncut_bursts_with_losses() {
@@ -202,8 +201,8 @@ fn segments_on_a_good_wire() {
         },
     );
     assert_eq!(ports[0].tx_tso, 0);
-    let again = server.tcp.bytes_retransmitted + client.tcp.bytes_retransmitted;
-    assert_eq!(again, 0, "{:?} {:?}", server.tcp, client.tcp);
+    nothing_is_taken_for_lost(&server);
+    nothing_is_taken_for_lost(&client);
 }
 
 fn jumbo_segments_with_losses() {
@@ -217,7 +216,6 @@ fn jumbo_segments_with_losses() {
         },
     );
     with_losses(&ended);
-    repaired_soon(&ended);
 }
 
 fn without_tls_with_losses() {
@@ -232,7 +230,6 @@ fn without_tls_with_losses() {
         },
     );
     with_losses(&ended);
-    repaired_soon(&ended);
 }
 
 fn every_suite_both_ways() {

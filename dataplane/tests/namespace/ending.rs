@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::case::Case;
 use crate::support::client::{
     Conn, Stream, Tls, address4, connect, connect_narrow, handshake, request,
 };
-use crate::support::run::{now, wait_until};
 use crate::support::scene::{Scene, Setup};
+use crate::support::server::Server;
+use lockgate_testing::cases::Case;
+use lockgate_testing::{network, wait_until};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("ending::responses_are_finished", responses_are_finished),
@@ -30,10 +31,9 @@ fn responses_are_finished() {
         roots,
         ..
     } = Setup::new().start();
-    let scene = crate::support::launch::inside;
     let bytes = crate::support::material::noise(7, 6 << 20);
     std::fs::write(scratch.path().join("www/large.bin"), &bytes).expect("there's room for a file");
-    scene(net.peer(), || {
+    network::inside(net.client(), || {
         let tls = |tcp| handshake(tcp, &roots).map(Conn::new).expect("a handshake");
         let narrow = |port| connect_narrow(address4(port)).expect("it listens");
         let mut idle = Conn::new(connect(address4(80)).expect("it listens"));
@@ -54,12 +54,11 @@ fn responses_are_finished() {
         let stats = server.wait("worker.connections", |open| open == 2);
         let clean = stats.total("stack.end_clean");
         assert!(clean >= 2, "both at rest: {stats:?}");
-        thread::sleep(Duration::from_millis(300));
         finish(&mut busy, &bytes);
         finish(&mut busy_tls, &bytes);
         goodbye(&mut busy_tls);
         drop((busy, busy_tls));
-        server.ended(Duration::from_secs(15));
+        server.ended();
         let ends = ["clean", "drained"].map(|end| server.ends(&format!("stack.end_{end}")));
         assert_eq!(ends, [clean + 2, 0], "{}", server.log());
     });
@@ -88,7 +87,7 @@ fn goodbye(conn: &mut Conn<Tls>) {
 
 /// New connections are refused a moment after the signal.
 fn refused_soon() {
-    wait_until("refusal", Duration::from_secs(10), || {
+    wait_until("refusal", || {
         let refused = |port| match connect(address4(port)) {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -100,8 +99,9 @@ fn refused_soon() {
     });
 }
 
-/// A client that doesn't read on, and one that never ends.
-fn stuck(setup: Setup, work: impl FnOnce(&mut crate::support::server::Server) + Send) {
+/// Cuts off a client that has stopped reading, and one that reads a file without end. `work` gets
+/// the number of bytes that the second one has read.
+fn stuck(setup: Setup, work: impl FnOnce(&mut Server, &AtomicU64) + Send) {
     let Scene {
         mut server,
         net,
@@ -112,22 +112,23 @@ fn stuck(setup: Setup, work: impl FnOnce(&mut crate::support::server::Server) + 
     File::create(scratch.path().join("www/large.bin"))
         .and_then(|file| file.set_len(1 << 40))
         .expect("a file of holes");
-    crate::support::launch::inside(net.peer(), || {
+    network::inside(net.client(), || {
         let mut stopped = Conn::new(connect_narrow(address4(80)).expect("it listens"));
         let tcp = connect(address4(443)).expect("it listens");
         let mut reading = handshake(tcp, &roots).map(Conn::new).expect("a handshake");
         begin(&mut stopped);
         begin(&mut reading);
+        let read = &AtomicU64::new(0);
         thread::scope(|scope| {
             let end = scope.spawn(move || -> io::Error {
                 loop {
-                    if let Err(error) = reading.exactly(64 << 10) {
-                        return error;
+                    match reading.exactly(PIECE) {
+                        Ok(_) => _ = read.fetch_add(PIECE as u64, Ordering::Relaxed),
+                        Err(error) => return error,
                     }
                 }
             });
-            thread::sleep(Duration::from_millis(200));
-            work(&mut server);
+            work(&mut server, read);
             let end = end.join().expect("reading doesn't panic").kind();
             // TLS tells a cut connection from a finished one, by a reset or no close_notify.
             assert!(
@@ -142,28 +143,29 @@ fn stuck(setup: Setup, work: impl FnOnce(&mut crate::support::server::Server) + 
     });
 }
 
+/// The deadline ends what doesn't end by itself. That nothing is cut off before it is what the next
+/// case shows.
 fn deadline() {
-    stuck(Setup::new().set("drain.deadline", "1500ms"), |server| {
-        let began = now();
+    stuck(Setup::new().set("drain.deadline", "1500ms"), |server, _| {
         server.signal(Signal::TERM);
-        thread::sleep(Duration::from_millis(800));
-        assert!(server.is_running(), "there was time left");
-        server.ended(Duration::from_secs(15));
-        let took = now().saturating_since(began);
-        assert!(took >= Duration::from_millis(1500), "{took:?}");
+        server.ended();
         let ends = ["clean", "drained"].map(|end| server.ends(&format!("stack.end_{end}")));
         assert_eq!(ends, [0, 2], "{}", server.log());
     });
 }
 
+/// After the first signal a response goes on, for as long as the deadline allows.
 fn second_signal() {
-    stuck(Setup::new().set("drain.deadline", "10m"), |server| {
+    stuck(Setup::new().set("drain.deadline", "10m"), |server, read| {
         server.signal(Signal::TERM);
         refused_soon();
-        thread::sleep(Duration::from_millis(300));
-        assert!(server.is_running(), "there was time left");
+        let before = read.load(Ordering::Relaxed);
+        wait_until("progress while draining", || {
+            read.load(Ordering::Relaxed) >= before + (4 << 20)
+        });
+        assert!(server.is_running(), "the deadline is far away");
         server.signal(Signal::INT);
-        server.ended(Duration::from_secs(15));
+        server.ended();
         assert_eq!(server.ends("stack.end_drained"), 2, "{}", server.log());
     });
 }
@@ -172,10 +174,12 @@ fn at_rest() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut scene = Setup::new().set("drain.deadline", "10m").start();
         scene.server.signal(signal);
-        scene.server.ended(Duration::from_secs(15));
+        scene.server.ended();
         assert!(
             !scene.scratch.path().join("s").exists(),
             "its socket is gone"
         );
     }
 }
+
+const PIECE: usize = 64 << 10;

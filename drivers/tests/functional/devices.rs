@@ -7,36 +7,36 @@ use lockgate_testing::{ScratchDir, wait_until};
 use lockgate_wire::IfaceId;
 use pktbuf::{Output, TxError};
 
-use crate::harness::{Case, skip};
 use crate::kernel::{PacketSocket, command, fresh_network, ip, quiet, veth};
 use crate::support::{
     Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, receive, send, try_send,
     wait_link, whole,
 };
+use lockgate_testing::cases::{Case, skip_case};
 
 pub(crate) const CASES: &[Case] = &[
-    (
+    Case::new(
         "null::packets_vanish_and_buffers_return",
         packets_vanish_and_buffers_return,
     ),
-    ("pcap::frames_are_linear", frames_are_linear),
-    ("af_packet::frames_both_ways", frames_both_ways),
-    ("af_packet::jumbo_frames_both_ways", jumbo_frames_both_ways),
-    ("af_packet::mtu_is_the_kernels", mtu_is_the_kernels),
-    ("af_packet::framesz_limits_the_mtu", framesz_limits_the_mtu),
-    ("af_packet::two_queues", two_queues),
-    (
+    Case::new("pcap::frames_are_linear", frames_are_linear),
+    Case::new("af_packet::frames_both_ways", frames_both_ways),
+    Case::new("af_packet::jumbo_frames_both_ways", jumbo_frames_both_ways),
+    Case::new("af_packet::mtu_is_the_kernels", mtu_is_the_kernels),
+    Case::new("af_packet::framesz_limits_the_mtu", framesz_limits_the_mtu),
+    Case::new("af_packet::two_queues", two_queues),
+    Case::new(
         "af_packet::link_follows_the_kernel",
         link_follows_the_kernel,
     ),
-    (
+    Case::new(
         "af_packet::failing_allocations_only_delay",
         failing_allocations_only_delay,
     ),
-    ("af_xdp::frames_are_linear", xdp_frames_are_linear),
-    ("tap::checksums_and_segments", tap_checksums_and_segments),
-    ("tap::two_queues", tap_two_queues),
-    ("memif::frames_both_ways", memif_frames_both_ways),
+    Case::new("af_xdp::frames_are_linear", xdp_frames_are_linear),
+    Case::new("tap::checksums_and_segments", tap_checksums_and_segments),
+    Case::new("tap::two_queues", tap_two_queues),
+    Case::new("memif::frames_both_ways", memif_frames_both_ways),
 ];
 
 fn config(device: &str) -> PortConfig {
@@ -462,7 +462,7 @@ fn tap_checksums_and_segments() {
 fn need_tun() {
     fresh_network();
     if !fs::exists("/dev/net/tun").unwrap_or(false) {
-        skip("needs /dev/net/tun");
+        skip_case("needs /dev/net/tun");
     }
     quiet("default");
 }

@@ -8,28 +8,28 @@ use lockgate_drivers::{
 };
 use pktbuf::{PageArena, PagePool, PoolConfig};
 
-use crate::harness::{Case, skip};
 use crate::support::{close_full, eal};
+use lockgate_testing::cases::{Case, skip_case};
 
 pub(crate) const CASES: &[Case] = &[
-    ("eal::starts_without_hugepages", starts_without_hugepages),
-    ("eal::starts_with_hugepages", starts_with_hugepages),
-    ("eal::starts_once", starts_once),
-    ("eal::errors_name_the_key", errors_name_the_key),
-    ("eal::affinity_is_left_alone", affinity_is_left_alone),
-    ("eal::workers_register", workers_register),
-    (
+    Case::new("eal::starts_without_hugepages", starts_without_hugepages),
+    Case::new("eal::starts_with_hugepages", starts_with_hugepages),
+    Case::new("eal::starts_once", starts_once),
+    Case::new("eal::errors_name_the_key", errors_name_the_key),
+    Case::new("eal::affinity_is_left_alone", affinity_is_left_alone),
+    Case::new("eal::workers_register", workers_register),
+    Case::new(
         "eal::memory_is_for_pools_and_arenas",
         memory_is_for_pools_and_arenas,
     ),
-    ("eal::wrong_devices_are_errors", wrong_devices_are_errors),
-    (
+    Case::new("eal::wrong_devices_are_errors", wrong_devices_are_errors),
+    Case::new(
         "eal::more_queues_than_there_are",
         more_queues_than_there_are,
     ),
-    ("eal::assumptions_are_for_rings", assumptions_are_for_rings),
-    ("eal::mtu_has_limits", mtu_has_limits),
-    (
+    Case::new("eal::assumptions_are_for_rings", assumptions_are_for_rings),
+    Case::new("eal::mtu_has_limits", mtu_has_limits),
+    Case::new(
         "eal::a_device_can_be_opened_again",
         a_device_can_be_opened_again,
     ),
@@ -48,7 +48,7 @@ fn starts_with_hugepages() {
         ..EalConfig::default()
     };
     let eal = match Eal::init(&config) {
-        Err(error @ EalError::Hugepages { .. }) => skip(&error.to_string()),
+        Err(error @ EalError::Hugepages { .. }) => skip_case(error.to_string()),
         other => other.expect("the EAL starts"),
     };
     assert!(eal.uses_hugepages());

@@ -7,17 +7,17 @@ use std::{fs, mem};
 
 use lockgate_testing::HANG_LIMIT;
 
-use crate::harness::skip;
+use lockgate_testing::cases::skip_case;
 
 /// Puts this thread, and those that it starts, into a network namespace of its own. It vanishes
 /// with the process, however that ends, and everything in it.
 pub(crate) fn fresh_network() {
     if !rustix::process::geteuid().is_root() {
-        skip("needs root");
+        skip_case("needs root");
     }
     // SAFETY: concerns this thread only; no file descriptors are given up.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        skip("can't make a network namespace");
+        skip_case("can't make a network namespace");
     }
     ip("link set lo up");
 }
@@ -38,7 +38,7 @@ pub(crate) fn command(program: &str, arguments: &str) {
             "{program} {arguments}: {}",
             String::from_utf8_lossy(&output.stderr)
         ),
-        Err(_) => skip(&format!("needs the command {program}")),
+        Err(_) => skip_case(format!("needs the command {program}")),
     }
 }
 

@@ -8,13 +8,23 @@
 
 mod devices;
 mod eal;
-mod harness;
 mod kernel;
 mod ring;
 mod support;
 
 use std::process::ExitCode;
 
+use lockgate_testing::cases::Runner;
+
 fn main() -> ExitCode {
-    harness::main(&[eal::CASES, ring::CASES, devices::CASES].concat())
+    let cases = [eal::CASES, ring::CASES, devices::CASES].concat();
+    Runner::new().prepare(log_to_stderr).run(&cases)
+}
+
+/// What the drivers log explains failures.
+fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }

@@ -7,47 +7,48 @@ use lockgate_testing::wait_for;
 use lockgate_wire::IfaceId;
 use pktbuf::{Checksum, Output, RecordFields, TxError};
 
-use crate::harness::Case;
 use crate::support::{
     Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, payload, receive, send,
     try_send, whole,
 };
+use lockgate_testing::cases::Case;
+use lockgate_testing::wait_for;
 
 pub(crate) const CASES: &[Case] = &[
-    ("ring::chains_arrive_whole", chains_arrive_whole),
-    (
+    Case::new("ring::chains_arrive_whole", chains_arrive_whole),
+    Case::new(
         "ring::bursts_arrive_uncut_when_assumed",
         bursts_arrive_uncut_when_assumed,
     ),
-    (
+    Case::new(
         "ring::bursts_are_cut_in_software",
         bursts_are_cut_in_software,
     ),
-    ("ring::a_full_ring_is_retried", a_full_ring_is_retried),
-    (
+    Case::new("ring::a_full_ring_is_retried", a_full_ring_is_retried),
+    Case::new(
         "ring::frees_on_other_threads_come_home",
         frees_on_other_threads_come_home,
     ),
-    (
+    Case::new(
         "ring::failing_allocations_only_delay",
         failing_allocations_only_delay,
     ),
-    ("ring::a_tiny_pool_only_delays", a_tiny_pool_only_delays),
-    ("ring::plaintext_is_refused", plaintext_is_refused),
-    (
+    Case::new("ring::a_tiny_pool_only_delays", a_tiny_pool_only_delays),
+    Case::new("ring::plaintext_is_refused", plaintext_is_refused),
+    Case::new(
         "ring::what_cannot_be_sent_is_refused",
         what_cannot_be_sent_is_refused,
     ),
-    (
+    Case::new(
         "ring::what_waits_at_the_end_is_counted",
         what_waits_at_the_end_is_counted,
     ),
-    ("ring::queues_are_separate", queues_are_separate),
-    (
+    Case::new("ring::queues_are_separate", queues_are_separate),
+    Case::new(
         "ring::memory_of_others_is_copied",
         memory_of_others_is_copied,
     ),
-    (
+    Case::new(
         "ring::allocations_of_memory_end_in_an_error",
         allocations_of_memory_end_in_an_error,
     ),

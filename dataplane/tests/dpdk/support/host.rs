@@ -12,6 +12,7 @@ use lockgate_drivers::{Eal, WorkerPorts};
 use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Counters, Env, Limits, Notice, Stack, StackConfig};
+use lockgate_testing::HANG_LIMIT;
 use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{Buffer, PagePool, PoolConfig, PoolUsage};
 
@@ -334,7 +335,7 @@ fn app_name<A>() -> &'static str {
 
 /// Packets sent in a turn before the ports are looked at again.
 const PACKETS_A_TURN: u32 = 256;
-/// How long any host may take for its work.
-const LONGEST: Duration = Duration::from_secs(40);
-/// How long it's waited for.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// How long a host may take for its work before it counts as hanging.
+const LONGEST: Duration = HANG_LIMIT.saturating_mul(2);
+/// How long its end is waited for: longer, so that a host says itself why it hangs.
+const PATIENCE: Duration = LONGEST.saturating_add(Duration::from_secs(60));

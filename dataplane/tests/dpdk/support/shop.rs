@@ -251,5 +251,5 @@ fn patient() -> lockgate_http::Limits {
     }
 }
 
-const PATIENCE_MILLIS: u32 = 100_000;
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE_MILLIS: u32 = 300_000;
+const PATIENCE: Duration = Duration::from_secs(300);

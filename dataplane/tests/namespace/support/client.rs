@@ -12,7 +12,7 @@ use rustls::{
 };
 
 use super::material::HOST;
-use super::net::{SERVER4, SERVER6};
+use lockgate_testing::network::{SERVER4, SERVER6};
 
 /// What a byte stream has to do.
 pub(crate) trait Stream: Read + Write + Send {

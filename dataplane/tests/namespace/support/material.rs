@@ -10,16 +10,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::net::{SERVER4, SERVER6};
-
-/// Whether a name, the prefix taken off, begins with the number of a process that is no more.
-pub(crate) fn is_of_the_dead(name: &str) -> bool {
-    let process = name
-        .split('-')
-        .next()
-        .filter(|pid| pid.parse::<u32>().is_ok());
-    process.is_some_and(|process| !Path::new("/proc").join(process).exists())
-}
+use lockgate_testing::network::{SERVER4, SERVER6};
 
 /// Random bytes, the same ones for the same seed.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {

@@ -10,11 +10,10 @@ use lockgate_testing::ScratchDir;
 use rustls::RootCertStore;
 use toml::{Table, Value};
 
-use super::launch;
 use super::material::{self, NAMES, noise};
-use super::net::Net;
-use super::run::{Ran, run};
 use super::server::Server;
+use lockgate_testing::network::{self, Network};
+use lockgate_testing::process::{Ran, run};
 
 /// How the appliance is to be configured: the base, and what a case changes.
 #[derive(Clone)]
@@ -119,7 +118,12 @@ impl Setup {
     pub(crate) fn start(self) -> Scene {
         let (net, scratch) = self.prepare();
         let config = scratch.path().join(CONFIG);
-        let server = Server::start(net.ours(), &config, &scratch.path().join(SOCKET));
+        let server = Server::start(
+            net.server(),
+            &config,
+            &scratch.path().join(SOCKET),
+            self.workers(),
+        );
         let roots = self
             .certificates
             .iter()
@@ -135,11 +139,11 @@ impl Setup {
     }
 
     /// Makes the network, and the configuration `lockgate.toml` with all that it names.
-    pub(crate) fn prepare(&self) -> (Net, ScratchDir) {
+    pub(crate) fn prepare(&self) -> (Network, ScratchDir) {
         let net = if self.routed {
-            Net::routed()
+            Network::routed()
         } else {
-            Net::pair(self.mtu)
+            Network::pair(self.mtu)
         };
         let scratch = ScratchDir::new();
         for stem in &self.certificates {
@@ -158,6 +162,12 @@ impl Setup {
         scratch.write("www/index.html", INDEX);
         scratch.write("secret.txt", b"nobody may see this");
         (net, scratch)
+    }
+
+    fn workers(&self) -> usize {
+        self.config["workers"]["cores"]
+            .as_array()
+            .map_or(0, Vec::len)
     }
 
     /// The configuration file.
@@ -182,7 +192,7 @@ impl Setup {
 pub(crate) struct Scene {
     // In this order: the process ends before its namespaces and files go.
     pub(crate) server: Server,
-    pub(crate) net: Net,
+    pub(crate) net: Network,
     pub(crate) scratch: ScratchDir,
     pub(crate) roots: Arc<RootCertStore>,
     /// Allocations fail on purpose.
@@ -212,21 +222,19 @@ impl Scene {
 
     /// A program in the clients' namespace.
     pub(crate) fn command(&self, program: &str) -> Command {
-        launch::command(self.net.peer(), program)
+        network::command(self.net.client(), program)
     }
 
     /// curl, as quiet as it goes, trusting the first certificate.
     pub(crate) fn curl(&self, arguments: &[&str]) -> Ran {
         let mut command = self.command("curl");
-        command
-            .args(["-sS", "--max-time", "60", "--cacert"])
-            .arg(self.crt("ecdsa"));
+        command.args(["-sS", "--cacert"]).arg(self.crt("ecdsa"));
         run(command.args(arguments))
     }
 
     /// Runs something on a thread in the clients' namespace.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        launch::inside(self.net.peer(), work)
+        network::inside(self.net.client(), work)
     }
 
     /// The end: nothing is open, and the appliance goes well.
@@ -276,6 +284,13 @@ on = "p0"
 addresses = ["198.18.0.1/24", "fd00:18::1/64"]
 [tcp]
 time_wait = "1s"
+# A client that is slow because the machine is busy isn't cut off.
+[tls]
+handshake_timeout = "5m"
+[http]
+header_timeout = "5m"
+idle_timeout = "5m"
+send_timeout = "5m"
 [[listener]]
 address = "198.18.0.1:80"
 [[listener]]
@@ -300,5 +315,5 @@ spans_large = 512
 [control]
 socket = "s"
 [drain]
-deadline = "20s"
+deadline = "5m"
 "#;

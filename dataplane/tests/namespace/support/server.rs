@@ -5,27 +5,27 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::launch;
-use super::run::{Ran, now, run, wait_for, wait_until};
+use lockgate_testing::process::{Ran, exit_code, run};
+use lockgate_testing::{network, wait_for, wait_until};
 
 /// A running appliance. Dropped, it is killed.
 pub(crate) struct Server {
     child: Option<Child>,
     log: PathBuf,
     socket: PathBuf,
+    workers: usize,
 }
 
 impl Server {
-    /// Starts it in a namespace and waits until it answers.
+    /// Starts it in a namespace, with so many workers, and waits until it answers.
     #[track_caller]
-    pub(crate) fn start(namespace: &str, config: &Path, socket: &Path) -> Self {
+    pub(crate) fn start(namespace: &str, config: &Path, socket: &Path, workers: usize) -> Self {
         let log = config.with_extension("log");
-        let mut command = launch::command(namespace, LOCKGATE);
+        let mut command = network::command(namespace, LOCKGATE);
         command
             .args(["run", "--config"])
             .arg(config)
@@ -37,22 +37,30 @@ impl Server {
             child: Some(child),
             log,
             socket: socket.to_owned(),
+            workers,
         };
-        let deadline = now() + START_LIMIT;
-        while server.ask(&["--json"]).code != Some(0) {
-            let ended = wait_for(server.child(), Duration::ZERO);
-            assert_eq!(ended, None, "it didn't start: {}", server.log());
-            assert!(now() < deadline, "it doesn't answer: {}", server.log());
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_until("an answer of the appliance", || {
+            let answers = server.ask(&["--json"]).code == Some(0);
+            assert!(
+                answers || server.is_running(),
+                "it didn't start: {}",
+                server.log()
+            );
+            answers
+        });
         server
     }
 
-    /// Its counters now.
+    /// Its counters now, of all workers: one that is busy for long is left out of an answer.
     #[track_caller]
     pub(crate) fn stats(&self) -> Stats {
-        let ran = self.ask(&["--json"]).ok();
-        Stats(serde_json::from_slice(&ran.out).expect("the statistics are JSON"))
+        wait_for("counters of all workers", || {
+            let ran = self.ask(&["--json"]);
+            let stats = (ran.code == Some(0)).then_some(ran.out)?;
+            let stats = Stats(serde_json::from_slice(&stats).expect("the statistics are JSON"));
+            let workers = stats.0["workers"].as_object()?;
+            (workers.len() == self.workers).then_some(stats)
+        })
     }
 
     /// What `lockgate stats` prints.
@@ -68,7 +76,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait(&self, counter: &str, mut enough: impl FnMut(u64) -> bool) -> Stats {
         let mut last = self.stats();
-        wait_until(counter, WAIT_LIMIT, || {
+        wait_until(counter, || {
             last = self.stats();
             enough(last.total(counter))
         });
@@ -98,13 +106,13 @@ impl Server {
     #[track_caller]
     pub(crate) fn finish(mut self) {
         self.signal(Signal::TERM);
-        self.ended(END_LIMIT);
+        self.ended();
     }
 
     /// Waits until it has ended, with success and everything put back.
     #[track_caller]
-    pub(crate) fn ended(&mut self, limit: Duration) {
-        let code = wait_for(self.child(), limit);
+    pub(crate) fn ended(&mut self) {
+        let code = exit_code(self.child());
         let log = self.log();
         assert_eq!(code, Some(Some(0)), "how it ended: {log}");
         for bad in [
@@ -134,7 +142,8 @@ impl Server {
 
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
-        wait_for(self.child(), Duration::ZERO).is_none()
+        let status = self.child().try_wait();
+        status.expect("it is our child").is_none()
     }
 
     /// Bytes of its memory that are in use.
@@ -227,7 +236,4 @@ fn number(value: &Value, name: &str) -> u64 {
 /// The binary.
 pub(crate) const LOCKGATE: &str = env!("CARGO_BIN_EXE_lockgate");
 
-const START_LIMIT: Duration = Duration::from_secs(40);
-const WAIT_LIMIT: Duration = Duration::from_secs(40);
-const END_LIMIT: Duration = Duration::from_secs(40);
 const LOG_SHOWN: usize = 4000;
