@@ -12,7 +12,6 @@ use crate::support::{
     try_send, whole,
 };
 use lockgate_testing::cases::Case;
-use lockgate_testing::wait_for;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("ring::chains_arrive_whole", chains_arrive_whole),
