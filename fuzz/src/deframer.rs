@@ -48,7 +48,7 @@ fn run_in(params: Params, cuts: u8, flips: u8, content: &[u8], memory: &mut Memo
                     assert_eq!(record.as_slice().len(), usize::from(record.meta().length));
                 }
                 Ok(_) => {}
-                Err(error) if !error.is_one_record() => break 'all,
+                Err(error) if !error.is_recoverable() => break 'all,
                 Err(_) => {}
             }
         }

@@ -56,7 +56,7 @@ pub trait RecordCipher: Send {
     fn priority(&self) -> u8;
 
     /// Whether it can do this suite in this version.
-    fn takes(&self, params: Params) -> bool;
+    fn supports(&self, params: Params) -> bool;
 
     /// Seals records of one session, in order, up to the first that fails: it takes no job behind
     /// that. Identical jobs give identical bytes.
@@ -148,7 +148,7 @@ impl Ciphers {
     /// Sealing a record sweeps the fastest cache; what is looked at between two records is kept
     /// small, so the backend is chosen and the records are counted once for all of them.
     pub(crate) fn sealer(&mut self, params: Params) -> Result<Sealer<'_>, CryptoError> {
-        let backend = choose(&mut self.backends, params)?;
+        let backend = choose_backend(&mut self.backends, params)?;
         Ok(Sealer {
             backend,
             counters: &mut self.counters,
@@ -160,7 +160,7 @@ impl Ciphers {
 
     /// Opens one record by the first backend that takes the session.
     pub fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
-        let plaintext = choose(&mut self.backends, session.params())?.open(session, job)?;
+        let plaintext = choose_backend(&mut self.backends, session.params())?.open(session, job)?;
         self.counters.add(Counter::decrypts(session.params()), 1);
         Ok(plaintext)
     }
@@ -173,8 +173,8 @@ impl Ciphers {
     }
 
     /// Whether any backend can do this suite in this version.
-    pub fn takes(&self, params: Params) -> bool {
-        self.backends.iter().any(|backend| backend.takes(params))
+    pub fn supports(&self, params: Params) -> bool {
+        self.backends.iter().any(|backend| backend.supports(params))
     }
 
     /// The names of the backends, in the order in which they're asked.
@@ -230,11 +230,11 @@ impl Drop for Sealer<'_> {
     }
 }
 
-fn choose(
+fn choose_backend(
     backends: &mut [Box<dyn RecordCipher>],
     params: Params,
 ) -> Result<&mut dyn RecordCipher, CryptoError> {
-    match backends.iter_mut().find(|backend| backend.takes(params)) {
+    match backends.iter_mut().find(|backend| backend.supports(params)) {
         Some(backend) => Ok(backend.as_mut()),
         None => Err(CryptoError::Unsupported),
     }

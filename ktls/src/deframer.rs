@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::suite::{ContentType, HEAD_MAX, HEADER_LEN, Params, Version};
 
 pub(crate) use messages::KEY_UPDATE;
-use messages::{Joiner, Message};
+use messages::{HandshakeJoiner, Message};
 use record::Opened;
 pub use record::{RecordMeta, RxRecord};
 
@@ -36,10 +36,10 @@ struct Rx {
     /// Number of the record at the front.
     number: u64,
     /// Handshake messages that aren't whole yet or weren't looked at yet.
-    joiner: Joiner,
+    joiner: HandshakeJoiner,
     state: State,
     role: Role,
-    idle: Idle,
+    flood: FloodLimits,
 }
 
 #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ enum State {
 
 /// Records in a row that brought no data, by kind.
 #[derive(Clone, Copy, Default)]
-struct Idle {
+struct FloodLimits {
     empty: u8,
     messages: u8,
     warnings: u8,
@@ -110,10 +110,10 @@ impl Deframer {
         let rx = Rx {
             session,
             number: first_number,
-            joiner: Joiner::default(),
+            joiner: HandshakeJoiner::default(),
             state: State::Open,
             role,
-            idle: Idle::default(),
+            flood: FloodLimits::default(),
         };
         Self {
             chain,
@@ -157,7 +157,7 @@ impl Deframer {
         match &result {
             Err(error) => {
                 ciphers.counters.add(Counter::of(*error), 1);
-                if !error.is_one_record() {
+                if !error.is_recoverable() {
                     self.rx.state = State::Failed(*error);
                     self.chain.release(self.chain.end());
                 }
@@ -374,9 +374,9 @@ impl Rx {
             ContentType::CHANGE_CIPHER_SPEC => Err(RxError::Unexpected),
             _ => {
                 if record.as_slice().is_empty() {
-                    Idle::count(&mut self.idle.empty, EMPTY_MAX)?;
+                    FloodLimits::count(&mut self.flood.empty, EMPTY_MAX)?;
                 } else {
-                    self.idle = Idle::default();
+                    self.flood = FloodLimits::default();
                 }
                 Ok(Received::Record(record))
             }
@@ -403,16 +403,17 @@ impl Rx {
         if !warning {
             return Err(RxError::PeerAlert(alert.description));
         }
-        Idle::count(&mut self.idle.warnings, WARNINGS_MAX)?;
+        FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
         Ok(Received::Nothing)
     }
 
     fn take_message(&mut self) -> Result<Option<Message>, RxError> {
-        self.joiner.take(self.session.params().version, self.role)
+        self.joiner
+            .take_message(self.session.params().version, self.role)
     }
 
     fn on_message(&mut self, message: Message, ciphers: &mut Ciphers) -> Result<Received, RxError> {
-        Idle::count(&mut self.idle.messages, MESSAGES_MAX)?;
+        FloodLimits::count(&mut self.flood.messages, MESSAGES_MAX)?;
         match message {
             Message::KeyUpdate { answer } => {
                 ciphers.counters.add(Counter::RxRekeyReceived, 1);
@@ -433,14 +434,14 @@ impl Rx {
             }
             Message::Ticket(body) => Ok(Received::Ticket(body)),
             Message::Renegotiation => {
-                Idle::count(&mut self.idle.warnings, WARNINGS_MAX)?;
+                FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
                 Ok(Received::Renegotiation)
             }
         }
     }
 }
 
-impl Idle {
+impl FloodLimits {
     fn count(records: &mut u8, max: u8) -> Result<(), RxError> {
         *records += 1;
         if *records > max {

@@ -137,7 +137,7 @@ impl RxError {
     }
 
     /// Whether records after this one can still be read.
-    pub const fn is_one_record(self) -> bool {
+    pub const fn is_recoverable(self) -> bool {
         matches!(self, Self::BadRecord)
     }
 }

@@ -24,7 +24,7 @@ pub use codec::{Aad, Head, LEGACY_VERSION, RecordHeader, inner_type, nonce};
 pub use counters::{Counter, Counters};
 pub use deframer::{Deframer, Received, RecordMeta, Role, RxRecord};
 pub use error::{CryptoError, Errno, RxError, TxError};
-pub use mode::{Mode, Refusal, choose};
+pub use mode::{Mode, Refusal, choose_mode};
 pub use queue::{KeyUse, Limits, RecordQueue};
 pub use session::{Keys, Session, SessionId};
 pub use suite::{

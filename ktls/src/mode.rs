@@ -28,11 +28,11 @@ pub enum Refusal {
 }
 
 /// The ladder: the best mode for a session of these parameters, or why there's none.
-pub fn choose(enabled: bool, params: Params, ciphers: &Ciphers) -> Result<Mode, Refusal> {
+pub fn choose_mode(enabled: bool, params: Params, ciphers: &Ciphers) -> Result<Mode, Refusal> {
     if !enabled {
         return Err(Refusal::Disabled);
     }
-    if !ciphers.takes(params) {
+    if !ciphers.supports(params) {
         return Err(Refusal::NoBackend);
     }
     Ok(Mode::Sw)

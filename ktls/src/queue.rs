@@ -70,7 +70,7 @@ impl RecordQueue {
         if self.keys.is_some() {
             return Err(TxError::AlreadyEnabled);
         }
-        if !ciphers.takes(session.params()) {
+        if !ciphers.supports(session.params()) {
             return Err(TxError::Crypto(CryptoError::Unsupported));
         }
         ciphers.counters.session_opened(session.params());
@@ -133,7 +133,7 @@ impl RecordQueue {
         if self.unsealed == at {
             self.unsealed = end;
         }
-        keys.go_on(next, end);
+        keys.start_epoch(next, end);
         keys.drop_previous(self.unsealed, ciphers);
         ciphers.counters.add(Counter::TxRekeyOk, 1);
         Ok(())

@@ -29,11 +29,11 @@ pub struct Session {
     id: SessionId,
     material: [u8; MATERIAL_LEN],
     params: Params,
-    kept: Kept,
+    source: KeySource,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum KeySource {
     TrafficSecret,
     KeyAndIv,
 }
@@ -52,7 +52,7 @@ impl Session {
             id: SessionId::fresh(),
             material,
             params,
-            kept: Kept::TrafficSecret,
+            source: KeySource::TrafficSecret,
         })
     }
 
@@ -72,13 +72,13 @@ impl Session {
             id: SessionId::fresh(),
             material,
             params,
-            kept: Kept::KeyAndIv,
+            source: KeySource::KeyAndIv,
         })
     }
 
     /// The session that follows by a KeyUpdate; `None` if this one has no traffic secret.
     pub fn next(&self) -> Option<Self> {
-        if self.kept != Kept::TrafficSecret {
+        if self.source != KeySource::TrafficSecret {
             return None;
         }
         let suite = self.params.suite;
@@ -87,7 +87,7 @@ impl Session {
             id: SessionId::fresh(),
             material: [0; MATERIAL_LEN],
             params: self.params,
-            kept: Kept::TrafficSecret,
+            source: KeySource::TrafficSecret,
         };
         schedule::next_secret(suite, &self.material[..len], &mut next.material[..len]);
         Some(next)
@@ -101,14 +101,14 @@ impl Session {
             iv: [0; NONCE_LEN],
             len: suite.key_len(),
         };
-        match self.kept {
-            Kept::TrafficSecret => schedule::traffic_keys(
+        match self.source {
+            KeySource::TrafficSecret => schedule::traffic_keys(
                 suite,
                 &self.material[..suite.secret_len()],
                 &mut keys.key[..keys.len],
                 &mut keys.iv,
             ),
-            Kept::KeyAndIv => {
+            KeySource::KeyAndIv => {
                 keys.iv.copy_from_slice(&self.material[..NONCE_LEN]);
                 keys.key
                     .copy_from_slice(&self.material[NONCE_LEN..][..KEY_MAX]);
@@ -129,14 +129,14 @@ impl Session {
 
     /// Whether a KeyUpdate can follow.
     pub const fn can_rekey(&self) -> bool {
-        matches!(self.kept, Kept::TrafficSecret)
+        matches!(self.source, KeySource::TrafficSecret)
     }
 
     /// The IV's bytes that head a TLS 1.2 GCM record, without deriving anything. Sessions made
     /// from a secret are TLS 1.3, whose records show no nonce.
     pub(crate) fn explicit_iv(&self) -> [u8; NONCE_LEN] {
         let mut iv = [0; NONCE_LEN];
-        if self.kept == Kept::KeyAndIv {
+        if self.source == KeySource::KeyAndIv {
             iv.copy_from_slice(&self.material[..NONCE_LEN]);
         }
         iv

@@ -438,7 +438,7 @@ impl RecordCipher for Toy {
         1
     }
 
-    fn takes(&self, _params: Params) -> bool {
+    fn supports(&self, _params: Params) -> bool {
         true
     }
 

@@ -35,7 +35,7 @@ impl RecordCipher for AwsLcRs {
         20
     }
 
-    fn takes(&self, _params: Params) -> bool {
+    fn supports(&self, _params: Params) -> bool {
         true
     }
 

@@ -41,7 +41,7 @@ impl RecordCipher for RustCrypto {
         10
     }
 
-    fn takes(&self, _params: Params) -> bool {
+    fn supports(&self, _params: Params) -> bool {
         true
     }
 

@@ -327,7 +327,7 @@ fn the_first_backend_that_takes_a_suite_gets_it() {
         fn priority(&self) -> u8 {
             self.0
         }
-        fn takes(&self, params: Params) -> bool {
+        fn supports(&self, params: Params) -> bool {
             params.version == Version::Tls12
         }
         fn seal(
@@ -344,7 +344,7 @@ fn the_first_backend_that_takes_a_suite_gets_it() {
         fn forget(&mut self, _: SessionId) {}
     }
     let mut ciphers = Ciphers::with_backends(vec![Box::new(Picky(3)), Box::new(Picky(7))]);
-    assert!(ciphers.takes(Params::ALL[0]) && !ciphers.takes(Params::ALL[3]));
+    assert!(ciphers.supports(Params::ALL[0]) && !ciphers.supports(Params::ALL[3]));
     let mut tail = [0; 17];
     let mut job = |params: Params| {
         let head = [0; 13];

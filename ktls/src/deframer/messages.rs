@@ -17,11 +17,11 @@ pub(super) enum Message {
 /// What waits here is bounded: a type that has no place is refused by its first byte, a length by
 /// the fourth, and a record adds at most 2^14 bytes.
 #[derive(Default)]
-pub(super) struct Joiner {
+pub(super) struct HandshakeJoiner {
     bytes: Vec<u8>,
 }
 
-impl Joiner {
+impl HandshakeJoiner {
     pub(super) fn add(&mut self, content: &[u8]) {
         self.bytes.extend_from_slice(content);
     }
@@ -31,7 +31,7 @@ impl Joiner {
     }
 
     /// Takes the first message out, if it's whole.
-    pub(super) fn take(
+    pub(super) fn take_message(
         &mut self,
         version: Version,
         role: Role,

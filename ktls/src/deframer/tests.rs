@@ -85,7 +85,7 @@ impl Rig {
     fn drain(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next() {
-            let fatal = matches!(event, Event::Error(error) if !error.is_one_record());
+            let fatal = matches!(event, Event::Error(error) if !error.is_recoverable());
             events.push(event);
             if fatal {
                 break;

@@ -99,7 +99,7 @@ impl Protection {
     }
 
     /// Goes over to `session`; `until` is the end of the KeyUpdate under the current one.
-    pub(super) fn go_on(&mut self, session: Session, until: u64) {
+    pub(super) fn start_epoch(&mut self, session: Session, until: u64) {
         debug_assert!(self.previous.is_none(), "at most two keys live");
         let session = core::mem::replace(&mut self.current, session);
         self.previous = Some(Box::new(Previous { session, until }));

@@ -286,7 +286,7 @@ impl Socket {
     ) -> Result<(), Failure> {
         let sessions = established.sessions()?;
         let params = sessions.tx.params();
-        lockgate_ktls::choose(cx.record_layer.enabled, params, ciphers)
+        lockgate_ktls::choose_mode(cx.record_layer.enabled, params, ciphers)
             .map_err(|_| Failure::Internal)?;
         let Rx::Shaking(shaking) = &mut self.rx else {
             return Err(Failure::Internal);

@@ -27,8 +27,8 @@ impl RecordCipher for Watch {
         1
     }
 
-    fn takes(&self, params: Params) -> bool {
-        self.inner.takes(params)
+    fn supports(&self, params: Params) -> bool {
+        self.inner.supports(params)
     }
 
     fn seal(
