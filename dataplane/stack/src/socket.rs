@@ -5,10 +5,10 @@
 //! the socket, `shake` takes it through the TLS handshake.
 
 mod close;
+mod handshake;
 mod read;
 mod receive;
 mod send;
-mod shake;
 mod state;
 mod transmit;
 
@@ -19,7 +19,7 @@ use pktbuf::{Buffer, Reassembly, Stream};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 
-pub(crate) use self::shake::Shaking;
+pub(crate) use self::handshake::HandshakeState;
 use self::state::{Application, Closing, Linger, PeerStream, Pending, ReadNotice, TcpPhase};
 pub(crate) use self::state::{OpenedBy, SendOutcome};
 use crate::context::SocketContext;
@@ -65,7 +65,7 @@ pub(crate) enum Rx {
     /// Bytes for the application.
     Plain(Stream<Buffer>),
     /// Bytes for the TLS library.
-    Shaking(Box<Shaking>),
+    Handshake(Box<HandshakeState>),
     /// Records.
     Tls(Deframer),
     /// Received bytes are dropped.
@@ -117,7 +117,7 @@ impl Socket {
             return None;
         }
         let own = match &self.rx {
-            Rx::Shaking(shaking) => Some(shaking.deadline),
+            Rx::Handshake(state) => Some(state.deadline),
             Rx::Ended => match self.linger {
                 Linger::Until { until, .. } => Some(until),
                 Linger::NotStarted | Linger::Over => None,
@@ -223,7 +223,7 @@ impl Socket {
         cx.counters.connected += 1;
         cx.notices.push(Notice::Connected(self.id));
         // A TLS client sends first.
-        if matches!(self.rx, Rx::Shaking(_)) {
+        if matches!(self.rx, Rx::Handshake(_)) {
             cx.handshakes.add_stepping(self.id, &mut self.lists);
         }
     }

@@ -5,6 +5,7 @@ mod alerts;
 mod capture;
 mod certificate;
 mod client;
+mod failure;
 mod handover;
 mod handshake;
 mod hello;
@@ -25,7 +26,7 @@ use thiserror::Error;
 
 pub use self::certificate::{Certificate, CertificateError};
 pub use self::client::TlsClient;
-pub use self::handshake::Failure;
+pub use self::failure::Failure;
 pub(crate) use self::handshake::{AlertKeys, Established, Handshake, Progress, Side};
 use self::hello::Offered;
 pub(crate) use self::screen::{CIPHERTEXT_MAX, Protection, may_begin};

@@ -21,7 +21,7 @@ impl Socket {
     /// Closes the sending side.
     pub(crate) fn shutdown(&mut self, schedule: &mut Schedule) {
         // A handshake that isn't over is given up with it.
-        if matches!(self.rx, Rx::Shaking(_)) {
+        if matches!(self.rx, Rx::Handshake(_)) {
             self.close(schedule);
             return;
         }
@@ -32,7 +32,7 @@ impl Socket {
     /// The application gives the socket up.
     pub(crate) fn close(&mut self, schedule: &mut Schedule) {
         let alert = match self.rx {
-            Rx::Shaking(_) => None,
+            Rx::Handshake(_) => None,
             Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => Some(Alert::CLOSE_NOTIFY),
         };
         self.request_close(alert);
@@ -119,7 +119,7 @@ impl Socket {
     /// our close_notify by its own, which must not be reset. A peer that is still sending when we
     /// close by an alert must be able to read the alert, which a reset would discard.
     fn start_lingering(&mut self, now: Instant, limits: &Limits) {
-        let tls = matches!(self.rx, Rx::Shaking(_)) || self.tx.params().is_some();
+        let tls = matches!(self.rx, Rx::Handshake(_)) || self.tx.params().is_some();
         if tls && self.peer_stream == PeerStream::Open {
             // What the peer has in flight is one receive window at most.
             let window = u64::from(limits.recv_buffer_bytes);

@@ -29,7 +29,7 @@ impl Socket {
                 }
             }
             Rx::Tls(_) => self.recv_record(cx, ciphers, pages),
-            Rx::Shaking(_) => Ok(Recv::Nothing),
+            Rx::Handshake(_) => Ok(Recv::Nothing),
             Rx::Ended => Ok(Recv::End {
                 clean: self.peer_stream != PeerStream::Truncated,
             }),

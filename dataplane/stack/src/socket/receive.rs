@@ -81,7 +81,7 @@ impl Socket {
         let is_in_order = self.tcp.recv_offset(segment.tcp.seq) == Some(self.tcp.received());
         match &self.rx {
             Rx::Ended => PayloadAdmission::Accept,
-            Rx::Shaking(_) => budget.admit_handshake(is_in_order, self.pinned),
+            Rx::Handshake(_) => budget.admit_handshake(is_in_order, self.pinned),
             Rx::Plain(_) | Rx::Tls(_) => budget.admit(is_in_order, self.is_readable()),
         }
     }
@@ -121,9 +121,9 @@ impl Socket {
                 self.reassembly.insert(at, payload, stream);
                 stream.end()
             }
-            Rx::Shaking(shaking) => {
-                self.reassembly.insert(at, payload, &mut shaking.chain);
-                shaking.chain.end()
+            Rx::Handshake(state) => {
+                self.reassembly.insert(at, payload, &mut state.chain);
+                state.chain.end()
             }
             Rx::Tls(deframer) => {
                 let mut in_order = Stream::starting_at(self.received);
@@ -140,7 +140,7 @@ impl Socket {
 
     /// Queues a Readable notice or lists the handshake for a step, if there is something new.
     fn on_stream_advanced(&mut self, peer_closed: bool, cx: &mut SocketContext) {
-        if matches!(self.rx, Rx::Shaking(_)) {
+        if matches!(self.rx, Rx::Handshake(_)) {
             cx.handshakes.add_stepping(self.id, &mut self.lists);
         } else if self.is_readable() || peer_closed {
             self.notify_readable(&mut cx.notices);
@@ -161,7 +161,7 @@ impl Socket {
         self.reassembly.clear();
         match core::mem::replace(&mut self.rx, Rx::Ended) {
             Rx::Tls(deframer) => deframer.retire(ciphers),
-            Rx::Shaking(mut shaking) => shaking.end(handshakes),
+            Rx::Handshake(mut state) => state.end(handshakes),
             Rx::Plain(_) | Rx::Ended => {}
         }
         self.tickets = None;
@@ -192,7 +192,7 @@ impl Socket {
         // A record can be read only when it is complete, so there is always room for one.
         let (pinned, record) = match &self.rx {
             Rx::Plain(stream) => (stream.true_size(), 0),
-            Rx::Shaking(shaking) => (shaking.chain.true_size(), record_room(shaking.chain.len())),
+            Rx::Handshake(state) => (state.chain.true_size(), record_room(state.chain.len())),
             Rx::Tls(deframer) => (deframer.true_size(), record_room(deframer.buffered())),
             Rx::Ended => (0, 0),
         };
@@ -215,7 +215,7 @@ impl Socket {
     pub(super) fn is_readable(&self) -> bool {
         match &self.rx {
             Rx::Plain(stream) => !stream.is_empty(),
-            Rx::Shaking(shaking) => !shaking.chain.is_empty(),
+            Rx::Handshake(state) => !state.chain.is_empty(),
             Rx::Tls(deframer) => deframer.buffered() > 0,
             Rx::Ended => false,
         }

@@ -197,7 +197,7 @@ impl Socket {
         if !self.is_sending() || self.is_detached() {
             return Err(SendError::Closed);
         }
-        if matches!(self.rx, Rx::Shaking(_)) {
+        if matches!(self.rx, Rx::Handshake(_)) {
             return Err(SendError::NotReady);
         }
         Ok(())

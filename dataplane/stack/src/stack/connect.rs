@@ -9,7 +9,7 @@ use pktbuf::Stream;
 use super::Stack;
 use crate::config::{ConnectConfig, ConnectError};
 use crate::notice::SocketId;
-use crate::socket::{OpenedBy, Rx, Shaking, Socket};
+use crate::socket::{HandshakeState, OpenedBy, Rx, Socket};
 
 impl Stack {
     /// Opens a connection. [`Notice::Connected`](crate::Notice::Connected) follows, or
@@ -32,7 +32,7 @@ impl Stack {
         let rx = match config.tls {
             Some((tls, name)) => {
                 let deadline = now + self.config.handshake_timeout;
-                Rx::Shaking(Shaking::client(tls, name, deadline))
+                Rx::Handshake(HandshakeState::client(tls, name, deadline))
             }
             None => Rx::Plain(Stream::new()),
         };

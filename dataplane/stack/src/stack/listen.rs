@@ -14,7 +14,7 @@ use crate::demux::FlowTarget;
 use crate::env::Env;
 use crate::half_open::HalfOpenEntry;
 use crate::notice::{ListenerId, Notice, SocketId};
-use crate::socket::{OpenedBy, Rx, Shaking, Socket};
+use crate::socket::{HandshakeState, OpenedBy, Rx, Socket};
 
 impl Stack {
     /// Accepts connections to an address of one of the interfaces.
@@ -193,7 +193,7 @@ impl Stack {
         let rx = match &config.tls {
             Some(tls) => {
                 let deadline = now + self.config.handshake_timeout;
-                Rx::Shaking(Shaking::server(tls.clone(), deadline))
+                Rx::Handshake(HandshakeState::server(tls.clone(), deadline))
             }
             None => Rx::Plain(Stream::new()),
         };

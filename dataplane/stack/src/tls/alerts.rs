@@ -6,9 +6,8 @@
 use lockgate_ktls::{AlertDescription as Alert, Version};
 use rustls::{Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
-use super::handshake::Failure;
+use super::failure::{Failure, Fault};
 use super::hello::{HelloFacts, Offered};
-use super::screen::Fault;
 
 /// What an error of the library means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use lockgate_ktls::{Params, Session, Suite, Version};
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
 
 use super::capture::Secret;
-use super::handshake::{Established, Failure, Side};
+use super::failure::Failure;
+use super::handshake::{Established, Side};
 
 /// Keys of both directions and the numbers of their next records.
 pub(crate) struct Sessions {

@@ -17,8 +17,9 @@ use rustls::{CipherSuite, CommonState, Error, ExtractedSecrets, HandshakeKind, P
 
 use super::alerts::{self, Context, Refusal};
 use super::capture::Captured;
+use super::failure::{Failure, Fault};
 use super::hello::{HelloFacts, MESSAGE_HEADER_LEN, Offered};
-use super::screen::{Fault, Protection, check_header};
+use super::screen::{Protection, check_header};
 use super::{TlsClient, TlsServer};
 
 /// A handshake under way. Large, boxed, and gone once the keys are handed over.
@@ -59,7 +60,7 @@ enum Conn {
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
     /// Failed, or handed over.
-    Gone,
+    Ended,
 }
 
 impl Conn {
@@ -67,7 +68,7 @@ impl Conn {
         match self {
             Self::Server(conn) => conn.wants_write(),
             Self::Client(conn) => conn.wants_write(),
-            Self::Gone => false,
+            Self::Ended => false,
         }
     }
 
@@ -75,7 +76,7 @@ impl Conn {
         match self {
             Self::Server(conn) => Some(conn),
             Self::Client(conn) => Some(conn),
-            Self::Gone => None,
+            Self::Ended => None,
         }
     }
 
@@ -107,7 +108,7 @@ pub(crate) enum Progress {
     Failed(Failure),
 }
 
-/// What remains of a handshake.
+/// What negotiated of a handshake.
 pub(crate) struct Established {
     pub(super) version: ProtocolVersion,
     /// Keys, IVs and the numbers of the next records, as rustls has them.
@@ -125,29 +126,6 @@ pub(crate) enum Side {
     Client {
         tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     },
-}
-
-/// Why a handshake failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// The peer ended it with an alert.
-    PeerAlert(u8),
-    /// The peer closed, cleanly or not, before it was over.
-    PeerClosed,
-    /// No version, suite, scheme or protocol in common.
-    Incompatible,
-    /// The server's certificate isn't trusted, or not for this name.
-    BadCertificate,
-    /// The peer broke the protocol.
-    Misbehaved,
-    /// What came isn't TLS.
-    Malformed,
-    /// A message is longer than any handshake needs, or in too many pieces.
-    TooLong,
-    /// It took too long.
-    TimedOut,
-    /// Something on this side: no randomness, keys that don't agree.
-    Internal,
 }
 
 impl Handshake {
@@ -192,7 +170,7 @@ impl Handshake {
     }
 
     fn try_step(&mut self, record: &[u8]) -> Result<Progress, Fault> {
-        if matches!(self.conn, Conn::Gone) {
+        if matches!(self.conn, Conn::Ended) {
             return Err(Fault::silent(Failure::Internal));
         }
         let protection = self.protection();
@@ -204,11 +182,11 @@ impl Handshake {
             return Err(Fault::TOO_LONG);
         }
         let mut captured = std::mem::take(&mut self.captured);
-        let turn = captured.capture(self.hello, || self.run());
+        let outcome = captured.capture(self.hello, || self.run());
         self.captured = captured;
-        match turn.map_err(|error| self.refuse(error))? {
-            Turn::Ready => self.finish().map(Progress::Done),
-            Turn::More | Turn::Blocked => {
+        match outcome.map_err(|error| self.refuse(error))? {
+            CallOutcome::Ready => self.finish().map(Progress::Done),
+            CallOutcome::More | CallOutcome::Blocked => {
                 self.check_progress(record, protection)?;
                 Ok(Progress::Blocked)
             }
@@ -389,7 +367,7 @@ impl Handshake {
         let before = self.outgoing.len();
         // What rustls still wants to say comes first in each call; one call more, and it would read
         // the offending bytes again.
-        while self.conn.wants_write() && matches!(self.turn(), Ok(Turn::More)) {}
+        while self.conn.wants_write() && matches!(self.call_library(), Ok(CallOutcome::More)) {}
         let last = last_record(&self.outgoing[before..]).map(|at| before + at);
         match last.map(|at| (at, ContentType(self.outgoing[at]))) {
             Some((at, ContentType::ALERT)) if replaces => self.outgoing.truncate(at),
@@ -405,7 +383,7 @@ impl Handshake {
         {
             self.send_alert(description);
         }
-        self.conn = Conn::Gone;
+        self.conn = Conn::Ended;
         Progress::Failed(fault.failure)
     }
 
@@ -418,7 +396,7 @@ impl Handshake {
             let secret = match self.conn {
                 Conn::Server(_) => self.captured.server.as_ref(),
                 Conn::Client(_) => self.captured.client_handshake.as_ref(),
-                Conn::Gone => None,
+                Conn::Ended => None,
             };
             // Nothing has been sent under either secret.
             let session = self.conn.suite().zip(secret);
@@ -457,8 +435,8 @@ impl Handshake {
         };
         self.incoming.extend_from_slice(refused);
         let before = self.outgoing.len();
-        let _ = self.turn();
-        while self.conn.wants_write() && matches!(self.turn(), Ok(Turn::More)) {}
+        let _ = self.call_library();
+        while self.conn.wants_write() && matches!(self.call_library(), Ok(CallOutcome::More)) {}
         self.alerted |= self.outgoing.len() > before;
     }
 
@@ -482,18 +460,18 @@ impl Handshake {
         self.alert_keys.take()
     }
 
-    fn run(&mut self) -> Result<Turn, Stop> {
+    fn run(&mut self) -> Result<CallOutcome, Stop> {
         loop {
-            match self.turn()? {
-                Turn::More => {}
-                turn @ (Turn::Blocked | Turn::Ready) => return Ok(turn),
+            match self.call_library()? {
+                CallOutcome::More => {}
+                outcome @ (CallOutcome::Blocked | CallOutcome::Ready) => return Ok(outcome),
             }
         }
     }
 
-    fn turn(&mut self) -> Result<Turn, Stop> {
+    fn call_library(&mut self) -> Result<CallOutcome, Stop> {
         let before = self.outgoing.len();
-        let (discard, turn) = match &mut self.conn {
+        let (discard, outcome) = match &mut self.conn {
             Conn::Server(conn) => handle(
                 conn.process_tls_records(&mut self.incoming),
                 &mut self.outgoing,
@@ -502,33 +480,33 @@ impl Handshake {
                 conn.process_tls_records(&mut self.incoming),
                 &mut self.outgoing,
             ),
-            Conn::Gone => return Err(Stop::Fault(Fault::silent(Failure::Internal))),
+            Conn::Ended => return Err(Stop::Fault(Fault::silent(Failure::Internal))),
         };
         self.incoming.drain(..discard.min(self.incoming.len()));
         self.changed_cipher |= kinds(&self.outgoing[before..])
             .any(|(_, kind)| kind == ContentType::CHANGE_CIPHER_SPEC);
-        turn
+        outcome
     }
 
     fn finish(&mut self) -> Result<Box<Established>, Fault> {
-        let conn = std::mem::replace(&mut self.conn, Conn::Gone);
+        let conn = std::mem::replace(&mut self.conn, Conn::Ended);
         let captured = std::mem::take(&mut self.captured);
         let internal = |error: Error| Fault::silent(alerts::failure(&error));
         let established = match conn {
             Conn::Server(conn) => {
-                let remains = Remains::of(&conn).map_err(Fault::silent)?;
+                let negotiated = Negotiated::of(&conn).map_err(Fault::silent)?;
                 let (keys, _) = conn.dangerous_into_kernel_connection().map_err(internal)?;
-                remains.with(keys, captured, Side::Server)
+                negotiated.with(keys, captured, Side::Server)
             }
             Conn::Client(conn) => {
-                let remains = Remains::of(&conn).map_err(Fault::silent)?;
+                let negotiated = Negotiated::of(&conn).map_err(Fault::silent)?;
                 let (keys, kernel) = conn.dangerous_into_kernel_connection().map_err(internal)?;
                 // Before TLS 1.3 tickets come inside the handshake.
                 let tickets =
-                    (remains.version == ProtocolVersion::TLSv1_3).then(|| Box::new(kernel));
-                remains.with(keys, captured, Side::Client { tickets })
+                    (negotiated.version == ProtocolVersion::TLSv1_3).then(|| Box::new(kernel));
+                negotiated.with(keys, captured, Side::Client { tickets })
             }
-            Conn::Gone => return Err(Fault::silent(Failure::Internal)),
+            Conn::Ended => return Err(Fault::silent(Failure::Internal)),
         };
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
         //# Implementations
@@ -574,7 +552,7 @@ fn last_record(records: &[u8]) -> Option<usize> {
 
 /// What one call of rustls led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum CallOutcome {
     More,
     Blocked,
     Ready,
@@ -584,18 +562,18 @@ enum Turn {
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     outgoing: &mut Vec<u8>,
-) -> (usize, Result<Turn, Stop>) {
+) -> (usize, Result<CallOutcome, Stop>) {
     let UnbufferedStatus { discard, state } = status;
-    let turn = match state {
+    let outcome = match state {
         Ok(ConnectionState::EncodeTlsData(data)) => {
             encode(data, outgoing).map_err(|failure| Stop::Fault(Fault::silent(failure)))
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
-            Ok(Turn::More)
+            Ok(CallOutcome::More)
         }
-        Ok(ConnectionState::BlockedHandshake) => Ok(Turn::Blocked),
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(Turn::Ready),
+        Ok(ConnectionState::BlockedHandshake) => Ok(CallOutcome::Blocked),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(CallOutcome::Ready),
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
             Err(Stop::Fault(Fault::silent(Failure::PeerClosed)))
         }
@@ -604,17 +582,17 @@ fn handle<Data>(
         Ok(_) => Err(Stop::Fault(Fault::UNEXPECTED)),
         Err(error) => Err(Stop::Refused(error)),
     };
-    (discard, turn)
+    (discard, outcome)
 }
 
 fn encode<Data>(
     mut data: EncodeTlsData<'_, Data>,
     outgoing: &mut Vec<u8>,
-) -> Result<Turn, Failure> {
+) -> Result<CallOutcome, Failure> {
     let at = outgoing.len();
     // It says how much room it needs when it has none.
     let needed = match data.encode(&mut []) {
-        Ok(_) => return Ok(Turn::More),
+        Ok(_) => return Ok(CallOutcome::More),
         Err(EncodeError::InsufficientSize(size)) => size.required_size,
         Err(EncodeError::AlreadyEncoded) => return Err(Failure::Internal),
     };
@@ -623,17 +601,17 @@ fn encode<Data>(
         .encode(&mut outgoing[at..])
         .map_err(|_| Failure::Internal)?;
     outgoing.truncate(at + written);
-    Ok(Turn::More)
+    Ok(CallOutcome::More)
 }
 
 /// What is asked of the connection before it's taken apart.
-struct Remains {
+struct Negotiated {
     version: ProtocolVersion,
     alpn: Option<Box<[u8]>>,
     resumed: bool,
 }
 
-impl Remains {
+impl Negotiated {
     fn of(conn: &CommonState) -> Result<Self, Failure> {
         Ok(Self {
             version: conn.protocol_version().ok_or(Failure::Internal)?,

@@ -6,7 +6,7 @@
 
 use lockgate_ktls::{AlertDescription, ContentType, LEGACY_VERSION, RecordHeader, TAG_LEN};
 
-use super::handshake::Failure;
+use super::failure::{Failure, Fault};
 
 /// How the peer protects the records that it sends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,37 +17,6 @@ pub(crate) enum Protection {
     Tls12,
     /// TLS 1.3 after the ServerHello.
     Tls13,
-}
-
-/// Why a handshake fails, and the alert that reports it to the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) failure: Failure,
-    pub(super) alert: Option<AlertDescription>,
-}
-
-impl Fault {
-    pub(super) const UNEXPECTED: Self =
-        Self::of(Failure::Misbehaved, AlertDescription::UNEXPECTED_MESSAGE);
-    /// OpenSSL, BoringSSL and our record layer send illegal_parameter, too: the message may
-    /// conform to the syntax, so decode_error would be wrong, and its records aren't too long.
-    pub(super) const TOO_LONG: Self =
-        Self::of(Failure::TooLong, AlertDescription::ILLEGAL_PARAMETER);
-
-    pub(super) const fn of(failure: Failure, alert: AlertDescription) -> Self {
-        Self {
-            failure,
-            alert: Some(alert),
-        }
-    }
-
-    /// A failure that the peer isn't told: it ended the handshake itself.
-    pub(super) const fn silent(failure: Failure) -> Self {
-        Self {
-            failure,
-            alert: None,
-        }
-    }
 }
 
 /// Whether a record may begin like this.

@@ -18,7 +18,7 @@ use crate::tls::{
 };
 
 /// A handshake under way.
-pub(crate) struct Shaking {
+pub(crate) struct HandshakeState {
     /// Received bytes that the TLS library hasn't seen.
     pub(super) chain: Stream<Buffer>,
     tls: Library,
@@ -37,10 +37,10 @@ enum Library {
     /// Nothing was said.
     Client(Arc<TlsClient>, ServerName<'static>),
     Running(Box<Handshake>),
-    Gone,
+    Ended,
 }
 
-impl Shaking {
+impl HandshakeState {
     pub(crate) fn server(tls: Arc<TlsServer>, deadline: Instant) -> Box<Self> {
         Self::new(Library::Server(tls), deadline)
     }
@@ -66,7 +66,7 @@ impl Shaking {
 
     /// Gives up the library's state; the first of those that wait for that may begin.
     pub(super) fn end(&mut self, handshakes: &mut Handshakes) {
-        if let Library::Running(_) = core::mem::replace(&mut self.tls, Library::Gone) {
+        if let Library::Running(_) = core::mem::replace(&mut self.tls, Library::Ended) {
             handshakes.on_ended();
         }
     }
@@ -76,30 +76,30 @@ impl Shaking {
         let begun = match &self.tls {
             Library::Server(tls) => Some(Handshake::server(tls)?),
             Library::Client(tls, name) => Some(Handshake::client(tls, name.clone())?),
-            Library::Running(_) | Library::Gone => None,
+            Library::Running(_) | Library::Ended => None,
         };
         if let Some(handshake) = begun {
             self.tls = Library::Running(Box::new(handshake));
         }
         match &mut self.tls {
             Library::Running(handshake) => Ok(handshake),
-            Library::Server(_) | Library::Client(..) | Library::Gone => Err(Failure::Internal),
+            Library::Server(_) | Library::Client(..) | Library::Ended => Err(Failure::Internal),
         }
     }
 
     fn has_begun(&self) -> bool {
-        matches!(self.tls, Library::Running(_) | Library::Gone)
+        matches!(self.tls, Library::Running(_) | Library::Ended)
     }
 
     /// A client's first words need no record to answer.
-    fn speaks_first(&self) -> bool {
+    fn sends_first(&self) -> bool {
         matches!(self.tls, Library::Client(..))
     }
 
     fn handshake(&mut self) -> Option<&mut Handshake> {
         match &mut self.tls {
             Library::Running(handshake) => Some(handshake),
-            Library::Server(_) | Library::Client(..) | Library::Gone => None,
+            Library::Server(_) | Library::Client(..) | Library::Ended => None,
         }
     }
 
@@ -113,7 +113,7 @@ impl Shaking {
         let header = RecordHeader::parse(header);
         let may_begin = match &self.tls {
             Library::Running(handshake) => handshake.may_begin(header),
-            Library::Server(_) | Library::Client(..) | Library::Gone => {
+            Library::Server(_) | Library::Client(..) | Library::Ended => {
                 may_begin(header, Protection::Plaintext)
             }
         };
@@ -132,10 +132,10 @@ impl Socket {
             return false;
         }
         match &self.rx {
-            Rx::Shaking(shaking) if !shaking.failed && shaking.done.is_none() => {
-                shaking.speaks_first() || shaking.whole_record().is_some() || self.tcp.peer_closed()
+            Rx::Handshake(state) if !state.failed && state.done.is_none() => {
+                state.sends_first() || state.whole_record().is_some() || self.tcp.peer_closed()
             }
-            Rx::Shaking(_) | Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => false,
+            Rx::Handshake(_) | Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => false,
         }
     }
 
@@ -151,27 +151,27 @@ impl Socket {
         if !self.can_step() {
             return;
         }
-        let Rx::Shaking(shaking) = &mut self.rx else {
+        let Rx::Handshake(state) = &mut self.rx else {
             return;
         };
-        let had_begun = shaking.has_begun();
+        let had_begun = state.has_begun();
         // Nobody overtakes those who wait.
         let may_step = had_begun || first || (cx.handshakes.can_admit_unqueued());
         if !may_step {
             cx.handshakes.enqueue(self.id, &mut self.lists);
             return;
         }
-        let progress = take_step(shaking, self.tcp.peer_closed(), &mut cx.handshakes.record);
-        if !had_begun && shaking.has_begun() {
+        let progress = take_step(state, self.tcp.peer_closed(), &mut cx.handshakes.record);
+        if !had_begun && state.has_begun() {
             cx.handshakes.on_begun();
         }
         match progress {
             Progress::Blocked => {}
-            Progress::Done(established) => shaking.done = Some(established),
+            Progress::Done(established) => state.done = Some(established),
             Progress::Failed(failure) => {
-                if let Some(handshake) = shaking.handshake() {
+                if let Some(handshake) = state.handshake() {
                     cx.counters.alerts_out += u64::from(handshake.has_alerted());
-                    shaking.alert = handshake.take_alert_keys();
+                    state.alert = handshake.take_alert_keys();
                 }
                 self.fail_handshake(failure, cx);
             }
@@ -193,17 +193,17 @@ impl Socket {
         pages: &mut PagePool,
     ) {
         // What a closing one still has to say goes out before its FIN.
-        if !matches!(self.rx, Rx::Shaking(_)) || self.closing != Closing::Open {
+        if !matches!(self.rx, Rx::Handshake(_)) || self.closing != Closing::Open {
             return;
         }
         if !self.flush_handshake(pages) {
             self.make_starved(cx);
         }
-        if let Rx::Shaking(shaking) = &mut self.rx
-            && shaking
+        if let Rx::Handshake(state) = &mut self.rx
+            && state
                 .handshake()
                 .is_none_or(|handshake| handshake.outgoing().is_empty())
-            && let Some(established) = shaking.done.take()
+            && let Some(established) = state.done.take()
             && let Err(failure) = self.hand_over(*established, cx, ciphers)
         {
             self.fail_handshake(failure, cx);
@@ -215,10 +215,10 @@ impl Socket {
 
     /// Moves what the library wants to send into page buffers; false if there weren't enough.
     pub(super) fn flush_handshake(&mut self, pages: &mut PagePool) -> bool {
-        let Rx::Shaking(shaking) = &mut self.rx else {
+        let Rx::Handshake(state) = &mut self.rx else {
             return true;
         };
-        let Some(handshake) = shaking.handshake() else {
+        let Some(handshake) = state.handshake() else {
             return true;
         };
         loop {
@@ -241,11 +241,11 @@ impl Socket {
     }
 
     pub(super) fn check_handshake_timeout(&mut self, now: Instant, cx: &mut SocketContext) {
-        if let Rx::Shaking(shaking) = &mut self.rx
-            && now >= shaking.deadline
+        if let Rx::Handshake(state) = &mut self.rx
+            && now >= state.deadline
         {
-            shaking.deadline = Instant::MAX;
-            if !shaking.failed {
+            state.deadline = Instant::MAX;
+            if !state.failed {
                 self.fail_handshake(Failure::TimedOut, cx);
             }
         }
@@ -253,8 +253,8 @@ impl Socket {
 
     /// Makes the record layer ready for an alert that follows the handshake's own records.
     pub(super) fn enable_alert(&mut self, ciphers: &mut Ciphers) {
-        if let Rx::Shaking(shaking) = &mut self.rx
-            && let Some(alert) = shaking.alert.take()
+        if let Rx::Handshake(state) = &mut self.rx
+            && let Some(alert) = state.alert.take()
         {
             // Without a cipher the FIN alone has to do.
             let _ = self.tx.enable(alert.session, alert.number, ciphers);
@@ -263,12 +263,12 @@ impl Socket {
 
     fn fail_handshake(&mut self, failure: Failure, cx: &mut SocketContext) {
         let mut alert = None;
-        if let Rx::Shaking(shaking) = &mut self.rx {
-            shaking.failed = true;
-            shaking.done = None;
-            shaking.deadline = Instant::MAX;
-            shaking.chain.release(shaking.chain.end());
-            alert = shaking.alert.as_ref().map(|alert| alert.description);
+        if let Rx::Handshake(state) = &mut self.rx {
+            state.failed = true;
+            state.done = None;
+            state.deadline = Instant::MAX;
+            state.chain.release(state.chain.end());
+            alert = state.alert.as_ref().map(|alert| alert.description);
         }
         cx.counters.count_failed_handshake(failure);
         self.end.get_or_insert(CloseReason::Handshake(failure));
@@ -288,11 +288,11 @@ impl Socket {
         let params = sessions.tx.params();
         lockgate_ktls::choose_mode(cx.record_layer.enabled, params, ciphers)
             .map_err(|_| Failure::Internal)?;
-        let Rx::Shaking(shaking) = &mut self.rx else {
+        let Rx::Handshake(state) = &mut self.rx else {
             return Err(Failure::Internal);
         };
-        let chain = core::mem::take(&mut shaking.chain);
-        shaking.end(&mut cx.handshakes);
+        let chain = core::mem::take(&mut state.chain);
+        state.end(&mut cx.handshakes);
         let (role, tickets) = match established.side {
             Side::Server => (Role::Server, None),
             Side::Client { tickets } => (Role::Client, tickets),
@@ -322,21 +322,21 @@ impl Socket {
 }
 
 /// One step: with the next record, or with none for a client that begins.
-fn take_step(shaking: &mut Shaking, peer_closed: bool, scratch: &mut [u8]) -> Progress {
-    let record = if shaking.speaks_first() {
+fn take_step(state: &mut HandshakeState, peer_closed: bool, scratch: &mut [u8]) -> Progress {
+    let record = if state.sends_first() {
         &[]
-    } else if let Some(len) = shaking.whole_record() {
+    } else if let Some(len) = state.whole_record() {
         let record = scratch.get_mut(..len).unwrap_or_default();
-        let at = shaking.chain.start();
-        shaking.chain.copy_to(at, record);
-        shaking.chain.release(at + len as u64);
+        let at = state.chain.start();
+        state.chain.copy_to(at, record);
+        state.chain.release(at + len as u64);
         &*record
     } else if peer_closed {
         return Progress::Failed(Failure::PeerClosed);
     } else {
         return Progress::Blocked;
     };
-    match shaking.begin() {
+    match state.begin() {
         Ok(handshake) => handshake.step(record),
         Err(failure) => Progress::Failed(failure),
     }
