@@ -1,4 +1,4 @@
-//! Alerts: the two bytes that close a connection or say why it failed.
+//! Alerts (RFC 8446, 6): two bytes that close a connection or report why it failed.
 
 /// Severity of an alert. TLS 1.3 gives it no meaning.
 ///
@@ -7,7 +7,7 @@
 pub struct AlertLevel(pub u8);
 
 impl AlertLevel {
-    /// The connection may go on, except after close_notify.
+    /// The connection may continue, except after close_notify.
     pub const WARNING: Self = Self(1);
     /// The connection is over.
     pub const FATAL: Self = Self(2);
@@ -18,14 +18,16 @@ impl AlertLevel {
     }
 }
 
-/// What an alert says. Not an enumeration: peers may send values that nobody has defined yet.
+/// Meaning of an alert, by its number in the TLS Alerts registry.
+///
+/// Not an enumeration: peers may send values that are defined later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AlertDescription(pub u8);
 
 impl AlertDescription {
     /// The sender will write no more.
     pub const CLOSE_NOTIFY: Self = Self(0);
-    /// A message came that doesn't belong here.
+    /// A message or record that is not allowed in this state.
     pub const UNEXPECTED_MESSAGE: Self = Self(10);
     /// A record could not be authenticated.
     pub const BAD_RECORD_MAC: Self = Self(20);
@@ -43,15 +45,15 @@ impl AlertDescription {
     pub const DECRYPT_ERROR: Self = Self(51);
     /// The record's version is not the connection's.
     pub const PROTOCOL_VERSION: Self = Self(70);
-    /// The fault is our own.
+    /// A failure of this side that has nothing to do with the peer.
     pub const INTERNAL_ERROR: Self = Self(80);
-    /// The user went away; a close_notify follows.
+    /// The user cancelled; a close_notify follows.
     pub const USER_CANCELED: Self = Self(90);
     /// The answer to an attempt to renegotiate.
     pub const NO_RENEGOTIATION: Self = Self(100);
     /// A message lacks an extension that is mandatory.
     pub const MISSING_EXTENSION: Self = Self(109);
-    /// A message has an extension that nobody asked for.
+    /// A message has an extension that was not offered.
     pub const UNSUPPORTED_EXTENSION: Self = Self(110);
     /// The peers have no application protocol in common.
     pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
@@ -67,7 +69,7 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// The alert that ends a direction in good order.
+    /// The alert that ends a direction cleanly.
     pub const CLOSE_NOTIFY: Self = Self::warning(AlertDescription::CLOSE_NOTIFY);
 
     /// An alert of level warning.
@@ -86,7 +88,8 @@ impl Alert {
         }
     }
 
-    /// Reads the content of an alert record. Returns `None` unless it's exactly one alert.
+    /// Parses the content of an alert record. Returns `None` unless it is exactly one alert of two
+    /// bytes.
     pub fn parse(content: &[u8]) -> Option<Self> {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
         //# Alert messages (Section 6) MUST NOT be fragmented across records, and
@@ -101,7 +104,7 @@ impl Alert {
         })
     }
 
-    /// The content of the alert's record.
+    /// Returns the content of the alert's record.
     pub const fn encode(self) -> [u8; 2] {
         [self.level.0, self.description.0]
     }

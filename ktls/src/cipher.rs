@@ -1,4 +1,4 @@
-//! Ciphers: the seam behind which records are sealed and opened, and the worker's set of them.
+//! Cipher backends: the trait that seals and opens records, and a worker's set of backends.
 
 mod aws;
 mod rustcrypto;
@@ -15,21 +15,21 @@ use crate::error::CryptoError;
 use crate::session::{Session, SessionId};
 use crate::suite::{ContentType, HEADER_LEN, NONCE_LEN, Params, TAG_LEN, Version};
 
-/// A record to be sealed.
+/// A framed record to be sealed.
 ///
-/// The head is framed already; `body` receives as many bytes of ciphertext as there's content, and
-/// `tail` what comes after: the inner type where the version has one, and the tag.
+/// Sealing writes as many bytes of ciphertext to `body` as there are bytes of content, and the rest
+/// to `tail`: the inner content type of TLS 1.3 and the tag.
 #[derive(Debug)]
 pub struct SealJob<'a> {
     /// The record's sequence number.
     pub number: u64,
     /// The content type.
     pub kind: ContentType,
-    /// Header and explicit nonce, as they go out.
+    /// Header and explicit nonce, as sent.
     pub head: &'a [u8],
-    /// The content, if it isn't in `body`: pages that must not be written to.
+    /// The content, if it is not in `body`: page-cache pages, which are read-only.
     pub from: Option<&'a [u8]>,
-    /// The content, sealed in place, or room for the ciphertext of `from`.
+    /// The content, to be sealed in place, or room for the ciphertext of `from`.
     pub body: &'a mut [u8],
     /// Room for inner type and tag.
     pub tail: &'a mut [u8],
@@ -40,53 +40,62 @@ pub struct SealJob<'a> {
 pub struct OpenJob<'a> {
     /// The record's sequence number.
     pub number: u64,
-    /// Header and explicit nonce, as they came in.
+    /// Header and explicit nonce, as received.
     pub head: &'a [u8],
-    /// Ciphertext with its tag: opened in place.
+    /// Ciphertext and tag, to be opened in place.
     pub body: &'a mut [u8],
 }
 
-/// A cipher backend: one object per worker, which keeps a bounded table of expanded keys by
-/// session id.
+/// A cipher backend of one worker.
+///
+/// It caches expanded keys by session id in a bounded table.
 pub trait RecordCipher: Send {
-    /// The name that the configuration knows it by.
+    /// Returns the name that the configuration selects it by.
     fn name(&self) -> &'static str;
 
-    /// Backends of higher priority are asked first.
+    /// Returns its priority: of the backends that support a session, the highest is used.
     fn priority(&self) -> u8;
 
-    /// Whether it can do this suite in this version.
+    /// Whether it supports this suite and version.
     fn supports(&self, params: Params) -> bool;
 
-    /// Seals records of one session, in order, up to the first that fails: it takes no job behind
-    /// that. Identical jobs give identical bytes.
+    /// Seals a run of records of one session, in order. Identical jobs give identical bytes.
     ///
-    /// A run, not a record, because whatever is looked up between two records costs far more than
-    /// it seems: touching a dozen pages makes the processor stop fetching the next one's content
-    /// ahead.
+    /// It stops at the first record that fails and takes no job after it.
+    ///
+    /// The unit is a run because lookups between two records are expensive: touching a dozen pages
+    /// stops the processor from prefetching the next record's content.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Backend`] if a job's lengths don't fit the session or the cipher fails.
     fn seal(
         &mut self,
         session: &Session,
         jobs: &mut dyn Iterator<Item = SealJob<'_>>,
     ) -> Result<(), CryptoError>;
 
-    /// Opens one record in place: the plaintext, with inner type and padding where the version has
-    /// them, is at the front of `body`; its length is returned.
+    /// Opens one record in place and returns the length of the plaintext at the front of `body`.
+    /// In TLS 1.3 that includes inner content type and padding.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::BadTag`] if the record is not authentic.
     fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError>;
 
-    /// Forgets the expanded key of a session that is over.
+    /// Removes the expanded key of a session that has ended.
     fn forget(&mut self, id: SessionId);
 }
 
 /// Which backends a worker uses.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum BackendChoice {
-    /// Every backend, the fastest first.
+    /// All backends, the fastest preferred.
     #[default]
     Auto,
-    /// aws-lc-rs alone.
+    /// Only aws-lc-rs.
     AwsLcRs,
-    /// RustCrypto's crates alone.
+    /// Only RustCrypto's crates.
     RustCrypto,
 }
 
@@ -103,7 +112,7 @@ impl FromStr for BackendChoice {
     }
 }
 
-/// A backend that doesn't exist was asked for.
+/// The configuration names a backend that does not exist.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[error("unknown cipher backend \"{0}\"; there are \"auto\", \"aws-lc-rs\" and \"rustcrypto\"")]
 pub struct UnknownBackend(pub String);
@@ -111,19 +120,19 @@ pub struct UnknownBackend(pub String);
 /// A worker's ciphers: its backends by priority, and the record layer's counters.
 pub struct Ciphers {
     backends: Vec<Box<dyn RecordCipher>>,
-    /// What the record layer of this worker has done.
+    /// Counters of this worker's record layer.
     pub counters: Counters,
 }
 
 impl fmt::Debug for Ciphers {
-    /// Names only: nothing of any key.
+    /// Prints the backends' names and nothing of any key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.names()).finish()
     }
 }
 
 impl Ciphers {
-    /// The chosen backends, each with room for `keys_max` expanded keys.
+    /// Creates the chosen backends, each with a table of at most `keys_max` expanded keys.
     pub fn new(choice: BackendChoice, keys_max: usize) -> Self {
         let aws = || Box::new(aws::AwsLcRs::new(keys_max)) as Box<dyn RecordCipher>;
         let rust = || Box::new(rustcrypto::RustCrypto::new(keys_max)) as Box<dyn RecordCipher>;
@@ -134,7 +143,7 @@ impl Ciphers {
         })
     }
 
-    /// These backends, whatever they are.
+    /// Creates a set from given backends, such as those of tests.
     pub fn with_backends(mut backends: Vec<Box<dyn RecordCipher>>) -> Self {
         backends.sort_by_key(|backend| core::cmp::Reverse(backend.priority()));
         Self {
@@ -143,10 +152,10 @@ impl Ciphers {
         }
     }
 
-    /// The first backend that takes these parameters, to seal a run of records with.
+    /// Returns the backend for these parameters, to seal a run of records.
     ///
-    /// Sealing a record sweeps the fastest cache; what is looked at between two records is kept
-    /// small, so the backend is chosen and the records are counted once for all of them.
+    /// Sealing a record evicts the L1 cache, so the backend is looked up and the records are counted
+    /// once per run.
     pub(crate) fn sealer(&mut self, params: Params) -> Result<Sealer<'_>, CryptoError> {
         let backend = choose_backend(&mut self.backends, params)?;
         Ok(Sealer {
@@ -158,32 +167,37 @@ impl Ciphers {
         })
     }
 
-    /// Opens one record by the first backend that takes the session.
+    /// Opens one record with the preferred backend that supports the session; see
+    /// [`RecordCipher::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Unsupported`] if no backend does, and what the backend reports.
     pub fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
         let plaintext = choose_backend(&mut self.backends, session.params())?.open(session, job)?;
         self.counters.add(Counter::decrypts(session.params()), 1);
         Ok(plaintext)
     }
 
-    /// Forgets the expanded key of a session that is over.
+    /// Removes the expanded key of a session that has ended.
     pub fn forget(&mut self, id: SessionId) {
         for backend in &mut self.backends {
             backend.forget(id);
         }
     }
 
-    /// Whether any backend can do this suite in this version.
+    /// Whether any backend supports this suite and version.
     pub fn supports(&self, params: Params) -> bool {
         self.backends.iter().any(|backend| backend.supports(params))
     }
 
-    /// The names of the backends, in the order in which they're asked.
+    /// Returns the names of the backends, highest priority first.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.backends.iter().map(|backend| backend.name())
     }
 }
 
-/// A backend that seals a run of records; they are counted when it's dropped.
+/// A backend that seals a run of records. Dropping it adds them to the counters.
 pub(crate) struct Sealer<'a> {
     backend: &'a mut dyn RecordCipher,
     counters: &'a mut Counters,
@@ -193,7 +207,7 @@ pub(crate) struct Sealer<'a> {
 }
 
 impl Sealer<'_> {
-    /// Seals records of one session, up to the first that fails. Returns how many it sealed.
+    /// Seals records of one session up to the first failure. Returns the number sealed.
     pub(crate) fn seal<'j>(
         &mut self,
         session: &Session,
@@ -240,7 +254,7 @@ fn choose_backend(
     }
 }
 
-/// What an AEAD needs to seal a record, the same for every backend.
+/// AEAD inputs that seal a record, the same for every backend.
 struct SealInputs {
     nonce: [u8; NONCE_LEN],
     aad: Aad,
@@ -268,13 +282,13 @@ impl SealInputs {
         })
     }
 
-    /// Plaintext that goes after the body.
+    /// Plaintext that follows the body: the inner content type of TLS 1.3.
     fn extra(&self) -> &[u8] {
         &self.kind[..self.inner_type_len]
     }
 }
 
-/// What an AEAD needs to open a record, the same for every backend.
+/// AEAD inputs that open a record, the same for every backend.
 struct OpenInputs {
     nonce: [u8; NONCE_LEN],
     aad: Aad,

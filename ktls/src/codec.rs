@@ -18,7 +18,7 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
-    /// Reads a header. Every value of the five bytes is one.
+    /// Parses a header. Every value of the five bytes is one.
     pub const fn parse(bytes: [u8; HEADER_LEN]) -> Self {
         let [kind, major, minor, high, low] = bytes;
         Self {
@@ -28,20 +28,25 @@ impl RecordHeader {
         }
     }
 
-    /// The bytes.
+    /// Returns the header's five bytes.
     pub const fn emit(self) -> [u8; HEADER_LEN] {
         let [major, minor] = self.version;
         let [high, low] = self.length.to_be_bytes();
         [self.kind.0, major, minor, high, low]
     }
 
-    /// Whether a record of these parameters may begin like this; if so, its whole length.
+    /// Checks the header of a received record and returns the record's length in bytes, header
+    /// included.
     ///
-    /// After an error the borders of the records that follow are lost.
+    /// # Errors
+    ///
+    /// [`RxError::BadVersion`], [`RxError::Unprotected`], [`RxError::RecordTooLong`] or
+    /// [`RxError::RecordTooShort`]. After an error the boundaries of the following records are
+    /// unknown.
     pub fn check(self, params: Params) -> Result<u32, RxError> {
-        // RFC 8446 wants legacy_record_version ignored; both kernels insist on 3.3, which every
-        // TLS 1.3 peer writes (5.1: "MUST be set to 0x0303 for all records ... other than an
-        // initial ClientHello"), and so catch a stream that isn't TLS any more.
+        // RFC 8446 wants legacy_record_version ignored. Both kernels require 3.3, which every TLS
+        // 1.3 peer writes (5.1: "MUST be set to 0x0303 for all records ... other than an initial
+        // ClientHello"), and so detect a stream that has lost its record boundaries.
         if self.version != LEGACY_VERSION {
             return Err(RxError::BadVersion);
         }
@@ -61,7 +66,7 @@ impl RecordHeader {
     }
 }
 
-/// Header and explicit nonce of a record to be sealed.
+/// Header and explicit nonce of a record to be sealed: 5 or 13 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
     bytes: [u8; HEAD_MAX],
@@ -71,7 +76,7 @@ pub struct Head {
 impl Head {
     /// Frames `content` bytes of type `kind` as record `number` under `iv`.
     ///
-    /// `content` is at most 2^14 bytes: the caller cuts.
+    /// `content` is at most 2^14; the caller splits longer content.
     pub fn new(
         params: Params,
         iv: &[u8; NONCE_LEN],
@@ -94,8 +99,8 @@ impl Head {
         bytes[..HEADER_LEN].copy_from_slice(&header.emit());
         let mut len = HEADER_LEN;
         if params.explicit_nonce_len() != 0 {
-            // The explicit part is the IV's XOR the sequence number, as in every other suite:
-            // unique for each number whoever seals, so that no change of mode can repeat one.
+            // The explicit part is the IV's XOR the sequence number, as in every other suite. It
+            // is unique for each number in every mode, so no change of mode can repeat one.
             bytes[HEADER_LEN..]
                 .copy_from_slice(&nonce(iv, number)[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
             len = HEAD_MAX;
@@ -103,13 +108,13 @@ impl Head {
         Self { bytes, len }
     }
 
-    /// The bytes.
+    /// Returns header and explicit nonce.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
-/// The nonce of record `number`.
+/// Returns the nonce of record `number`: the IV XOR the number.
 pub fn nonce(iv: &[u8; NONCE_LEN], number: u64) -> [u8; NONCE_LEN] {
     //= https://www.rfc-editor.org/rfc/rfc8446#section-5.3
     //# The padded sequence number is XORed with either the static
@@ -121,7 +126,7 @@ pub fn nonce(iv: &[u8; NONCE_LEN], number: u64) -> [u8; NONCE_LEN] {
     nonce
 }
 
-/// The nonce of a received record: the explicit part comes from the record where there is one.
+/// Returns the nonce of a received record. The sender chooses the explicit part, if there is one.
 pub(crate) fn received_nonce(
     params: Params,
     iv: &[u8; NONCE_LEN],
@@ -138,7 +143,7 @@ pub(crate) fn received_nonce(
     }
 }
 
-/// Additional authenticated data of a record.
+/// Additional authenticated data of a record: 5 bytes in TLS 1.3, 13 in TLS 1.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Aad {
     bytes: [u8; AAD_MAX],
@@ -146,8 +151,8 @@ pub struct Aad {
 }
 
 impl Aad {
-    /// The additional data of record `number`, whose header is `header` and which protects
-    /// `content` bytes.
+    /// Creates the additional data of record `number` with this header and `content` bytes of
+    /// content.
     pub fn new(params: Params, number: u64, header: [u8; HEADER_LEN], content: u16) -> Self {
         let mut bytes = [0; AAD_MAX];
         let len = match params.version {
@@ -177,9 +182,8 @@ impl AsRef<[u8]> for Aad {
     }
 }
 
-/// Finds the content type of a TLS 1.3 record in its whole plaintext: type and length of content.
-///
-/// `None` if there's nothing but zeroes. Only the plaintext is looked at, never the header.
+/// Finds the inner content type of a TLS 1.3 record's plaintext. Returns type and length of the
+/// content, or `None` if all bytes are zero.
 pub fn inner_type(plaintext: &[u8]) -> Option<(ContentType, usize)> {
     //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
     //# the receiving implementation scans the field from the end toward the
@@ -188,7 +192,7 @@ pub fn inner_type(plaintext: &[u8]) -> Option<(ContentType, usize)> {
     Some((ContentType(plaintext[at]), at))
 }
 
-/// The version bytes of every record: 3.3, of TLS 1.3 too.
+/// Version bytes of every sent record, in TLS 1.3 too: 3.3.
 pub const LEGACY_VERSION: [u8; 2] = [3, 3];
 
 const AAD_MAX: usize = 13;

@@ -1,25 +1,25 @@
-//! Counters of a worker's record layer, named as FreeBSD's `kern.ipc.tls.*` where it has the same.
+//! Counters of a worker's record layer. Those that FreeBSD has too have its names, `kern.ipc.tls.*`.
 
 use crate::error::RxError;
 use crate::suite::{Params, Version};
 
-/// One counter. The ones called *active* are gauges.
+/// A counter, or a gauge where that is noted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Counter {
-    /// Sessions that somebody tried to enable.
+    /// Attempts to enable a direction.
     EnableCalls,
-    /// Sessions enabled.
+    /// Directions enabled.
     OffloadTotal,
-    /// Sessions active.
+    /// Directions active now (gauge).
     Active,
-    /// AES-GCM sessions active in software.
+    /// AES-GCM directions active in software (gauge).
     SwGcm,
-    /// ChaCha20-Poly1305 sessions active in software.
+    /// ChaCha20-Poly1305 directions active in software (gauge).
     SwChacha20,
-    /// Received records with a header that cannot be.
+    /// Received records with an invalid header.
     CorruptedRecords,
-    /// Records that a cipher refused.
+    /// Records that a cipher failed to seal or open.
     FailedCrypto,
     /// TLS 1.2 AES-GCM records sealed.
     OcfTls12GcmEncrypts,
@@ -37,13 +37,13 @@ pub enum Counter {
     OcfTls13Chacha20Encrypts,
     /// TLS 1.3 ChaCha20-Poly1305 records opened.
     OcfTls13Chacha20Decrypts,
-    /// Records sealed where their content lay.
+    /// Records sealed in place.
     OcfInplace,
-    /// Records sealed from one place into another.
+    /// Records sealed from read-only pages into a separate buffer.
     OcfSeparateOutput,
-    /// Received records opened where they came in.
+    /// Received records opened in place, without a copy.
     RxInplace,
-    /// Received records gathered into one piece first.
+    /// Received records copied into one buffer before they were opened.
     RxGathered,
     /// Bytes copied to gather received records.
     RxGatheredBytes,
@@ -71,7 +71,7 @@ pub enum Counter {
     RxTruncated,
     /// Connections whose peer used up its sequence numbers.
     RxSequenceExhausted,
-    /// Connections that failed on records that bring nothing.
+    /// Connections that failed on a flood of records without data.
     RxFlood,
     /// Connections that failed on an unexpected message.
     RxUnexpected,
@@ -131,7 +131,7 @@ impl Counter {
         Self::RxBackend,
     ];
 
-    /// The name on the statistics page.
+    /// Returns the name in the statistics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::EnableCalls => "kern.ipc.tls.stats.enable_calls",

@@ -1,4 +1,4 @@
-//! The receive side: encrypted bytes in, records out.
+//! The receive side: takes encrypted bytes, returns records.
 
 mod messages;
 mod record;
@@ -19,23 +19,23 @@ use messages::{HandshakeJoiner, Message};
 use record::Opened;
 pub use record::{RecordMeta, RxRecord};
 
-/// Takes records out of a stream of encrypted bytes, opens them, and deals with what the peer's
-/// record layer says to ours: key changes, alerts, tickets.
+/// Parses a stream of encrypted bytes into records, opens them, and handles key changes, alerts and
+/// session tickets.
 ///
-/// The order of calls: [`push`](Self::push) what arrives in order, then [`next`](Self::next) until
-/// it says that bytes or pages are missing; at the stream's end [`finish`](Self::finish).
+/// Order of calls: [`push`](Self::push) bytes as they arrive in order, then [`next`](Self::next)
+/// until it returns `NeedBytes` or `NeedPages`; at the stream's end [`finish`](Self::finish).
 pub struct Deframer {
     /// Encrypted bytes, from the header of record `number` on.
     chain: Stream<Buffer>,
     rx: Box<Rx>,
 }
 
-/// What a direction that receives needs besides its bytes.
+/// State of a receiving direction besides its bytes.
 struct Rx {
     session: Session,
     /// Number of the record at the front.
     number: u64,
-    /// Handshake messages that aren't whole yet or weren't looked at yet.
+    /// Handshake messages that are incomplete or not handled yet.
     joiner: HandshakeJoiner,
     state: State,
     role: Role,
@@ -47,11 +47,12 @@ enum State {
     Open,
     /// close_notify came.
     Closed,
-    /// The stream makes no sense any more.
+    /// An error ended the stream.
     Failed(RxError),
 }
 
-/// Records in a row that brought no data, by kind.
+/// Counts of consecutive records that carried no data, by kind. Each has a limit, against a peer
+/// that keeps a worker busy with records that cost it nothing.
 #[derive(Clone, Copy, Default)]
 struct FloodLimits {
     empty: u8,
@@ -59,45 +60,46 @@ struct FloodLimits {
     warnings: u8,
 }
 
-/// Which end of the handshake this was.
+/// Role in the handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
-    /// The one that connected.
+    /// The end that sent the ClientHello.
     Client,
-    /// The one that listened.
+    /// The end that answered it.
     Server,
 }
 
-/// What [`Deframer::next`] found.
+/// An event of the received stream, returned by [`Deframer::next`].
 #[derive(Debug)]
 pub enum Received {
-    /// No whole record is there.
+    /// No complete record has arrived.
     NeedBytes,
-    /// A whole record is there, but no page buffer to open it in. Nothing is lost: try again later.
+    /// A complete record has arrived, but no page buffer is free to open it in. Retry when the pool
+    /// has refilled.
     NeedPages,
-    /// A record for the application: application data, also an empty one, or a type that has no
-    /// meaning here.
+    /// A record for the application: application data, which may be empty, or a type that the
+    /// record layer doesn't know.
     Record(RxRecord),
-    /// The peer changed its keys, and ours for receiving have followed. If it asks for `answer`,
-    /// call [`RecordQueue::update_keys`](crate::RecordQueue::update_keys)`(false, ..)`.
+    /// A KeyUpdate arrived and the receiving keys were changed (RFC 8446, 4.6.3). If `answer` is
+    /// set, call [`RecordQueue::update_keys`](crate::RecordQueue::update_keys)`(false, ..)`.
     KeyUpdated {
-        /// Whether the peer wants our sending keys changed too.
+        /// Whether the peer requests a change of our sending keys too.
         answer: bool,
     },
-    /// The body of a NewSessionTicket message; clients only.
+    /// The body of a NewSessionTicket message (RFC 8446, 4.6.1). Clients only.
     Ticket(Box<[u8]>),
-    /// TLS 1.2: the peer wants to renegotiate. Answer with the warning
+    /// TLS 1.2: the peer asks to renegotiate. Answer with the warning
     /// [`NO_RENEGOTIATION`](AlertDescription::NO_RENEGOTIATION).
     Renegotiation,
-    /// A record that changes nothing: a warning alert, a part of a message.
+    /// A record without an event: a warning alert or a part of a message.
     Nothing,
-    /// close_notify: the peer sends no more. Bytes after it are ignored.
+    /// close_notify: the peer has ended its stream. Later bytes are ignored.
     Closed,
 }
 
 impl Deframer {
-    /// Takes over the encrypted bytes in `chain`, whose first is the first of record
-    /// `first_number`.
+    /// Creates a deframer with the encrypted bytes that have arrived already. `chain` starts with
+    /// the first byte of record `first_number`.
     pub fn new(
         session: Session,
         first_number: u64,
@@ -121,14 +123,14 @@ impl Deframer {
         }
     }
 
-    /// The end of the direction: its keys are forgotten. One that's merely dropped leaves its
+    /// Ends the direction and removes its expanded key. Dropping a deframer instead leaves its
     /// session counted as active.
     pub fn retire(self, ciphers: &mut Ciphers) {
         ciphers.counters.session_closed(self.rx.session.params());
         ciphers.forget(self.rx.session.id());
     }
 
-    /// More encrypted bytes, in order.
+    /// Appends encrypted bytes, in stream order.
     pub fn push(&mut self, buffer: Buffer) {
         match self.rx.state {
             State::Open => self.chain.push_compact(buffer),
@@ -139,10 +141,12 @@ impl Deframer {
         }
     }
 
-    /// The next event of the stream; at most one record is opened per call.
+    /// Returns the next event of the stream. A call opens at most one record.
     ///
-    /// [`RxError::BadRecord`] is told once, and the records after the bad one can be read; any
-    /// other error is told again and again.
+    /// # Errors
+    ///
+    /// [`RxError::BadRecord`] is returned once, and the following records can be read. Any other
+    /// error ends the stream, and every later call returns it again.
     pub fn next(
         &mut self,
         ciphers: &mut Ciphers,
@@ -172,11 +176,14 @@ impl Deframer {
         result
     }
 
-    /// The stream has ended and [`next`](Self::next) says that it needs bytes. `Truncated` if the
-    /// end cuts a record or a message off.
+    /// Reports the end of the stream, after [`next`](Self::next) returned `NeedBytes`.
     ///
-    /// `Ok` without a close_notify before is for the caller to judge: see
+    /// Without an error the peer may still have omitted close_notify: see
     /// [`is_closed`](Self::is_closed).
+    ///
+    /// # Errors
+    ///
+    /// [`RxError::Truncated`] if the stream ended inside a record or message.
     pub fn finish(&mut self, ciphers: &mut Ciphers) -> Result<(), RxError> {
         if !matches!(self.rx.state, State::Open)
             || self.chain.is_empty() && self.rx.joiner.is_empty()
@@ -194,22 +201,22 @@ impl Deframer {
         matches!(self.rx.state, State::Closed)
     }
 
-    /// Encrypted bytes that wait here.
+    /// Returns the number of encrypted bytes that are buffered.
     pub fn buffered(&self) -> u64 {
         self.chain.len()
     }
 
-    /// Bytes of memory that they pin.
+    /// Returns the bytes of memory that they pin.
     pub fn true_size(&self) -> u32 {
         self.chain.true_size()
     }
 
-    /// Number of the next record.
+    /// Returns the number of the next record.
     pub fn next_number(&self) -> u64 {
         self.rx.number
     }
 
-    /// Suite and version.
+    /// Returns suite and version.
     pub fn params(&self) -> Params {
         self.rx.session.params()
     }
@@ -224,7 +231,7 @@ impl Deframer {
         if self.chain.len() < u64::from(total) {
             return Ok(Received::NeedBytes);
         }
-        // The number that a wrap would follow is never used.
+        // The last number before a wrap is never used.
         if self.rx.number == u64::MAX {
             return Err(RxError::SequenceExhausted);
         }
@@ -234,8 +241,8 @@ impl Deframer {
         self.rx.on_record(kind, record, ciphers)
     }
 
-    /// Reads and judges the header at the front: the record's whole length. `None` if it isn't
-    /// there yet.
+    /// Checks the header at the front and returns it with the record's length. Returns `None` if it
+    /// is incomplete.
     fn header(&self, ciphers: &mut Ciphers) -> Result<Option<(RecordHeader, u32)>, RxError> {
         let mut bytes = [0; HEADER_LEN];
         if self.chain.copy_to(self.chain.start(), &mut bytes) < HEADER_LEN {
@@ -251,8 +258,8 @@ impl Deframer {
         }
     }
 
-    /// Detaches the record at the front and opens it. `None` if there's no page buffer for that:
-    /// the record stays.
+    /// Detaches the record at the front and opens it. Returns `None`, and leaves the record, if no
+    /// page buffer is free.
     fn open(
         &mut self,
         header: RecordHeader,
@@ -311,8 +318,8 @@ impl Deframer {
         Ok(Some((kind, RxRecord::new(meta, opened))))
     }
 
-    /// Whether the record at the front lies in one buffer that may be written to, and ends where
-    /// that ends, so that it can be opened where it is and nothing else is in the way.
+    /// Whether the record at the front can be opened in place: it lies in one writable buffer and
+    /// ends where that buffer ends.
     fn is_in_one_piece(&self, total: u32) -> bool {
         self.chain
             .find(self.chain.start())
@@ -321,7 +328,7 @@ impl Deframer {
             })
     }
 
-    /// Copies the record at the front, without its head, into one piece.
+    /// Copies the record at the front, without its head, into one page buffer.
     fn gather(&mut self, head_len: u32, total: u32, pool: &mut PagePool) -> Option<PageBuf> {
         let len = total - head_len;
         let start = self.chain.start();
@@ -452,11 +459,11 @@ impl FloodLimits {
     }
 }
 
-/// Empty records in a row: rustls's limit too.
+/// Consecutive empty records: rustls's limit too.
 const EMPTY_MAX: u8 = 32;
-/// Handshake messages in a row: rustls's limit for key updates too.
+/// Consecutive handshake messages: rustls's limit for key updates too.
 const MESSAGES_MAX: u8 = 32;
-/// Warnings, and attempts to renegotiate, in a row: rustls's limit too.
+/// Consecutive warnings and attempts to renegotiate: rustls's limit too.
 const WARNINGS_MAX: u8 = 4;
 
 const _: () = assert!(size_of::<Deframer>() <= 72, "an idle direction is thin");

@@ -1,12 +1,12 @@
-//! What can go wrong, who is at fault, and what the application and the peer are told.
+//! Errors, with the errno for the application and the alert for the peer.
 
 use thiserror::Error;
 
 use crate::alert::AlertDescription;
 
-/// The error numbers that the record layer reports to applications.
+/// Error numbers that the record layer reports to applications.
 ///
-/// The names are POSIX's; the numbers are those of Linux.
+/// The names are POSIX's, the numbers Linux's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub enum Errno {
@@ -33,17 +33,17 @@ pub enum Errno {
 }
 
 impl Errno {
-    /// The number.
+    /// Returns the number.
     pub const fn raw(self) -> i32 {
         self as i32
     }
 }
 
-/// Why the receive side failed.
+/// Error of the receive side.
 ///
-/// Only [`BadRecord`](Self::BadRecord) leaves the stream readable: the bad record is gone and the
-/// next one follows. After any other the framing or the peer's state is lost, so the same error
-/// comes again and the connection has to be closed.
+/// Only [`BadRecord`](Self::BadRecord) leaves the stream readable: the record is dropped and the
+/// next one follows. After any other error the record boundaries or the peer's state are unknown,
+/// so the error is returned again and the connection has to be closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum RxError {
     /// A record's tag or padding is wrong: corrupted, forged, or sealed with another key.
@@ -70,16 +70,17 @@ pub enum RxError {
     /// The peer used up its sequence numbers.
     #[error("the sequence numbers are used up")]
     SequenceExhausted,
-    /// Records that bring nothing, one after the other.
+    /// Too many consecutive records that carry no data.
     #[error("too many records in a row that carry no data")]
     Flood,
-    /// A record or message that has no place after the handshake.
+    /// A record or message that is not allowed after the handshake, or an empty alert or handshake
+    /// record.
     #[error("an unexpected message")]
     Unexpected,
-    /// A message that cannot be parsed.
+    /// A message that cannot be parsed, or whose length is not the type's.
     #[error("a malformed message")]
     Malformed,
-    /// A handshake message longer than anything that may come after the handshake.
+    /// A handshake message longer than is accepted after the handshake.
     #[error("a handshake message is too long")]
     MessageTooLong,
     /// A field with a value that is not allowed.
@@ -88,13 +89,13 @@ pub enum RxError {
     /// The peer ended the connection with this alert.
     #[error("the peer sent fatal alert {}", .0.0)]
     PeerAlert(AlertDescription),
-    /// No backend can do the session's suite, or the backend itself failed.
+    /// No backend supports the session's suite, or the backend failed.
     #[error("the cipher backend failed")]
     Backend,
 }
 
 impl RxError {
-    /// What a reader of the socket is told.
+    /// Returns the errno for a reader of the socket.
     pub const fn errno(self) -> Errno {
         match self {
             Self::BadRecord | Self::NoContentType | Self::SequenceExhausted => Errno::Ebadmsg,
@@ -110,7 +111,7 @@ impl RxError {
         }
     }
 
-    /// The alert to send to the peer; `None` where there's nobody left to tell.
+    /// Returns the alert to send to the peer; `None` if the peer has closed.
     pub const fn alert(self) -> Option<AlertDescription> {
         Some(match self {
             //= https://www.rfc-editor.org/rfc/rfc8446#section-5.2
@@ -136,19 +137,19 @@ impl RxError {
         })
     }
 
-    /// Whether records after this one can still be read.
+    /// Whether the records after this one can be read.
     pub const fn is_recoverable(self) -> bool {
         matches!(self, Self::BadRecord)
     }
 }
 
-/// Why a write to the send queue was refused. Nothing of the write has been taken.
+/// Error of a write to the send queue. Nothing of the write was accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum TxError {
-    /// No page buffer is free: try again when the pool has refilled.
+    /// No page buffer is free. Retry when the pool has refilled.
     #[error("no page buffer is free")]
     Exhausted,
-    /// A record with no content.
+    /// A record without content.
     #[error("a record needs content")]
     Empty,
     /// A typed message that doesn't fit one record.
@@ -160,25 +161,25 @@ pub enum TxError {
     /// A typed message on a socket without keys, or plain bytes on one with keys.
     #[error("the socket's record layer is not in the right mode")]
     WrongMode,
-    /// Keys have already been set.
+    /// The queue has keys already.
     #[error("keys have already been set")]
     AlreadyEnabled,
     /// The key may protect no more records, or the sequence number would wrap.
     #[error("the key is used up")]
     KeySpent,
-    /// The key before the current one still has records to seal.
+    /// Records of the previous key are still unsealed.
     #[error("an earlier key change has not drained yet")]
     RekeyBusy,
-    /// The session can't change keys: TLS 1.2, or keys that came without their traffic secret.
+    /// The session cannot change keys: TLS 1.2, or keys without their traffic secret.
     #[error("the session cannot change its keys")]
     RekeyUnsupported,
-    /// The cipher backend failed: the connection can't go on.
+    /// The cipher backend failed, and the connection has to be closed.
     #[error("the cipher backend failed")]
     Crypto(#[from] CryptoError),
 }
 
 impl TxError {
-    /// What a writer to the socket is told.
+    /// Returns the errno for a writer to the socket.
     pub const fn errno(self) -> Errno {
         match self {
             Self::Exhausted => Errno::Eagain,
@@ -193,16 +194,16 @@ impl TxError {
     }
 }
 
-/// Why a cipher backend refused a job.
+/// Error of a cipher backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum CryptoError {
-    /// The tag doesn't fit: opening only.
+    /// The tag is wrong. Only when opening.
     #[error("authentication failed")]
     BadTag,
-    /// No backend takes the session's suite and version.
+    /// No backend supports the session's suite and version.
     #[error("no backend takes this suite")]
     Unsupported,
-    /// The backend reports a failure of its own.
+    /// The backend reports a failure.
     #[error("the cipher backend failed")]
     Backend,
 }

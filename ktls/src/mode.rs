@@ -1,33 +1,36 @@
-//! Who protects a direction's records.
+//! KTLS modes: what protects a direction's records.
 
 use crate::cipher::Ciphers;
 use crate::suite::Params;
 
-/// ktls(4)'s modes: an answer to "who seals now", never a setting.
+/// Mode of a direction, as in ktls(4): what seals and opens its records. It is reported, not set.
 ///
-/// The numbers are those of FreeBSD's `TCP_TLS_MODE_*`; the modes in which a NIC seals come with
-/// the NICs that can.
+/// The numbers are FreeBSD's `TCP_TLS_MODE_*`. The modes of NIC offload are not implemented.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {
-    /// The record layer isn't enabled: bytes pass as they are.
+    /// The record layer is not enabled; bytes pass unchanged.
     None = 0,
-    /// The host seals and opens.
+    /// Software seals and opens.
     Sw = 1,
 }
 
-/// Why no mode but [`Mode::None`] is possible.
+/// Reason why [`Mode::None`] is the only possible mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The configuration says so.
+    /// The configuration switches the record layer off.
     #[error("the record layer is switched off")]
     Disabled,
-    /// No backend takes the suite.
+    /// No backend supports the suite.
     #[error("no cipher backend takes this suite")]
     NoBackend,
 }
 
-/// The ladder: the best mode for a session of these parameters, or why there's none.
+/// Chooses the best mode for a session with these parameters.
+///
+/// # Errors
+///
+/// [`Refusal`] if the record layer is off or no backend supports the parameters.
 pub fn choose_mode(enabled: bool, params: Params, ciphers: &Ciphers) -> Result<Mode, Refusal> {
     if !enabled {
         return Err(Refusal::Disabled);

@@ -1,4 +1,4 @@
-//! The send queue of a socket, TLS or not.
+//! The send queue of a socket, with TLS or without.
 
 mod epoch;
 mod write;
@@ -18,38 +18,43 @@ pub use epoch::KeyUse;
 use epoch::Protection;
 use write::filled;
 
-/// The send queue of a socket, TLS or not: page buffers by stream offset, from the first byte that
-/// isn't acknowledged.
+/// The send queue of a socket, with TLS or without: page buffers by stream offset, from the first
+/// unacknowledged byte.
 ///
-/// Without keys, bytes pass as they are. With keys, everything pushed is framed into records at
-/// once, which fixes every length and so every stream offset; a record is sealed just in time, by
-/// [`prepare`](Self::prepare), when TCP is about to send the first of its bytes.
+/// Without keys, bytes pass unchanged. With keys, everything pushed is framed into records at once,
+/// which fixes every length and stream offset. [`prepare`](Self::prepare) seals a record when TCP is
+/// about to send its first byte.
 ///
-/// The order of calls: `push_*` and tell TCP [`end`](Self::end) and
-/// [`ready_end`](Self::ready_end); for each intent of TCP's [`clamp`](Self::clamp),
-/// [`prepare`](Self::prepare), [`slices`](Self::slices), commit; [`release`](Self::release) what
-/// is acknowledged. A retransmission is prepared like any other range and finds its records sealed,
-/// so the bytes are those of the first transmission.
+/// Order of calls:
+///
+/// 1. `push_*`, then pass [`end`](Self::end) and [`ready_end`](Self::ready_end) to TCP.
+/// 2. For each range that TCP wants to send: [`clamp`](Self::clamp), [`prepare`](Self::prepare),
+///    [`slices`](Self::slices), then commit it in TCP.
+/// 3. [`release`](Self::release) what is acknowledged.
+///
+/// A retransmission is prepared like any other range. Its records are sealed already, so the bytes
+/// are those of the first transmission.
 pub struct RecordQueue {
     stream: Stream<PageBuf>,
-    /// Everything before this offset can be read; a framed record begins here, or the stream ends.
+    /// Everything before this offset is sealed or plain. An unsealed record begins here, or the
+    /// stream ends.
     unsealed: u64,
     keys: Option<Box<Protection>>,
 }
 
-/// What one burst may take at most.
+/// Limits of one burst.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Bytes of payload.
+    /// Bytes of payload at most.
     pub bytes: u32,
-    /// Scatter entries.
+    /// Scatter entries at most.
     pub entries: u16,
-    /// Segment size: a range that a limit shortens is rounded down to whole segments.
+    /// Segment size in bytes. A range that a limit shortens is rounded down to whole segments.
     pub mss: u16,
 }
 
 impl RecordQueue {
-    /// An empty queue without keys.
+    /// Creates an empty queue without keys.
     pub const fn new() -> Self {
         Self {
             stream: Stream::new(),
@@ -58,8 +63,13 @@ impl RecordQueue {
         }
     }
 
-    /// Installs keys: everything pushed from now on is framed into records, numbered from
-    /// `first_number`. What's queued already stays as it is and precedes them.
+    /// Installs keys. Everything pushed from now on is framed into records, numbered from
+    /// `first_number`. Bytes that are queued already stay plain.
+    ///
+    /// # Errors
+    ///
+    /// [`TxError::AlreadyEnabled`] if there are keys, [`TxError::Crypto`] if no backend supports
+    /// them.
     pub fn enable(
         &mut self,
         session: Session,
@@ -82,8 +92,8 @@ impl RecordQueue {
         Ok(())
     }
 
-    /// The end of a queue: its keys are forgotten. One that's merely dropped leaves its session
-    /// counted as active, and its expanded key in the table until others need the place.
+    /// Ends a queue and removes its expanded keys. Dropping a queue instead leaves its session
+    /// counted as active, and its expanded key in the table until it is evicted.
     pub fn retire(self, ciphers: &mut Ciphers) {
         if let Some(keys) = self.keys {
             ciphers.counters.session_closed(keys.params());
@@ -91,11 +101,16 @@ impl RecordQueue {
         }
     }
 
-    /// Sends a KeyUpdate under the current key and goes over to the next; `ask_peer` wants the same
-    /// of the peer. TLS 1.3 only.
+    /// Queues a KeyUpdate under the current key and switches to the next key (RFC 8446, 4.6.3).
+    /// With `ask_peer` it requests the same of the peer. TLS 1.3 only.
     ///
-    /// `RekeyBusy` while records of the key before the current one wait to be sealed: at most two
-    /// keys live at a time.
+    /// # Errors
+    ///
+    /// - [`TxError::RekeyBusy`] while records of the previous key are unsealed: at most two keys
+    ///   live at a time.
+    /// - [`TxError::RekeyUnsupported`] in TLS 1.2 and for keys without their traffic secret.
+    /// - [`TxError::KeySpent`], [`TxError::WrongMode`], [`TxError::Exhausted`].
+    /// - [`TxError::Crypto`] if sealing fails; the connection has to be closed.
     pub fn update_keys(
         &mut self,
         ask_peer: bool,
@@ -118,7 +133,7 @@ impl RecordQueue {
         };
         let mut sealer = ciphers.sealer(keys.params())?;
         keys.frame(ContentType::HANDSHAKE, &mut buf)?;
-        // Sealed at once, so that no later cut can take back a record on which a key change hangs.
+        // Sealed at once, so that no cut can remove the record that a key change depends on.
         let sealed = buf.seal_with(pool, |parts| {
             keys.seal(core::slice::from_mut(parts), &mut sealer).1
         });
@@ -139,11 +154,11 @@ impl RecordQueue {
         Ok(())
     }
 
-    /// Cuts away records that were never sealed, and whatever `more` left open, and takes their
-    /// numbers back; plain bytes behind `sent` too. `sent` is the end of what TCP ever sent.
-    /// Returns the new end.
+    /// Removes what was never sent, for an abort or a fatal alert. Returns the new end.
     ///
-    /// For aborts and fatal alerts: what the peer has seen any byte of, or could have, stays.
+    /// It removes unsealed records, whose numbers are reused, the open record, and plain bytes after
+    /// `sent`, the end of what TCP ever sent. Sealed records stay, because the peer may have seen a
+    /// byte of them.
     pub fn cut_unsent(&mut self, sent: u64) -> u64 {
         let Some(keys) = self.keys.as_mut() else {
             self.unsealed = self.stream.truncate(sent);
@@ -165,8 +180,8 @@ impl RecordQueue {
         end
     }
 
-    /// Frees what is acknowledged, up to `to`: whole records, because a retransmission from the
-    /// middle of one needs all of it.
+    /// Frees acknowledged bytes up to `to`, in whole records: a retransmission from the middle of a
+    /// record needs all of it.
     pub fn release(&mut self, to: u64) {
         debug_assert!(
             to <= self.unsealed,
@@ -175,10 +190,12 @@ impl RecordQueue {
         self.stream.release(to.min(self.unsealed));
     }
 
-    /// Seals the records that `range` touches, each as a whole, in order. Returns how far the range
-    /// is ready: less than its end when the pool runs out.
+    /// Seals the records that `range` touches, each as a whole, in order. Returns the offset up to
+    /// which the range can be sent: less than its end if the pool is exhausted.
     ///
-    /// After an error the connection can't go on (EIO).
+    /// # Errors
+    ///
+    /// [`CryptoError`] if the backend fails; the connection has to be closed (EIO).
     pub fn prepare(
         &mut self,
         range: &Range<u64>,
@@ -211,21 +228,21 @@ impl RecordQueue {
         Ok(sealed_to.min(range.end))
     }
 
-    /// Limits the content of the records framed from now on: at most, and by default, 2^14 bytes.
+    /// Limits the content of records framed from now on, in bytes: 1 to 2^14, which is the default.
     pub fn set_record_len_max(&mut self, bytes: u16) {
         if let Some(keys) = self.keys.as_mut() {
             keys.set_record_len_max(bytes);
         }
     }
 
-    /// Wants a key change after fewer records than the suite would bear.
+    /// Makes a key change due after fewer records than the suite allows.
     pub fn set_refresh_after(&mut self, records: u32) {
         if let Some(keys) = self.keys.as_mut() {
             keys.set_refresh_after(records);
         }
     }
 
-    /// Shortens `want` to what is queued and what one burst may take.
+    /// Shortens `want` to what is queued and to the limits of one burst.
     pub fn clamp(&self, want: &Range<u64>, limits: &Limits) -> Range<u64> {
         let ready = want.end.min(self.ready_end());
         let mut end = ready.min(want.start + u64::from(limits.bytes));
@@ -240,29 +257,28 @@ impl RecordQueue {
         }
         let len = end.saturating_sub(want.start);
         if end < ready {
-            // A limit cut it short, so more follows at once: whole segments, unless not even one
-            // fits.
+            // A limit applies, so more follows at once: send whole segments, unless none fits.
             let whole = len - len % u64::from(limits.mss.max(1));
             return want.start..want.start + if whole == 0 { len } else { whole };
         }
         want.start..want.start + len
     }
 
-    /// Adds the page buffers' pieces of `range`, which was prepared, to `out`, as many as it takes.
-    /// Returns the offset that they reach.
+    /// Appends the pieces of a prepared `range` to `out`, as many as fit. Returns the offset that
+    /// they reach.
     pub fn slices<'a>(&'a self, range: &Range<u64>, out: &mut Slices<'a>) -> u64 {
         self.stream
             .slices(range.start..range.end.min(self.unsealed), out)
     }
 
-    /// How far the current key is from its limits.
+    /// Returns whether the current key is near its limits.
     pub fn key_use(&self) -> KeyUse {
         self.keys
             .as_ref()
             .map_or(KeyUse::Fine, |keys| keys.key_use())
     }
 
-    /// Who seals.
+    /// Returns the mode: what seals the records.
     pub fn mode(&self) -> Mode {
         if self.keys.is_some() {
             Mode::Sw
@@ -271,52 +287,56 @@ impl RecordQueue {
         }
     }
 
-    /// Suite and version, if there are keys.
+    /// Returns suite and version, if there are keys.
     pub fn params(&self) -> Option<Params> {
         self.keys.as_ref().map(|keys| keys.params())
     }
 
-    /// The number of the next record, if there are keys.
+    /// Returns the number of the next record, if there are keys.
     pub fn next_number(&self) -> Option<u64> {
         self.keys.as_ref().map(|keys| keys.next_number())
     }
 
-    /// Offset of the first byte that isn't acknowledged.
+    /// Returns the offset of the first unacknowledged byte.
     pub fn start(&self) -> u64 {
         self.stream.start()
     }
 
-    /// Offset behind the last byte: what TCP is told as `queued`.
+    /// Returns the offset after the last byte: TCP's `queued`.
     pub fn end(&self) -> u64 {
         self.stream.end()
     }
 
-    /// Offset up to which bytes can be sent now: what TCP is told as `ready`. A record that the
-    /// worker seals itself, just in time, counts.
+    /// Returns the offset up to which bytes can be sent now: TCP's `ready`. Records that the worker
+    /// seals when they are sent count.
     pub fn ready_end(&self) -> u64 {
         self.stream.end()
     }
 
-    /// Bytes in the record that `more` left open: accepted, and not queued.
+    /// Returns the bytes in the record that `more` left open: accepted, but not queued.
     pub fn open_len(&self) -> u32 {
         let open = self.keys.as_ref().and_then(|keys| keys.open.as_ref());
         open.map_or(0, |buf| buf.body_len())
     }
 
-    /// Bytes of memory that are pinned: by what is queued, and by the record that `more` left open.
+    /// Returns the bytes of memory that are pinned, the open record included.
     pub fn true_size(&self) -> u32 {
         let open = self.keys.as_ref().and_then(|keys| keys.open.as_ref());
         let open = open.map_or(0, |buf| buf.true_size());
         self.stream.true_size().saturating_add(open)
     }
 
-    /// Offset behind the last record that isn't application data, or 0: an answer of the record
-    /// layer that the peer hasn't acknowledged ends behind [`start`](Self::start).
+    /// Returns the offset after the last record that isn't application data, or 0. It is beyond
+    /// [`start`](Self::start) while an answer of the record layer is unacknowledged.
     pub fn control_end(&self) -> u64 {
         self.keys.as_ref().map_or(0, |keys| keys.control_end)
     }
 
-    /// Every invariant; what's broken, if anything is.
+    /// Checks every invariant.
+    ///
+    /// # Errors
+    ///
+    /// The invariant that is violated.
     pub fn check(&self) -> Result<(), &'static str> {
         self.stream.check()?;
         let mut number = None;

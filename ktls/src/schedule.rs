@@ -1,14 +1,13 @@
-//! The part of the TLS 1.3 key schedule that goes on after the handshake.
+//! The part of the TLS 1.3 key schedule that is used after the handshake (RFC 8446, 7).
 
 use aws_lc_rs::hkdf;
 
 use crate::suite::{NONCE_LEN, Suite};
 
-/// Fills `out` with HKDF-Expand-Label(`secret`, `label`, `context`, the length of `out`), by the
-/// hash of `suite`.
+/// Fills `out` with HKDF-Expand-Label(`secret`, `label`, `context`, length of `out`), using the hash
+/// of `suite`.
 ///
-/// `label` is at most 12 bytes, `context` at most a hash, `secret` and `out` at most 64: constants
-/// of this crate and of RFC 8446, all of them shorter.
+/// Lengths in bytes: `label` at most 12, `context` at most a hash, `secret` and `out` at most 64.
 pub fn expand_label(suite: Suite, secret: &[u8], label: &str, context: &[u8], out: &mut [u8]) {
     //= https://www.rfc-editor.org/rfc/rfc8446#section-7.1
     //# struct {
@@ -34,7 +33,7 @@ pub fn expand_label(suite: Suite, secret: &[u8], label: &str, context: &[u8], ou
     assert!(filled.is_ok(), "HKDF output is far below 255 hashes");
 }
 
-/// The traffic secret that follows `secret`; both are as long as the suite's hash.
+/// Derives the traffic secret that follows `secret`. Both are as long as the suite's hash.
 pub fn next_secret(suite: Suite, secret: &[u8], next: &mut [u8]) {
     //= https://www.rfc-editor.org/rfc/rfc8446#section-7.2
     //# application_traffic_secret_N+1 =
@@ -43,7 +42,7 @@ pub fn next_secret(suite: Suite, secret: &[u8], next: &mut [u8]) {
     expand_label(suite, secret, "traffic upd", &[], next);
 }
 
-/// Key and IV that follow from a traffic secret; `key` is as long as the suite's key.
+/// Derives key and IV from a traffic secret. `key` is as long as the suite's key.
 pub fn traffic_keys(suite: Suite, secret: &[u8], key: &mut [u8], iv: &mut [u8; NONCE_LEN]) {
     //= https://www.rfc-editor.org/rfc/rfc8446#section-7.3
     //# [sender]_write_key = HKDF-Expand-Label(Secret, "key", "", key_length)

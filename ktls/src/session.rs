@@ -1,4 +1,4 @@
-//! Sessions: the immutable keys of one direction of one connection.
+//! Sessions: immutable keys of one direction of a connection.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::schedule;
 use crate::suite::{NONCE_LEN, Params, Suite, Version};
 
-/// Names a session for as long as the process lives; never used twice.
+/// Identifier of a session, unique in the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId(u64);
 
@@ -21,9 +21,9 @@ impl SessionId {
 
 /// The keys of one direction: immutable, replaced as a whole, wiped when dropped.
 ///
-/// At rest a session is 64 bytes. It keeps the traffic secret where there is one, because key, IV
-/// and the next secret follow from it, and key and IV otherwise. The expanded key that a cipher
-/// works with is ten times as large and lives in the worker's bounded table, see
+/// A session has 64 bytes. It stores the traffic secret if there is one, because key, IV and the
+/// next secret derive from it; otherwise key and IV. The expanded key that a cipher works with is
+/// ten times as large and is cached in the worker's bounded table, see
 /// [`Ciphers`](crate::Ciphers).
 pub struct Session {
     id: SessionId,
@@ -39,8 +39,8 @@ enum KeySource {
 }
 
 impl Session {
-    /// A TLS 1.3 session from its traffic secret. `None` if the secret isn't as long as the
-    /// suite's hash.
+    /// Creates a TLS 1.3 session from its traffic secret. Returns `None` if the secret isn't as long
+    /// as the suite's hash.
     pub fn from_secret(suite: Suite, secret: &[u8]) -> Option<Self> {
         if secret.len() != suite.secret_len() {
             return None;
@@ -56,11 +56,11 @@ impl Session {
         })
     }
 
-    /// A session from its key and IV: TLS 1.2, or TLS 1.3 whose keys will never change. `None` if
+    /// Creates a session from key and IV: TLS 1.2, or TLS 1.3 without key changes. Returns `None` if
     /// the key isn't as long as the suite's.
     ///
-    /// The IV has 12 bytes in every suite; of TLS 1.2 AES-GCM the first four are the salt, and the
-    /// others are XORed with the sequence number to make the explicit nonce.
+    /// The IV has 12 bytes in every suite. In TLS 1.2 AES-GCM the first four are the salt; the other
+    /// eight, XOR the sequence number, are the explicit nonce.
     pub fn from_key(params: Params, key: &[u8], iv: &[u8; NONCE_LEN]) -> Option<Self> {
         if key.len() != params.suite.key_len() {
             return None;
@@ -76,7 +76,7 @@ impl Session {
         })
     }
 
-    /// The session that follows by a KeyUpdate; `None` if this one has no traffic secret.
+    /// Returns the session after a KeyUpdate; `None` if this one has no traffic secret.
     pub fn next(&self) -> Option<Self> {
         if self.source != KeySource::TrafficSecret {
             return None;
@@ -93,7 +93,7 @@ impl Session {
         Some(next)
     }
 
-    /// Key and IV, derived if need be.
+    /// Returns key and IV, derived from the traffic secret if there is one.
     pub fn keys(&self) -> Keys {
         let suite = self.params.suite;
         let mut keys = Keys {
@@ -117,12 +117,12 @@ impl Session {
         keys
     }
 
-    /// The session's name.
+    /// Returns the session's identifier.
     pub const fn id(&self) -> SessionId {
         self.id
     }
 
-    /// Suite and version.
+    /// Returns suite and version.
     pub const fn params(&self) -> Params {
         self.params
     }
@@ -132,8 +132,8 @@ impl Session {
         matches!(self.source, KeySource::TrafficSecret)
     }
 
-    /// The IV's bytes that head a TLS 1.2 GCM record, without deriving anything. Sessions made
-    /// from a secret are TLS 1.3, whose records show no nonce.
+    /// Returns the IV for the explicit nonce of TLS 1.2 GCM, without deriving anything. Sessions made
+    /// from a secret are TLS 1.3, whose records have no explicit nonce.
     pub(crate) fn explicit_iv(&self) -> [u8; NONCE_LEN] {
         let mut iv = [0; NONCE_LEN];
         if self.source == KeySource::KeyAndIv {
@@ -167,12 +167,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> &[u8] {
         &self.key[..self.len]
     }
 
-    /// The IV.
+    /// Returns the IV.
     pub const fn iv(&self) -> &[u8; NONCE_LEN] {
         &self.iv
     }

@@ -1,8 +1,8 @@
-//! What a session speaks: cipher suite, protocol version, and the sizes that follow from both.
+//! Cipher suites, protocol versions, and the sizes that follow from them.
 
 use core::fmt;
 
-/// An AEAD of TLS 1.2 and 1.3 that the record layer protects with.
+/// AEAD of a session, in TLS 1.2 and 1.3.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Suite {
     /// AES-128 in Galois/counter mode.
@@ -14,10 +14,10 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// Every suite there is.
+    /// Every suite.
     pub const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::Chacha20Poly1305];
 
-    /// Bytes of key.
+    /// Returns the key's length in bytes.
     pub const fn key_len(self) -> usize {
         match self {
             Self::Aes128Gcm => 16,
@@ -25,7 +25,8 @@ impl Suite {
         }
     }
 
-    /// Bytes of a TLS 1.3 traffic secret: the output length of the suite's hash.
+    /// Returns the length of a TLS 1.3 traffic secret in bytes: the output length of the suite's
+    /// hash.
     pub const fn secret_len(self) -> usize {
         match self {
             Self::Aes128Gcm | Self::Chacha20Poly1305 => 32,
@@ -51,9 +52,9 @@ pub enum Version {
     Tls13,
 }
 
-/// The type of a record's content: the outer type of TLS 1.2, the inner one of TLS 1.3.
+/// Content type of a record: the outer one in TLS 1.2, the inner one in TLS 1.3.
 ///
-/// Not an enumeration: a socket may send and receive types that this code gives no meaning to.
+/// Not an enumeration: a socket may send and receive types that this crate doesn't know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ContentType(pub u8);
 
@@ -68,7 +69,7 @@ impl ContentType {
     pub const APPLICATION_DATA: Self = Self(23);
 }
 
-/// Suite and version of a session: everything that decides how its records look.
+/// Suite and version of a session, which determine the format of its records.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Params {
     /// The AEAD.
@@ -78,7 +79,7 @@ pub struct Params {
 }
 
 impl Params {
-    /// Every combination there is.
+    /// Every combination.
     pub const ALL: [Self; 6] = [
         Self::new(Suite::Aes128Gcm, Version::Tls12),
         Self::new(Suite::Aes256Gcm, Version::Tls12),
@@ -88,12 +89,12 @@ impl Params {
         Self::new(Suite::Chacha20Poly1305, Version::Tls13),
     ];
 
-    /// The pair.
+    /// Combines a suite and a version.
     pub const fn new(suite: Suite, version: Version) -> Self {
         Self { suite, version }
     }
 
-    /// Bytes of explicit nonce between header and ciphertext.
+    /// Returns the length of the explicit nonce between header and ciphertext: 8 or 0 bytes.
     pub const fn explicit_nonce_len(self) -> u8 {
         match (self.version, self.suite.is_gcm()) {
             //= https://www.rfc-editor.org/rfc/rfc5288#section-3
@@ -104,17 +105,17 @@ impl Params {
         }
     }
 
-    /// Bytes before the ciphertext: header and explicit nonce.
+    /// Returns the length of header and explicit nonce: 13 or 5 bytes.
     pub const fn head_len(self) -> u8 {
         HEADER + self.explicit_nonce_len()
     }
 
-    /// Bytes after the content: the inner type of TLS 1.3 and the tag.
+    /// Returns the bytes after the content, inner type and tag: 17 in TLS 1.3, 16 in TLS 1.2.
     pub const fn tail_len(self) -> u8 {
         self.inner_type_len() + TAG
     }
 
-    /// 1 where the content type travels inside the protected part.
+    /// Returns the length of the inner content type: 1 in TLS 1.3, 0 in TLS 1.2.
     pub const fn inner_type_len(self) -> u8 {
         match self.version {
             Version::Tls12 => 0,
@@ -122,12 +123,12 @@ impl Params {
         }
     }
 
-    /// What a header's length field counts besides the content; so also its smallest value.
+    /// Returns what a header's length field counts besides the content: its smallest value.
     pub const fn overhead(self) -> u16 {
         self.explicit_nonce_len() as u16 + self.tail_len() as u16
     }
 
-    /// The greatest value of a header's length field.
+    /// Returns the greatest value of a header's length field.
     ///
     /// RFC 8446 would let TLSCiphertext.length reach 2^14 + 256, but its plaintext may not exceed
     /// 2^14 + 1 with type and padding, and no AEAD here adds more than its tag.
@@ -151,18 +152,18 @@ impl fmt::Display for Params {
 
 /// Bytes of a record header.
 pub const HEADER_LEN: usize = HEADER as usize;
-/// Bytes of an AEAD nonce, and of the IV that it's made from.
+/// Bytes of an AEAD nonce, and of its IV.
 pub const NONCE_LEN: usize = 12;
 /// Bytes of an AEAD tag.
 pub const TAG_LEN: usize = TAG as usize;
 /// Bytes of the explicit part of a TLS 1.2 GCM nonce.
 pub const EXPLICIT_NONCE_LEN: usize = EXPLICIT_NONCE as usize;
-/// Bytes of the longest record header, explicit nonce included.
+/// Bytes of record header and explicit nonce at most.
 pub const HEAD_MAX: usize = HEADER_LEN + EXPLICIT_NONCE_LEN;
 
 //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
 //# The length MUST NOT exceed 2^14 bytes.
-/// Bytes of content that a record may carry.
+/// Bytes of content that a record may carry at most.
 pub const PLAINTEXT_MAX: usize = CONTENT_MAX as usize;
 
 pub(crate) const CONTENT_MAX: u16 = 1 << 14;

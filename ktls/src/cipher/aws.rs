@@ -1,4 +1,4 @@
-//! aws-lc-rs: the backend of choice.
+//! The aws-lc-rs backend, which is preferred.
 
 use aws_lc_rs::aead::{
     self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
@@ -10,10 +10,10 @@ use crate::error::CryptoError;
 use crate::session::{Session, SessionId};
 use crate::suite::{Params, Suite, TAG_LEN};
 
-/// Seals out of place from page-cache pages in one pass, in place otherwise.
+/// Seals page-cache pages out of place in one pass, and other records in place.
 ///
-/// `TlsRecordSealingKey` would check that nonces only go forward; but a record may have to be
-/// sealed again, with the same bytes, so the nonces are ours to keep unique.
+/// `TlsRecordSealingKey` would check that nonces increase. It isn't used, because a record that is
+/// cut before it was sealed gives its number back; the send queue keeps nonces unique.
 pub(super) struct AwsLcRs {
     keys: KeyTable<LessSafeKey>,
 }

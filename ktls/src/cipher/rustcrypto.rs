@@ -1,4 +1,4 @@
-//! RustCrypto's `aes-gcm` and `chacha20poly1305`: the second backend, and the judge of the first.
+//! The backend on RustCrypto's `aes-gcm` and `chacha20poly1305`. Tests compare it with aws-lc-rs.
 
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
@@ -11,7 +11,7 @@ use crate::error::CryptoError;
 use crate::session::{Session, SessionId};
 use crate::suite::{NONCE_LEN, PLAINTEXT_MAX, Params, Suite, TAG_LEN};
 
-/// Works in place on one contiguous piece only, so records are sealed in a scratch buffer.
+/// Seals in a scratch buffer, because its AEADs need one contiguous buffer.
 pub(super) struct RustCrypto {
     keys: KeyTable<Key>,
     scratch: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A bounded table of expanded keys, least recently used out first.
+//! A bounded table of expanded keys that evicts the least recently used.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ pub(super) struct Expanded<K> {
     pub(super) iv: [u8; NONCE_LEN],
 }
 
-/// Expanded keys by session id.
+/// Expanded keys by session id, with LRU eviction.
 ///
-/// An expanded AES-GCM key takes hundreds of bytes, a session at rest 64. So only sessions that
-/// were busy lately have theirs.
+/// An expanded AES-GCM key takes hundreds of bytes and an idle session 64, so only recently used
+/// sessions have an expanded key.
 pub(super) struct KeyTable<K> {
     /// Slots in use, linked from most to least recently used.
     slots: Vec<Slot<K>>,
@@ -33,7 +33,7 @@ struct Slot<K> {
 }
 
 impl<K> KeyTable<K> {
-    /// A table for at most `keys_max` keys, and at least one.
+    /// Creates a table for at most `keys_max` keys, and at least one.
     pub(super) fn new(keys_max: usize) -> Self {
         Self {
             slots: Vec::new(),
@@ -44,7 +44,7 @@ impl<K> KeyTable<K> {
         }
     }
 
-    /// The session's expanded key, made by `expand` if it isn't there.
+    /// Returns the session's expanded key; `expand` creates a missing one.
     pub(super) fn get(
         &mut self,
         session: &Session,
@@ -52,7 +52,7 @@ impl<K> KeyTable<K> {
     ) -> Result<&Expanded<K>, CryptoError> {
         let id = session.id();
         let at = match self.newest {
-            // A burst of one connection asks for the same key again and again.
+            // The records of a burst share a key.
             Some(newest) if self.slots[newest].id == id => newest,
             _ => match self.by_id.get(&id) {
                 Some(&at) => {
@@ -76,7 +76,7 @@ impl<K> KeyTable<K> {
         Ok(&self.slots[at].expanded)
     }
 
-    /// Drops the session's expanded key, if it's there.
+    /// Removes the session's expanded key, if there is one.
     pub(super) fn forget(&mut self, id: SessionId) {
         if let Some(at) = self.by_id.remove(&id) {
             self.remove(at);
@@ -102,7 +102,7 @@ impl<K> KeyTable<K> {
         at
     }
 
-    /// Takes a slot out; the last one moves into its place.
+    /// Removes a slot and moves the last one into its place.
     fn remove(&mut self, at: usize) {
         self.unlink(at);
         self.slots.swap_remove(at);

@@ -1,10 +1,10 @@
-//! Handshake messages that may come after the handshake.
+//! Post-handshake messages.
 
 use super::Role;
 use crate::error::RxError;
 use crate::suite::Version;
 
-/// A whole message.
+/// A complete message.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Message {
     KeyUpdate { answer: bool },
@@ -12,10 +12,10 @@ pub(super) enum Message {
     Renegotiation,
 }
 
-/// Joins messages that several records carry, and parts those that share one.
+/// Joins messages that span records and splits those that share one.
 ///
-/// What waits here is bounded: a type that has no place is refused by its first byte, a length by
-/// the fourth, and a record adds at most 2^14 bytes.
+/// The buffer is bounded: a type that is not allowed is refused by its first byte, a length by the
+/// fourth, and a record adds at most 2^14 bytes.
 #[derive(Default)]
 pub(super) struct HandshakeJoiner {
     bytes: Vec<u8>,
@@ -30,7 +30,7 @@ impl HandshakeJoiner {
         self.bytes.is_empty()
     }
 
-    /// Takes the first message out, if it's whole.
+    /// Removes and returns the first message, if it is complete.
     pub(super) fn take_message(
         &mut self,
         version: Version,
@@ -56,7 +56,7 @@ impl HandshakeJoiner {
             _ => Message::Renegotiation,
         };
         if self.bytes.len() == HEADER_LEN + len {
-            // The usual case: nothing remains, not even memory.
+            // The usual case: nothing remains, so its memory is freed.
             self.bytes = Vec::new();
         } else {
             self.bytes.drain(..HEADER_LEN + len);
@@ -65,16 +65,16 @@ impl HandshakeJoiner {
     }
 }
 
-/// How long the body of a message may be.
+/// Allowed length of a message's body, in bytes.
 enum Length {
-    /// The syntax allows one length.
+    /// The syntax allows one length only.
     Exactly(usize),
-    /// The syntax allows more than is read here.
+    /// The syntax allows longer bodies than are accepted.
     UpTo(usize),
 }
 
 impl Length {
-    /// Returns the length of a type's messages; an error if the type may not come at all.
+    /// Returns the allowed length for a message type. Fails if the type is not allowed at all.
     fn of(kind: u8, version: Version, role: Role) -> Result<Self, RxError> {
         match (version, role, kind) {
             (Version::Tls13, _, KEY_UPDATE) => Ok(Self::Exactly(1)),
@@ -120,8 +120,8 @@ const NEW_SESSION_TICKET: u8 = 4;
 
 /// Bytes of a message's header: type and length.
 const HEADER_LEN: usize = 4;
-/// The longest ticket message: the ticket itself has 2^16 - 1 bytes at most, real ones a few
-/// hundred.
+/// Bytes of the longest ticket message that is accepted. A ticket has at most 2^16 - 1 bytes, and
+/// real ones a few hundred.
 const TICKET_MAX: usize = 1 << 16;
-/// The longest hello that is read, to be turned down.
+/// Bytes of the longest ClientHello that is read in order to be refused.
 const CLIENT_HELLO_MAX: usize = 1 << 14;

@@ -6,32 +6,32 @@ use pktbuf::{Buffer, PageBuf};
 
 use crate::suite::ContentType;
 
-/// What is known about a received record: the fields of `TLS_GET_RECORD`.
+/// Metadata of a received record: the fields of ktls(4)'s `TLS_GET_RECORD`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordMeta {
-    /// The content type; the inner one of TLS 1.3.
+    /// The content type: the inner one in TLS 1.3.
     pub kind: ContentType,
-    /// The version on the wire: 3.3, of TLS 1.3 too.
+    /// The version on the wire: 3.3, in TLS 1.3 too.
     pub version: [u8; 2],
     /// Bytes of content.
     pub length: u16,
 }
 
-/// A received record: its content and what is known about it.
+/// A received record: content and metadata.
 pub struct RxRecord {
     meta: RecordMeta,
     opened: Opened,
 }
 
-/// Where a record was opened: where it came in, or where it was gathered.
+/// Memory of an opened record: the received buffer, or the page buffer it was copied to.
 pub(super) enum Opened {
     Buffer(Buffer),
     Page(PageBuf),
 }
 
 impl RxRecord {
-    /// Content is at the front of `opened`, as long as `meta` says; whatever comes after is
-    /// dropped.
+    /// Creates a record whose content is the first `meta.length` bytes of `opened`. The bytes after
+    /// it are dropped.
     pub(super) fn new(meta: RecordMeta, mut opened: Opened) -> Self {
         let len = u32::from(meta.length);
         match &mut opened {
@@ -41,12 +41,12 @@ impl RxRecord {
         Self { meta, opened }
     }
 
-    /// Type, version and length.
+    /// Returns type, version and length.
     pub const fn meta(&self) -> RecordMeta {
         self.meta
     }
 
-    /// The content.
+    /// Returns the content.
     pub fn as_slice(&self) -> &[u8] {
         match &self.opened {
             Opened::Buffer(buffer) => buffer.front(),
@@ -54,7 +54,7 @@ impl RxRecord {
         }
     }
 
-    /// Bytes of memory that the record pins.
+    /// Returns the bytes of memory that the record pins.
     pub fn true_size(&self) -> u32 {
         match &self.opened {
             Opened::Buffer(buffer) => buffer.true_size(),

@@ -1,4 +1,4 @@
-//! The keys of a send queue: who frames and seals, with which numbers, for how long.
+//! The keys of a send queue: sessions, record numbers, and limits of a key's use.
 
 use pktbuf::{PageBuf, RecordFields, SealParts};
 
@@ -8,20 +8,20 @@ use crate::error::{CryptoError, TxError};
 use crate::session::Session;
 use crate::suite::{CONTENT_MAX, ContentType, Params, Version};
 
-/// How far the current key is from its limits.
+/// Use of the current key, compared with its limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyUse {
-    /// Far enough, or no keys at all.
+    /// Far from its limits, or there are no keys.
     Fine,
-    /// TLS 1.3: call [`RecordQueue::update_keys`](super::RecordQueue::update_keys) soon. If that
-    /// can't be, and in TLS 1.2: close soon.
+    /// In TLS 1.3 call [`RecordQueue::update_keys`](super::RecordQueue::update_keys) soon. If that
+    /// isn't possible, and in TLS 1.2, close soon.
     RefreshDue,
-    /// Nothing more can be framed.
+    /// No more records can be framed.
     Spent,
 }
 
-/// The keys of a queue: the current session, and the one before it while some of its records wait
-/// to be sealed. Sessions don't change; what does, the next number, is here.
+/// The keys of a queue: the current session, the previous one while records of it are unsealed, and
+/// the next record's number.
 pub(super) struct Protection {
     current: Session,
     previous: Option<Box<Previous>>,
@@ -29,11 +29,11 @@ pub(super) struct Protection {
     next: u64,
     /// Number of the first record under the current session.
     first: u64,
-    /// End of the last record that was ever sealed: nothing before it can be cut.
+    /// Offset after the last record that was ever sealed. Nothing before it can be cut.
     pub(super) sealed_end: u64,
-    /// End of the last record that isn't application data.
+    /// Offset after the last record that isn't application data.
     pub(super) control_end: u64,
-    /// The record that `more` left open: plain, not in the queue yet.
+    /// The record that `more` left open: plain, and not in the queue yet.
     pub(super) open: Option<PageBuf>,
     refresh_after: u32,
     record_len_max: u16,
@@ -42,7 +42,7 @@ pub(super) struct Protection {
 
 struct Previous {
     session: Session,
-    /// Where its last record, the KeyUpdate, ends.
+    /// Offset after its last record, the KeyUpdate.
     until: u64,
 }
 
@@ -62,7 +62,7 @@ impl Protection {
         }
     }
 
-    /// Makes `buf` the next record: fixes its header, number and length.
+    /// Frames `buf` as the next record: fixes header, number and length.
     pub(super) fn frame(&mut self, kind: ContentType, buf: &mut PageBuf) -> Result<(), TxError> {
         if !self.can_frame(1) {
             return Err(TxError::KeySpent);
@@ -91,14 +91,14 @@ impl Protection {
         Ok(())
     }
 
-    /// Takes back the numbers from this record's on, which nobody has seen.
+    /// Makes the numbers from this record's on available again. None of them was sealed.
     pub(super) fn roll_back(&mut self, first_cut: RecordFields) {
         debug_assert_eq!(first_cut.epoch, self.epoch, "a key change is never cut");
         debug_assert!(first_cut.number < self.next, "only framed records are cut");
         self.next = first_cut.number;
     }
 
-    /// Goes over to `session`; `until` is the end of the KeyUpdate under the current one.
+    /// Switches to `session`. `until` is the offset after the KeyUpdate under the current one.
     pub(super) fn start_epoch(&mut self, session: Session, until: u64) {
         debug_assert!(self.previous.is_none(), "at most two keys live");
         let session = core::mem::replace(&mut self.current, session);
@@ -109,7 +109,7 @@ impl Protection {
         self.next = 0;
     }
 
-    /// Drops the session before the current one once everything up to its end is sealed.
+    /// Drops the previous session once all its records are sealed.
     pub(super) fn drop_previous(&mut self, sealed_to: u64, ciphers: &mut Ciphers) {
         if let Some(previous) = self
             .previous
@@ -119,7 +119,7 @@ impl Protection {
         }
     }
 
-    /// Forgets the expanded keys.
+    /// Removes the expanded keys.
     pub(super) fn forget(&self, ciphers: &mut Ciphers) {
         ciphers.forget(self.current.id());
         if let Some(previous) = &self.previous {
@@ -135,7 +135,7 @@ impl Protection {
         self.refresh_after = records;
     }
 
-    /// Seals records, each with the session of its epoch. Returns how many it sealed.
+    /// Seals records, each with the session of its epoch. Returns the number sealed.
     pub(super) fn seal(
         &self,
         run: &mut [SealParts<'_>],
@@ -161,7 +161,7 @@ impl Protection {
         (done, Ok(()))
     }
 
-    /// The session that seals records of this epoch.
+    /// Returns the session of an epoch.
     fn session_of(&self, epoch: u8) -> &Session {
         match &self.previous {
             Some(previous) if epoch != self.epoch => &previous.session,
@@ -194,7 +194,7 @@ impl Protection {
         self.record_len_max
     }
 
-    /// Whether this many more records can be framed.
+    /// Whether `records` more records can be framed.
     pub(super) fn can_frame(&self, records: u64) -> bool {
         self.next
             .checked_add(records)
@@ -212,7 +212,7 @@ impl Protection {
         }
     }
 
-    /// The numbers from which on a key change is due, and from which on nothing can be framed.
+    /// Returns the number from which a key change is due, and the first that cannot be framed.
     fn limits(&self) -> (u64, u64) {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.3
         //# Because the size of sequence numbers is 64-bit, they should not wrap.
@@ -232,7 +232,7 @@ impl Protection {
         (refresh, spent)
     }
 
-    /// Whether the queue's last record is the one before the next.
+    /// Checks that the queue's last record is the one before the next.
     pub(super) fn check(&self, epoch: u8, last: u64) -> Result<(), &'static str> {
         if epoch == self.epoch && last.wrapping_add(1) != self.next {
             return Err("the next number doesn't follow the last record's");
@@ -241,9 +241,9 @@ impl Protection {
     }
 }
 
-/// Numbers left when it's time to stop: enough for what is queued and an alert.
+/// Numbers left when `RefreshDue` begins: enough for what is queued and an alert.
 const WRAP_MARGIN: u64 = 1 << 16;
-/// Records of a GCM key after which it's changed: rustls's limit too.
+/// Records after which a GCM key is changed: rustls's limit too.
 const GCM_REFRESH: u64 = 1 << 24;
-/// Records of a GCM key after which it's not used any more: 2^24.5.
+/// Records after which a GCM key is no longer used: 2^24.5 (RFC 8446, 5.5).
 const GCM_SPENT: u64 = 23_726_566;

@@ -1,4 +1,4 @@
-//! What is written into the queue: copied, by reference, or as a message of a type.
+//! Writes to the send queue: copied, by reference, or as a typed record.
 
 use std::sync::Arc;
 
@@ -11,8 +11,11 @@ use crate::pages;
 use crate::suite::{CONTENT_MAX, ContentType, PLAINTEXT_MAX};
 
 impl RecordQueue {
-    /// Queues a page buffer as it is, such as handshake bytes; gives it back if there are keys:
-    /// nothing in the clear may follow a record.
+    /// Queues a page buffer unchanged, such as handshake bytes.
+    ///
+    /// # Errors
+    ///
+    /// The buffer, if there are keys: no plaintext may follow a record.
     pub fn push_plain(&mut self, buf: PageBuf) -> Result<(), PageBuf> {
         if self.keys.is_some() || buf.state() == State::Framed {
             return Err(buf);
@@ -22,12 +25,17 @@ impl RecordQueue {
         Ok(())
     }
 
-    /// Copies and queues the bytes of `parts`, one after the other; with keys, as application data.
-    /// Returns how many bytes were taken: fewer than given when the pool runs out.
+    /// Copies and queues the bytes of `parts` in order; with keys, as application data. Returns the
+    /// number of bytes accepted: fewer than given if the pool is exhausted.
     ///
-    /// Every call closes its record, unless `more` is given: then the last record stays open, not
-    /// part of the queue yet, and the next call goes on with it. A record also closes when it's
-    /// full, and before a record of another kind.
+    /// A call closes its record unless `more` is set. With `more` the last record stays open, outside
+    /// the queue, and the next call continues it. A full record is closed, and so is an open one
+    /// before a record of another type.
+    ///
+    /// # Errors
+    ///
+    /// [`TxError::Exhausted`] or [`TxError::KeySpent`] if nothing was accepted; [`TxError::Empty`]
+    /// for no bytes with keys.
     pub fn push_bytes(
         &mut self,
         parts: &[&[u8]],
@@ -37,7 +45,7 @@ impl RecordQueue {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         match &self.keys {
             None if total == 0 => return Ok(0),
-            // An empty record would tell an observer nothing and the peer nothing either.
+            // An empty record carries nothing.
             Some(_) if total == 0 => return Err(TxError::Empty),
             _ => {}
         }
@@ -65,10 +73,15 @@ impl RecordQueue {
         Ok(count(total))
     }
 
-    /// Queues `len` bytes of `span` from `at` by reference: not a byte is copied. Returns how many
-    /// bytes were taken: fewer than given when the pool runs out.
+    /// Queues `len` bytes of `span` from offset `at` by reference, without a copy. Returns the number
+    /// of bytes accepted: fewer than given if the pool is exhausted.
     ///
-    /// Records end at the span's border.
+    /// A record doesn't extend beyond its span.
+    ///
+    /// # Errors
+    ///
+    /// [`TxError::Empty`], [`TxError::OutOfSpan`]; [`TxError::Exhausted`] or [`TxError::KeySpent`] if
+    /// nothing was accepted.
     pub fn push_span(
         &mut self,
         span: &Arc<SharedSpan>,
@@ -95,7 +108,12 @@ impl RecordQueue {
         Ok(taken)
     }
 
-    /// Queues one record of any type; the type goes for this message only.
+    /// Queues one record of any type, like `TLS_SET_RECORD_TYPE` (Linux, `tls.rst`).
+    ///
+    /// # Errors
+    ///
+    /// [`TxError::WrongMode`] without keys, [`TxError::Empty`], [`TxError::MessageSize`] if it's
+    /// longer than a record, [`TxError::KeySpent`], [`TxError::Exhausted`].
     pub fn push_message(
         &mut self,
         kind: ContentType,
@@ -117,12 +135,20 @@ impl RecordQueue {
         self.push_framed(kind, buf)
     }
 
-    /// Queues an alert's record.
+    /// Queues an alert.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_message`](Self::push_message).
     pub fn push_alert(&mut self, alert: Alert, pool: &mut PagePool) -> Result<(), TxError> {
         self.push_message(ContentType::ALERT, &alert.encode(), pool)
     }
 
     /// Closes the record that `more` left open, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`TxError::KeySpent`] if it can't be framed.
     pub fn flush(&mut self) -> Result<(), TxError> {
         match self.keys.as_mut().and_then(|keys| keys.open.take()) {
             Some(open) => self.push_framed(ContentType::APPLICATION_DATA, open),
@@ -130,7 +156,7 @@ impl RecordQueue {
         }
     }
 
-    /// Copies a piece of `rest` into the queue, in the clear. Returns how long the piece is.
+    /// Copies a piece of `rest` into the queue as plaintext. Returns its length.
     fn copy_plain(
         &mut self,
         rest: &[u8],
@@ -147,8 +173,8 @@ impl RecordQueue {
         Ok(n)
     }
 
-    /// Copies a piece of `rest` into the open record, opening one if there's none, and closes it
-    /// when it's full. Returns how long the piece is.
+    /// Copies a piece of `rest` into the open record, or a new one, and closes it when it is full.
+    /// Returns the piece's length.
     fn copy_record(
         &mut self,
         rest: &[u8],
@@ -184,7 +210,7 @@ impl RecordQueue {
         let len_max = match &self.keys {
             Some(keys) if !keys.can_frame(1) => return Err(TxError::KeySpent),
             Some(keys) => u32::from(keys.record_len_max()),
-            // In the clear nothing needs cutting, but a scatter entry's length has 16 bits.
+            // Plaintext needs no records, but a scatter entry's length has 16 bits.
             None => u32::from(CONTENT_MAX),
         };
         let len = left.min(len_max);
@@ -209,7 +235,7 @@ impl RecordQueue {
     }
 }
 
-/// A page buffer with a copy of `content`.
+/// Copies `content` into a page buffer.
 pub(super) fn filled(content: &[u8], pool: &mut PagePool) -> Result<PageBuf, TxError> {
     let mut buf = alloc(content.len(), pool)?;
     let copied = buf.append(content);
@@ -228,7 +254,7 @@ fn alloc(capacity: usize, pool: &mut PagePool) -> Result<PageBuf, TxError> {
         .ok_or(TxError::Exhausted)
 }
 
-/// What `push_bytes` says it took: socket buffers are far smaller than 4 GiB.
+/// Converts a number of accepted bytes: socket buffers are far smaller than 4 GiB.
 fn count(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
