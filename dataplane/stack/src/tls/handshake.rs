@@ -278,28 +278,17 @@ impl Handshake {
 
     /// Judges a piece of a ClientHello by its first bytes, and keeps what the library won't tell.
     fn admit_hello(&mut self, content: &[u8]) -> Result<(), Fault> {
-        let joined;
-        let message = if self.partial_hello.is_empty() {
-            content
-        } else {
-            self.partial_hello.extend_from_slice(content);
-            joined = std::mem::take(&mut self.partial_hello);
-            &joined
-        };
-        if message.first() != Some(&CLIENT_HELLO) {
-            return Err(Fault::UNEXPECTED);
+        if self.partial_hello.is_empty()
+            && let Some(len) = hello_len(content)?
+        {
+            self.hello = HelloFacts::parse(&content[..len]);
+            return Ok(());
         }
-        if let Some(&[_, high, mid, low]) = message.first_chunk() {
-            let len = u32::from_be_bytes([0, high, mid, low]) as usize;
-            if len > MESSAGE_BYTES_MAX {
-                return Err(Fault::TOO_LONG);
-            }
-            if message.len() >= MESSAGE_HEADER_LEN + len {
-                self.hello = HelloFacts::parse(&message[..MESSAGE_HEADER_LEN + len]);
-                return Ok(());
-            }
+        self.partial_hello.extend_from_slice(content);
+        if let Some(len) = hello_len(&self.partial_hello)? {
+            self.hello = HelloFacts::parse(&self.partial_hello[..len]);
+            self.partial_hello = Vec::new();
         }
-        self.partial_hello = message.to_vec();
         Ok(())
     }
 
@@ -531,6 +520,23 @@ impl Handshake {
 enum Stop {
     Refused(Error),
     Fault(Fault),
+}
+
+/// Returns the length of a ClientHello with its header, once it is complete. Fails if `message`
+/// begins another message, or one that is too long.
+fn hello_len(message: &[u8]) -> Result<Option<usize>, Fault> {
+    if message.first() != Some(&CLIENT_HELLO) {
+        return Err(Fault::UNEXPECTED);
+    }
+    let Some(&[_, high, mid, low]) = message.first_chunk() else {
+        return Ok(None);
+    };
+    let len = u32::from_be_bytes([0, high, mid, low]) as usize;
+    if len > MESSAGE_BYTES_MAX {
+        return Err(Fault::TOO_LONG);
+    }
+    let len = MESSAGE_HEADER_LEN + len;
+    Ok((message.len() >= len).then_some(len))
 }
 
 /// Offset and type of each record.
