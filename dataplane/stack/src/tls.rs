@@ -1,5 +1,9 @@
-//! TLS up to the last handshake byte: certificates, configurations, and the driver that hands the
-//! keys over to the record layer.
+//! TLS up to the last handshake byte: certificates, configurations, and the handshake, which ends by
+//! handing the keys over to the record layer.
+//!
+//! rustls runs the handshake. Around it, `screen` checks each record before rustls sees it, `hello`
+//! reads what rustls doesn't report, and `alerts` translates its errors; `docs/ktls.md` has the
+//! table of faults and alerts.
 
 mod alerts;
 mod capture;
@@ -32,18 +36,18 @@ use self::hello::Offered;
 pub(crate) use self::screen::{CIPHERTEXT_MAX, Protection, may_begin};
 pub use self::server::TlsServer;
 
-/// What both sides of TLS can be told.
+/// Options of a TLS client or server.
 #[derive(Debug, Clone)]
 pub struct TlsOptions {
     /// Protocol versions spoken.
     pub versions: TlsVersions,
     /// Suites offered or accepted, in order of preference; empty means all that the record layer
-    /// has.
+    /// supports.
     pub suites: Vec<CipherSuite>,
     /// ALPN protocols, in order of preference; empty means no ALPN.
     pub alpn: Vec<Vec<u8>>,
-    /// Session tickets: how many a server sends with TLS 1.3 (one with 1.2), and whether a client
-    /// resumes at all. 0 turns resumption off.
+    /// Session tickets that a server sends in TLS 1.3 (one in TLS 1.2). 0 turns resumption off, on
+    /// both sides.
     pub tickets: u8,
 }
 
@@ -59,19 +63,19 @@ pub enum TlsVersions {
     Tls13,
 }
 
-/// Why a TLS configuration is refused.
+/// Error of a TLS configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TlsConfigError {
-    /// A server without certificates.
+    /// A server has no certificate.
     #[error("no certificate is configured")]
     NoCertificate,
-    /// None of the suites is known, or none fits the versions.
+    /// No suite is known, or none fits the versions.
     #[error("no cipher suite is left for the configured versions")]
     NoSuite,
-    /// The trust anchors don't parse.
+    /// A trust anchor is malformed.
     #[error("a root certificate is malformed")]
     BadRoot,
-    /// No randomness for ticket keys.
+    /// Ticket keys could not be generated.
     #[error("session ticket keys could not be made")]
     Tickets,
 }
@@ -104,7 +108,7 @@ impl TlsVersions {
     }
 }
 
-/// The default provider with the suites that were asked for.
+/// Returns the default provider, restricted to the configured suites.
 fn provider(options: &TlsOptions) -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     if !options.suites.is_empty() {

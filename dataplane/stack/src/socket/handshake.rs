@@ -17,24 +17,25 @@ use crate::tls::{
     may_begin,
 };
 
-/// A handshake under way.
+/// The receiving side of a socket whose TLS handshake is in progress.
 pub(crate) struct HandshakeState {
-    /// Received bytes that the TLS library hasn't seen.
+    /// Received bytes that the TLS library hasn't processed.
     pub(super) chain: Stream<Buffer>,
     tls: Library,
-    /// Set when the library is through and its last bytes wait for page buffers.
+    /// Set when the handshake is done and its last bytes wait for page buffers.
     done: Option<Box<Established>>,
     pub(super) deadline: Instant,
     failed: bool,
-    /// Set when the handshake failed and its alert has to be sealed.
+    /// An alert of a failed handshake that has to be sealed.
     alert: Option<AlertKeys>,
 }
 
-/// The TLS library's state, which is large: a peer that says nothing doesn't get any.
+/// State of the TLS library. It takes several KiB, so a handshake gets it with its first step and an
+/// idle connection holds none.
 enum Library {
-    /// Nothing was said.
+    /// A server that has received no record.
     Server(Arc<TlsServer>),
-    /// Nothing was said.
+    /// A client that has sent nothing.
     Client(Arc<TlsClient>, ServerName<'static>),
     Running(Box<Handshake>),
     Ended,
@@ -64,14 +65,14 @@ impl HandshakeState {
         })
     }
 
-    /// Gives up the library's state; the first of those that wait for that may begin.
+    /// Frees the library's state, so that the next queued handshake may begin.
     pub(super) fn end(&mut self, handshakes: &mut Handshakes) {
         if let Library::Running(_) = core::mem::replace(&mut self.tls, Library::Ended) {
             handshakes.on_ended();
         }
     }
 
-    /// Makes the library's state, if it isn't there.
+    /// Creates the library's state, if there is none.
     fn begin(&mut self) -> Result<&mut Handshake, Failure> {
         let begun = match &self.tls {
             Library::Server(tls) => Some(Handshake::server(tls)?),
@@ -91,7 +92,7 @@ impl HandshakeState {
         matches!(self.tls, Library::Running(_) | Library::Ended)
     }
 
-    /// A client's first words need no record to answer.
+    /// Whether the first step needs no record: a client's.
     fn sends_first(&self) -> bool {
         matches!(self.tls, Library::Client(..))
     }
@@ -103,8 +104,8 @@ impl HandshakeState {
         }
     }
 
-    /// The length of the record at the chain's head, if it's whole. Of one that can't be taken, the
-    /// header's: enough to refuse it.
+    /// Returns the length of the record at the head of the chain, if it is complete. For a record
+    /// that is refused by its header, the header's length.
     fn whole_record(&self) -> Option<usize> {
         let mut header = [0; HEADER_LEN];
         if self.chain.copy_to(self.chain.start(), &mut header) < HEADER_LEN {
@@ -126,7 +127,7 @@ impl HandshakeState {
 }
 
 impl Socket {
-    /// Whether a step could be taken: there is a record, or this is a client that begins.
+    /// Whether a step is possible: a record is complete, or a client starts.
     pub(crate) fn can_step(&self) -> bool {
         if self.is_tcp_over() || self.closing != Closing::Open {
             return false;
@@ -139,8 +140,8 @@ impl Socket {
         }
     }
 
-    /// Takes the handshake one step further, if it can be. One that hasn't begun queues behind
-    /// those that wait, unless it's `first` among them.
+    /// Runs one step of the handshake, if one is possible. A handshake that hasn't begun is queued for
+    /// admission, unless it is `first` in the queue.
     pub(crate) fn step_handshake(
         &mut self,
         first: bool,
@@ -155,7 +156,7 @@ impl Socket {
             return;
         };
         let had_begun = state.has_begun();
-        // Nobody overtakes those who wait.
+        // Admission is in order of arrival.
         let may_step = had_begun || first || (cx.handshakes.can_admit_unqueued());
         if !may_step {
             cx.handshakes.enqueue(self.id, &mut self.lists);
@@ -184,15 +185,14 @@ impl Socket {
         self.make_ready(&mut cx.schedule);
     }
 
-    /// What the handshake does without the library: its bytes are queued, and once they are, the
-    /// keys handed over.
+    /// Queues the handshake's bytes and then hands the keys over, without a further record.
     pub(crate) fn continue_handshake(
         &mut self,
         cx: &mut SocketContext,
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) {
-        // What a closing one still has to say goes out before its FIN.
+        // A closing socket sends its remaining bytes before its FIN, in `queue_fin`.
         if !matches!(self.rx, Rx::Handshake(_)) || self.closing != Closing::Open {
             return;
         }
@@ -213,7 +213,7 @@ impl Socket {
         }
     }
 
-    /// Moves what the library wants to send into page buffers; false if there weren't enough.
+    /// Moves the library's output into page buffers. Returns false if too few are free.
     pub(super) fn flush_handshake(&mut self, pages: &mut PagePool) -> bool {
         let Rx::Handshake(state) = &mut self.rx else {
             return true;
@@ -251,12 +251,13 @@ impl Socket {
         }
     }
 
-    /// Makes the record layer ready for an alert that follows the handshake's own records.
+    /// Enables the record layer for an alert that has to be sealed, once the handshake's own records
+    /// are queued.
     pub(super) fn enable_alert(&mut self, ciphers: &mut Ciphers) {
         if let Rx::Handshake(state) = &mut self.rx
             && let Some(alert) = state.alert.take()
         {
-            // Without a cipher the FIN alone has to do.
+            // Without a cipher backend only the FIN is sent.
             let _ = self.tx.enable(alert.session, alert.number, ciphers);
         }
     }
@@ -277,7 +278,7 @@ impl Socket {
         self.make_ready(&mut cx.schedule);
     }
 
-    /// From here on the record layer has the keys, and the bytes that were never looked at.
+    /// Hands keys and unprocessed bytes over to the record layer.
     fn hand_over(
         &mut self,
         established: Established,
@@ -321,7 +322,7 @@ impl Socket {
     }
 }
 
-/// One step: with the next record, or with none for a client that begins.
+/// Runs one step with the next record, or with none for a client that starts.
 fn take_step(state: &mut HandshakeState, peer_closed: bool, scratch: &mut [u8]) -> Progress {
     let record = if state.sends_first() {
         &[]

@@ -1,7 +1,7 @@
-//! From the TLS library's errors to failures and alerts.
+//! Translation of the TLS library's errors to failures and alerts.
 //!
-//! The library sends most alerts itself. It sends none for some faults, and one that isn't the
-//! RFC's for others.
+//! The library sends most alerts itself. For some faults it sends none, for others an alert that
+//! differs from the RFC's.
 
 use lockgate_ktls::{AlertDescription as Alert, Version};
 use rustls::{Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
@@ -9,26 +9,26 @@ use rustls::{Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 use super::failure::{Failure, Fault};
 use super::hello::{HelloFacts, Offered};
 
-/// What an error of the library means.
+/// Translation of an error of the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) fault: Fault,
-    /// Whether the library's own alert, if it sends one, is to be replaced by `fault`'s.
+    /// Whether `fault`'s alert replaces the library's.
     pub(super) replaces: bool,
 }
 
-/// What was known when the library refused.
+/// What is known of a handshake that the library refused.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Context {
     /// The client's last hello; servers only.
     pub(super) hello: Option<HelloFacts>,
-    /// What this server speaks.
+    /// Versions that this server supports.
     pub(super) ours: Offered,
-    /// Whether no certificate fitted the hello.
+    /// Whether no certificate fits the hello.
     pub(super) no_certificate: bool,
 }
 
-/// Returns the failure that is counted and the alert that names it.
+/// Returns the failure to be counted and the alert to be sent.
 pub(super) fn refusal(error: &Error, context: &Context) -> Refusal {
     if let Some(alert) = better_alert(error, context) {
         let failure = if context.no_certificate {
@@ -76,7 +76,7 @@ fn better_alert(error: &Error, context: &Context) -> Option<Alert> {
         reason = "the library's lists may grow, and are long"
     )]
     match error {
-        // It looks for signature_algorithms before it looks at the version.
+        // The library checks signature_algorithms before the version.
         Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired) => {
             match version {
                 //= https://www.rfc-editor.org/rfc/rfc8446#section-9.2

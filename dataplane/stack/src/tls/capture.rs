@@ -15,23 +15,23 @@ use zeroize::Zeroize;
 
 use super::hello::HelloFacts;
 
-/// Everything captured of one connection so far.
+/// What callbacks have reported of one connection so far.
 #[derive(Debug, Default)]
 pub(crate) struct Captured {
-    /// The client's handshake traffic secret (TLS 1.3). Once it's here, both sides protect what
-    /// they send.
+    /// The client's handshake traffic secret (TLS 1.3). From then on both sides protect their
+    /// records.
     pub(super) client_handshake: Option<Secret>,
     /// The client's first application traffic secret (TLS 1.3).
     pub(super) client: Option<Secret>,
     /// The server's.
     pub(super) server: Option<Secret>,
-    /// The name the client asked for.
+    /// The server name that the client requested (SNI).
     pub(crate) sni: Option<Box<str>>,
     /// Whether no certificate fitted a hello.
     pub(super) no_certificate: bool,
 }
 
-/// What the thread's current step has seen, and what its resolver has to know.
+/// The current step of this thread: what callbacks reported, and what the resolver reads.
 #[derive(Debug)]
 struct Step {
     captured: Captured,
@@ -49,8 +49,8 @@ pub(crate) struct Secret {
 pub(super) struct Capture;
 
 impl Captured {
-    /// Runs `step` and adds what was captured meanwhile. `hello` is what the resolver is to know
-    /// of the hello that the step reads.
+    /// Runs `step` and adds what callbacks report meanwhile. `hello` is for the resolver: facts of
+    /// the hello that the step processes.
     pub(super) fn capture<R>(&mut self, hello: Option<HelloFacts>, step: impl FnOnce() -> R) -> R {
         STEP.set(Step {
             captured: Self::default(),
@@ -111,17 +111,17 @@ impl KeyLog for Capture {
     }
 }
 
-/// Notes the name that the client being stepped asked for.
+/// Records the server name that the current client requested.
 pub(super) fn note_sni(name: &str) {
     STEP.with_borrow_mut(|step| step.captured.sni = Some(name.into()));
 }
 
-/// Notes that no certificate fits the client being stepped.
+/// Records that no certificate fits the current client.
 pub(super) fn note_no_certificate() {
     STEP.with_borrow_mut(|step| step.captured.no_certificate = true);
 }
 
-/// Returns what is known of the hello of the client being stepped.
+/// Returns the facts of the current client's hello.
 pub(super) fn current_hello() -> Option<HelloFacts> {
     STEP.with_borrow(|step| step.hello)
 }

@@ -1,4 +1,4 @@
-//! A certificate chain with its key, checked when it is loaded.
+//! Certificate chains with their keys, checked when they are loaded.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, NamedGroup, SignatureAlgorithm, SignatureScheme};
 use thiserror::Error;
 
-/// A chain and its private key, known to belong together, with the names the chain is valid for.
+/// A certificate chain with the matching private key, and the names it is valid for.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
@@ -18,7 +18,7 @@ pub struct Certificate {
     pub(super) curve: Option<NamedGroup>,
 }
 
-/// Why a chain and a key can't be used.
+/// Error of a chain or key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CertificateError {
     /// No certificate was given.
@@ -30,12 +30,12 @@ pub enum CertificateError {
     /// The key doesn't parse, or is of an algorithm that no signature scheme here uses.
     #[error("the private key is malformed or of an unsupported algorithm")]
     UnsupportedKey,
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error("the private key does not match the first certificate of the chain")]
     KeyMismatch,
 }
 
-/// The key's algorithm, in order of preference: ECDSA costs a server a twentieth of what RSA does.
+/// Algorithm of a key, in order of preference: an ECDSA signature costs a twentieth of an RSA one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum KeyKind {
     Ecdsa,
@@ -44,7 +44,12 @@ pub(super) enum KeyKind {
 }
 
 impl Certificate {
-    /// Takes a chain, leaf first, and the leaf's key; checks that they match.
+    /// Creates a certificate from a chain, leaf first, and the leaf's key.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateError`] if the chain is empty or malformed, or the key is unsupported or doesn't
+    /// match.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'_>,
@@ -56,7 +61,11 @@ impl Certificate {
         Self::from_key(Arc::new(CertifiedKey::new(chain, key)))
     }
 
-    /// Takes a chain and a key that have been loaded already; checks that they match.
+    /// Creates a certificate from a chain and key that are loaded already.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
     pub fn from_key(key: Arc<CertifiedKey>) -> Result<Self, CertificateError> {
         let leaf = key.cert.first().ok_or(CertificateError::EmptyChain)?;
         let parsed =
@@ -94,13 +103,13 @@ impl Certificate {
         })
     }
 
-    /// The DNS names the leaf is valid for, in lower case, wildcards included.
+    /// Returns the DNS names that the leaf is valid for, in lower case, wildcards included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(AsRef::as_ref)
     }
 }
 
-/// A key signs by the scheme of its curve, and by no other.
+/// The one signature scheme of each curve's keys.
 const CURVES: [(SignatureScheme, NamedGroup); 3] = [
     (
         SignatureScheme::ECDSA_NISTP256_SHA256,

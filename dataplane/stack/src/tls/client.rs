@@ -9,14 +9,19 @@ use rustls::{ClientConfig, RootCertStore};
 use super::capture::Capture;
 use super::{TlsConfigError, TlsOptions, provider};
 
-/// Roots and options of a TLS client, and the tickets it was given.
+/// Configuration of a TLS client: roots, options, and received session tickets.
 #[derive(Debug)]
 pub struct TlsClient {
     pub(super) config: Arc<ClientConfig>,
 }
 
 impl TlsClient {
-    /// Servers must show a chain that ends in one of `roots` and is valid for the name asked for.
+    /// Creates a client that accepts servers whose chain ends in one of `roots` and is valid for the
+    /// requested name.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::BadRoot`] or [`TlsConfigError::NoSuite`].
     pub fn new(
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
         options: &TlsOptions,
@@ -44,5 +49,5 @@ impl TlsClient {
     }
 }
 
-/// Servers whose tickets a client remembers.
+/// Servers whose tickets a client stores.
 const SESSIONS_MAX: usize = 256;

@@ -1,31 +1,31 @@
-//! Why a handshake fails: for the counters, and for the peer.
+//! Reasons why a handshake fails, with the alert for the peer.
 
 use lockgate_ktls::AlertDescription;
 
-/// Why a handshake failed.
+/// Reason why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
-    /// The peer ended it with an alert.
+    /// The peer sent a fatal alert.
     PeerAlert(u8),
-    /// The peer closed, cleanly or not, before it was over.
+    /// The peer closed the connection before the handshake was done.
     PeerClosed,
-    /// No version, suite, scheme or protocol in common.
+    /// No version, suite, group, signature scheme, certificate or application protocol in common.
     Incompatible,
-    /// The server's certificate isn't trusted, or not for this name.
+    /// The server's certificate isn't trusted, or isn't valid for the name.
     BadCertificate,
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     Misbehaved,
-    /// What came isn't TLS.
+    /// A record or message that isn't TLS.
     Malformed,
-    /// A message is longer than any handshake needs, or in too many pieces.
+    /// A handshake message is too long, or in too many pieces.
     TooLong,
-    /// It took too long.
+    /// The handshake timed out.
     TimedOut,
-    /// Something on this side: no randomness, keys that don't agree.
+    /// A failure of this side, such as no cipher backend for the suite.
     Internal,
 }
 
-/// Why a handshake fails, and the alert that reports it to the peer.
+/// A failure, with the alert that reports it to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) failure: Failure,
@@ -35,8 +35,8 @@ pub(super) struct Fault {
 impl Fault {
     pub(super) const UNEXPECTED: Self =
         Self::of(Failure::Misbehaved, AlertDescription::UNEXPECTED_MESSAGE);
-    /// OpenSSL, BoringSSL and our record layer send illegal_parameter, too: the message may
-    /// conform to the syntax, so decode_error would be wrong, and its records aren't too long.
+    /// A message that is too long. Its syntax may be right, so decode_error would be wrong, and its
+    /// records aren't too long. OpenSSL, BoringSSL and the record layer send illegal_parameter too.
     pub(super) const TOO_LONG: Self =
         Self::of(Failure::TooLong, AlertDescription::ILLEGAL_PARAMETER);
 
@@ -47,7 +47,7 @@ impl Fault {
         }
     }
 
-    /// A failure that the peer isn't told: it ended the handshake itself.
+    /// A failure that isn't reported to the peer, such as its own alert.
     pub(super) const fn silent(failure: Failure) -> Self {
         Self {
             failure,

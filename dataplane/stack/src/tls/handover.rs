@@ -1,4 +1,4 @@
-//! From what the TLS library has to what the record layer needs.
+//! Hand-over from the TLS library to the record layer: sessions from its keys.
 
 use lockgate_ktls::{Params, Session, Suite, Version};
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion};
@@ -16,8 +16,12 @@ pub(crate) struct Sessions {
 }
 
 impl Established {
-    /// The sessions that go on where the handshake stopped. With TLS 1.3 they are made from the
-    /// traffic secrets, which the keys that the library uses must follow from.
+    /// Returns the sessions that continue the handshake's keys and record numbers. In TLS 1.3 they
+    /// are created from the traffic secrets.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Internal`] if the library's keys don't derive from the captured secrets.
     pub(crate) fn sessions(&self) -> Result<Sessions, Failure> {
         let (client, server) = (self.captured.client.as_ref(), self.captured.server.as_ref());
         let (ours, theirs) = match self.side {

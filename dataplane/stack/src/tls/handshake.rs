@@ -1,9 +1,9 @@
-//! Drives rustls's unbuffered API from the first byte to the last, one record at a time.
+//! Runs a handshake with rustls's unbuffered API, one record at a time.
 //!
-//! rustls decrypts whatever it's given. If it were given a client's Finished together with the
-//! request behind it, it would decrypt the request too, and the receive sequence number would have
-//! moved on. So it gets exactly one record, and only when it has asked for one; what follows the
-//! last handshake record has never been looked at when the keys are handed over.
+//! rustls decrypts whatever it is given. Given a client's Finished with the request after it, it
+//! would decrypt the request too and advance the receive sequence number. So it gets exactly one
+//! record, and only when it needs one. The bytes after the last handshake record are untouched when
+//! the keys are handed over.
 
 use lockgate_ktls::{
     Alert, AlertDescription, ContentType, HEADER_LEN, LEGACY_VERSION, RecordHeader, Session, Suite,
@@ -22,33 +22,33 @@ use super::hello::{HelloFacts, MESSAGE_HEADER_LEN, Offered};
 use super::screen::{Protection, check_header};
 use super::{TlsClient, TlsServer};
 
-/// A handshake under way. Large, boxed, and gone once the keys are handed over.
+/// A handshake in progress: rustls's state (several KiB), freed when the keys are handed over.
 pub(crate) struct Handshake {
     conn: Conn,
-    /// What rustls keeps of earlier records (a message that isn't whole), then the current record.
+    /// Earlier records that rustls still needs (of an incomplete message), then the current one.
     incoming: Vec<u8>,
-    /// Whole records that have still to be sent.
+    /// Complete records to be sent.
     outgoing: Vec<u8>,
     captured: Captured,
-    /// A ClientHello that several records carry, as far as it has come.
+    /// The received part of a ClientHello that spans records.
     partial_hello: Vec<u8>,
     /// The client's last hello; servers only.
     hello: Option<HelloFacts>,
     /// The versions that this server speaks.
     ours: Offered,
-    /// Records so far that brought the handshake no further.
+    /// Records so far that did not advance the handshake.
     idle: u8,
     /// TLS 1.2: the peer has sent its ChangeCipherSpec.
     peer_changed_cipher: bool,
     /// We have sent a change_cipher_spec record.
     changed_cipher: bool,
-    /// An alert of ours, or of the library, ends `outgoing`.
+    /// Whether `outgoing` ends with an error alert, ours or the library's.
     alerted: bool,
-    /// The keys for an alert that can't go out in plaintext.
+    /// An alert that the record layer has to seal.
     alert_keys: Option<AlertKeys>,
 }
 
-/// An alert that the record layer has to seal behind [`Handshake::outgoing`].
+/// An alert with the session that seals it. It is sent after [`Handshake::outgoing`].
 pub(crate) struct AlertKeys {
     pub(crate) description: AlertDescription,
     pub(crate) session: Session,
@@ -98,20 +98,20 @@ impl Conn {
     }
 }
 
-/// What a step led to. In every case there may be bytes to send.
+/// Result of a step. There may be bytes to send in every case.
 pub(crate) enum Progress {
     /// The next record is needed.
     Blocked,
-    /// The handshake is over; the connection's state is in here.
+    /// The handshake is done.
     Done(Box<Established>),
-    /// It failed. What is to be sent ends with the alert, if there is one.
+    /// The handshake failed. The bytes to be sent end with the alert, if there is one.
     Failed(Failure),
 }
 
-/// What negotiated of a handshake.
+/// Result of a handshake.
 pub(crate) struct Established {
     pub(super) version: ProtocolVersion,
-    /// Keys, IVs and the numbers of the next records, as rustls has them.
+    /// rustls's keys, IVs and next record numbers.
     pub(crate) keys: ExtractedSecrets,
     pub(crate) captured: Captured,
     pub(crate) alpn: Option<Box<[u8]>>,
@@ -119,24 +119,32 @@ pub(crate) struct Established {
     pub(crate) side: Side,
 }
 
-/// Whose side of the handshake it was.
+/// Role in the handshake, with what only that role has.
 pub(crate) enum Side {
     Server,
-    /// With the part of the connection that takes session tickets, in TLS 1.3.
+    /// In TLS 1.3, with the part of rustls's connection that handles session tickets.
     Client {
         tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     },
 }
 
 impl Handshake {
-    /// The server's side.
+    /// Starts a server's handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Internal`] if rustls can't create a connection.
     pub(crate) fn server(tls: &TlsServer) -> Result<Self, Failure> {
         let conn = UnbufferedServerConnection::new(tls.config.clone())
             .map_err(|error| alerts::failure(&error))?;
         Ok(Self::new(Conn::Server(Box::new(conn)), tls.versions))
     }
 
-    /// The client's side, with a server that must prove to be `name`.
+    /// Starts a client's handshake with a server that must prove to be `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Internal`] if rustls can't create a connection.
     pub(crate) fn client(tls: &TlsClient, name: ServerName<'static>) -> Result<Self, Failure> {
         let conn = UnbufferedClientConnection::new(tls.config.clone(), name)
             .map_err(|error| alerts::failure(&error))?;
@@ -160,8 +168,8 @@ impl Handshake {
         }
     }
 
-    /// Goes as far as it can with one more record; a client's first step has an empty one. Of a
-    /// record that [`may_begin`](super::may_begin) refuses, the header is enough.
+    /// Processes one record; a client's first step has an empty one. For a record that
+    /// [`may_begin`](super::may_begin) refuses, the header is enough.
     pub(crate) fn step(&mut self, record: &[u8]) -> Progress {
         match self.try_step(record) {
             Ok(progress) => progress,
@@ -193,7 +201,7 @@ impl Handshake {
         }
     }
 
-    /// Judges a record before the library gets it. Returns false for one that it needn't see.
+    /// Checks a record before the library gets it. Returns false for one to be dropped.
     fn admit(&mut self, record: &[u8], protection: Protection) -> Result<bool, Fault> {
         let (header, content) = record
             .split_first_chunk::<HEADER_LEN>()
@@ -241,7 +249,7 @@ impl Handshake {
         Ok(true)
     }
 
-    /// Judges an alert in plaintext.
+    /// Checks an alert in plaintext.
     fn admit_alert(&self, content: &[u8]) -> Result<bool, Fault> {
         let Some(alert) = Alert::parse(content) else {
             return Err(Fault::of(
@@ -276,7 +284,7 @@ impl Handshake {
             && self.protection() == Protection::Plaintext
     }
 
-    /// Judges a piece of a ClientHello by its first bytes, and keeps what the library won't tell.
+    /// Checks the first bytes of a ClientHello, and reads its facts once it is complete.
     fn admit_hello(&mut self, content: &[u8]) -> Result<(), Fault> {
         if self.partial_hello.is_empty()
             && let Some(len) = hello_len(content)?
@@ -292,7 +300,7 @@ impl Handshake {
         Ok(())
     }
 
-    /// Judges what a step left undone.
+    /// Checks a record that the library consumed without progress.
     fn check_progress(&mut self, record: &[u8], protection: Protection) -> Result<(), Fault> {
         let waits_for_finished = protection == Protection::Tls13
             && matches!(self.conn, Conn::Server(_))
@@ -317,7 +325,7 @@ impl Handshake {
         Ok(())
     }
 
-    /// How the peer protects what it sends now.
+    /// Returns the protection of the records that the peer sends now.
     fn protection(&self) -> Protection {
         if self.captured.client_handshake.is_some() {
             Protection::Tls13
@@ -328,12 +336,12 @@ impl Handshake {
         }
     }
 
-    /// Whether a record of this header can be given to [`Handshake::step`].
+    /// Whether a record may begin with this header.
     pub(crate) fn may_begin(&self, header: RecordHeader) -> bool {
         check_header(header, self.protection()).is_ok()
     }
 
-    /// Translates the library's refusal, and takes its alert if that is right.
+    /// Translates an error of the library and takes over its alert if it is the right one.
     fn refuse(&mut self, stop: Stop) -> Fault {
         let error = match stop {
             Stop::Refused(error) => error,
@@ -354,8 +362,8 @@ impl Handshake {
             return fault;
         }
         let before = self.outgoing.len();
-        // What rustls still wants to say comes first in each call; one call more, and it would read
-        // the offending bytes again.
+        // Each call returns queued output first. One call more would process the offending bytes
+        // again.
         while self.conn.wants_write() && matches!(self.call_library(), Ok(CallOutcome::More)) {}
         let last = last_record(&self.outgoing[before..]).map(|at| before + at);
         match last.map(|at| (at, ContentType(self.outgoing[at]))) {
@@ -376,7 +384,7 @@ impl Handshake {
         Progress::Failed(fault.failure)
     }
 
-    /// Reports a fault that the library doesn't report.
+    /// Sends an alert for a fault that the library doesn't report.
     fn send_alert(&mut self, description: AlertDescription) {
         let version = self.conn.version();
         let is_tls13 = self.captured.client_handshake.is_some();
@@ -413,9 +421,9 @@ impl Handshake {
         }
     }
 
-    /// Makes the library send an alert of its own. In TLS 1.2, between our Finished and the peer's,
-    /// the library alone has the keys: it's given a record that it has to refuse with
-    /// unexpected_message.
+    /// Makes the library send unexpected_message, by a record that it has to refuse.
+    ///
+    /// In TLS 1.2, between our Finished and the peer's, only the library has the keys.
     fn provoke_alert(&mut self) {
         let refused: &[u8] = if self.peer_changed_cipher {
             &[ContentType::CHANGE_CIPHER_SPEC.0, 3, 3, 0, 1, 1]
@@ -429,12 +437,12 @@ impl Handshake {
         self.alerted |= self.outgoing.len() > before;
     }
 
-    /// Records to send, in order.
+    /// Returns the records to be sent, in order.
     pub(crate) fn outgoing(&self) -> &[u8] {
         &self.outgoing
     }
 
-    /// The first `len` bytes of [`Handshake::outgoing`] are on their way.
+    /// Removes the first `len` bytes of [`Handshake::outgoing`], which are queued.
     pub(crate) fn sent(&mut self, len: usize) {
         self.outgoing.drain(..len);
     }
@@ -444,7 +452,7 @@ impl Handshake {
         self.alerted
     }
 
-    /// Takes the alert that the record layer has to send, if there is one.
+    /// Takes the alert that the record layer has to seal, if there is one.
     pub(crate) fn take_alert_keys(&mut self) -> Option<AlertKeys> {
         self.alert_keys.take()
     }
@@ -516,7 +524,7 @@ impl Handshake {
     }
 }
 
-/// Why the library goes no further.
+/// Reason why the library stopped.
 enum Stop {
     Refused(Error),
     Fault(Fault),
@@ -539,7 +547,7 @@ fn hello_len(message: &[u8]) -> Result<Option<usize>, Fault> {
     Ok((message.len() >= len).then_some(len))
 }
 
-/// Offset and type of each record.
+/// Returns offset and type of each record.
 fn kinds(records: &[u8]) -> impl Iterator<Item = (usize, ContentType)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -551,12 +559,12 @@ fn kinds(records: &[u8]) -> impl Iterator<Item = (usize, ContentType)> {
     })
 }
 
-/// Offset of the last record.
+/// Returns the offset of the last record.
 fn last_record(records: &[u8]) -> Option<usize> {
     kinds(records).last().map(|(at, _)| at)
 }
 
-/// What one call of rustls led to.
+/// Result of one call of rustls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CallOutcome {
     More,
@@ -564,7 +572,8 @@ enum CallOutcome {
     Ready,
 }
 
-/// Deals with one status; returns how many bytes to discard from the front of the incoming buffer.
+/// Handles one status of rustls. Returns the number of bytes to discard from the front of the
+/// incoming buffer.
 fn handle<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     outgoing: &mut Vec<u8>,
@@ -596,7 +605,7 @@ fn encode<Data>(
     outgoing: &mut Vec<u8>,
 ) -> Result<CallOutcome, Failure> {
     let at = outgoing.len();
-    // It says how much room it needs when it has none.
+    // Without room it returns the size that it needs.
     let needed = match data.encode(&mut []) {
         Ok(_) => return Ok(CallOutcome::More),
         Err(EncodeError::InsufficientSize(size)) => size.required_size,
@@ -610,7 +619,7 @@ fn encode<Data>(
     Ok(CallOutcome::More)
 }
 
-/// What is asked of the connection before it's taken apart.
+/// Parameters that are read before the connection is consumed.
 struct Negotiated {
     version: ProtocolVersion,
     alpn: Option<Box<[u8]>>,
@@ -649,7 +658,8 @@ const MESSAGE_BYTES_MAX: usize = 0xffff;
 /// What may wait for the end of a message: the longest one, and as much again for the headers,
 /// tags and padding of its records.
 const INCOMING_BYTES_MAX: usize = 128 * 1024;
-/// Records of a handshake that bring it no further, such as change_cipher_spec in TLS 1.3.
+/// Records of a handshake that may pass without advancing it, such as change_cipher_spec in TLS
+/// 1.3.
 const IDLE_MAX: u8 = 32;
-/// What a header says of a protected change_cipher_spec without padding: content, type and tag.
+/// Length field of a protected change_cipher_spec without padding: content, type and tag.
 const PROTECTED_CCS_LEN: usize = 18;

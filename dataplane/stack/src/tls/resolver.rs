@@ -1,4 +1,4 @@
-//! Which certificate a client is shown.
+//! Choice of a server's certificate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::capture::{current_hello, note_no_certificate, note_sni};
 use super::certificate::{Certificate, KeyKind};
 use super::hello::Offered;
 
-/// Chooses by the name the client asks for, then by what it can verify.
+/// Chooses a certificate by the requested name, then by what the client can verify.
 ///
 /// A name is looked up exactly, then with its first label as a wildcard, then falls back to the
 /// first certificate (and those that share a name with it, so that an ECDSA and RSA pair works
@@ -48,7 +48,7 @@ pub(super) struct Offer<'a> {
 }
 
 impl Resolver {
-    /// The order of `certificates` matters only between equals and for the fallback.
+    /// Creates a resolver. The order of `certificates` matters between equals and for the fallback.
     pub(super) fn new(
         certificates: Vec<Certificate>,
         versions: Offered,

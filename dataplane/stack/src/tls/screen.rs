@@ -8,10 +8,10 @@ use lockgate_ktls::{AlertDescription, ContentType, LEGACY_VERSION, RecordHeader,
 
 use super::failure::{Failure, Fault};
 
-/// How the peer protects the records that it sends now.
+/// Protection of the records that the peer sends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protection {
-    /// Not at all: no keys yet.
+    /// None: there are no keys yet.
     Plaintext,
     /// TLS 1.2 after its ChangeCipherSpec.
     Tls12,

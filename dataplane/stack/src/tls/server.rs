@@ -12,8 +12,9 @@ use super::hello::Offered;
 use super::resolver::Resolver;
 use super::{TlsConfigError, TlsOptions, provider};
 
-/// Certificates and options of a TLS server. One is shared by all workers, because they must accept
-/// each other's session tickets.
+/// Configuration of a TLS server: certificates and options.
+///
+/// All workers share one, because they must accept each other's session tickets.
 #[derive(Debug)]
 pub struct TlsServer {
     pub(super) config: Arc<ServerConfig>,
@@ -21,7 +22,11 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// The first certificate is shown to clients that name none of the others' names.
+    /// Creates a server. The first certificate is the default, for names that no certificate has.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError`] if there is no certificate, no suite, or no key for tickets.
     pub fn new(
         certificates: Vec<Certificate>,
         options: &TlsOptions,
@@ -41,11 +46,11 @@ impl TlsServer {
         config.alpn_protocols.clone_from(&options.alpn);
         config.key_log = Arc::new(Capture);
         config.enable_secret_extraction = true;
-        // Tickets are sealed sessions that the client keeps; a table shared by cores isn't needed.
+        // Tickets are stateless, so no session table has to be shared between cores.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = usize::from(options.tickets);
         if options.tickets > 0 {
-            // Makes a new key every six hours and accepts the one before.
+            // Generates a new key every six hours and accepts the previous one.
             config.ticketer = Ticketer::new().map_err(|_| TlsConfigError::Tickets)?;
         }
         Ok(Self {
