@@ -42,53 +42,53 @@ pub enum StartError {
     /// The configuration asks for what a device can't do.
     #[error("{0}")]
     Config(#[from] Faults),
-    /// The environment.
+    /// The EAL doesn't start.
     #[error(transparent)]
     Eal(#[from] EalError),
-    /// Memory.
+    /// Packet memory can't be reserved.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// A pool doesn't fit into the memory that its sum asked for.
+    /// A pool doesn't fit into the region that was reserved by its sum.
     #[error("memory: {0} doesn't fit into the region that was reserved for it")]
     Pool(&'static str),
-    /// A port.
+    /// A port can't be opened.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// TLS.
+    /// No TLS server can be made of the certificates and `[tls]`.
     #[error("TLS: {0}")]
     Tls(#[from] TlsConfigError),
-    /// The file cache.
+    /// The file cache can't start.
     #[error(transparent)]
     Files(#[from] lockgate_cache::StartError),
-    /// The stack.
+    /// A worker's stack refuses its configuration.
     #[error("stack: can't start: {0}")]
     Stack(#[from] ConfigError),
-    /// A listener.
+    /// The stack refuses a listener.
     #[error("listener {0}: {1}")]
     Listen(core::net::SocketAddr, ListenError),
-    /// Randomness.
+    /// The system has no random bytes.
     #[error("random numbers: the system has none for secrets: {0}")]
     Random(getrandom::Error),
-    /// A worker's core.
+    /// A worker can't be bound to its core.
     #[error(
         "worker: can't be bound to core {0}; check [workers] cores against the process's affinity"
     )]
     Core(u16),
-    /// A thread.
+    /// A thread can't be spawned.
     #[error("thread {name}: can't be spawned: {error}")]
     Thread {
         /// Its name.
         name: String,
-        /// Why not.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// A worker ended before it had started.
+    /// A worker's thread ended during its start.
     #[error("worker {0}: ended during its start; the lines above tell why")]
     WorkerGone(usize),
-    /// A worker failed while it ran.
+    /// A worker's thread panicked.
     #[error("worker {0}: panicked; the lines above tell where")]
     WorkerFailed(usize),
-    /// The control socket.
+    /// The control socket can't be served.
     #[error("control socket: {0}")]
     Control(#[from] ControlError),
 }
@@ -123,7 +123,7 @@ impl Running {
         let control = socket.map(pending::PendingRequests::listen).transpose()?;
         let eal = Eal::init(&config.eal)?;
         let tls = start::tls(&config)?;
-        // Regions first: ports map them when they're opened.
+        // Before the ports, which map the regions for DMA when they're opened.
         let memory = start::Memory::reserve(eal, &config)?;
         let mut ports = start::ports(eal, &config)?;
         let count = config.workers.cores.len();

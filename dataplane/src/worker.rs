@@ -3,7 +3,7 @@
 //!
 //! A turn of the loop receives a burst from each port, fires due timers, drives HTTP connections,
 //! sends, and runs one command. It reads the clock once and never blocks; see [`IdlePolicy`] for
-//! what happens between two turns without work.
+//! what follows a turn without work.
 
 mod connections;
 mod idle;
@@ -60,7 +60,7 @@ pub struct WorkerParts {
     pub connections_max: u32,
     /// Whether Nagle's algorithm is on for its connections.
     pub nagle: bool,
-    /// What it does between turns without work.
+    /// What it does after a turn without work.
     pub idle: IdlePolicy,
     /// The clock.
     pub clock: Clock,
@@ -406,7 +406,7 @@ impl Siblings {
         .collect()
     }
 
-    /// Tells the others what this worker's stack heard, and it what they heard.
+    /// Exchanges frames with the other workers: broadcasts the stack's, and gives it theirs.
     fn exchange_frames(
         &self,
         now: Instant,
@@ -437,7 +437,7 @@ impl Siblings {
     }
 }
 
-/// What [`Siblings::exchange_frames`] did.
+/// The outcome of [`Siblings::exchange_frames`].
 struct FrameExchange {
     received_any: bool,
     dropped: u64,

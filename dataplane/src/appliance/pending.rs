@@ -58,7 +58,7 @@ mod tests {
         thread::sleep(Duration::from_millis(100));
         assert!(!asking.is_finished());
         drop(pending);
-        // If there's time for an answer, it says so.
+        // The answer, if there is time for one, is that the instance could not start.
         let asked = asking.join().expect("no panic");
         assert!(asked.is_err(), "{asked:?}");
         assert!(!path.exists());

@@ -70,7 +70,7 @@ pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, StartError> 
     Ok(ports)
 }
 
-/// What all workers share.
+/// The part of the specification that all workers share.
 #[derive(Debug)]
 pub(super) struct SharedSpec {
     eal: Eal,

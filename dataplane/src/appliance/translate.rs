@@ -1,4 +1,4 @@
-//! What the stack needs to know of the open ports besides the configuration.
+//! The stack's configuration: what the file says, and what only the open ports know.
 
 use lockgate_drivers::Port;
 use lockgate_ip::{Interface, IpConfig};
@@ -6,7 +6,7 @@ use lockgate_stack::StackConfig;
 
 use crate::config::{Config, iface};
 
-/// The configuration of a worker's stack. The ports are those of the configuration, in its order.
+/// Returns the configuration of a worker's stack. The ports are the configuration's, in its order.
 pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
     let interfaces = config.interfaces.iter().enumerate();
     StackConfig {

@@ -1,11 +1,11 @@
-//! What a worker does between turns without work: spin, yield or sleep, backing off.
+//! What a worker does after a turn without work: spins, yields or sleeps, backing off.
 
 use core::time::Duration;
 use std::thread;
 
 use lockgate_wire::Instant;
 
-/// What a worker does between turns without work.
+/// What a worker does after a turn without work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdlePolicy {
     /// Polls again at once. Keeps the core at 100 %.

@@ -1,4 +1,4 @@
-//! Short names for what the tables of keys are made of.
+//! Short constructors for the tables of keys.
 
 use core::time::Duration;
 
