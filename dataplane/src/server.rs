@@ -1,37 +1,37 @@
 //! Drives the connections of a worker: bytes from a transport into the machine, lookups to the file
 //! cache, heads and bodies back to the transport.
 //!
-//! [`Driver`] puts `lockgate-http` together with a [`Transport`] on one side and the file cache on
+//! [`Server`] puts `lockgate-http` together with a [`Transport`] on one side and the file cache on
 //! the other. [`BodySource`] is what bodies are pulled from, [`Sites`] says whose files a request
 //! gets.
 
-mod answer;
 mod body;
 mod counters;
+mod respond;
 mod sites;
 
 use std::sync::Arc;
 
 use lockgate_cache::{Completion, FileClient, Token};
-use lockgate_http::{Connection, DateCache, Demand, Expired, Limits, Workshop, response};
+use lockgate_http::{Action, Connection, DateCache, Expired, HttpContext, Limits, response};
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
-use self::answer::{Response, Step};
 pub use self::body::{BodySource, Pull};
 pub use self::counters::HttpCounters;
+use self::respond::{PendingResponse, Stage};
 pub use self::sites::{HostPattern, ParseHostError, Site, Sites};
 
-/// A byte stream to a client, for as long as one call of the driver takes.
+/// A byte stream to a client, for as long as one call of the server takes.
 ///
 /// If a sending method takes less than it was given, the connection is to be driven again when
 /// there's room for more.
 pub trait Transport {
     /// Shows received bytes, in order, to `take`, which says how many of them it took. The others
     /// are shown again next time (they belong to a pipelined request, and it's the transport that
-    /// keeps them). Once all is taken and the peer has closed its side, it's [`Received::End`] each
-    /// time.
-    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received;
+    /// keeps them). Once all is taken and the peer has closed its side, it's [`RecvOutcome::End`]
+    /// each time.
+    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> RecvOutcome;
 
     /// Copies bytes for sending; says how many. With `more`, what follows goes into the same
     /// record, as far as there's room in it.
@@ -55,7 +55,7 @@ pub trait Transport {
 
 /// What [`Transport::recv`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
+pub enum RecvOutcome {
     /// It showed bytes, of which so many were taken.
     Taken(usize),
     /// There is nothing now.
@@ -66,7 +66,7 @@ pub enum Received {
 
 /// What time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
+pub struct TurnClock {
     /// On the worker's clock, for deadlines.
     pub now: Instant,
     /// In seconds since the Unix epoch, for dates.
@@ -75,20 +75,21 @@ pub struct Clock {
 
 /// A connection's HTTP: 32 bytes at rest.
 #[derive(Debug)]
-pub struct Client {
+pub struct ClientConnection {
     machine: Connection,
-    response: Option<Box<Response>>,
+    response: Option<Box<PendingResponse>>,
 }
 
 /// How driving a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driven {
+pub enum DriveOutcome {
     /// Something has to happen first: bytes received or acknowledged, an answer of the file cache,
     /// the deadline.
     Waiting,
     /// There's more to do: its turn was over.
     Again,
-    /// It's over. The transport was closed or aborted; forget the client with [`Driver::forget`].
+    /// It's over. The transport was closed or aborted; give the client to
+    /// [`Server::release_client`].
     Done,
 }
 
@@ -96,44 +97,44 @@ pub enum Driven {
 ///
 /// # How to drive it
 ///
-/// - A connection is there (behind TLS: its handshake is over): keep [`Driver::accept`]'s client
+/// - A connection is there (behind TLS: its handshake is over): keep [`Server::accept`]'s client
 ///   beside its socket.
 /// - Bytes were received, or the peer closed; bytes were acknowledged, or room to send came back; a
-///   turn ended with [`Driven::Again`]: [`Driver::drive`].
-/// - Once a turn, until there is none: [`Driver::poll_files`] gives an answer of the file cache and
-///   the token of the connection it is for. If that is still there: [`Driver::on_file`]. The token
+///   turn ended with [`DriveOutcome::Again`]: [`Server::drive`].
+/// - Once a turn, until there is none: [`Server::poll_files`] gives an answer of the file cache and
+///   the token of the connection it is for. If that is still there: [`Server::on_file`]. The token
 ///   is whatever the worker gave to `drive`; one that is given to another connection later does no
 ///   harm, because answers carry tickets.
-/// - The time of [`Client::deadline`] has come: [`Driver::on_timer`]. Ask for the deadline after
-///   each call; it moves.
-/// - The socket is gone, by reset or otherwise, or the result was [`Driven::Done`]:
-///   [`Driver::forget`].
-/// - Shutting down: [`Driver::drain`], then [`Driver::on_drain`] for each client. Connections at
+/// - The time of [`ClientConnection::deadline`] has come: [`Server::on_timer`]. Ask for the deadline
+///   after each call; it moves.
+/// - The socket is gone, by reset or otherwise, or the result was [`DriveOutcome::Done`]:
+///   [`Server::release_client`].
+/// - Shutting down: [`Server::drain`], then [`Server::on_drain`] for each client. Connections at
 ///   rest close at once, the others behind their answers.
 #[derive(Debug)]
-pub struct Driver {
-    shop: Workshop,
+pub struct Server {
+    http: HttpContext,
     sites: Sites,
     files: FileClient,
     date: DateCache,
     counters: HttpCounters,
     #[expect(clippy::vec_box, reason = "it's the boxes that are used again")]
-    spare: Vec<Box<Response>>,
-    copy_max: u32,
+    spare_responses: Vec<Box<PendingResponse>>,
+    copy_bytes_max: u32,
     /// Where a path is put together.
     path: Vec<u8>,
 }
 
 /// What a step of a connection led to.
-enum Stepped {
-    On,
+enum StepOutcome {
+    Continue,
     Wait,
-    Done,
-    Cut,
+    Close,
+    Abort,
 }
 
-impl Client {
-    /// When to call [`Driver::on_timer`].
+impl ClientConnection {
+    /// When to call [`Server::on_timer`].
     pub fn deadline(&self) -> Option<Instant> {
         self.machine.deadline()
     }
@@ -144,27 +145,27 @@ impl Client {
     }
 }
 
-impl Driver {
-    /// A driver for a worker. Objects of at most `copy_max` bytes are copied behind their heads, to
-    /// share a record with them: no more than what a record has room for beside a head.
-    pub fn new(limits: Limits, sites: Sites, files: FileClient, copy_max: u32) -> Self {
+impl Server {
+    /// A server for a worker. Objects of at most `copy_bytes_max` bytes are copied behind their
+    /// heads, to share a record with them: no more than what a record has room for beside a head.
+    pub fn new(limits: Limits, sites: Sites, files: FileClient, copy_bytes_max: u32) -> Self {
         Self {
-            shop: Workshop::new(limits),
+            http: HttpContext::new(limits),
             sites,
             files,
             date: DateCache::new(),
             counters: HttpCounters::default(),
-            spare: Vec::new(),
-            copy_max: copy_max.min(COPY_MAX),
+            spare_responses: Vec::new(),
+            copy_bytes_max: copy_bytes_max.min(COPY_BYTES_MAX),
             path: Vec::new(),
         }
     }
 
     /// A connection was established.
-    pub fn accept(&mut self, clock: Clock) -> Client {
+    pub fn accept(&mut self, clock: TurnClock) -> ClientConnection {
         self.counters.connections += 1;
-        Client {
-            machine: Connection::new(clock.now, &self.shop),
+        ClientConnection {
+            machine: Connection::new(clock.now, &self.http),
             response: None,
         }
     }
@@ -172,86 +173,86 @@ impl Driver {
     /// Does what can be done for a connection now, within a turn's limits.
     pub fn drive<T: Transport>(
         &mut self,
-        clock: Clock,
-        client: &mut Client,
+        clock: TurnClock,
+        client: &mut ClientConnection,
         token: Token,
         transport: &mut T,
-    ) -> Driven {
-        let mut budget = Budget {
-            requests: REQUESTS_A_TURN,
-            bytes: BYTES_A_TURN,
+    ) -> DriveOutcome {
+        let mut budget = TurnBudget {
+            requests: REQUESTS_PER_TURN,
+            bytes: BYTES_PER_TURN,
         };
         while budget.requests > 0 && budget.bytes > 0 {
-            let stepped = match client.machine.demand() {
-                Demand::Read | Demand::Linger => self.read(clock, client, transport),
-                Demand::Continue => self.ask_for_body(clock, client, transport),
-                Demand::Answer => {
+            let outcome = match client.machine.next_action() {
+                Action::Read | Action::Linger => self.read(clock, client, transport),
+                Action::AskForBody => self.ask_for_body(clock, client, transport),
+                Action::Respond => {
                     budget.requests -= 1;
-                    self.answer(clock, client, token)
+                    self.respond(clock, client, token)
                 }
-                Demand::Send => self.send(clock, client, token, transport, &mut budget),
-                Demand::Drop => Stepped::Done,
+                Action::Send => self.send(clock, client, token, transport, &mut budget),
+                Action::Close => StepOutcome::Close,
             };
-            match stepped {
-                Stepped::On => {}
-                Stepped::Wait => return Driven::Waiting,
-                Stepped::Done => {
+            match outcome {
+                StepOutcome::Continue => {}
+                StepOutcome::Wait => return DriveOutcome::Waiting,
+                StepOutcome::Close => {
                     transport.close();
-                    return Driven::Done;
+                    return DriveOutcome::Done;
                 }
-                Stepped::Cut => {
+                StepOutcome::Abort => {
                     transport.abort();
-                    return Driven::Done;
+                    return DriveOutcome::Done;
                 }
             }
         }
-        Driven::Again
+        DriveOutcome::Again
     }
 
     /// The next answer of the file cache. Call it until there is none, once a turn.
-    pub fn poll_files(&mut self, clock: Clock) -> Option<Completion> {
+    pub fn poll_files(&mut self, clock: TurnClock) -> Option<Completion> {
         self.files.poll(clock.now)
     }
 
     /// An answer of the file cache for this connection has come.
     pub fn on_file<T: Transport>(
         &mut self,
-        clock: Clock,
-        client: &mut Client,
+        clock: TurnClock,
+        client: &mut ClientConnection,
         token: Token,
         transport: &mut T,
         completion: Completion,
-    ) -> Driven {
+    ) -> DriveOutcome {
         let Some(response) = &mut client.response else {
-            return Driven::Waiting;
+            return DriveOutcome::Waiting;
         };
-        match response.step {
-            Step::Looking(ticket) if ticket == completion.ticket => {
+        match response.stage {
+            Stage::LookingUp(ticket) if ticket == completion.ticket => {
                 match completion.into_lookup() {
-                    Some(found) => self.found(clock, client, found),
+                    Some(found) => self.respond_with_object(clock, client, found),
                     None => self.look_up(clock, client, token),
                 }
             }
-            Step::Looking(_) | Step::Lingering => return Driven::Waiting,
-            Step::Sending => {
+            Stage::LookingUp(_) | Stage::Lingering => return DriveOutcome::Waiting,
+            Stage::Sending => {
                 if !response.body.on_completion(completion) {
-                    return Driven::Waiting;
+                    return DriveOutcome::Waiting;
                 }
             }
         }
         self.drive(clock, client, token, transport)
     }
 
-    /// The time of [`Client::deadline`] has come.
+    /// The time of [`ClientConnection::deadline`] has come.
     pub fn on_timer<T: Transport>(
         &mut self,
-        clock: Clock,
-        client: &mut Client,
+        clock: TurnClock,
+        client: &mut ClientConnection,
         token: Token,
         transport: &mut T,
-    ) -> Driven {
-        match client.machine.on_timer(clock.now, &mut self.shop) {
-            Expired::Nothing => return Driven::Waiting,
+    ) -> DriveOutcome {
+        match client.machine.on_timer(clock.now, &mut self.http) {
+            Expired::Nothing => return DriveOutcome::Waiting,
             Expired::Idle => self.counters.idle_closed += 1,
             Expired::Refused => {}
             Expired::Unanswered => {
@@ -264,14 +265,14 @@ impl Driver {
                 match &mut client.response {
                     Some(response) if left < response.unacknowledged => {
                         response.unacknowledged = left;
-                        client.machine.on_progress(clock.now, &self.shop);
+                        client.machine.on_progress(clock.now, &self.http);
                     }
                     Some(_) | None => {
                         // A client that has got everything but doesn't close needs no reset to
                         // tell it so, but gets one: it may send what nobody will read.
                         self.counters.stalled += 1;
                         transport.abort();
-                        return Driven::Done;
+                        return DriveOutcome::Done;
                     }
                 }
             }
@@ -281,22 +282,26 @@ impl Driver {
 
     /// Closes every connection behind its next answer from now on.
     pub fn drain(&mut self) {
-        self.shop.draining = true;
+        self.http.draining = true;
     }
 
-    /// Closes a connection if it is at rest; to be called for each after [`Driver::drain`].
-    pub fn on_drain<T: Transport>(&mut self, client: &Client, transport: &mut T) -> Driven {
+    /// Closes a connection if it is at rest; to be called for each after [`Server::drain`].
+    pub fn on_drain<T: Transport>(
+        &mut self,
+        client: &ClientConnection,
+        transport: &mut T,
+    ) -> DriveOutcome {
         if !client.is_idle() {
-            return Driven::Waiting;
+            return DriveOutcome::Waiting;
         }
         transport.close();
-        Driven::Done
+        DriveOutcome::Done
     }
 
     /// A connection is over: gives its memory back.
-    pub fn forget(&mut self, mut client: Client) {
-        client.machine.release(&mut self.shop);
-        self.put(client.response.take());
+    pub fn release_client(&mut self, mut client: ClientConnection) {
+        client.machine.release(&mut self.http);
+        self.recycle(client.response.take());
     }
 
     /// What was counted so far.
@@ -304,14 +309,19 @@ impl Driver {
         &self.counters
     }
 
-    fn read<T: Transport>(&mut self, clock: Clock, client: &mut Client, t: &mut T) -> Stepped {
-        let (machine, shop) = (&mut client.machine, &mut self.shop);
-        match t.recv(|bytes| machine.on_bytes(clock.now, bytes, shop)) {
-            Received::Taken(_) => Stepped::On,
-            Received::Nothing => Stepped::Wait,
-            Received::End => {
+    fn read<T: Transport>(
+        &mut self,
+        clock: TurnClock,
+        client: &mut ClientConnection,
+        t: &mut T,
+    ) -> StepOutcome {
+        let (machine, cx) = (&mut client.machine, &mut self.http);
+        match t.recv(|bytes| machine.on_bytes(clock.now, bytes, cx)) {
+            RecvOutcome::Taken(_) => StepOutcome::Continue,
+            RecvOutcome::Nothing => StepOutcome::Wait,
+            RecvOutcome::End => {
                 client.machine.on_eof();
-                Stepped::On
+                StepOutcome::Continue
             }
         }
     }
@@ -320,70 +330,70 @@ impl Driver {
     /// comes without it, or doesn't come in time.
     fn ask_for_body<T: Transport>(
         &mut self,
-        clock: Clock,
-        client: &mut Client,
+        clock: TurnClock,
+        client: &mut ClientConnection,
         transport: &mut T,
-    ) -> Stepped {
+    ) -> StepOutcome {
         let mut response = client.response.take().unwrap_or_else(|| {
-            let mut response = self.take();
+            let mut response = self.take_response();
             response.head.extend_from_slice(response::CONTINUE);
             response
         });
-        let (stepped, sent) = response.send_head(transport, false);
+        let (outcome, sent) = response.send_head(transport, false);
         self.counters.bytes_copied += u64::from(sent);
         if response.head_sent == response.head.len() {
-            self.put(Some(response));
-            client.machine.continued();
+            self.recycle(Some(response));
+            client.machine.on_body_requested();
         } else {
             client.response = Some(response);
-            client.machine.on_progress(clock.now, &self.shop);
+            client.machine.on_progress(clock.now, &self.http);
         }
-        stepped
+        outcome
     }
 
     /// Hands over as much of the answer as the transport takes.
     fn send<T: Transport>(
         &mut self,
-        clock: Clock,
-        client: &mut Client,
+        clock: TurnClock,
+        client: &mut ClientConnection,
         token: Token,
         transport: &mut T,
-        budget: &mut Budget,
-    ) -> Stepped {
+        budget: &mut TurnBudget,
+    ) -> StepOutcome {
         let Some(response) = client.response.as_deref_mut() else {
-            return Stepped::Cut;
+            return StepOutcome::Abort;
         };
         let untouched = response.status.is_some();
         let has_head = response.head_sent < response.head.len();
-        let (stepped, sent) = match response.body.pull(&mut self.files, token) {
+        let (outcome, sent) = match response.body.pull(&mut self.files, token) {
             // A head that waits for its body's first bytes can still become another one.
-            Pull::Pending => return Stepped::Wait,
+            Pull::Pending => return StepOutcome::Wait,
             Pull::Failed(absence) if untouched => {
                 return self.start_over(clock, client, token, absence);
             }
             Pull::Failed(_) => {
                 self.counters.cut_off += 1;
-                return Stepped::Cut;
+                return StepOutcome::Abort;
             }
             pulled if has_head => {
                 let more = matches!(pulled, Pull::Bytes(_));
-                let (stepped, sent) = response.send_head(transport, more);
+                let (outcome, sent) = response.send_head(transport, more);
                 self.counters.bytes_copied += u64::from(sent);
-                (stepped, sent)
+                (outcome, sent)
             }
             Pull::End => return self.end(clock, client, transport),
             Pull::Bytes(bytes) => {
                 let sent = transport.send(bytes, false);
-                let stepped = went(sent, bytes.len());
+                let outcome = outcome_of_send(sent, bytes.len());
                 self.counters.bytes_copied += u64::from(sent);
                 response.body.advance(sent);
-                (stepped, sent)
+                (outcome, sent)
             }
             Pull::Span(span, at, len) => {
                 let sent = transport.send_span(span, at, len);
                 self.counters.bytes_referenced += u64::from(sent);
                 response.body.advance(sent);
-                (went(sent, len as usize), sent)
+                (outcome_of_send(sent, len as usize), sent)
             }
         };
         if sent > 0 {
@@ -392,72 +402,80 @@ impl Driver {
             }
             budget.bytes = budget.bytes.saturating_sub(sent);
             response.unacknowledged = transport.unacknowledged();
-            client.machine.on_progress(clock.now, &self.shop);
+            client.machine.on_progress(clock.now, &self.http);
         }
-        stepped
+        outcome
     }
 
     /// The answer was handed over.
-    fn end<T: Transport>(&mut self, clock: Clock, client: &mut Client, t: &mut T) -> Stepped {
-        client.machine.end_answer(clock.now, &mut self.shop);
-        match client.machine.demand() {
-            Demand::Linger => {
+    fn end<T: Transport>(
+        &mut self,
+        clock: TurnClock,
+        client: &mut ClientConnection,
+        t: &mut T,
+    ) -> StepOutcome {
+        client.machine.end_response(clock.now, &mut self.http);
+        match client.machine.next_action() {
+            Action::Linger => {
                 t.shutdown();
                 if let Some(response) = client.response.as_deref_mut() {
                     response.reset();
-                    response.step = Step::Lingering;
+                    response.stage = Stage::Lingering;
                     response.unacknowledged = t.unacknowledged();
                 }
             }
-            Demand::Read | Demand::Continue | Demand::Answer | Demand::Send | Demand::Drop => {
-                self.put(client.response.take())
+            Action::Read | Action::AskForBody | Action::Respond | Action::Send | Action::Close => {
+                self.recycle(client.response.take())
             }
         }
-        Stepped::On
+        StepOutcome::Continue
     }
 
-    fn take(&mut self) -> Box<Response> {
-        self.spare
+    fn take_response(&mut self) -> Box<PendingResponse> {
+        self.spare_responses
             .pop()
-            .unwrap_or_else(|| Box::new(Response::new()))
+            .unwrap_or_else(|| Box::new(PendingResponse::new()))
     }
 
-    fn put(&mut self, response: Option<Box<Response>>) {
+    fn recycle(&mut self, response: Option<Box<PendingResponse>>) {
         if let Some(mut response) = response
-            && self.spare.len() < SPARE_MAX
+            && self.spare_responses.len() < SPARE_RESPONSES_MAX
         {
             response.reset();
-            self.spare.push(response);
+            self.spare_responses.push(response);
         }
     }
 }
 
 /// What one turn of one connection may do.
-struct Budget {
+struct TurnBudget {
     requests: u32,
     bytes: u32,
 }
 
 /// Whether to go on behind `sent` of `given` bytes.
-fn went(sent: u32, given: usize) -> Stepped {
+fn outcome_of_send(sent: u32, given: usize) -> StepOutcome {
     if sent as usize >= given {
-        Stepped::On
+        StepOutcome::Continue
     } else {
-        Stepped::Wait
+        StepOutcome::Wait
     }
 }
 
 /// What a record has room for beside a head.
-const COPY_MAX: u32 = 15_872;
+const COPY_BYTES_MAX: u32 = 15_872;
 
 /// What a connection may do before the others have their turn.
-const REQUESTS_A_TURN: u32 = 32;
-const BYTES_A_TURN: u32 = 1 << 20;
+const REQUESTS_PER_TURN: u32 = 32;
+const BYTES_PER_TURN: u32 = 1 << 20;
 
 /// Answers whose memory is kept for the next ones.
-const SPARE_MAX: usize = 256;
+const SPARE_RESPONSES_MAX: usize = 256;
 
-const _: () = assert!(size_of::<Client>() <= 32, "a connection at rest is small");
+const _: () = assert!(
+    size_of::<ClientConnection>() <= 32,
+    "a connection at rest is small"
+);
 
 #[cfg(test)]
 mod tests;

@@ -55,7 +55,7 @@ pub struct WorkerParts {
     /// Its stack.
     pub stack: Stack,
     /// HTTP, with its handle to the file cache.
-    pub driver: server::Driver,
+    pub server: server::Server,
     /// The stack's limit of connections.
     pub connections_max: u32,
     /// Whether Nagle's algorithm is on for its connections.
@@ -124,7 +124,7 @@ impl Worker {
             pages: parts.pages,
             ciphers: parts.ciphers,
             stack: parts.stack,
-            connections: Connections::new(now, parts.driver, parts.connections_max),
+            connections: Connections::new(now, parts.server, parts.connections_max),
             listeners: Vec::new(),
             inbox: Vec::with_capacity(RX_PACKETS_EXPECTED),
             nagle: parts.nagle,
@@ -213,7 +213,7 @@ impl Worker {
             Metric::gauge("worker.connections", u64::from(self.stack.connections())),
             Metric::gauge("http.open", self.connections.open() as u64),
         ];
-        values.extend(counters(&mut self.connections.driver().counters().iter()));
+        values.extend(counters(&mut self.connections.server().counters().iter()));
         values.extend(counters(&mut self.stack.counters().iter()));
         values.extend(counters(&mut self.stack.tcp_counters().iter()));
         values.extend(counters(&mut self.stack.ip_counters().iter()));
@@ -240,7 +240,7 @@ impl Worker {
         self.turns += 1;
         let now = self.clock.now();
         let unix = self.date.unix_seconds(now);
-        let clock = server::Clock { now, unix };
+        let clock = server::TurnClock { now, unix };
         self.pages.reclaim();
         let inbox = &mut self.inbox;
         let received = self.ports.rx_burst(|on, packet| inbox.push((on, packet)));
@@ -291,7 +291,7 @@ impl Worker {
     }
 
     /// Gives the stack's notices to HTTP. Returns how many there were.
-    fn dispatch_notices(&mut self, clock: server::Clock) -> usize {
+    fn dispatch_notices(&mut self, clock: server::TurnClock) -> usize {
         let mut count = 0;
         while let Some(notice) = self.stack.poll_notice() {
             count += 1;

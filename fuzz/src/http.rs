@@ -1,7 +1,7 @@
 //! HTTP's machine: any bytes, in any pieces, are taken, refused or waited for, and the pieces make
 //! no difference.
 
-use lockgate_http::{Connection, Demand, Limits, Workshop};
+use lockgate_http::{Action, Connection, HttpContext, Limits};
 use lockgate_wire::Instant;
 
 /// Runs the target on one input.
@@ -20,25 +20,25 @@ pub fn run(input: &[u8]) {
 /// Answers up to so many requests; what was asked for.
 fn serve(bytes: &[u8], step: usize) -> Vec<Option<Vec<u8>>> {
     let now = Instant::from_nanos(1_000_000_000);
-    let mut shop = Workshop::new(Limits::default());
-    let mut connection = Connection::new(now, &shop);
+    let mut cx = HttpContext::new(Limits::default());
+    let mut connection = Connection::new(now, &cx);
     let mut asked = Vec::new();
     let mut left = bytes;
     while asked.len() < 64 {
-        match connection.demand() {
-            Demand::Read if left.is_empty() => break,
-            Demand::Read => {
+        match connection.next_action() {
+            Action::Read if left.is_empty() => break,
+            Action::Read => {
                 let piece = &left[..step.min(left.len())];
-                let taken = connection.on_bytes(now, piece, &mut shop);
+                let taken = connection.on_bytes(now, piece, &mut cx);
                 assert!(taken <= piece.len());
                 assert!(
-                    taken > 0 || !matches!(connection.demand(), Demand::Read),
+                    taken > 0 || !matches!(connection.next_action(), Action::Read),
                     "it stands still"
                 );
                 left = &left[taken..];
             }
-            Demand::Continue => connection.continued(),
-            Demand::Answer => {
+            Action::AskForBody => connection.on_body_requested(),
+            Action::Respond => {
                 let refused = connection.refusal().is_some();
                 let path = connection.request().map(|request| request.path().to_vec());
                 if let Some(path) = path.as_ref().filter(|_| !refused) {
@@ -49,12 +49,12 @@ fn serve(bytes: &[u8], step: usize) -> Vec<Option<Vec<u8>>> {
                     );
                 }
                 asked.push(path.filter(|_| !refused));
-                connection.begin_answer(now, &shop);
-                connection.end_answer(now, &mut shop);
+                connection.begin_response(now, &cx);
+                connection.end_response(now, &mut cx);
             }
-            Demand::Send | Demand::Linger | Demand::Drop => break,
+            Action::Send | Action::Linger | Action::Close => break,
         }
     }
-    connection.release(&mut shop);
+    connection.release(&mut cx);
     asked
 }

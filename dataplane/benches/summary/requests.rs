@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
 use lockgate::clock::{Clock, unix_time};
-use lockgate::server::{Driver, HostPattern, Site, Sites};
+use lockgate::server::{HostPattern, Server, Site, Sites};
 use lockgate::worker::{IdlePolicy, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId, WallClock};
 use lockgate_drivers::{Assume, Eal, WorkerPorts};
@@ -112,7 +112,7 @@ fn serve(
         pages: PagePool::new(&mut memory, POOL).unwrap(),
         ciphers: Ciphers::new(BackendChoice::AwsLcRs, 1024),
         stack: Stack::new(clock.now(), config, [1, 2, 3, 4]).unwrap(),
-        driver: Driver::new(lockgate_http::Limits::default(), sites, files, 8 << 10),
+        server: Server::new(lockgate_http::Limits::default(), sites, files, 8 << 10),
         connections_max: limits.connections_max,
         idle: IdlePolicy::Sleep,
         clock,

@@ -123,12 +123,12 @@ fn is_current(value: &[u8], validators: &Validators, now: u64) -> bool {
 
 /// One range as it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spec {
+enum RangeSpec {
     From { first: u64, last: Option<u64> },
     Suffix { length: u64 },
 }
 
-impl Spec {
+impl RangeSpec {
     fn resolve(self, len: u64) -> Selection {
         match self {
             //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
@@ -158,7 +158,7 @@ impl Spec {
 
 /// The range of a Range header that asks for one range of bytes. Others are ignored, which is
 /// allowed: several ranges, other units and invalid specifications get the whole object.
-fn single_range(value: &[u8]) -> Option<Spec> {
+fn single_range(value: &[u8]) -> Option<RangeSpec> {
     let equals = value.iter().position(|b| *b == b'=')?;
     let (unit, ranges) = value.split_at(equals);
     if !unit.eq_ignore_ascii_case(b"bytes") {
@@ -171,7 +171,7 @@ fn single_range(value: &[u8]) -> Option<Spec> {
     let dash = range.iter().position(|b| *b == b'-')?;
     let (first, last) = (&range[..dash], &range[dash + 1..]);
     if first.is_empty() {
-        return Some(Spec::Suffix {
+        return Some(RangeSpec::Suffix {
             length: number(last)?,
         });
     }
@@ -186,7 +186,7 @@ fn single_range(value: &[u8]) -> Option<Spec> {
     if last.is_some_and(|last| last < first) {
         return None;
     }
-    Some(Spec::From { first, last })
+    Some(RangeSpec::From { first, last })
 }
 
 /// A decimal number; the largest there is if it has more digits than that.

@@ -68,16 +68,16 @@ impl HeadBytes {
         (line.strip_suffix(b"\r\n").unwrap_or(line), section)
     }
 
-    /// Part of the head by position, as [`HeadBytes::span_of`] found it.
-    pub(crate) fn slice(&self, span: Span) -> &[u8] {
-        let start = span.at as usize;
+    /// Part of the head by position, as [`HeadBytes::range_of`] found it.
+    pub(crate) fn slice(&self, range: HeadRange) -> &[u8] {
+        let start = range.at as usize;
         self.bytes
-            .get(start..start + span.len as usize)
+            .get(start..start + range.len as usize)
             .unwrap_or_default()
     }
 
     /// Where `part`, a slice of this head, lies in it.
-    pub(crate) fn span_of(&self, part: &[u8]) -> Span {
+    pub(crate) fn range_of(&self, part: &[u8]) -> HeadRange {
         let at = part
             .as_ptr()
             .addr()
@@ -86,7 +86,7 @@ impl HeadBytes {
             at + part.len() <= self.bytes.len(),
             "the part is of this head"
         );
-        Span {
+        HeadRange {
             at: u32::try_from(at).unwrap_or(u32::MAX),
             len: u32::try_from(part.len()).unwrap_or(0),
         }
@@ -160,7 +160,7 @@ impl HeadBytes {
 
 /// A part of a head, by position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct HeadRange {
     pub(crate) at: u32,
     pub(crate) len: u32,
 }

@@ -12,7 +12,6 @@
 //! and the connection is closed, because where the next request begins isn't certain then.
 #![forbid(unsafe_code)]
 
-mod body_in;
 mod conditional;
 mod date;
 mod entity;
@@ -20,6 +19,7 @@ mod head;
 mod limits;
 mod machine;
 mod request;
+mod request_body;
 pub mod response;
 mod status;
 mod target;
@@ -29,7 +29,7 @@ pub use conditional::Selection;
 pub use date::{DateCache, HttpDate};
 pub use entity::{ContentType, Entity};
 pub use limits::{Bounded, Limits, Timeout};
-pub use machine::{Connection, Demand, Expired, Workshop};
+pub use machine::{Action, Connection, Expired, HttpContext};
 pub use request::{Field, Method, Request, Version};
 pub use status::Status;
 pub use validators::{EntityTag, Validators};

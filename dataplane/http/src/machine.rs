@@ -8,26 +8,26 @@ use crate::request::{Method, Request};
 use crate::status::Status;
 
 /// The state of a connection. It knows neither sockets nor files, and no clock: the caller brings
-/// bytes and the time, asks [`Connection::demand`] what to do next, and says when it was done.
+/// bytes and the time, asks [`Connection::next_action`] what to do next, and says when it was done.
 ///
 /// ```text
-///  Read ──on_bytes──> Continue? ──on_bytes──> Answer ──begin_answer──> Send ──end_answer──> Read
-///   │                                           ^                                      └──> Linger
-///   └── refused, or too late: the answer is an error ┘
+///  Read ──> AskForBody? ──> Respond ──begin_response──> Send ──end_response──> Read
+///    │                         ^                                      └──────> Linger
+///    └─ refused, or too late: the response is an error
 /// ```
 ///
 /// - `Read`: give received bytes to [`Connection::on_bytes`]. It takes the bytes of one request and
 ///   no more: a pipelined request stays where it is, unparsed, until the answer before it is done.
 ///   Tell [`Connection::on_eof`] when the client won't send any more.
-/// - `Continue`: send [`crate::response::CONTINUE`], then call [`Connection::continued`].
-/// - `Answer`: look at [`Connection::refusal`], or else [`Connection::request`], find out what to
-///   answer, and call [`Connection::begin_answer`], which decides whether the connection is kept.
+/// - `AskForBody`: send [`crate::response::CONTINUE`], then call [`Connection::on_body_requested`].
+/// - `Respond`: look at [`Connection::refusal`], or else [`Connection::request`], find out what to
+///   answer, and call [`Connection::begin_response`], which decides whether the connection is kept.
 /// - `Send`: send the answer; call [`Connection::on_progress`] as the client takes it, and
-///   [`Connection::end_answer`] when the last byte was handed over.
+///   [`Connection::end_response`] when the last byte was handed over.
 /// - `Linger`: close the sending side. Go on giving received bytes, which are thrown away, until
 ///   the client closes too: closing both ways at once would reset the connection and could destroy
 ///   the answer on its way (RFC 9112, section 9.6).
-/// - `Drop`: nothing is left to do.
+/// - `Close`: nothing is left to do.
 ///
 /// [`Connection::deadline`] says when to call [`Connection::on_timer`]. A connection at rest takes
 /// 24 bytes.
@@ -47,19 +47,19 @@ pub struct Connection {
 
 /// What the caller has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
+pub enum Action {
     /// Bring received bytes.
     Read,
     /// Ask the client for the request's body.
-    Continue,
+    AskForBody,
     /// Find the answer.
-    Answer,
+    Respond,
     /// Go on sending the answer.
     Send,
     /// Close the sending side; bring received bytes to be thrown away.
     Linger,
     /// Forget the connection, closing it if that hasn't been done.
-    Drop,
+    Close,
 }
 
 /// What a deadline led to.
@@ -83,54 +83,56 @@ enum Phase {
     /// Before the first byte of a request.
     Idle,
     Head,
-    /// The client waits to be asked for the body.
-    Expecting,
+    /// The client waits for 100 (Continue) before it sends the body.
+    AwaitingContinue,
     Body,
-    Ready,
-    Answering,
+    AwaitingResponse,
+    Responding,
     Lingering,
     Done,
 }
 
 /// What the connections of a worker share: limits, and memory of requests that is used again.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct HttpContext {
     /// The limits.
     pub limits: Limits,
     /// Whether to close every connection behind its next answer.
     pub draining: bool,
     #[expect(clippy::vec_box, reason = "it's the boxes that are used again")]
-    spare: Vec<Box<Request>>,
+    spare_requests: Vec<Box<Request>>,
 }
 
-impl Workshop {
+impl HttpContext {
     /// A workshop without any memory yet.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             draining: false,
-            spare: Vec::new(),
+            spare_requests: Vec::new(),
         }
     }
 
-    fn take(&mut self) -> Box<Request> {
-        self.spare.pop().unwrap_or_else(|| Box::new(Request::new()))
+    fn take_request(&mut self) -> Box<Request> {
+        self.spare_requests
+            .pop()
+            .unwrap_or_else(|| Box::new(Request::new()))
     }
 
-    fn put(&mut self, mut request: Box<Request>) {
-        if self.spare.len() < SPARE_MAX {
+    fn recycle(&mut self, mut request: Box<Request>) {
+        if self.spare_requests.len() < SPARE_REQUESTS_MAX {
             request.clear();
-            self.spare.push(request);
+            self.spare_requests.push(request);
         }
     }
 }
 
 impl Connection {
     /// A connection that has just been established.
-    pub fn new(now: Instant, shop: &Workshop) -> Self {
+    pub fn new(now: Instant, cx: &HttpContext) -> Self {
         Self {
             request: None,
-            deadline: now + shop.limits.header_timeout.duration(),
+            deadline: now + cx.limits.header_timeout.duration(),
             served: 0,
             phase: Phase::Idle,
             refusal: None,
@@ -141,15 +143,15 @@ impl Connection {
 
     /// Takes received bytes; says how many. It takes everything while it reads, up to the end of
     /// the request; nothing while an answer is due or on its way; everything when it lingers.
-    pub fn on_bytes(&mut self, now: Instant, bytes: &[u8], shop: &mut Workshop) -> usize {
+    pub fn on_bytes(&mut self, now: Instant, bytes: &[u8], cx: &mut HttpContext) -> usize {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             match self.phase {
-                Phase::Idle => self.begin_request(now, shop),
-                Phase::Head => taken += self.on_head(now, rest, shop),
+                Phase::Idle => self.begin_request(now, cx),
+                Phase::Head => taken += self.on_head(now, rest, cx),
                 // A client needn't wait to be asked.
-                Phase::Expecting | Phase::Body => taken += self.on_body(now, rest, shop),
-                Phase::Ready | Phase::Answering => return taken,
+                Phase::AwaitingContinue | Phase::Body => taken += self.on_body(now, rest, cx),
+                Phase::AwaitingResponse | Phase::Responding => return taken,
                 Phase::Lingering | Phase::Done => return bytes.len(),
             }
         }
@@ -161,15 +163,19 @@ impl Connection {
         self.eof = true;
         match self.phase {
             // A request that was cut off gets no answer: whoever sent it is gone, or has given up.
-            Phase::Idle | Phase::Head | Phase::Expecting | Phase::Body | Phase::Lingering => {
+            Phase::Idle
+            | Phase::Head
+            | Phase::AwaitingContinue
+            | Phase::Body
+            | Phase::Lingering => {
                 self.phase = Phase::Done;
             }
-            Phase::Ready | Phase::Answering | Phase::Done => {}
+            Phase::AwaitingResponse | Phase::Responding | Phase::Done => {}
         }
     }
 
     /// Time has come to [`Connection::deadline`].
-    pub fn on_timer(&mut self, now: Instant, shop: &mut Workshop) -> Expired {
+    pub fn on_timer(&mut self, now: Instant, cx: &mut HttpContext) -> Expired {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Expired::Nothing;
         }
@@ -178,93 +184,99 @@ impl Connection {
                 self.phase = Phase::Done;
                 Expired::Idle
             }
-            Phase::Head | Phase::Expecting | Phase::Body => {
-                self.refuse(now, Status::RequestTimeout, shop);
+            Phase::Head | Phase::AwaitingContinue | Phase::Body => {
+                self.refuse(now, Status::RequestTimeout, cx);
                 Expired::Refused
             }
-            Phase::Ready if self.refusal.is_none() => {
-                self.refuse(now, Status::ServiceUnavailable, shop);
+            Phase::AwaitingResponse if self.refusal.is_none() => {
+                self.refuse(now, Status::ServiceUnavailable, cx);
                 Expired::Unanswered
             }
-            Phase::Ready | Phase::Answering | Phase::Lingering | Phase::Done => Expired::Stalled,
+            Phase::AwaitingResponse | Phase::Responding | Phase::Lingering | Phase::Done => {
+                Expired::Stalled
+            }
         }
     }
 
     /// The client was asked for the body.
-    pub fn continued(&mut self) {
-        if self.phase == Phase::Expecting {
+    pub fn on_body_requested(&mut self) {
+        if self.phase == Phase::AwaitingContinue {
             self.phase = Phase::Body;
         }
     }
 
     /// An answer is about to be written: says whether the connection is kept behind it, which its
     /// head has to say too.
-    pub fn begin_answer(&mut self, now: Instant, shop: &Workshop) -> bool {
-        debug_assert_eq!(self.phase, Phase::Ready, "an answer needs a request");
+    pub fn begin_response(&mut self, now: Instant, cx: &HttpContext) -> bool {
+        debug_assert_eq!(
+            self.phase,
+            Phase::AwaitingResponse,
+            "an answer needs a request"
+        );
         let asked = self.request.as_ref().is_some_and(|r| r.wants_keep_alive());
         self.served = self.served.saturating_add(1);
-        let more = self.served < shop.limits.requests_max.value();
-        self.keep &= asked && more && !shop.draining;
-        self.phase = Phase::Answering;
-        self.deadline = now + shop.limits.send_timeout.duration();
+        let more = self.served < cx.limits.requests_max.value();
+        self.keep &= asked && more && !cx.draining;
+        self.phase = Phase::Responding;
+        self.deadline = now + cx.limits.send_timeout.duration();
         self.keep
     }
 
     /// The answer won't be sent: another one is looked for. Nothing of it may have been sent.
-    pub fn retract_answer(&mut self, now: Instant, shop: &Workshop) {
+    pub fn retract_response(&mut self, now: Instant, cx: &HttpContext) {
         debug_assert_eq!(
             self.phase,
-            Phase::Answering,
+            Phase::Responding,
             "only a begun answer is taken back"
         );
         self.served = self.served.saturating_sub(1);
-        self.become_ready(now, shop);
+        self.await_response(now, cx);
     }
 
     /// The client took some of the answer.
-    pub fn on_progress(&mut self, now: Instant, shop: &Workshop) {
+    pub fn on_progress(&mut self, now: Instant, cx: &HttpContext) {
         match self.phase {
-            Phase::Ready | Phase::Answering => {
-                self.deadline = now + shop.limits.send_timeout.duration();
+            Phase::AwaitingResponse | Phase::Responding => {
+                self.deadline = now + cx.limits.send_timeout.duration();
             }
-            Phase::Lingering => self.deadline = now + shop.limits.linger_timeout.duration(),
-            Phase::Idle | Phase::Head | Phase::Expecting | Phase::Body | Phase::Done => {}
+            Phase::Lingering => self.deadline = now + cx.limits.linger_timeout.duration(),
+            Phase::Idle | Phase::Head | Phase::AwaitingContinue | Phase::Body | Phase::Done => {}
         }
     }
 
     /// The answer's last byte was handed over.
-    pub fn end_answer(&mut self, now: Instant, shop: &mut Workshop) {
-        debug_assert_eq!(self.phase, Phase::Answering, "only a begun answer ends");
-        self.release(shop);
+    pub fn end_response(&mut self, now: Instant, cx: &mut HttpContext) {
+        debug_assert_eq!(self.phase, Phase::Responding, "only a begun answer ends");
+        self.release(cx);
         self.refusal = None;
         // An answer that was begun before draining says that the connection is kept. Any time will
         // do to close one, and its client had better ask somebody else.
-        if self.keep && !shop.draining {
+        if self.keep && !cx.draining {
             self.phase = Phase::Idle;
-            self.deadline = now + shop.limits.idle_timeout.duration();
+            self.deadline = now + cx.limits.idle_timeout.duration();
         } else {
             self.phase = Phase::Lingering;
-            self.deadline = now + shop.limits.linger_timeout.duration();
+            self.deadline = now + cx.limits.linger_timeout.duration();
         }
     }
 
     /// Gives the request's memory back; for a connection that is dropped before its end, too.
-    pub fn release(&mut self, shop: &mut Workshop) {
+    pub fn release(&mut self, cx: &mut HttpContext) {
         if let Some(request) = self.request.take() {
-            shop.put(request);
+            cx.recycle(request);
         }
     }
 
     /// What to do next.
-    pub fn demand(&self) -> Demand {
+    pub fn next_action(&self) -> Action {
         match self.phase {
-            Phase::Idle | Phase::Head | Phase::Body => Demand::Read,
-            Phase::Expecting => Demand::Continue,
-            Phase::Ready => Demand::Answer,
-            Phase::Answering => Demand::Send,
-            Phase::Lingering if self.eof => Demand::Drop,
-            Phase::Lingering => Demand::Linger,
-            Phase::Done => Demand::Drop,
+            Phase::Idle | Phase::Head | Phase::Body => Action::Read,
+            Phase::AwaitingContinue => Action::AskForBody,
+            Phase::AwaitingResponse => Action::Respond,
+            Phase::Responding => Action::Send,
+            Phase::Lingering if self.eof => Action::Close,
+            Phase::Lingering => Action::Linger,
+            Phase::Done => Action::Close,
         }
     }
 
@@ -288,35 +300,35 @@ impl Connection {
         self.phase == Phase::Idle
     }
 
-    fn begin_request(&mut self, now: Instant, shop: &mut Workshop) {
+    fn begin_request(&mut self, now: Instant, cx: &mut HttpContext) {
         // The first head's time runs from the connection's start: a client can't stretch it by
         // waiting before its first byte.
         if self.keep {
-            self.deadline = now + shop.limits.header_timeout.duration();
+            self.deadline = now + cx.limits.header_timeout.duration();
         }
-        self.request = Some(shop.take());
+        self.request = Some(cx.take_request());
         self.keep = true;
         self.phase = Phase::Head;
     }
 
-    fn on_head(&mut self, now: Instant, bytes: &[u8], shop: &Workshop) -> usize {
+    fn on_head(&mut self, now: Instant, bytes: &[u8], cx: &HttpContext) -> usize {
         let Some(request) = self.request.as_deref_mut() else {
             return bytes.len();
         };
-        let (taken, collected) = request.head.push(bytes, &shop.limits);
+        let (taken, collected) = request.head.push(bytes, &cx.limits);
         match collected {
             Collected::More => {}
-            Collected::Refused(status) => self.refuse(now, status, shop),
-            Collected::Complete => match request.parse(&shop.limits) {
-                Ok(()) => self.on_request(now, shop),
-                Err(status) => self.refuse(now, status, shop),
+            Collected::Refused(status) => self.refuse(now, status, cx),
+            Collected::Complete => match request.parse(&cx.limits) {
+                Ok(()) => self.on_request(now, cx),
+                Err(status) => self.refuse(now, status, cx),
             },
         }
         taken
     }
 
     /// The head is complete and well formed: is a body to be read first?
-    fn on_request(&mut self, now: Instant, shop: &Workshop) {
+    fn on_request(&mut self, now: Instant, cx: &HttpContext) {
         let Some(request) = self.request.as_deref() else {
             return;
         };
@@ -326,56 +338,56 @@ impl Connection {
             Method::Unknown => Some(Status::NotImplemented),
         };
         if request.body.is_done() {
-            self.become_ready(now, shop);
-        } else if request.body.is_too_long(&shop.limits) {
+            self.await_response(now, cx);
+        } else if request.body.is_too_long(&cx.limits) {
             let status = self.refusal.unwrap_or(Status::ContentTooLarge);
-            self.refuse(now, status, shop);
+            self.refuse(now, status, cx);
         } else if !request.expects_continue {
             self.phase = Phase::Body;
-            self.deadline = now + shop.limits.body_timeout.duration();
+            self.deadline = now + cx.limits.body_timeout.duration();
         } else if let Some(status) = self.refusal {
             // The client waits for the verdict, and may or may not send the body after this one:
             // where its next request begins can't be known.
-            self.refuse(now, status, shop);
+            self.refuse(now, status, cx);
         } else {
-            self.phase = Phase::Expecting;
-            self.deadline = now + shop.limits.body_timeout.duration();
+            self.phase = Phase::AwaitingContinue;
+            self.deadline = now + cx.limits.body_timeout.duration();
         }
     }
 
-    fn on_body(&mut self, now: Instant, bytes: &[u8], shop: &Workshop) -> usize {
+    fn on_body(&mut self, now: Instant, bytes: &[u8], cx: &HttpContext) -> usize {
         let Some(request) = self.request.as_deref_mut() else {
             return bytes.len();
         };
-        match request.body.discard(bytes, &shop.limits) {
+        match request.body.discard(bytes, &cx.limits) {
             Ok(taken) => {
                 if request.body.is_done() {
-                    self.become_ready(now, shop);
+                    self.await_response(now, cx);
                 }
                 taken
             }
             Err(status) => {
-                self.refuse(now, status, shop);
+                self.refuse(now, status, cx);
                 bytes.len()
             }
         }
     }
 
-    fn become_ready(&mut self, now: Instant, shop: &Workshop) {
-        self.phase = Phase::Ready;
-        self.deadline = now + shop.limits.lookup_timeout.duration();
+    fn await_response(&mut self, now: Instant, cx: &HttpContext) {
+        self.phase = Phase::AwaitingResponse;
+        self.deadline = now + cx.limits.lookup_timeout.duration();
     }
 
     /// Answers with an error, then closes.
-    fn refuse(&mut self, now: Instant, status: Status, shop: &Workshop) {
+    fn refuse(&mut self, now: Instant, status: Status, cx: &HttpContext) {
         self.refusal = Some(status);
         self.keep = false;
-        self.become_ready(now, shop);
+        self.await_response(now, cx);
     }
 }
 
 /// Requests whose memory is kept for the next ones.
-const SPARE_MAX: usize = 256;
+const SPARE_REQUESTS_MAX: usize = 256;
 
 const _: () = assert!(
     size_of::<Connection>() <= 24,

@@ -2,9 +2,9 @@
 
 use httparse::{EMPTY_HEADER, Header};
 
-use crate::body_in::RequestBody;
-use crate::head::{HeadBytes, Span};
+use crate::head::{HeadBytes, HeadRange};
 use crate::limits::Limits;
+use crate::request_body::RequestBody;
 use crate::status::Status;
 use crate::target::{Target, decode_path};
 
@@ -57,10 +57,10 @@ pub struct Request {
     method: Method,
     version: Version,
     keep_alive: bool,
-    host: Span,
+    host: HeadRange,
     path: Vec<u8>,
     directory: bool,
-    fields: Vec<(Field, Span)>,
+    fields: Vec<(Field, HeadRange)>,
 }
 
 impl Request {
@@ -72,7 +72,7 @@ impl Request {
             method: Method::Unknown,
             version: Version::Http10,
             keep_alive: false,
-            host: Span::default(),
+            host: HeadRange::default(),
             path: Vec::new(),
             directory: false,
             fields: Vec::new(),
@@ -108,31 +108,31 @@ impl Request {
         if target.len() > limits.target_bytes_max.bytes() {
             return Err(Status::UriTooLong);
         }
-        let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+        let mut headers = [EMPTY_HEADER; HEADERS_MAX];
         let headers = match httparse::parse_headers(section, &mut headers) {
             Ok(httparse::Status::Complete((used, headers))) if used == section.len() => headers,
             Ok(_) | Err(_) => return Err(Status::BadRequest),
         };
-        let mut seen = Seen::default();
+        let mut known = KnownFields::default();
         self.fields.clear();
         for header in headers.iter() {
-            if let Some(field) = seen.take(header)? {
-                self.fields.push((field, self.head.span_of(header.value)));
+            if let Some(field) = known.take(header)? {
+                self.fields.push((field, self.head.range_of(header.value)));
             }
         }
-        self.body = seen.framing(version)?;
-        self.keep_alive = seen.keeps_alive(version);
-        self.expects_continue = seen.expects_continue(version)?;
+        self.body = known.framing(version)?;
+        self.keep_alive = known.keeps_alive(version);
+        self.expects_continue = known.expects_continue(version)?;
         //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
         //# A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
         //# message that lacks a Host header field and to any request message that contains more
         //# than one Host header field line or a Host header field with an invalid field value.
-        let host = match seen.host {
+        let host = match known.host {
             Some(host) => host_name(host)?,
             None if version == Version::Http11 => return Err(Status::BadRequest),
             None => b"",
         };
-        self.host = self.head.span_of(host);
+        self.host = self.head.range_of(host);
         if matches!(method, Method::NotAllowed | Method::Unknown) {
             // Its target may have another form, and won't be looked at.
             return Ok(());
@@ -147,7 +147,7 @@ impl Request {
             if name.is_empty() {
                 return Err(Status::BadRequest);
             }
-            self.host = self.head.span_of(name);
+            self.host = self.head.range_of(name);
         }
         self.directory =
             decode_path(target.path, &mut self.path).map_err(|_| Status::BadRequest)?;
@@ -187,7 +187,7 @@ impl Request {
     /// The values of all lines of a field.
     pub fn values(&self, field: Field) -> impl Iterator<Item = &[u8]> {
         let lines = self.fields.iter().filter(move |(found, _)| *found == field);
-        lines.map(|(_, span)| self.head.slice(*span))
+        lines.map(|(_, range)| self.head.slice(*range))
     }
 
     /// The value of a field that isn't a list: nothing if it is missing or came twice.
@@ -203,9 +203,9 @@ impl Request {
     }
 }
 
-/// What the headers say that is decided on once all of them have been seen.
+/// What the fields say that is decided on once all of them have been seen.
 #[derive(Default)]
-struct Seen<'a> {
+struct KnownFields<'a> {
     host: Option<&'a [u8]>,
     length: Option<u64>,
     codings: Codings,
@@ -224,7 +224,7 @@ struct Codings {
     others: bool,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> KnownFields<'a> {
     fn take(&mut self, header: &Header<'a>) -> Result<Option<Field>, Status> {
         let value = header.value;
         let name = header.name;
@@ -439,7 +439,7 @@ fn is_host_byte(b: u8) -> bool {
 }
 
 /// The largest value of [`Limits::headers_max`].
-const MOST_HEADERS: usize = 128;
+const HEADERS_MAX: usize = 128;
 
 /// What is kept of a request's memory between requests.
 const PATH_KEPT_BYTES: usize = 256;

@@ -13,7 +13,7 @@ use crate::target::encode_path;
 
 /// What a response's head depends on beside its subject.
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
+pub struct HeadContext {
     /// The request's method: a HEAD gets no body.
     pub method: Method,
     /// The request's version.
@@ -36,7 +36,7 @@ pub const HEAD_BYTES: usize = 512;
 /// which bytes of the object have to follow.
 pub fn object(
     out: &mut Vec<u8>,
-    cx: &Context,
+    cx: &HeadContext,
     entity: &Entity,
     selection: Selection,
 ) -> core::ops::Range<u64> {
@@ -96,7 +96,7 @@ pub fn object(
 }
 
 /// Writes a whole response that says no more than its status.
-pub fn error(out: &mut Vec<u8>, cx: &Context, status: Status) {
+pub fn error(out: &mut Vec<u8>, cx: &HeadContext, status: Status) {
     page(out, cx, status, |out| match status {
         //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.6
         //# The origin server MUST generate an Allow header field in a 405 response
@@ -108,7 +108,7 @@ pub fn error(out: &mut Vec<u8>, cx: &Context, status: Status) {
 
 /// Writes a whole response that sends the client from a directory's name without a slash to the one
 /// with it; `path` is decoded and relative.
-pub fn redirect_to_directory(out: &mut Vec<u8>, cx: &Context, path: &[u8]) {
+pub fn redirect_to_directory(out: &mut Vec<u8>, cx: &HeadContext, path: &[u8]) {
     page(out, cx, Status::MovedPermanently, |out| {
         out.extend_from_slice(b"Location: ");
         encode_path(path, out);
@@ -117,7 +117,7 @@ pub fn redirect_to_directory(out: &mut Vec<u8>, cx: &Context, path: &[u8]) {
 }
 
 /// The status line and what every response has.
-fn start(out: &mut Vec<u8>, status: Status, cx: &Context) {
+fn start(out: &mut Vec<u8>, status: Status, cx: &HeadContext) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.line().as_bytes());
     out.extend_from_slice(b"\r\nServer: lockgate\r\nDate: ");
@@ -132,7 +132,7 @@ fn start(out: &mut Vec<u8>, status: Status, cx: &Context) {
     });
 }
 
-fn validators(out: &mut Vec<u8>, cx: &Context, entity: &Entity) {
+fn validators(out: &mut Vec<u8>, cx: &HeadContext, entity: &Entity) {
     out.extend_from_slice(b"ETag: ");
     entity.validators().tag().write(out);
     out.extend_from_slice(b"\r\nLast-Modified: ");
@@ -150,7 +150,7 @@ fn validators(out: &mut Vec<u8>, cx: &Context, entity: &Entity) {
 }
 
 /// A small page with the status for its text; `extra` writes header fields.
-fn page(out: &mut Vec<u8>, cx: &Context, status: Status, extra: impl FnOnce(&mut Vec<u8>)) {
+fn page(out: &mut Vec<u8>, cx: &HeadContext, status: Status, extra: impl FnOnce(&mut Vec<u8>)) {
     start(out, status, cx);
     extra(out);
     let line = status.line();

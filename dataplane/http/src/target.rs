@@ -13,14 +13,14 @@ pub(crate) struct Target<'a> {
 
 /// A target that isn't one, or that names something outside of any tree of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadTarget;
+pub(crate) struct InvalidTarget;
 
 impl<'a> Target<'a> {
     /// Takes apart the origin form and the absolute form of `http` and `https`. The authority form
     /// and the asterisk form belong to methods that aren't served.
-    pub(crate) fn parse(target: &'a [u8]) -> Result<Self, BadTarget> {
+    pub(crate) fn parse(target: &'a [u8]) -> Result<Self, InvalidTarget> {
         if target.iter().any(|b| !b.is_ascii_graphic() || *b == b'#') {
-            return Err(BadTarget);
+            return Err(InvalidTarget);
         }
         if target.first() == Some(&b'/') {
             return Ok(Self {
@@ -33,7 +33,7 @@ impl<'a> Target<'a> {
         let rest = ["http://", "https://"]
             .iter()
             .find_map(|scheme| strip_prefix_ignoring_case(target, scheme.as_bytes()))
-            .ok_or(BadTarget)?;
+            .ok_or(InvalidTarget)?;
         let end = rest
             .iter()
             .position(|b| matches!(b, b'/' | b'?'))
@@ -53,7 +53,7 @@ impl<'a> Target<'a> {
 ///
 /// A `..` segment is refused in any spelling, as are an encoded slash and control characters: the
 /// result can't name anything above the root, and has one meaning only.
-pub(crate) fn decode_path(path: &[u8], out: &mut Vec<u8>) -> Result<bool, BadTarget> {
+pub(crate) fn decode_path(path: &[u8], out: &mut Vec<u8>) -> Result<bool, InvalidTarget> {
     out.clear();
     let mut directory = true;
     for raw in path.split(|b| *b == b'/') {
@@ -64,7 +64,7 @@ pub(crate) fn decode_path(path: &[u8], out: &mut Vec<u8>) -> Result<bool, BadTar
         let begin = out.len();
         decode_segment(raw, out)?;
         match out.get(begin..) {
-            Some(b"..") => return Err(BadTarget),
+            Some(b"..") => return Err(InvalidTarget),
             Some(b"" | b".") | None => {
                 out.truncate(start);
                 directory = true;
@@ -84,7 +84,7 @@ pub(crate) fn encode_path(path: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_segment(raw: &[u8], out: &mut Vec<u8>) -> Result<(), BadTarget> {
+fn decode_segment(raw: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidTarget> {
     let mut rest = raw.iter();
     while let Some(&byte) = rest.next() {
         let byte = match byte {
@@ -95,19 +95,19 @@ fn decode_segment(raw: &[u8], out: &mut Vec<u8>) -> Result<(), BadTarget> {
             plain => plain,
         };
         if byte == b'/' || byte.is_ascii_control() {
-            return Err(BadTarget);
+            return Err(InvalidTarget);
         }
         out.push(byte);
     }
     Ok(())
 }
 
-fn hex(digit: Option<&u8>) -> Result<u8, BadTarget> {
+fn hex(digit: Option<&u8>) -> Result<u8, InvalidTarget> {
     match digit {
         Some(d @ b'0'..=b'9') => Ok(d - b'0'),
         Some(d @ b'a'..=b'f') => Ok(d - b'a' + 10),
         Some(d @ b'A'..=b'F') => Ok(d - b'A' + 10),
-        Some(_) | None => Err(BadTarget),
+        Some(_) | None => Err(InvalidTarget),
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    fn decoded(path: &str) -> Result<(String, bool), BadTarget> {
+    fn decoded(path: &str) -> Result<(String, bool), InvalidTarget> {
         let mut out = b"left over".to_vec();
         let directory = decode_path(path.as_bytes(), &mut out)?;
         Ok((String::from_utf8_lossy(&out).into_owned(), directory))
@@ -174,7 +174,7 @@ mod tests {
             "/a b",
             "/\0",
         ] {
-            assert_eq!(Target::parse(bad.as_bytes()), Err(BadTarget), "{bad}");
+            assert_eq!(Target::parse(bad.as_bytes()), Err(InvalidTarget), "{bad}");
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
             "/%zz",
             "/a%",
         ] {
-            assert_eq!(decoded(path), Err(BadTarget), "{path}");
+            assert_eq!(decoded(path), Err(InvalidTarget), "{path}");
         }
     }
 

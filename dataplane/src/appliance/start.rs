@@ -14,7 +14,7 @@ use super::{StartError, translate};
 use crate::clock::Clock;
 use crate::config::{Config, Place};
 use crate::control::MetricGroup;
-use crate::server::Driver;
+use crate::server::Server;
 use crate::worker::{Siblings, Worker, WorkerCommand, WorkerParts};
 
 /// The memory of the cache and of each worker's page buffers.
@@ -188,7 +188,7 @@ impl WorkerSpec {
             pages,
             ciphers: Ciphers::new(config.ktls.backend, EXPANDED_KEYS),
             stack,
-            driver: Driver::new(
+            server: Server::new(
                 config.http.clone(),
                 config.sites.clone(),
                 self.files,

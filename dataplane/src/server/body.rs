@@ -40,8 +40,8 @@ pub enum Pull<'a> {
 
 impl BodySource {
     /// The bytes `range` of an object, to be copied if the object is kept in one span and there are
-    /// at most `copy_max` of them.
-    pub fn of(object: &Arc<Object>, range: Range<u64>, copy_max: u32) -> Self {
+    /// at most `copy_bytes_max` of them.
+    pub fn of(object: &Arc<Object>, range: Range<u64>, copy_bytes_max: u32) -> Self {
         if range.is_empty() {
             return Self::Empty;
         }
@@ -49,7 +49,7 @@ impl BodySource {
             object.whole(),
             u32::try_from(range.start),
             u32::try_from(range.end),
-        ) && end - start <= copy_max
+        ) && end - start <= copy_bytes_max
         {
             return Self::Bytes {
                 span: Arc::clone(span),

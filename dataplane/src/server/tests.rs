@@ -79,17 +79,17 @@ impl Peer {
 }
 
 impl Transport for Peer {
-    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received {
+    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> RecvOutcome {
         if self.input.is_empty() {
             return if self.eof {
-                Received::End
+                RecvOutcome::End
             } else {
-                Received::Nothing
+                RecvOutcome::Nothing
             };
         }
         let taken = take(&self.input);
         self.input.drain(..taken);
-        Received::Taken(taken)
+        RecvOutcome::Taken(taken)
     }
 
     fn send(&mut self, bytes: &[u8], more: bool) -> u32 {
@@ -119,7 +119,7 @@ impl Transport for Peer {
 
 /// A worker with one connection at a time.
 struct Worker {
-    driver: Driver,
+    server: Server,
     cache: FileCache,
     tree: Tree,
     millis: u64,
@@ -153,40 +153,40 @@ impl Worker {
         };
         sites.insert("h".parse().unwrap(), with_index);
         sites.insert("bare".parse().unwrap(), Site { root, index: None });
-        let driver = Driver::new(limits, sites, clients.pop().unwrap(), u32::MAX);
+        let server = Server::new(limits, sites, clients.pop().unwrap(), u32::MAX);
         Self {
-            driver,
+            server,
             cache,
             tree,
             millis: 10_000,
         }
     }
 
-    fn clock(&self) -> Clock {
-        Clock {
+    fn clock(&self) -> TurnClock {
+        TurnClock {
             now: Instant::from_millis(self.millis),
             unix: 1_700_000_000 + self.millis / 1_000,
         }
     }
 
     /// Drives until nothing happens by itself any more.
-    fn drive(&mut self, client: &mut Client, peer: &mut Peer) -> Driven {
-        let mut driven = Driven::Again;
+    fn drive(&mut self, client: &mut ClientConnection, peer: &mut Peer) -> DriveOutcome {
+        let mut outcome = DriveOutcome::Again;
         for _ in 0..20_000 {
             let clock = self.clock();
-            if driven == Driven::Again {
-                driven = self.driver.drive(clock, client, TOKEN, peer);
+            if outcome == DriveOutcome::Again {
+                outcome = self.server.drive(clock, client, TOKEN, peer);
             }
-            if driven == Driven::Done {
-                return driven;
+            if outcome == DriveOutcome::Done {
+                return outcome;
             }
-            if let Some(completion) = self.driver.poll_files(clock) {
+            if let Some(completion) = self.server.poll_files(clock) {
                 assert_eq!(completion.token, TOKEN);
-                driven = self.driver.on_file(clock, client, TOKEN, peer, completion);
+                outcome = self.server.on_file(clock, client, TOKEN, peer, completion);
                 continue;
             }
-            if driven == Driven::Waiting && self.driver.files.outstanding() == 0 {
-                return driven;
+            if outcome == DriveOutcome::Waiting && self.server.files.outstanding() == 0 {
+                return outcome;
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -196,9 +196,9 @@ impl Worker {
     /// One connection's input, and all that comes of it.
     fn talk(&mut self, input: &str) -> Peer {
         let mut peer = Peer::new(input);
-        let mut client = self.driver.accept(self.clock());
+        let mut client = self.server.accept(self.clock());
         self.drive(&mut client, &mut peer);
-        self.driver.forget(client);
+        self.server.release_client(client);
         peer
     }
 
@@ -274,7 +274,7 @@ fn every_kind_of_answer() {
     ] {
         assert_eq!(worker.talk(text).codes(), codes, "{text}");
     }
-    let counters = worker.driver.counters();
+    let counters = worker.server.counters();
     assert_eq!(counters.responses(Status::PartialContent), 2);
     assert_eq!(counters.responses(Status::MisdirectedRequest), 1);
     let sum: u64 = counters
@@ -312,7 +312,7 @@ fn small_objects_are_copied_behind_their_heads_and_large_ones_referenced() {
         [(true, true), (true, false)],
         "head and body share a record"
     );
-    let before = worker.driver.counters().clone();
+    let before = worker.server.counters().clone();
     let peer = worker.get("/large.bin", "");
     assert_eq!(peer.responses(), [(200, large())]);
     assert_eq!(
@@ -321,7 +321,7 @@ fn small_objects_are_copied_behind_their_heads_and_large_ones_referenced() {
         "a head of its own"
     );
     assert!(peer.calls[1..].iter().all(|(_, copied, _)| !copied));
-    let counters = worker.driver.counters();
+    let counters = worker.server.counters();
     assert_eq!(
         counters.bytes_referenced - before.bytes_referenced,
         large().len() as u64
@@ -358,12 +358,12 @@ fn one_turn_is_bounded() {
     worker.get("/small.txt", "");
     let many: String = (0..500).map(|_| request("/small.txt")).collect();
     let mut peer = Peer::new(&many);
-    let mut client = worker.driver.accept(worker.clock());
-    let driven = worker
-        .driver
+    let mut client = worker.server.accept(worker.clock());
+    let outcome = worker
+        .server
         .drive(worker.clock(), &mut client, TOKEN, &mut peer);
-    assert_eq!(driven, Driven::Again);
-    assert!(peer.codes().len() <= REQUESTS_A_TURN as usize);
+    assert_eq!(outcome, DriveOutcome::Again);
+    assert!(peer.codes().len() <= REQUESTS_PER_TURN as usize);
 }
 
 #[test]
@@ -371,10 +371,10 @@ fn a_client_that_takes_little_gets_everything_in_time() {
     let mut worker = Worker::new();
     let mut peer = Peer::new(&(request("/large.bin") + &request("/small.txt")));
     peer.room = 0;
-    let mut client = worker.driver.accept(worker.clock());
+    let mut client = worker.server.accept(worker.clock());
     let mut room = 1;
     while peer.output.len() < large().len() + 700 && room < 1 << 30 {
-        assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+        assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
         // Every four seconds something is acknowledged: never too late, in all far too long.
         worker.millis += 4_000;
         peer.unacknowledged = 0;
@@ -391,20 +391,23 @@ fn a_client_that_takes_nothing_is_cut_off() {
     let mut worker = Worker::new();
     let mut peer = Peer::new(&request("/large.bin"));
     peer.room = 100_000;
-    let mut client = worker.driver.accept(worker.clock());
-    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+    let mut client = worker.server.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
     assert_eq!(peer.unacknowledged, 100_000);
-    let timer = |worker: &mut Worker, client: &mut Client, peer: &mut Peer| {
+    let timer = |worker: &mut Worker, client: &mut ClientConnection, peer: &mut Peer| {
         let clock = worker.clock();
-        worker.driver.on_timer(clock, client, TOKEN, peer)
+        worker.server.on_timer(clock, client, TOKEN, peer)
     };
     worker.millis += 4_999;
-    assert_eq!(timer(&mut worker, &mut client, &mut peer), Driven::Waiting);
+    assert_eq!(
+        timer(&mut worker, &mut client, &mut peer),
+        DriveOutcome::Waiting
+    );
     worker.millis += 1;
     peer.unacknowledged -= 1;
     assert_eq!(
         timer(&mut worker, &mut client, &mut peer),
-        Driven::Waiting,
+        DriveOutcome::Waiting,
         "it took a byte"
     );
     assert_eq!(
@@ -412,41 +415,44 @@ fn a_client_that_takes_nothing_is_cut_off() {
         Some(Instant::from_millis(worker.millis + 5_000))
     );
     worker.millis += 5_000;
-    assert_eq!(timer(&mut worker, &mut client, &mut peer), Driven::Done);
+    assert_eq!(
+        timer(&mut worker, &mut client, &mut peer),
+        DriveOutcome::Done
+    );
     assert!(peer.aborted);
-    assert_eq!(worker.driver.counters().stalled, 1);
-    worker.driver.forget(client);
+    assert_eq!(worker.server.counters().stalled, 1);
+    worker.server.release_client(client);
 }
 
 #[test]
 fn slow_heads_and_silence() {
     let mut worker = Worker::new();
     let mut peer = Peer::new("GET / HTTP/1.1\r\nHos");
-    let mut client = worker.driver.accept(worker.clock());
+    let mut client = worker.server.accept(worker.clock());
     worker.drive(&mut client, &mut peer);
     worker.millis += 1_000;
     let clock = worker.clock();
     assert_eq!(
-        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
-        Driven::Waiting
+        worker.server.on_timer(clock, &mut client, TOKEN, &mut peer),
+        DriveOutcome::Waiting
     );
     assert_eq!(peer.codes(), [408]);
     assert!(peer.shut && !peer.closed, "it lingers");
     peer.eof = true;
-    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Done);
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Done);
     assert!(peer.closed && !peer.aborted);
 
     let mut peer = Peer::new("");
-    let mut client = worker.driver.accept(worker.clock());
+    let mut client = worker.server.accept(worker.clock());
     worker.drive(&mut client, &mut peer);
     worker.millis += 1_000;
     let clock = worker.clock();
     assert_eq!(
-        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
-        Driven::Done
+        worker.server.on_timer(clock, &mut client, TOKEN, &mut peer),
+        DriveOutcome::Done
     );
     assert!(peer.closed && peer.output.is_empty());
-    assert_eq!(worker.driver.counters().idle_closed, 1);
+    assert_eq!(worker.server.counters().idle_closed, 1);
 }
 
 #[test]
@@ -454,22 +460,26 @@ fn lingering_ends_with_the_client_or_the_deadline() {
     let mut worker = Worker::new();
     let close = "GET /small.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\ntrailing garbage";
     let mut peer = Peer::new(close);
-    let mut client = worker.driver.accept(worker.clock());
-    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+    let mut client = worker.server.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
     assert!(peer.shut && !peer.closed && peer.input.is_empty());
     assert_eq!(peer.codes(), [200]);
     for left in [100, 50, 0] {
         worker.millis += 6_000;
         peer.unacknowledged = left;
         let clock = worker.clock();
-        let driven = worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer);
-        assert_eq!(driven, Driven::Waiting, "it still takes what was sent");
+        let outcome = worker.server.on_timer(clock, &mut client, TOKEN, &mut peer);
+        assert_eq!(
+            outcome,
+            DriveOutcome::Waiting,
+            "it still takes what was sent"
+        );
     }
     worker.millis += 6_000;
     let clock = worker.clock();
     assert_eq!(
-        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
-        Driven::Done
+        worker.server.on_timer(clock, &mut client, TOKEN, &mut peer),
+        DriveOutcome::Done
     );
     assert!(peer.aborted);
 }
@@ -479,8 +489,8 @@ fn a_client_that_half_closes_gets_its_answers() {
     let mut worker = Worker::new();
     let mut peer = Peer::new(&(request("/large.bin") + &request("/small.txt") + "GET /cut"));
     peer.eof = true;
-    let mut client = worker.driver.accept(worker.clock());
-    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Done);
+    let mut client = worker.server.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Done);
     assert_eq!(peer.codes(), [200, 200]);
     assert!(peer.closed && !peer.aborted);
 }
@@ -492,7 +502,7 @@ fn the_body_is_asked_for_even_byte_by_byte() {
         "GET /small.txt HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     for room in [1, 7, 1_000] {
         let mut peer = Peer::new(head);
-        let mut client = worker.driver.accept(worker.clock());
+        let mut client = worker.server.accept(worker.clock());
         for _ in 0..30 {
             peer.room = room;
             worker.drive(&mut client, &mut peer);
@@ -504,32 +514,32 @@ fn the_body_is_asked_for_even_byte_by_byte() {
             worker.drive(&mut client, &mut peer);
         }
         assert_eq!(peer.codes(), [100, 200]);
-        worker.driver.forget(client);
+        worker.server.release_client(client);
     }
     // Only a part of it fits, and the body doesn't come: the refusal follows what was begun.
     let mut peer = Peer::new(head);
     peer.room = 5;
-    let mut client = worker.driver.accept(worker.clock());
+    let mut client = worker.server.accept(worker.clock());
     worker.drive(&mut client, &mut peer);
     worker.millis += 20_000;
     peer.room = u32::MAX;
     let clock = worker.clock();
-    worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer);
+    worker.server.on_timer(clock, &mut client, TOKEN, &mut peer);
     assert_eq!(peer.codes(), [100, 408]);
 }
 
 /// A client that took 5 bytes of the interim response and then sent the body without it.
-fn partly_continued(worker: &mut Worker, target: &str) -> (Client, Peer) {
+fn partly_continued(worker: &mut Worker, target: &str) -> (ClientConnection, Peer) {
     let mut peer = Peer::new(&format!(
         "GET {target} HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
     ));
     peer.room = 5;
-    let mut client = worker.driver.accept(worker.clock());
+    let mut client = worker.server.accept(worker.clock());
     worker.drive(&mut client, &mut peer);
     assert_eq!(peer.output, response::CONTINUE[..5]);
     let now = worker.clock().now;
-    let shop = &mut worker.driver.shop;
-    assert_eq!(client.machine.on_bytes(now, b"abc", shop), 3);
+    let cx = &mut worker.server.http;
+    assert_eq!(client.machine.on_bytes(now, b"abc", cx), 3);
     (client, peer)
 }
 
@@ -540,14 +550,14 @@ fn what_was_begun_of_the_interim_response_is_ended_before_another_answer() {
     let (mut client, mut peer) = partly_continued(&mut worker, "/small.txt");
     let stalled = worker.cache.stall();
     let clock = worker.clock();
-    worker.driver.drive(clock, &mut client, TOKEN, &mut peer);
+    worker.server.drive(clock, &mut client, TOKEN, &mut peer);
     worker.millis += 4_000;
     peer.room = u32::MAX;
     let clock = worker.clock();
-    worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer);
+    worker.server.on_timer(clock, &mut client, TOKEN, &mut peer);
     drop(stalled);
     assert_eq!(peer.codes(), [100, 503]);
-    worker.driver.forget(client);
+    worker.server.release_client(client);
     // Changed before its first byte was read.
     worker.talk("HEAD /large.bin HTTP/1.1\r\nHost: h\r\n\r\n");
     let new: Vec<u8> = large().iter().map(|b| b ^ 0xff).collect();
@@ -556,46 +566,46 @@ fn what_was_begun_of_the_interim_response_is_ended_before_another_answer() {
     peer.room = u32::MAX;
     worker.drive(&mut client, &mut peer);
     assert_eq!(peer.responses(), [(100, Vec::new()), (200, new)]);
-    worker.driver.forget(client);
+    worker.server.release_client(client);
 }
 
 #[test]
 fn an_object_that_cant_be_found_in_time_is_unavailable() {
     let mut worker = Worker::new();
     let mut peer = Peer::new(&request("/small.txt"));
-    let mut client = worker.driver.accept(worker.clock());
+    let mut client = worker.server.accept(worker.clock());
     let clock = worker.clock();
-    // Held by this thread: a driver that waited for a loader would hang here.
+    // Held by this thread: a server that waited for a loader would hang here.
     let stalled = worker.cache.stall();
     assert_eq!(
-        worker.driver.drive(clock, &mut client, TOKEN, &mut peer),
-        Driven::Waiting
+        worker.server.drive(clock, &mut client, TOKEN, &mut peer),
+        DriveOutcome::Waiting
     );
     worker.millis += 4_000;
-    let clock = Clock {
+    let clock = TurnClock {
         now: Instant::from_millis(worker.millis),
         unix: 0,
     };
     assert_eq!(
-        worker.driver.on_timer(clock, &mut client, TOKEN, &mut peer),
-        Driven::Waiting
+        worker.server.on_timer(clock, &mut client, TOKEN, &mut peer),
+        DriveOutcome::Waiting
     );
     drop(stalled);
     assert_eq!(peer.codes(), [503]);
     assert!(peer.shut);
     // The late answer does no harm, nor does it reach whoever has the token next.
-    let mut other = worker.driver.accept(clock);
+    let mut other = worker.server.accept(clock);
     let mut other_peer = Peer::new("");
-    while worker.driver.files.outstanding() > 0 {
-        if let Some(completion) = worker.driver.poll_files(clock) {
+    while worker.server.files.outstanding() > 0 {
+        if let Some(completion) = worker.server.poll_files(clock) {
             let (a, b) = (&mut client, &mut other);
             assert_eq!(
                 worker
-                    .driver
+                    .server
                     .on_file(clock, b, TOKEN, &mut other_peer, completion),
-                { Driven::Waiting }
+                { DriveOutcome::Waiting }
             );
-            worker.driver.drive(clock, a, TOKEN, &mut peer);
+            worker.server.drive(clock, a, TOKEN, &mut peer);
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -609,24 +619,24 @@ fn the_next_connection_of_a_token_isnt_given_the_last_ones_object() {
     let clock = worker.clock();
     let stalled = worker.cache.stall();
     let mut peers = [request("/small.txt"), request("/")].map(|input| Peer::new(&input));
-    let mut first = worker.driver.accept(clock);
-    worker.driver.drive(clock, &mut first, TOKEN, &mut peers[0]);
-    worker.driver.forget(first);
-    let mut second = worker.driver.accept(clock);
+    let mut first = worker.server.accept(clock);
+    worker.server.drive(clock, &mut first, TOKEN, &mut peers[0]);
+    worker.server.release_client(first);
+    let mut second = worker.server.accept(clock);
     worker
-        .driver
+        .server
         .drive(clock, &mut second, TOKEN, &mut peers[1]);
     drop(stalled);
     let mut answers = Vec::new();
-    while worker.driver.files.outstanding() > 0 {
-        answers.extend(worker.driver.poll_files(clock));
+    while worker.server.files.outstanding() > 0 {
+        answers.extend(worker.server.poll_files(clock));
         thread::sleep(Duration::from_millis(1));
     }
     // The first one's answer comes first.
     answers.sort_by_key(|answer| answer.ticket);
     for answer in answers {
-        let driver = &mut worker.driver;
-        driver.on_file(clock, &mut second, TOKEN, &mut peers[1], answer);
+        let server = &mut worker.server;
+        server.on_file(clock, &mut second, TOKEN, &mut peers[1], answer);
     }
     assert!(peers[0].output.is_empty());
     assert_eq!(peers[1].responses(), [(200, b"<p>top".to_vec())]);
@@ -645,16 +655,16 @@ fn a_file_that_changes_is_cut_off_or_begun_again() {
     worker.tree.write("other.bin", &new);
     let mut peer = Peer::new(&request("/other.bin"));
     peer.room = 100_000;
-    let mut client = worker.driver.accept(worker.clock());
-    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+    let mut client = worker.server.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
     worker.tree.write("other.bin", &large());
     peer.room = u32::MAX;
-    assert_eq!(worker.drive(&mut client, &mut peer), Driven::Done);
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Done);
     assert!(peer.aborted && !peer.closed && !peer.shut);
     let (code, body) = &peer.responses()[0];
     assert_eq!(*code, 200);
     assert!(body.len() < new.len() && new.starts_with(body));
-    assert_eq!(worker.driver.counters().cut_off, 1);
+    assert_eq!(worker.server.counters().cut_off, 1);
 }
 
 /// Fetches a large file that is written to each time when it has just been found.
@@ -662,33 +672,33 @@ fn get_while_it_changes(times: usize) -> Vec<(u16, Vec<u8>)> {
     let mut worker = Worker::new();
     worker.tree.write("busy.bin", &large());
     let mut peer = Peer::new(&request("/busy.bin"));
-    let mut client = worker.driver.accept(worker.clock());
+    let mut client = worker.server.accept(worker.clock());
     let clock = worker.clock();
-    worker.driver.drive(clock, &mut client, TOKEN, &mut peer);
+    worker.server.drive(clock, &mut client, TOKEN, &mut peer);
     let mut changes = 0;
     for _ in 0..20_000 {
-        if worker.driver.files.outstanding() == 0 {
+        if worker.server.files.outstanding() == 0 {
             break;
         }
         let clock = worker.clock();
-        let Some(answer) = worker.driver.poll_files(clock) else {
+        let Some(answer) = worker.server.poll_files(clock) else {
             thread::sleep(Duration::from_millis(1));
             continue;
         };
         let looking = matches!(
-            client.response.as_deref().map(|response| response.step),
-            Some(Step::Looking(_))
+            client.response.as_deref().map(|response| response.stage),
+            Some(Stage::LookingUp(_))
         );
         if looking && changes < times {
             changes += 1;
             worker.tree.write("busy.bin", &large()[changes..]);
         }
         worker
-            .driver
+            .server
             .on_file(clock, &mut client, TOKEN, &mut peer, answer);
     }
     assert_eq!(changes, times);
-    worker.driver.forget(client);
+    worker.server.release_client(client);
     peer.responses()
 }
 
@@ -705,26 +715,29 @@ fn a_file_that_changes_whenever_it_was_found_is_looked_up_a_few_times() {
 fn draining() {
     let mut worker = Worker::new();
     let mut idle_peer = Peer::new(&request("/small.txt"));
-    let mut idle = worker.driver.accept(worker.clock());
+    let mut idle = worker.server.accept(worker.clock());
     worker.drive(&mut idle, &mut idle_peer);
     let mut busy_peer = Peer::new(&request("/large.bin"));
     busy_peer.room = 1_000;
-    let mut busy = worker.driver.accept(worker.clock());
+    let mut busy = worker.server.accept(worker.clock());
     worker.drive(&mut busy, &mut busy_peer);
     let mut late_peer = Peer::new("GET /small.txt HTTP/1.1\r\n");
-    let mut late = worker.driver.accept(worker.clock());
+    let mut late = worker.server.accept(worker.clock());
     worker.drive(&mut late, &mut late_peer);
 
-    worker.driver.drain();
-    assert_eq!(worker.driver.on_drain(&idle, &mut idle_peer), Driven::Done);
+    worker.server.drain();
+    assert_eq!(
+        worker.server.on_drain(&idle, &mut idle_peer),
+        DriveOutcome::Done
+    );
     assert!(idle_peer.closed);
     assert_eq!(
-        worker.driver.on_drain(&busy, &mut busy_peer),
-        Driven::Waiting
+        worker.server.on_drain(&busy, &mut busy_peer),
+        DriveOutcome::Waiting
     );
     assert_eq!(
-        worker.driver.on_drain(&late, &mut late_peer),
-        Driven::Waiting
+        worker.server.on_drain(&late, &mut late_peer),
+        DriveOutcome::Waiting
     );
     late_peer.input.extend_from_slice(b"Host: h\r\n\r\n");
     worker.drive(&mut late, &mut late_peer);
@@ -735,7 +748,10 @@ fn draining() {
             .contains("\r\nConnection: close\r\n")
     );
     busy_peer.room = u32::MAX;
-    assert_eq!(worker.drive(&mut busy, &mut busy_peer), Driven::Waiting);
+    assert_eq!(
+        worker.drive(&mut busy, &mut busy_peer),
+        DriveOutcome::Waiting
+    );
     assert_eq!(busy_peer.responses(), [(200, large())]);
     assert!(busy_peer.shut);
 }
@@ -746,13 +762,13 @@ fn memory_is_used_again() {
     for _ in 0..50 {
         worker.talk(&(request("/small.txt") + &request("/large.bin")));
     }
-    assert_eq!(worker.driver.spare.len(), 1);
+    assert_eq!(worker.server.spare_responses.len(), 1);
     let peer = worker.talk(&request(&format!("/{}/", "x".repeat(7_000))));
     assert_eq!(peer.codes(), [404]);
     assert!(
         worker
-            .driver
-            .spare
+            .server
+            .spare_responses
             .iter()
             .all(|r| r.head.capacity() <= HEAD_BYTES)
     );
@@ -772,7 +788,7 @@ proptest! {
             + "HEAD /large.bin HTTP/1.1\r\nHost: h\r\n\r\n";
         let expected = worker.talk(&input).output;
         let mut peer = Peer::new("");
-        let mut client = worker.driver.accept(worker.clock());
+        let mut client = worker.server.accept(worker.clock());
         let mut rest = input.as_bytes();
         let turns = pieces.iter().cycle().zip(rooms.iter().cycle().chain([&90_000]));
         for (piece, room) in turns.take(400) {
@@ -780,11 +796,11 @@ proptest! {
             rest = later;
             peer.input.extend_from_slice(now);
             peer.room = *room;
-            prop_assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+            prop_assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
         }
         peer.input.extend_from_slice(rest);
         peer.room = u32::MAX;
-        prop_assert_eq!(worker.drive(&mut client, &mut peer), Driven::Waiting);
+        prop_assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
         prop_assert!(peer.output == expected);
     }
 }

@@ -9,12 +9,12 @@ use lockgate_stack::{Notice, SocketId};
 use lockgate_wire::Instant;
 
 use super::transport::{StackContext, StackTransport, UnreadChunk};
-use crate::server::{Client, Clock, Driven, Driver};
+use crate::server::{ClientConnection, DriveOutcome, Server, TurnClock};
 
 /// All HTTP connections of a worker.
 #[derive(Debug)]
 pub(super) struct Connections {
-    driver: Driver,
+    server: Server,
     /// Indexed by the socket's dense number.
     table: Vec<Option<HttpConnection>>,
     wheel: Wheel,
@@ -27,7 +27,7 @@ pub(super) struct Connections {
 #[derive(Debug)]
 struct HttpConnection {
     socket: SocketId,
-    client: Client,
+    client: ClientConnection,
     unread: Option<Box<UnreadChunk>>,
     /// Whether it is in [`Connections::yielded`].
     is_yielded: bool,
@@ -35,9 +35,9 @@ struct HttpConnection {
 
 impl Connections {
     /// An empty table, with timers for so many sockets.
-    pub(super) fn new(now: Instant, driver: Driver, connections_max: u32) -> Self {
+    pub(super) fn new(now: Instant, server: Server, connections_max: u32) -> Self {
         Self {
-            driver,
+            server,
             table: Vec::new(),
             wheel: Wheel::new(now, connections_max),
             yielded: VecDeque::new(),
@@ -49,7 +49,7 @@ impl Connections {
     /// Adds a connection that is ready for its first request, and drives it.
     pub(super) fn on_accepted(
         &mut self,
-        clock: Clock,
+        clock: TurnClock,
         socket: SocketId,
         cx: &mut StackContext<'_>,
     ) {
@@ -57,7 +57,7 @@ impl Connections {
         if index >= self.table.len() {
             self.table.resize_with(index + 1, || None);
         }
-        let client = self.driver.accept(clock);
+        let client = self.server.accept(clock);
         let entry = HttpConnection {
             socket,
             client,
@@ -65,7 +65,7 @@ impl Connections {
             is_yielded: false,
         };
         if let Some(old) = self.table[index].replace(entry) {
-            self.driver.forget(old.client);
+            self.server.release_client(old.client);
         } else {
             self.open += 1;
         }
@@ -77,7 +77,12 @@ impl Connections {
     }
 
     /// Drives the connection that a notice is about, or removes it if its socket has closed.
-    pub(super) fn on_notice(&mut self, clock: Clock, notice: &Notice, cx: &mut StackContext<'_>) {
+    pub(super) fn on_notice(
+        &mut self,
+        clock: TurnClock,
+        notice: &Notice,
+        cx: &mut StackContext<'_>,
+    ) {
         match notice {
             Notice::Readable(socket)
             | Notice::Writable(socket)
@@ -88,9 +93,9 @@ impl Connections {
     }
 
     /// Dispatches the file cache's completions. Returns how many there were.
-    pub(super) fn poll_files(&mut self, clock: Clock, cx: &mut StackContext<'_>) -> usize {
+    pub(super) fn poll_files(&mut self, clock: TurnClock, cx: &mut StackContext<'_>) -> usize {
         let mut count = 0;
-        while let Some(completion) = self.driver.poll_files(clock) {
+        while let Some(completion) = self.server.poll_files(clock) {
             count += 1;
             let index = usize::try_from(completion.token.0).unwrap_or(usize::MAX);
             let Some(Some(entry)) = self.table.get_mut(index) else {
@@ -103,16 +108,16 @@ impl Connections {
                 unread: &mut entry.unread,
             };
             let client = &mut entry.client;
-            let driven = self
-                .driver
+            let outcome = self
+                .server
                 .on_file(clock, client, token, &mut transport, completion);
-            self.apply(socket, driven);
+            self.apply(socket, outcome);
         }
         count
     }
 
     /// Resumes the connections that yielded. Returns how many there were.
-    pub(super) fn resume_yielded(&mut self, clock: Clock, cx: &mut StackContext<'_>) -> usize {
+    pub(super) fn resume_yielded(&mut self, clock: TurnClock, cx: &mut StackContext<'_>) -> usize {
         let count = self.yielded.len();
         for _ in 0..count {
             let Some(socket) = self.yielded.pop_front() else {
@@ -127,7 +132,7 @@ impl Connections {
     }
 
     /// Fires due deadlines.
-    pub(super) fn on_timer(&mut self, clock: Clock, cx: &mut StackContext<'_>) {
+    pub(super) fn on_timer(&mut self, clock: TurnClock, cx: &mut StackContext<'_>) {
         let mut budget = TIMERS_PER_TURN;
         while let Some(TimerKey(index)) = self.wheel.expire(clock.now, &mut budget) {
             let Some(Some(entry)) = self.table.get_mut(index as usize) else {
@@ -140,10 +145,10 @@ impl Connections {
                 unread: &mut entry.unread,
             };
             let client = &mut entry.client;
-            let driven = self
-                .driver
+            let outcome = self
+                .server
                 .on_timer(clock, client, token(socket), &mut transport);
-            self.apply(socket, driven);
+            self.apply(socket, outcome);
         }
     }
 
@@ -155,7 +160,7 @@ impl Connections {
     /// Closes idle connections now, the others after their response.
     pub(super) fn drain(&mut self, cx: &mut StackContext<'_>) {
         self.draining = true;
-        self.driver.drain();
+        self.server.drain();
         for index in 0..self.table.len() {
             self.close_if_idle(index, cx);
         }
@@ -166,9 +171,9 @@ impl Connections {
         self.open
     }
 
-    /// The driver, for its counters.
-    pub(super) fn driver(&self) -> &Driver {
-        &self.driver
+    /// The server, for its counters.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     fn close_if_idle(&mut self, index: usize, cx: &mut StackContext<'_>) {
@@ -181,11 +186,11 @@ impl Connections {
             id: socket,
             unread: &mut entry.unread,
         };
-        let driven = self.driver.on_drain(&entry.client, &mut transport);
-        self.apply(socket, driven);
+        let outcome = self.server.on_drain(&entry.client, &mut transport);
+        self.apply(socket, outcome);
     }
 
-    fn drive(&mut self, clock: Clock, socket: SocketId, cx: &mut StackContext<'_>) {
+    fn drive(&mut self, clock: TurnClock, socket: SocketId, cx: &mut StackContext<'_>) {
         let Some(Some(entry)) = self.table.get_mut(socket.index()) else {
             return;
         };
@@ -197,25 +202,25 @@ impl Connections {
             id: socket,
             unread: &mut entry.unread,
         };
-        let driven = self
-            .driver
+        let outcome = self
+            .server
             .drive(clock, &mut entry.client, token(socket), &mut transport);
-        self.apply(socket, driven);
+        self.apply(socket, outcome);
     }
 
-    fn apply(&mut self, socket: SocketId, driven: Driven) {
+    fn apply(&mut self, socket: SocketId, outcome: DriveOutcome) {
         let Some(entry) = self.get_mut(socket) else {
             return;
         };
-        match driven {
-            Driven::Done => self.remove(socket),
-            Driven::Again if !entry.is_yielded => {
+        match outcome {
+            DriveOutcome::Done => self.remove(socket),
+            DriveOutcome::Again if !entry.is_yielded => {
                 entry.is_yielded = true;
                 let deadline = entry.client.deadline();
                 self.yielded.push_back(socket);
                 self.wheel.set(timer(socket), deadline);
             }
-            Driven::Again | Driven::Waiting => {
+            DriveOutcome::Again | DriveOutcome::Waiting => {
                 let deadline = entry.client.deadline();
                 self.wheel.set(timer(socket), deadline);
             }
@@ -229,7 +234,7 @@ impl Connections {
         if let Some(entry) = self.table[socket.index()].take() {
             self.open -= 1;
             self.wheel.set(timer(socket), None);
-            self.driver.forget(entry.client);
+            self.server.release_client(entry.client);
         }
     }
 

@@ -6,7 +6,7 @@ use lockgate_ktls::Ciphers;
 use lockgate_stack::{Chunk, Recv, SendError, SocketId, Stack};
 use pktbuf::{PagePool, SharedSpan};
 
-use crate::server::{Received, Transport};
+use crate::server::{RecvOutcome, Transport};
 
 /// The worker's parts that a socket needs to receive and send.
 #[derive(Debug)]
@@ -51,15 +51,15 @@ impl UnreadChunk {
 
 impl StackTransport<'_, '_> {
     /// Receives the next chunk that isn't empty.
-    fn recv_chunk(&mut self) -> Result<UnreadChunk, Received> {
+    fn recv_chunk(&mut self) -> Result<UnreadChunk, RecvOutcome> {
         loop {
             match self.cx.stack.recv(self.id, self.cx.ciphers, self.cx.pages) {
                 // An empty record has no bytes for HTTP.
                 Ok(Recv::Data(chunk)) if chunk.is_empty() => {}
                 Ok(Recv::Data(chunk)) => return Ok(UnreadChunk { chunk, taken: 0 }),
-                Ok(Recv::Nothing) => return Err(Received::Nothing),
+                Ok(Recv::Nothing) => return Err(RecvOutcome::Nothing),
                 // An error ends the stream, too. The stack sends the alert, counts it and closes.
-                Ok(Recv::End { .. }) | Err(_) => return Err(Received::End),
+                Ok(Recv::End { .. }) | Err(_) => return Err(RecvOutcome::End),
             }
         }
     }
@@ -82,13 +82,13 @@ impl StackTransport<'_, '_> {
 }
 
 impl Transport for StackTransport<'_, '_> {
-    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> Received {
+    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> RecvOutcome {
         if let Some(unread) = self.unread {
             let (taken, all) = unread.offer(take);
             if all {
                 *self.unread = None;
             }
-            return Received::Taken(taken);
+            return RecvOutcome::Taken(taken);
         }
         // Most chunks are taken whole. Only a rest is boxed.
         let mut received = match self.recv_chunk() {
@@ -99,7 +99,7 @@ impl Transport for StackTransport<'_, '_> {
         if !all {
             *self.unread = Some(Box::new(received));
         }
-        Received::Taken(taken)
+        RecvOutcome::Taken(taken)
     }
 
     fn send(&mut self, bytes: &[u8], more: bool) -> u32 {

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::{Bounded, Timeout};
 
-fn shop() -> Workshop {
-    Workshop::new(Limits {
+fn cx() -> HttpContext {
+    HttpContext::new(Limits {
         body_bytes_max: Bounded::clamped(1_000),
         header_timeout: Timeout::clamped(1_000),
         body_timeout: Timeout::clamped(2_000),
@@ -24,22 +24,22 @@ fn at(millis: u64) -> Instant {
 
 /// Answers everything at once; writes down what was demanded.
 fn run(input: &[u8], step: usize) -> (Vec<String>, Connection) {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
     let mut log = Vec::new();
     let mut fed = 0;
     let mut given = 0;
     loop {
-        match connection.demand() {
-            Demand::Read | Demand::Linger if given == input.len() => return (log, connection),
-            Demand::Read | Demand::Linger => {
+        match connection.next_action() {
+            Action::Read | Action::Linger if given == input.len() => return (log, connection),
+            Action::Read | Action::Linger => {
                 // What was given but not taken is shown again, with what came meanwhile.
                 fed = input.len().min(fed.max(given) + step);
-                given += connection.on_bytes(at(0), &input[given..fed], &mut shop);
+                given += connection.on_bytes(at(0), &input[given..fed], &mut cx);
             }
             // Whether the client is asked depends on whether its body came with the head.
-            Demand::Continue => connection.continued(),
-            Demand::Answer => {
+            Action::AskForBody => connection.on_body_requested(),
+            Action::Respond => {
                 let path = connection
                     .request()
                     .map(|r| r.path().to_vec())
@@ -48,11 +48,11 @@ fn run(input: &[u8], step: usize) -> (Vec<String>, Connection) {
                     Some(status) => status.line().to_owned(),
                     None => String::from_utf8_lossy(&path).into_owned(),
                 });
-                let keep = connection.begin_answer(at(0), &shop);
+                let keep = connection.begin_response(at(0), &cx);
                 log.push(if keep { "keep" } else { "close" }.to_owned());
             }
-            Demand::Send => connection.end_answer(at(0), &mut shop),
-            Demand::Drop => return (log, connection),
+            Action::Send => connection.end_response(at(0), &mut cx),
+            Action::Close => return (log, connection),
         }
     }
 }
@@ -121,15 +121,15 @@ fn bodies_are_discarded_up_to_the_next_request() {
 
 #[test]
 fn a_client_that_waits_to_be_asked_is_asked_once() {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
     let head = b"GET /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
-    assert_eq!(connection.on_bytes(at(0), head, &mut shop), head.len());
-    assert_eq!(connection.demand(), Demand::Continue);
-    connection.continued();
-    assert_eq!(connection.demand(), Demand::Read);
-    assert_eq!(connection.on_bytes(at(0), b"xyz", &mut shop), 2);
-    assert_eq!(connection.demand(), Demand::Answer);
+    assert_eq!(connection.on_bytes(at(0), head, &mut cx), head.len());
+    assert_eq!(connection.next_action(), Action::AskForBody);
+    connection.on_body_requested();
+    assert_eq!(connection.next_action(), Action::Read);
+    assert_eq!(connection.on_bytes(at(0), b"xyz", &mut cx), 2);
+    assert_eq!(connection.next_action(), Action::Respond);
 }
 
 #[test]
@@ -194,160 +194,157 @@ fn smuggled_requests_never_get_an_answer() {
 
 #[test]
 fn nothing_is_taken_while_an_answer_is_due() {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
     let two = b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\n";
-    assert_eq!(connection.on_bytes(at(0), two, &mut shop), 27);
-    assert_eq!(connection.demand(), Demand::Answer);
-    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut shop), 0);
-    connection.begin_answer(at(0), &shop);
-    assert_eq!(connection.demand(), Demand::Send);
-    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut shop), 0);
-    connection.end_answer(at(0), &mut shop);
-    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut shop), 17);
+    assert_eq!(connection.on_bytes(at(0), two, &mut cx), 27);
+    assert_eq!(connection.next_action(), Action::Respond);
+    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut cx), 0);
+    connection.begin_response(at(0), &cx);
+    assert_eq!(connection.next_action(), Action::Send);
+    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut cx), 0);
+    connection.end_response(at(0), &mut cx);
+    assert_eq!(connection.on_bytes(at(0), &two[27..], &mut cx), 17);
 }
 
 #[test]
 fn a_slow_head_has_one_deadline() {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
     assert_eq!(connection.deadline(), Some(at(1_000)));
     for (millis, byte) in (100..).step_by(100).zip(b"GET / H") {
-        connection.on_bytes(at(millis), &[*byte], &mut shop);
+        connection.on_bytes(at(millis), &[*byte], &mut cx);
         assert_eq!(connection.deadline(), Some(at(1_000)));
     }
-    assert_eq!(connection.on_timer(at(999), &mut shop), Expired::Nothing);
-    assert_eq!(connection.on_timer(at(1_000), &mut shop), Expired::Refused);
+    assert_eq!(connection.on_timer(at(999), &mut cx), Expired::Nothing);
+    assert_eq!(connection.on_timer(at(1_000), &mut cx), Expired::Refused);
     assert_eq!(connection.refusal(), Some(Status::RequestTimeout));
-    assert_eq!(connection.demand(), Demand::Answer);
-    assert!(!connection.begin_answer(at(1_000), &shop));
-    connection.end_answer(at(1_000), &mut shop);
-    assert_eq!(connection.demand(), Demand::Linger);
+    assert_eq!(connection.next_action(), Action::Respond);
+    assert!(!connection.begin_response(at(1_000), &cx));
+    connection.end_response(at(1_000), &mut cx);
+    assert_eq!(connection.next_action(), Action::Linger);
 }
 
 #[test]
 fn a_silent_connection_is_closed_without_a_word() {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
-    assert_eq!(connection.on_timer(at(1_000), &mut shop), Expired::Idle);
-    assert_eq!(connection.demand(), Demand::Drop);
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
+    assert_eq!(connection.on_timer(at(1_000), &mut cx), Expired::Idle);
+    assert_eq!(connection.next_action(), Action::Close);
     assert_eq!(connection.deadline(), None);
 }
 
 #[test]
 fn deadlines_of_a_kept_connection() {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
     let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    connection.on_bytes(at(500), request, &mut shop);
+    connection.on_bytes(at(500), request, &mut cx);
     assert_eq!(connection.deadline(), Some(at(4_500)), "to find the object");
-    connection.begin_answer(at(600), &shop);
+    connection.begin_response(at(600), &cx);
     assert_eq!(connection.deadline(), Some(at(5_600)), "to send");
-    connection.on_progress(at(700), &shop);
+    connection.on_progress(at(700), &cx);
     assert_eq!(connection.deadline(), Some(at(5_700)));
-    connection.end_answer(at(800), &mut shop);
+    connection.end_response(at(800), &mut cx);
     assert!(connection.is_idle());
     assert_eq!(
         connection.deadline(),
         Some(at(3_800)),
         "for the next request"
     );
-    connection.on_bytes(at(3_000), b"G", &mut shop);
+    connection.on_bytes(at(3_000), b"G", &mut cx);
     assert_eq!(connection.deadline(), Some(at(4_000)), "for its head");
-    assert_eq!(connection.on_timer(at(4_000), &mut shop), Expired::Refused);
+    assert_eq!(connection.on_timer(at(4_000), &mut cx), Expired::Refused);
 
-    let mut connection = Connection::new(at(0), &shop);
+    let mut connection = Connection::new(at(0), &cx);
     let head = b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n";
-    connection.on_bytes(at(100), head, &mut shop);
+    connection.on_bytes(at(100), head, &mut cx);
     assert_eq!(connection.deadline(), Some(at(2_100)), "for the body");
-    connection.on_bytes(at(200), b"x", &mut shop);
+    connection.on_bytes(at(200), b"x", &mut cx);
     assert_eq!(connection.deadline(), Some(at(2_100)));
-    assert_eq!(connection.on_timer(at(2_100), &mut shop), Expired::Refused);
+    assert_eq!(connection.on_timer(at(2_100), &mut cx), Expired::Refused);
 }
 
 #[test]
 fn an_object_that_isnt_found_in_time_is_unavailable() {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
-    connection.on_bytes(at(0), b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", &mut shop);
-    assert_eq!(
-        connection.on_timer(at(4_000), &mut shop),
-        Expired::Unanswered
-    );
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
+    connection.on_bytes(at(0), b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", &mut cx);
+    assert_eq!(connection.on_timer(at(4_000), &mut cx), Expired::Unanswered);
     assert_eq!(connection.refusal(), Some(Status::ServiceUnavailable));
-    assert!(!connection.begin_answer(at(4_000), &shop));
-    assert_eq!(connection.on_timer(at(9_000), &mut shop), Expired::Stalled);
+    assert!(!connection.begin_response(at(4_000), &cx));
+    assert_eq!(connection.on_timer(at(9_000), &mut cx), Expired::Stalled);
 }
 
 #[test]
 fn the_end_of_the_clients_side() {
     let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    let mut shop = shop();
+    let mut cx = cx();
     for taken in 0..request.len() {
-        let mut connection = Connection::new(at(0), &shop);
-        connection.on_bytes(at(0), &request[..taken], &mut shop);
+        let mut connection = Connection::new(at(0), &cx);
+        connection.on_bytes(at(0), &request[..taken], &mut cx);
         connection.on_eof();
-        assert_eq!(connection.demand(), Demand::Drop, "{taken}");
+        assert_eq!(connection.next_action(), Action::Close, "{taken}");
     }
     // A whole request is answered, and then it's over.
-    let mut connection = Connection::new(at(0), &shop);
-    connection.on_bytes(at(0), request, &mut shop);
+    let mut connection = Connection::new(at(0), &cx);
+    connection.on_bytes(at(0), request, &mut cx);
     connection.on_eof();
-    assert_eq!(connection.demand(), Demand::Answer);
-    assert!(connection.begin_answer(at(0), &shop));
-    connection.end_answer(at(0), &mut shop);
-    assert_eq!(connection.demand(), Demand::Read);
+    assert_eq!(connection.next_action(), Action::Respond);
+    assert!(connection.begin_response(at(0), &cx));
+    connection.end_response(at(0), &mut cx);
+    assert_eq!(connection.next_action(), Action::Read);
     connection.on_eof();
-    assert_eq!(connection.demand(), Demand::Drop);
+    assert_eq!(connection.next_action(), Action::Close);
 }
 
 #[test]
 fn draining_and_the_limit_of_requests_close_behind_the_answer() {
     let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
-    connection.on_bytes(at(0), request, &mut shop);
-    shop.draining = true;
-    assert!(!connection.begin_answer(at(0), &shop));
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
+    connection.on_bytes(at(0), request, &mut cx);
+    cx.draining = true;
+    assert!(!connection.begin_response(at(0), &cx));
 
     // One that was announced as kept before that closes, too.
-    shop.draining = false;
-    let mut connection = Connection::new(at(0), &shop);
-    connection.on_bytes(at(0), request, &mut shop);
-    assert!(connection.begin_answer(at(0), &shop));
-    shop.draining = true;
-    connection.end_answer(at(0), &mut shop);
-    assert_eq!(connection.demand(), Demand::Linger);
+    cx.draining = false;
+    let mut connection = Connection::new(at(0), &cx);
+    connection.on_bytes(at(0), request, &mut cx);
+    assert!(connection.begin_response(at(0), &cx));
+    cx.draining = true;
+    connection.end_response(at(0), &mut cx);
+    assert_eq!(connection.next_action(), Action::Linger);
 
-    shop.draining = false;
-    shop.limits.requests_max = Bounded::clamped(2);
-    let mut connection = Connection::new(at(0), &shop);
+    cx.draining = false;
+    cx.limits.requests_max = Bounded::clamped(2);
+    let mut connection = Connection::new(at(0), &cx);
     for keep in [true, false] {
-        connection.on_bytes(at(0), request, &mut shop);
-        assert_eq!(connection.begin_answer(at(0), &shop), keep);
-        connection.retract_answer(at(0), &shop);
-        assert_eq!(connection.begin_answer(at(0), &shop), keep);
-        connection.end_answer(at(0), &mut shop);
+        connection.on_bytes(at(0), request, &mut cx);
+        assert_eq!(connection.begin_response(at(0), &cx), keep);
+        connection.retract_response(at(0), &cx);
+        assert_eq!(connection.begin_response(at(0), &cx), keep);
+        connection.end_response(at(0), &mut cx);
     }
-    assert_eq!(connection.demand(), Demand::Linger);
+    assert_eq!(connection.next_action(), Action::Linger);
 }
 
 #[test]
 fn progress_moves_the_deadline_of_a_lingering_connection() {
-    let mut shop = shop();
-    let mut connection = Connection::new(at(0), &shop);
-    connection.on_bytes(at(0), b"\n", &mut shop);
-    connection.begin_answer(at(0), &shop);
-    connection.end_answer(at(0), &mut shop);
+    let mut cx = cx();
+    let mut connection = Connection::new(at(0), &cx);
+    connection.on_bytes(at(0), b"\n", &mut cx);
+    connection.begin_response(at(0), &cx);
+    connection.end_response(at(0), &mut cx);
     assert_eq!(connection.deadline(), Some(at(6_000)));
-    connection.on_progress(at(6_000), &shop);
+    connection.on_progress(at(6_000), &cx);
     assert_eq!(
         connection.deadline(),
         Some(at(6_000) + Duration::from_secs(6))
     );
-    assert_eq!(connection.on_bytes(at(0), &[7; 100], &mut shop), 100);
+    assert_eq!(connection.on_bytes(at(0), &[7; 100], &mut cx), 100);
     connection.on_eof();
-    assert_eq!(connection.demand(), Demand::Drop);
+    assert_eq!(connection.next_action(), Action::Close);
 }
 
 /// Text that is nearly a request, so that every part of the parser is reached.
@@ -378,19 +375,19 @@ proptest! {
         let (whole, a) = run(&input, input.len().max(1));
         let (split, b) = run(&input, step);
         prop_assert_eq!(whole, split);
-        prop_assert_eq!(a.demand(), b.demand());
+        prop_assert_eq!(a.next_action(), b.next_action());
     }
 
     #[test]
     fn memory_stays_within_the_limits(
         pieces in proptest::collection::vec("[a-zA-Z:\r\n ]{0,3000}", 0..20)
     ) {
-        let mut shop = shop();
-        let mut connection = Connection::new(at(0), &shop);
+        let mut cx = cx();
+        let mut connection = Connection::new(at(0), &cx);
         for piece in &pieces {
-            connection.on_bytes(at(0), piece.as_bytes(), &mut shop);
+            connection.on_bytes(at(0), piece.as_bytes(), &mut cx);
             if let Some(request) = connection.request() {
-                let limit = shop.limits.head_bytes_max.bytes();
+                let limit = cx.limits.head_bytes_max.bytes();
                 prop_assert!(request.head.parts().0.len() + request.head.parts().1.len() <= limit);
             }
         }

@@ -6,8 +6,8 @@ use crate::validators::{EntityTag, Validators};
 
 const NOW: u64 = 784_111_777;
 
-fn context(method: Method, version: Version, keep_alive: bool) -> Context {
-    Context {
+fn context(method: Method, version: Version, keep_alive: bool) -> HeadContext {
+    HeadContext {
         method,
         version,
         keep_alive,

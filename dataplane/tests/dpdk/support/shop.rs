@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel as crossbeam;
 use lockgate::clock::{Clock, unix_time};
-use lockgate::server::{Driver, HostPattern, Site, Sites};
+use lockgate::server::{HostPattern, Server, Site, Sites};
 use lockgate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId, WallClock};
 use lockgate_drivers::Eal;
@@ -230,7 +230,7 @@ fn worker(
         pages,
         ciphers: Ciphers::new(BackendChoice::Auto, 256),
         stack: Stack::new(clock.now(), config, secret).expect("a stack"),
-        driver: Driver::new(patient(), sites, files, 8 << 10),
+        server: Server::new(patient(), sites, files, 8 << 10),
         connections_max,
         idle: IdlePolicy::Yield,
         clock,

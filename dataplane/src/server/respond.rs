@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use lockgate_cache::{Absence, Lookup, Object, Ticket, Token};
-use lockgate_http::response::{self, Context, HEAD_BYTES};
+use lockgate_http::response::{self, HEAD_BYTES, HeadContext};
 use lockgate_http::{Method, Request, Selection, Status, Version};
 
 use super::body::BodySource;
-use super::{Client, Clock, Driver, Stepped, Transport, went};
+use super::{ClientConnection, Server, StepOutcome, Transport, TurnClock, outcome_of_send};
 
 /// An answer on its way.
 #[derive(Debug)]
-pub(super) struct Response {
-    pub(super) step: Step,
+pub(super) struct PendingResponse {
+    pub(super) stage: Stage,
     /// The head, and a page for an error; before that, perhaps, a request for the body.
     pub(super) head: Vec<u8>,
     pub(super) head_sent: usize,
@@ -22,28 +22,28 @@ pub(super) struct Response {
     /// What was not acknowledged when there was progress last.
     pub(super) unacknowledged: u64,
     /// How often the object was looked up again, because it had changed before its first byte.
-    looked_again: u8,
+    lookup_retries: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Stage {
     /// The object isn't found yet.
-    Looking(Ticket),
+    LookingUp(Ticket),
     Sending,
     /// Everything was handed over and the sending side is closed.
     Lingering,
 }
 
-impl Response {
+impl PendingResponse {
     pub(super) fn new() -> Self {
         Self {
-            step: Step::Sending,
+            stage: Stage::Sending,
             head: Vec::with_capacity(HEAD_BYTES),
             head_sent: 0,
             body: BodySource::Empty,
             status: None,
             unacknowledged: 0,
-            looked_again: 0,
+            lookup_retries: 0,
         }
     }
 
@@ -51,12 +51,12 @@ impl Response {
         &mut self,
         transport: &mut T,
         more: bool,
-    ) -> (Stepped, u32) {
+    ) -> (StepOutcome, u32) {
         let head = self.head.get(self.head_sent..).unwrap_or_default();
         let sent = transport.send(head, more);
-        let stepped = went(sent, head.len());
+        let outcome = outcome_of_send(sent, head.len());
         self.head_sent += sent as usize;
-        (stepped, sent)
+        (outcome, sent)
     }
 
     /// Takes back what is to be answered. What was begun of the request for the body stays, in
@@ -72,46 +72,56 @@ impl Response {
     }
 
     pub(super) fn reset(&mut self) {
-        self.step = Step::Sending;
+        self.stage = Stage::Sending;
         self.head.clear();
         self.head.shrink_to(HEAD_BYTES);
         self.head_sent = 0;
         self.body = BodySource::Empty;
         self.status = None;
         self.unacknowledged = 0;
-        self.looked_again = 0;
+        self.lookup_retries = 0;
     }
 }
 
-impl Driver {
+impl Server {
     /// Finds out what to answer.
-    pub(super) fn answer(&mut self, clock: Clock, client: &mut Client, token: Token) -> Stepped {
-        if let Some(Response {
-            step: Step::Looking(_),
+    pub(super) fn respond(
+        &mut self,
+        clock: TurnClock,
+        client: &mut ClientConnection,
+        token: Token,
+    ) -> StepOutcome {
+        if let Some(PendingResponse {
+            stage: Stage::LookingUp(_),
             ..
         }) = client.response.as_deref()
         {
-            return Stepped::Wait;
+            return StepOutcome::Wait;
         }
         if let Some(status) = client.machine.refusal() {
-            self.answer_with_error(clock, client, status);
+            self.respond_with_error(clock, client, status);
         } else {
             self.look_up(clock, client, token);
         }
-        Stepped::On
+        StepOutcome::Continue
     }
 
     /// Looks for the object that the request names.
-    pub(super) fn look_up(&mut self, clock: Clock, client: &mut Client, token: Token) {
+    pub(super) fn look_up(
+        &mut self,
+        clock: TurnClock,
+        client: &mut ClientConnection,
+        token: Token,
+    ) {
         let Some(request) = client.machine.request() else {
-            return self.answer_with_error(clock, client, Status::InternalServerError);
+            return self.respond_with_error(clock, client, Status::InternalServerError);
         };
         let Some(site) = self.sites.select(request.host()) else {
             //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
             //# The 421 (Misdirected Request) status code indicates that the request was directed at
             //# a server that is unable or unwilling to produce an authoritative response for the
             //# target URI.
-            return self.answer_with_error(clock, client, Status::MisdirectedRequest);
+            return self.respond_with_error(clock, client, Status::MisdirectedRequest);
         };
         let lookup = match (request.names_directory(), &site.index) {
             (false, _) => self
@@ -124,56 +134,64 @@ impl Driver {
             (true, None) => Lookup::Absent(Absence::NotFound),
         };
         match lookup {
-            Lookup::Found(object) => self.found(clock, client, Ok(object)),
-            Lookup::Absent(absence) => self.found(clock, client, Err(absence)),
+            Lookup::Found(object) => self.respond_with_object(clock, client, Ok(object)),
+            Lookup::Absent(absence) => self.respond_with_object(clock, client, Err(absence)),
             Lookup::Pending(ticket) => {
                 self.counters.waited += 1;
-                let mut response = client.response.take().unwrap_or_else(|| self.take());
-                response.step = Step::Looking(ticket);
+                let mut response = client
+                    .response
+                    .take()
+                    .unwrap_or_else(|| self.take_response());
+                response.stage = Stage::LookingUp(ticket);
                 client.response = Some(response);
             }
         }
     }
 
     /// Begins the answer with what was found.
-    pub(super) fn found(
+    pub(super) fn respond_with_object(
         &mut self,
-        clock: Clock,
-        client: &mut Client,
+        clock: TurnClock,
+        client: &mut ClientConnection,
         found: Result<Arc<Object>, Absence>,
     ) {
         let object = match found {
             Ok(object) => object,
-            Err(absence) => return self.answer_with_absence(clock, client, absence),
+            Err(absence) => return self.respond_with_absence(clock, client, absence),
         };
         let Some(request) = client.machine.request() else {
-            return self.answer_with_error(clock, client, Status::InternalServerError);
+            return self.respond_with_error(clock, client, Status::InternalServerError);
         };
         let selection = Selection::of(request, object.entity(), clock.unix);
         let mut response = self.begin(client);
         let cx = self.context(clock, client);
         let range = response::object(&mut response.head, &cx, object.entity(), selection);
         response.status = Some(selection.status());
-        response.body = BodySource::of(&object, range, self.copy_max);
+        response.body = BodySource::of(&object, range, self.copy_bytes_max);
         client.response = Some(response);
     }
 
-    fn answer_with_absence(&mut self, clock: Clock, client: &mut Client, absence: Absence) {
+    fn respond_with_absence(
+        &mut self,
+        clock: TurnClock,
+        client: &mut ClientConnection,
+        absence: Absence,
+    ) {
         let path = match (absence, client.machine.request()) {
             (Absence::Directory, Some(request)) if !request.names_directory() => {
                 request.path().to_vec()
             }
             (Absence::NotFound | Absence::Directory, _) => {
-                return self.answer_with_error(clock, client, Status::NotFound);
+                return self.respond_with_error(clock, client, Status::NotFound);
             }
             (Absence::Forbidden, _) => {
-                return self.answer_with_error(clock, client, Status::Forbidden);
+                return self.respond_with_error(clock, client, Status::Forbidden);
             }
             (Absence::Changing, _) => {
-                return self.answer_with_error(clock, client, Status::ServiceUnavailable);
+                return self.respond_with_error(clock, client, Status::ServiceUnavailable);
             }
             (Absence::Failed, _) => {
-                return self.answer_with_error(clock, client, Status::InternalServerError);
+                return self.respond_with_error(clock, client, Status::InternalServerError);
             }
         };
         let mut response = self.begin(client);
@@ -183,7 +201,12 @@ impl Driver {
         client.response = Some(response);
     }
 
-    fn answer_with_error(&mut self, clock: Clock, client: &mut Client, status: Status) {
+    fn respond_with_error(
+        &mut self,
+        clock: TurnClock,
+        client: &mut ClientConnection,
+        status: Status,
+    ) {
         let mut response = self.begin(client);
         let cx = self.context(clock, client);
         response::error(&mut response.head, &cx, status);
@@ -192,17 +215,20 @@ impl Driver {
     }
 
     /// An empty answer to be written.
-    fn begin(&mut self, client: &mut Client) -> Box<Response> {
-        let mut response = client.response.take().unwrap_or_else(|| self.take());
-        response.step = Step::Sending;
+    fn begin(&mut self, client: &mut ClientConnection) -> Box<PendingResponse> {
+        let mut response = client
+            .response
+            .take()
+            .unwrap_or_else(|| self.take_response());
+        response.stage = Stage::Sending;
         response
     }
 
     /// Decides whether the connection is kept, and says what the head depends on.
-    fn context(&mut self, clock: Clock, client: &mut Client) -> Context {
-        let keep_alive = client.machine.begin_answer(clock.now, &self.shop);
+    fn context(&mut self, clock: TurnClock, client: &mut ClientConnection) -> HeadContext {
+        let keep_alive = client.machine.begin_response(clock.now, &self.http);
         let request = client.machine.request();
-        Context {
+        HeadContext {
             method: request.map_or(Method::Get, Request::method),
             version: request.map_or(Version::Http11, Request::version),
             keep_alive,
@@ -215,29 +241,29 @@ impl Driver {
     /// up again, a few times.
     pub(super) fn start_over(
         &mut self,
-        clock: Clock,
-        client: &mut Client,
+        clock: TurnClock,
+        client: &mut ClientConnection,
         token: Token,
         absence: Absence,
-    ) -> Stepped {
+    ) -> StepOutcome {
         let Some(response) = client.response.as_deref_mut() else {
-            return Stepped::Cut;
+            return StepOutcome::Abort;
         };
-        let looked_again = response.looked_again;
+        let lookup_retries = response.lookup_retries;
         response.retract();
-        response.looked_again = looked_again.saturating_add(1);
-        client.machine.retract_answer(clock.now, &self.shop);
-        if looked_again < LOOKS_AGAIN_MAX {
+        response.lookup_retries = lookup_retries.saturating_add(1);
+        client.machine.retract_response(clock.now, &self.http);
+        if lookup_retries < LOOKUP_RETRIES_MAX {
             self.look_up(clock, client, token);
         } else {
-            self.answer_with_absence(clock, client, absence);
+            self.respond_with_absence(clock, client, absence);
         }
-        Stepped::On
+        StepOutcome::Continue
     }
 }
 
 /// How often an object is looked up anew that changes before its first byte can be sent.
-const LOOKS_AGAIN_MAX: u8 = 4;
+const LOOKUP_RETRIES_MAX: u8 = 4;
 
 /// A directory's path and the name of the file that stands for it.
 fn join(path: &mut Vec<u8>, directory: &[u8], name: &[u8]) {

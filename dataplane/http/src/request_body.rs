@@ -11,12 +11,12 @@ pub(crate) enum RequestBody {
     /// So many more bytes.
     Length(u64),
     /// Chunks; so many bytes of framing and data were read.
-    Chunked { state: Chunk, read: u64 },
+    Chunked { state: ChunkState, read: u64 },
 }
 
 /// Where in the chunked coding of RFC 9112, section 7.1, the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chunk {
+pub(crate) enum ChunkState {
     /// In the size; so many digits were read.
     Size { size: u64, digits: u8 },
     /// In an extension, which is ignored.
@@ -50,7 +50,7 @@ impl RequestBody {
 
     pub(crate) fn chunked() -> Self {
         Self::Chunked {
-            state: Chunk::Size { size: 0, digits: 0 },
+            state: ChunkState::Size { size: 0, digits: 0 },
             read: 0,
         }
     }
@@ -97,7 +97,7 @@ impl RequestBody {
     }
 }
 
-impl Chunk {
+impl ChunkState {
     /// Reads on; says how many bytes it took and whether the body ended with the last of them.
     fn discard(&mut self, input: &[u8]) -> Result<(usize, bool), Status> {
         let mut at = 0;
