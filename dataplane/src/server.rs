@@ -13,7 +13,9 @@ mod sites;
 use std::sync::Arc;
 
 use lockgate_cache::{Completion, FileClient, Token};
-use lockgate_http::{Action, Connection, DateCache, Expired, HttpContext, Limits, response};
+use lockgate_http::{
+    Action, Connection, DateCache, Delivery, DeliveryCheck, Expired, HttpContext, Limits, response,
+};
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
@@ -73,10 +75,11 @@ pub struct TurnClock {
     pub unix: u64,
 }
 
-/// A connection's HTTP: 32 bytes at rest.
+/// A connection's HTTP: 48 bytes at rest.
 #[derive(Debug)]
 pub struct ClientConnection {
     machine: Connection,
+    delivery: Delivery,
     response: Option<Box<PendingResponse>>,
 }
 
@@ -136,7 +139,15 @@ enum StepOutcome {
 impl ClientConnection {
     /// When to call [`Server::on_timer`].
     pub fn deadline(&self) -> Option<Instant> {
-        self.machine.deadline()
+        let (machine, delivery) = (self.machine.deadline(), self.delivery.deadline());
+        machine.into_iter().chain(delivery).min()
+    }
+
+    /// Takes note of the bytes that were handed over.
+    fn on_sent<T: Transport>(&mut self, clock: TurnClock, transport: &T, cx: &HttpContext) {
+        let unacknowledged = transport.unacknowledged();
+        self.delivery.on_sent(clock.now, unacknowledged, &cx.limits);
+        self.machine.on_progress(clock.now, cx);
     }
 
     /// Whether it is between two requests, with nothing begun.
@@ -166,6 +177,7 @@ impl Server {
         self.counters.connections += 1;
         ClientConnection {
             machine: Connection::new(clock.now, &self.http),
+            delivery: Delivery::new(),
             response: None,
         }
     }
@@ -233,7 +245,7 @@ impl Server {
                     None => self.look_up(clock, client, token),
                 }
             }
-            Stage::LookingUp(_) | Stage::Lingering => return DriveOutcome::Waiting,
+            Stage::LookingUp(_) => return DriveOutcome::Waiting,
             Stage::Sending => {
                 if !response.body.on_completion(completion) {
                     return DriveOutcome::Waiting;
@@ -251,6 +263,20 @@ impl Server {
         token: Token,
         transport: &mut T,
     ) -> DriveOutcome {
+        let (now, left) = (clock.now, transport.unacknowledged());
+        match client.delivery.check(now, left, &self.http.limits) {
+            DeliveryCheck::NotDue | DeliveryCheck::InFlight => {}
+            DeliveryCheck::Delivered => client.machine.on_progress(now, &self.http),
+            DeliveryCheck::Stalled => return self.abort_stalled(transport),
+        }
+        client.delivery.on_sample(now, left, &self.http.limits);
+        if client.delivery.is_in_flight() && client.machine.waits_for_delivery() {
+            let is_due = |deadline: Instant| deadline <= now;
+            if client.machine.deadline().is_some_and(is_due) {
+                client.machine.restart_deadline(now, &self.http);
+            }
+            return DriveOutcome::Waiting;
+        }
         match client.machine.on_timer(clock.now, &mut self.http) {
             Expired::Nothing => return DriveOutcome::Waiting,
             Expired::Idle => self.counters.idle_closed += 1,
@@ -260,22 +286,9 @@ impl Server {
                     response.retract();
                 }
             }
-            Expired::Stalled => {
-                let left = transport.unacknowledged();
-                match &mut client.response {
-                    Some(response) if left < response.unacknowledged => {
-                        response.unacknowledged = left;
-                        client.machine.on_progress(clock.now, &self.http);
-                    }
-                    Some(_) | None => {
-                        // A client that has got everything but doesn't close needs no reset to
-                        // tell it so, but gets one: it may send what nobody will read.
-                        self.counters.stalled += 1;
-                        transport.abort();
-                        return DriveOutcome::Done;
-                    }
-                }
-            }
+            // A client that has got everything but doesn't close is reset, too: it may go on sending
+            // what isn't read.
+            Expired::Stalled => return self.abort_stalled(transport),
         }
         self.drive(clock, client, token, transport)
     }
@@ -309,6 +322,13 @@ impl Server {
         &self.counters
     }
 
+    /// Resets a connection whose client took nothing, or didn't close, for too long.
+    fn abort_stalled<T: Transport>(&mut self, transport: &mut T) -> DriveOutcome {
+        self.counters.stalled += 1;
+        transport.abort();
+        DriveOutcome::Done
+    }
+
     fn read<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -339,14 +359,20 @@ impl Server {
             response.head.extend_from_slice(response::CONTINUE);
             response
         });
+        let unacknowledged = transport.unacknowledged();
+        client
+            .delivery
+            .on_sample(clock.now, unacknowledged, &self.http.limits);
         let (outcome, sent) = response.send_head(transport, false);
         self.counters.bytes_copied += u64::from(sent);
+        if sent > 0 {
+            client.on_sent(clock, transport, &self.http);
+        }
         if response.head_sent == response.head.len() {
             self.recycle(Some(response));
             client.machine.on_body_requested();
         } else {
             client.response = Some(response);
-            client.machine.on_progress(clock.now, &self.http);
         }
         outcome
     }
@@ -363,6 +389,10 @@ impl Server {
         let Some(response) = client.response.as_deref_mut() else {
             return StepOutcome::Abort;
         };
+        let unacknowledged = transport.unacknowledged();
+        client
+            .delivery
+            .on_sample(clock.now, unacknowledged, &self.http.limits);
         let untouched = response.status.is_some();
         let has_head = response.head_sent < response.head.len();
         let (outcome, sent) = match response.body.pull(&mut self.files, token) {
@@ -401,8 +431,7 @@ impl Server {
                 self.counters.add_response(status);
             }
             budget.bytes = budget.bytes.saturating_sub(sent);
-            response.unacknowledged = transport.unacknowledged();
-            client.machine.on_progress(clock.now, &self.http);
+            client.on_sent(clock, transport, &self.http);
         }
         outcome
     }
@@ -415,18 +444,10 @@ impl Server {
         t: &mut T,
     ) -> StepOutcome {
         client.machine.end_response(clock.now, &mut self.http);
-        match client.machine.next_action() {
-            Action::Linger => {
-                t.shutdown();
-                if let Some(response) = client.response.as_deref_mut() {
-                    response.reset();
-                    response.stage = Stage::Lingering;
-                    response.unacknowledged = t.unacknowledged();
-                }
-            }
-            Action::Read | Action::AskForBody | Action::Respond | Action::Send | Action::Close => {
-                self.recycle(client.response.take())
-            }
+        self.recycle(client.response.take());
+        if client.machine.next_action() == Action::Linger {
+            t.shutdown();
+            client.on_sent(clock, t, &self.http);
         }
         StepOutcome::Continue
     }
@@ -473,7 +494,7 @@ const BYTES_PER_TURN: u32 = 1 << 20;
 const SPARE_RESPONSES_MAX: usize = 256;
 
 const _: () = assert!(
-    size_of::<ClientConnection>() <= 32,
+    size_of::<ClientConnection>() <= 48,
     "a connection at rest is small"
 );
 

@@ -3,7 +3,9 @@
 
 use crate::date;
 use crate::entity::Entity;
-use crate::request::{Field, Method, Request, list};
+use crate::grammar::list;
+use crate::method::Method;
+use crate::request::{Field, Request};
 use crate::status::Status;
 use crate::validators::{Comparison, EntityTag, ReceivedTag, Validators};
 

@@ -1,6 +1,8 @@
 //! Collects the head of a request, line by line, from bytes that come in any split.
 
+use crate::grammar::is_token;
 use crate::limits::Limits;
+use crate::method::Method;
 use crate::status::Status;
 
 /// The bytes of a head so far. What is decided about them depends on the bytes alone, never on how
@@ -36,7 +38,7 @@ impl HeadBytes {
             let newline = rest.iter().position(|b| *b == b'\n');
             let piece = newline.map_or(rest, |at| &rest[..=at]);
             taken += piece.len();
-            if let Err(status) = self.check_room(piece.len(), limits) {
+            if let Err(status) = self.check_room(piece, limits) {
                 return (taken, Collected::Refused(status));
             }
             self.bytes.extend_from_slice(piece);
@@ -92,21 +94,20 @@ impl HeadBytes {
         }
     }
 
-    fn check_room(&self, more: usize, limits: &Limits) -> Result<(), Status> {
-        if self.section == 0 {
-            //= https://www.rfc-editor.org/rfc/rfc9112#section-3
-            //# A server that receives a request-target longer than any URI it wishes to parse MUST
-            //# respond with a 414 (URI Too Long) status code
-            let line = self.bytes.len() + more;
-            let most = limits.request_line_bytes_max.bytes();
-            return if line > most.min(limits.head_bytes_max.bytes()) {
-                Err(Status::UriTooLong)
+    fn check_room(&self, piece: &[u8], limits: &Limits) -> Result<(), Status> {
+        let len = self.bytes.len() + piece.len();
+        let head_max = limits.head_bytes_max.bytes();
+        if self.section > 0 {
+            return if len > head_max {
+                Err(Status::HeaderFieldsTooLarge)
             } else {
                 Ok(())
             };
         }
-        if self.bytes.len() + more > limits.head_bytes_max.bytes() {
-            return Err(Status::HeaderFieldsTooLarge);
+        let line_max = limits.request_line_bytes_max.bytes().min(head_max);
+        if len > line_max {
+            let seen = self.bytes.iter().chain(piece).copied().take(line_max);
+            return Err(refusal_of_long_line(seen));
         }
         Ok(())
     }
@@ -155,6 +156,23 @@ impl HeadBytes {
         }
         self.bytes.clear();
         Collected::More
+    }
+}
+
+/// The status for a request line that is too long, by as much of it as the limit allows.
+fn refusal_of_long_line(line: impl Iterator<Item = u8>) -> Status {
+    let method: Vec<u8> = line.take_while(|b| *b != b' ').collect();
+    if !is_token(&method) {
+        return Status::BadRequest;
+    }
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-3
+    //# A server that receives a method longer than any that it implements SHOULD respond with a 501
+    //# (Not Implemented) status code. A server that receives a request-target longer than any URI
+    //# it wishes to parse MUST respond with a 414 (URI Too Long) status code
+    if Method::of(&method) == Method::Unknown {
+        Status::NotImplemented
+    } else {
+        Status::UriTooLong
     }
 }
 

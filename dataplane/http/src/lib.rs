@@ -14,10 +14,13 @@
 
 mod conditional;
 mod date;
+mod delivery;
 mod entity;
+mod grammar;
 mod head;
 mod limits;
 mod machine;
+mod method;
 mod request;
 mod request_body;
 pub mod response;
@@ -27,9 +30,11 @@ mod validators;
 
 pub use conditional::Selection;
 pub use date::{DateCache, HttpDate};
+pub use delivery::{Delivery, DeliveryCheck};
 pub use entity::{ContentType, Entity};
 pub use limits::{Bounded, Limits, Timeout};
 pub use machine::{Action, Connection, Expired, HttpContext};
-pub use request::{Field, Method, Request, Version};
+pub use method::Method;
+pub use request::{Field, Request, Version};
 pub use status::Status;
 pub use validators::{EntityTag, Validators};

@@ -4,7 +4,8 @@ use lockgate_wire::Instant;
 
 use crate::head::Collected;
 use crate::limits::Limits;
-use crate::request::{Method, Request};
+use crate::method::Method;
+use crate::request::Request;
 use crate::status::Status;
 
 /// The state of a connection. It knows neither sockets nor files, and no clock: the caller brings
@@ -73,8 +74,7 @@ pub enum Expired {
     Refused,
     /// Nothing was found to answer in time: there is an answer that says so.
     Unanswered,
-    /// The client doesn't take the answer, or doesn't close: the caller, who knows whether there
-    /// was progress, either says so by [`Connection::on_progress`] or aborts.
+    /// The client doesn't take the response, or doesn't close: abort.
     Stalled,
 }
 
@@ -233,14 +233,50 @@ impl Connection {
         self.await_response(now, cx);
     }
 
-    /// The client took some of the answer.
+    /// The client took some of the response: restarts the time that it has to take more, or to
+    /// close after the last one.
     pub fn on_progress(&mut self, now: Instant, cx: &HttpContext) {
         match self.phase {
-            Phase::AwaitingResponse | Phase::Responding => {
-                self.deadline = now + cx.limits.send_timeout.duration();
-            }
-            Phase::Lingering => self.deadline = now + cx.limits.linger_timeout.duration(),
-            Phase::Idle | Phase::Head | Phase::AwaitingContinue | Phase::Body | Phase::Done => {}
+            Phase::Responding | Phase::Lingering => self.restart_deadline(now, cx),
+            Phase::Idle
+            | Phase::Head
+            | Phase::AwaitingContinue
+            | Phase::Body
+            | Phase::AwaitingResponse
+            | Phase::Done => {}
+        }
+    }
+
+    /// Restarts the deadline of a connection that [waits for the
+    /// client](Connection::waits_for_delivery) while its response is still on its way:
+    /// [`crate::Delivery`] has the limit for that.
+    pub fn restart_deadline(&mut self, now: Instant, cx: &HttpContext) {
+        let limits = &cx.limits;
+        let timeout = match self.phase {
+            Phase::Responding => limits.send_timeout,
+            Phase::Lingering => limits.linger_timeout,
+            // Before its first request a connection has nothing on its way.
+            Phase::Idle if self.keep => limits.idle_timeout,
+            Phase::Idle
+            | Phase::Head
+            | Phase::AwaitingContinue
+            | Phase::Body
+            | Phase::AwaitingResponse
+            | Phase::Done => return,
+        };
+        self.deadline = now + timeout.duration();
+    }
+
+    /// Whether it waits for the client to take a response, or for what the client does after it.
+    pub fn waits_for_delivery(&self) -> bool {
+        match self.phase {
+            Phase::Idle => self.keep,
+            Phase::Responding | Phase::Lingering => true,
+            Phase::Head
+            | Phase::AwaitingContinue
+            | Phase::Body
+            | Phase::AwaitingResponse
+            | Phase::Done => false,
         }
     }
 
@@ -334,6 +370,9 @@ impl Connection {
         };
         self.refusal = match request.method() {
             Method::Get | Method::Head => None,
+            // The client may have sent what is meant for the tunnel already, so that isn't taken
+            // for a request.
+            Method::Connect => return self.refuse(now, Status::MethodNotAllowed, cx),
             Method::NotAllowed => Some(Status::MethodNotAllowed),
             Method::Unknown => Some(Status::NotImplemented),
         };

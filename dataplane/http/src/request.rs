@@ -2,24 +2,13 @@
 
 use httparse::{EMPTY_HEADER, Header};
 
+use crate::grammar::{is_token, list};
 use crate::head::{HeadBytes, HeadRange};
 use crate::limits::Limits;
+use crate::method::Method;
 use crate::request_body::RequestBody;
 use crate::status::Status;
 use crate::target::{Target, decode_path};
-
-/// A request method, as far as this server tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// The representation is asked for.
-    Get,
-    /// Only what would come before it.
-    Head,
-    /// A registered method that no object here allows.
-    NotAllowed,
-    /// A method that this server has never heard of.
-    Unknown,
-}
 
 /// A minor version of HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +49,7 @@ pub struct Request {
     host: HeadRange,
     path: Vec<u8>,
     directory: bool,
+    query: Option<HeadRange>,
     fields: Vec<(Field, HeadRange)>,
 }
 
@@ -75,6 +65,7 @@ impl Request {
             host: HeadRange::default(),
             path: Vec::new(),
             directory: false,
+            query: None,
             fields: Vec::new(),
         }
     }
@@ -133,7 +124,7 @@ impl Request {
             None => b"",
         };
         self.host = self.head.range_of(host);
-        if matches!(method, Method::NotAllowed | Method::Unknown) {
+        if !matches!(method, Method::Get | Method::Head) {
             // Its target may have another form, and won't be looked at.
             return Ok(());
         }
@@ -149,6 +140,7 @@ impl Request {
             }
             self.host = self.head.range_of(name);
         }
+        self.query = target.query.map(|query| self.head.range_of(query));
         self.directory =
             decode_path(target.path, &mut self.path).map_err(|_| Status::BadRequest)?;
         Ok(())
@@ -177,6 +169,11 @@ impl Request {
     /// Whether the path was written with a slash at the end.
     pub fn names_directory(&self) -> bool {
         self.directory
+    }
+
+    /// The query as it was written, without its `?`; `None` if there is no `?`.
+    pub fn query(&self) -> Option<&[u8]> {
+        self.query.map(|query| self.head.slice(query))
     }
 
     /// Whether the client wants the connection kept.
@@ -358,7 +355,7 @@ fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Status> {
     else {
         return Err(Status::BadRequest);
     };
-    if method.is_empty() || !method.iter().all(|b| is_token_byte(*b)) {
+    if !is_token(method) {
         return Err(Status::BadRequest);
     }
     if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
@@ -377,18 +374,7 @@ fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Status> {
         }
         _ => return Err(Status::BadRequest),
     };
-    Ok((known_method(method), target, version))
-}
-
-fn known_method(method: &[u8]) -> Method {
-    match method {
-        b"GET" => Method::Get,
-        b"HEAD" => Method::Head,
-        b"POST" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE" | b"CONNECT" | b"PATCH" => {
-            Method::NotAllowed
-        }
-        _ => Method::Unknown,
-    }
+    Ok((Method::of(method), target, version))
 }
 
 /// Takes the port off `uri-host [ ":" port ]`, and the dot off a fully qualified name.
@@ -418,19 +404,6 @@ fn host_name(host: &[u8]) -> Result<&[u8], Status> {
         Some((b':', port)) if port.len() <= 5 && port.iter().all(u8::is_ascii_digit) => Ok(name),
         Some(_) => bad,
     }
-}
-
-/// The members of a comma-separated list, empty ones left out.
-pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|member| !member.is_empty())
-}
-
-/// `tchar` of RFC 9110, section 5.6.2.
-fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
 /// `reg-name` of RFC 3986, section 3.2.2.

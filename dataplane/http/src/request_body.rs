@@ -1,5 +1,6 @@
 //! The body of a request: nobody wants it, but where it ends has to be known exactly.
 
+use crate::grammar::{is_field_byte, is_token_byte};
 use crate::limits::Limits;
 use crate::status::Status;
 
@@ -19,8 +20,8 @@ pub(crate) enum RequestBody {
 pub(crate) enum ChunkState {
     /// In the size; so many digits were read.
     Size { size: u64, digits: u8 },
-    /// In an extension, which is ignored.
-    Extension { size: u64 },
+    /// In the extensions, which are checked and ignored.
+    Extension { size: u64, state: ExtensionState },
     /// At the LF of the size's line.
     SizeEnd { size: u64 },
     /// In the data.
@@ -29,14 +30,39 @@ pub(crate) enum ChunkState {
     DataCr,
     /// At the LF behind that.
     DataLf,
-    /// At the beginning of a trailer line, or of the empty one that ends the body.
-    LineStart,
-    /// In a trailer line, which is ignored.
-    Line,
-    /// At the LF of a trailer line.
-    LineEnd,
+    /// At the beginning of a trailer field, or of the empty line that ends the body.
+    TrailerStart,
+    /// In a trailer field's name.
+    TrailerName,
+    /// In a trailer field's value, which is ignored.
+    TrailerValue,
+    /// At the LF of a trailer field.
+    TrailerEnd,
     /// At the last LF.
     End,
+}
+
+/// Where in the extensions of a chunk (RFC 9112, section 7.1.1) the next byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExtensionState {
+    /// In the space in front of a semicolon.
+    BeforeSemicolon,
+    /// Behind a semicolon, or in the space behind it.
+    BeforeName,
+    /// In a name.
+    Name,
+    /// In the space between a name and its equals sign or the next semicolon.
+    AfterName,
+    /// Behind an equals sign, or in the space behind it.
+    BeforeValue,
+    /// In a value that is a token.
+    Token,
+    /// In a value that is a quoted string.
+    Quoted,
+    /// Behind a backslash of a quoted string.
+    Escaped,
+    /// Behind the quote that ends a quoted string.
+    AfterQuoted,
 }
 
 impl RequestBody {
@@ -139,26 +165,33 @@ impl ChunkState {
             }
             (Self::Size { digits: 0, .. }, _) => return None,
             (Self::Size { size, .. }, b'\r') => Self::SizeEnd { size },
-            (Self::Size { size, .. }, b';') => Self::Extension { size },
-            (Self::Size { .. }, _) => return None,
-            (Self::Extension { size }, b'\r') => Self::SizeEnd { size },
-            (Self::Extension { size }, _) if is_text(byte) => Self::Extension { size },
-            (Self::Extension { .. }, _) => return None,
-            (Self::SizeEnd { size: 0 }, b'\n') => Self::LineStart,
+            (Self::Size { size, .. }, _) => Self::Extension {
+                size,
+                state: ExtensionState::BeforeSemicolon.step(byte)?,
+            },
+            (Self::Extension { size, state }, b'\r') if state.can_end() => Self::SizeEnd { size },
+            (Self::Extension { size, state }, _) => Self::Extension {
+                size,
+                state: state.step(byte)?,
+            },
+            (Self::SizeEnd { size: 0 }, b'\n') => Self::TrailerStart,
             (Self::SizeEnd { size }, b'\n') => Self::Data { left: size },
             (Self::DataCr, b'\r') => Self::DataLf,
             (Self::DataLf, b'\n') => Self::Size { size: 0, digits: 0 },
-            (Self::LineStart, b'\r') => Self::End,
-            (Self::Line, b'\r') => Self::LineEnd,
-            (Self::LineStart | Self::Line, _) if is_text(byte) => Self::Line,
-            (Self::LineEnd, b'\n') => Self::LineStart,
+            (Self::TrailerStart, b'\r') => Self::End,
+            (Self::TrailerStart | Self::TrailerName, _) if is_token_byte(byte) => Self::TrailerName,
+            (Self::TrailerName, b':') => Self::TrailerValue,
+            (Self::TrailerValue, b'\r') => Self::TrailerEnd,
+            (Self::TrailerValue, _) if is_field_byte(byte) => Self::TrailerValue,
+            (Self::TrailerEnd, b'\n') => Self::TrailerStart,
             (
                 Self::SizeEnd { .. }
                 | Self::DataCr
                 | Self::DataLf
-                | Self::LineStart
-                | Self::Line
-                | Self::LineEnd
+                | Self::TrailerStart
+                | Self::TrailerName
+                | Self::TrailerValue
+                | Self::TrailerEnd
                 | Self::Data { .. }
                 | Self::End,
                 _,
@@ -167,9 +200,52 @@ impl ChunkState {
     }
 }
 
-/// What may stand in an extension or a trailer: no control characters but a tab.
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || !byte.is_ascii_control()
+impl ExtensionState {
+    /// The state behind a byte.
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-7.1.1
+    //# chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
+    fn step(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (
+                Self::BeforeSemicolon | Self::BeforeName | Self::AfterName | Self::BeforeValue,
+                b' ' | b'\t',
+            ) => self,
+            (Self::Name, b' ' | b'\t') => Self::AfterName,
+            (Self::Token | Self::AfterQuoted, b' ' | b'\t') => Self::BeforeSemicolon,
+            (
+                Self::BeforeSemicolon
+                | Self::Name
+                | Self::AfterName
+                | Self::Token
+                | Self::AfterQuoted,
+                b';',
+            ) => Self::BeforeName,
+            (Self::Name | Self::AfterName, b'=') => Self::BeforeValue,
+            (Self::BeforeName | Self::Name, _) if is_token_byte(byte) => Self::Name,
+            (Self::BeforeValue | Self::Token, _) if is_token_byte(byte) => Self::Token,
+            (Self::BeforeValue, b'"') => Self::Quoted,
+            (Self::Quoted, b'"') => Self::AfterQuoted,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, _) if is_field_byte(byte) => Self::Quoted,
+            (
+                Self::BeforeSemicolon
+                | Self::BeforeName
+                | Self::Name
+                | Self::AfterName
+                | Self::BeforeValue
+                | Self::Token
+                | Self::Quoted
+                | Self::Escaped
+                | Self::AfterQuoted,
+                _,
+            ) => return None,
+        })
+    }
+
+    /// Whether the line may end here.
+    fn can_end(self) -> bool {
+        matches!(self, Self::Name | Self::Token | Self::AfterQuoted)
+    }
 }
 
 /// The smaller of a length of the stream and one in memory.
@@ -211,6 +287,14 @@ mod tests {
             (b"3;a=\"b\";c\r\nabc\r\n0;x\r\n\r\n", 23),
             (b"0a\r\n0123456789\r\n00\r\n\r\n", 22),
             (b"1\r\n\n\r\n0\r\nTrailer: x\r\nOther:\r\n\r\nmore", 31),
+            (b"0;a\r\n\r\n", 7),
+            (b"0;a;b;c\r\n\r\n", 11),
+            (b"0;a=b;c=d\r\n\r\n", 13),
+            (b"0 \t; a \t= \tb ;c\r\n\r\n", 19),
+            (b"0;a=\"\"\r\n\r\n", 10),
+            (b"0;a=\"b;\\\"\\\\ c\t\xff\" ;d\r\n\r\n", 23),
+            (b"0;a=\"0\";b=\"1\"\r\n\r\n", 17),
+            (b"0\r\nX-y!:\t a:b \r\n\r\n", 18),
         ] {
             for step in 1..=text.len() {
                 assert_eq!(read(text, step, 1_000), Ok((end, true)), "{step} {text:?}");
@@ -241,6 +325,41 @@ mod tests {
             b"1;\n\r\n",
             b"1;\0\r\n",
             b"0\r\n\rx",
+            // Extensions: no name, no value, no token, nothing behind a space or a quote.
+            b"0;\r\n\r\n",
+            b"0;;a\r\n\r\n",
+            b"0;a;\r\n\r\n",
+            b"0; \r\n\r\n",
+            b"0;=b\r\n\r\n",
+            b"0;a=\r\n\r\n",
+            b"0;a= ;b\r\n\r\n",
+            b"0;a==b\r\n\r\n",
+            b"0;a b\r\n\r\n",
+            b"0;a \r\n\r\n",
+            b"0;a=b \r\n\r\n",
+            b"0;a=b c\r\n\r\n",
+            b"0;a=b=c\r\n\r\n",
+            b"0;a(\r\n\r\n",
+            b"0;a=b,c\r\n\r\n",
+            b"0;\x80\r\n\r\n",
+            b"0;a=\"b\r\n\r\n",
+            b"0;a=\"b\"c\r\n\r\n",
+            b"0;a=b\"c\"\r\n\r\n",
+            b"0;a=\"\x01\"\r\n\r\n",
+            b"0;a=\"\\\x7f\"\r\n\r\n",
+            b"0;a=\"\\\r\n\r\n",
+            b"0;\"a\"\r\n\r\n",
+            b"0 a\r\n\r\n",
+            b"0 \r\n\r\n",
+            // Trailers: no colon, no name, a space in the name, a folded line.
+            b"0\r\nX\r\n\r\n",
+            b"0\r\n: x\r\n\r\n",
+            b"0\r\nX : y\r\n\r\n",
+            b"0\r\nX y: z\r\n\r\n",
+            b"0\r\nX(: y\r\n\r\n",
+            b"0\r\nX: y\r\n z\r\n\r\n",
+            b"0\r\n X: y\r\n\r\n",
+            b"0\r\nX: \0\r\n\r\n",
             b"0\r\nX: y\n\r\n",
             b"0\r\nX: y\rz\r\n\r\n",
             b"0000000000000001\r\na\r\n",

@@ -7,7 +7,8 @@ use std::io::Write as _;
 use crate::conditional::Selection;
 use crate::date::HttpDate;
 use crate::entity::{ContentType, Entity};
-use crate::request::{Method, Version};
+use crate::method::Method;
+use crate::request::Version;
 use crate::status::Status;
 use crate::target::encode_path;
 
@@ -107,12 +108,23 @@ pub fn error(out: &mut Vec<u8>, cx: &HeadContext, status: Status) {
 }
 
 /// Writes a whole response that sends the client from a directory's name without a slash to the one
-/// with it; `path` is decoded and relative.
-pub fn redirect_to_directory(out: &mut Vec<u8>, cx: &HeadContext, path: &[u8]) {
+/// with it. `path` is decoded and relative, `query` is as it was received.
+pub fn redirect_to_directory(
+    out: &mut Vec<u8>,
+    cx: &HeadContext,
+    path: &[u8],
+    query: Option<&[u8]>,
+) {
     page(out, cx, Status::MovedPermanently, |out| {
         out.extend_from_slice(b"Location: ");
         encode_path(path, out);
-        out.extend_from_slice(b"/\r\n");
+        out.push(b'/');
+        // A target has visible characters only, so the query can't end the line.
+        if let Some(query) = query {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
+        out.extend_from_slice(b"\r\n");
     });
 }
 

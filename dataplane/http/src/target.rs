@@ -9,6 +9,8 @@ pub(crate) struct Target<'a> {
     pub(crate) authority: Option<&'a [u8]>,
     /// The path, still percent-encoded.
     pub(crate) path: &'a [u8],
+    /// The query, as it was written, without its `?`.
+    pub(crate) query: Option<&'a [u8]>,
 }
 
 /// A target that isn't one, or that names something outside of any tree of files.
@@ -23,9 +25,11 @@ impl<'a> Target<'a> {
             return Err(InvalidTarget);
         }
         if target.first() == Some(&b'/') {
+            let (path, query) = split_query(target);
             return Ok(Self {
                 authority: None,
-                path: before_query(target),
+                path,
+                query,
             });
         }
         //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
@@ -39,11 +43,12 @@ impl<'a> Target<'a> {
             .position(|b| matches!(b, b'/' | b'?'))
             .unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
-        let path = before_query(rest);
+        let (path, query) = split_query(rest);
         let path = if path.is_empty() { b"/" } else { path };
         Ok(Self {
             authority: Some(authority),
             path,
+            query,
         })
     }
 }
@@ -111,12 +116,11 @@ fn hex(digit: Option<&u8>) -> Result<u8, InvalidTarget> {
     }
 }
 
-fn before_query(target: &[u8]) -> &[u8] {
-    let end = target
-        .iter()
-        .position(|b| *b == b'?')
-        .unwrap_or(target.len());
-    &target[..end]
+fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match target.iter().position(|b| *b == b'?') {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
+    }
 }
 
 fn strip_prefix_ignoring_case<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {

@@ -19,8 +19,6 @@ pub(super) struct PendingResponse {
     pub(super) body: BodySource,
     /// What it will count as, once its first byte was sent.
     pub(super) status: Option<Status>,
-    /// What was not acknowledged when there was progress last.
-    pub(super) unacknowledged: u64,
     /// How often the object was looked up again, because it had changed before its first byte.
     lookup_retries: u8,
 }
@@ -30,8 +28,6 @@ pub(super) enum Stage {
     /// The object isn't found yet.
     LookingUp(Ticket),
     Sending,
-    /// Everything was handed over and the sending side is closed.
-    Lingering,
 }
 
 impl PendingResponse {
@@ -42,7 +38,6 @@ impl PendingResponse {
             head_sent: 0,
             body: BodySource::Empty,
             status: None,
-            unacknowledged: 0,
             lookup_retries: 0,
         }
     }
@@ -78,7 +73,6 @@ impl PendingResponse {
         self.head_sent = 0;
         self.body = BodySource::Empty;
         self.status = None;
-        self.unacknowledged = 0;
         self.lookup_retries = 0;
     }
 }
@@ -117,6 +111,9 @@ impl Server {
             return self.respond_with_error(clock, client, Status::InternalServerError);
         };
         let Some(site) = self.sites.select(request.host()) else {
+            if request.host().is_empty() {
+                return self.respond_with_error(clock, client, Status::BadRequest);
+            }
             //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
             //# The 421 (Misdirected Request) status code indicates that the request was directed at
             //# a server that is unable or unwilling to produce an authoritative response for the
@@ -177,26 +174,31 @@ impl Server {
         client: &mut ClientConnection,
         absence: Absence,
     ) {
-        let path = match (absence, client.machine.request()) {
-            (Absence::Directory, Some(request)) if !request.names_directory() => {
-                request.path().to_vec()
-            }
-            (Absence::NotFound | Absence::Directory, _) => {
-                return self.respond_with_error(clock, client, Status::NotFound);
-            }
-            (Absence::Forbidden, _) => {
-                return self.respond_with_error(clock, client, Status::Forbidden);
-            }
-            (Absence::Changing, _) => {
-                return self.respond_with_error(clock, client, Status::ServiceUnavailable);
-            }
-            (Absence::Failed, _) => {
-                return self.respond_with_error(clock, client, Status::InternalServerError);
-            }
+        let status = match absence {
+            Absence::Directory => return self.redirect_to_directory(clock, client),
+            Absence::NotFound => Status::NotFound,
+            Absence::Forbidden => Status::Forbidden,
+            Absence::Changing => Status::ServiceUnavailable,
+            Absence::Failed => Status::InternalServerError,
         };
+        self.respond_with_error(clock, client, status);
+    }
+
+    /// Sends the client to the name of the directory with a slash, unless it asked for that.
+    fn redirect_to_directory(&mut self, clock: TurnClock, client: &mut ClientConnection) {
+        if client
+            .machine
+            .request()
+            .is_none_or(Request::names_directory)
+        {
+            return self.respond_with_error(clock, client, Status::NotFound);
+        }
         let mut response = self.begin(client);
         let cx = self.context(clock, client);
-        response::redirect_to_directory(&mut response.head, &cx, &path);
+        if let Some(request) = client.machine.request() {
+            let (path, query) = (request.path(), request.query());
+            response::redirect_to_directory(&mut response.head, &cx, path, query);
+        }
         response.status = Some(Status::MovedPermanently);
         client.response = Some(response);
     }

@@ -127,6 +127,16 @@ struct Worker {
 
 impl Worker {
     fn new() -> Self {
+        Self::with(Limits {
+            header_timeout: Timeout::clamped(1_000),
+            lookup_timeout: Timeout::clamped(4_000),
+            send_timeout: Timeout::clamped(5_000),
+            linger_timeout: Timeout::clamped(6_000),
+            ..Limits::default()
+        })
+    }
+
+    fn with(limits: Limits) -> Self {
         let tree = Tree::new();
         fs::create_dir(tree.path("dir")).unwrap();
         tree.write("index.html", b"<p>top");
@@ -138,13 +148,6 @@ impl Worker {
             ..CacheConfig::default()
         };
         let (cache, mut clients) = start(&tree, MIB, &config, 1);
-        let limits = Limits {
-            header_timeout: Timeout::clamped(1_000),
-            lookup_timeout: Timeout::clamped(4_000),
-            send_timeout: Timeout::clamped(5_000),
-            linger_timeout: Timeout::clamped(6_000),
-            ..Limits::default()
-        };
         let mut sites = Sites::new();
         let root = lockgate_cache::RootId::new(0);
         let with_index = Site {
@@ -263,8 +266,17 @@ fn every_kind_of_answer() {
             .unwrap()
             .contains("Location: /dir/\r\n")
     );
+    assert!(
+        str::from_utf8(&worker.get("/dir?a=b&c", "").output)
+            .unwrap()
+            .contains("Location: /dir/?a=b&c\r\n")
+    );
     assert_eq!(worker.get("/dir", "Host: bare\r\n").codes(), [400]);
     for (text, codes) in [
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", [400]),
+        ("GET / HTTP/1.1\r\nHost: :80\r\n\r\n", [400]),
+        ("GET / HTTP/1.0\r\n\r\n", [400]),
+        ("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n", [405]),
         ("GET /dir/ HTTP/1.1\r\nHost: bare\r\n\r\n", [404]),
         ("GET / HTTP/1.1\r\nHost: other\r\n\r\n", [421]),
         ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", [405]),
@@ -386,41 +398,169 @@ fn a_client_that_takes_little_gets_everything_in_time() {
     assert_eq!(peer.codes(), [200, 200]);
 }
 
-#[test]
-fn a_client_that_takes_nothing_is_cut_off() {
-    let mut worker = Worker::new();
-    let mut peer = Peer::new(&request("/large.bin"));
-    peer.room = 100_000;
-    let mut client = worker.server.accept(worker.clock());
-    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
-    assert_eq!(peer.unacknowledged, 100_000);
-    let timer = |worker: &mut Worker, client: &mut ClientConnection, peer: &mut Peer| {
+/// Runs the deadlines that come within `millis`. `acknowledge` is asked at each of them how many
+/// bytes the client acknowledged since the last one. Returns how long it took until the connection
+/// was over, if that was in time.
+fn run_deadlines(
+    worker: &mut Worker,
+    client: &mut ClientConnection,
+    peer: &mut Peer,
+    millis: u64,
+    mut acknowledge: impl FnMut() -> u64,
+) -> Option<u64> {
+    let start = worker.millis;
+    for _ in 0..100_000 {
+        let deadline = client.deadline().expect("a connection has a deadline");
+        let deadline = deadline.as_nanos().div_ceil(1_000_000);
+        if deadline > start + millis {
+            worker.millis = start + millis;
+            return None;
+        }
+        worker.millis = worker.millis.max(deadline);
+        peer.unacknowledged = peer.unacknowledged.saturating_sub(acknowledge());
         let clock = worker.clock();
-        worker.server.on_timer(clock, client, TOKEN, peer)
-    };
-    worker.millis += 4_999;
-    assert_eq!(
-        timer(&mut worker, &mut client, &mut peer),
-        DriveOutcome::Waiting
-    );
-    worker.millis += 1;
-    peer.unacknowledged -= 1;
-    assert_eq!(
-        timer(&mut worker, &mut client, &mut peer),
-        DriveOutcome::Waiting,
-        "it took a byte"
-    );
-    assert_eq!(
-        client.deadline(),
-        Some(Instant::from_millis(worker.millis + 5_000))
-    );
-    worker.millis += 5_000;
-    assert_eq!(
-        timer(&mut worker, &mut client, &mut peer),
-        DriveOutcome::Done
+        if worker.server.on_timer(clock, client, TOKEN, peer) == DriveOutcome::Done {
+            return Some(worker.millis - start);
+        }
+    }
+    panic!("the deadlines don't move");
+}
+
+/// A worker with these limits, and what is left at the defaults of [`Worker::new`].
+fn with_limits(send: u32, idle: u32, linger: u32) -> Worker {
+    Worker::with(Limits {
+        send_timeout: Timeout::clamped(send),
+        idle_timeout: Timeout::clamped(idle),
+        linger_timeout: Timeout::clamped(linger),
+        ..Limits::default()
+    })
+}
+
+const KEPT: &str = "GET /small.txt HTTP/1.1\r\nHost: h\r\n\r\n";
+const LAST: &str = "GET /small.txt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+const PARTLY: &str = "GET /large.bin HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// The limit is about acknowledgments, whatever fits into the send queue, and whatever the other
+/// limits are. It is checked four times within its length.
+#[test]
+fn a_client_that_acknowledges_nothing_is_cut_off() {
+    for request in [KEPT, LAST, PARTLY] {
+        for (send, idle, linger) in [
+            (3_000, 60_000, 5_000),
+            (3_000, 60_000, 60_000),
+            (20_000, 1_000, 1_000),
+        ] {
+            let mut worker = with_limits(send, idle, linger);
+            let mut peer = Peer::new(request);
+            if request == PARTLY {
+                peer.room = 100_000;
+            }
+            let mut client = worker.server.accept(worker.clock());
+            assert_eq!(
+                worker.drive(&mut client, &mut peer),
+                DriveOutcome::Waiting,
+                "{request}"
+            );
+            assert!(peer.unacknowledged > 0 && !peer.closed);
+            let took = run_deadlines(&mut worker, &mut client, &mut peer, 120_000, || 0);
+            let took = took.expect("it ends");
+            let send = u64::from(send);
+            assert!(
+                (send..=send * 5 / 4).contains(&took),
+                "{request}: {took} of {send} ms"
+            );
+            assert!(peer.aborted && !peer.closed, "{request}");
+            assert_eq!(worker.server.counters().stalled, 1);
+            assert_eq!(worker.server.counters().idle_closed, 0);
+            worker.server.release_client(client);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_acknowledges_a_byte_now_and_then_isnt_cut_off() {
+    for request in [KEPT, LAST, PARTLY] {
+        let mut worker = with_limits(4_000, 2_000, 2_000);
+        let mut peer = Peer::new(request);
+        if request == PARTLY {
+            peer.room = 300;
+        }
+        let mut client = worker.server.accept(worker.clock());
+        worker.drive(&mut client, &mut peer);
+        peer.unacknowledged = 200;
+        let start = worker.millis;
+        // A byte each 3.9 seconds, until all 200 are acknowledged.
+        for _ in 0..200 {
+            let ended = run_deadlines(&mut worker, &mut client, &mut peer, 3_900, || 0);
+            assert_eq!(ended, None, "{request}: after {} ms", worker.millis - start);
+            assert!(!peer.closed && !peer.aborted);
+            peer.unacknowledged -= 1;
+        }
+        let ended = run_deadlines(&mut worker, &mut client, &mut peer, 60_000, || 0);
+        assert!(ended.is_some(), "{request}");
+        let counters = worker.server.counters();
+        // Everything was taken: now the other limits hold.
+        let (idle, stalled) = if request == KEPT { (1, 0) } else { (0, 1) };
+        assert_eq!(
+            (counters.idle_closed, counters.stalled),
+            (idle, stalled),
+            "{request}"
+        );
+        assert_eq!(peer.closed, request == KEPT);
+        worker.server.release_client(client);
+    }
+}
+
+#[test]
+fn requests_dont_stand_for_acknowledgments() {
+    let mut worker = with_limits(3_000, 60_000, 5_000);
+    let mut peer = Peer::new(KEPT);
+    let mut client = worker.server.accept(worker.clock());
+    worker.drive(&mut client, &mut peer);
+    for second in 1..=3 {
+        let ended = run_deadlines(&mut worker, &mut client, &mut peer, 900, || 0);
+        assert_eq!(ended, None, "{second}");
+        peer.input.extend_from_slice(KEPT.as_bytes());
+        worker.drive(&mut client, &mut peer);
+        assert_eq!(peer.codes().len(), second + 1);
+    }
+    let ended = run_deadlines(&mut worker, &mut client, &mut peer, 1_050, || 0);
+    assert!(
+        ended.is_some(),
+        "it ends within 3.75 seconds of the first response"
     );
     assert!(peer.aborted);
-    assert_eq!(worker.server.counters().stalled, 1);
+    worker.server.release_client(client);
+}
+
+/// What is acknowledged at once leaves the connection to the limit for idle ones, and nothing else.
+#[test]
+fn a_kept_connection_is_idle_from_the_response_on() {
+    let mut worker = with_limits(60_000, 2_000, 5_000);
+    let mut peer = Peer::new(KEPT);
+    let mut client = worker.server.accept(worker.clock());
+    worker.drive(&mut client, &mut peer);
+    peer.unacknowledged = 0;
+    let took = run_deadlines(&mut worker, &mut client, &mut peer, 60_000, || 0);
+    assert_eq!(took, Some(2_000));
+    assert!(peer.closed && !peer.aborted);
+    assert_eq!(worker.server.counters().idle_closed, 1);
+    worker.server.release_client(client);
+}
+
+#[test]
+fn a_request_that_comes_while_the_last_response_is_on_its_way_has_its_own_deadline() {
+    let mut worker = with_limits(60_000, 60_000, 5_000);
+    let mut peer = Peer::new(&format!("{KEPT}GET / HTTP/1.1\r\n"));
+    let mut client = worker.server.accept(worker.clock());
+    worker.drive(&mut client, &mut peer);
+    assert!(peer.unacknowledged > 0);
+    // Limits::default: ten seconds for a head.
+    assert_eq!(
+        run_deadlines(&mut worker, &mut client, &mut peer, 10_000, || 0),
+        None
+    );
+    assert_eq!(peer.codes(), [200, 408]);
     worker.server.release_client(client);
 }
 

@@ -152,6 +152,23 @@ fn refusals() {
             "PUT /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
             "405 Method Not Allowed close",
         ),
+        // What follows may be meant for the tunnel that it asks for.
+        (
+            "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n",
+            "405 Method Not Allowed close",
+        ),
+        (
+            "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\nContent-Length: 3\r\n\r\nabc",
+            "405 Method Not Allowed close",
+        ),
+        (
+            "GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0;\r\n\r\n",
+            "400 Bad Request close",
+        ),
+        (
+            "GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nGET\r\n\r\n",
+            "400 Bad Request close",
+        ),
         (
             "BREW /a HTTP/1.1\r\nHost: h\r\n\r\n",
             "501 Not Implemented keep next keep",

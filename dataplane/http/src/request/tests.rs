@@ -46,6 +46,7 @@ fn what_an_ordinary_request_says() {
     assert_eq!(request.host(), b"Example.com");
     assert_eq!(request.path(), b"a/b.html");
     assert!(!request.names_directory() && request.wants_keep_alive());
+    assert_eq!(request.query(), Some(&b"q=1"[..]));
     let tags: Vec<&[u8]> = request.values(Field::IfNoneMatch).collect();
     assert_eq!(tags, [&b"\"x\", \"y\""[..], b"\"z\""]);
     assert_eq!(request.value(Field::IfNoneMatch), None);
@@ -61,7 +62,7 @@ fn request_lines() {
         ("HEAD / HTTP/1.1", Ok(Method::Head)),
         ("POST / HTTP/1.1", Ok(Method::NotAllowed)),
         ("OPTIONS * HTTP/1.1", Ok(Method::NotAllowed)),
-        ("CONNECT a:443 HTTP/1.1", Ok(Method::NotAllowed)),
+        ("CONNECT a:443 HTTP/1.1", Ok(Method::Connect)),
         ("BREW / HTTP/1.1", Ok(Method::Unknown)),
         ("get / HTTP/1.1", Ok(Method::Unknown)),
         ("GET / HTTP/1.2", Ok(Method::Get)),
@@ -195,8 +196,25 @@ fn hosts() {
     assert_eq!(parse("GET / HTTP/1.0\r\n\r\n").unwrap().host(), b"");
     let absolute = parse("GET http://b:8080/x?y HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!((absolute.host(), absolute.path()), (&b"b"[..], &b"x"[..]));
+    assert_eq!(absolute.query(), Some(&b"y"[..]));
     let no_host = parse("GET http://b/ HTTP/1.1\r\n\r\n");
     assert_eq!(no_host.err(), Some(Status::BadRequest));
+}
+
+#[test]
+fn queries() {
+    for (target, path, query) in [
+        ("/a", "a", None),
+        ("/a?", "a", Some("")),
+        ("/a?b=c&d", "a", Some("b=c&d")),
+        ("/a??b?c", "a", Some("?b?c")),
+        ("/a/?%20/..", "a", Some("%20/..")),
+        ("http://h?q", "", Some("q")),
+    ] {
+        let request = parse(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
+        assert_eq!(request.path(), path.as_bytes(), "{target}");
+        assert_eq!(request.query(), query.map(str::as_bytes), "{target}");
+    }
 }
 
 #[test]
@@ -259,6 +277,20 @@ fn limits_hold_to_the_byte_in_any_split() {
         (head(256), None),
         (head(257), Some(Status::HeaderFieldsTooLarge)),
         (head(5_000), Some(Status::HeaderFieldsTooLarge)),
+        // A method longer than any known one, cut off or not.
+        (
+            "x".repeat(60) + " / HTTP/1.1\r\n",
+            Some(Status::NotImplemented),
+        ),
+        (
+            "x".repeat(65) + " / HTTP/1.1\r\n",
+            Some(Status::NotImplemented),
+        ),
+        ("x".repeat(9_000), Some(Status::NotImplemented)),
+        // What doesn't begin with a method isn't a request for anything.
+        ("\x16\x03".repeat(40), Some(Status::BadRequest)),
+        ("(".repeat(70) + " / HTTP/1.1\r\n", Some(Status::BadRequest)),
+        (" ".repeat(70), Some(Status::BadRequest)),
         (fields(4), None),
         (fields(5), Some(Status::HeaderFieldsTooLarge)),
     ] {
@@ -305,4 +337,5 @@ fn memory_is_given_back() {
     assert!(request.path.capacity() <= PATH_KEPT_BYTES);
     assert!(request.fields.capacity() <= FIELDS_KEPT);
     assert_eq!((request.path(), request.host()), (&b""[..], &b""[..]));
+    assert_eq!(request.query(), None);
 }

@@ -133,9 +133,21 @@ fn every_error_page_has_its_own_length_and_fits() {
 #[test]
 fn redirects_are_encoded() {
     let cx = context(Method::Get, Version::Http11, true);
-    let response = text(|out| redirect_to_directory(out, &cx, b"a b/\r\nX: y\xff"));
+    let response = text(|out| {
+        redirect_to_directory(out, &cx, b"a b/\r\nX: y\xff", None);
+    });
     assert!(
         response.contains("\r\nLocation: /a%20b/%0D%0AX%3A%20y%FF/\r\n"),
         "{response}"
     );
+}
+
+#[test]
+fn redirects_keep_the_query() {
+    let cx = context(Method::Get, Version::Http11, true);
+    for (query, location) in [(&b"a=b&c=%20?/"[..], "/dir/?a=b&c=%20?/"), (b"", "/dir/?")] {
+        let response = text(|out| redirect_to_directory(out, &cx, b"dir", Some(query)));
+        let line = format!("\r\nLocation: {location}\r\n");
+        assert!(response.contains(&line), "{response}");
+    }
 }
