@@ -2,7 +2,7 @@
 //!
 //! What happens to a socket is split by direction: `receive` takes segments, `read` gives data to
 //! the application, `send` takes data from the application, `transmit` makes packets, `close` ends
-//! the socket, `shake` takes it through the TLS handshake.
+//! the socket, `handshake` takes it through the TLS handshake.
 
 mod close;
 mod handshake;
