@@ -29,11 +29,13 @@ FIELDS = {"name", "why", "file", "find", "replace", "package", "target", "test"}
 PACKAGES = {
     "lockgate": "dataplane",
     "lockgate-cache": "dataplane/cache",
+    "lockgate-drivers": "drivers",
     "lockgate-ip": "tcp/ip",
     "lockgate-ktls": "ktls",
     "lockgate-stack": "dataplane/stack",
     "lockgate-tcp": "tcp",
     "lockgate-wire": "tcp/wire",
+    "pktbuf": "drivers/pktbuf",
 }
 # A mutant may make a test run for ever.
 TIMEOUT_SECONDS = 240

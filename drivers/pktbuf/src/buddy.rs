@@ -117,6 +117,7 @@ const NIL: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
+    use lockgate_testing::proptest_config;
     use proptest::prelude::*;
 
     use super::*;
@@ -163,6 +164,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(proptest_config(256))]
+
         #[test]
         fn runs_are_disjoint_and_come_back(
             pages in 1u32..300,

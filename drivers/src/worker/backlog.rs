@@ -204,6 +204,7 @@ const _: () = assert!(Headers::CAPACITY == dpdk_sys::LG_HEAD_MAX as usize);
 
 #[cfg(test)]
 mod tests {
+    use lockgate_testing::proptest_config;
     use proptest::prelude::*;
 
     use super::*;
@@ -217,6 +218,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(proptest_config(256))]
+
         #[test]
         fn a_summand_can_be_taken_out(
             rest in prop::collection::vec(any::<u32>(), 1..5),

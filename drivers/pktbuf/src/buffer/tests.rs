@@ -1,3 +1,4 @@
+use lockgate_testing::proptest_config;
 use proptest::prelude::*;
 
 use super::*;
@@ -141,7 +142,7 @@ fn freed_on_another_thread() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 5 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config(if cfg!(miri) { 5 } else { 256 }))]
 
     #[test]
     fn as_a_vec(

@@ -1,5 +1,6 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use lockgate_testing::proptest_config;
 use lockgate_wire::checksum;
 use lockgate_wire::ip::IpProtocol;
 use proptest::prelude::*;
@@ -297,7 +298,7 @@ fn a_port_that_refuses_ends_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config(if cfg!(miri) { 3 } else { 256 }))]
 
     #[test]
     fn frames_are_intact_and_make_up_the_payload(

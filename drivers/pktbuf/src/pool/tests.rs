@@ -2,6 +2,7 @@ use std::ptr;
 use std::sync::{Arc, mpsc};
 use std::thread as threads;
 
+use lockgate_testing::proptest_config;
 use proptest::prelude::*;
 
 use super::*;
@@ -471,7 +472,7 @@ fn sealing_with_a_foreign_pool_is_caught() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config(if cfg!(miri) { 4 } else { 256 }))]
 
     /// Any order of allocating, framing, sealing, attaching and dropping keeps every page's bytes
     /// and gives everything back.

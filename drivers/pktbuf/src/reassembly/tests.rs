@@ -3,6 +3,7 @@
     reason = "lists of ranges, some of one"
 )]
 
+use lockgate_testing::proptest_config;
 use proptest::prelude::*;
 
 use super::*;
@@ -233,7 +234,7 @@ fn a_part_may_be_kept() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 1024 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config(if cfg!(miri) { 4 } else { 1024 }))]
 
     /// Each segment's bytes differ from those of every other: the stream must have the first copy
     /// of each.

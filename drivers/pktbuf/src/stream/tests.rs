@@ -1,3 +1,4 @@
+use lockgate_testing::proptest_config;
 use proptest::prelude::*;
 
 use super::*;
@@ -347,7 +348,7 @@ fn received_front() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 5 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(proptest_config(if cfg!(miri) { 5 } else { 512 }))]
 
     /// Against a vector of bytes and one of items.
     #[test]
