@@ -24,7 +24,7 @@ pub fn segment<E: From<NotSent>>(
     let mut cutter = Cutter::new(packet, total)?;
     let mut count = 0;
     let mut at = 0;
-    let mut rest = Rest {
+    let mut rest = UnsentSlices {
         slices: packet.payload,
         skip: 0,
     };
@@ -68,13 +68,13 @@ pub fn finish_checksum(head: &mut Headers, payload: &[Slice<'_>]) -> Result<(), 
 }
 
 /// The slices that no frame has yet.
-struct Rest<'p, 'a> {
+struct UnsentSlices<'p, 'a> {
     slices: &'p [Slice<'a>],
     /// Bytes of the first one that a frame has.
     skip: u32,
 }
 
-impl<'a> Rest<'_, 'a> {
+impl<'a> UnsentSlices<'_, 'a> {
     /// Moves `len` bytes to `out`; false if they aren't there or take too many slices.
     fn take(&mut self, len: usize, out: &mut Slices<'a>) -> bool {
         let Ok(mut len) = u32::try_from(len) else {

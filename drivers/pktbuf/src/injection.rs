@@ -22,7 +22,7 @@ impl Injection {
     }
 
     /// Whether the next one fails.
-    pub(crate) fn strikes(&mut self) -> bool {
+    pub(crate) fn draw(&mut self) -> bool {
         // xorshift64*
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;

@@ -93,7 +93,7 @@ impl PagePool {
     /// A span of the pool with room for `capacity` bytes, to seal into, and where its body begins.
     pub(crate) fn take_span(&self, capacity: u32) -> Option<(Memory, NonNull<u8>)> {
         let pool = self.inner();
-        if pool.fails() {
+        if pool.draw_failure() {
             None
         } else {
             pool.take_span(capacity)
@@ -120,10 +120,10 @@ impl Drop for PagePool {
         let pool = self.inner();
         // From now on every free, on this thread too, finds the return list closed.
         pool.owner.store(0, Ordering::Relaxed);
-        pool.take_in(pool.returned.swap(CLOSED, Ordering::Acquire));
+        pool.take_back_list(pool.returned.swap(CLOSED, Ordering::Acquire));
         let home = pool.blocks - pool.blocks_used.get();
         // SAFETY: these blocks and the pool's handle aren't used any more.
-        unsafe { PoolInner::leave(self.inner, home + 1) }
+        unsafe { PoolInner::release_uses(self.inner, home + 1) }
     }
 }
 

@@ -82,7 +82,7 @@ impl Reassembly {
             return Ok(buffer);
         }
         let end = at.saturating_add(u64::from(buffer.len()));
-        if self.lacks_nothing(next, at, end) {
+        if self.has_range(next, at, end) {
             return Ok(buffer);
         }
         let buffer = if buffer.is_writable() || !self.is_spanned_by(at.max(next), end) {
@@ -186,7 +186,7 @@ impl Reassembly {
     }
 
     /// Whether every byte of a range is in the stream or here.
-    fn lacks_nothing(&self, next: u64, at: u64, end: u64) -> bool {
+    fn has_range(&self, next: u64, at: u64, end: u64) -> bool {
         let mut have = next.max(at);
         for node in self.nodes() {
             if offset_of(node) > have {

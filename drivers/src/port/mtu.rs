@@ -12,7 +12,7 @@ use crate::sys::{Errno, c_string};
 /// needs for this MTU.
 pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), PortError> {
     if config.mtu < MTU_MIN {
-        return Err(too(config, MTU_MIN, "IPv4 asks for at least"));
+        return Err(mtu_error(config, MTU_MIN, "IPv4 asks for at least"));
     }
     let kernel = match (device.driver(), device.kernel_interface()) {
         (Driver::AfPacket | Driver::AfXdp, None) => {
@@ -28,12 +28,12 @@ pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), Po
     af_packet_arguments(config, device);
     let limit = device.limits().mtu_max;
     if config.mtu > limit {
-        return Err(too(config, limit, "the driver does at most"));
+        return Err(mtu_error(config, limit, "the driver does at most"));
     }
     if device.driver() == Driver::AfPacket {
         let limit = af_packet_framesz(device).saturating_sub(AF_PACKET_OVERHEAD);
         if config.mtu > limit {
-            return Err(too(
+            return Err(mtu_error(
                 config,
                 limit,
                 "with this framesz the driver does at most",
@@ -43,10 +43,10 @@ pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), Po
     if let Some(limit) = kernel
         && config.mtu > limit
     {
-        return Err(too(config, limit, "the kernel interface's MTU is"));
+        return Err(mtu_error(config, limit, "the kernel interface's MTU is"));
     }
     if config.mtu > MTU_MAX {
-        return Err(too(config, MTU_MAX, "any port does at most"));
+        return Err(mtu_error(config, MTU_MAX, "any port does at most"));
     }
     Ok(())
 }
@@ -91,10 +91,10 @@ pub(super) fn check(config: &PortConfig, caps: &lg_port_caps) -> Result<u16, Por
                 caps.max_mtu.min(by_frame)
             };
             if config.mtu > limit {
-                return Err(too(config, limit, "the device does at most"));
+                return Err(mtu_error(config, limit, "the device does at most"));
             }
             if config.mtu < caps.min_mtu {
-                return Err(too(config, caps.min_mtu, "the device does at least"));
+                return Err(mtu_error(config, caps.min_mtu, "the device does at least"));
             }
             Ok(config.mtu)
         }
@@ -136,7 +136,7 @@ fn kernel_mtu(config: &PortConfig, interface: &str) -> Result<u16, PortError> {
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 
-fn too(config: &PortConfig, limit: u16, why: &'static str) -> PortError {
+fn mtu_error(config: &PortConfig, limit: u16, why: &'static str) -> PortError {
     PortError::Mtu {
         port: config.name.clone(),
         mtu: config.mtu,

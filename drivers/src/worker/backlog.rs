@@ -6,13 +6,13 @@ use pktbuf::{AttachError, Headers, Slice, TxError};
 
 /// What the port does to a frame.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PortDoes {
+pub(super) struct PortOffloads {
     /// Complete the TCP checksum.
     pub(super) checksum: bool,
     /// Cut it into frames of this much payload; 0: nothing to cut.
     pub(super) segments: u16,
     /// It only hands packets on: the headers stay as they are.
-    pub(super) hands_on: bool,
+    pub(super) passes_on: bool,
     pub(super) ipv6: bool,
 }
 
@@ -69,7 +69,7 @@ impl Backlog {
         &mut self,
         head: &Headers,
         payload: &[Slice<'_>],
-        port: PortDoes,
+        port: PortOffloads,
     ) -> Result<(), TxError> {
         let first_piece = self.pieces.len();
         let mut payload_len = 0;
@@ -85,9 +85,9 @@ impl Backlog {
         }
         let frame = &mut self.frames[self.count];
         frame.head = *head.all_bytes();
-        frame.head_len = small(head.len());
+        frame.head_len = narrow(head.len());
         frame.mss = port.segments;
-        frame.pieces = small(payload.len());
+        frame.pieces = narrow(payload.len());
         frame.l2_len = head.l2_len();
         frame.l3_len = u16::from(head.l3_len());
         frame.l4_len = head.l4_len();
@@ -95,8 +95,8 @@ impl Backlog {
         frame.first_piece = u32::try_from(first_piece).unwrap_or(u32::MAX);
         frame.payload_len = payload_len;
         if port.checksum {
-            let family = if port.ipv6 { LG_TX_IPV6 } else { LG_TX_IPV4 };
-            frame.flags = small((family | LG_TX_TCP_CSUM) as usize);
+            let ip_version = if port.ipv6 { LG_TX_IPV6 } else { LG_TX_IPV4 };
+            frame.flags = narrow((ip_version | LG_TX_TCP_CSUM) as usize);
         }
         if port.segments > 0 {
             ask_for_segmentation(frame, port);
@@ -163,16 +163,16 @@ fn attach(slice: &Slice<'_>) -> Result<lg_piece, TxError> {
 
 /// Marks a frame as one that the port cuts. Its headers are complete for the whole length;
 /// devices want the length left out of the pseudo-header's sum, and an empty IPv4 checksum.
-fn ask_for_segmentation(frame: &mut lg_frame, port: PortDoes) {
-    frame.flags |= small(LG_TX_TSO as usize);
-    if port.hands_on {
+fn ask_for_segmentation(frame: &mut lg_frame, port: PortOffloads) {
+    frame.flags |= narrow(LG_TX_TSO as usize);
+    if port.passes_on {
         return;
     }
     let l3 = usize::from(frame.l2_len);
     let l4 = l3 + usize::from(frame.l3_len);
     let len = u32::from(frame.l4_len) + frame.payload_len;
     if !port.ipv6 {
-        frame.flags |= small(LG_TX_IP_CSUM as usize);
+        frame.flags |= narrow(LG_TX_IP_CSUM as usize);
         frame.head[l3 + 10..l3 + 12].fill(0);
     }
     if let Some([a, b]) = frame.head.get_mut(l4 + 16..l4 + 18) {
@@ -191,7 +191,7 @@ fn without(sum: u16, summand: u32) -> u16 {
 }
 
 /// A number that a limit elsewhere keeps small.
-fn small(n: usize) -> u16 {
+fn narrow(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
 

@@ -7,7 +7,7 @@ use dpdk_sys::{LG_BURST, lg_frag, lg_rxq, lg_txq};
 use lockgate_wire::IfaceId;
 use pktbuf::{Buffer, Frag, FragOps, Headers, Info, L4, Packet, Room, Slice, TxError, flags, gso};
 
-use super::backlog::{Backlog, FRAMES, PIECES, PortDoes};
+use super::backlog::{Backlog, FRAMES, PIECES, PortOffloads};
 use crate::counters::QueueCells;
 use crate::port::{Capabilities, Queue};
 
@@ -203,10 +203,10 @@ impl Leaf {
         {
             return Err(TxError::TooBig);
         }
-        let mut port = PortDoes {
-            hands_on: caps.assumed.tso,
+        let mut port = PortOffloads {
+            passes_on: caps.assumed.tso,
             ipv6: meta.ipv6,
-            ..PortDoes::default()
+            ..PortOffloads::default()
         };
         if to_cut && !self.port_cuts(packet, head.len() + longest) {
             self.segment(packet, port)?;
@@ -225,7 +225,7 @@ impl Leaf {
     }
 
     /// Cuts a packet into frames.
-    fn segment(&mut self, packet: &Packet<'_>, port: PortDoes) -> Result<(), TxError> {
+    fn segment(&mut self, packet: &Packet<'_>, port: PortOffloads) -> Result<(), TxError> {
         let frames = gso::frames(packet) as usize;
         self.reserve(frames, packet.payload.len() + frames)?;
         let before = self.waiting.len();
@@ -243,7 +243,7 @@ impl Leaf {
         &mut self,
         head: &mut Headers,
         payload: &[Slice<'_>],
-        mut port: PortDoes,
+        mut port: PortOffloads,
         tcp: bool,
     ) -> Result<(), TxError> {
         if tcp {

@@ -14,7 +14,7 @@ impl PagePool {
     /// `None` if none is free, or if `capacity` is more than [`LARGE_CAPACITY`](crate::LARGE_CAPACITY).
     pub fn alloc(&mut self, capacity: u32) -> Option<PageBuf> {
         let pool = self.inner();
-        if pool.fails() {
+        if pool.draw_failure() {
             return None;
         }
         let block = pool.take_block()?;
@@ -22,7 +22,7 @@ impl PagePool {
             pool.put_block(block);
             return None;
         };
-        Some(lend(block, memory, body.as_ptr(), 0))
+        Some(new_page(block, memory, body.as_ptr(), 0))
     }
 
     /// A plain buffer whose body is `len` bytes of the page cache from `at`, by reference. `None`
@@ -31,17 +31,17 @@ impl PagePool {
         let end = (at as usize).checked_add(len as usize)?;
         let body = span.get(at as usize..end)?.as_ptr().cast_mut();
         let pool = self.inner();
-        if pool.fails() {
+        if pool.draw_failure() {
             return None;
         }
         let block = pool.take_block()?;
         let memory = Memory::Shared(Arc::clone(span));
-        Some(lend(block, memory, body, len))
+        Some(new_page(block, memory, body, len))
     }
 }
 
 /// Makes a free block a plain buffer with this body, counted once.
-fn lend(block: NonNull<Block>, memory: Memory, body: *mut u8, body_len: u32) -> PageBuf {
+fn new_page(block: NonNull<Block>, memory: Memory, body: *mut u8, body_len: u32) -> PageBuf {
     let ptr = block.as_ptr();
     // SAFETY: a free block is ours alone.
     let fields = unsafe { &mut (*ptr).fields };

@@ -104,7 +104,7 @@ impl PoolInner {
         // The pool's handle is gone.
         fields.memory = Memory::None;
         // SAFETY: the block isn't used any more.
-        unsafe { Self::leave(inner, 1) }
+        unsafe { Self::release_uses(inner, 1) }
     }
 
     /// Gives up `count` uses of the pool; with the last of all it's freed.
@@ -112,7 +112,7 @@ impl PoolInner {
     /// # Safety
     ///
     /// The caller has them, and the pool was closed.
-    pub(super) unsafe fn leave(inner: NonNull<Self>, count: u32) {
+    pub(super) unsafe fn release_uses(inner: NonNull<Self>, count: u32) {
         // SAFETY: the caller's uses keep it.
         let users = unsafe { &(*inner.as_ptr()).users };
         if users.fetch_sub(count, Ordering::AcqRel) == count {
@@ -129,11 +129,11 @@ impl PoolInner {
         if self.returned.load(Ordering::Relaxed).is_null() {
             return;
         }
-        self.take_in(self.returned.swap(ptr::null_mut(), Ordering::Acquire));
+        self.take_back_list(self.returned.swap(ptr::null_mut(), Ordering::Acquire));
     }
 
     /// Takes in a list of returned blocks, which are the owner's now.
-    pub(super) fn take_in(&self, mut next: *mut Block) {
+    pub(super) fn take_back_list(&self, mut next: *mut Block) {
         while let Some(block) = NonNull::new(next) {
             // SAFETY: a returned block is the owner's.
             next = unsafe { block.as_ref() }.fields.links.next;
@@ -228,12 +228,12 @@ impl PoolInner {
 
     /// Whether this allocation is one that the injection makes fail.
     #[cfg(feature = "fault-injection")]
-    pub(super) fn fails(&self) -> bool {
+    pub(super) fn draw_failure(&self) -> bool {
         let mut injection = self.injection.get();
         if injection.is_off() {
             return false;
         }
-        let failed = injection.strikes();
+        let failed = injection.draw();
         self.injection.set(injection);
         if failed {
             self.count_failure();
@@ -243,7 +243,7 @@ impl PoolInner {
 
     /// Without `fault-injection` none does.
     #[cfg(not(feature = "fault-injection"))]
-    pub(super) const fn fails(&self) -> bool {
+    pub(super) const fn draw_failure(&self) -> bool {
         false
     }
 
