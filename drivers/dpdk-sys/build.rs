@@ -8,17 +8,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, exit};
 
-/// Everything that has to be there, by its Debian and Ubuntu names.
+/// Required packages, by their Debian and Ubuntu names.
 const PACKAGES: &str = "libdpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc";
 
 const SHIM: &[&str] = &["shim/burst.c", "shim/eal.c", "shim/pool.c", "shim/port.c"];
 /// Compiled with the feature `fault-injection` only.
 const INJECT: &str = "shim/inject.c";
-/// What the feature is for the C compiler.
+/// Macro that stands for the feature in C.
 const INJECT_DEFINE: &str = "LG_FAULT_INJECTION";
 const HEADERS: &[&str] = &["shim/bindings.h", "shim/internal.h", "shim/shim.h"];
 
-/// The libraries that shim and bindings call; drivers are plug-ins, found by the EAL itself.
+/// Libraries that shim and bindings call. Drivers are plug-ins that the EAL finds.
 const LIBRARIES: &[&str] = &[
     "rte_bus_vdev",
     "rte_eal",
@@ -29,7 +29,7 @@ const LIBRARIES: &[&str] = &[
     "rte_ring",
 ];
 
-/// Functions that are bound as they are.
+/// Functions that are bound directly, without the shim.
 const FUNCTIONS: &[&str] = &[
     "rte_eal_init",
     "rte_eth_dev_close",
@@ -44,7 +44,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_version",
 ];
 
-/// Structures that Rust holds pointers to and never looks into: their fields move.
+/// Structures that Rust only has pointers to, because their fields move between releases.
 const HANDLES: &[&str] = &["rte_mbuf", "rte_mempool", "rte_ring"];
 
 fn main() {

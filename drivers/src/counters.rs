@@ -1,17 +1,17 @@
-//! What ports count. A worker alone writes its queue's counters; anyone may read them.
+//! Counters of ports. Only a queue's worker writes its counters; any thread may read them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A queue's counters, by one macro-free list: name in the snapshot, index in the cells.
+/// Defines the counters of a queue once: as a snapshot, and as the cells that the worker writes.
 macro_rules! queue_counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What one queue of a port has counted since it was opened.
+        /// Counters of one queue of a port, since it was opened.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct QueueCounters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        /// The counters as their worker writes them.
+        /// The cells that the worker writes.
         #[derive(Debug, Default)]
         pub(crate) struct QueueCells {
             $(pub(crate) $name: Cell,)*
@@ -24,7 +24,7 @@ macro_rules! queue_counters {
         }
 
         impl QueueCounters {
-            /// Every counter with its name.
+            /// Iterates over all counters, each with its name.
             pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)*].into_iter()
             }
@@ -42,11 +42,11 @@ queue_counters! {
     rx_packets,
     /// Bytes in them.
     rx_bytes,
-    /// Received packets in memory of somebody else, taken over by a copy.
+    /// Received packets copied, because they were in memory of another owner.
     rx_copied,
     /// Received packets dropped because no packet buffer was free for that copy.
     rx_copy_failed,
-    /// Frames (or packets that the port segments) that the port took.
+    /// Frames, and packets that the port segments, that the port accepted.
     tx_packets,
     /// Bytes in them.
     tx_bytes,
@@ -54,29 +54,29 @@ queue_counters! {
     tx_tso,
     /// Packets segmented in software.
     tx_gso,
-    /// Payload bytes copied to send them: the port takes no chains.
+    /// Payload bytes copied because the port sends no chains.
     tx_payload_copied,
-    /// Times that the port took less than it was offered. What it didn't take is offered again.
+    /// Times that `rte_eth_tx_burst` accepted fewer packets than offered. The rest is retried.
     tx_ring_full,
     /// Times that frames had to wait because no packet buffer was free.
     tx_no_mbuf,
     /// Packets dropped: the link is down.
     tx_dropped_link,
-    /// Packets dropped: no room, and the sender didn't ask.
+    /// Packets dropped: no room in the backlog.
     tx_dropped_full,
     /// Packets refused: a record that isn't sealed.
     tx_dropped_plaintext,
-    /// Packets refused: longer than the MTU, or than a driver's limits.
+    /// Packets refused: longer than the MTU or a limit of the port.
     tx_dropped_too_big,
     /// Packets refused: lengths that contradict each other.
     tx_dropped_malformed,
-    /// Packets dropped: the driver says it can't send them.
+    /// Packets dropped: refused by `rte_eth_tx_prepare`.
     tx_dropped_driver,
-    /// Packets dropped that still waited when the queue was closed.
+    /// Packets dropped because they were still queued when the queue was closed.
     tx_dropped_closed,
 }
 
-/// What a driver has counted for a port.
+/// Counters of the driver (`rte_eth_stats_get`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceCounters {
     /// Packets received.
@@ -87,13 +87,13 @@ pub struct DeviceCounters {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Received packets dropped: nobody fetched them.
+    /// Received packets dropped: the receive queue was full (`imissed`).
     pub rx_missed: u64,
-    /// Received packets with errors.
+    /// Received packets with errors (`ierrors`).
     pub rx_errors: u64,
-    /// Packets that were taken and couldn't be sent.
+    /// Accepted packets that couldn't be sent (`oerrors`).
     pub tx_errors: u64,
-    /// Received packets dropped: no packet buffer was free.
+    /// Received packets dropped: no mbuf was free (`rx_nombuf`).
     pub rx_no_mbuf: u64,
 }
 
@@ -102,14 +102,14 @@ pub struct DeviceCounters {
 pub struct PortCounters {
     /// By queue.
     pub queues: Vec<QueueCounters>,
-    /// The driver's own.
+    /// The driver's counters.
     pub device: DeviceCounters,
-    /// The driver's own, the ones that only it knows.
+    /// The driver's extended counters (`rte_eth_xstats_get`), by name.
     pub extended: Vec<(String, u64)>,
 }
 
 impl PortCounters {
-    /// The sum over all queues.
+    /// Returns the sum over all queues.
     pub fn total(&self) -> QueueCounters {
         let mut sum = QueueCounters::default();
         for q in &self.queues {
@@ -119,7 +119,7 @@ impl PortCounters {
     }
 }
 
-/// A number with one writer, so it needs no locked instruction.
+/// A counter with one writer, so it needs no locked instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Cell(AtomicU64);
 

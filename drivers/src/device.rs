@@ -5,28 +5,28 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// What drives a device, as far as we treat drivers differently.
+/// DPDK's driver (PMD) of a device, as far as drivers are treated differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Driver {
-    /// A kernel interface through an AF_PACKET socket.
+    /// `net_af_packet`: a kernel interface through an AF_PACKET socket.
     AfPacket,
-    /// A kernel interface through an AF_XDP socket.
+    /// `net_af_xdp`: a kernel interface through an AF_XDP socket.
     AfXdp,
-    /// A kernel interface that it makes.
+    /// `net_tap`: a kernel interface that the driver creates.
     Tap,
-    /// Rings in memory; the other end is in this process.
+    /// `net_ring`: rings in memory; the peer is in this process.
     Ring,
-    /// Shared memory; the other end is another process.
+    /// `net_memif`: shared memory; the peer is another process.
     Memif,
-    /// Sends to nobody.
+    /// `net_null`: drops what is sent.
     Null,
-    /// Packet capture files, or an interface through libpcap.
+    /// `net_pcap`: capture files, or a kernel interface through libpcap.
     Pcap,
-    /// A virtio device without a virtual machine.
+    /// `net_virtio_user`: a virtio device without a virtual machine.
     VirtioUser,
-    /// Another virtual device.
+    /// Another driver of virtual devices.
     OtherVirtual,
-    /// A device on the PCI bus.
+    /// Any driver of PCI devices.
     Pci,
 }
 
@@ -37,7 +37,7 @@ pub struct Device {
     name: String,
     arguments: Vec<(String, String)>,
     driver: Driver,
-    /// It exists already: one end of a [`crate::RingPair`].
+    /// Port number of a device that exists already: one end of a [`crate::RingPair`].
     existing: Option<u16>,
 }
 
@@ -97,7 +97,7 @@ impl DeviceLimits {
     }
 }
 
-/// A string that names no device.
+/// The string names no device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "\"{0}\" is no device: give a driver name with a number and its arguments, such as \
@@ -106,17 +106,17 @@ impl DeviceLimits {
 pub struct DeviceError(pub String);
 
 impl Device {
-    /// The name without arguments.
+    /// Returns the name without arguments.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What drives it.
+    /// Returns its driver.
     pub fn driver(&self) -> Driver {
         self.driver
     }
 
-    /// The value of an argument.
+    /// Returns the value of an argument, if it is set.
     pub fn argument(&self, key: &str) -> Option<&str> {
         self.arguments
             .iter()
@@ -124,7 +124,8 @@ impl Device {
             .map(|(_, v)| v.as_str())
     }
 
-    /// The kernel interface that it sits on, for drivers that sit on one.
+    /// Returns the kernel interface that the device uses: argument `iface` of `net_af_packet` and
+    /// `net_af_xdp`.
     pub fn kernel_interface(&self) -> Option<&str> {
         match self.driver {
             Driver::AfPacket | Driver::AfXdp => self.argument("iface"),
@@ -150,14 +151,14 @@ impl Device {
         self.existing
     }
 
-    /// Adds an argument unless it was given.
+    /// Adds an argument unless it is set.
     pub(crate) fn default_argument(&mut self, key: &str, value: impl fmt::Display) {
         if self.argument(key).is_none() {
             self.arguments.push((key.into(), value.to_string()));
         }
     }
 
-    /// The arguments as the driver takes them.
+    /// Returns the arguments in the form that `rte_vdev_init` takes.
     pub(crate) fn arguments(&self) -> String {
         let list: Vec<String> = self
             .arguments
@@ -214,8 +215,7 @@ fn driver(name: &str) -> Option<Driver> {
     if is_pci(name) {
         return Some(Driver::Pci);
     }
-    // Virtual devices are named after their driver, with something behind it that makes the
-    // name unique.
+    // A virtual device is named after its driver, with a suffix that makes the name unique.
     const DRIVERS: &[(&str, Driver)] = &[
         ("net_af_packet", Driver::AfPacket),
         ("net_af_xdp", Driver::AfXdp),

@@ -1,4 +1,5 @@
-//! The environment abstraction layer: started once, for life.
+//! The EAL, DPDK's environment abstraction layer. It is started once in a process and never
+//! stopped.
 
 mod hugepages;
 mod log;
@@ -12,28 +13,27 @@ use thiserror::Error;
 
 use crate::sys::{Errno, c_string};
 
-/// Whether DPDK's memory is on huge pages. It can't be changed after the start, so it's decided
-/// before, from what the kernel has free.
+/// Whether DPDK's memory is on huge pages. Decided before the start, by the number of free ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hugepages {
-    /// If enough of them are free.
+    /// Use them if enough are free.
     #[default]
     Auto,
-    /// It's an error if there aren't enough.
+    /// Fail if too few are free.
     Require,
-    /// Ordinary pages.
+    /// Use ordinary pages.
     Off,
 }
 
-/// How to start the environment.
+/// Configuration of the EAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EalConfig {
-    /// Huge pages or not.
+    /// Whether to use huge pages.
     pub hugepages: Hugepages,
-    /// Memory in MiB. Without huge pages it's for packet buffers, and [`Eal::region`] comes on
-    /// top. With huge pages it's what has to be free of them for both, taken as it's needed.
+    /// Memory in MiB, at least 16. With huge pages it must be free in them, for packet buffers and
+    /// [`Eal::region`], and is taken as needed. Without, it is for packet buffers only.
     pub memory_mib: u32,
-    /// PCI addresses of the devices that will be opened; no other is touched.
+    /// PCI addresses of the devices to probe (`-a`); empty: none (`--no-pci`).
     pub pci: Vec<String>,
 }
 
@@ -47,17 +47,17 @@ impl Default for EalConfig {
     }
 }
 
-/// Why the environment didn't start.
+/// Why the EAL didn't start, or a thread can't be registered.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EalError {
-    /// A process has one environment, and this one has it already.
+    /// The EAL was started before in this process.
     #[error("the EAL was started before: a process can do that once")]
     AlreadyStarted,
-    /// An earlier start failed; it can't be tried again, with other arguments either.
+    /// An earlier start failed. `rte_eal_init` can't be retried in one process.
     #[error("an earlier start of the EAL failed: it can't be tried again in one process")]
     FailedBefore,
-    /// `hugepages = "require"`, and too few are free.
+    /// Huge pages are required, and too few are free.
     #[error(
         "[eal] hugepages = \"require\": {free_mib} MiB of huge pages are free, \
          [eal] memory asks for {wanted_mib} MiB (see /sys/kernel/mm/hugepages)"
@@ -65,24 +65,24 @@ pub enum EalError {
     Hugepages {
         /// MiB free in huge pages of all sizes.
         free_mib: u64,
-        /// MiB asked for.
+        /// MiB wanted.
         wanted_mib: u32,
     },
-    /// The key's value can't be meant.
+    /// [`EalConfig::memory_mib`] is too small.
     #[error("[eal] memory = {0}MiB: at least {min}MiB are needed", min = MEMORY_MIB_MIN)]
     Memory(u32),
-    /// No thread for the start.
+    /// The thread that starts the EAL can't be made.
     #[error("can't make a thread to start the EAL: {0}")]
     Thread(#[source] std::io::Error),
-    /// `rte_eal_init` failed; what it said is in the log.
+    /// `rte_eal_init` failed; its messages are in the log.
     #[error("the EAL doesn't start: {0} (its messages are in the log)")]
     Init(Errno),
-    /// There are as many registered threads as there can be.
+    /// `rte_thread_register` failed: too many threads are registered.
     #[error("can't register a worker thread with the EAL: {0}")]
     Register(Errno),
 }
 
-/// The running environment. Copies are the same one.
+/// Proof that the EAL runs. All copies stand for the same one.
 #[derive(Clone, Copy, Debug)]
 pub struct Eal {
     hugepages: bool,
@@ -90,9 +90,11 @@ pub struct Eal {
 }
 
 impl Eal {
-    /// Starts the environment. It can be done once in a process.
+    /// Starts the EAL (`rte_eal_init`), once in a process. The calling thread's CPU affinity
+    /// doesn't change.
     ///
-    /// The calling thread's CPU affinity stays as it is.
+    /// # Errors
+    /// See [`EalError`]. After a failure of `rte_eal_init` itself it can't be retried.
     pub fn init(config: &EalConfig) -> Result<Self, EalError> {
         if config.memory_mib < MEMORY_MIB_MIN {
             return Err(EalError::Memory(config.memory_mib));
@@ -109,8 +111,8 @@ impl Eal {
         *state = State::Failed;
         let arguments = arguments(config, hugepages);
         tracing::debug!(?arguments, "starting the EAL");
-        // The EAL binds the thread that starts it to one core, and threads made by that thread
-        // inherit it: so a thread of its own, which then ends.
+        // rte_eal_init pins the calling thread to one core, and its later threads inherit that: so
+        // it runs on a thread of its own, which then ends.
         thread::Builder::new()
             .name("eal-init".into())
             .spawn(move || start(&arguments))
@@ -125,7 +127,7 @@ impl Eal {
         })
     }
 
-    /// DPDK's own name for its version.
+    /// Returns DPDK's version (`rte_version`), such as `DPDK 22.11.11`.
     pub fn version() -> String {
         // SAFETY: returns a constant.
         let text = unsafe { dpdk_sys::rte_version() };
@@ -134,17 +136,17 @@ impl Eal {
         text.to_string_lossy().into_owned()
     }
 
-    /// Whether memory is on huge pages.
+    /// Returns whether memory is on huge pages.
     pub fn uses_hugepages(self) -> bool {
         self.hugepages
     }
 
-    /// Whether memory on other pages is an error.
+    /// Returns whether huge pages are required.
     pub(crate) fn requires_hugepages(self) -> bool {
         self.required
     }
 
-    /// An environment that wasn't started, and so has no memzone that is long enough.
+    /// Stands for an EAL that wasn't started, so that every memzone is refused.
     #[cfg(test)]
     pub(crate) fn without_memory_but_required() -> Self {
         Self {
@@ -153,8 +155,11 @@ impl Eal {
         }
     }
 
-    /// Makes the calling thread known to the EAL, or it would have no cache of packet buffers.
-    /// Set the thread's affinity first. It stays registered while the result lives.
+    /// Registers the calling thread with the EAL (`rte_thread_register`), so that it has a mempool
+    /// cache. Set the thread's affinity first. Dropping the result unregisters it.
+    ///
+    /// # Errors
+    /// [`EalError::Register`] if too many threads are registered.
     pub fn register_worker(self) -> Result<Worker, EalError> {
         // SAFETY: the EAL runs, as `self` shows; registering twice is allowed.
         let rc = unsafe { dpdk_sys::rte_thread_register() };
@@ -167,7 +172,7 @@ impl Eal {
     }
 }
 
-/// A thread's registration with the EAL, ended by dropping it on the same thread.
+/// A worker thread's registration with the EAL. It can't leave its thread; dropping it unregisters.
 #[derive(Debug)]
 pub struct Worker {
     _this_thread: PhantomData<*mut ()>,
@@ -196,14 +201,14 @@ fn start(arguments: &[String]) -> Result<(), EalError> {
     }
 }
 
-/// The EAL's command line. Both forms let several processes run side by side: nothing of the
-/// environment has a name in the file system.
+/// Returns the EAL's command line. With it several processes can run side by side: nothing of the
+/// EAL has a name in the file system.
 fn arguments(config: &EalConfig, hugepages: bool) -> Vec<String> {
     let mut list: Vec<String> = ["lockgate", "--no-telemetry"].map(Into::into).into();
     let core = core_affinity::get_core_ids()
         .and_then(|ids| ids.first().map(|c| c.id))
         .unwrap_or(0);
-    // The number in front is the EAL's own, so that cores beyond its limit work too.
+    // lcore 0 on that core: core numbers beyond RTE_MAX_LCORE work, too.
     list.extend(["--lcores".into(), format!("0@{core}")]);
     // Packets refer to memory by virtual address; PCI devices need an IOMMU for that.
     list.extend(["--iova-mode".into(), "va".into()]);
@@ -230,5 +235,5 @@ enum State {
 
 static STATE: Mutex<State> = Mutex::new(State::New);
 
-/// Below this the EAL itself doesn't start.
+/// Least memory in MiB with which the EAL starts.
 const MEMORY_MIB_MIN: u32 = 16;

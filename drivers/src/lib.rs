@@ -1,13 +1,42 @@
-//! Safe DPDK for Lockgate: the environment, memory, ports, and a worker's view of all ports.
+//! Safe DPDK for Lockgate: the EAL, memory, ports, and a worker's view of all ports.
 //!
-//! [`Eal::init`] starts the one environment abstraction layer a process can have.
-//! [`Port::open`] takes any device string, reads what the port can do and decides, once, what
-//! the port does and what is done in software instead; the decision is logged in one line.
-//! Each worker gets one [`Queue`] of every port and wraps them into [`WorkerPorts`], which
-//! receives [`pktbuf::Buffer`]s and is the [`pktbuf::Output`] that the stack sends to.
+//! # What it owns
 //!
-//! Packets cross the border to C a burst at a time. What a port didn't take stays here and is
-//! offered again; whatever is dropped is counted with its reason ([`QueueCounters`]).
+//! - [`Eal`]: DPDK's environment abstraction layer, started once in a process ([`Eal::init`]), and
+//!   memory for page buffers and the page cache ([`Eal::region`]).
+//! - [`Port`]: an Ethernet device of DPDK, opened from a [`Device`] string. It reads what the
+//!   device can do, decides once what the port does and what is done in software
+//!   ([`Capabilities`]), and logs that in one line.
+//! - [`Queue`]: one queue pair of a port, for one worker.
+//! - [`WorkerPorts`]: a worker's queues of all ports. It receives [`pktbuf::Buffer`]s and is the
+//!   [`pktbuf::Output`] that the stack sends to.
+//! - [`PortCounters`]: packets, bytes, and drops by reason.
+//!
+//! A *driver* here is a poll-mode driver (PMD) of DPDK, and nothing else: see [`Driver`].
+//!
+//! # Invariants
+//!
+//! - Calls to the C shim take a whole burst, never one packet.
+//! - Frames that a port didn't accept are retried with the next flush. Every dropped one is counted
+//!   with its reason ([`QueueCounters`]).
+//! - A port without scattered transmit never gets a chain of mbufs: its frames are copied into one.
+//! - A port is closed before its mempools are freed, and a mempool that still misses buffers is
+//!   never freed.
+//! - All `unsafe` code of the workspace is in this crate, in `pktbuf` and in `dpdk-sys`.
+//!
+//! # Example
+//!
+//! ```
+//! use lockgate_drivers::{Device, Driver, PortConfig};
+//!
+//! let device: Device = "net_af_packet0,iface=eth0".parse()?;
+//! assert_eq!(device.driver(), Driver::AfPacket);
+//! assert_eq!(device.kernel_interface(), Some("eth0"));
+//! let config = PortConfig { queues: 2, ..PortConfig::new("wan", device) };
+//! assert_eq!((config.mtu, config.queues), (1500, 2));
+//! // With a running EAL: Port::open(Eal::init(&EalConfig::default())?, &config)?
+//! # Ok::<(), lockgate_drivers::DeviceError>(())
+//! ```
 
 mod counters;
 mod device;

@@ -1,4 +1,4 @@
-//! Memory for page buffers and the page cache, of the kind that devices may read.
+//! Memory for page buffers and the page cache that devices may read.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -11,41 +11,46 @@ use thiserror::Error;
 use crate::eal::Eal;
 use crate::sys::{Errno, c_string};
 
-/// There is too little memory.
+/// Why a region can't be allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MemoryError {
-    /// Of any kind.
+    /// There is too little memory.
     #[error(
         "no memory for {what}: {mib} MiB wanted, {errno}; raise [eal] memory (or the number of \
          huge pages), or ask for less"
     )]
     Exhausted {
-        /// What it was for.
+        /// Purpose of the memory.
         what: &'static str,
-        /// How much, rounded up.
+        /// MiB wanted, rounded up.
         mib: u64,
-        /// What the system said.
+        /// The system's error.
         errno: Errno,
     },
-    /// On huge pages, which are required.
+    /// There is too little memory on huge pages, which are required.
     #[error(
         "[eal] hugepages = \"require\": no {mib} MiB of huge pages in one piece for {what}; free \
          more of them, or ask for less"
     )]
     Hugepages {
-        /// What it was for.
+        /// Purpose of the memory.
         what: &'static str,
-        /// How much, rounded up.
+        /// MiB wanted, rounded up.
         mib: u64,
     },
 }
 
 impl Eal {
-    /// Memory for [`pktbuf::PagePool`]s and [`pktbuf::PageArena`]s; it's never given back.
+    /// Allocates `bytes`, rounded up to pages, for [`pktbuf::PagePool`]s and
+    /// [`pktbuf::PageArena`]s. It is never freed. Make regions before ports: a port with DMA maps
+    /// them when it is opened.
     ///
-    /// On huge pages it's a memzone. Without, and where no memzone is long enough unless huge
-    /// pages are required, it's anonymous memory, which the EAL is told about; ports that read
-    /// memory by themselves map it when they're opened, so make regions first.
+    /// - With huge pages it is a memzone (`rte_memzone_reserve`).
+    /// - Without them, or if no memzone is long enough and huge pages aren't required, it is
+    ///   anonymous memory, registered by `rte_extmem_register`.
+    ///
+    /// # Errors
+    /// See [`MemoryError`].
     pub fn region(self, what: &'static str, bytes: usize) -> Result<Region, MemoryError> {
         let bytes = bytes.next_multiple_of(PAGE);
         let mib = bytes.div_ceil(1 << 20) as u64;
@@ -66,7 +71,7 @@ impl Eal {
     }
 }
 
-/// Anonymous memory that ports with DMA have to map, as address and length.
+/// Returns the anonymous memory that ports with DMA have to map: address and length in bytes.
 pub(crate) fn external() -> Vec<(usize, usize)> {
     EXTERNAL
         .lock()
@@ -80,8 +85,7 @@ fn memzone(bytes: usize) -> Option<NonNull<u8>> {
     // SAFETY: a NUL-terminated name; any length may be asked for.
     let zone = unsafe { dpdk_sys::lg_memzone_reserve(name.as_ptr(), bytes, NUMA_ANY) };
     let base = NonNull::new(zone.cast::<u8>())?;
-    // SAFETY: the memzone is `bytes` long. (With --in-memory it's fresh from the kernel, but a
-    // memzone that was freed before would not be zero.)
+    // SAFETY: the memzone is `bytes` long. (It needs zeroing: the EAL may reuse memory.)
     unsafe { base.write_bytes(0, bytes) };
     Some(base)
 }
@@ -93,7 +97,7 @@ fn anonymous(bytes: usize) -> Result<NonNull<u8>, Errno> {
     // SAFETY: page-aligned memory of this length, which stays.
     let rc = unsafe { dpdk_sys::lg_extmem_register(base.as_ptr().cast::<c_void>(), bytes) };
     if let Err(errno) = Errno::check(rc) {
-        // Only devices with DMA need it, and they fail by themselves then.
+        // Only ports with DMA need it, and mapping it fails for them later.
         tracing::debug!(%errno, "external memory isn't known to the EAL");
     }
     EXTERNAL

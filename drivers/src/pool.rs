@@ -1,4 +1,4 @@
-//! Pools of packet buffers.
+//! Mempools of packet buffers (mbufs).
 
 use std::ffi::CStr;
 use std::ptr::NonNull;
@@ -7,24 +7,24 @@ use dpdk_sys::rte_mempool;
 
 use crate::sys::{Errno, c_string};
 
-/// Allocation failures on purpose, for tests: one in so many, drawn from a seed.
+/// Allocation failures on purpose, for tests, drawn from a seed.
 #[cfg(feature = "fault-injection")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inject {
-    /// Where the draw starts.
+    /// Seed of the generator.
     pub seed: u64,
-    /// One allocation in so many fails; 0: none.
+    /// About one allocation in so many fails; 0: none.
     pub one_in: u32,
 }
 
-/// How full a pool is.
+/// Usage of a mempool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolUsage {
-    /// Which one.
+    /// Name of the mempool.
     pub name: String,
-    /// Packet buffers it was made with.
+    /// Number of its packet buffers.
     pub size: u32,
-    /// How many are in it.
+    /// Free packet buffers, those in the caches of threads included.
     pub available: u32,
     /// Allocations that were refused on purpose.
     #[cfg(feature = "fault-injection")]
@@ -32,14 +32,14 @@ pub struct PoolUsage {
 }
 
 impl PoolUsage {
-    /// Whether every buffer is back.
+    /// Returns whether every buffer is free.
     pub fn is_full(&self) -> bool {
         self.available == self.size
     }
 }
 
-/// A pool. Its memory is given back when it's dropped full, and never if it isn't: then somebody
-/// still holds a buffer.
+/// A mempool. Dropping it frees its memory if all buffers are free; otherwise it is kept, because a
+/// buffer is still in use.
 #[derive(Debug)]
 pub(crate) struct MbufPool {
     raw: NonNull<rte_mempool>,
@@ -52,7 +52,7 @@ unsafe impl Send for MbufPool {}
 // SAFETY: as above; allocation and free are synchronised by DPDK.
 unsafe impl Sync for MbufPool {}
 
-/// What a pool is to be.
+/// Sizes of a mempool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolSpec {
     pub(crate) mbufs: u32,
@@ -63,15 +63,15 @@ pub(crate) struct PoolSpec {
 }
 
 impl PoolSpec {
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that it takes.
     pub(crate) fn bytes(&self) -> u64 {
         // SAFETY: arithmetic.
         let each = unsafe { dpdk_sys::lg_mbuf_footprint(self.data_room) };
         u64::from(self.mbufs) * u64::from(each)
     }
 
-    /// Buffers that a thread may keep for itself. Few, where there are few: what one thread
-    /// keeps no other can have.
+    /// Returns the size of a thread's cache: 0 for small pools, because no other thread can use
+    /// what is in a cache.
     fn cache(&self) -> u32 {
         if self.mbufs < CACHE_MAX * 8 {
             0
@@ -117,7 +117,7 @@ impl Drop for MbufPool {
     fn drop(&mut self) {
         let usage = self.usage();
         if usage.is_full() {
-            // SAFETY: all buffers are in it, so nobody has a pointer into it.
+            // SAFETY: all buffers are free, so there is no pointer into it.
             unsafe { dpdk_sys::lg_pool_free(self.as_ptr()) }
         } else {
             tracing::debug!(
@@ -128,7 +128,7 @@ impl Drop for MbufPool {
     }
 }
 
-/// Null on failure, with DPDK's error number set.
+/// Creates the mempool. Returns null on failure, with `rte_errno` set.
 fn create(name: &CStr, spec: &PoolSpec) -> *mut rte_mempool {
     #[cfg(feature = "fault-injection")]
     if let Some(inject) = spec.inject.filter(|inject| inject.one_in > 0) {
@@ -156,5 +156,5 @@ fn create(name: &CStr, spec: &PoolSpec) -> *mut rte_mempool {
     }
 }
 
-/// Buffers in a thread's cache; it may hold half as many more before it gives back.
+/// Buffers in a thread's cache; it holds up to half as many more before it is flushed.
 pub(crate) const CACHE_MAX: u32 = 256;

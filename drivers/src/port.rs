@@ -1,4 +1,4 @@
-//! Ports: opened from a device string, asked once what they can do.
+//! Ports: opened from a device string, with capabilities that are read once.
 
 mod capabilities;
 mod error;
@@ -23,34 +23,34 @@ use crate::pool::Inject;
 use crate::pool::{MbufPool, PoolUsage};
 use crate::sys::{Errno, c_string};
 
-/// How to open a port.
+/// Configuration of a port.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
-    /// What messages call it.
+    /// Its name in messages.
     pub name: String,
-    /// Which device.
+    /// Its device.
     pub device: Device,
-    /// The longest IP packet, in bytes.
+    /// MTU: the longest IP packet, in bytes, from 68 to 65 000.
     pub mtu: u16,
-    /// Queue pairs: one for each worker.
+    /// Number of queue pairs: one for each worker, at least 1.
     pub queues: u16,
-    /// Receive descriptors of a queue; 0: a default. Adjusted to what the driver can do.
+    /// Receive descriptors of a queue; 0: a default. Adjusted to the driver's limits.
     pub rx_descriptors: u16,
-    /// Transmit descriptors of a queue; 0: a default. Adjusted to what the driver can do.
+    /// Transmit descriptors of a queue; 0: a default. Adjusted to the driver's limits.
     pub tx_descriptors: u16,
-    /// Received packet buffers that the stack may hold, of each queue.
+    /// Received packet buffers of each queue that the stack may hold.
     pub rx_buffers: u32,
-    /// Packet buffers for sending, of each queue; 0: as many as the sum in [`Sizes`] says.
+    /// Packet buffers of each queue for sending; 0: the sum in [`Sizes`].
     pub tx_buffers: u32,
-    /// What to take for granted, on ports where nothing can corrupt or cut a packet.
+    /// Offloads to assume, on ports that can neither corrupt nor truncate a packet.
     pub assume: Assume,
-    /// Allocation failures on purpose.
+    /// Allocation failures on purpose, in all of the port's mempools.
     #[cfg(feature = "fault-injection")]
     pub inject: Option<Inject>,
 }
 
 impl PortConfig {
-    /// A configuration with defaults: MTU 1500, one queue.
+    /// Makes a configuration with defaults: MTU 1500, one queue.
     pub fn new(name: impl Into<String>, device: Device) -> Self {
         Self {
             name: name.into(),
@@ -68,51 +68,53 @@ impl PortConfig {
     }
 }
 
-/// An open port. Workers have its queues; this is what the rest of the process sees of it, from
-/// any thread.
+/// An open port: its properties, link state and counters, for any thread. Workers have its queues.
 pub struct Port {
     shared: Arc<Shared>,
     queues: Vec<Queue>,
 }
 
 impl Port {
-    /// The queues, one for each worker. They're given out once.
+    /// Returns the queues, one for each worker; none on later calls.
     pub fn take_queues(&mut self) -> Vec<Queue> {
         std::mem::take(&mut self.queues)
     }
 
-    /// What messages call it.
+    /// Returns its name in messages.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// Its link-layer address.
+    /// Returns its MAC address.
     pub fn mac(&self) -> MacAddr {
         self.shared.mac
     }
 
-    /// The longest IP packet.
+    /// Returns its MTU in bytes.
     pub fn mtu(&self) -> u16 {
         self.shared.mtu
     }
 
-    /// What the port does, and so what the stack needn't do.
+    /// Returns what the port does, so that software needn't.
     pub fn capabilities(&self) -> Capabilities {
         self.shared.caps
     }
 
-    /// The sizes of rings and pools.
+    /// Returns the sizes of its rings and mempools.
     pub fn sizes(&self) -> Sizes {
         self.shared.sizes
     }
 
-    /// Asks for the link's state and tells the workers' queues. Drivers don't report changes by
-    /// themselves, so call it now and then (on a thread of the namespace that the port is in).
+    /// Polls the link state, and handles a link-state change: it is logged, and the queues see it.
+    /// Returns whether the link is up.
+    ///
+    /// Most drivers report no change by themselves, so call it regularly, on a thread in the port's
+    /// network namespace.
     pub fn poll_link(&self) -> bool {
         self.shared.poll_link()
     }
 
-    /// The counters now.
+    /// Returns a snapshot of the counters.
     pub fn counters(&self) -> PortCounters {
         PortCounters {
             queues: self.shared.cells.iter().map(QueueCells::snapshot).collect(),
@@ -121,13 +123,16 @@ impl Port {
         }
     }
 
-    /// How full its pools are.
+    /// Returns the usage of its mempools.
     pub fn pools(&self) -> Vec<PoolUsage> {
         self.shared.pools().map(MbufPool::usage).collect()
     }
 
-    /// Stops the port. With no queue left it gives up the device, and returns how full the pools
-    /// are then: a buffer that is missing is still held by somebody.
+    /// Stops the port and closes the device (`rte_eth_dev_stop`, `rte_eth_dev_close`). Returns the
+    /// usage of the mempools afterwards: a missing buffer is still in use elsewhere.
+    ///
+    /// # Errors
+    /// [`PortError::InUse`] if a worker still has a queue.
     pub fn close(&mut self) -> Result<Vec<PoolUsage>, PortError> {
         self.queues.clear();
         let in_use = self.shared.open_queues.load(Ordering::Acquire);
@@ -166,12 +171,12 @@ impl Queue {
         }
     }
 
-    /// The port's name.
+    /// Returns the port's name.
     pub fn port(&self) -> &str {
         &self.shared.name
     }
 
-    /// Which of the port's queues.
+    /// Returns its number among the port's queues.
     pub fn number(&self) -> u16 {
         self.number
     }
@@ -189,7 +194,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// A port as its owner and its queues share it.
+/// State that a port shares with its queues.
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) id: u16,
@@ -239,14 +244,14 @@ impl Shared {
     }
 
     fn link_state(&self) -> Result<bool, Errno> {
-        // These drivers say "up" even when their interface is down.
+        // net_af_packet and net_af_xdp report "up" even when their interface is down.
         if let Some(interface) = self.device.kernel_interface() {
             let interface = c_string(interface);
             // SAFETY: a NUL-terminated name.
             let rc = unsafe { dpdk_sys::lg_kernel_running(interface.as_ptr()) };
             return Errno::check(rc).map(|up| up != 0);
         }
-        // SAFETY: any port number may be asked about.
+        // SAFETY: any port number is allowed.
         let rc = unsafe { dpdk_sys::lg_port_link_up(self.id) };
         Errno::check(rc).map(|up| up != 0)
     }
@@ -263,8 +268,7 @@ impl Shared {
             rx_nombuf: 0,
         };
         if !self.closed.load(Ordering::Acquire) {
-            // SAFETY: an open port; `s` is ours to write. A driver that counts nothing leaves it
-            // as it is.
+            // SAFETY: an open port; `s` may be written. A driver without counters doesn't.
             let _ = unsafe { dpdk_sys::lg_port_stats(self.id, &raw mut s) };
         }
         DeviceCounters {
@@ -290,16 +294,16 @@ impl Shared {
         list
     }
 
-    /// Stops and closes the device, once.
+    /// Stops and closes the device, on the first call only.
     fn shut(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
         self.link_up.store(false, Ordering::Relaxed);
         if self.device.driver() == Driver::Ring {
-            // What its peer has sent is the peer's memory.
+            // The packets that its peer sent are in the peer's memory.
             let queues = u16::try_from(self.cells.len()).unwrap_or(u16::MAX);
-            // SAFETY: a started port, whose queues nobody uses any more.
+            // SAFETY: a started port, whose queues aren't used any more.
             unsafe { dpdk_sys::lg_port_drain(self.id, queues) };
         }
         open::close_device(&self.device, self.id);
@@ -307,7 +311,7 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// The device goes before the pools that it has.
+    /// Closes the device before its mempools are dropped.
     fn drop(&mut self) {
         self.shut();
     }

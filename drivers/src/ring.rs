@@ -1,12 +1,12 @@
-//! Two ports in one process, each sending to the other.
+//! Two ports in one process that send to each other.
 
 use crate::device::Device;
 use crate::eal::Eal;
 use crate::port::PortError;
 use crate::sys::{Errno, c_string};
 
-/// Two devices with crossed rings: what one sends the other receives, queue by queue. The very
-/// memory that was sent is received.
+/// Two `net_ring` devices with crossed rings: what one sends the other receives, queue by queue.
+/// Packets aren't copied: the receiver gets the sender's memory.
 #[derive(Clone, Debug)]
 pub struct RingPair {
     /// One end.
@@ -16,8 +16,11 @@ pub struct RingPair {
 }
 
 impl RingPair {
-    /// Makes the devices `net_ring_<name>_a` and `_b`, each with `queues` queue pairs of
-    /// `entries` packets. They last as long as the process.
+    /// Makes the devices `net_ring_<name>_a` and `_b` (`rte_eth_from_rings`), each with `queues`
+    /// queue pairs of `entries` packets, a power of two. They are never freed.
+    ///
+    /// # Errors
+    /// [`PortError::Create`] with DPDK's error.
     pub fn new(_eal: Eal, name: &str, entries: u32, queues: u16) -> Result<Self, PortError> {
         let error = |errno| PortError::Create {
             device: format!("net_ring_{name}"),

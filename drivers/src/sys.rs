@@ -1,4 +1,4 @@
-//! Small helpers around raw calls: error numbers, strings, and layouts that must agree.
+//! Helpers for raw calls: error numbers, strings, and checks that layouts agree.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -7,12 +7,12 @@ use std::mem::offset_of;
 use dpdk_sys::{lg_frag, rte_mbuf_ext_shared_info};
 use pktbuf::{Frag, SharedInfo};
 
-/// An error number as DPDK or the kernel gave it (positive).
+/// An error number of DPDK or the kernel, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// From a call that returns a negative error number.
+    /// Converts the result of a call that returns a negative error number.
     pub(crate) fn check(rc: i32) -> Result<i32, Self> {
         if rc < 0 {
             Err(Self(rc.saturating_neg()))
@@ -21,7 +21,7 @@ impl Errno {
         }
     }
 
-    /// From a call that returns a null pointer or -1 and sets `rte_errno`.
+    /// Returns `rte_errno`, after a call that returned a null pointer or -1.
     pub(crate) fn last() -> Self {
         // SAFETY: reads a variable of this thread.
         Self(unsafe { dpdk_sys::lg_errno() })
@@ -32,19 +32,19 @@ impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // SAFETY: any number is allowed; the result is a string of this thread or a constant.
         let text = unsafe { dpdk_sys::rte_strerror(self.0) };
-        // SAFETY: a NUL-terminated string, valid until this thread asks again.
+        // SAFETY: a NUL-terminated string, valid until this thread's next call.
         let text = unsafe { CStr::from_ptr(text) };
         write!(f, "{} (errno {})", text.to_string_lossy(), self.0)
     }
 }
 
-/// A C string of what can't hold a NUL unless a caller puts one in: then it ends there.
+/// Returns a C string that ends at the first NUL, if there is one.
 pub(crate) fn c_string(s: &str) -> CString {
     let until_nul = s.split('\0').next().unwrap_or_default();
     CString::new(until_nul).unwrap_or_default()
 }
 
-// The C shim writes fragments that pktbuf reads.
+// The C shim writes fragments, pktbuf reads them.
 const _: () = {
     let l = Frag::LAYOUT;
     assert!(
@@ -66,7 +66,7 @@ const _: () = {
     assert!(l.segs == offset_of!(lg_frag, segs));
 };
 
-// Flags have one value on both sides.
+// Flags have the same values on both sides.
 const _: () = {
     use dpdk_sys::{
         LG_RX_HAS_HASH, LG_RX_IP_CSUM_BAD, LG_RX_IP_CSUM_GOOD, LG_RX_L4_CSUM_BAD,
@@ -82,7 +82,7 @@ const _: () = {
     assert!(flags::HAS_VLAN as u32 == LG_RX_VLAN);
 };
 
-// Page buffers' shared info is handed to DPDK as its own.
+// DPDK uses the shared info of page buffers as its own.
 const _: () = {
     use rte_mbuf_ext_shared_info as Raw;
     assert!(size_of::<SharedInfo>() == size_of::<Raw>());

@@ -1,4 +1,4 @@
-//! A worker's view of all ports: bursts in, packets out.
+//! A worker's view of all ports: received bursts, packets to send.
 
 mod backlog;
 mod leaf;
@@ -15,24 +15,27 @@ pub(crate) use self::backlog::FRAMES;
 
 /// A worker's queues of all ports, and the interfaces on them.
 ///
-/// Call order, once a turn: [`WorkerPorts::rx_burst`]; then any number of [`Output::tx`], which
-/// collects frames (and sends them when there's a burst of them); then [`WorkerPorts::flush`].
+/// Call order, once a turn:
 ///
-/// Use it on the thread that owns the page buffers that are sent; it's made for that thread to
-/// be registered ([`crate::Eal::register_worker`]).
+/// 1. [`WorkerPorts::rx_burst`];
+/// 2. [`Output::tx`] any number of times. It queues frames, and sends them when there is a burst;
+/// 3. [`WorkerPorts::flush`].
+///
+/// Use it on the thread that owns the page buffers to send. That thread should be registered
+/// ([`crate::Eal::register_worker`]), or it has no mempool cache.
 pub struct WorkerPorts {
     leaves: Vec<Leaf>,
-    /// Which leaf each interface is on.
+    /// For each interface, the index of its leaf.
     interfaces: Vec<usize>,
 }
 
 impl WorkerPorts {
-    /// `interfaces[i]` says on which of `queues` interface `i` is. What comes in on a port
-    /// belongs to the first interface on it.
+    /// Makes the view. Interface `i` is on `queues[interfaces[i]]`. Packets received on a port
+    /// belong to the first interface on it.
     ///
     /// # Panics
     ///
-    /// If an interface is on a queue that there isn't.
+    /// If an entry of `interfaces` is no index into `queues`.
     pub fn new(queues: Vec<Queue>, interfaces: &[usize]) -> Self {
         assert!(
             interfaces.iter().all(|&on| on < queues.len()),
@@ -53,8 +56,8 @@ impl WorkerPorts {
         }
     }
 
-    /// Takes what has come in on every port, a burst at most of each, and returns how many
-    /// packets that were.
+    /// Receives a burst of up to 64 packets from every port (`rte_eth_rx_burst`). Returns the
+    /// number of packets.
     pub fn rx_burst(&mut self, mut each: impl FnMut(IfaceId, Buffer)) -> usize {
         self.leaves
             .iter_mut()
@@ -62,8 +65,8 @@ impl WorkerPorts {
             .sum()
     }
 
-    /// Sends what is collected. What a port doesn't take is kept and offered again next time;
-    /// returns whether nothing is left.
+    /// Sends the queued frames (`rte_eth_tx_burst`). A send that a port doesn't accept is retried
+    /// with the next call. Returns whether nothing is left.
     pub fn flush(&mut self) -> bool {
         let mut done = true;
         for leaf in &mut self.leaves {
@@ -72,7 +75,7 @@ impl WorkerPorts {
         done
     }
 
-    /// Frames that are waiting, over all ports.
+    /// Returns the number of queued frames of all ports.
     pub fn backlog(&self) -> usize {
         self.leaves.iter().map(Leaf::backlog).sum()
     }

@@ -1,4 +1,4 @@
-/* What bindgen reads. */
+/* Input of bindgen. */
 #include <rte_bus_vdev.h>
 #include <rte_eal.h>
 #include <rte_eth_ring.h>

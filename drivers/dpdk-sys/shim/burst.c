@@ -1,4 +1,4 @@
-/* Receiving and sending bursts. */
+/* Receives and sends bursts. */
 #include <string.h>
 
 #include <rte_ethdev.h>
@@ -15,7 +15,7 @@ frag_of(struct rte_mbuf *m)
 static inline struct rte_mbuf *
 mbuf_of(const struct lg_frag *frag)
 {
-	/* The private area starts where the mbuf's header ends. */
+	/* The private area is behind the mbuf header. */
 	return (struct rte_mbuf *)((uintptr_t)frag - sizeof(struct rte_mbuf));
 }
 
@@ -43,8 +43,8 @@ rx_marks(const struct rte_mbuf *m, const struct lg_rxq *q)
 }
 
 /*
- * How many TCP segments the packet stands for: more than one when a NIC merged them, or when
- * a ring's peer handed its burst over uncut (its TX marks are then still on the mbuf).
+ * Returns the number of TCP segments in the packet: more than one if a NIC merged them (LRO), or if
+ * a ring's peer passed on an unsegmented packet (its TX flags are still set then).
  */
 static inline uint16_t
 segments(const struct rte_mbuf *m)
@@ -54,15 +54,15 @@ segments(const struct rte_mbuf *m)
 	if (likely(!(m->ol_flags & (RTE_MBUF_F_RX_LRO | RTE_MBUF_F_TX_TCP_SEG))) ||
 			m->tso_segsz == 0)
 		return 1;
-	/* Header lengths are known on the sender's side only; 54 is the least there can be. */
+	/* Only the sender sets header lengths; 54 bytes are the minimum. */
 	payload = m->l4_len ? m->l2_len + m->l3_len + m->l4_len : 54;
 	payload = m->pkt_len > payload ? m->pkt_len - payload : 1;
 	return (payload + m->tso_segsz - 1) / m->tso_segsz;
 }
 
 /*
- * A received packet may be kept as it is when each segment's private area is there and
- * nobody else's: one of our pools, and no second owner of the mbuf.
+ * Returns whether a received packet can be kept without a copy: each segment has a private area
+ * (its pool is one of ours), and the mbuf has no other owner.
  */
 static inline int
 is_ours(const struct rte_mbuf *m, const struct rte_mempool **known)
@@ -79,14 +79,14 @@ is_ours(const struct rte_mbuf *m, const struct rte_mempool **known)
 	return 1;
 }
 
-/* What holding a segment costs: its mbuf and whatever data room that has or borrows. */
+/* Bytes of memory that a segment pins: its mbuf and its data room, own or external. */
 static inline uint32_t
 footprint(const struct rte_mbuf *m)
 {
 	return sizeof(*m) + sizeof(struct lg_frag) + m->buf_len;
 }
 
-/* Turns a chain of mbufs into a chain of fragments, each freed by itself. */
+/* Converts a chain of mbufs into a chain of fragments, each with its own reference. */
 static inline struct lg_frag *
 to_frags(struct rte_mbuf *m, const struct lg_rxq *q)
 {
@@ -174,7 +174,7 @@ lg_frag_tailroom(const struct lg_frag *frag)
 	return (uint8_t *)m->buf_addr + m->buf_len - (frag->data + frag->len);
 }
 
-/* Gives back a count as the free of an mbuf that is attached to it does. */
+/* Releases a reference, as rte_pktmbuf_free does for an attached mbuf. */
 static inline void
 release_piece(const struct lg_piece *p)
 {
@@ -215,7 +215,7 @@ put_head(struct rte_mbuf *m, const struct lg_frame *f)
 		set_offloads(m, f);
 }
 
-/* A chain: headers in `m[0]`, each piece by reference in one of the rest. */
+/* Builds a chain: headers in `m[0]`, each piece by reference in one of the others. */
 static inline void
 build_chain(struct rte_mbuf **m, const struct lg_frame *f, const struct lg_piece *p)
 {
@@ -224,7 +224,7 @@ build_chain(struct rte_mbuf **m, const struct lg_frame *f, const struct lg_piece
 	put_head(m[0], f);
 	m[0]->nb_segs = f->pieces + 1;
 	for (i = 0; i < f->pieces; i++) {
-		/* I/O addresses are virtual ones: the EAL is started that way. */
+		/* IOVA is VA: the EAL is started with --iova-mode=va. */
 		rte_pktmbuf_attach_extbuf(m[i + 1], p[i].addr, (rte_iova_t)(uintptr_t)p[i].addr,
 				p[i].len, p[i].shinfo);
 		m[i + 1]->data_len = p[i].len;
@@ -232,7 +232,7 @@ build_chain(struct rte_mbuf **m, const struct lg_frame *f, const struct lg_piece
 	}
 }
 
-/* One segment, for ports that would send whatever lies behind the first. */
+/* Builds one segment, for ports without RTE_ETH_TX_OFFLOAD_MULTI_SEGS. */
 static inline void
 build_linear(struct rte_mbuf *m, const struct lg_frame *f, const struct lg_piece *p)
 {
@@ -249,7 +249,7 @@ build_linear(struct rte_mbuf *m, const struct lg_frame *f, const struct lg_piece
 	m->data_len = m->pkt_len;
 }
 
-/* Builds as many of the frames as there is place and mbufs for. */
+/* Builds frames until `pending` is full or no mbufs are free. */
 static uint32_t
 build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct lg_piece *pieces)
 {
@@ -270,7 +270,7 @@ build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct 
 			batch++;
 		}
 		if (rte_pktmbuf_alloc_bulk(q->pool, m, want) != 0) {
-			/* The pool is low: take what one frame needs, if it has that. */
+			/* The pool is nearly empty: allocate for one frame only. */
 			batch = 1;
 			want = q->linear ? 1 : frames[done].pieces + 1u;
 			if (rte_pktmbuf_alloc_bulk(q->pool, m, want) != 0) {
@@ -295,7 +295,7 @@ build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct 
 	return done;
 }
 
-/* Takes the first `n` packets out of `pending`. */
+/* Removes the first `n` packets from `pending`. */
 static inline void
 shift(struct lg_txq *q, uint16_t n)
 {
@@ -304,7 +304,7 @@ shift(struct lg_txq *q, uint16_t n)
 		memmove(q->pending, q->pending + n, q->count * sizeof(q->pending[0]));
 }
 
-/* Asks the driver to prepare the pending packets; those it can't send are dropped. */
+/* Prepares the pending packets (rte_eth_tx_prepare); drops those that the driver refuses. */
 static void
 prepare(struct lg_txq *q)
 {
@@ -334,7 +334,7 @@ lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
 		prepare(q);
 	if (q->count == 0)
 		return built;
-	/* Sent packets aren't ours to look at any more. */
+	/* Sent packets must not be accessed any more. */
 	for (i = 0; i < q->count; i++)
 		lengths[i] = q->pending[i]->pkt_len;
 	sent = rte_eth_tx_burst(q->port, q->queue, q->pending, q->count);

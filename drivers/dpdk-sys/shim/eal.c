@@ -1,4 +1,4 @@
-/* The environment: log, memory, and what the kernel says about an interface. */
+/* The EAL's log and memory, and the state of kernel interfaces. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <net/if.h>
@@ -62,7 +62,7 @@ lg_anonymous_memory(size_t len)
 
 	if (p == MAP_FAILED)
 		return NULL;
-	/* Fewer TLB misses where the kernel has huge pages to give; no matter if it hasn't. */
+	/* Fewer TLB misses with transparent huge pages; failure doesn't matter. */
 	madvise(p, len, MADV_HUGEPAGE);
 	return p;
 }

@@ -9,7 +9,7 @@
 
 #include "internal.h"
 
-/* Pool operations that refuse one allocation in so many, else those of the default pool. */
+/* Pool operations that refuse one allocation in `one_in`, and otherwise are those of ring_mp_mc. */
 struct inject {
 	uint64_t state;
 	uint64_t injected;

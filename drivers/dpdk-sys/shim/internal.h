@@ -1,4 +1,4 @@
-/* What the shim's own files share. */
+/* Shared by the files of the shim only. */
 #ifndef LOCKGATE_SHIM_INTERNAL_H
 #define LOCKGATE_SHIM_INTERNAL_H
 
@@ -11,7 +11,7 @@
 /* The names of all pools made here start with these four characters. */
 #define LG_POOL_MARK "LGmb"
 
-/* Whether a pool's mbufs have a private area for a `struct lg_frag`. */
+/* Returns whether a pool's mbufs have a private area for a `struct lg_frag`. */
 static inline int
 lg_pool_is_ours(const struct rte_mempool *pool)
 {
@@ -19,8 +19,9 @@ lg_pool_is_ours(const struct rte_mempool *pool)
 }
 
 /*
- * Creates a pool whose mbufs have the private area; `ops` and its `ops_config` as in
- * rte_mempool_set_ops_byname. NULL with rte_errno set on failure: `ops_config` is the caller's then.
+ * Creates a pool whose mbufs have the private area; `ops` and `ops_config` as in
+ * rte_mempool_set_ops_byname. Returns NULL with rte_errno set on failure; the caller keeps
+ * `ops_config` then.
  */
 struct rte_mempool *lg_pool_create_with(const char *name, uint32_t mbufs, uint32_t cache,
 		uint16_t data_room, int numa_node, const char *ops, void *ops_config);

@@ -1,4 +1,4 @@
-/* Setting ports up and asking them: never on the packet path. */
+/* Set-up and state of ports, off the packet path. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,7 +107,7 @@ lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 			key[i] = i % 2 == 0 ? 0x6d : 0x5a;
 		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		eth.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & RSS_TCP;
-		/* A driver that names no key size has a fixed key. */
+		/* A driver that reports no key size has a fixed key. */
 		if (info.hash_key_size > 0) {
 			eth.rx_adv_conf.rss_conf.rss_key = key;
 			eth.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
@@ -147,8 +147,8 @@ int
 lg_port_receive_all(uint16_t port)
 {
 	/*
-	 * Neighbour discovery needs multicast. Some drivers (af_packet) know no "all multicast";
-	 * then everything is taken, and the stack drops what isn't for it.
+	 * Neighbor discovery needs multicast. Some drivers (af_packet) don't support "all multicast":
+	 * then promiscuous mode is enabled, and the stack drops packets for other stations.
 	 */
 	int rc = rte_eth_allmulticast_enable(port);
 
@@ -200,7 +200,7 @@ lg_port_xstats(uint16_t port, lg_xstat_fn each, void *context)
 	names = calloc(n, sizeof(*names));
 	values = calloc(n, sizeof(*values));
 	if (names != NULL && values != NULL) {
-		/* More than `n` means that the set has grown meanwhile: nothing was written. */
+		/* More than `n`: the set has grown meanwhile, and nothing was written. */
 		rc = rte_eth_xstats_get_names(port, names, n);
 		if (rc == n)
 			rc = rte_eth_xstats_get(port, values, n);

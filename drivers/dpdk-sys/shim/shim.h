@@ -1,9 +1,9 @@
 /*
- * What Rust sees of DPDK's static inline functions, macros and bit-packed structures.
+ * Interface to DPDK's static inline functions, macros and bit-packed structures for Rust.
  *
- * Every function that works on packets takes a whole burst: one call per burst, never one per
- * packet. The structures here are flat and are read by bindgen, so both sides have one layout;
- * mbuf fields, which move between DPDK releases, are touched by the .c files only.
+ * Every function on the packet path takes a whole burst: one call per burst, never one per packet.
+ * bindgen reads the structures here, which are flat, so both sides have one layout. Only the .c
+ * files access mbuf fields, because they move between DPDK releases.
  */
 #ifndef LOCKGATE_SHIM_H
 #define LOCKGATE_SHIM_H
@@ -16,14 +16,14 @@ struct rte_mempool;
 struct rte_ring;
 struct rte_mbuf_ext_shared_info;
 
-/* Packets a queue takes or gives in one call. */
+/* Most packets that a queue receives or sends in one call. */
 #define LG_BURST 64
 /* Bytes of protocol headers in front of a frame's payload. */
 #define LG_HEAD_MAX 128
-/* Segments of one frame, the headers' own included: more is for no port to send. */
+/* Most segments of one frame, the headers' included; no port sends more. */
 #define LG_SEGS_MAX 128
 
-/* Marks of a received packet, `lg_frag.flags`. */
+/* Flags of a received packet, `lg_frag.flags`. */
 #define LG_RX_IP_CSUM_GOOD 0x01
 #define LG_RX_IP_CSUM_BAD 0x02
 #define LG_RX_L4_CSUM_GOOD 0x04
@@ -32,14 +32,14 @@ struct rte_mbuf_ext_shared_info;
 #define LG_RX_HAS_HASH 0x20
 #define LG_RX_VLAN 0x40
 
-/* What a frame asks of the port, `lg_frame.flags`. */
+/* Offloads of a frame, `lg_frame.flags`. */
 #define LG_TX_IPV4 0x01
 #define LG_TX_IPV6 0x02
 #define LG_TX_IP_CSUM 0x04
 #define LG_TX_TCP_CSUM 0x08
 #define LG_TX_TSO 0x10
 
-/* What a port offers or is asked to do, `lg_port_caps.offloads`, `lg_port_conf.offloads`. */
+/* Offloads of a port: offered in `lg_port_caps.offloads`, enabled in `lg_port_conf.offloads`. */
 #define LG_CAP_MULTI_SEGS 0x001
 #define LG_CAP_TX_IP_CSUM 0x002
 #define LG_CAP_TX_TCP_CSUM 0x004
@@ -50,7 +50,7 @@ struct rte_mbuf_ext_shared_info;
 #define LG_CAP_RX_HASH 0x080
 #define LG_CAP_RSS_TCP 0x100
 
-/* One fragment of a received packet. It lives in its mbuf's private area. */
+/* One fragment of a received packet, in the private area of its mbuf. */
 struct lg_frag {
 	struct lg_frag *next;
 	struct lg_frag *link;
@@ -59,7 +59,7 @@ struct lg_frag {
 	const void *ops;
 	uint32_t len;
 	uint32_t pkt_len;
-	/* The bytes of memory that holding this fragment keeps from its pool. */
+	/* Bytes of memory that the fragment pins. */
 	uint32_t true_size;
 	uint32_t hash;
 	uint16_t port;
@@ -68,32 +68,32 @@ struct lg_frag {
 	uint16_t segs;
 };
 
-/* The receiving half of a queue pair: set up once, counted by lg_rx_burst. */
+/* The receive queue of a pair. lg_rx_burst updates the counters. */
 struct lg_rxq {
 	struct rte_mempool *pool;
 	const void *ops;
 	uint16_t port;
 	uint16_t queue;
-	/* What goes into lg_frag.port. */
+	/* Value of lg_frag.port. */
 	uint16_t label;
-	/* Checksum marks for packets that the port has no verdict on. */
+	/* Checksum flags for packets without a verdict of the port. */
 	uint16_t assumed;
 	uint64_t packets;
 	uint64_t bytes;
-	/* Packets in memory that isn't ours, taken over by a copy. */
+	/* Packets copied because they were in memory of another owner. */
 	uint64_t copied;
-	/* Packets dropped because that copy found no mbuf. */
+	/* Packets dropped because no mbuf was free for that copy. */
 	uint64_t copy_failed;
 };
 
-/* A stretch of payload. `shinfo` carries one count, which the frame gives back. */
+/* A piece of payload. It holds one reference of `shinfo`, which moves into the frame. */
 struct lg_piece {
 	void *addr;
 	struct rte_mbuf_ext_shared_info *shinfo;
 	uint32_t len;
 };
 
-/* A frame to send: headers by value, payload as `pieces` entries from `first_piece` on. */
+/* A frame to send: headers by value; payload in `pieces` entries from `first_piece` on. */
 struct lg_frame {
 	uint8_t head[LG_HEAD_MAX];
 	uint16_t head_len;
@@ -107,26 +107,26 @@ struct lg_frame {
 	uint32_t payload_len;
 };
 
-/* The sending half of a queue pair. */
+/* The transmit queue of a pair. */
 struct lg_txq {
 	struct rte_mempool *pool;
 	uint16_t port;
 	uint16_t queue;
-	/* The port takes one segment per packet: copy the pieces into the header's mbuf. */
+	/* The port sends one segment per packet: the pieces are copied into the headers' mbuf. */
 	uint8_t linear;
-	/* The driver wants to see packets before they're sent (rte_eth_tx_prepare). */
+	/* Call rte_eth_tx_prepare before rte_eth_tx_burst. */
 	uint8_t prepare;
 	/* Packets in `pending`. */
 	uint16_t count;
 	uint64_t packets;
 	uint64_t bytes;
-	/* Packets that the driver refused in rte_eth_tx_prepare: dropped. */
+	/* Packets dropped because rte_eth_tx_prepare refused them. */
 	uint64_t refused;
-	/* Calls that left packets behind because the ring was full. */
+	/* Calls after which packets were left because the ring was full. */
 	uint64_t ring_full;
-	/* Calls that left frames behind for want of mbufs. */
+	/* Calls after which frames were left because no mbufs were free. */
 	uint64_t no_mbuf;
-	/* Built and not yet taken by the driver, oldest first. */
+	/* Built packets that the driver hasn't accepted yet, oldest first. */
 	struct rte_mbuf *pending[LG_BURST];
 };
 
@@ -143,7 +143,7 @@ struct lg_port_caps {
 	uint16_t tx_desc_min;
 	uint16_t tx_desc_max;
 	uint16_t tx_desc_align;
-	/* Segments of one packet (with TSO), or 0 when the driver names no limit. */
+	/* Most segments of one packet (with TSO); 0: the driver reports no limit. */
 	uint16_t tx_segs_max;
 	uint32_t max_rx_pktlen;
 	uint32_t offloads;
@@ -153,9 +153,9 @@ struct lg_port_caps {
 
 struct lg_port_conf {
 	uint16_t queues;
-	/* 0 leaves it to the driver's default. */
+	/* 0: the driver's default. */
 	uint16_t mtu;
-	/* LG_CAP_* to switch on. */
+	/* LG_CAP_* to enable. */
 	uint32_t offloads;
 };
 
@@ -179,9 +179,9 @@ int lg_errno(void);
 void *lg_memzone_reserve(const char *name, size_t len, int numa_node);
 void *lg_anonymous_memory(size_t len);
 int lg_extmem_register(void *addr, size_t len);
-/* The MTU of a kernel interface in the calling thread's namespace, or a negative errno. */
+/* Returns the MTU of a kernel interface in the calling thread's namespace, or a negative errno. */
 int lg_kernel_mtu(const char *interface);
-/* 1 when a kernel interface is up and has a carrier, 0 when not, or a negative errno. */
+/* Returns 1 if a kernel interface is up and has a carrier, 0 if not, or a negative errno. */
 int lg_kernel_running(const char *interface);
 
 /* pool.c */
@@ -189,16 +189,16 @@ struct rte_mempool *lg_pool_create(const char *name, uint32_t mbufs, uint32_t ca
 		uint16_t data_room, int numa_node);
 void lg_pool_free(struct rte_mempool *pool);
 uint32_t lg_pool_available(const struct rte_mempool *pool);
-/* Bytes of memory that one mbuf with this data room occupies. */
+/* Returns the bytes of memory of one mbuf with this data room. */
 uint32_t lg_mbuf_footprint(uint16_t data_room);
 uint16_t lg_headroom(void);
 
 #ifdef LG_FAULT_INJECTION
 /* inject.c */
-/* A pool that refuses one allocation in `fail_one_in` (not 0), drawn from `seed`. */
+/* Creates a pool that refuses one allocation in `fail_one_in` (not 0), drawn from `seed`. */
 struct rte_mempool *lg_pool_create_injecting(const char *name, uint32_t mbufs,
 		uint16_t data_room, int numa_node, uint64_t seed, uint32_t fail_one_in);
-/* How many allocations a pool refused on purpose. */
+/* Returns the number of allocations that a pool refused on purpose. */
 uint64_t lg_pool_injected(const struct rte_mempool *pool);
 #endif
 
@@ -209,7 +209,7 @@ int lg_port_configure(uint16_t port, const struct lg_port_conf *conf);
 int lg_port_queue(uint16_t port, uint16_t queue, uint16_t rx_desc, uint16_t tx_desc,
 		int numa_node, struct rte_mempool *rx_pool);
 int lg_port_adjust_descs(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc);
-/* Receives and frees what is waiting. */
+/* Receives and frees all pending packets. */
 void lg_port_drain(uint16_t port, uint16_t queues);
 int lg_port_receive_all(uint16_t port);
 int lg_port_link_up(uint16_t port);
@@ -221,19 +221,20 @@ void lg_ring_free(struct rte_ring *ring);
 
 /* burst.c */
 uint16_t lg_rx_burst(struct lg_rxq *q, struct lg_frag **out, uint16_t max);
-/* Frees one fragment (its mbuf, not the ones after it). Any thread. */
+/* Frees the mbuf of one fragment, not the ones after it. Callable on any thread. */
 void lg_frag_free(struct lg_frag *frag);
-/* The free bytes behind a fragment's data, in memory that may be written to. */
+/* Returns the free bytes behind the data of a writable fragment. */
 uint32_t lg_frag_tailroom(const struct lg_frag *frag);
 /*
- * Builds up to `n` frames (a prefix of them: as many as find place and mbufs), sends what is
- * pending and returns how many frames were built: their pieces' counts are given away.
+ * Builds up to `n` frames, in order, until `pending` is full or no mbufs are free; sends the
+ * pending packets. Returns the number of frames built: the references of their pieces moved into
+ * mbufs.
  */
 uint32_t lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
 		const struct lg_piece *pieces);
-/* Gives back the counts of pieces whose frames won't be built. */
+/* Releases the references of pieces whose frames aren't built. */
 void lg_pieces_release(const struct lg_piece *pieces, uint32_t n);
-/* Frees what is pending; returns how many packets that were. */
+/* Frees the pending packets. Returns their number. */
 uint32_t lg_tx_drop(struct lg_txq *q);
 
 #endif

@@ -1,4 +1,4 @@
-//! The page cache's memory.
+//! The page cache's memory: a bounded arena of page-aligned spans.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -10,20 +10,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::buddy::{Buddy, RUN_MAX};
 use crate::region::{PAGE, Part, Region, RegionFull};
 
-/// Page-aligned memory for file contents, shared by all threads, bounded.
+/// Bounded, page-aligned memory for file contents, shared by all threads.
 ///
-/// Allocating takes a lock. Freeing doesn't, so that a worker that frees a file's last span never
-/// waits for a thread that reads files: freed spans wait in a list for the next allocation.
+/// Allocation takes a lock. Freeing doesn't: freed spans are pushed to a list that the next
+/// allocation takes over. So a worker never waits for a thread that loads files.
 #[derive(Clone)]
 pub struct PageArena {
     inner: Arc<Inner>,
 }
 
 impl PageArena {
-    /// The longest span.
+    /// Bytes of the longest span.
     pub const SPAN_MAX: usize = RUN_MAX as usize * PAGE;
 
-    /// An arena of `len` bytes (rounded down to pages) of a region.
+    /// Carves an arena of `len` bytes (rounded down to pages) out of a region.
     pub fn new(region: &mut Region, len: usize) -> Result<Self, RegionFull> {
         // 16 TiB; more isn't looked at.
         let pages = u32::try_from(len / PAGE).unwrap_or(u32::MAX);
@@ -43,8 +43,8 @@ impl PageArena {
         })
     }
 
-    /// Zeroed memory of `len` bytes, in whole pages; `None` if there's no free run of that many, or
-    /// `len` is 0 or more than [`PageArena::SPAN_MAX`].
+    /// Allocates zeroed memory of `len` bytes, in whole pages. Returns `None` if no run of that
+    /// many pages is free, or if `len` is 0 or more than [`PageArena::SPAN_MAX`].
     pub fn alloc(&self, len: usize) -> Option<PageMut> {
         let pages = u32::try_from(len.div_ceil(PAGE)).ok()?;
         let first = self.inner.take(pages)?;
@@ -54,12 +54,12 @@ impl PageArena {
             pages,
             len,
         });
-        // Nothing of the file that was here before can get out.
+        // The content of the file that was here before must not leak.
         span.fill(0);
         Some(span)
     }
 
-    /// How much is in use.
+    /// Returns the usage.
     pub fn usage(&self) -> ArenaUsage {
         ArenaUsage {
             bytes: self.inner.pages as usize * PAGE,
@@ -74,7 +74,7 @@ impl fmt::Debug for PageArena {
     }
 }
 
-/// How much of an arena is in use.
+/// Usage of an arena.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArenaUsage {
     /// Bytes in all.
@@ -83,13 +83,13 @@ pub struct ArenaUsage {
     pub bytes_used: usize,
 }
 
-/// A span being filled: writable, owned.
+/// A span that is being filled: writable, with one owner.
 #[derive(Debug)]
 pub struct PageMut(SharedSpan);
 
 impl PageMut {
-    /// The first `len` bytes (all, if there are fewer), immutable from now on, to be shared. Pages
-    /// behind them go back.
+    /// Makes the first `len` bytes (all, if there are fewer) immutable and shareable. Pages behind
+    /// them are freed.
     pub fn freeze(mut self, len: usize) -> Arc<SharedSpan> {
         let span = &mut self.0;
         span.len = span.len.min(len);
@@ -117,8 +117,7 @@ impl DerefMut for PageMut {
     }
 }
 
-/// A span of the page cache: immutable, page-aligned. When the last [`Arc`] of it goes, its pages
-/// are free.
+/// An immutable, page-aligned span of the page cache. Its pages are freed with its last [`Arc`].
 pub struct SharedSpan {
     arena: Arc<Inner>,
     first: u32,

@@ -1,4 +1,4 @@
-//! The block behind a page buffer.
+//! The block behind a page buffer: its state, its reference count, its body.
 
 use std::ffi::c_void;
 use std::fmt;
@@ -12,21 +12,22 @@ use crate::links::Links;
 use crate::pool::inner::PoolInner;
 use crate::spans::{LARGE_SPAN, SMALL_SPAN};
 
-/// The memory layout of DPDK's `rte_mbuf_ext_shared_info`, by which an external-buffer mbuf gives
-/// its count back. (Drivers assert the layout against the installed headers.)
+/// Reference count of external memory, with the layout of DPDK's `rte_mbuf_ext_shared_info`.
+///
+/// `lockgate-drivers` asserts the layout against the installed headers.
 #[repr(C)]
 #[derive(Debug)]
 pub struct SharedInfo {
-    /// Called when the last count is given back, with the memory's address and `fcb_opaque`; on
+    /// Called with the memory's address and `fcb_opaque` when the last reference is released; on
     /// any thread.
     pub free_cb: Option<unsafe extern "C" fn(addr: *mut c_void, opaque: *mut c_void)>,
     /// The block.
     pub fcb_opaque: *mut c_void,
-    /// How many hold the memory: the handle, and each attachment.
+    /// Number of references: the handle's, and one for each attachment.
     pub refcnt: AtomicU16,
 }
 
-/// What a page buffer's bytes are.
+/// State of a page buffer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Not a record: plain HTTP, handshake messages, received bytes.
@@ -37,34 +38,33 @@ pub enum State {
     Sealed,
 }
 
-/// What a record's cipher needs to know besides its bytes.
+/// What sealing a record needs besides its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordFields {
     /// Record sequence number.
     pub number: u64,
     /// Content type.
     pub kind: u8,
-    /// Which of the queue's key epochs seals it.
+    /// Key epoch of the queue that seals it.
     pub epoch: u8,
 }
 
-/// A page buffer as its handle and its borrowers see it: lengths, state, and the bytes if they may
-/// be read.
+/// A page buffer's lengths, its state, and its bytes if they can be read.
 ///
-/// On the wire it is `head | body | tail`; a framed record's header and trailer already count.
-/// Offsets in a page buffer are offsets in that.
+/// On the wire it is `head | body | tail`; header and trailer count as soon as the record is
+/// framed. Offsets in a page buffer are offsets into that.
 #[repr(C, align(64))]
 pub struct Block {
     pub(crate) shared: SharedInfo,
     pub(crate) pool: NonNull<PoolInner>,
-    /// What the holder of the handle alone touches, apart from what ports touch (`shared`).
+    /// Only accessed by the owner of the handle; `shared` is accessed by ports, too.
     pub(crate) fields: Fields,
 }
 
 const _: () = assert!(size_of::<Block>() == 128);
 
 pub(crate) struct Fields {
-    /// Next in a stream, in the free list or in the return list; offset while queued.
+    /// Next block in a stream, in the free list or in the return list; stream offset while queued.
     pub(crate) links: Links<Block>,
     /// First byte of the body.
     pub(crate) body: *mut u8,
@@ -76,12 +76,12 @@ pub(crate) struct Fields {
     pub(crate) head_len: u8,
     pub(crate) tail_len: u8,
     pub(crate) state: State,
-    /// Atomic only to be set through a shared reference.
+    /// Whether it was ever attached. Atomic because it is set through a shared reference.
     pub(crate) shown: AtomicBool,
 }
 
 impl Fields {
-    /// A free block's.
+    /// Returns the fields of a free block.
     pub(crate) fn free() -> Self {
         Self {
             links: Links::new(),
@@ -98,20 +98,20 @@ impl Fields {
     }
 }
 
-/// What holds a block's body.
+/// Memory of a block's body.
 pub(crate) enum Memory {
-    /// Nothing: the block is in the free list.
+    /// None: the block is in the free list.
     None,
     /// A small span of the pool, by its first byte.
     Small(NonNull<u8>),
-    /// A large one.
+    /// A large span of the pool, by its first byte.
     Large(NonNull<u8>),
-    /// Page cache.
+    /// A span of the page cache.
     Shared(#[expect(dead_code, reason = "held, not looked at")] Arc<SharedSpan>),
 }
 
 impl Memory {
-    /// First byte and length of a span of the pool.
+    /// Returns the first byte and the length, if it is a span of the pool.
     pub(crate) fn own(&self) -> Option<(NonNull<u8>, u32)> {
         match self {
             Self::Small(span) => Some((*span, SMALL_SPAN)),
@@ -122,7 +122,7 @@ impl Memory {
 }
 
 impl Block {
-    /// A free block at `at`.
+    /// Returns a free block that will be at `at`.
     pub(crate) fn new(pool: NonNull<PoolInner>, at: NonNull<Self>) -> Self {
         let shared = SharedInfo {
             free_cb: Some(free_cb),
@@ -136,7 +136,7 @@ impl Block {
         }
     }
 
-    /// Bytes on the wire.
+    /// Returns the bytes on the wire.
     pub fn len(&self) -> u32 {
         self.head_len() + self.body_len() + self.tail_len()
     }
@@ -146,42 +146,43 @@ impl Block {
         self.len() == 0
     }
 
-    /// Bytes of record header; 0 if it isn't a record.
+    /// Returns the bytes of record header; 0 if it isn't a record.
     pub fn head_len(&self) -> u32 {
         u32::from(self.fields.head_len)
     }
 
-    /// Bytes between header and trailer.
+    /// Returns the bytes between header and trailer.
     pub fn body_len(&self) -> u32 {
         self.fields.body_len
     }
 
-    /// Bytes of record trailer; 0 if it isn't a record.
+    /// Returns the bytes of record trailer; 0 if it isn't a record.
     pub fn tail_len(&self) -> u32 {
         u32::from(self.fields.tail_len)
     }
 
-    /// What the bytes are.
+    /// Returns the state.
     pub fn state(&self) -> State {
         self.fields.state
     }
 
-    /// The record's number, type and epoch; `None` if it isn't one.
+    /// Returns the record's number, type and epoch; `None` if it isn't a record.
     pub fn record(&self) -> Option<RecordFields> {
         (self.fields.state != State::Plain).then_some(self.fields.record)
     }
 
-    /// The record's header, as it was framed; empty if it isn't a record.
+    /// Returns the record's header as it was framed; empty if it isn't a record.
     pub fn head(&self) -> &[u8] {
         &self.fields.head[HEAD_MAX - usize::from(self.fields.head_len)..]
     }
 
-    /// Whether the body is page cache (never written to) rather than memory of its own.
+    /// Returns whether the body is in the page cache (never written to), not in a span of the pool.
     pub fn is_by_reference(&self) -> bool {
         matches!(self.fields.memory, Memory::Shared(_))
     }
 
-    /// The bytes on the wire; `None` exactly while they are a framed record's plaintext.
+    /// Returns the bytes on the wire, or `None` while it is [`State::Framed`]: plaintext of a
+    /// record.
     pub fn bytes(&self) -> Option<&[u8]> {
         if self.fields.state == State::Framed {
             return None;
@@ -191,17 +192,20 @@ impl Block {
         Some(unsafe { slice::from_raw_parts(self.wire_start(), self.len() as usize) })
     }
 
-    /// Bytes of memory that the page buffer pins. Page cache doesn't count: it's shared.
+    /// Returns the bytes of memory that the page buffer pins, without page cache, which is shared.
     pub fn true_size(&self) -> u32 {
         BLOCK_SIZE + self.fields.memory.own().map_or(0, |(_, len)| len)
     }
 
-    /// Whether a port took some of it by reference at any time.
+    /// Returns whether any of it was ever attached to a packet.
     pub fn is_shown(&self) -> bool {
         self.fields.shown.load(Ordering::Relaxed)
     }
 
-    /// Adds one count for `len` bytes from `at`, to hand them to a port by reference.
+    /// Adds a reference for `len` bytes from `at`, so that a port can send them without a copy.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
     pub fn attach(&self, at: u32, len: u32) -> Result<Attachment, AttachError> {
         if self.fields.state == State::Framed {
             return Err(AttachError::Plaintext);
@@ -217,24 +221,24 @@ impl Block {
         let data = NonNull::new(data).ok_or(AttachError::OutOfRange)?;
         // Only this thread adds counts, so what is read can only be lowered meanwhile.
         match self.shared.refcnt.load(Ordering::Relaxed) {
-            // Nobody else holds one.
+            // Only the handle holds one: no atomic operation is needed.
             1 => self.shared.refcnt.store(2, Ordering::Relaxed),
             u16::MAX => return Err(AttachError::TooMany),
             _ => _ = self.shared.refcnt.fetch_add(1, Ordering::Relaxed),
         }
         self.fields.shown.store(true, Ordering::Relaxed);
-        // Not from `self`: whoever gives back the last count writes to the block.
+        // Not from `self`: releasing the last reference writes to the block.
         let block = NonNull::new(self.shared.fcb_opaque.cast()).ok_or(AttachError::OutOfRange)?;
         Ok(Attachment { block, data, len })
     }
 
-    /// Whether the handle's count is the only one.
+    /// Returns whether the handle's reference is the only one.
     pub(crate) fn is_sole(&self) -> bool {
         self.shared.refcnt.load(Ordering::Acquire) == 1
     }
 
-    /// Where the bytes on the wire begin, unless framed: the body of a plain buffer; in a sealed
-    /// record the header is in front of the body.
+    /// Returns the address of the first byte on the wire, unless framed. A sealed record has its
+    /// header in front of the body.
     fn wire_start(&self) -> *mut u8 {
         self.fields
             .body
@@ -253,8 +257,7 @@ impl fmt::Debug for Block {
     }
 }
 
-/// One count of a page buffer that is on its way to a port, with the memory it stands for. Dropping
-/// it gives the count back.
+/// A reference to bytes of a page buffer, for a port. Dropping it releases the reference.
 #[derive(Debug)]
 pub struct Attachment {
     block: NonNull<Block>,
@@ -263,12 +266,12 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// First byte.
+    /// Returns the address of the first byte.
     pub fn data(&self) -> NonNull<u8> {
         self.data
     }
 
-    /// Bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> u32 {
         self.len
     }
@@ -278,9 +281,11 @@ impl Attachment {
         self.len == 0
     }
 
-    /// Passes the count to whoever gets the pointer, such as an external-buffer mbuf: it gives it
-    /// back by lowering `refcnt` and, if that was the last, calling `free_cb` with `fcb_opaque`;
-    /// on any thread.
+    /// Converts it into the pointer that an external-buffer mbuf takes
+    /// (`rte_pktmbuf_attach_extbuf`).
+    ///
+    /// The new owner releases the reference by decrementing `refcnt` and, if that was the last one,
+    /// calling `free_cb` with `fcb_opaque`; on any thread.
     pub fn into_raw(self) -> NonNull<SharedInfo> {
         let shared = self.block.cast();
         std::mem::forget(self);
@@ -290,7 +295,7 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // SAFETY: it holds one count.
+        // SAFETY: it holds one reference.
         unsafe { put(self.block) }
     }
 }
@@ -302,13 +307,13 @@ pub enum AttachError {
     Plaintext,
     /// The range isn't in the buffer.
     OutOfRange,
-    /// As many counts are out as can be: send this one by copy.
+    /// The reference count is at its limit of 65 535: copy the bytes instead.
     TooMany,
-    /// Not on the thread that owns the pool: only it adds counts.
+    /// Not on the thread that owns the pool: only it may add references.
     NotOwner,
 }
 
-/// Gives back one count.
+/// Releases one reference; with the last one the block returns to its pool.
 ///
 /// # Safety
 ///
@@ -321,7 +326,7 @@ pub(crate) unsafe fn put(block: NonNull<Block>) {
         0,
         "a freed page buffer is freed"
     );
-    // Who sees 1 holds the only one, and nobody can add one: no need to lower it.
+    // With 1 this is the only reference, and no other thread can add one: no need to decrement.
     if shared.refcnt.load(Ordering::Acquire) == 1
         || shared.refcnt.fetch_sub(1, Ordering::AcqRel) == 1
     {

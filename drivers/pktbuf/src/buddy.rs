@@ -1,7 +1,7 @@
-//! Which pages of an arena are free: buddies, with exact lengths.
+//! Buddy allocator of an arena's pages, with runs of exact lengths.
 
-/// A set of free pages, kept as aligned blocks of powers of two that merge with their buddies. A
-/// run of any length is cut from a block, and the rest goes back at once.
+/// Free pages, in aligned blocks of 2^order pages that merge with their buddies. A run of any
+/// length is cut from a block, and the remainder is freed at once.
 pub(crate) struct Buddy {
     /// For each page: the order of the free block that begins there, or none.
     order: Vec<u8>,
@@ -12,7 +12,7 @@ pub(crate) struct Buddy {
 }
 
 impl Buddy {
-    /// All pages free.
+    /// Makes an allocator whose pages are all free.
     pub(crate) fn new(pages: u32) -> Self {
         let n = pages as usize;
         let mut buddy = Self {
@@ -25,7 +25,7 @@ impl Buddy {
         buddy
     }
 
-    /// The first page of a run of `pages`, if there is one.
+    /// Allocates a run of `pages`. Returns its first page, or `None` if no block is long enough.
     pub(crate) fn alloc(&mut self, pages: u32) -> Option<u32> {
         let wanted = order_for(pages)?;
         let found = (wanted..ORDERS).find(|order| self.heads[*order] != NIL)?;
@@ -35,7 +35,7 @@ impl Buddy {
         Some(first)
     }
 
-    /// Gives back a run.
+    /// Frees a run.
     pub(crate) fn free(&mut self, mut first: u32, mut pages: u32) {
         while pages > 0 {
             let aligned = first.trailing_zeros().min(MAX_ORDER);

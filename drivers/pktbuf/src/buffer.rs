@@ -9,8 +9,10 @@ use std::slice;
 use crate::frag::{Checksum, Frag, flags};
 use crate::links::{Link, Links};
 
-/// A received packet: an 8-byte handle to a chain of fragments, move-only. Dropping it gives the
-/// memory back. What can be read through a shared reference is in [`Frag`].
+/// A received packet: an 8-byte, move-only handle to a chain of [`Frag`]s.
+///
+/// Dropping it frees the memory. It dereferences to the first [`Frag`], which has the methods that
+/// only read.
 pub struct Buffer(NonNull<Frag>);
 
 const _: () = assert!(size_of::<Buffer>() == 8);
@@ -20,31 +22,32 @@ const _: () = assert!(size_of::<Option<Buffer>>() == 8);
 unsafe impl Send for Buffer {}
 
 impl Buffer {
-    /// Takes over a packet from a driver.
+    /// Takes ownership of a packet.
     ///
     /// # Safety
     ///
     /// - `head` is the first of a chain of fragments (linked by `next`, the last one's is null),
-    ///   each described truly and owned by nobody else; `pkt_len` of the first is their sum.
+    ///   each described correctly and owned by the caller; `pkt_len` of the first is their sum.
     /// - `ops.release` may be called on any thread.
-    /// - A fragment marked writable is referenced by nobody else.
+    /// - A fragment marked writable has no other reference.
     pub unsafe fn from_raw(head: NonNull<Frag>) -> Self {
         Self(head)
     }
 
-    /// Gives the packet away; whoever gets it releases it.
+    /// Releases ownership of the packet: the caller has to free it, by [`Buffer::from_raw`].
     pub fn into_raw(self) -> NonNull<Frag> {
         let head = self.0;
         mem::forget(self);
         head
     }
 
-    /// The first fragment's bytes, if they may be written to.
+    /// Returns the bytes of the first fragment for writing, or `None` if it is read-only.
     pub fn front_mut(&mut self) -> Option<&mut [u8]> {
         self.head_mut().bytes_mut()
     }
 
-    /// Drops the first `n` bytes (all, if there are fewer), and fragments that become empty.
+    /// Removes the first `n` bytes (all, if there are fewer), and frees fragments that become
+    /// empty.
     pub fn trim_front(&mut self, n: u32) {
         let mut n = n.min(self.len());
         loop {
@@ -65,7 +68,7 @@ impl Buffer {
         }
     }
 
-    /// Drops the bytes from `len` on, and the fragments behind.
+    /// Removes the bytes from `len` on, and frees the fragments behind.
     pub fn truncate(&mut self, len: u32) {
         if len >= self.len() {
             return;
@@ -87,12 +90,12 @@ impl Buffer {
         drop(NonNull::new(rest).map(Self));
     }
 
-    /// How many bytes can be added behind the last one, in memory that may be written to.
+    /// Returns how many bytes [`Buffer::append`] can add; 0 if the last fragment is read-only.
     pub fn tailroom(&self) -> u32 {
         tailroom(self.last())
     }
 
-    /// Copies as much of `bytes` as there's tail room for behind the last byte; returns how much.
+    /// Copies as much of `bytes` as fits into the tail room. Returns the number of bytes copied.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let last = self.last();
         let n = tailroom(last).min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
@@ -107,21 +110,21 @@ impl Buffer {
         n as usize
     }
 
-    /// Adds another packet's fragments behind these, as one longer packet.
+    /// Appends the fragments of another packet.
     pub fn chain(&mut self, other: Self) {
         self.head_mut().pkt_len += other.len();
         // SAFETY: the handle owns its fragments.
         unsafe { (*self.last().as_ptr()).next = other.into_raw().as_ptr() };
     }
 
-    /// Sets what is known about checksums.
+    /// Sets the verdicts on the checksums.
     pub fn set_checksums(&mut self, ip: Checksum, l4: Checksum) {
         let head = self.head_mut();
         head.set_verdict(ip, flags::IP_CSUM_GOOD, flags::IP_CSUM_BAD);
         head.set_verdict(l4, flags::L4_CSUM_GOOD, flags::L4_CSUM_BAD);
     }
 
-    /// Sets the leaf port.
+    /// Sets the port that the packet was received on.
     pub fn set_port(&mut self, port: u16) {
         self.head_mut().port = port;
     }
@@ -140,12 +143,12 @@ impl Buffer {
         head.set_flag(flags::HAS_VLAN, tci.is_some());
     }
 
-    /// Sets how many segments were merged.
+    /// Sets the number of segments that were merged into this packet.
     pub fn set_segments(&mut self, segments: u16) {
         self.head_mut().segs = segments;
     }
 
-    /// Forbids writing to the memory, for good.
+    /// Makes all fragments read-only. This can't be undone.
     pub fn set_read_only(&mut self) {
         let mut frag = Some(self.head_mut());
         while let Some(f) = frag {
@@ -155,7 +158,8 @@ impl Buffer {
         }
     }
 
-    /// Writes bytes over those from `at` on; false, and nothing written, if not all of them can be.
+    /// Overwrites the bytes from `at` on with all of `from`. Returns false, with nothing written,
+    /// if the buffer is read-only or too short.
     pub(crate) fn overwrite(&mut self, at: u32, from: &Frag) -> bool {
         if !self.is_writable()
             || at
@@ -255,8 +259,8 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// What can be added behind this fragment's bytes. (Not from a reference: its operations may look
-/// at what is beside the fragment.)
+/// Returns the free bytes behind a fragment. It takes a pointer because the operation may read
+/// memory beside the fragment.
 fn tailroom(frag: NonNull<Frag>) -> u32 {
     // SAFETY: called with fragments of a handle.
     let f = unsafe { frag.as_ref() };

@@ -1,4 +1,4 @@
-//! One fragment of a received packet, as a driver describes it.
+//! The description of one fragment of a received packet.
 
 use std::fmt;
 use std::mem::offset_of;
@@ -7,23 +7,23 @@ use std::slice;
 
 use crate::links::Links;
 
-/// A fragment of a received packet: where its bytes are and what they pin.
+/// Description of one fragment of a received packet: its bytes, and the memory that they pin.
 ///
-/// Drivers keep one beside each packet memory (DPDK: in the mbuf's private area) and write it from
-/// C; [`Frag::LAYOUT`] says where each field is. The first fragment of a packet also carries what
-/// is known about all of it.
+/// It stands beside the packet memory; with DPDK, in the mbuf's private area, where the C shim
+/// writes it. [`Frag::LAYOUT`] has the offset of each field. The first fragment of a packet also
+/// describes the whole packet.
 #[repr(C)]
 pub struct Frag {
     /// The packet's next fragment.
     pub(crate) next: *mut Self,
-    /// The next packet of a queue; offset while queued. Only the first fragment's count.
+    /// Next packet in a queue, and stream offset while queued. Only used in the first fragment.
     pub(crate) links: Links<Self>,
     pub(crate) data: *mut u8,
     pub(crate) ops: *const FragOps,
-    /// Of this fragment.
+    /// Bytes of this fragment.
     pub(crate) data_len: u32,
-    /// Of the packet; from here on only the first fragment's count, but for `true_size` and the
-    /// writable flag.
+    /// Bytes of the packet. This field and those below are only valid in the first fragment, except
+    /// `true_size` and the writable flag.
     pub(crate) pkt_len: u32,
     pub(crate) true_size: u32,
     pub(crate) hash: u32,
@@ -35,13 +35,13 @@ pub struct Frag {
 
 const _: () = assert!(size_of::<Frag>() <= 64);
 
-/// What can be done with a fragment's memory.
+/// Operations on the memory behind a fragment.
 #[repr(C)]
 #[derive(Debug)]
 pub struct FragOps {
-    /// Gives back the memory of this one fragment (not of the ones after it), on any thread.
+    /// Frees the memory of this fragment, not of the ones after it. Called on any thread.
     pub release: unsafe extern "C" fn(*mut Frag),
-    /// How many bytes could be added behind the data of this (writable) fragment.
+    /// Returns the number of free bytes behind the data of this (writable) fragment.
     pub tailroom: unsafe extern "C" fn(*const Frag) -> u32,
 }
 
@@ -63,7 +63,7 @@ pub mod flags {
     pub const HAS_VLAN: u16 = 1 << 6;
 }
 
-/// Where the fields of a [`Frag`] are, for the C side's compile-time checks.
+/// Offsets of the fields of a [`Frag`], in bytes, for compile-time checks against the C shim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the offset of the field of its name")]
 pub struct FragLayout {
@@ -83,25 +83,25 @@ pub struct FragLayout {
     pub segs: usize,
 }
 
-/// What a driver says about one fragment ([`Frag::write`]).
+/// Arguments of [`Frag::write`].
 #[derive(Clone, Copy, Debug)]
 pub struct FragInit {
     /// First byte.
     pub data: NonNull<u8>,
     /// Bytes.
     pub len: u32,
-    /// What the fragment pins, its bookkeeping included.
+    /// Bytes of memory that the fragment pins, bookkeeping included.
     pub true_size: u32,
     /// Bits of [`flags`].
     pub flags: u16,
-    /// What to do with the memory.
+    /// Operations on the memory.
     pub ops: &'static FragOps,
 }
 
-/// What is known about a checksum.
+/// A port's verdict on a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Checksum {
-    /// Nobody looked.
+    /// Not verified.
     Unknown,
     /// Verified.
     Good,
@@ -128,13 +128,12 @@ impl Frag {
         segs: offset_of!(Self, segs),
     };
 
-    /// Writes a single-fragment packet's description to `at`: what the C side does, for drivers in
-    /// Rust.
+    /// Writes the description of a packet of one fragment to `at`.
     ///
     /// # Safety
     ///
     /// - `at` is valid for writes of a `Frag`, aligned, and belongs to the packet memory.
-    /// - `init` describes memory that is readable (writable, if it says so) until `release`.
+    /// - `init` describes memory that is readable (and writable, if flagged so) until `release`.
     pub unsafe fn write(at: NonNull<Self>, init: FragInit) {
         let frag = Self {
             next: ptr::null_mut(),
@@ -164,23 +163,23 @@ impl Frag {
         self.pkt_len == 0
     }
 
-    /// The first fragment's bytes.
+    /// Returns the bytes of the first fragment.
     pub fn front(&self) -> &[u8] {
-        // SAFETY: the driver's promise when it described the fragment.
+        // SAFETY: promised when the fragment was described.
         unsafe { slice::from_raw_parts(self.data, self.data_len as usize) }
     }
 
-    /// Every fragment's bytes, in order.
+    /// Returns the bytes of each fragment, in order.
     pub fn fragments(&self) -> Fragments<'_> {
         Fragments { next: Some(self) }
     }
 
-    /// Whether one fragment holds all bytes.
+    /// Returns whether one fragment holds all bytes.
     pub fn is_contiguous(&self) -> bool {
         self.data_len == self.pkt_len
     }
 
-    /// Whether the bytes may be written to (by the buffer's owner).
+    /// Returns whether the owner of the buffer may write to all of its bytes.
     pub fn is_writable(&self) -> bool {
         let mut frag = Some(self);
         while let Some(f) = frag {
@@ -192,7 +191,8 @@ impl Frag {
         true
     }
 
-    /// Copies up to `out.len()` bytes from `at` on; returns how many there were.
+    /// Copies up to `out.len()` bytes, starting at `at`, into `out`. Returns the number of bytes
+    /// copied.
     pub fn copy_to(&self, at: u32, out: &mut [u8]) -> usize {
         let mut skip = at as usize;
         let mut done = 0;
@@ -212,7 +212,7 @@ impl Frag {
         done
     }
 
-    /// Bytes of memory that the packet pins.
+    /// Returns the bytes of memory that the packet pins.
     pub fn true_size(&self) -> u32 {
         let mut sum = 0u32;
         let mut frag = Some(self);
@@ -223,32 +223,32 @@ impl Frag {
         sum
     }
 
-    /// The leaf port it came in on.
+    /// Returns the DPDK port that the packet was received on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The hash that the port computed.
+    /// Returns the RSS hash that the port computed, if any.
     pub fn hash(&self) -> Option<u32> {
         (self.flags & flags::HAS_HASH != 0).then_some(self.hash)
     }
 
-    /// The VLAN tag (TCI) that the port stripped.
+    /// Returns the VLAN tag (TCI) that the port stripped, if any.
     pub fn vlan(&self) -> Option<u16> {
         (self.flags & flags::HAS_VLAN != 0).then_some(self.vlan)
     }
 
-    /// What the port says about the IP header checksum.
+    /// Returns the port's verdict on the IP header checksum.
     pub fn ip_checksum(&self) -> Checksum {
         self.verdict(flags::IP_CSUM_GOOD, flags::IP_CSUM_BAD)
     }
 
-    /// What the port says about the transport checksum.
+    /// Returns the port's verdict on the TCP or UDP checksum.
     pub fn l4_checksum(&self) -> Checksum {
         self.verdict(flags::L4_CSUM_GOOD, flags::L4_CSUM_BAD)
     }
 
-    /// How many segments of the wire were merged into this one.
+    /// Returns the number of segments that the port merged into this packet (LRO); at least 1.
     pub fn segments(&self) -> u16 {
         self.segs
     }
@@ -274,7 +274,7 @@ impl Frag {
         Some(unsafe { slice::from_raw_parts_mut(self.data, self.data_len as usize) })
     }
 
-    /// What is known about the whole packet.
+    /// Copies what describes the whole packet; the writable flag stays.
     pub(crate) fn copy_meta(&mut self, from: &Self) {
         self.hash = from.hash;
         self.port = from.port;
@@ -312,7 +312,7 @@ impl fmt::Debug for Frag {
     }
 }
 
-/// A packet's fragments.
+/// Iterator over the bytes of a packet's fragments.
 #[derive(Debug)]
 pub struct Fragments<'a> {
     next: Option<&'a Frag>,

@@ -1,16 +1,21 @@
-//! Segmentation and checksums in software, on headers and slices.
+//! Generic segmentation offload: segmentation and TCP checksums in software, on headers and slices.
 
 use lockgate_wire::checksum::Sum;
 
 use crate::packet::{Headers, L4, MAX_SLICES, NotSent, Packet, Slice, Slices};
 
-/// Cuts a packet into frames of at most [`TxMeta::mss`](crate::TxMeta::mss) payload bytes, without
-/// copying any, and calls `frame` for each with its headers and slices. A packet that need not be
-/// cut is one frame. Lengths, IPv4 identification and checksum, sequence number and flags are each
-/// frame's own; the TCP checksum field carries each frame's pseudo-header sum.
+/// Segments a packet into frames of at most [`TxMeta::mss`](crate::TxMeta::mss) payload bytes.
+/// Returns the number of frames.
 ///
-/// `frame` may write the TCP checksum; whatever else it writes may or may not be there for the next
-/// frame. Returns the number of frames. What `frame` says ends it.
+/// Calls `frame` for each, with its headers and slices; payload isn't copied. A packet that need
+/// not be segmented is one frame. Each frame has its own lengths, IPv4 identification and checksum,
+/// sequence number and flags, and the sum of its pseudo-header in the TCP checksum field.
+///
+/// `frame` may write the TCP checksum. Other changes to the headers may or may not last to the next
+/// frame.
+///
+/// # Errors
+/// The first error of `frame`, or [`NotSent`] for a malformed packet.
 pub fn segment<E: From<NotSent>>(
     packet: &Packet<'_>,
     mut frame: impl FnMut(&mut Headers, &[Slice<'_>]) -> Result<(), E>,
@@ -41,7 +46,7 @@ pub fn segment<E: From<NotSent>>(
     Ok(count)
 }
 
-/// How many frames [`segment`] makes of a packet.
+/// Returns the number of frames that [`segment`] makes of a packet; at least 1.
 pub fn frames(packet: &Packet<'_>) -> u32 {
     let mss = usize::from(packet.meta.mss);
     if mss == 0 || packet.meta.protocol != L4::Tcp {
@@ -50,8 +55,11 @@ pub fn frames(packet: &Packet<'_>) -> u32 {
     u32::try_from(packet.payload_len().div_ceil(mss).max(1)).unwrap_or(u32::MAX)
 }
 
-/// Completes the checksum of one TCP frame: adds the TCP header and the payload to the sum of the
-/// pseudo-header that the checksum field carries. (Packets of [`L4::None`] are complete.)
+/// Completes the checksum of one TCP frame, whose checksum field holds the sum of the
+/// pseudo-header. Packets of [`L4::None`] are complete already.
+///
+/// # Errors
+/// [`NotSent`] if the TCP header is too short or the payload can't be read.
 pub fn finish_checksum(head: &mut Headers, payload: &[Slice<'_>]) -> Result<(), NotSent> {
     let tcp = head.l4_mut();
     if tcp.len() < TCP_MIN {
@@ -67,15 +75,15 @@ pub fn finish_checksum(head: &mut Headers, payload: &[Slice<'_>]) -> Result<(), 
     Ok(())
 }
 
-/// The slices that no frame has yet.
+/// The slices that aren't in a frame yet.
 struct UnsentSlices<'p, 'a> {
     slices: &'p [Slice<'a>],
-    /// Bytes of the first one that a frame has.
+    /// Bytes of the first slice that are in a frame.
     skip: u32,
 }
 
 impl<'a> UnsentSlices<'_, 'a> {
-    /// Moves `len` bytes to `out`; false if they aren't there or take too many slices.
+    /// Moves `len` bytes to `out`. Returns false if there are fewer, or `out` is full.
     fn take(&mut self, len: usize, out: &mut Slices<'a>) -> bool {
         let Ok(mut len) = u32::try_from(len) else {
             return false;
@@ -99,19 +107,19 @@ impl<'a> UnsentSlices<'_, 'a> {
     }
 }
 
-/// Makes each frame's headers of the packet's, always in the same place: only a few fields differ
-/// from frame to frame.
+/// Derives each frame's headers from the packet's, in place: only a few fields differ from frame to
+/// frame.
 struct Cutter {
     head: Headers,
     ipv6: bool,
     total: usize,
-    /// The packet's own.
+    /// Identification, sequence number and flags of the packet.
     id: u16,
     seq: u32,
     flags: u8,
-    /// The pseudo-header's sum without its length.
+    /// Sum of the pseudo-header without its length.
     pseudo: Sum,
-    /// The IPv4 header's sum without length, identification and checksum.
+    /// Sum of the IPv4 header without length, identification and checksum.
     ip: Sum,
 }
 
@@ -125,7 +133,7 @@ impl Cutter {
         }
         let len = u32::try_from(head.l4().len() + total).map_err(|_| NotSent::Malformed)?;
         let mut pseudo = Sum::from_folded(read_u16(head.l4(), TCP_CHECKSUM));
-        // One's complement: adding the complement takes it away.
+        // One's complement: adding the complement subtracts.
         pseudo.add_u32(!len);
         let (mut id, mut ip) = (0, Sum::new());
         if !ipv6 {
@@ -148,7 +156,7 @@ impl Cutter {
         })
     }
 
-    /// The headers of frame `index`, which has `len` bytes from `at`.
+    /// Returns the headers of frame `index`, which has `len` payload bytes from `at` on.
     fn headers(&mut self, index: u32, at: usize, len: usize) -> Result<&mut Headers, NotSent> {
         self.fix_ip(index, len)?;
         let mut flags = self.flags;

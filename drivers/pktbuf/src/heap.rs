@@ -1,12 +1,12 @@
-//! Received buffers on the heap.
+//! A pool of received buffers on the heap.
 
 use crate::buffer::Buffer;
 use crate::pool::{PagePool, PoolConfig, PoolUsage};
 use crate::region::Region;
 use crate::spans::LARGE_CAPACITY;
 
-/// A pool of received buffers on the heap, for tests, simulators and doors. It belongs to its
-/// thread, as a [`PagePool`] does.
+/// A pool of received buffers on the heap, for tests and simulators. It belongs to the thread that
+/// made it, as a [`PagePool`] does.
 #[derive(Debug)]
 pub struct HeapBuffers {
     pool: PagePool,
@@ -19,7 +19,7 @@ impl HeapBuffers {
     ///
     /// # Panics
     ///
-    /// If there isn't that much memory.
+    /// If the heap has not enough memory.
     pub fn new(count: u32) -> Self {
         let large_spans = count.div_ceil(4);
         let config = PoolConfig {
@@ -34,7 +34,8 @@ impl HeapBuffers {
         }
     }
 
-    /// A writable buffer with a copy of `bytes`, in one fragment if they fit into one.
+    /// Allocates a writable buffer with a copy of `bytes`, in as few fragments as possible. Returns
+    /// `None` if no buffer is free.
     pub fn alloc(&mut self, bytes: &[u8]) -> Option<Buffer> {
         let (first, rest) = bytes.split_at(bytes.len().min(LARGE_CAPACITY as usize));
         let mut buffer = self.pool.alloc_buffer(first)?;
@@ -44,7 +45,8 @@ impl HeapBuffers {
         Some(buffer)
     }
 
-    /// A writable buffer of several fragments, a copy of one piece each.
+    /// Allocates a writable buffer with a fragment for each of `pieces`. Returns `None` if no
+    /// buffer is free.
     pub fn alloc_chain(&mut self, pieces: &[&[u8]]) -> Option<Buffer> {
         let (first, rest) = pieces.split_first()?;
         let mut buffer = self.pool.alloc_buffer(first)?;
@@ -54,22 +56,22 @@ impl HeapBuffers {
         Some(buffer)
     }
 
-    /// Takes back what was freed on other threads.
+    /// Returns buffers freed on other threads to the free lists.
     pub fn reclaim(&mut self) {
         self.pool.reclaim();
     }
 
-    /// How much is in use.
+    /// Returns the usage.
     pub fn usage(&self) -> PoolUsage {
         self.pool.usage()
     }
 
-    /// Whether everything is back.
+    /// Returns whether nothing is in use.
     pub fn is_full(&self) -> bool {
         self.pool.is_full()
     }
 
-    /// From now on about one allocation in `one_in` fails, chosen by `seed`; 0: none does.
+    /// Makes about one allocation in `one_in` fail from now on, drawn from `seed`; 0: none.
     #[cfg(feature = "fault-injection")]
     pub fn inject_failures(&mut self, seed: u64, one_in: u32) {
         self.pool.inject_failures(seed, one_in);

@@ -1,6 +1,6 @@
 //! Allocations that fail on purpose, for tests: the feature `fault-injection`.
 
-/// Which allocations are made to fail.
+/// Generator that draws which allocations fail.
 #[derive(Clone, Copy)]
 pub(crate) struct Injection {
     state: u64,
@@ -8,7 +8,7 @@ pub(crate) struct Injection {
 }
 
 impl Injection {
-    /// About one in `one_in`; 0: none.
+    /// About one in `one_in` fails; 0: none.
     pub(crate) fn new(seed: u64, one_in: u32) -> Self {
         // Near seeds begin far apart, and never at zero.
         Self {
@@ -21,7 +21,7 @@ impl Injection {
         self.one_in == 0
     }
 
-    /// Whether the next one fails.
+    /// Draws whether the next allocation fails.
     pub(crate) fn draw(&mut self) -> bool {
         // xorshift64*
         self.state ^= self.state >> 12;

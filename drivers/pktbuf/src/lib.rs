@@ -1,29 +1,66 @@
 //! Packet buffers, page buffers and byte streams over them. No DPDK, no threads, no clock.
 //!
-//! # What is sent
+//! # What it owns
 //!
-//! A [`PageBuf`] is an 8-byte handle to a [`Block`] in region memory. The block refers to one
-//! contiguous body: a span of the worker's own [`PagePool`], or a piece of a [`SharedSpan`] of the
-//! page cache. It may be a record: plaintext that was *framed* (every length fixed, not readable
-//! any more) and is later *sealed* ([`PageBuf::seal_with`]) into one contiguous piece, record
-//! header and trailer included. A port that sends it by reference takes an [`Attachment`]: one more
-//! count on the block's [`SharedInfo`], which has the layout of DPDK's
-//! `rte_mbuf_ext_shared_info`.
+//! - **Memory**: a [`Region`] is carved into [`PagePool`]s (one for each worker) and [`PageArena`]s
+//!   (the page cache, shared by all threads).
+//! - **Sending**: a [`PageBuf`] is an 8-byte handle to a [`Block`] in region memory. The block
+//!   refers to one contiguous body: a span of the worker's own pool, or a piece of a [`SharedSpan`]
+//!   of the page cache. It may be a TLS record, which is *framed* first (every length is fixed, the
+//!   plaintext can't be read) and *sealed* later ([`PageBuf::seal_with`]). A port that sends it
+//!   without a copy takes an [`Attachment`]: a reference counted in the block's [`SharedInfo`],
+//!   which has the layout of DPDK's `rte_mbuf_ext_shared_info`.
+//! - **Receiving**: a [`Buffer`] is an 8-byte handle to a chain of [`Frag`]s, which stand beside
+//!   the packet memory.
+//! - **Queues**: a [`Stream`] is a queue of either, addressed by stream offset and linked through
+//!   the items. A [`Reassembly`] queues what arrived out of order.
+//! - **Output**: a [`Packet`] is headers and slices of page buffers; an [`Output`] sends it.
+//!   [`gso`] segments packets and completes checksums for ports that can't.
 //!
-//! # What is received
+//! # Invariants
 //!
-//! A [`Buffer`] is an 8-byte handle to a chain of [`Frag`]s, which a driver wrote beside the
-//! packet memory.
+//! - The plaintext of a framed record can't be read, copied or attached: [`Block::bytes`] is `None`
+//!   and [`Block::attach`] fails until it is sealed.
+//! - Bytes that were attached to a packet never change.
+//! - Only the thread that owns a pool allocates from it and attaches its buffers. Any thread may
+//!   drop a buffer or release an attachment.
+//! - A pool, stream or reassembly queue allocates nothing from the heap after it was made.
 //!
-//! # Queues
+//! # Layers
 //!
-//! [`Stream`] is a queue of either by stream offset, linked through the items: an empty one owns
-//! no memory. [`Reassembly`] keeps what arrived out of order.
+//! Each layer uses those before it: links, fragments and received buffers; regions, spans and the
+//! arena; blocks and the state of their pool; pools; page buffers; streams and reassembly. Packets
+//! and segmentation use blocks only.
 //!
-//! # Output
+//! # Example
 //!
-//! A [`Packet`] is headers and slices of page buffers; an [`Output`] takes it. [`gso`] cuts one
-//! into frames and completes checksums where a port can't.
+//! ```
+//! use pktbuf::{PagePool, PoolConfig, RecordFields, Region, State};
+//!
+//! let config = PoolConfig { blocks: 8, small_spans: 8, large_spans: 2 };
+//! let mut region = Region::heap(PagePool::bytes_needed(config))?;
+//! let mut pool = PagePool::new(&mut region, config)?;
+//!
+//! let mut page = pool.alloc(100).expect("the pool is new");
+//! page.append(b"plaintext");
+//! page.frame(RecordFields::default(), b"head", 4).expect("it is plain and short");
+//! assert_eq!((page.state(), page.bytes()), (State::Framed, None));
+//!
+//! let sealed = page.seal_with(&mut pool, |parts| {
+//!     parts.body.iter_mut().for_each(|byte| *byte ^= 0x55);
+//!     parts.tail.fill(0);
+//!     Ok::<(), ()>(())
+//! });
+//! assert_eq!(sealed, Ok(()));
+//! assert_eq!(page.bytes().map(<[u8]>::len), Some(4 + 9 + 4));
+//!
+//! let attachment = page.attach(0, page.len()).expect("it is sealed");
+//! drop(page);
+//! assert_eq!(pool.usage().blocks_used, 1);
+//! drop(attachment);
+//! assert!(pool.is_full());
+//! # Ok::<(), pktbuf::RegionFull>(())
+//! ```
 
 mod arena;
 mod block;

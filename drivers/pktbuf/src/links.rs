@@ -1,9 +1,9 @@
-//! What a queue of buffers needs to know of a buffer, and has inside it.
+//! Intrusive links: what a queue of buffers keeps in each buffer.
 
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-/// What a [`Stream`](crate::Stream) can hold: [`PageBuf`](crate::PageBuf) and
+/// An item of a [`Stream`](crate::Stream): [`PageBuf`](crate::PageBuf) or
 /// [`Buffer`](crate::Buffer).
 ///
 /// # Safety
@@ -11,30 +11,30 @@ use std::ptr::{self, NonNull};
 /// - A handle is nothing but the pointer to its node, which stays where it is.
 /// - The node's links are not used by anything else while it's in a stream.
 pub unsafe trait Link: Deref<Target = Self::Node> {
-    /// What the handle points to.
+    /// The target of the handle.
     type Node;
 
-    /// Gives up the handle.
+    /// Converts the handle into its node.
     fn into_node(self) -> NonNull<Self::Node>;
 
-    /// Takes the handle back.
+    /// Converts a node back into its handle.
     ///
     /// # Safety
     ///
-    /// The node was made of a handle by [`Link::into_node`], and of it no other handle was made.
+    /// The node comes from [`Link::into_node`] and hasn't been converted back since.
     unsafe fn from_node(node: NonNull<Self::Node>) -> Self;
 
-    /// The links in a node.
+    /// Returns the address of a node's links.
     fn links(node: NonNull<Self::Node>) -> *mut Links<Self::Node>;
 
-    /// Bytes of stream.
+    /// Returns the bytes of stream in a node.
     fn len_of(node: &Self::Node) -> u32;
 
-    /// Bytes of memory pinned.
+    /// Returns the bytes of memory that a node pins.
     fn true_size_of(node: &Self::Node) -> u32;
 }
 
-/// A node's place in a stream.
+/// A node's links: the next node, and the node's stream offset.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Links<Node> {

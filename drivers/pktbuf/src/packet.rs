@@ -1,4 +1,4 @@
-//! What goes down: headers, slices of page buffers, and the interface that takes them.
+//! Packets to send: headers, slices of page buffers, and the output that takes them.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -7,22 +7,23 @@ use lockgate_wire::{IfaceId, MacAddr};
 
 use crate::block::{Block, State};
 
-/// The most slices one packet can have.
+/// Largest number of slices in one packet.
 pub const MAX_SLICES: usize = 32;
 
-/// `len` bytes of a page buffer, from `at`, borrowed: nothing can change them meanwhile.
+/// Borrowed bytes of a page buffer: `len` bytes from `at` on. They can't change meanwhile.
 #[derive(Clone, Copy)]
 pub struct Slice<'a> {
     /// The page buffer.
     pub buf: &'a Block,
-    /// Offset in it; record header, body and trailer all count.
+    /// Offset in it, in bytes; record header, body and trailer all count.
     pub at: u32,
-    /// How many bytes.
+    /// Length in bytes.
     pub len: u32,
 }
 
 impl<'a> Slice<'a> {
-    /// The bytes, or `None` if they are the plaintext of a record (or not in the buffer).
+    /// Returns the bytes; `None` if they are the plaintext of a framed record, or not in the
+    /// buffer.
     pub fn bytes(&self) -> Option<&'a [u8]> {
         let at = self.at as usize;
         self.buf
@@ -30,7 +31,10 @@ impl<'a> Slice<'a> {
             .get(at..at.checked_add(self.len as usize)?)
     }
 
-    /// The bytes, or why they can't be sent.
+    /// Returns the bytes.
+    ///
+    /// # Errors
+    /// Why they can't be sent.
     pub(crate) fn readable(&self) -> Result<&'a [u8], NotSent> {
         self.bytes().ok_or_else(|| match self.buf.state() {
             State::Framed => NotSent::Plaintext,
@@ -38,7 +42,7 @@ impl<'a> Slice<'a> {
         })
     }
 
-    /// The part from `skip` on, of at most `len` bytes.
+    /// Returns the part from `skip` on, of at most `len` bytes.
     pub fn part(&self, skip: u32, len: u32) -> Self {
         let skip = skip.min(self.len);
         Self {
@@ -55,7 +59,7 @@ impl fmt::Debug for Slice<'_> {
     }
 }
 
-/// A list of slices with a fixed capacity, for building a packet's payload on the stack.
+/// A list of slices with fixed capacity, to build a packet's payload without an allocation.
 pub struct Slices<'a> {
     list: [MaybeUninit<Slice<'a>>; MAX_SLICES],
     count: usize,
@@ -64,7 +68,7 @@ pub struct Slices<'a> {
 }
 
 impl<'a> Slices<'a> {
-    /// An empty list that takes up to `limit` slices ([`MAX_SLICES`] at most).
+    /// Makes an empty list for up to `limit` slices, [`MAX_SLICES`] at most.
     pub fn new(limit: usize) -> Self {
         Self {
             list: [const { MaybeUninit::uninit() }; MAX_SLICES],
@@ -74,7 +78,7 @@ impl<'a> Slices<'a> {
         }
     }
 
-    /// Adds a slice; false if there's no place. An empty slice needs none.
+    /// Appends a slice. Returns false if the list is full. An empty slice is skipped.
     pub fn push(&mut self, slice: Slice<'a>) -> bool {
         if slice.len == 0 {
             return true;
@@ -88,23 +92,23 @@ impl<'a> Slices<'a> {
         true
     }
 
-    /// Forgets all slices.
+    /// Removes all slices.
     pub fn clear(&mut self) {
         self.count = 0;
         self.bytes = 0;
     }
 
-    /// Whether no more slice fits.
+    /// Returns whether the list is full.
     pub fn is_full(&self) -> bool {
         self.count == self.limit
     }
 
-    /// The sum of the slices' lengths.
+    /// Returns the sum of the slices' lengths, in bytes.
     pub fn bytes(&self) -> u32 {
         self.bytes
     }
 
-    /// The slices.
+    /// Returns the slices.
     pub fn as_slice(&self) -> &[Slice<'a>] {
         let list = &self.list[..self.count];
         // SAFETY: the first `count` places were written; MaybeUninit<T> has T's layout.
@@ -118,7 +122,7 @@ impl fmt::Debug for Slices<'_> {
     }
 }
 
-/// A packet's headers, one after the other: link, network, transport.
+/// A packet's headers, contiguous: link, network, transport.
 #[derive(Clone, Copy)]
 pub struct Headers {
     bytes: [u8; Self::CAPACITY],
@@ -128,14 +132,14 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Room for Ethernet with a tag, IPv6 and TCP with all its options.
+    /// Capacity in bytes: Ethernet with a VLAN tag, IPv6, and TCP with 40 bytes of options.
     pub const CAPACITY: usize = 128;
 
-    /// Zeroed headers of these lengths (bytes of link, network and transport header).
+    /// Makes zeroed headers of these lengths, in bytes: link, network, transport.
     ///
     /// # Panics
     ///
-    /// If together they are longer than [`Headers::CAPACITY`], which no headers of this stack are.
+    /// If the sum is more than [`Headers::CAPACITY`], which no headers of this stack reach.
     pub fn new(l2: u8, l3: u8, l4: u8) -> Self {
         let h = Self {
             bytes: [0; Self::CAPACITY],
@@ -150,78 +154,78 @@ impl Headers {
         h
     }
 
-    /// Length of all.
+    /// Returns the length of all headers, in bytes.
     pub fn len(&self) -> usize {
         usize::from(self.l2) + usize::from(self.l3) + usize::from(self.l4)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no headers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Length of the link header: 0 on interfaces without a link layer.
+    /// Returns the length of the link header, in bytes; 0 on interfaces without a link layer.
     pub fn l2_len(&self) -> u8 {
         self.l2
     }
 
-    /// Length of the network header, extension headers included.
+    /// Returns the length of the network header with its extension headers, in bytes.
     pub fn l3_len(&self) -> u8 {
         self.l3
     }
 
-    /// Length of the transport header.
+    /// Returns the length of the transport header, in bytes.
     pub fn l4_len(&self) -> u8 {
         self.l4
     }
 
-    /// All headers.
+    /// Returns all headers.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len()]
     }
 
-    /// All headers and the room behind them: copying that takes no look at the length.
+    /// Returns all headers and the unused bytes behind them: a copy of fixed length.
     pub fn all_bytes(&self) -> &[u8; Self::CAPACITY] {
         &self.bytes
     }
 
-    /// All headers, to write them.
+    /// Returns all headers for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let len = self.len();
         &mut self.bytes[..len]
     }
 
-    /// The link header.
+    /// Returns the link header.
     pub fn l2(&self) -> &[u8] {
         &self.bytes[..usize::from(self.l2)]
     }
 
-    /// The link header, to write it.
+    /// Returns the link header for writing.
     pub fn l2_mut(&mut self) -> &mut [u8] {
         let l2 = usize::from(self.l2);
         &mut self.bytes[..l2]
     }
 
-    /// The network header.
+    /// Returns the network header.
     pub fn l3(&self) -> &[u8] {
         let at = usize::from(self.l2);
         &self.bytes[at..at + usize::from(self.l3)]
     }
 
-    /// The network header, to write it.
+    /// Returns the network header for writing.
     pub fn l3_mut(&mut self) -> &mut [u8] {
         let at = usize::from(self.l2);
         let end = at + usize::from(self.l3);
         &mut self.bytes[at..end]
     }
 
-    /// The transport header.
+    /// Returns the transport header.
     pub fn l4(&self) -> &[u8] {
         let end = self.len();
         &self.bytes[end - usize::from(self.l4)..end]
     }
 
-    /// The transport header, to write it.
+    /// Returns the transport header for writing.
     pub fn l4_mut(&mut self) -> &mut [u8] {
         let end = self.len();
         let at = end - usize::from(self.l4);
@@ -242,72 +246,81 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// What the transport header is, as far as the layers below care.
+/// Kind of the transport header, as far as it matters to the layers below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum L4 {
-    /// TCP. The checksum field carries the folded, not complemented sum of the pseudo-header, its
-    /// length field included; the leaf port or
-    /// [`gso::finish_checksum`](crate::gso::finish_checksum) completes it.
+    /// TCP. The checksum field holds the folded sum of the pseudo-header with its length, not
+    /// complemented. The port or [`gso::finish_checksum`](crate::gso::finish_checksum) completes
+    /// it.
     Tcp,
-    /// Anything else, complete as it is: ICMP, ARP.
+    /// Anything else (ICMP, ARP), complete as it is.
     #[default]
     None,
 }
 
-/// What the layers below need to know about a packet besides its bytes.
+/// What the layers below need of a packet besides its bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxMeta {
-    /// The interface it goes out on.
+    /// Interface that it is sent on.
     pub iface: IfaceId,
-    /// Payload bytes per frame when the packet is to be cut into several; 0: it is one frame.
+    /// Payload bytes per frame of a packet that is to be segmented; 0: it is one frame.
     pub mss: u16,
-    /// The flow's hash, which picks a lagg's member.
+    /// Hash of the flow, which selects the member port of a link aggregation.
     pub hash: u32,
-    /// What the transport header is.
+    /// Kind of the transport header.
     pub protocol: L4,
     /// IPv6 rather than IPv4.
     pub ipv6: bool,
-    /// Whether the payload was sent before.
+    /// Whether it is a retransmission.
     pub retransmit: bool,
 }
 
-/// Headers and payload by reference, going down. The network header's own checksum and lengths are
-/// complete (for the whole payload, also when it's to be cut).
+/// A packet to send: headers, and payload by reference.
+///
+/// Checksum and lengths of the network header are complete, for the whole payload, also when the
+/// packet is to be segmented.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     /// The headers.
     pub head: &'a Headers,
     /// The payload, in order.
     pub payload: &'a [Slice<'a>],
-    /// The rest.
+    /// Interface, segmentation, offloads.
     pub meta: TxMeta,
 }
 
 impl Packet<'_> {
-    /// Bytes of payload.
+    /// Returns the bytes of payload.
     pub fn payload_len(&self) -> usize {
         self.payload.iter().map(|s| s.len as usize).sum()
     }
 
-    /// Bytes of headers and payload.
+    /// Returns the bytes of headers and payload.
     pub fn len(&self) -> usize {
         self.head.len() + self.payload_len()
     }
 
-    /// Whether there's nothing at all.
+    /// Returns whether there are neither headers nor payload.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Copies headers and payload into one piece of memory, for ports that take no chains and for
-    /// simulators. Returns how many bytes of *payload* were copied (for the counter of copied
-    /// bytes); [`Packet::len`] bytes of `out` were written.
+    /// Copies headers and payload to the front of `out`, [`Packet::len`] bytes. Returns the number
+    /// of
+    /// *payload* bytes.
+    ///
+    /// # Errors
+    /// See [`NotSent`].
     pub fn copy_to(&self, out: &mut [u8]) -> Result<usize, NotSent> {
         copy_frame(self.head, self.payload, out)
     }
 }
 
-/// Copies a frame into one piece of memory; returns how many payload bytes that were.
+/// Copies headers and payload of a frame to the front of `out`. Returns the number of payload
+/// bytes.
+///
+/// # Errors
+/// See [`NotSent`].
 pub fn copy_frame(head: &Headers, payload: &[Slice<'_>], out: &mut [u8]) -> Result<usize, NotSent> {
     let (to, mut out) = out
         .split_at_mut_checked(head.len())
@@ -326,14 +339,14 @@ pub fn copy_frame(head: &Headers, payload: &[Slice<'_>], out: &mut [u8]) -> Resu
     Ok(copied)
 }
 
-/// Why a packet's payload could not be read or copied.
+/// Why a packet's payload can't be read or copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotSent {
-    /// A slice of plaintext that is framed as a record and not sealed.
+    /// A slice of a record that is framed and not sealed.
     Plaintext,
-    /// A slice that reaches beyond its buffer, or headers that aren't what the meta data say.
+    /// A slice that reaches beyond its buffer, or headers that don't match the metadata.
     Malformed,
-    /// The memory given is too small.
+    /// The memory to copy to is too short.
     NoSpace,
 }
 
@@ -347,47 +360,47 @@ impl From<NotSent> for TxError {
     }
 }
 
-/// What an interface is and can do.
+/// Properties of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Info {
-    /// The longest IP packet.
+    /// Longest IP packet, in bytes.
     pub mtu: u16,
-    /// Our link-layer address; `None` where there is no link layer.
+    /// Its link-layer address; `None` without a link layer.
     pub mac: Option<MacAddr>,
-    /// The most payload bytes in a packet that is to be cut ([`TxMeta::mss`]), done by the port or
-    /// by software; 0: one frame at a time.
+    /// Most payload bytes in a packet that is to be segmented ([`TxMeta::mss`]), by the port or in
+    /// software; 0: one frame at a time.
     pub tso_bytes_max: u32,
-    /// The most slices in a packet.
+    /// Most slices in a packet.
     pub entries_max: u16,
     /// Whether the link is up.
     pub link_up: bool,
-    /// Whether the port itself completes TCP checksums.
+    /// Whether the port completes TCP checksums.
     pub tx_csum: bool,
-    /// Whether the port itself cuts packets.
+    /// Whether the port segments packets (TSO).
     pub tso: bool,
 }
 
-/// How much an interface takes right now.
+/// Room in an interface's queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
-    /// Packets.
+    /// Number of packets.
     pub packets: u32,
-    /// Scatter entries (headers count one) over all of them.
+    /// Number of scatter entries over all of them; the headers of a packet count one.
     pub entries: u32,
 }
 
-/// Why an interface didn't take a packet.
+/// Why an interface didn't accept a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TxError {
     /// The link is down.
     LinkDown,
-    /// No place; [`Output::room`] said so.
+    /// The queue is full, as [`Output::room`] reports.
     Full,
-    /// A slice of plaintext that is framed as a record and not sealed: never sent.
+    /// A slice of a record that is framed and not sealed: plaintext is never sent.
     Plaintext,
-    /// A frame longer than the interface takes.
+    /// A frame longer than the MTU.
     TooBig,
-    /// Slices or headers that contradict themselves.
+    /// Slices or headers that contradict each other.
     Malformed,
     /// No such interface.
     NoInterface,
@@ -408,20 +421,22 @@ impl fmt::Display for TxError {
 
 impl std::error::Error for TxError {}
 
-/// Where packets go: a worker's ports, a simulator, a script.
+/// Destination of packets: a worker's ports, or a simulator.
 ///
-/// The stack asks [`Output::room`] before it builds a packet with a connection's data, so
-/// [`Output::tx`] fails only for reasons that room can't tell. Small frames that answer at once are
-/// sent unasked: an interface keeps some places back for them, so that they aren't the ones to get
-/// lost whenever connections have more to send than the interface takes.
+/// The stack calls [`Output::room`] before it builds a packet with data of a connection, so
+/// [`Output::tx`] seldom fails. Small frames that answer at once are sent without that: an
+/// interface reserves places for them, so that they aren't lost when connections fill the queue.
 pub trait Output {
-    /// What the interface is and can do.
+    /// Returns the interface's properties.
     fn info(&self, on: IfaceId) -> Info;
 
-    /// How much it takes now, besides what it keeps back for small frames.
+    /// Returns the room in its queue, without the places reserved for small frames.
     fn room(&self, on: IfaceId) -> Room;
 
-    /// Takes one packet. What it keeps of the payload it keeps by [`Block::attach`]. A slice that
-    /// can't be read ([`Slice::bytes`]) is refused with [`TxError::Plaintext`].
+    /// Queues one packet. Payload that it keeps is referenced by [`Block::attach`].
+    ///
+    /// # Errors
+    /// See [`TxError`]; the packet was dropped. A slice that can't be read ([`Slice::bytes`]) is
+    /// refused with [`TxError::Plaintext`].
     fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError>;
 }

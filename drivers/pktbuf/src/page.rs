@@ -1,4 +1,4 @@
-//! The handle of a page buffer: what its owner alone may do.
+//! The handle of a page buffer, with the operations that only its owner may do.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,19 +11,21 @@ use crate::links::{Link, Links};
 use crate::pool::PagePool;
 use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, TAIL_ROOM};
 
-/// A page buffer: an 8-byte handle to a [`Block`], move-only. Dropping it gives its count back; the
-/// memory is free when every port has given back its own.
+/// A page buffer: an 8-byte, move-only handle to a [`Block`].
+///
+/// Dropping it releases the handle's reference. The memory is freed when every port has released
+/// its own, too.
 pub struct PageBuf(pub(crate) NonNull<Block>);
 
 const _: () = assert!(size_of::<PageBuf>() == 8);
 const _: () = assert!(size_of::<Option<PageBuf>>() == 8);
 
-// SAFETY: whoever has the handle has the block; a block freed on a foreign thread goes back by the
-// pool's return list.
+// SAFETY: the handle owns the block; a block freed on another thread returns by the pool's return
+// list.
 unsafe impl Send for PageBuf {}
 
 impl PageBuf {
-    /// How many bytes can still be appended: 0 unless plain and of its own memory.
+    /// Returns how many bytes can be appended: 0 unless it is plain and has a span of its own.
     pub fn room(&self) -> u32 {
         if self.fields.state != State::Plain {
             return 0;
@@ -35,8 +37,8 @@ impl PageBuf {
         (len - TAIL_ROOM).saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
-    /// Copies as much of `bytes` as there is room for behind the body; returns how much (for the
-    /// counter of copied bytes).
+    /// Copies as much of `bytes` as there is room for behind the body. Returns the number of bytes
+    /// copied.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.append_with(len, |to| {
@@ -45,9 +47,9 @@ impl PageBuf {
         })
     }
 
-    /// Lets `fill` write up to `len` bytes (less, if there's less room) behind the body. It
-    /// returns how many it wrote, from the front; they are added. What it's given holds old bytes
-    /// of somebody else: it may only be written to.
+    /// Appends what `fill` writes. It gets up to `len` bytes of memory (fewer if there is less
+    /// room) and returns how many it wrote, from the front. The memory holds old bytes of other
+    /// connections: `fill` must not read it.
     pub fn append_with(&mut self, len: u32, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let len = len.min(self.room());
         let fields = self.fields_mut();
@@ -60,7 +62,8 @@ impl PageBuf {
         n
     }
 
-    /// The body, to change it: plain, of its own memory, and never shown to a port.
+    /// Returns the body for writing, if the buffer is plain, has a span of its own and was never
+    /// attached.
     pub fn body_mut(&mut self) -> Option<&mut [u8]> {
         let changeable = self.fields.state == State::Plain
             && self.fields.memory.own().is_some()
@@ -73,16 +76,16 @@ impl PageBuf {
         Some(unsafe { slice::from_raw_parts_mut(fields.body, fields.body_len as usize) })
     }
 
-    /// Drops a plain buffer's bytes from `len` on; no effect on others.
+    /// Removes the bytes from `len` on. No effect unless it is plain and was never attached.
     pub fn truncate(&mut self, len: u32) {
-        // A shown byte must not be overwritten by a later append.
+        // An attached byte must not be overwritten by a later append.
         if self.fields.state == State::Plain && self.is_unseen() {
             let fields = self.fields_mut();
             fields.body_len = fields.body_len.min(len);
         }
     }
 
-    /// Drops a plain buffer's first `n` bytes; no effect on others.
+    /// Removes the first `n` bytes (all, if there are fewer). No effect unless it is plain.
     pub fn trim_front(&mut self, n: u32) {
         if self.fields.state == State::Plain {
             let fields = self.fields_mut();
@@ -92,8 +95,11 @@ impl PageBuf {
         }
     }
 
-    /// Makes a plain buffer a record's plaintext: header and trailer count from now on, and nothing
-    /// can be read or appended any more.
+    /// Makes a plain buffer the plaintext of a record. From now on header and trailer count, and
+    /// nothing can be read or appended.
+    ///
+    /// # Errors
+    /// See [`FrameError`]; the buffer is unchanged.
     pub fn frame(
         &mut self,
         record: RecordFields,
@@ -122,14 +128,18 @@ impl PageBuf {
         Ok(())
     }
 
-    /// Seals a framed record by `seal`: in place if the body is its own memory, else out of place
-    /// into a span newly taken from the pool, and the page cache is released. After it the bytes
-    /// are one readable piece. On failure the buffer is framed as it was; a `seal` that fails must
-    /// have left [`SealParts::body`] alone if it held the plaintext.
+    /// Seals a framed record by `seal`. Afterwards its bytes are one readable piece.
+    ///
+    /// A body in a span of its own is sealed in place. Page cache is sealed into a span taken from
+    /// the pool, and released.
+    ///
+    /// # Errors
+    /// See [`SealError`]; the buffer is still framed. A `seal` that fails must not have changed
+    /// [`SealParts::body`] if that held the plaintext.
     ///
     /// # Panics
     ///
-    /// If the buffer is of another pool.
+    /// If the buffer belongs to another pool.
     pub fn seal_with<E>(
         &mut self,
         pool: &mut PagePool,
@@ -146,7 +156,7 @@ impl PageBuf {
         Ok(())
     }
 
-    /// Looks whether it's a record that can be sealed, and takes the memory for it.
+    /// Checks that the record can be sealed, and takes the memory for it.
     pub(crate) fn begin_seal(&self, pool: &PagePool) -> Result<Sealing, Unsealable> {
         assert!(
             pool.owns(self),
@@ -174,12 +184,13 @@ impl PageBuf {
         Ok(Sealing { memory, body })
     }
 
-    /// What a cipher needs to seal the record where [`PageBuf::begin_seal`] said. It stays framed.
+    /// Returns what a cipher needs to seal the record into the memory that [`PageBuf::begin_seal`]
+    /// took. It stays framed.
     ///
     /// # Safety
     ///
-    /// The parts aren't used any more when sealing ends or is given up, and there are no others
-    /// of this record meanwhile.
+    /// The parts aren't used after `end_seal` or `give_back`, and no other parts of this record
+    /// exist meanwhile.
     pub(crate) unsafe fn seal_parts<'a>(&self, sealing: &Sealing) -> SealParts<'a> {
         let fields = &self.fields;
         let (body_len, tail_len) = (fields.body_len as usize, usize::from(fields.tail_len));
@@ -188,7 +199,7 @@ impl PageBuf {
             // SAFETY: page cache that the block holds a count of; it's immutable.
             _ => Some(unsafe { slice::from_raw_parts(fields.body.cast_const(), body_len) }),
         };
-        // SAFETY: a body of the pool's, this handle's alone or in a new span, has tail room.
+        // SAFETY: a body in a span has tail room; the span is new, or only this handle's.
         let tail = unsafe { sealing.body.add(body_len) };
         SealParts {
             record: fields.record,
@@ -204,11 +215,11 @@ impl PageBuf {
         }
     }
 
-    /// The record was sealed: its bytes can be read from now on.
+    /// Marks the record as sealed: its bytes can be read from now on.
     pub(crate) fn end_seal(&mut self, sealing: Sealing) {
         let fields = self.fields_mut();
-        // All of it in one store: there's more head room than that.
-        // SAFETY: a body of the pool's has head room, and it's this handle's alone.
+        // The whole array in one store: the head room is longer.
+        // SAFETY: a body in a span has head room, and the span is only this handle's.
         let head = unsafe { sealing.body.sub(HEAD_MAX) }.cast::<[u8; HEAD_MAX]>();
         // SAFETY: as above; bytes have no alignment.
         unsafe { head.write(fields.head) };
@@ -219,14 +230,14 @@ impl PageBuf {
         fields.state = State::Sealed;
     }
 
-    /// Whether no port has it by reference, or ever had.
+    /// Returns whether it isn't attached to a packet and never was.
     pub(crate) fn is_unseen(&self) -> bool {
         self.is_sole() && !self.fields.shown.load(Ordering::Relaxed)
     }
 
-    /// Not the whole block: ports lower the count in `shared` at any time.
+    /// Not the whole block, because ports decrement the count in `shared` at any time.
     fn fields_mut(&mut self) -> &mut Fields {
-        // SAFETY: the handle alone touches them.
+        // SAFETY: only the handle accesses them.
         unsafe { &mut (*self.0.as_ptr()).fields }
     }
 }
@@ -263,7 +274,7 @@ impl Deref for PageBuf {
     type Target = Block;
 
     fn deref(&self) -> &Block {
-        // SAFETY: the handle's count keeps the block.
+        // SAFETY: the handle's reference keeps the block.
         let block = unsafe { self.0.as_ref() };
         debug_assert_ne!(
             block.shared.refcnt.load(Ordering::Relaxed),
@@ -276,7 +287,7 @@ impl Deref for PageBuf {
 
 impl Drop for PageBuf {
     fn drop(&mut self) {
-        // SAFETY: the handle holds one count.
+        // SAFETY: the handle holds one reference.
         unsafe { block::put(self.0) }
     }
 }
@@ -287,18 +298,18 @@ impl fmt::Debug for PageBuf {
     }
 }
 
-/// A record while it's sealed: what there is to know, and its memory.
+/// A record while it is sealed: its fields, and the memory to read and write.
 #[derive(Debug)]
 pub struct SealParts<'a> {
     /// The record's number, type and epoch.
     pub record: RecordFields,
-    /// The record header, as framed; it's in front of the ciphertext afterwards.
+    /// The record header as framed. It is put in front of the ciphertext afterwards.
     pub head: RecordHead,
-    /// The plaintext, if it isn't in `body`: then `body` is only written to.
+    /// The plaintext, if it isn't in `body`; `body` must not be read then.
     pub from: Option<&'a [u8]>,
-    /// Where the ciphertext goes; without `from` it holds the plaintext.
+    /// Memory for the ciphertext; without `from` it holds the plaintext.
     pub body: &'a mut [u8],
-    /// The trailer, to be written whole.
+    /// Memory for the trailer, all of which has to be written.
     pub tail: &'a mut [u8],
 }
 
@@ -310,27 +321,27 @@ pub struct RecordHead {
 }
 
 impl RecordHead {
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[HEAD_MAX - usize::from(self.len)..]
     }
 }
 
-/// Where a record is about to be sealed.
+/// Memory that a record is sealed into.
 pub(crate) struct Sealing {
-    /// Taken for it; none if it's sealed in place.
+    /// Span taken for it; none if it is sealed in place.
     memory: Memory,
     body: NonNull<u8>,
 }
 
 impl Sealing {
-    /// It wasn't sealed after all.
+    /// Returns the span to the pool: the record wasn't sealed.
     pub(crate) fn give_back(self, pool: &PagePool) {
         pool.put_span(&self.memory);
     }
 }
 
-/// Why sealing a record didn't begin.
+/// Why a record can't be sealed now.
 #[derive(Clone, Copy)]
 pub(crate) enum Unsealable {
     Exhausted,
@@ -338,16 +349,16 @@ pub(crate) enum Unsealable {
     Shown,
 }
 
-/// Why a record wasn't sealed. It's still framed.
+/// Why a record wasn't sealed. It is still framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealError<E> {
-    /// No span is free to seal into; try again when the pool has one.
+    /// No span is free to seal into; retry when the pool has one.
     Exhausted,
-    /// It isn't a framed record.
+    /// It isn't framed.
     NotFramed,
-    /// A port has, or had, its plaintext by reference.
+    /// Its plaintext was attached to a packet before it was framed.
     Shown,
-    /// What `seal` said.
+    /// The error of `seal`.
     Cipher(E),
 }
 
@@ -361,13 +372,14 @@ impl<E> From<Unsealable> for SealError<E> {
     }
 }
 
-/// Why a buffer wasn't framed. It's as it was.
+/// Why a buffer wasn't framed. It is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// It's a record already.
+    /// It is a record already.
     NotPlain,
-    /// A port has, or had, it by reference.
+    /// It is, or was, attached to a packet.
     Shown,
-    /// Header, body or trailer longer than there's room for.
+    /// The header is longer than 16 bytes, the trailer than 64, or the body than
+    /// [`LARGE_CAPACITY`].
     TooLong,
 }

@@ -1,4 +1,4 @@
-//! A worker's pool of blocks and spans.
+//! A worker's pool of page buffers: blocks, and spans for their bodies.
 
 mod alloc;
 pub(crate) mod inner;
@@ -14,27 +14,31 @@ use crate::injection::Injection;
 use crate::region::{Region, RegionFull};
 use crate::spans::{LARGE_SPAN, SMALL_SPAN, Spans};
 
-/// How much a pool has.
+/// Sizes of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Page buffers, of either kind of span or of none of their own (page cache).
+    /// Number of page buffers, whether their body is a small span, a large one or page cache.
     pub blocks: u32,
-    /// Spans of [`SMALL_SPAN`] bytes.
+    /// Number of spans of [`SMALL_SPAN`] bytes.
     pub small_spans: u32,
-    /// Spans of [`LARGE_SPAN`] bytes: a record each.
+    /// Number of spans of [`LARGE_SPAN`] bytes, for one record each.
     pub large_spans: u32,
 }
 
-/// A pool of page buffers. It belongs to the thread that made it; the buffers may go anywhere, and
-/// what is dropped elsewhere comes back with the next [`PagePool::reclaim`].
+/// A pool of page buffers that belongs to the thread that made it.
 ///
-/// A pool that is dropped while buffers are out stays in memory until the last of them is dropped.
+/// Its buffers may be dropped on any thread. Those dropped on other threads return with the next
+/// [`PagePool::reclaim`]. A pool that is dropped while buffers are in use stays in memory until the
+/// last of them is dropped.
 pub struct PagePool {
     inner: NonNull<PoolInner>,
 }
 
 impl PagePool {
-    /// Carves a pool out of a region, for this thread.
+    /// Carves a pool out of a region, for the calling thread.
+    ///
+    /// # Errors
+    /// [`RegionFull`] if the region has less than [`PagePool::bytes_needed`] left.
     pub fn new(region: &mut Region, config: PoolConfig) -> Result<Self, RegionFull> {
         let part = region.carve(Self::bytes_needed(config), CACHE_LINE)?;
         let blocks = part.base.cast::<Block>();
@@ -50,21 +54,21 @@ impl PagePool {
         Ok(Self { inner })
     }
 
-    /// How much memory a pool of this size takes out of a region (and up to a cache line more, for
-    /// its alignment).
+    /// Returns the bytes that a pool of this size takes out of a region, without up to 63 more for
+    /// its alignment.
     pub fn bytes_needed(config: PoolConfig) -> usize {
         let spans = config.small_spans as usize * SMALL_SPAN as usize
             + config.large_spans as usize * LARGE_SPAN as usize;
         config.blocks as usize * size_of::<Block>() + spans
     }
 
-    /// Takes back what was freed on other threads. Once a turn; allocation does it too when a free
-    /// list is empty.
+    /// Returns buffers freed on other threads to the free lists. To be called once a turn;
+    /// allocation does it when a free list is empty.
     pub fn reclaim(&mut self) {
         self.inner().reclaim();
     }
 
-    /// How much is in use.
+    /// Returns the usage.
     pub fn usage(&self) -> PoolUsage {
         let pool = self.inner();
         PoolUsage {
@@ -78,19 +82,20 @@ impl PagePool {
         }
     }
 
-    /// Whether everything is back (after a [`PagePool::reclaim`]).
+    /// Returns whether nothing is in use, as of the last [`PagePool::reclaim`].
     pub fn is_full(&self) -> bool {
         let u = self.usage();
         u.blocks_used == 0 && u.small_spans_used == 0 && u.large_spans_used == 0
     }
 
-    /// From now on about one allocation in `one_in` fails, chosen by `seed`; 0: none does.
+    /// Makes about one allocation in `one_in` fail from now on, drawn from `seed`; 0: none.
     #[cfg(feature = "fault-injection")]
     pub fn inject_failures(&mut self, seed: u64, one_in: u32) {
         self.inner().injection.set(Injection::new(seed, one_in));
     }
 
-    /// A span of the pool with room for `capacity` bytes, to seal into, and where its body begins.
+    /// Takes a span with room for `capacity` bytes, to seal into. Returns it and its body's
+    /// address.
     pub(crate) fn take_span(&self, capacity: u32) -> Option<(Memory, NonNull<u8>)> {
         let pool = self.inner();
         if pool.draw_failure() {
@@ -100,7 +105,7 @@ impl PagePool {
         }
     }
 
-    /// Gives back a span that was taken and not used.
+    /// Returns an unused span to the pool.
     pub(crate) fn put_span(&self, memory: &Memory) {
         self.inner().put_span(memory);
     }
@@ -118,7 +123,7 @@ impl PagePool {
 impl Drop for PagePool {
     fn drop(&mut self) {
         let pool = self.inner();
-        // From now on every free, on this thread too, finds the return list closed.
+        // From now on every free, also on this thread, finds the return list closed.
         pool.owner.store(0, Ordering::Relaxed);
         pool.take_back_list(pool.returned.swap(CLOSED, Ordering::Acquire));
         let home = pool.blocks - pool.blocks_used.get();
@@ -133,26 +138,26 @@ impl fmt::Debug for PagePool {
     }
 }
 
-/// What a pool has and what is out.
+/// Usage of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUsage {
-    /// Blocks in all.
+    /// Number of blocks.
     pub blocks: u32,
-    /// Blocks out.
+    /// Blocks in use.
     pub blocks_used: u32,
-    /// Small spans in all.
+    /// Number of small spans.
     pub small_spans: u32,
-    /// Small spans out.
+    /// Small spans in use.
     pub small_spans_used: u32,
-    /// Large spans in all.
+    /// Number of large spans.
     pub large_spans: u32,
-    /// Large spans out.
+    /// Large spans in use.
     pub large_spans_used: u32,
-    /// Allocations that failed since the start, injected failures included.
+    /// Failed allocations since the start, injected failures included.
     pub failures: u64,
 }
 
-/// Nothing is free.
+/// No buffer is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted;
 

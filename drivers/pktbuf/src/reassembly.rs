@@ -1,4 +1,4 @@
-//! What arrived out of order.
+//! Reassembly of received segments that arrived out of order.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,14 +11,16 @@ use crate::pool::PagePool;
 use crate::stream::Stream;
 use crate::stream::received::push_compact;
 
-/// Received buffers ahead of the stream's end, sorted, disjoint. The first copy of each byte wins.
+/// Received buffers ahead of the stream's end: sorted and disjoint. The first copy of each byte
+/// wins.
 ///
-/// For each segment with payload, before TCP is told of it: [`Reassembly::admit`]. If that refuses,
-/// the segment is dropped as if it had been lost. After TCP's verdict the buffer, trimmed to what
-/// the verdict keeps, goes to [`Reassembly::insert`], which cannot fail.
+/// 1. [`Reassembly::admit`] takes each segment with payload before TCP processes it. A segment that
+///    it refuses is dropped as if it had been lost.
+/// 2. TCP's verdict says which bytes to keep; the caller trims the buffer.
+/// 3. [`Reassembly::insert`] takes the trimmed buffer, and can't fail.
 ///
-/// A buffer that spans others that are here already isn't split around them: their bytes are
-/// written over its own, and they are freed. One that may not be written to is copied before that.
+/// A buffer that spans queued ones isn't split around them: their bytes overwrite its own, and they
+/// are freed. A read-only one is copied before that, by `admit`.
 pub struct Reassembly {
     head: *mut Frag,
     tail: *mut Frag,
@@ -28,30 +30,29 @@ pub struct Reassembly {
 
 const _: () = assert!(size_of::<Reassembly>() == 24);
 
-// SAFETY: it owns its buffers.
+// SAFETY: it owns its buffers, which are Send.
 unsafe impl Send for Reassembly {}
 
-/// How much may wait out of order.
+/// Limits on what is queued out of order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReassemblyLimits {
-    /// Bytes of memory pinned.
+    /// Bytes of memory that the buffers may pin.
     pub true_size: u32,
-    /// Buffers.
+    /// Number of buffers.
     pub items: u16,
 }
 
-/// Why a buffer wasn't admitted. (It has been freed.)
+/// Why a buffer wasn't admitted. It was freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Too much is waiting out of order.
+    /// The queue is at one of its [`ReassemblyLimits`].
     Limit,
-    /// It spans buffers that are already here, may not be written to, and there's no memory to copy
-    /// it.
+    /// It is read-only, it spans queued buffers, and the pool has no buffer for a copy.
     Exhausted,
 }
 
 impl Reassembly {
-    /// Nothing.
+    /// Makes an empty queue.
     pub const fn new() -> Self {
         Self {
             head: ptr::null_mut(),
@@ -61,9 +62,14 @@ impl Reassembly {
         }
     }
 
-    /// Makes sure that a buffer whose first byte has stream offset `at` can be held, whatever part
-    /// of it TCP wants; `next` is the stream's end. A segment that brings the next byte in order is
-    /// never refused for a limit, and neither is one that brings nothing new.
+    /// Checks that a buffer can be queued, whatever part of it TCP keeps. Returns the buffer or a
+    /// writable copy.
+    ///
+    /// `at` is the stream offset of its first byte, `next` the stream's end. The limits don't apply
+    /// to a segment with the next byte in order, nor to one without new bytes.
+    ///
+    /// # Errors
+    /// See [`Refused`].
     pub fn admit(
         &self,
         next: u64,
@@ -77,7 +83,7 @@ impl Reassembly {
                 || self.items < limits.items
                     && self.true_size.saturating_add(buffer.true_size()) <= limits.true_size
         };
-        // Nearly always: without a look at what is here.
+        // Nearly always: no walk through the queue.
         if buffer.is_writable() && fits(&buffer) {
             return Ok(buffer);
         }
@@ -97,8 +103,8 @@ impl Reassembly {
         }
     }
 
-    /// Holds an admitted buffer whose first byte has stream offset `at`, less what is here already
-    /// and what lies before the stream's end, and moves to the stream what is in order now.
+    /// Queues an admitted buffer whose first byte has stream offset `at`, without bytes that are
+    /// queued already or lie before the stream's end. Moves what is in order now to the stream.
     pub fn insert(&mut self, at: u64, mut buffer: Buffer, stream: &mut Stream<Buffer>) {
         let Some(mut at) = trim_to(at, &mut buffer, stream.end()) else {
             return;
@@ -109,7 +115,7 @@ impl Reassembly {
                 return;
             };
             at = rest;
-            // What is left may begin where the next one does.
+            // The remainder may begin at or behind the next one.
             let Some(next) = next_of(node).filter(|next| offset_of(*next) <= at) else {
                 break;
             };
@@ -128,22 +134,22 @@ impl Reassembly {
         }
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.items == 0
     }
 
-    /// How many buffers wait.
+    /// Returns the number of queued buffers.
     pub fn items(&self) -> u16 {
         self.items
     }
 
-    /// Bytes of memory that they pin.
+    /// Returns the bytes of memory that the queued buffers pin.
     pub fn true_size(&self) -> u32 {
         self.true_size
     }
 
-    /// The ranges that are here, in order, each as long as it goes.
+    /// Iterates over the queued ranges of offsets, in order; adjacent ones are merged.
     pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
         let mut nodes = self.nodes().peekable();
         std::iter::from_fn(move || {
@@ -156,14 +162,17 @@ impl Reassembly {
         })
     }
 
-    /// Frees everything.
+    /// Frees all buffers.
     pub fn clear(&mut self) {
         while let Some(head) = NonNull::new(self.head) {
             drop(self.remove_after(None, head));
         }
     }
 
-    /// Every invariant; what's broken, if anything is.
+    /// Checks every invariant, for tests.
+    ///
+    /// # Errors
+    /// The invariant that is broken.
     pub fn check(&self) -> Result<(), &'static str> {
         let ensure = |holds: bool, broken| if holds { Ok(()) } else { Err(broken) };
         let (mut items, mut true_size, mut end, mut last) = (0, 0u32, 0, ptr::null_mut());
@@ -185,7 +194,7 @@ impl Reassembly {
         ensure(true_size == self.true_size, "size of memory")
     }
 
-    /// Whether every byte of a range is in the stream or here.
+    /// Returns whether every byte of the range is in the stream or queued.
     fn has_range(&self, next: u64, at: u64, end: u64) -> bool {
         let mut have = next.max(at);
         for node in self.nodes() {
@@ -197,14 +206,15 @@ impl Reassembly {
         have >= end
     }
 
-    /// Whether the range reaches over both ends of a buffer that is here.
+    /// Returns whether the range reaches over both ends of a queued buffer.
     fn is_spanned_by(&self, at: u64, end: u64) -> bool {
         self.nodes()
             .any(|node| offset_of(node) > at && end_of(node) < end)
     }
 
-    /// Deals with what comes after `before` and overlaps a buffer at `at`: what the buffer covers
-    /// is written into it and freed; before what it reaches into, it ends.
+    /// Resolves the overlap of a buffer at `at` with the nodes after `before`. A node inside the
+    /// buffer is copied into it and freed; the buffer is truncated where it reaches into a longer
+    /// one.
     fn absorb(&mut self, before: Option<NonNull<Frag>>, at: u64, buffer: &mut Buffer) {
         while let Some(node) = self.after(before) {
             let end = at + u64::from(buffer.len());
@@ -248,7 +258,7 @@ impl Reassembly {
         }
     }
 
-    /// Takes `node`, the one after `before`, out of the list.
+    /// Removes `node`, the one after `before`, from the list.
     fn remove_after(&mut self, before: Option<NonNull<Frag>>, node: NonNull<Frag>) -> Buffer {
         let next = next_of(node).map_or(ptr::null_mut(), NonNull::as_ptr);
         self.set_after(before, next);
@@ -263,7 +273,7 @@ impl Reassembly {
     }
 
     fn last_at_or_before(&self, at: u64) -> Option<NonNull<Frag>> {
-        // Most often the new one is the last.
+        // Usually the new one is the last.
         if let Some(tail) = NonNull::new(self.tail)
             && offset_of(tail) <= at
         {
@@ -317,7 +327,8 @@ impl fmt::Debug for Reassembly {
     }
 }
 
-/// Drops what of the buffer at `at` lies before `from`; where it begins then, if anything is left.
+/// Removes the bytes of a buffer at `at` that lie before `from`. Returns its new offset, or `None`
+/// if nothing is left.
 fn trim_to(at: u64, buffer: &mut Buffer, from: u64) -> Option<u64> {
     let gone = from.saturating_sub(at);
     let gone = u32::try_from(gone)

@@ -1,4 +1,4 @@
-//! Page buffers that serve as received ones: copies of packets in the pool's memory.
+//! Page buffers as received packets: copies of packets in the pool's memory.
 
 use std::mem;
 use std::ptr::NonNull;
@@ -11,7 +11,8 @@ use crate::pool::PagePool;
 use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, LARGE_SPAN, SMALL_CAPACITY, SMALL_SPAN, TAIL_ROOM};
 
 impl PagePool {
-    /// A compact received buffer with a copy of `bytes`.
+    /// Allocates a received buffer with a copy of `bytes`, in one fragment. Returns `None` if no
+    /// buffer is free, or if they are more than [`LARGE_CAPACITY`].
     pub fn alloc_buffer(&mut self, bytes: &[u8]) -> Option<Buffer> {
         let mut page = self.alloc(u32::try_from(bytes.len()).ok()?)?;
         page.append(bytes);
@@ -20,8 +21,9 @@ impl PagePool {
 }
 
 impl Buffer {
-    /// The same bytes in one writable piece of the pool's memory. `None`, the buffer untouched, if
-    /// there is none or they are too many. What was known about the packet goes with it.
+    /// Returns a writable copy in one fragment of the pool's memory, with the packet's port, hash,
+    /// VLAN tag and verdicts. Returns `None` if no buffer is free, or if the packet has more than
+    /// [`LARGE_CAPACITY`] bytes.
     pub fn copied(&self, pool: &mut PagePool) -> Option<Self> {
         let len = self.len();
         let mut page = pool.alloc(len)?;
@@ -31,7 +33,7 @@ impl Buffer {
         Some(copy)
     }
 
-    /// The same bytes in less memory, if a copy pins less and the pool has room; else itself.
+    /// Returns a copy if that pins less memory and a buffer is free, else the buffer itself.
     pub fn compact(self, pool: &mut PagePool) -> Self {
         let gain = true_size_for(self.len()).is_some_and(|size| size < self.true_size());
         if gain && let Some(copy) = self.copied(pool) {
@@ -43,7 +45,10 @@ impl Buffer {
 }
 
 impl PageBuf {
-    /// Turns a plain buffer of its own memory, never shown, into a received one. Others come back.
+    /// Converts a plain, never attached buffer with a span of its own into a received one.
+    ///
+    /// # Errors
+    /// The buffer itself, if it is another kind of buffer.
     pub fn into_buffer(self) -> Result<Buffer, Self> {
         let unseen = self.fields.state == State::Plain && self.is_unseen();
         let Some((span, _)) = self.fields.memory.own().filter(|_| unseen) else {
@@ -72,7 +77,7 @@ impl PageBuf {
     }
 }
 
-/// A page buffer that serves as a received one, at the begin of its span.
+/// Description of a page buffer as a received one. It stands at the begin of the buffer's span.
 #[repr(C)]
 struct PageFrag {
     frag: Frag,
@@ -106,7 +111,7 @@ unsafe extern "C" fn page_tailroom(frag: *const Frag) -> u32 {
     (len - TAIL_ROOM).saturating_sub(used)
 }
 
-/// What a buffer of its own memory with this capacity pins, if small enough for any.
+/// Returns the bytes that a buffer of this capacity pins; `None` if no buffer is that large.
 fn true_size_for(capacity: u32) -> Option<u32> {
     let span = if capacity <= SMALL_CAPACITY {
         SMALL_SPAN

@@ -1,15 +1,14 @@
-//! Memory that pools and arenas are carved from.
+//! Regions: memory that pools and arenas are carved from.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// A piece of memory that only hands out parts of itself, front to back.
+/// Memory that pools and arenas are carved from, front to back.
 ///
-/// What is carved lives as long as anything that was carved with it: DMA memory
-/// ([`Region::from_raw`]) for the life of the process, heap memory ([`Region::heap`]) until the
-/// region and every pool, arena and buffer in it is gone.
+/// Memory from [`Region::from_raw`] is never freed. Memory from [`Region::heap`] is freed with the
+/// last of the region and every pool, arena and buffer in it.
 pub struct Region {
     memory: Arc<Memory>,
     base: NonNull<u8>,
@@ -20,7 +19,7 @@ pub struct Region {
 unsafe impl Send for Region {}
 
 impl Region {
-    /// Zeroed memory from the heap, for tests, simulators and doors.
+    /// Allocates zeroed heap memory, for tests and simulators.
     pub fn heap(len: usize) -> Result<Self, RegionFull> {
         let full = RegionFull {
             wanted: len,
@@ -38,11 +37,11 @@ impl Region {
         })
     }
 
-    /// Memory that somebody else allocated, such as the EAL's.
+    /// Wraps memory that was allocated elsewhere, such as the EAL's.
     ///
     /// # Safety
     ///
-    /// `base..base + len` is initialised, readable and writable, used by nobody else, and stays so
+    /// `base..base + len` is initialised, readable, writable, not otherwise used, and stays so
     /// until the process ends.
     pub unsafe fn from_raw(base: NonNull<u8>, len: usize) -> Self {
         Self {
@@ -62,7 +61,7 @@ impl Region {
         })
     }
 
-    /// How many bytes are left.
+    /// Returns the bytes that are left.
     pub fn left(&self) -> usize {
         self.len
     }
@@ -115,7 +114,7 @@ impl fmt::Display for RegionFull {
 
 impl std::error::Error for RegionFull {}
 
-/// What was carved. Its owner alone uses the bytes; keeping it keeps the memory.
+/// Carved memory. Only its owner uses the bytes; it keeps the memory alive.
 pub(crate) struct Part {
     pub(crate) base: NonNull<u8>,
     _memory: Arc<Memory>,

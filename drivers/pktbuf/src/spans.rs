@@ -36,20 +36,19 @@ impl Spans {
     }
 }
 
-/// Bytes of a small span.
+/// Bytes of a small span: a frame of usual size.
 pub const SMALL_SPAN: u32 = 2048;
-/// Bytes of a large span: the longest record there is, received ones with their expansion included,
-/// in whole pages. Spans that share pages with each other would be shorter, and sealing into them
-/// a twentieth slower.
+/// Bytes of a large span: the longest TLS record, with the expansion of received ones, in whole
+/// pages. Sealing into spans that share pages with each other is 5 % slower.
 pub const LARGE_SPAN: u32 = 5 * 4096;
-/// What fits into a small span's body.
+/// Bytes that fit into the body of a small span.
 pub const SMALL_CAPACITY: u32 = SMALL_SPAN - HEAD_ROOM - TAIL_ROOM;
-/// What fits into a large span's body.
+/// Bytes that fit into the body of a large span.
 pub const LARGE_CAPACITY: u32 = LARGE_SPAN - HEAD_ROOM - TAIL_ROOM;
-/// In front of a body: a record's header right before it, or the description of a received
-/// buffer at the span's begin. A multiple of a cache line, as spans are, so bodies are aligned.
+/// Bytes in front of a body, for a record's header or the description of a received buffer. It is a
+/// multiple of a cache line, as spans are, so bodies are aligned.
 pub(crate) const HEAD_ROOM: u32 = 128;
-/// Behind a body: a record's trailer.
+/// Bytes behind a body, for a record's trailer.
 pub(crate) const TAIL_ROOM: u32 = 64;
 
 const _: () = assert!(HEAD_ROOM.is_multiple_of(64));

@@ -1,4 +1,4 @@
-//! Byte streams: queues of buffers by stream offset.
+//! Byte streams: queues of buffers, addressed by stream offset.
 
 mod page;
 pub(crate) mod received;
@@ -10,15 +10,17 @@ use std::ptr::{self, NonNull};
 
 use crate::links::{Link, Links};
 
-/// A queue of buffers that are consecutive in a stream of bytes, linked through the buffers: an
-/// empty one owns no memory. It covers `start()..end()`; the first buffer may begin before
-/// `start()`, because only whole buffers are released.
+/// A queue of buffers that are consecutive in a stream of bytes.
+///
+/// It is linked through the buffers, so that an empty one owns no memory. It covers the offsets
+/// `start()..end()`. The first buffer may begin before `start()`, because only whole buffers are
+/// freed.
 pub struct Stream<T: Link> {
     head: *mut T::Node,
     tail: *mut T::Node,
-    /// Where the search that went furthest ended: new data is sent from here on.
+    /// End of the search that went furthest: new data is sent from here on.
     cursor: Cell<*mut T::Node>,
-    /// Where the last search before the cursor ended: retransmissions go on from here.
+    /// End of the last search before `cursor`: retransmissions continue here.
     back: Cell<*mut T::Node>,
     start: u64,
     end: u64,
@@ -31,12 +33,12 @@ pub struct Stream<T: Link> {
 unsafe impl<T: Link + Send> Send for Stream<T> {}
 
 impl<T: Link> Stream<T> {
-    /// An empty stream at offset 0.
+    /// Makes an empty stream at offset 0.
     pub const fn new() -> Self {
         Self::starting_at(0)
     }
 
-    /// An empty stream at an offset.
+    /// Makes an empty stream at `offset`.
     pub const fn starting_at(offset: u64) -> Self {
         Self {
             head: ptr::null_mut(),
@@ -51,37 +53,37 @@ impl<T: Link> Stream<T> {
         }
     }
 
-    /// Offset of the first byte.
+    /// Returns the offset of the first byte.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// Offset behind the last byte.
+    /// Returns the offset behind the last byte.
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Bytes in the stream.
+    /// Returns the number of bytes.
     pub fn len(&self) -> u64 {
         self.end - self.start
     }
 
-    /// Whether there are no bytes.
+    /// Returns whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// How many buffers there are.
+    /// Returns the number of buffers.
     pub fn items(&self) -> u32 {
         self.items
     }
 
-    /// Bytes of memory that the buffers pin.
+    /// Returns the bytes of memory that the buffers pin.
     pub fn true_size(&self) -> u32 {
         self.true_size.get()
     }
 
-    /// Adds a buffer at the end. (An empty one is dropped.)
+    /// Appends a buffer. An empty one is dropped.
     pub fn push(&mut self, item: T) {
         let len = T::len_of(&item);
         if len == 0 {
@@ -107,7 +109,7 @@ impl<T: Link> Stream<T> {
         self.end += u64::from(len);
     }
 
-    /// Moves the start to `to` (at most to the end) and frees the buffers that end there or
+    /// Moves the start to `to` (at most to the end), and frees the buffers that end there or
     /// before.
     pub fn release(&mut self, to: u64) {
         let to = to.min(self.end);
@@ -119,8 +121,8 @@ impl<T: Link> Stream<T> {
         self.start = self.start.max(to);
     }
 
-    /// Frees the buffers that begin at `to` or behind, but not what was released in part; one that
-    /// `to` cuts stays whole. Returns the new end.
+    /// Frees the buffers that begin at `to` or behind, except for one that was released in part. A
+    /// buffer that begins before `to` stays whole. Returns the new end.
     pub fn truncate(&mut self, to: u64) -> u64 {
         let to = to.max(self.start);
         if to >= self.end {
@@ -156,7 +158,7 @@ impl<T: Link> Stream<T> {
         self.end
     }
 
-    /// Takes the first buffer out, with the number of its first bytes that had been released.
+    /// Removes the first buffer. Returns it with the number of its bytes that were released before.
     pub fn pop_front(&mut self) -> Option<(T, u32)> {
         let head = NonNull::new(self.head)?;
         let released = self.start - Self::offset_of(head);
@@ -168,8 +170,11 @@ impl<T: Link> Stream<T> {
         ))
     }
 
-    /// The buffer that holds the byte at `offset`, and where in it. Remembers the place: asking for
-    /// growing offsets doesn't walk from the front, and going back now and then doesn't forget it.
+    /// Returns the buffer that holds the byte at `offset`, and the byte's index in it; `None` if
+    /// the offset isn't in the stream.
+    ///
+    /// It keeps two cursors: the place of the furthest search, and that of the last search before
+    /// it. So neither new data nor a retransmission in between walks from the front.
     pub fn find(&self, offset: u64) -> Option<(&T::Node, u32)> {
         if !(self.start..self.end).contains(&offset) {
             return None;
@@ -180,12 +185,12 @@ impl<T: Link> Stream<T> {
         Some((unsafe { node.as_ref() }, at))
     }
 
-    /// All buffers, each with the stream offset of its first byte.
+    /// Iterates over all buffers, each with the stream offset of its first byte.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &T::Node)> {
         self.iter_from(self.start)
     }
 
-    /// The buffers from the one that holds `offset` (at least the start).
+    /// Iterates over the buffers from the one that holds `offset`, or from the first.
     pub fn iter_from(&self, offset: u64) -> impl Iterator<Item = (u64, &T::Node)> {
         let mut next = self.first_from(offset);
         std::iter::from_fn(move || {
@@ -196,7 +201,10 @@ impl<T: Link> Stream<T> {
         })
     }
 
-    /// Every invariant; what's broken, if anything is.
+    /// Checks every invariant, for tests.
+    ///
+    /// # Errors
+    /// The invariant that is broken.
     pub fn check(&self) -> Result<(), &'static str> {
         let ensure = |holds: bool, broken| if holds { Ok(()) } else { Err(broken) };
         ensure(self.start <= self.end, "the start is behind the end")?;
@@ -253,7 +261,7 @@ impl<T: Link> Stream<T> {
         }
     }
 
-    /// The node that holds `offset`, which is at least the first one's and less than the end.
+    /// Returns the node that holds `offset`, which is at least the first one's and below the end.
     fn node_at(&self, offset: u64) -> Option<NonNull<T::Node>> {
         let reaches = |from: &Cell<*mut T::Node>| {
             NonNull::new(from.get()).filter(|node| Self::offset_of(*node) <= offset)
@@ -280,7 +288,7 @@ impl<T: Link> Stream<T> {
         }
         for cursor in [&self.cursor, &self.back] {
             if ptr::eq(cursor.get(), head.as_ptr()) {
-                // What is asked for next isn't before the new head.
+                // The next search isn't for an offset before the new head.
                 cursor.set(self.head);
             }
         }
@@ -288,11 +296,11 @@ impl<T: Link> Stream<T> {
         unsafe { self.take(head) }
     }
 
-    /// Makes an unlinked node a handle again.
+    /// Converts an unlinked node into its handle.
     ///
     /// # Safety
     ///
-    /// The node was in this stream and isn't reachable any more.
+    /// The node was in this stream and was unlinked.
     unsafe fn take(&mut self, node: NonNull<T::Node>) -> T {
         // SAFETY: the node is the stream's until here.
         let size = T::true_size_of(unsafe { node.as_ref() });

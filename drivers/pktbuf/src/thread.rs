@@ -1,10 +1,10 @@
-//! Which thread this is: a pool knows its owner by it.
+//! Thread numbers, by which a pool recognises its owner.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that no other thread of this process has or had. (A thread-local's address would do
-/// but for threads that end and leave theirs to the next.)
+/// Returns the calling thread's number, which no other thread of this process has or had. (The
+/// address of a thread-local isn't enough: a later thread may get the same one.)
 pub(crate) fn current() -> u64 {
     ID.with(|id| {
         if id.get() == 0 {

@@ -1,11 +1,11 @@
-//! Huge pages: enough of them or not, asked before the one start there is.
+//! Counts free huge pages before the EAL starts.
 
 use std::fs;
 use std::path::Path;
 
 use super::{EalConfig, EalError, Hugepages};
 
-/// Whether to start on huge pages.
+/// Decides whether to start on huge pages.
 pub(super) fn decide(config: &EalConfig) -> Result<bool, EalError> {
     let free_mib = || free_mib(Path::new(SYSFS));
     match config.hugepages {
@@ -21,7 +21,7 @@ pub(super) fn decide(config: &EalConfig) -> Result<bool, EalError> {
     }
 }
 
-/// MiB in free huge pages of every size; a kernel without them has none.
+/// Returns the MiB in free huge pages of all sizes; 0 if the kernel has none.
 fn free_mib(dir: &Path) -> u64 {
     let Ok(sizes) = fs::read_dir(dir) else {
         return 0;

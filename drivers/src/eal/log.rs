@@ -1,16 +1,19 @@
-//! DPDK's log, line by line into `tracing`.
+//! Sends DPDK's log to `tracing`, line by line.
 
 use std::ffi::c_char;
 use std::slice;
 
 use tracing::{debug, error, info, trace, warn};
 
-/// Sends DPDK's log to `tracing`. If that fails it stays on standard error.
+/// Redirects DPDK's log (`rte_openlog_stream`). On failure it stays on standard error.
 pub(super) fn open() {
-    // SAFETY: before the EAL starts, as it has to be; the function lives for ever.
+    // SAFETY: called before the EAL starts; the callback is a function.
     let rc = unsafe { dpdk_sys::lg_log_open(Some(on_line)) };
     if rc < 0 {
-        warn!(errno = -rc, "DPDK's log can't be captured");
+        warn!(
+            errno = -rc,
+            "DPDK log: can't be captured; it stays on standard error"
+        );
     }
 }
 
@@ -26,7 +29,7 @@ unsafe extern "C" fn on_line(level: u32, text: *const c_char, len: usize) {
             // RTE_LOG_EMERG to RTE_LOG_ERR
             0..=4 => error!(target: "dpdk", "{line}"),
             5 => warn!(target: "dpdk", "{line}"),
-            // What DPDK calls a notice, operators call chatter.
+            // RTE_LOG_NOTICE
             6 => info!(target: "dpdk", "{line}"),
             7 => debug!(target: "dpdk", "{line}"),
             _ => trace!(target: "dpdk", "{line}"),

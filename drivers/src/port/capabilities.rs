@@ -1,4 +1,4 @@
-//! What a port does, and what is done in software instead.
+//! What a port does, and what is done in software.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use dpdk_sys::{
 
 use crate::device::Driver;
 
-/// What to take for granted on a port between rings or shared memory, where nothing can corrupt
-/// a packet and any length arrives whole.
+/// Offloads to assume on a port over rings or shared memory, where no packet is corrupted or
+/// truncated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Assume {
-    /// Hand over packets uncut.
+    /// Pass on packets without segmenting them.
     pub tso: bool,
     /// Leave TCP checksums incomplete.
     pub tx_csum: bool,
@@ -22,14 +22,14 @@ pub struct Assume {
 }
 
 impl Assume {
-    /// Everything.
+    /// All of them.
     pub const ALL: Self = Self {
         tso: true,
         tx_csum: true,
         rx_csum: true,
     };
 
-    /// The first thing assumed, by its name in a configuration.
+    /// Returns the first assumption, by its name in the configuration.
     pub(crate) fn first(self) -> Option<&'static str> {
         match self {
             Self { tso: true, .. } => Some("tso"),
@@ -44,37 +44,37 @@ impl Assume {
     }
 }
 
-/// What a port does itself. The rest is done in software.
+/// What a port does (`rte_eth_dev_info`). The rest is done in software.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capabilities {
-    /// It sends chains: payload by reference. If not, a frame is copied into one piece.
+    /// It sends chains of mbufs, so payload by reference. If not, frames are copied into one mbuf.
     pub multi_segs: bool,
     /// It completes TCP checksums.
     pub tx_csum: bool,
-    /// It cuts packets into frames.
+    /// It segments packets (TSO).
     pub tso: bool,
     /// It verifies received checksums.
     pub rx_csum: bool,
     /// It receives packets longer than one buffer.
     pub rx_scatter: bool,
-    /// It gives each received packet's flow hash.
+    /// It reports the RSS hash of received packets.
     pub rx_hash: bool,
     /// It spreads TCP flows over queues by a symmetric hash.
     pub rss: bool,
-    /// What is taken for granted (and counts as done above).
+    /// Assumed offloads; they are set above, too.
     pub assumed: Assume,
-    /// The most scatter entries of payload in one packet.
+    /// Most scatter entries of payload in one packet.
     pub tx_pieces_max: u16,
-    /// The most frames that the port cuts a packet into.
+    /// Most frames that the port segments a packet into.
     pub tso_frames_max: u16,
-    /// The longest frame that the port cuts a packet into.
+    /// Longest frame that the port segments a packet into, in bytes.
     pub tso_frame_len_max: u16,
-    /// Its checksums come out wrong where a piece of payload that isn't the last has an odd length.
+    /// Its checksums are wrong if a piece of payload other than the last has an odd length.
     pub tx_csum_even_only: bool,
 }
 
 impl Capabilities {
-    /// Decides from what the driver says.
+    /// Decides what the port does, by what the driver reports.
     pub(crate) fn decide(driver: Driver, caps: &lg_port_caps, assume: Assume, queues: u16) -> Self {
         let has = |bits: u32| caps.offloads & bits == bits;
         let multi_segs = has(LG_CAP_MULTI_SEGS);
@@ -97,21 +97,21 @@ impl Capabilities {
             assumed: assume,
             tx_pieces_max: if multi_segs { segs } else { PIECES_MAX },
             tso_frames_max: match driver {
-                // It cuts in software, into 64 packets at most and from a pool of 128.
+                // net_tap segments in software, into at most 64 packets from a pool of 128.
                 Driver::Tap => 32,
                 _ => u16::MAX,
             },
             tso_frame_len_max: match driver {
-                // It compares whole frames with its MTU, which is 1500.
+                // net_tap compares the whole frame with its MTU of 1500.
                 Driver::Tap => 1500,
                 _ => u16::MAX,
             },
-            // It adds up each segment by itself, as if padded to an even length.
+            // net_tap sums each segment as if it were padded to an even length.
             tx_csum_even_only: driver == Driver::Tap,
         }
     }
 
-    /// The offloads to switch on.
+    /// Returns the offloads to enable.
     pub(crate) fn wanted(&self, caps: &lg_port_caps) -> u32 {
         let mut on = LG_CAP_MULTI_SEGS | LG_CAP_RX_SCATTER | LG_CAP_RX_HASH;
         let when = |yes: bool, bits: u32| if yes { bits } else { 0 };
@@ -122,7 +122,7 @@ impl Capabilities {
         on & caps.offloads
     }
 
-    /// What is done where, for the log: the port's part and the stack's part.
+    /// Returns, for the log, what the port does and what is done in software.
     pub(crate) fn split(&self) -> (Names, Names) {
         let list = [
             ("chains", self.multi_segs),
@@ -137,7 +137,7 @@ impl Capabilities {
     }
 }
 
-/// A list of words.
+/// A list of names for a log line.
 pub(crate) struct Names([Option<&'static str>; 6]);
 
 impl fmt::Display for Names {
@@ -151,6 +151,6 @@ impl fmt::Display for Names {
     }
 }
 
-/// The most pieces of payload in one frame: pktbuf's, so that every list of slices fits.
+/// Most pieces of payload in one frame: pktbuf's limit, so that every list of slices fits.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
 const PIECES_MAX: u16 = pktbuf::MAX_SLICES as u16;

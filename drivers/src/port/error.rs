@@ -5,14 +5,14 @@ use thiserror::Error;
 use crate::device::DeviceError;
 use crate::sys::Errno;
 
-/// Why a port can't be opened, in words for whoever wrote the configuration.
+/// Why a port can't be opened or closed, in terms of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PortError {
-    /// The device string.
+    /// The device string names no device.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The driver refuses, or there's no such driver or device.
+    /// `rte_vdev_init` failed: no such driver, or it refuses the arguments.
     #[error("device {device} can't be created: {errno} (the driver's messages are in the log)")]
     Create {
         /// The device.
@@ -20,7 +20,7 @@ pub enum PortError {
         /// The driver's error.
         errno: Errno,
     },
-    /// No PCI device of this address came up.
+    /// The EAL found no port at this PCI address.
     #[error(
         "device {device}: there is no port at this PCI address; is it listed in the EAL's \
          devices, bound to vfio-pci (or a bifurcated driver), and is there an IOMMU?"
@@ -29,17 +29,17 @@ pub enum PortError {
         /// The address.
         device: String,
     },
-    /// A driver argument that must be there.
+    /// A required argument of the driver is missing.
     #[error("port {port}: device {device} needs the argument \"{argument}=…\"")]
     Argument {
         /// The port.
         port: String,
         /// The device.
         device: String,
-        /// What is missing.
+        /// The missing argument.
         argument: &'static str,
     },
-    /// The kernel interface isn't there.
+    /// The kernel interface doesn't exist in this network namespace.
     #[error("port {port}: there is no kernel interface \"{interface}\" here: {errno}")]
     Interface {
         /// The port.
@@ -49,7 +49,7 @@ pub enum PortError {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// More workers than the port has queues for.
+    /// There are more workers than queues.
     #[error(
         "port {port}: {wanted} workers need {wanted} queues, but {device} has {limit} at most; \
          use fewer cores"
@@ -64,7 +64,7 @@ pub enum PortError {
         /// Queues that it has.
         limit: u16,
     },
-    /// The MTU can't be had.
+    /// The MTU is out of range.
     #[error("port {port}: mtu = {mtu} is {}: {why} {limit}", direction(*mtu, *limit))]
     Mtu {
         /// The port.
@@ -76,7 +76,7 @@ pub enum PortError {
         /// Whose limit it is.
         why: &'static str,
     },
-    /// Assumptions are for ports where nothing can go wrong with a packet.
+    /// Offloads can only be assumed on `net_ring` and `net_memif`.
     #[error(
         "port {port}: assume = [\"{what}\"] is for net_ring and net_memif only, where nothing \
          can corrupt a packet; this is {device}"
@@ -89,13 +89,13 @@ pub enum PortError {
         /// What was assumed.
         what: &'static str,
     },
-    /// A port can't do without queues.
+    /// The number of queues is 0.
     #[error("port {port}: a port needs at least one queue")]
     NoQueues {
         /// The port.
         port: String,
     },
-    /// Memory doesn't suffice.
+    /// There is too little memory for the mempools.
     #[error(
         "port {port}: no memory for {buffers} {what} packet buffers a queue ({mib} MiB): \
          {errno}; raise [eal] memory, or lower {key}"
@@ -126,7 +126,7 @@ pub enum PortError {
         /// The driver's error.
         errno: Errno,
     },
-    /// Queues are still out.
+    /// Workers still have queues.
     #[error("port {port}: {queues} of its queues are still in use")]
     InUse {
         /// The port.

@@ -1,6 +1,6 @@
-//! How long a packet may be. What drivers say about it can't be trusted, so it's decided here:
-//! net_af_packet drops and cuts frames without a word, and its set_mtu changes the *kernel
-//! interface's* MTU.
+//! Checks of the MTU. The limits that drivers report are unreliable, so they are decided here:
+//! net_af_packet drops and truncates frames silently, and its `rte_eth_dev_set_mtu` changes the
+//! *kernel interface's* MTU.
 
 use dpdk_sys::lg_port_caps;
 
@@ -8,8 +8,8 @@ use super::{PortConfig, PortError};
 use crate::device::{Device, Driver, MTU_ETHERNET};
 use crate::sys::{Errno, c_string};
 
-/// Checks what can be checked before the device exists, and gives it the arguments that it
-/// needs for this MTU.
+/// Checks the MTU as far as possible before the device exists, and adds the arguments that the
+/// driver needs for it.
 pub(super) fn prepare(config: &PortConfig, device: &mut Device) -> Result<(), PortError> {
     if config.mtu < MTU_MIN {
         return Err(mtu_error(config, MTU_MIN, "IPv4 asks for at least"));
@@ -70,8 +70,8 @@ pub(super) fn af_packet_arguments(config: &PortConfig, device: &mut Device) {
     }
 }
 
-/// Checks the MTU against what the driver says where that can be believed. Returns what to
-/// configure: 0 where the driver must not be asked.
+/// Checks the MTU against the driver's limits, where they are reliable. Returns the MTU to
+/// configure; 0: leave it to the driver.
 pub(super) fn check(config: &PortConfig, caps: &lg_port_caps) -> Result<u16, PortError> {
     match config.device.driver() {
         Driver::AfPacket
@@ -82,7 +82,7 @@ pub(super) fn check(config: &PortConfig, caps: &lg_port_caps) -> Result<u16, Por
         | Driver::Null
         | Driver::Pcap => Ok(0),
         Driver::VirtioUser | Driver::OtherVirtual | Driver::Pci => {
-            // The overhead that ethdev itself reckons with.
+            // The overhead that rte_ethdev assumes.
             let by_frame = caps.max_rx_pktlen.saturating_sub(ETHER_HEADER_AND_CRC);
             let by_frame = u16::try_from(by_frame).unwrap_or(u16::MAX);
             let limit = if caps.max_mtu == 0 {
@@ -101,12 +101,12 @@ pub(super) fn check(config: &PortConfig, caps: &lg_port_caps) -> Result<u16, Por
     }
 }
 
-/// The longest frame: a packet, the Ethernet header and two VLAN tags.
+/// Returns the longest frame in bytes: IP packet, Ethernet header and two VLAN tags.
 pub(super) fn frame_max(mtu: u16) -> u16 {
     mtu.saturating_add(14 + 8)
 }
 
-/// The bytes that a receive buffer must hold. `frames_whole`: a packet must fit into one.
+/// Returns the bytes that a receive buffer must hold. `frames_whole`: a frame must fit into one.
 pub(super) fn rx_room(device: &Device, mtu: u16, frames_whole: bool) -> u16 {
     let crc = 4;
     match device.driver() {
@@ -145,14 +145,14 @@ fn mtu_error(config: &PortConfig, limit: u16, why: &'static str) -> PortError {
     }
 }
 
-/// The smallest packet that IPv4 wants every link to carry (RFC 791).
+/// Smallest MTU that IPv4 allows (RFC 791).
 const MTU_MIN: u16 = 68;
-/// Frame, headroom and bookkeeping have to fit into a data room of 16 bits.
+/// Largest MTU: frame, headroom and bookkeeping have to fit into a data room of 16 bits.
 const MTU_MAX: u16 = 65_000;
 const ETHER_HEADER_AND_CRC: u32 = 18;
-/// The usual size of a receive buffer; some devices take no smaller one.
+/// Least bytes in a receive buffer: some devices accept no smaller one.
 const RX_ROOM_MIN: u16 = 2048;
-/// The driver's default size of a slot.
+/// net_af_packet's default `framesz`, in bytes.
 const AF_PACKET_FRAMESZ: u16 = 2048;
-/// What a slot holds besides the packet: 66 bytes of its own, Ethernet header, one VLAN tag.
+/// Bytes of a slot besides the IP packet: 66 of the driver, Ethernet header, one VLAN tag.
 const AF_PACKET_OVERHEAD: u16 = 66 + 14 + 4;

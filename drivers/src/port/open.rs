@@ -1,4 +1,4 @@
-//! Opening a port, step by step, in DPDK's order.
+//! Opens a port, step by step, in DPDK's order.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
@@ -17,10 +17,14 @@ use crate::pool::{MbufPool, PoolSpec};
 use crate::sys::{Errno, c_string};
 
 impl Port {
-    /// Opens a port: makes the device, reads what it can do, makes pools and queues, starts it,
-    /// and logs in one line what the port does and what is left to software.
+    /// Opens a port: creates the device (`rte_vdev_init`), reads its capabilities
+    /// (`rte_eth_dev_info_get`), configures it, makes mempools and queues, and starts it
+    /// (`rte_eth_dev_start`). Logs in one line what the port does and what is done in software.
     ///
     /// A kernel interface must be in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// See [`PortError`]; the device was closed again.
     pub fn open(_eal: Eal, config: &PortConfig) -> Result<Self, PortError> {
         let mut device = config.device.clone();
         check_assumptions(config)?;
@@ -46,7 +50,7 @@ impl Port {
         let driver = created.device.driver();
         let mut caps = Capabilities::decide(driver, &raw, config.assume, config.queues);
         let offloads = caps.wanted(&raw);
-        // Scatter costs, and is only needed where frames are longer than buffers.
+        // Scattered receive is slower, and only needed where frames are longer than buffers.
         let offloads = if driver == Driver::Pci {
             offloads
         } else {
@@ -62,7 +66,7 @@ impl Port {
         created.setup(config, "its configuration", rc)?;
         let sizes = created.sizes(config, &caps)?;
         if caps.multi_segs {
-            // However small the pool, a frame must find buffers in it.
+            // A frame must never need more buffers than the pool has.
             let pieces = u16::try_from(sizes.tx_mbufs - 1).unwrap_or(u16::MAX);
             caps.tx_pieces_max = caps.tx_pieces_max.min(pieces);
         }
@@ -94,7 +98,7 @@ impl Port {
     }
 }
 
-/// A device that exists; closed again if the port doesn't come about.
+/// A created device, closed again on drop unless [`Created::keep`] was called.
 struct Created {
     device: Device,
     id: u16,
@@ -214,11 +218,11 @@ impl Drop for Created {
     }
 }
 
-/// Stops and closes a port and takes its device away.
+/// Stops and closes a port, and removes its device.
 pub(super) fn close_device(device: &Device, id: u16) {
     // SAFETY: any port may be stopped, in any state.
     let stop = unsafe { dpdk_sys::rte_eth_dev_stop(id) };
-    // SAFETY: a stopped port, or one that says that it isn't.
+    // SAFETY: any port may be closed; one that isn't stopped returns an error.
     let close = unsafe { dpdk_sys::rte_eth_dev_close(id) };
     if device.driver() != Driver::Pci {
         let name = c_string(device.name());
@@ -252,7 +256,7 @@ fn check_assumptions(config: &PortConfig) -> Result<(), PortError> {
     }
 }
 
-/// Drivers that make as many queues as they're told do it by an argument.
+/// Adds the argument for the number of queues, for drivers that have one.
 fn queue_arguments(config: &PortConfig, device: &mut Device) {
     let argument = match device.driver() {
         Driver::AfPacket => "qpairs",
@@ -299,7 +303,7 @@ fn pools(
     Ok((rx, tx))
 }
 
-/// Lets a device read memory that isn't the EAL's own. (Not verified on hardware.)
+/// Maps external memory for DMA (`rte_dev_dma_map`). Not verified on hardware.
 fn map_external(config: &PortConfig, id: u16) -> Result<(), PortError> {
     for (base, len) in memory::external() {
         let base = std::ptr::with_exposed_provenance_mut(base);
@@ -315,8 +319,8 @@ fn map_external(config: &PortConfig, id: u16) -> Result<(), PortError> {
     Ok(())
 }
 
-/// The device's address. Some virtual devices have none: then a locally administered one, which
-/// differs by process, port and device.
+/// Returns the device's MAC address. For virtual devices without one it is a locally administered
+/// address, derived from process, port and device.
 fn mac_address(raw: &lg_port_caps, config: &PortConfig) -> MacAddr {
     if raw.mac != [0; 6] {
         return MacAddr(raw.mac);
@@ -337,7 +341,7 @@ fn mac_address(raw: &lg_port_caps, config: &PortConfig) -> MacAddr {
     MacAddr([0x02, h[0], h[1], h[2], h[3], h[4]])
 }
 
-/// The one line that says which part the port plays and which the stack.
+/// Logs what the port does and what is done in software.
 fn log(shared: &Shared, raw: &lg_port_caps) {
     let (port_does, stack_does) = shared.caps.split();
     let driver: Vec<u8> = raw

@@ -1,26 +1,26 @@
-//! How many packet buffers a port needs: the sum, written out.
+//! Number of packet buffers that a port needs, as a sum.
 
 use super::{Capabilities, PortConfig, mtu};
 use crate::device::{Device, Driver};
 use crate::pool::{CACHE_MAX, PoolSpec};
 use crate::worker::FRAMES;
 
-/// Sizes of a port's rings and pools, each for one queue.
+/// Sizes of a port's rings and mempools, for each queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// Receive descriptors.
     pub rx_descriptors: u16,
     /// Transmit descriptors.
     pub tx_descriptors: u16,
-    /// Packet buffers to receive into.
+    /// Packet buffers for receiving.
     pub rx_mbufs: u32,
-    /// Packet buffers to send with.
+    /// Packet buffers for sending.
     pub tx_mbufs: u32,
     /// Bytes of data in a receive buffer, headroom included.
     pub rx_data_room: u16,
     /// Bytes of data in a transmit buffer, headroom included.
     pub tx_data_room: u16,
-    /// The longest frame, without its checksum.
+    /// Longest frame in bytes, without its CRC.
     pub frame_max: u16,
 }
 
@@ -66,21 +66,21 @@ impl Sizes {
         // SAFETY: returns a constant.
         let headroom = unsafe { dpdk_sys::lg_headroom() };
         let frame_max = mtu::frame_max(config.mtu);
-        // A device that receives in pieces needs no buffer as long as a jumbo frame.
+        // With scattered receive a jumbo frame needn't fit into one buffer.
         let whole = !(caps.rx_scatter && device.driver() == Driver::Pci);
         let rx_room = mtu::rx_room(device, config.mtu, whole);
         let tx_room = if caps.multi_segs { HEADERS } else { frame_max };
         let threads = CACHE_MAX + CACHE_MAX / 2;
 
         let rx_mbufs = u32::from(rx_descriptors) // in the device's ring
-            + BURST // in the worker's hands
-            + threads // in its cache
+            + BURST // in the burst that the worker handles
+            + threads // in the worker's mempool cache
             + config.rx_buffers // held by the stack
             + if device.driver() == Driver::AfXdp { AF_XDP_FILL } else { 0 };
         let per_frame = if caps.multi_segs { SEGS_PER_FRAME } else { 1 };
         let tx_mbufs = u32::from(tx_descriptors) * per_frame // in the device's ring
-            + BURST * per_frame // built and waiting
-            + 2 * threads // in the caches of the sender and of who frees
+            + BURST * per_frame // built and pending
+            + 2 * threads // in the caches of the threads that send and that free
             // A ring's peer holds these very buffers.
             + if device.driver() == Driver::Ring { config.rx_buffers } else { 0 };
         Self {
@@ -127,10 +127,9 @@ const BURST: u32 = dpdk_sys::LG_BURST;
 /// Headers only; the payload is elsewhere.
 const HEADERS: u16 = 128;
 const _: () = assert!(HEADERS as u32 == dpdk_sys::LG_HEAD_MAX);
-/// Headers, and what a frame or a burst of a port that segments refers to on average: one or
-/// two records, each one piece.
+/// mbufs per frame: the headers, and on average one or two records, each one piece.
 const SEGS_PER_FRAME: u32 = 4;
-/// What net_af_xdp gives the kernel to fill.
+/// Buffers in the fill ring of net_af_xdp.
 const AF_XDP_FILL: u32 = 2048;
-/// A queue of frames that is full must still find a buffer for some of them.
+/// A full backlog must get buffers for some of its frames.
 const _: () = assert!(FRAMES >= BURST as usize);

@@ -1,23 +1,23 @@
-//! Frames that are described and not yet built into packet buffers.
+//! Backlog of frames that aren't built into packet buffers yet.
 
 use dpdk_sys::{LG_TX_IP_CSUM, LG_TX_IPV4, LG_TX_IPV6, LG_TX_TCP_CSUM, LG_TX_TSO};
 use dpdk_sys::{lg_frame, lg_piece};
 use pktbuf::{AttachError, Headers, Slice, TxError};
 
-/// What the port does to a frame.
+/// Offloads of a frame: what the port does to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PortOffloads {
-    /// Complete the TCP checksum.
+    /// It completes the TCP checksum.
     pub(super) checksum: bool,
-    /// Cut it into frames of this much payload; 0: nothing to cut.
+    /// It segments it into frames of so many payload bytes; 0: one frame.
     pub(super) segments: u16,
-    /// It only hands packets on: the headers stay as they are.
+    /// It passes packets on unsegmented, so the headers must not change.
     pub(super) passes_on: bool,
     pub(super) ipv6: bool,
 }
 
-/// A list of frames and of the pieces of payload they refer to, each piece with a count on its
-/// page buffer. Both have fixed places: nothing is allocated per packet.
+/// A list of frames and of their pieces of payload; each piece holds a reference to its page
+/// buffer. Both have fixed capacities, so that nothing is allocated per packet.
 pub(super) struct Backlog {
     frames: Box<[lg_frame]>,
     count: usize,
@@ -58,13 +58,12 @@ impl Backlog {
         PIECES - self.pieces.len()
     }
 
-    /// The frames, and the pieces that their `first_piece` counts from.
+    /// Returns the frames, and the list of pieces that their `first_piece` indexes.
     pub(super) fn described(&self) -> (&[lg_frame], &[lg_piece]) {
         (&self.frames[..self.count], &self.pieces)
     }
 
-    /// Describes one frame, taking a count on each buffer that it refers to. There must be
-    /// places.
+    /// Appends one frame, with a reference to each of its page buffers. There must be room.
     pub(super) fn push(
         &mut self,
         head: &Headers,
@@ -105,7 +104,7 @@ impl Backlog {
         Ok(())
     }
 
-    /// Takes back the frames from `from` on.
+    /// Removes the frames from `from` on, and releases their references.
     pub(super) fn withdraw(&mut self, from: usize) {
         if from < self.count {
             self.release(self.frames[from].first_piece as usize);
@@ -113,7 +112,7 @@ impl Backlog {
         }
     }
 
-    /// Forgets the first frames: their counts have gone into packet buffers.
+    /// Removes the first frames: their references have moved into packet buffers.
     pub(super) fn forget_built(&mut self, built: usize) {
         if built == self.count {
             self.count = 0;
@@ -132,7 +131,7 @@ impl Backlog {
     fn release(&mut self, from: usize) {
         let list = &self.pieces[from..];
         let n = u32::try_from(list.len()).unwrap_or(u32::MAX);
-        // SAFETY: each piece holds a count and is forgotten now.
+        // SAFETY: each piece holds a reference, and is removed now.
         unsafe { dpdk_sys::lg_pieces_release(list.as_ptr(), n) };
         self.pieces.truncate(from);
     }
@@ -144,12 +143,12 @@ impl Drop for Backlog {
     }
 }
 
-/// One count more on the slice's buffer, and where its bytes are.
+/// Adds a reference to the slice's buffer. Returns it with the address of the bytes.
 fn attach(slice: &Slice<'_>) -> Result<lg_piece, TxError> {
     let attachment = slice.buf.attach(slice.at, slice.len).map_err(|e| match e {
         AttachError::Plaintext => TxError::Plaintext,
         AttachError::OutOfRange | AttachError::NotOwner => TxError::Malformed,
-        // So many packets refer to it already that the count is full: wait for some to leave.
+        // The reference count is at its limit: retry when the port has sent some.
         AttachError::TooMany => TxError::Full,
     })?;
     let addr = attachment.data().as_ptr().cast();
@@ -161,8 +160,9 @@ fn attach(slice: &Slice<'_>) -> Result<lg_piece, TxError> {
     })
 }
 
-/// Marks a frame as one that the port cuts. Its headers are complete for the whole length;
-/// devices want the length left out of the pseudo-header's sum, and an empty IPv4 checksum.
+/// Marks a frame for segmentation by the port (`RTE_MBUF_F_TX_TCP_SEG`). Its headers are complete
+/// for the whole length; devices expect a pseudo-header sum without the length, and no IPv4
+/// checksum.
 fn ask_for_segmentation(frame: &mut lg_frame, port: PortOffloads) {
     frame.flags |= narrow(LG_TX_TSO as usize);
     if port.passes_on {
@@ -180,7 +180,7 @@ fn ask_for_segmentation(frame: &mut lg_frame, port: PortOffloads) {
     }
 }
 
-/// Takes a summand out of a folded one's complement sum.
+/// Subtracts a summand from a folded one's complement sum.
 fn without(sum: u16, summand: u32) -> u16 {
     let folded = (summand & 0xffff) + (summand >> 16);
     let mut rest = u32::from(sum) + (0xffff - folded % 0xffff);
@@ -190,14 +190,14 @@ fn without(sum: u16, summand: u32) -> u16 {
     u16::try_from(rest).unwrap_or(u16::MAX)
 }
 
-/// A number that a limit elsewhere keeps small.
+/// Narrows a number that other limits keep below 2^16.
 fn narrow(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
 
-/// Frames that may wait before they are built into packet buffers.
+/// Capacity of the backlog, in frames.
 pub(crate) const FRAMES: usize = 256;
-/// Pieces of payload in them.
+/// Capacity of the backlog, in pieces of payload.
 pub(super) const PIECES: usize = 1024;
 
 const _: () = assert!(Headers::CAPACITY == dpdk_sys::LG_HEAD_MAX as usize);

@@ -1,4 +1,4 @@
-//! One queue pair: the receiving half, and frames on their way out.
+//! One queue pair of a worker: receives bursts, and sends frames.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
@@ -11,18 +11,18 @@ use super::backlog::{Backlog, FRAMES, PIECES, PortOffloads};
 use crate::counters::QueueCells;
 use crate::port::{Capabilities, Queue};
 
-/// A queue pair with what the C side needs to know of it.
+/// A queue pair, with the state that the C shim needs.
 pub(super) struct Leaf {
     queue: Queue,
-    /// Whose packets the received ones are; none: they're dropped.
+    /// Interface of received packets; none: they are dropped.
     iface: Option<IfaceId>,
     rx: lg_rxq,
     tx: lg_txq,
     waiting: Backlog,
 }
 
-// SAFETY: the pointers are to pools (usable by any thread), a static, and counts on page buffers
-// that may be given back by any thread.
+// SAFETY: the pointers are to mempools (usable by any thread), a static, and references to page
+// buffers that any thread may release.
 unsafe impl Send for Leaf {}
 
 impl Leaf {
@@ -73,8 +73,8 @@ impl Leaf {
             let Some(frag) = NonNull::new(frag.cast::<Frag>()) else {
                 continue;
             };
-            // SAFETY: the shim has just written the chain; it's ours, and lives in mbufs that
-            // any thread may free.
+            // SAFETY: the shim has just written the chain and passed its ownership; any thread may
+            // free the mbufs.
             let buffer = unsafe { Buffer::from_raw(frag) };
             if let Some(iface) = self.iface {
                 each(iface, buffer);
@@ -108,7 +108,7 @@ impl Leaf {
         result
     }
 
-    /// Sends; returns whether nothing is left.
+    /// Sends the queued frames. Returns whether nothing is left.
     pub(super) fn flush(&mut self) -> bool {
         if self.backlog() == 0 {
             return true;
@@ -122,11 +122,11 @@ impl Leaf {
             let (frames, pieces) = self.waiting.described();
             let n = u32::try_from(frames.len()).unwrap_or(u32::MAX);
             let (frames, pieces) = (frames.as_ptr(), pieces.as_ptr());
-            // SAFETY: a started port and a queue that this worker alone uses; `n` frames, whose
-            // pieces are in the list and hold a count each.
+            // SAFETY: a started port and a queue that only this worker uses; `n` frames, whose
+            // pieces are in the list and hold a reference each.
             let built = unsafe { dpdk_sys::lg_tx_burst(&raw mut self.tx, frames, n, pieces) };
             self.waiting.forget_built(built as usize);
-            // More than a burst may be waiting; go on while the port takes everything.
+            // More than a burst may be queued: continue while the port accepts everything.
             if built == 0 || self.waiting.len() == 0 || self.tx.count > 0 {
                 break;
             }
@@ -163,7 +163,7 @@ impl Leaf {
 
     pub(super) fn room(&self) -> Room {
         let frames = self.waiting.frames_left().saturating_sub(FRAMES_KEPT_BACK);
-        // Cutting a packet makes more pieces: one for each frame at most.
+        // Segmentation adds at most one piece for each frame.
         let entries = self.waiting.pieces_left().saturating_sub(FRAMES);
         let packets = if self.cuts_all() {
             frames
@@ -181,7 +181,7 @@ impl Leaf {
         self.queue.shared.warn_of_partial_checksums();
     }
 
-    /// Describes a packet as one frame or several: all of them or none.
+    /// Queues a packet as one frame or several: all of them or none.
     fn take(&mut self, packet: &Packet<'_>) -> Result<(), TxError> {
         if !self.link_up() {
             return Err(TxError::LinkDown);
@@ -224,7 +224,7 @@ impl Leaf {
         Ok(())
     }
 
-    /// Cuts a packet into frames.
+    /// Segments a packet in software, and queues the frames.
     fn segment(&mut self, packet: &Packet<'_>, port: PortOffloads) -> Result<(), TxError> {
         let frames = gso::frames(packet) as usize;
         self.reserve(frames, packet.payload.len() + frames)?;
@@ -238,7 +238,7 @@ impl Leaf {
         cut.map(|_| ())
     }
 
-    /// Describes one frame, its checksum completed if the port doesn't.
+    /// Queues one frame; completes its checksum if the port doesn't.
     fn frame(
         &mut self,
         head: &mut Headers,
@@ -255,7 +255,7 @@ impl Leaf {
         self.waiting.push(head, payload, port)
     }
 
-    /// Makes sure of places for frames and pieces.
+    /// Makes room for frames and pieces.
     fn reserve(&mut self, frames: usize, pieces: usize) -> Result<(), TxError> {
         if frames > FRAMES || pieces > PIECES {
             return Err(TxError::TooBig);
@@ -271,7 +271,7 @@ impl Leaf {
         }
     }
 
-    /// Whether the port cuts this packet into frames of `frame_len`.
+    /// Returns whether the port segments this packet into frames of `frame_len` bytes.
     fn port_cuts(&self, packet: &Packet<'_>, frame_len: usize) -> bool {
         let caps = &self.queue.shared.caps;
         caps.tso
@@ -280,13 +280,13 @@ impl Leaf {
             && port_sums(caps, packet.payload, packet.meta.mss)
     }
 
-    /// Whether the port cuts every packet, however many frames it makes.
+    /// Returns whether the port segments every packet, whatever the number of frames.
     fn cuts_all(&self) -> bool {
         let caps = &self.queue.shared.caps;
         caps.tso && caps.tso_frames_max == u16::MAX
     }
 
-    /// Drops everything that waits; returns how much that was.
+    /// Drops all queued frames. Returns their number.
     fn discard(&mut self) -> u64 {
         let described = self.waiting.len() as u64;
         self.waiting.withdraw(0);
@@ -311,7 +311,7 @@ impl Drop for Leaf {
     }
 }
 
-/// Whether the port completes the checksum of this frame, or of these frames of `mss` each.
+/// Returns whether the port completes the checksum of this frame, or of frames of `mss` bytes each.
 fn port_sums(caps: &Capabilities, payload: &[Slice<'_>], mss: u16) -> bool {
     let even = || {
         let but_last = payload.split_last().map_or(payload, |(_, rest)| rest);
@@ -338,17 +338,18 @@ unsafe extern "C" fn tailroom(frag: *const Frag) -> u32 {
     unsafe { dpdk_sys::lg_frag_tailroom(frag.cast()) }
 }
 
-/// Packets in a burst, as the shim counts them.
+/// Packets in a burst.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
 const BURST: u16 = LG_BURST as u16;
-/// A packet that the port cuts: what 16 bits of length leave after the longest headers.
+/// Most payload bytes of a packet that the port segments: 16 bits of length, less the longest
+/// headers.
 const TSO_BYTES_MAX: u32 = 65_535 - 120;
-/// A packet that is cut in software: as long as saves work, and few enough frames.
+/// Most payload bytes of a packet that is segmented in software.
 const GSO_BYTES_MAX: u32 = 32 * 1024;
-/// Frames that it's cut into at the smallest default segment size (RFC 9293, 3.7.1).
+/// Frames of such a packet at the smallest default segment size (RFC 9293, 3.7.1).
 const GSO_FRAMES: usize = (GSO_BYTES_MAX as usize).div_ceil(536);
-/// Frames for which there's a place when [`Leaf::room`] says that there's none: answers outside of
-/// connections, and questions to neighbours.
+/// Places in the backlog that [`Leaf::room`] doesn't count: for answers outside of connections, and
+/// for ARP and neighbor discovery.
 const FRAMES_KEPT_BACK: usize = 32;
 
 const _: () = assert!((FRAMES - FRAMES_KEPT_BACK) / GSO_FRAMES >= 1);

@@ -1,4 +1,4 @@
-//! Page buffers out of a pool.
+//! Allocation of page buffers.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use crate::block::{Block, Fields, Memory};
 use crate::page::PageBuf;
 
 impl PagePool {
-    /// An empty plain buffer with room for `capacity` bytes and for record header and trailer.
-    /// `None` if none is free, or if `capacity` is more than [`LARGE_CAPACITY`](crate::LARGE_CAPACITY).
+    /// Allocates an empty plain buffer with room for `capacity` bytes, and for record header and
+    /// trailer. Returns `None` if none is free, or if `capacity` is more than
+    /// [`LARGE_CAPACITY`](crate::LARGE_CAPACITY).
     pub fn alloc(&mut self, capacity: u32) -> Option<PageBuf> {
         let pool = self.inner();
         if pool.draw_failure() {
@@ -25,8 +26,8 @@ impl PagePool {
         Some(new_page(block, memory, body.as_ptr(), 0))
     }
 
-    /// A plain buffer whose body is `len` bytes of the page cache from `at`, by reference. `None`
-    /// if no block is free, or if the range isn't in the span.
+    /// Allocates a plain buffer that refers to `len` bytes of the page cache, from `at` on. Returns
+    /// `None` if no block is free, or if the range isn't in the span.
     pub fn alloc_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> Option<PageBuf> {
         let end = (at as usize).checked_add(len as usize)?;
         let body = span.get(at as usize..end)?.as_ptr().cast_mut();
@@ -40,7 +41,7 @@ impl PagePool {
     }
 }
 
-/// Makes a free block a plain buffer with this body, counted once.
+/// Makes a free block a plain buffer with this body and one reference.
 fn new_page(block: NonNull<Block>, memory: Memory, body: *mut u8, body_len: u32) -> PageBuf {
     let ptr = block.as_ptr();
     // SAFETY: a free block is ours alone.

@@ -1,5 +1,5 @@
-//! The state of a pool that its blocks refer to: free lists, and the list of what other threads
-//! freed.
+//! State of a pool that its blocks refer to: the free lists, and the list of blocks that other
+//! threads freed.
 
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -12,13 +12,14 @@ use crate::region::Part;
 use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, SMALL_CAPACITY, Spans};
 use crate::thread;
 
-/// The pool as its blocks know it. All but `owner` and `returned` is the owner thread's alone.
+/// State that a pool's handle and its blocks share. Only the owner thread accesses it, except for
+/// `owner`, `returned` and `users`.
 pub(crate) struct PoolInner {
     pub(super) owner: AtomicU64,
-    /// Blocks freed on other threads, linked. Any thread pushes one, the owner takes all: so a push
-    /// needs no memory and can't fail, and a block can't come back between load and exchange.
+    /// List of blocks freed on other threads. Any thread pushes one block, the owner takes the
+    /// whole list. So a push allocates nothing, can't fail, and has no ABA problem.
     pub(super) returned: AtomicPtr<Block>,
-    /// The handle and all blocks; since the handle was dropped, only blocks that are out.
+    /// Uses of this state: the handle and all blocks; after the handle is dropped, blocks in use.
     pub(super) users: AtomicU32,
     pub(super) free: Cell<*mut Block>,
     pub(super) blocks_used: Cell<u32>,
@@ -70,27 +71,27 @@ impl PoolInner {
         inner
     }
 
-    /// Takes a block whose last count is gone.
+    /// Frees a block whose last reference was released.
     ///
     /// # Safety
     ///
-    /// Nobody uses the block any more, and it's freed once.
+    /// The block isn't used any more, and is freed once.
     pub(crate) unsafe fn free(block: NonNull<Block>) {
-        // SAFETY: nobody else uses the block.
+        // SAFETY: the caller has the only use of the block.
         let inner = unsafe { block.as_ref() }.pool;
-        // SAFETY: a block that is out keeps its pool.
+        // SAFETY: a block in use keeps its pool.
         let pool = unsafe { inner.as_ref() };
         if pool.is_owner() {
             // SAFETY: the caller's promise, on the owner's thread.
             unsafe { pool.take_back(block) };
             return;
         }
-        // SAFETY: nobody else uses the block.
+        // SAFETY: the caller has the only use of the block.
         let fields = unsafe { &mut (*block.as_ptr()).fields };
         let mut head = pool.returned.load(Ordering::Relaxed);
         while !ptr::eq(head, CLOSED) {
             fields.links.next = head;
-            // After this succeeds neither block nor pool is ours to touch.
+            // After success neither block nor pool may be accessed.
             match pool.returned.compare_exchange_weak(
                 head,
                 block.as_ptr(),
@@ -101,13 +102,13 @@ impl PoolInner {
                 Err(seen) => head = seen,
             }
         }
-        // The pool's handle is gone.
+        // The pool's handle was dropped.
         fields.memory = Memory::None;
         // SAFETY: the block isn't used any more.
         unsafe { Self::release_uses(inner, 1) }
     }
 
-    /// Gives up `count` uses of the pool; with the last of all it's freed.
+    /// Releases `count` uses of the pool; with the last one it is freed.
     ///
     /// # Safety
     ///
@@ -116,7 +117,7 @@ impl PoolInner {
         // SAFETY: the caller's uses keep it.
         let users = unsafe { &(*inner.as_ptr()).users };
         if users.fetch_sub(count, Ordering::AcqRel) == count {
-            // SAFETY: made by Box::leak, and nobody uses it any more.
+            // SAFETY: made by Box::leak, and that was the last use.
             drop(unsafe { Box::from_raw(inner.as_ptr()) });
         }
     }
@@ -132,26 +133,26 @@ impl PoolInner {
         self.take_back_list(self.returned.swap(ptr::null_mut(), Ordering::Acquire));
     }
 
-    /// Takes in a list of returned blocks, which are the owner's now.
+    /// Returns a list of blocks that other threads freed to the free lists.
     pub(super) fn take_back_list(&self, mut next: *mut Block) {
         while let Some(block) = NonNull::new(next) {
             // SAFETY: a returned block is the owner's.
             next = unsafe { block.as_ref() }.fields.links.next;
-            // SAFETY: its last count is gone.
+            // SAFETY: its last reference was released.
             unsafe { self.take_back(block) };
         }
     }
 
-    /// Puts a block into the free list, and what it holds where it belongs.
+    /// Returns a block and the span of its body to the free lists.
     ///
     /// # Safety
     ///
-    /// On the owner's thread; the block is this pool's, not free, and nobody uses it any more.
+    /// On the owner's thread; the block is this pool's, not free, and not used any more.
     unsafe fn take_back(&self, block: NonNull<Block>) {
         // SAFETY: the caller's promise.
         let fields = unsafe { &mut (*block.as_ptr()).fields };
         let memory = std::mem::replace(&mut fields.memory, Memory::None);
-        // Page cache is released last: it may free a file's span.
+        // A span of the page cache is released last, because that may free it.
         self.put_span(&memory);
         // SAFETY: as above.
         let shared = unsafe { &(*block.as_ptr()).shared };
@@ -180,8 +181,8 @@ impl PoolInner {
         self.blocks_used.set(self.blocks_used.get() - 1);
     }
 
-    /// A span with room for `capacity`, and where its body begins. When small ones are out, a large
-    /// one serves.
+    /// Takes a span with room for `capacity` bytes: a small one if that is long enough and free,
+    /// else a large one. Returns it and its body's address.
     pub(super) fn take_span(&self, capacity: u32) -> Option<(Memory, NonNull<u8>)> {
         let taken = self.pick_span(capacity).or_else(|| {
             self.reclaim();
@@ -215,8 +216,8 @@ impl PoolInner {
         {
             // SAFETY: every span is longer than the head room.
             let body = unsafe { span.add(HEAD_ROOM as usize) };
-            // Who reads it after the last free reads this.
-            // SAFETY: there's room for more, and nobody uses it.
+            // A read after the last free finds this pattern.
+            // SAFETY: the span is longer than that, and free.
             unsafe { body.write_bytes(FREED, 256) };
         }
         match memory {
@@ -226,7 +227,7 @@ impl PoolInner {
         }
     }
 
-    /// Whether this allocation is one that the injection makes fail.
+    /// Draws whether this allocation fails on purpose, and counts that.
     #[cfg(feature = "fault-injection")]
     pub(super) fn draw_failure(&self) -> bool {
         let mut injection = self.injection.get();
@@ -241,7 +242,7 @@ impl PoolInner {
         failed
     }
 
-    /// Without `fault-injection` none does.
+    /// No allocation fails on purpose without the feature `fault-injection`.
     #[cfg(not(feature = "fault-injection"))]
     pub(super) const fn draw_failure(&self) -> bool {
         false
@@ -253,5 +254,5 @@ impl PoolInner {
 }
 
 pub(super) const FREED: u8 = 0xdd;
-/// Where no block is: the end of a return list that takes no more.
+/// Head of a return list that is closed; no block has this address.
 pub(super) const CLOSED: *mut Block = ptr::without_provenance_mut(1);

@@ -1,4 +1,4 @@
-//! What can be done with page buffers in a stream.
+//! Operations on streams of page buffers.
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Range;
@@ -14,7 +14,8 @@ use crate::pool::PagePool;
 const _: () = assert!(size_of::<Stream<PageBuf>>() == 56);
 
 impl Stream<PageBuf> {
-    /// Copies bytes into the last buffer's room, if it's plain; returns how many.
+    /// Copies bytes into the room of the last buffer, if it is plain. Returns the number of bytes
+    /// copied.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let Some(tail) = NonNull::new(self.tail) else {
             return 0;
@@ -24,8 +25,8 @@ impl Stream<PageBuf> {
         n
     }
 
-    /// Adds slices for `range` (what of it is in the stream) to `out`, as many as it takes; returns
-    /// the offset they reach.
+    /// Adds slices for the part of `range` that is in the stream to `out`, until it is full.
+    /// Returns the offset behind the last slice.
     pub fn slices<'a>(&'a self, range: Range<u64>, out: &mut Slices<'a>) -> u64 {
         let end = range.end.min(self.end);
         let mut at = range.start.max(self.start);
@@ -47,16 +48,16 @@ impl Stream<PageBuf> {
         at
     }
 
-    /// Seals the framed records that `range` touches, each as a whole, in order; what isn't framed
-    /// is passed over. Returns the offset that it reached, and what stopped it before the end.
+    /// Seals the framed records that `range` overlaps, each as a whole, in order. Skips what isn't
+    /// framed. Returns the offset that it reached, and the error that stopped it.
     ///
-    /// `seal` gets a few records at a time and says how many of them it sealed. What would be
-    /// looked at between two records, page after page, keeps the processor from reading ahead in
-    /// the content: so it's looked at for all of them before and after.
+    /// `seal` gets up to 8 records and returns how many of them it sealed. The bookkeeping of all
+    /// of them is done before and after, because between two records it would keep the processor
+    /// from prefetching the content.
     ///
     /// # Panics
     ///
-    /// If a buffer is of another pool.
+    /// If a buffer belongs to another pool.
     pub fn seal<E>(
         &mut self,
         range: Range<u64>,
@@ -119,10 +120,10 @@ impl Stream<PageBuf> {
     }
 }
 
-/// A handle to a buffer that a stream holds, and goes on to hold.
+/// Returns a handle to a buffer that stays in its stream.
 fn queued(node: NonNull<Block>) -> ManuallyDrop<PageBuf> {
     ManuallyDrop::new(PageBuf(node))
 }
 
-/// Records that are sealed back to back: a few more than a burst has.
+/// Records sealed in one call of `seal`: a few more than one burst has.
 const RUN: usize = 8;

@@ -1,4 +1,4 @@
-//! What can be done with received buffers in a stream.
+//! Operations on streams of received buffers.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -9,8 +9,8 @@ use crate::frag::Frag;
 use crate::links::Link;
 
 impl Stream<Buffer> {
-    /// Adds a buffer at the end: by copying, if it's short and the last one has room for it. So
-    /// many small segments pin little memory.
+    /// Appends a buffer: by copying, if it is short and the last one has room for it. So many small
+    /// segments pin little memory.
     pub fn push_compact(&mut self, buffer: Buffer) {
         let len = buffer.len();
         match NonNull::new(self.tail) {
@@ -19,7 +19,8 @@ impl Stream<Buffer> {
         }
     }
 
-    /// Copies up to `out.len()` bytes from `offset` on; returns how many there were.
+    /// Copies up to `out.len()` bytes, from `offset` on, into `out`. Returns the number of bytes
+    /// copied.
     pub fn copy_to(&self, offset: u64, out: &mut [u8]) -> usize {
         let mut done = 0;
         if offset < self.start {
@@ -36,7 +37,7 @@ impl Stream<Buffer> {
         done
     }
 
-    /// The bytes from the start that are in one piece.
+    /// Returns the bytes at the start that are contiguous; empty if the stream is.
     pub fn front(&self) -> &[u8] {
         let Some((offset, buffer)) = self.iter().next() else {
             return &[];
@@ -51,18 +52,18 @@ impl Stream<Buffer> {
         &[]
     }
 
-    /// The first `len` bytes, to change them, if they are in the first fragment of a buffer and it
-    /// may be written to.
+    /// Returns the first `len` bytes for writing, if they are in one writable fragment, the first
+    /// of its buffer.
     pub fn front_mut(&mut self, len: u32) -> Option<&mut [u8]> {
         let mut head = NonNull::new(self.head)?;
         let skip = usize::try_from(self.start - Self::offset_of(head)).ok()?;
-        // SAFETY: the stream's buffer, whose fragments nobody else uses.
+        // SAFETY: the stream owns the buffer and its fragments.
         let front = unsafe { head.as_mut() }.bytes_mut()?;
         front.get_mut(skip..skip.checked_add(len as usize)?)
     }
 }
 
-/// Copies a short buffer behind the bytes of one that is queued, if they all fit.
+/// Copies a short buffer into the tail room of a queued one, if it fits. Returns whether it did.
 pub(crate) fn push_compact(queued: NonNull<Frag>, buffer: &Buffer) -> bool {
     if buffer.len() > COMPACT_MAX {
         return false;
@@ -78,6 +79,6 @@ pub(crate) fn push_compact(queued: NonNull<Frag>, buffer: &Buffer) -> bool {
     true
 }
 
-/// Up to here copying costs less than the memory that holding by reference pins (a quarter of a
-/// packet buffer, as in BSD's `sbcompress`).
+/// Longest buffer that is copied, in bytes: copying costs less than the memory that a reference
+/// pins (a quarter of a packet buffer, as in BSD's `sbcompress`).
 const COMPACT_MAX: u32 = 512;
