@@ -1,11 +1,8 @@
-//! What a packet costs between two crossed rings, on one core: page buffer to packet buffers,
-//! sent, received, freed. `cargo bench -p lockgate-drivers`.
+//! Cost of a packet between two crossed rings, on one core: page buffer to mbufs, send, receive,
+//! free. `cargo bench -p lockgate-drivers`.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a benchmark may end where it can't go on"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark may end by panicking")]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -66,7 +66,7 @@ impl Eal {
                 anonymous(bytes).map_err(|errno| MemoryError::Exhausted { what, mib, errno })?
             }
         };
-        // SAFETY: both kinds are zeroed, ours alone, and stay for the life of the process.
+        // SAFETY: both kinds are zeroed, not otherwise used, and never freed.
         Ok(unsafe { Region::from_raw(base, bytes) })
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn external() -> Vec<(usize, usize)> {
 fn memzone(bytes: usize) -> Option<NonNull<u8>> {
     let number = ZONES.fetch_add(1, Ordering::Relaxed);
     let name = c_string(&format!("lockgate_region_{number}"));
-    // SAFETY: a NUL-terminated name; any length may be asked for.
+    // SAFETY: a NUL-terminated name; any length is allowed.
     let zone = unsafe { dpdk_sys::lg_memzone_reserve(name.as_ptr(), bytes, NUMA_ANY) };
     let base = NonNull::new(zone.cast::<u8>())?;
     // SAFETY: the memzone is `bytes` long. (It needs zeroing: the EAL may reuse memory.)
@@ -91,7 +91,7 @@ fn memzone(bytes: usize) -> Option<NonNull<u8>> {
 }
 
 fn anonymous(bytes: usize) -> Result<NonNull<u8>, Errno> {
-    // SAFETY: any length may be asked for.
+    // SAFETY: any length is allowed.
     let base = unsafe { dpdk_sys::lg_anonymous_memory(bytes) };
     let base = NonNull::new(base.cast::<u8>()).ok_or(Errno(ENOMEM))?;
     // SAFETY: page-aligned memory of this length, which stays.

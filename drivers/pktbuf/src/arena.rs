@@ -112,7 +112,7 @@ impl Deref for PageMut {
 
 impl DerefMut for PageMut {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the span's memory is initialised (the region was), and ours alone.
+        // SAFETY: the span's memory is initialised with the region, and has one owner.
         unsafe { slice::from_raw_parts_mut(self.0.base().as_ptr(), self.0.len) }
     }
 }
@@ -136,7 +136,7 @@ impl Deref for SharedSpan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the span's pages are its own, initialised, and written to by nobody.
+        // SAFETY: the span's pages have one owner, are initialised, and are never written to.
         unsafe { slice::from_raw_parts(self.base().as_ptr(), self.len) }
     }
 }

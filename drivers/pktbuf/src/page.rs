@@ -146,7 +146,7 @@ impl PageBuf {
         seal: impl FnOnce(&mut SealParts<'_>) -> Result<(), E>,
     ) -> Result<(), SealError<E>> {
         let sealing = self.begin_seal(pool)?;
-        // SAFETY: begun just now, and ended or given back behind.
+        // SAFETY: begun just now; the parts aren't used after the call of `seal`.
         let mut parts = unsafe { self.seal_parts(&sealing) };
         if let Err(error) = seal(&mut parts) {
             sealing.give_back(pool);

@@ -93,10 +93,10 @@ impl fmt::Debug for Region {
     }
 }
 
-/// A region has less memory left than was asked for.
+/// A region has less memory left than wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionFull {
-    /// Bytes asked for.
+    /// Bytes wanted.
     pub wanted: usize,
     /// Bytes that were left.
     pub left: usize,

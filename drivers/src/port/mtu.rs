@@ -59,7 +59,7 @@ pub(super) fn af_packet_arguments(config: &PortConfig, device: &mut Device) {
     let framesz = config.mtu.saturating_add(AF_PACKET_OVERHEAD);
     let framesz = framesz.checked_next_multiple_of(1024).unwrap_or(u16::MAX);
     // A block must hold whole frames only, and be whole pages: four multiples of 1024.
-    // The three belong together, so they're only added together.
+    // The three depend on each other, so they are only added together.
     if ["blocksz", "framesz", "framecnt"]
         .iter()
         .all(|k| device.argument(k).is_none())

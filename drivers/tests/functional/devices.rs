@@ -1,4 +1,4 @@
-//! Other devices: what the driver says isn't always what it does.
+//! Devices other than rings. What a driver reports isn't always what it does.
 
 use std::fs;
 
@@ -65,8 +65,8 @@ fn packets_vanish_and_buffers_return() {
     close_full(port);
 }
 
-/// A port that takes one segment only gets all bytes in one, with complete checksums: a capture
-/// file shows them.
+/// A port without scattered transmit gets each frame in one mbuf, with complete checksums, as a
+/// capture file shows.
 fn frames_are_linear() {
     let eal = eal();
     let scratch = ScratchDir::new();
@@ -128,7 +128,7 @@ fn jumbo_frames_both_ways() {
     both_ways("net_af_packet0,iface=port0", 9000);
 }
 
-/// Sends frames of every kind to the kernel and takes them back, at a port that sits on `port0`.
+/// Sends frames of every kind to the kernel and receives them again, at a port on `port0`.
 fn both_ways(device: &str, mtu: u16) -> Capabilities {
     let kernel = veth("port0", mtu);
     let eal = eal();
@@ -153,7 +153,7 @@ fn both_ways(device: &str, mtu: u16) -> Capabilities {
     let caps = port.capabilities();
     drop(ports);
     let pools = port.close().expect("no queue is out");
-    // What af_xdp gave to the kernel stays there until the process ends.
+    // Buffers in the fill ring of af_xdp stay there until the process ends.
     if caps.multi_segs {
         assert!(pools.iter().all(|p| p.is_full()), "{pools:?}");
     }
@@ -390,8 +390,8 @@ fn xdp_frames_are_linear() {
     assert!(!caps.multi_segs, "or this proves nothing");
 }
 
-/// net_tap offers checksums and segmentation, with faults that must not be seen: its own frames
-/// must fit its MTU of 1500, Ethernet header included, and pieces of odd length spoil checksums.
+/// net_tap has checksums and segmentation with two faults that must have no effect: it compares
+/// whole frames with its MTU of 1500, and its checksums are wrong with pieces of odd length.
 fn tap_checksums_and_segments() {
     need_tun();
     let eal = eal();

@@ -84,7 +84,7 @@ fn errors_name_the_key() {
     };
     let message = Eal::init(&huge).unwrap_err().to_string();
     assert!(message.contains("hugepages = \"require\""), "{message}");
-    // Neither has spoilt the one start there is.
+    // The EAL can still be started after these errors.
     let auto = EalConfig {
         memory_mib: 64,
         ..EalConfig::default()
@@ -102,7 +102,7 @@ fn affinity_is_left_alone() {
 
 fn workers_register() {
     let eal = eal();
-    // More in turn than there may be at a time: each gives its place back.
+    // More in turn than can be registered at a time: each unregisters.
     for _ in 0..20 {
         let threads: Vec<_> = (0..10)
             .map(|_| thread::spawn(move || eal.register_worker().is_ok()))
@@ -118,7 +118,7 @@ fn memory_is_for_pools_and_arenas() {
         small_spans: 100,
         large_spans: 100,
     };
-    // More than the EAL has: it's the system's then.
+    // More than the EAL has: anonymous memory is used.
     let mut region = eal.region("page cache", 1 << 30).unwrap();
     PagePool::new(&mut region, config).expect("a pool fits");
     let arena = PageArena::new(&mut region, 512 << 20).expect("an arena fits");
@@ -169,7 +169,7 @@ fn wrong_devices_are_errors() {
         ..port("net_null0")
     });
     assert!(matches!(none, PortError::NoQueues { .. }), "{none}");
-    // The name is free again: nothing is left of a failed attempt.
+    // A failed attempt leaves nothing behind: the name can be used.
     close_full(Port::open(eal, &port("net_null0,no-rx=1")).unwrap());
 }
 

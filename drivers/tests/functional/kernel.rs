@@ -9,8 +9,8 @@ use lockgate_testing::HANG_LIMIT;
 
 use lockgate_testing::cases::skip_case;
 
-/// Puts this thread, and those that it starts, into a network namespace of its own. It vanishes
-/// with the process, however that ends, and everything in it.
+/// Moves this thread, and those that it starts later, into a new network namespace. The kernel
+/// removes it with the process.
 pub(crate) fn fresh_network() {
     if !rustix::process::geteuid().is_root() {
         skip_case("needs root");
@@ -51,12 +51,12 @@ pub(crate) fn veth(port_end: &str, mtu: u16) -> PacketSocket {
         quiet(name);
         ip(&format!("link set {name} mtu {mtu} up"));
     }
-    // Or the kernel leaves checksums to a port that isn't there.
+    // Otherwise the kernel leaves checksums to the network card.
     command("ethtool", "-K kernel0 tx off");
     PacketSocket::new("kernel0")
 }
 
-/// Keeps the kernel from sending anything by itself.
+/// Switches off IPv6, so that the kernel sends no packets of its own.
 pub(crate) fn quiet(interface: &str) {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
     if fs::exists(&path).unwrap_or(false) {
@@ -64,7 +64,7 @@ pub(crate) fn quiet(interface: &str) {
     }
 }
 
-/// All frames of one interface.
+/// A packet socket with all frames of one interface.
 pub(crate) struct PacketSocket {
     fd: OwnedFd,
 }

@@ -1,4 +1,5 @@
-//! Two crossed rings: what was sent is received, byte for byte, and comes back to its pools.
+//! Two crossed rings: what is sent is received, byte for byte, and its buffers return to their
+//! pools.
 
 use std::thread;
 
@@ -227,8 +228,8 @@ fn a_full_ring_is_retried() {
     assert!(sent > 150, "{sent}");
     assert!(!e.at_a.flush());
     assert!(e.at_a.backlog() > 0);
-    // Who doesn't ask is told, sooner or later, and nothing that was taken is lost by that. Some
-    // places are kept for those.
+    // A sender that doesn't call `room` gets `Full` when the reserved places are used up, too. What
+    // was accepted before isn't lost.
     let mut taken = sent;
     let refused = loop {
         match try_send(
@@ -305,7 +306,7 @@ fn a_tiny_pool_only_delays() {
     delayed(|c| c.tx_buffers = 12);
 }
 
-/// Everything arrives in order although packet buffers are short.
+/// Everything arrives in order although few packet buffers are free.
 fn delayed(change: impl Fn(&mut PortConfig)) {
     let (eal, mut e) = ends(64, change);
     let mut pool = pages(eal);
@@ -369,7 +370,7 @@ fn plaintext_is_refused() {
     pool.reclaim();
     assert!(
         pool.is_full(),
-        "what was attached before the refusal is given back"
+        "attachments made before the refusal are released"
     );
     e.close();
 }
@@ -454,7 +455,7 @@ fn what_waits_at_the_end_is_counted() {
     drop(at_a);
     let counters = a.counters().total();
     assert_eq!(counters.tx_packets + counters.tx_dropped_closed, 100);
-    // The rest is in the ring: the peer gives it back when it's closed.
+    // The rest is in the ring: the peer frees it when it is closed.
     drop(at_b);
     close_full(b);
     close_full(a);
@@ -503,8 +504,8 @@ fn queues_are_separate() {
     close_full(b);
 }
 
-/// DPDK's own bonding device sends LACP frames from a pool of its own, whose buffers have no
-/// place for a fragment's description.
+/// DPDK's bonding device sends LACP frames from its own mempool, whose mbufs have no private area
+/// for a fragment.
 fn memory_of_others_is_copied() {
     let eal = eal();
     let pair = RingPair::new(eal, "m", 64, 1).unwrap();
@@ -514,7 +515,7 @@ fn memory_of_others_is_copied() {
     let mut pool = pages(eal);
     let page = filled(&mut pool, 10, 0);
     let lacp = wait_for("LACP frame", || {
-        // It looks at its own frames when it's polled; ours it drops, there's no partner.
+        // The bonding device sends its own frames when it is polled. It drops ours: no partner.
         bond.poll_link();
         let _ = try_send(&mut at_bond, Shape::default(), &[whole(&page)]);
         at_bond.flush();

@@ -1,4 +1,4 @@
-//! An environment, page buffers, and frames with a judge for their checksums.
+//! An EAL, page buffers, and frames whose checksums are verified independently.
 
 use lockgate_drivers::{Eal, EalConfig, Hugepages, Port, PortConfig, WorkerPorts};
 use lockgate_testing::wait_until;
@@ -116,7 +116,7 @@ pub(crate) fn bytes(buffer: &Buffer) -> Vec<u8> {
     all
 }
 
-/// What a test packet's headers are.
+/// Headers of a test packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) ipv6: bool,
@@ -173,7 +173,7 @@ impl Shape {
     }
 }
 
-/// A frame that arrived: its sequence number and payload, checksums verified.
+/// Verifies the checksums of a received frame. Returns its sequence number and payload.
 pub(crate) fn judge(frame: &[u8]) -> (u32, &[u8]) {
     let ipv6 = frame[12..14] == [0x86, 0xdd];
     let ip = &frame[14..];
@@ -194,7 +194,7 @@ pub(crate) fn judge(frame: &[u8]) -> (u32, &[u8]) {
     )
 }
 
-/// The payload of a frame whose checksums nobody completed.
+/// The payload of a frame whose checksum isn't completed.
 pub(crate) fn payload(frame: &[u8]) -> &[u8] {
     let l3 = if frame[12..14] == [0x86, 0xdd] {
         40
@@ -204,7 +204,7 @@ pub(crate) fn payload(frame: &[u8]) -> &[u8] {
     &frame[14 + l3 + TCP_LEN..]
 }
 
-/// One's complement sum, folded, added up the plain way.
+/// One's complement sum, folded, by the definition of RFC 1071.
 fn sum(bytes: &[u8], start: u32) -> u16 {
     let mut sum = start;
     for pair in bytes.chunks(2) {
@@ -215,7 +215,7 @@ fn sum(bytes: &[u8], start: u32) -> u16 {
     sum as u16
 }
 
-/// Closes a port and expects that every packet buffer is back.
+/// Closes a port and asserts that every packet buffer is free.
 pub(crate) fn close_full(mut port: Port) {
     let name = port.name().to_owned();
     for pool in port.close().expect("no queue is out") {
@@ -223,5 +223,5 @@ pub(crate) fn close_full(mut port: Port) {
     }
 }
 
-/// With timestamps.
+/// Bytes of the TCP header, with the timestamps option.
 pub(crate) const TCP_LEN: usize = 32;

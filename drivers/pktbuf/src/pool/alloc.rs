@@ -44,7 +44,7 @@ impl PagePool {
 /// Makes a free block a plain buffer with this body and one reference.
 fn new_page(block: NonNull<Block>, memory: Memory, body: *mut u8, body_len: u32) -> PageBuf {
     let ptr = block.as_ptr();
-    // SAFETY: a free block is ours alone.
+    // SAFETY: a free block has no other use.
     let fields = unsafe { &mut (*ptr).fields };
     *fields = Fields {
         memory,
