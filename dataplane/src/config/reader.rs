@@ -7,7 +7,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::document::{Document, unknown};
 use super::fault::Place;
-use super::schema::{Default, Key, Kind, Section};
+use super::schema::{Key, Kind, Section, TextDefault};
 use super::values::{duration, size};
 
 /// A value and its place in the file.
@@ -54,7 +54,7 @@ impl<'a, 'i> Reader<'a, 'i> {
     }
 
     /// A [`Kind::Count`].
-    pub(super) fn count<T: TryFrom<u64> + core::default::Default>(&self, name: &str) -> T {
+    pub(super) fn count<T: TryFrom<u64> + Default>(&self, name: &str) -> T {
         let Kind::Count {
             min, max, default, ..
         } = self.key(name).kind
@@ -69,7 +69,7 @@ impl<'a, 'i> Reader<'a, 'i> {
     }
 
     /// A [`Kind::Size`], in bytes; none if there's no default.
-    pub(super) fn size<T: TryFrom<u64> + core::default::Default>(&self, name: &str) -> Option<T> {
+    pub(super) fn size<T: TryFrom<u64> + Default>(&self, name: &str) -> Option<T> {
         let Kind::Size { min, max, default } = self.key(name).kind else {
             return self.mismatch(name);
         };
@@ -171,9 +171,9 @@ impl<'a, 'i> Reader<'a, 'i> {
         let place = self.place(name);
         if self.value(name).is_none() {
             match default {
-                Default::Required => self.fault(name, format!("missing: {what}")),
-                Default::None => {}
-                Default::Text(text) => {
+                TextDefault::Required => self.fault(name, format!("missing: {what}")),
+                TextDefault::None => {}
+                TextDefault::Text(text) => {
                     return Some(Located {
                         value: text.to_owned(),
                         place,
@@ -260,7 +260,7 @@ impl<'a, 'i> Reader<'a, 'i> {
     }
 
     /// Reports that the parser reads a key as another kind than the schema's: an error of ours.
-    fn mismatch<T: core::default::Default>(&self, name: &str) -> T {
+    fn mismatch<T: Default>(&self, name: &str) -> T {
         debug_assert!(
             false,
             "{}.{name} is of another kind in the schema",
@@ -370,7 +370,7 @@ fn named<T: Copy>(name: &str, values: &[(&str, T)]) -> Option<T> {
 }
 
 /// Narrows a number to its field's type. The schema's range fits; a test reads every bound.
-fn narrow<T: TryFrom<u64> + core::default::Default>(number: u64) -> T {
+fn narrow<T: TryFrom<u64> + Default>(number: u64) -> T {
     let narrowed = T::try_from(number);
     debug_assert!(
         narrowed.is_ok(),

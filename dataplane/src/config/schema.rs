@@ -98,7 +98,7 @@ pub enum Kind {
         /// What the text has to be.
         what: &'static str,
         /// The value if the key is absent.
-        default: Default,
+        default: TextDefault,
     },
     /// A list of whole numbers.
     Counts {
@@ -120,7 +120,7 @@ pub enum Kind {
 
 /// The value of an absent text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
+pub enum TextDefault {
     /// None: the key is required.
     Required,
     /// None, which is a valid value.
@@ -186,16 +186,16 @@ impl Kind {
             Self::Choice { default, .. } => format!("`\"{default}\"`"),
             Self::Choices { default, .. } => format!("`{default:?}`"),
             Self::Text {
-                default: Default::Required,
+                default: TextDefault::Required,
                 ..
             }
             | Self::Texts { .. } => "required".to_owned(),
             Self::Text {
-                default: Default::None,
+                default: TextDefault::None,
                 ..
             } => "none".to_owned(),
             Self::Text {
-                default: Default::Text(text),
+                default: TextDefault::Text(text),
                 ..
             } => format!("`\"{text}\"`"),
             Self::Counts { default, .. } => format!("`{default:?}`"),

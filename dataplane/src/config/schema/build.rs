@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Default, Key, Kind};
+use super::{Key, Kind, TextDefault};
 
 pub(super) const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
     Key { name, kind, about }
@@ -15,7 +15,7 @@ pub(super) const fn choice(of: &'static [&'static str], default: &'static str) -
 pub(super) const fn required(what: &'static str) -> Kind {
     Kind::Text {
         what,
-        default: Default::Required,
+        default: TextDefault::Required,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keys of what is served, and of how the appliance is run.
 
 use super::build::{GIB, H, KIB, M, MIB, MS, S, choice, count, key, required, size, time};
-use super::{Default, Key, Kind};
+use super::{Key, Kind, TextDefault};
 
 pub(super) const KTLS: &[Key] = &[
     key(
@@ -100,7 +100,7 @@ pub(super) const SITE: &[Key] = &[
         "index",
         Kind::Text {
             what: "a file name, or empty for none",
-            default: Default::Text("index.html"),
+            default: TextDefault::Text("index.html"),
         },
         "The file that is served for a directory.",
     ),
@@ -200,7 +200,7 @@ pub(super) const CONTROL: &[Key] = &[key(
     "socket",
     Kind::Text {
         what: "a path of 107 bytes at most",
-        default: Default::None,
+        default: TextDefault::None,
     },
     "The Unix socket of `lockgate stats`. Its mode is 0600: only its owner can use it.",
 )];
