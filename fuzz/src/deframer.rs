@@ -1,5 +1,5 @@
-//! The deframer: whatever the peer sends, in whatever buffers, it yields records, waits or fails,
-//! and gives back what it held.
+//! The TLS deframer: any bytes in any buffers. It yields records, waits or fails, and returns every
+//! buffer.
 
 use core::cell::RefCell;
 
@@ -22,8 +22,7 @@ pub fn run(input: &[u8]) {
 
 fn run_in(params: Params, cuts: u8, flips: u8, content: &[u8], memory: &mut Memory) {
     let (ciphers, pages, buffers) = memory;
-    // Either the bytes as they are, or records of them that the peer really sealed, with some
-    // bytes changed.
+    // Either the bytes as they are, or records sealed from them with up to three bits flipped.
     let mut bytes = content.to_vec();
     if flips < 128 {
         bytes = sealed(params, content, ciphers, pages);
@@ -63,7 +62,7 @@ fn run_in(params: Params, cuts: u8, flips: u8, content: &[u8], memory: &mut Memo
 type Memory = (Ciphers, PagePool, HeapBuffers);
 
 thread_local! {
-    // Made once: what is in them at the end of an input is what was in them before.
+    // Allocated once: every input returns all it took.
     static MEMORY: RefCell<Memory> = RefCell::new(memory());
 }
 

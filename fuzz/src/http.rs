@@ -1,5 +1,5 @@
-//! HTTP's machine: any bytes, in any pieces, are taken, refused or waited for, and the pieces make
-//! no difference.
+//! HTTP/1 requests: any bytes. How they are cut into pieces makes no difference, and no path leads
+//! out of its tree.
 
 use lockgate_http::{Action, Connection, HttpContext, Limits};
 use lockgate_wire::Instant;
@@ -14,10 +14,10 @@ pub fn run(input: &[u8]) {
     };
     let whole = serve(bytes, bytes.len().max(1));
     let pieces = serve(bytes, usize::from(*step).max(1));
-    assert_eq!(whole, pieces, "it depends on how the bytes are cut");
+    assert_eq!(whole, pieces, "the pieces make a difference");
 }
 
-/// Answers up to so many requests; what was asked for.
+/// Answers up to 64 requests. Returns their paths; `None` for those that were refused.
 fn serve(bytes: &[u8], step: usize) -> Vec<Option<Vec<u8>>> {
     let now = Instant::from_nanos(1_000_000_000);
     let mut cx = HttpContext::new(Limits::default());
@@ -33,7 +33,7 @@ fn serve(bytes: &[u8], step: usize) -> Vec<Option<Vec<u8>>> {
                 assert!(taken <= piece.len());
                 assert!(
                     taken > 0 || !matches!(connection.next_action(), Action::Read),
-                    "it stands still"
+                    "no byte was taken"
                 );
                 left = &left[taken..];
             }

@@ -1,5 +1,5 @@
-//! A TCP connection: any segments, in any order, between any commands and timers. What it says
-//! about its streams never goes back, and it never offers what it doesn't have.
+//! A TCP connection: any segments, in any order, between any commands and timers. Its stream
+//! positions never go back, and it never offers to send what wasn't queued.
 
 use core::time::Duration;
 
@@ -39,7 +39,7 @@ pub fn run(input: &[u8]) {
                 assert!(u64::from(verdict.skip_front) + kept <= u64::from(len));
                 assert!(
                     verdict.acked.0 <= queued,
-                    "what was never queued was acknowledged"
+                    "acknowledged more than was queued"
                 );
                 if verdict.peer_closed {
                     assert_eq!(end_of_peer, None, "the peer closed twice");
@@ -66,13 +66,10 @@ pub fn run(input: &[u8]) {
                 break;
             };
             let len = intent.range.end.0 - intent.range.start.0;
-            assert!(
-                intent.range.end.0 <= queued,
-                "it offers what was never queued"
-            );
+            assert!(intent.range.end.0 <= queued, "offers more than was queued");
             assert!(
                 intent.range.start >= tcp.acked(),
-                "it offers what was acknowledged"
+                "offers what was acknowledged"
             );
             let len = u32::try_from(len).expect("a burst").min(intent.burst_max);
             let (_, sent) = tcp.commit(intent, len, now, &mut sh);
@@ -87,7 +84,7 @@ pub fn run(input: &[u8]) {
         if let Some(end) = end_of_peer {
             assert!(
                 over || tcp.received() == end,
-                "the peer sent beyond its end"
+                "the peer sent beyond its FIN"
             );
         }
     }
@@ -97,7 +94,7 @@ pub fn run(input: &[u8]) {
     assert_eq!(sh.ranges_used(), 0, "ranges are missing");
 }
 
-/// Answers the SYN, as a peer with these options would.
+/// Answers the SYN as a peer with these options does. Returns whether the connection is over.
 fn establish(tcp: &mut Connection, now: Instant, sh: &mut Shared, options: u8) -> bool {
     let Some(intent) = tcp.poll_transmit(now, sh) else {
         return false;
@@ -124,7 +121,7 @@ fn establish(tcp: &mut Connection, now: Instant, sh: &mut Shared, options: u8) -
     verdict.event.is_over()
 }
 
-/// A header with numbers near those that matter.
+/// Returns a header with numbers near the connection's own.
 fn header(tcp: &Connection, bytes: &mut Bytes<'_>, now: Instant) -> TcpHeader {
     let near = |at: SeqNum, by: u16| at + u32::from(by) - 0x4000;
     let seq = near(tcp.recv_seq(tcp.received()), 0x4000);
@@ -169,7 +166,7 @@ fn header(tcp: &Connection, bytes: &mut Bytes<'_>, now: Instant) -> TcpHeader {
     }
 }
 
-/// Numbers from the input; zeros when it's used up.
+/// Numbers from the input; zeros at its end.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {

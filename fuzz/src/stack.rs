@@ -1,5 +1,5 @@
-//! The whole stack: any frames, with checksums taken as right, at a listener. Nothing panics, and
-//! every buffer is back at the end.
+//! The whole stack with a listener: any frames, whose checksums count as valid. Every buffer is
+//! returned at the end.
 
 use core::cell::RefCell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -47,7 +47,7 @@ fn run_in(input: &[u8], memory: &mut Memory) {
             .listen(at, ListenConfig::default())
             .expect("a listener");
     }
-    let mut net = Nothing;
+    let mut net = Sink;
 
     let mut left = input;
     while let [control, len, rest @ ..] = left {
@@ -84,7 +84,7 @@ fn run_in(input: &[u8], memory: &mut Memory) {
 type Memory = (Ciphers, PagePool, HeapBuffers);
 
 thread_local! {
-    // Made once: what is in them at the end of an input is what was in them before.
+    // Allocated once: every input returns all it took.
     static MEMORY: RefCell<Memory> = RefCell::new(memory());
 }
 
@@ -140,10 +140,10 @@ fn small(mut config: StackConfig) -> StackConfig {
     config
 }
 
-/// An interface that takes everything.
-struct Nothing;
+/// An output that accepts and discards every packet.
+struct Sink;
 
-impl Output for Nothing {
+impl Output for Sink {
     fn info(&self, _on: IfaceId) -> Info {
         Info {
             mtu: 1500,

@@ -1,4 +1,4 @@
-//! ARP: answering, learning, asking, announcing.
+//! ARP for IPv4 (RFC 826, RFC 5227): replies, requests, learning, announcements, conflicts.
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
@@ -13,10 +13,10 @@ use crate::neighbours::{Advertisement, Solicitation};
 use crate::routes::NextHop;
 
 impl IpLayer {
-    /// Learns from an ARP packet and writes the answer, if there is one, into `out`.
+    /// Handles an ARP packet: updates the neighbour table, and writes a reply into `out`.
     ///
-    /// RFC 826's algorithm, but that a sender who didn't ask us, nor was asked by us, only changes
-    /// an entry that is there.
+    /// This is RFC 826's algorithm with one difference: a sender that didn't ask us, and wasn't
+    /// asked by us, changes an existing entry at most.
     pub fn on_arp(&mut self, now: Instant, arp: &ArpIngress, out: &mut [u8]) -> Option<Transmit> {
         self.learn_from_arp(now, arp);
         let ArpIngress { iface, packet } = *arp;
@@ -42,7 +42,7 @@ impl IpLayer {
         Some(sent)
     }
 
-    /// Learns from an ARP packet that another worker answers.
+    /// Updates the neighbour table by an ARP packet that another worker answers.
     pub fn learn_from_arp(&mut self, now: Instant, arp: &ArpIngress) {
         let ArpIngress { iface, packet } = *arp;
         if !self.is_sane(arp) {
@@ -95,8 +95,8 @@ impl IpLayer {
         }
     }
 
-    /// Announces all addresses of an interface, a few times: what neighbours know of them may be
-    /// outdated.
+    /// Schedules announcements of all addresses of an interface, twice each: neighbours may have
+    /// stale entries.
     //= https://www.rfc-editor.org/rfc/rfc5227#section-2.3
     //# The host may begin legitimately using the IP address immediately
     //# after sending the first of the two ARP Announcements
@@ -166,7 +166,7 @@ impl IpLayer {
         )
     }
 
-    /// Whether the sender can be one station, another than us.
+    /// Returns whether the sender's addresses can be another station's.
     fn is_sane(&self, arp: &ArpIngress) -> bool {
         let ArpPacket {
             sender_mac,
@@ -181,7 +181,7 @@ impl IpLayer {
             && !sender_ip.is_loopback()
     }
 
-    /// Answers a conflict by one announcement now and then.
+    /// Defends an address against a conflict: one announcement per DEFEND_INTERVAL.
     //= https://www.rfc-editor.org/rfc/rfc5227#section-2.4
     //# If a host has been configured such that it should not give up its
     //# address under any circumstances [...] then it MAY elect to defend
@@ -192,7 +192,7 @@ impl IpLayer {
             iface: arp.iface,
             addr: own.into(),
         };
-        // The next announcement, to come, is also what remembers that there was one lately.
+        // A scheduled announcement also records that one was sent within DEFEND_INTERVAL.
         if self.announcements.iter().any(|a| a.hop == hop) {
             return None;
         }
@@ -234,7 +234,7 @@ impl IpLayer {
     }
 }
 
-/// What an ARP packet claims, in the terms of neighbour discovery.
+/// Returns the neighbour advertisement that an ARP packet amounts to.
 const fn advertisement_of(mac: MacAddr, solicited: bool) -> Advertisement {
     Advertisement {
         mac: Some(mac),

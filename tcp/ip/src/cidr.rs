@@ -1,10 +1,10 @@
-//! Address prefixes.
+//! Address prefixes in CIDR notation.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
-/// An address and how many of its leading bits name a network.
+/// An address and the length of its network prefix in bits.
 ///
 /// The address may have host bits: an interface's `10.0.0.5/24` is one address in the network
 /// `10.0.0.0/24`.
@@ -15,7 +15,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// A prefix, unless it's longer than the address.
+    /// Makes a prefix; `None` if `len` exceeds 32 bits for IPv4 or 128 for IPv6.
     pub const fn new(addr: IpAddr, len: u8) -> Option<Self> {
         if len <= bits(&addr) {
             Some(Self { addr, len })
@@ -24,7 +24,7 @@ impl Cidr {
         }
     }
 
-    /// The prefix that only this address has.
+    /// Makes the prefix of a single address: /32 or /128.
     pub const fn host(addr: IpAddr) -> Self {
         Self {
             len: bits(&addr),
@@ -32,17 +32,17 @@ impl Cidr {
         }
     }
 
-    /// The address, host bits included.
+    /// Returns the address, host bits included.
     pub const fn addr(&self) -> IpAddr {
         self.addr
     }
 
-    /// How many bits name the network.
+    /// Returns the prefix length in bits.
     pub const fn prefix_len(&self) -> u8 {
         self.len
     }
 
-    /// The same prefix with host bits zero.
+    /// Returns the prefix with all host bits zero.
     pub fn network(&self) -> Self {
         let addr = match self.addr {
             IpAddr::V4(a) => Ipv4Addr::from_bits(a.to_bits() & mask_v4(self.len)).into(),
@@ -51,7 +51,7 @@ impl Cidr {
         Self { addr, ..*self }
     }
 
-    /// Whether `addr` is in the network.
+    /// Returns whether `addr` is in the network. False for the other IP version.
     pub fn contains(&self, addr: IpAddr) -> bool {
         match (self.addr, addr) {
             (IpAddr::V4(n), IpAddr::V4(a)) => (n.to_bits() ^ a.to_bits()) & mask_v4(self.len) == 0,
@@ -60,8 +60,8 @@ impl Cidr {
         }
     }
 
-    /// Whether `addr` is this network's broadcast address, or its obsolete form, all zeroes.
-    /// Networks of 31 bits have none (RFC 3021), nor have single addresses.
+    /// Returns whether `addr` is this network's broadcast address, or its obsolete form, all
+    /// zeroes. Prefixes of 31 bits have none (RFC 3021), nor have single addresses.
     pub(crate) fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
         let IpAddr::V4(own) = self.addr else {
             return false;
@@ -94,7 +94,7 @@ impl Cidr {
         self.len < 31 && (host == 0 || host == !mask)
     }
 
-    /// How many leading bits of `addr` and this prefix's address agree.
+    /// Returns how many leading bits of `addr` and this prefix's address are equal.
     pub(crate) const fn common_len(&self, addr: IpAddr) -> u32 {
         match (self.addr, addr) {
             (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
@@ -113,10 +113,10 @@ impl fmt::Display for Cidr {
 impl FromStr for Cidr {
     type Err = ParseCidrError;
 
-    /// `10.0.0.5/24` or `2001:db8::5/64`.
+    /// Parses `10.0.0.5/24` or `2001:db8::5/64`.
     fn from_str(s: &str) -> Result<Self, ParseCidrError> {
         let (addr, len) = s.split_once('/').ok_or(ParseCidrError)?;
-        // `u8::from_str` takes a plus sign, which nobody means.
+        // `u8::from_str` accepts a plus sign, which isn't CIDR notation.
         if !len.bytes().all(|b| b.is_ascii_digit()) {
             return Err(ParseCidrError);
         }
@@ -126,9 +126,9 @@ impl FromStr for Cidr {
     }
 }
 
-/// A text that isn't an address prefix.
+/// The text isn't an address prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an address prefix (want 192.0.2.1/24 or 2001:db8::1/64)")]
+#[error("not an address prefix; write it as 192.0.2.1/24 or 2001:db8::1/64")]
 pub struct ParseCidrError;
 
 const fn bits(addr: &IpAddr) -> u8 {
@@ -212,7 +212,7 @@ mod tests {
             ("10.1.2.3/24", [10, 1, 2, 254], false),
             ("10.1.2.3/24", [10, 1, 3, 255], false),
             ("10.1.2.3/30", [10, 1, 2, 0], true),
-            ("10.1.2.3/30", [10, 1, 2, 3], false), // somebody configured it
+            ("10.1.2.3/30", [10, 1, 2, 3], false), // it's the interface's own address
             ("10.1.2.3/31", [10, 1, 2, 2], false),
             ("10.1.2.3/32", [10, 1, 2, 3], false),
             ("0.0.0.0/0", [255, 255, 255, 255], true),

@@ -1,4 +1,4 @@
-//! What the IP layer did, counted.
+//! Counters of the IP layer.
 
 use crate::ingress::DropReason;
 use crate::neighbours::NeighbourCounters;
@@ -12,7 +12,7 @@ pub struct IpCounters {
     pub icmp_in: u64,
     /// ARP packets received.
     pub arp_in: u64,
-    /// Packets received for us that nobody here wants.
+    /// Packets received for us that were rejected: no such protocol or port.
     pub refused: u64,
     /// Frames dropped.
     pub drops: DropCounters,
@@ -29,41 +29,41 @@ lockgate_wire::counters! {
     pub struct DropCounters in "ip.drop" {
         /// The frame ends before its headers do.
         truncated,
-        /// An interface, VLAN or tag that doesn't exist here.
+        /// The interface, VLAN or tag isn't configured.
         no_interface,
-        /// To another station.
+        /// The destination MAC address is another station's.
         other_station,
-        /// From a group, which no station is, or from ourselves.
+        /// The source MAC address is a group address or ours.
         link_source,
         /// Neither IP nor ARP.
         ether_type,
-        /// An ARP packet that isn't one.
+        /// Not a valid ARP packet for IPv4 over Ethernet.
         bad_arp,
-        /// An IP header that contradicts itself, or isn't of the version announced.
+        /// An invalid IP header: its version isn't the EtherType's, or its lengths are too small.
         bad_header,
         /// A wrong IPv4 header checksum.
         bad_checksum,
-        /// Shorter than the IP header says: cut on its way.
+        /// The frame is shorter than the IP header says.
         cut,
-        /// From an address that no packet can come from.
+        /// An invalid source address (RFC 1122, 3.2.1.3), or one of ours.
         martian,
-        /// To an address that isn't the interface's.
+        /// The destination address isn't the interface's.
         not_local,
-        /// To everybody, or to a group that nobody here listens to.
+        /// Broadcast, or a multicast group that isn't joined.
         group,
-        /// To one host's address in a frame to everybody.
+        /// A unicast IP destination in a broadcast or multicast frame (RFC 1122, 3.3.6).
         link_group,
-        /// A piece of a datagram; they aren't put together here.
+        /// A fragment: there's no reassembly.
         fragment,
-        /// With a source route, or options that can't be read.
+        /// A source route, or IPv4 options of invalid length.
         source_route,
-        /// IPv6 extension headers that nobody needs, or that ask to be dropped.
+        /// Too many IPv6 extension headers, truncated ones, or an option that asks to discard.
         extensions,
     }
 }
 
 impl IpCounters {
-    /// Every counter with its name.
+    /// Returns every counter with its name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
         [
             ("ip.tcp_in", self.tcp_in),
@@ -104,63 +104,63 @@ impl DropCounters {
 }
 
 lockgate_wire::counters! {
-    /// What ARP did.
+    /// Counters of ARP.
     pub struct ArpCounters in "arp" {
         /// Requests for our addresses.
         requests_in,
         /// Replies to us.
         replies_in,
-        /// Requests and replies that concern others.
+        /// Requests and replies for other stations.
         others_in,
-        /// Announcements, those of unknown neighbours included.
+        /// Gratuitous ARP, from known and unknown neighbours.
         announcements_in,
-        /// Packets whose sender can't be one other station.
+        /// Packets whose sender addresses can't be another station's.
         bad_in,
-        /// Other stations that use our addresses.
+        /// Address conflicts: another station uses one of ours.
         conflicts,
         /// Replies sent.
         replies_out,
-        /// Our addresses announced (to begin with, or against a conflict).
+        /// Announcements of our addresses, initially or to defend one against a conflict.
         announcements_out,
     }
 }
 
 lockgate_wire::counters! {
-    /// What ICMP and neighbour discovery did.
+    /// Counters of ICMP and neighbour discovery.
     pub struct IcmpCounters in "icmp" {
-        /// Pings answered.
+        /// Echo replies sent.
         echo_replies_out,
-        /// Pings not answered because of the rate limit.
+        /// Echo requests not answered because of the rate limit.
         echo_limited,
-        /// Pings not answered because the answer would be larger than the MTU.
+        /// Echo requests not answered because the reply would exceed the MTU.
         echo_too_big,
-        /// Errors about our segments.
+        /// Errors received about our segments.
         errors_in,
-        /// Errors that aren't about a segment from the address they came to.
+        /// Errors ignored: they don't quote a TCP segment from the address they were sent to.
         errors_ignored,
         /// Errors sent.
         errors_out,
         /// Errors not sent because of the rate limit.
         errors_limited,
-        /// Errors not sent because none may be sent about such a packet.
+        /// Errors not sent because RFC 1122, 3.2.2, or RFC 4443, 2.4, forbids it.
         errors_forbidden,
         /// Messages with a wrong checksum.
         bad_checksum,
-        /// Messages cut short, or with values that the format forbids.
+        /// Truncated messages, or with values that the format forbids.
         bad_message,
-        /// Messages that we have no use for: redirects, router discovery, pongs, unknown types.
+        /// Messages ignored: redirects, router discovery, echo replies, unknown types.
         ignored,
-        /// Neighbour discovery that a router let through, or with addresses that can't be.
+        /// Invalid neighbour discovery: hop limit below 255, or invalid addresses.
         nd_invalid,
-        /// Neighbour solicitations for our addresses.
+        /// Neighbour solicitations for our addresses received.
         nd_solicits_in,
-        /// Neighbour advertisements.
+        /// Neighbour advertisements received.
         nd_adverts_in,
         /// Neighbour advertisements sent.
         nd_adverts_out,
-        /// Other stations that use our IPv6 addresses.
+        /// IPv6 address conflicts: another station uses one of ours.
         nd_conflicts,
-        /// Packets that couldn't be sent: no route, no neighbour, no room in the caller's memory.
+        /// Messages not sent: no route, no neighbour, or the caller's buffer is too small.
         unsendable,
     }
 }

@@ -1,4 +1,4 @@
-//! Neighbour discovery for IPv6 (RFC 4861): answering, learning, asking, announcing.
+//! Neighbour discovery for IPv6 (RFC 4861): solicitations, advertisements, announcements.
 
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ use crate::neighbours::{Advertisement, Solicitation};
 use crate::routes::NextHop;
 
 impl IpLayer {
-    /// Learns from a message of neighbour discovery that another worker answers. `message` is the
+    /// Updates the neighbour table by a message that another worker answers. `message` is the
     /// packet's whole upper-layer part.
     pub fn learn_from_discovery(&mut self, now: Instant, packet: &IpPacket, message: &[u8]) {
         if let IpPair::V6 { src, dst } = packet.addrs
@@ -25,7 +25,7 @@ impl IpLayer {
         }
     }
 
-    /// Handles a message of neighbour discovery; an answer, if one is wanted, goes into `out`.
+    /// Handles a message of neighbour discovery. Writes a reply into `out`, if there is one.
     pub(crate) fn on_discovery(
         &mut self,
         now: Instant,
@@ -63,8 +63,8 @@ impl IpLayer {
                 self.on_advertisement(now, packet.iface, dst, target, advert);
                 None
             }
-            // Addresses and routes are configured: what routers say about them isn't asked for,
-            // and redirects aren't trusted.
+            // Addresses and routes are configured, so router advertisements are ignored.
+            // Redirects aren't trusted.
             Icmpv6Message::RouterSolicitation { .. }
             | Icmpv6Message::RouterAdvertisement(_)
             | Icmpv6Message::Redirect { .. }
@@ -123,7 +123,7 @@ impl IpLayer {
         if is_probe {
             return self.write_advertisement(iface, target, None, MacAddr::ZERO, out);
         }
-        // The asker's address is in the message, or else has to be asked for itself.
+        // Without the source link-layer option the solicitor has to be resolved first.
         let to = source.unwrap_or(MacAddr::ZERO);
         let sent = self.write_advertisement(iface, target, Some(src), to, out)?;
         if source.is_some() {
@@ -189,7 +189,7 @@ impl IpLayer {
         self.write_discovery(iface, src, dst, to, &message, out)
     }
 
-    /// Writes an advertisement that nobody asked for.
+    /// Writes an unsolicited neighbour advertisement.
     pub(crate) fn advertise_unsolicited(
         &mut self,
         iface: IfaceId,
@@ -199,7 +199,7 @@ impl IpLayer {
         self.write_advertisement(iface, own, None, MacAddr::ZERO, out)
     }
 
-    /// Writes an advertisement of `own` to `dst`, or to all nodes.
+    /// Writes a neighbour advertisement of `own` to `dst`, or to all nodes if there is none.
     fn write_advertisement(
         &mut self,
         iface: IfaceId,

@@ -1,4 +1,4 @@
-//! Building the headers in front of a transport header.
+//! Ethernet and IP headers in front of a transport header.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,7 +29,7 @@ pub enum IpPair {
 }
 
 impl IpPair {
-    /// A pair, if both are of one version.
+    /// Makes a pair; `None` if the addresses are of different versions.
     pub const fn new(src: IpAddr, dst: IpAddr) -> Option<Self> {
         match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => Some(Self::V4 { src, dst }),
@@ -38,7 +38,7 @@ impl IpPair {
         }
     }
 
-    /// The source.
+    /// Returns the source.
     pub const fn src(&self) -> IpAddr {
         match *self {
             Self::V4 { src, .. } => IpAddr::V4(src),
@@ -46,7 +46,7 @@ impl IpPair {
         }
     }
 
-    /// The destination.
+    /// Returns the destination.
     pub const fn dst(&self) -> IpAddr {
         match *self {
             Self::V4 { dst, .. } => IpAddr::V4(dst),
@@ -54,12 +54,12 @@ impl IpPair {
         }
     }
 
-    /// Whether this is IPv6.
+    /// Returns whether this is IPv6.
     pub const fn is_ipv6(&self) -> bool {
         matches!(self, Self::V6 { .. })
     }
 
-    /// The way back.
+    /// Returns the pair with source and destination swapped.
     pub const fn reversed(&self) -> Self {
         match *self {
             Self::V4 { src, dst } => Self::V4 { src: dst, dst: src },
@@ -67,7 +67,7 @@ impl IpPair {
         }
     }
 
-    /// The sum of the pseudo-header of `len` bytes of `protocol`.
+    /// Returns the checksum of the pseudo-header for `len` bytes of `protocol`.
     pub fn pseudo_sum(&self, protocol: IpProtocol, len: u32) -> Sum {
         match *self {
             Self::V4 { src, dst } => Sum::pseudo_v4(src, dst, protocol, len),
@@ -76,19 +76,19 @@ impl IpPair {
     }
 }
 
-/// What a frame's Ethernet header says.
+/// Addresses and tag of an Ethernet header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkHeader {
-    /// To whom.
+    /// The destination.
     pub dst: MacAddr,
-    /// From whom.
+    /// The source.
     pub src: MacAddr,
     /// 802.1Q tag.
     pub vlan: Option<VlanTag>,
 }
 
 impl LinkHeader {
-    /// An Ethernet header in front of this.
+    /// Returns the Ethernet header with this EtherType.
     pub const fn header(&self, ethertype: EtherType) -> EthernetHeader {
         EthernetHeader {
             dst: self.dst,
@@ -102,24 +102,24 @@ impl LinkHeader {
 /// The headers of an IP packet, link layer included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// The Ethernet header; none on interfaces without a link layer.
+    /// The Ethernet header; `None` on interfaces without a link layer.
     pub link: Option<LinkHeader>,
-    /// Addresses.
+    /// Source and destination.
     pub addrs: IpPair,
-    /// What the payload is.
+    /// The protocol of the payload.
     pub protocol: IpProtocol,
     /// DSCP and ECN.
     pub class: TrafficClass,
-    /// IPv6's flow label.
+    /// The flow label. Not used for IPv4.
     pub flow_label: FlowLabel,
     /// Time to live or hop limit.
     pub hop_limit: u8,
-    /// Bytes behind the IP header.
+    /// Bytes behind the IP header, at most 65 515 for IPv4.
     pub payload_len: u16,
 }
 
 impl FrameHeader {
-    /// A packet with hop limit 64 and nothing special.
+    /// Makes headers with hop limit 64, traffic class 0 and flow label 0.
     pub const fn new(
         link: Option<LinkHeader>,
         addrs: IpPair,
@@ -137,13 +137,13 @@ impl FrameHeader {
         }
     }
 
-    /// Length of the Ethernet header: 0, 14 or 18.
+    /// Returns the length of the Ethernet header: 0, 14 or 18 bytes.
     pub fn l2_len(&self) -> usize {
         self.link
             .map_or(0, |link| link.header(self.ethertype()).emitted_len())
     }
 
-    /// Length of the IP header.
+    /// Returns the length of the IP header: 20 or 40 bytes.
     pub const fn l3_len(&self) -> usize {
         if self.addrs.is_ipv6() {
             ipv6::HEADER_LEN
@@ -152,12 +152,12 @@ impl FrameHeader {
         }
     }
 
-    /// Length of both.
+    /// Returns the length of both headers in bytes.
     pub fn emitted_len(&self) -> usize {
         self.l2_len() + self.l3_len()
     }
 
-    /// Writes the headers; returns their length.
+    /// Writes the headers to `out` and returns their length.
     ///
     /// # Panics
     /// If `out` is shorter than [`Self::emitted_len`].
@@ -173,7 +173,7 @@ impl FrameHeader {
                 protocol: self.protocol,
                 ttl: self.hop_limit,
                 class: self.class,
-                // Nothing we send may be fragmented, so the field has no meaning.
+                // Packets are sent with DF, so they are atomic and the field has no meaning.
                 //= https://www.rfc-editor.org/rfc/rfc6864#section-4.1
                 //# Originating sources MAY set the IPv4 ID field of atomic datagrams
                 //# to any value.
@@ -205,7 +205,7 @@ impl FrameHeader {
     }
 }
 
-/// What RFC 1700 recommends, and everybody uses.
+/// The default of RFC 1700, which Linux and FreeBSD use.
 pub const DEFAULT_HOP_LIMIT: u8 = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! ICMP: errors that come in, and the rules for those that go out.
+//! ICMP errors: parsing of received ones, and the rules for sending them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,38 +12,39 @@ use lockgate_wire::{Endpoint, FourTuple, SeqNum};
 use crate::frame::IpPair;
 use crate::ingress::{IpPacket, RejectReason};
 
-/// An ICMP error about a segment that we (or somebody who wants us to think so) sent.
+/// An ICMP error about a TCP segment of ours. It may be forged.
 ///
-/// Whether the quoted sequence number is in flight is for the connection to check (RFC 5927).
+/// The connection has to check that the quoted sequence number is in flight (RFC 5927, 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpError {
     /// The connection.
     pub flow: FourTuple,
-    /// The sequence number of the segment.
+    /// The sequence number of the quoted segment.
     pub seq: SeqNum,
-    /// What happened to it.
+    /// What the error reports.
     pub kind: IcmpErrorKind,
 }
 
 /// What an ICMP error reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpErrorKind {
-    /// The packet was too big; this is the largest IP packet that passes.
+    /// The packet was too big. The next hop's MTU in bytes: at least 68 for IPv4, 1280 for IPv6.
     TooBig(u16),
-    /// It couldn't be delivered.
+    /// Destination unreachable.
     Unreachable {
-        /// The code of the ICMP version that the flow has.
+        /// The code of ICMP or ICMPv6, by the flow's IP version.
         code: u8,
-        /// Whether waiting won't help: protocol or port unreachable, or prohibited.
+        /// Whether the error is permanent: protocol or port unreachable, or prohibited.
         hard: bool,
     },
-    /// It went around for too long.
+    /// Time exceeded.
     TimeExceeded,
-    /// Its header was wrong to somebody.
+    /// A router or the peer rejected the header.
     ParameterProblem,
 }
 
-/// Reads an ICMPv4 error to us at `our`. None if it isn't about a TCP segment from that address.
+/// Parses an ICMPv4 error to our address `our`. `None` if it doesn't quote a TCP segment from
+/// there.
 pub(crate) fn error_v4(our: Ipv4Addr, message: &Icmpv4Message<'_>) -> Option<IcmpError> {
     use icmpv4::unreachable as code;
     let (quoted, kind) = match *message {
@@ -75,7 +76,8 @@ pub(crate) fn error_v4(our: Ipv4Addr, message: &Icmpv4Message<'_>) -> Option<Icm
     quoted_segment(header.src.into(), header.dst.into(), tcp, kind)
 }
 
-/// Reads an ICMPv6 error to us at `our`. None if it isn't about a TCP segment from that address.
+/// Parses an ICMPv6 error to our address `our`. `None` if it doesn't quote a TCP segment from
+/// there.
 pub(crate) fn error_v6(our: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<IcmpError> {
     use icmpv6::unreachable as code;
     let (quoted, kind) = match *message {
@@ -102,7 +104,7 @@ pub(crate) fn error_v6(our: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<Icm
         | Icmpv6Message::Redirect { .. } => return None,
     };
     let (header, header_len) = Ipv6View::parse(quoted).ok()?;
-    // We send no extension headers, so an error about a segment of ours quotes none.
+    // We send no extension headers, so a quoted segment of ours has none.
     if header.next_header != IpProtocol::TCP || header.src != our {
         return None;
     }
@@ -117,7 +119,7 @@ pub(crate) fn error_v6(our: Ipv6Addr, message: &Icmpv6Message<'_>) -> Option<Icm
 //= https://www.rfc-editor.org/rfc/rfc792#page-5
 //# The internet header plus the first 64 bits of the original
 //# datagram's data.
-// So ports and sequence number are there, and no more can be relied on.
+// So only ports and sequence number are certain to be quoted.
 fn quoted_segment(
     local: IpAddr,
     remote: IpAddr,
@@ -144,7 +146,7 @@ fn total_len(quoted: &[u8]) -> Option<u16> {
         .checked_add(u16::try_from(header_len).ok()?)
 }
 
-/// What an old router's silence about the MTU is taken to mean: the next smaller common one.
+/// Returns the MTU for an error without one, from an old router: the next smaller plateau.
 //= https://www.rfc-editor.org/rfc/rfc1191#section-5
 //# The strategy we recommend, then, is to use as the next PMTU estimate
 //# the greatest plateau value that is less than the returned Total
@@ -159,7 +161,7 @@ fn plateau_below(total_len: u16) -> u16 {
         .unwrap_or(MTU_MIN_V4)
 }
 
-/// Whether an error may be sent about a packet. `message` are the packet's upper-layer bytes.
+/// Returns whether an error may be sent about a packet. `message` are its upper-layer bytes.
 pub(crate) fn may_send_error(packet: &IpPacket, refusal: RejectReason, message: &[u8]) -> bool {
     let even_if_group =
         matches!(refusal, RejectReason::Parameter(problem) if problem.even_if_multicast);
@@ -174,7 +176,7 @@ pub(crate) fn may_send_error(packet: &IpPacket, refusal: RejectReason, message: 
         //# *    a non-initial fragment, or
         //# *    a datagram whose source address does not define a single
         //#      host
-        // Fragments and sources that are no host were dropped before.
+        // Fragments and invalid sources were dropped before.
         IpPair::V4 { .. } => {
             !packet.is_group
                 && (packet.protocol != IpProtocol::ICMP
@@ -198,7 +200,7 @@ pub(crate) fn may_send_error(packet: &IpPacket, refusal: RejectReason, message: 
     }
 }
 
-/// The error about an IPv4 packet, which begins `quoted`.
+/// Returns the error about an IPv4 packet, whose beginning is `quoted`.
 pub(crate) fn error_about_v4(refusal: RejectReason, quoted: &[u8]) -> Icmpv4Message<'_> {
     //= https://www.rfc-editor.org/rfc/rfc1812#section-4.3.2.3
     //# the ICMP datagram SHOULD contain as much of the original
@@ -209,7 +211,7 @@ pub(crate) fn error_about_v4(refusal: RejectReason, quoted: &[u8]) -> Icmpv4Mess
         .min(576 - ipv4::HEADER_LEN - icmpv4::HEADER_LEN)];
     let code = match refusal {
         RejectReason::Port => icmpv4::unreachable::PORT,
-        // Only IPv6 has parameters that can be refused.
+        // Only IPv6 packets are rejected for a parameter.
         RejectReason::Protocol | RejectReason::Parameter(_) => icmpv4::unreachable::PROTOCOL,
     };
     Icmpv4Message::DestinationUnreachable {
@@ -219,7 +221,7 @@ pub(crate) fn error_about_v4(refusal: RejectReason, quoted: &[u8]) -> Icmpv4Mess
     }
 }
 
-/// The error about an IPv6 packet, which begins `quoted`.
+/// Returns the error about an IPv6 packet, whose beginning is `quoted`.
 //= https://www.rfc-editor.org/rfc/rfc4443#section-2.4
 //# Every ICMPv6 error message (type < 128) MUST include as much of
 //# the IPv6 offending (invoking) packet (the packet that caused the
@@ -229,7 +231,7 @@ pub(crate) fn error_about_v6(refusal: RejectReason, quoted: &[u8]) -> Icmpv6Mess
     let room = usize::from(MTU_MIN_V6) - ipv6::HEADER_LEN - icmpv6::HEADER_LEN;
     let quoted = &quoted[..quoted.len().min(room)];
     match refusal {
-        // That a protocol is unknown is a parameter problem in IPv6.
+        // An unknown protocol is a parameter problem in IPv6, so `Protocol` doesn't occur.
         RejectReason::Port | RejectReason::Protocol => Icmpv6Message::DestinationUnreachable {
             code: icmpv6::unreachable::PORT,
             quoted,
@@ -242,9 +244,9 @@ pub(crate) fn error_about_v6(refusal: RejectReason, quoted: &[u8]) -> Icmpv6Mess
     }
 }
 
-/// Every IPv4 link carries packets of this size (RFC 791).
+/// The minimum MTU of an IPv4 link (RFC 791).
 const MTU_MIN_V4: u16 = 68;
-/// Every IPv6 link carries packets of this size (RFC 8200, 5).
+/// The minimum MTU of an IPv6 link (RFC 8200, 5).
 const MTU_MIN_V6: u16 = 1280;
 
 #[cfg(test)]

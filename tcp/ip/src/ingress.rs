@@ -1,4 +1,4 @@
-//! Receive validation: from a frame to a packet that is for us, or the reason why it isn't.
+//! Classification of received frames: a packet for us, or the reason to drop or reject it.
 
 use core::net::IpAddr;
 
@@ -12,38 +12,39 @@ use lockgate_wire::{IfaceId, MacAddr, ParseError};
 use crate::frame::IpPair;
 use crate::interfaces::{Interface, Interfaces};
 
-/// What the driver knows about a frame.
+/// Metadata of a received frame, from the driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameMeta {
-    /// Bytes of the whole frame; those given to [`classify`] may be only the first of them.
+    /// Length of the whole frame in bytes. [`classify`] may get only its first segment.
     pub len: usize,
-    /// Whether the NIC found the IPv4 header checksum right.
+    /// Whether the NIC found the IPv4 header checksum valid.
     pub ip_checksum_good: bool,
-    /// The tag control information of an 802.1Q tag that the NIC took out.
+    /// The tag control information of an 802.1Q tag that the NIC stripped.
     pub vlan: Option<u16>,
 }
 
-/// What a frame is.
+/// The class of a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ingress {
-    /// A TCP segment for us. Its checksum and header weren't looked at.
+    /// A TCP segment for us. Its header and checksum aren't checked yet.
     Tcp(IpPacket),
-    /// An ICMP message for us, or for a group we listen to. Its checksum wasn't looked at.
+    /// An ICMP message for us, or for a group we joined. Its checksum isn't checked yet.
     Icmp(IpPacket),
-    /// An ARP packet, from somebody else.
+    /// An ARP packet from another station.
     Arp(ArpIngress),
-    /// A packet for us that asks for something we don't have. The sender may be told.
+    /// A packet for us that can't be processed. [`IpLayer::reject`](crate::IpLayer::reject) sends
+    /// an ICMP error.
     Reject(IpPacket, RejectReason),
-    /// Nothing for us.
+    /// A frame to drop.
     Drop(DropReason),
 }
 
 /// A received IP packet; offsets count from the frame's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpPacket {
-    /// The interface that it came in on: the VLAN's, if it had a tag.
+    /// The interface that received it: the VLAN's, if it had a tag.
     pub iface: IfaceId,
-    /// From whom to whom.
+    /// Source and destination.
     pub addrs: IpPair,
     /// The upper-layer protocol.
     pub protocol: IpProtocol,
@@ -51,33 +52,33 @@ pub struct IpPacket {
     pub class: TrafficClass,
     /// Time to live or hop limit.
     pub hop_limit: u8,
-    /// Where the IP header begins.
+    /// Offset of the IP header.
     pub l3_at: usize,
-    /// Where the upper-layer header begins.
+    /// Offset of the upper-layer header.
     pub l4_at: usize,
-    /// Bytes of upper-layer header and payload; what follows in the frame is padding.
+    /// Bytes of upper-layer header and payload. What follows in the frame is padding.
     pub l4_len: usize,
-    /// Whether it was sent to a group, by its IP or its link-layer address.
+    /// Whether its IP or link-layer destination is a group: multicast or broadcast.
     pub is_group: bool,
 }
 
 /// A received ARP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArpIngress {
-    /// The interface that it came in on.
+    /// The interface that received it.
     pub iface: IfaceId,
-    /// What it says.
+    /// The packet.
     pub packet: ArpPacket,
 }
 
-/// What a packet wants that isn't here.
+/// Why a packet is rejected, which selects the ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
-    /// A port: the protocol is UDP, of which we have none.
+    /// The protocol is UDP, of which no port is open.
     Port,
-    /// A protocol, over IPv4.
+    /// The IPv4 protocol isn't supported.
     Protocol,
-    /// An IPv6 header that can't be processed.
+    /// An IPv6 header or option can't be processed.
     Parameter(ParameterProblem),
 }
 
@@ -86,42 +87,43 @@ pub enum RejectReason {
 pub enum DropReason {
     /// The frame ends before its headers do.
     Truncated,
-    /// An interface, VLAN or tag that doesn't exist here.
+    /// The interface, VLAN or tag isn't configured.
     NoInterface,
-    /// To another station.
+    /// The destination MAC address is another station's.
     OtherStation,
-    /// From a group, which no station is, or from ourselves.
+    /// The source MAC address is a group address or ours.
     LinkSource,
     /// Neither IP nor ARP.
     EtherType,
-    /// An ARP packet that isn't one.
+    /// Not a valid ARP packet for IPv4 over Ethernet.
     BadArp,
-    /// An IP header that contradicts itself, or isn't of the version announced.
+    /// An invalid IP header: its version isn't the EtherType's, or its lengths are too small.
     BadHeader,
     /// A wrong IPv4 header checksum.
     BadChecksum,
-    /// Shorter than the IP header says: cut on its way.
+    /// The frame is shorter than the IP header says.
     Cut,
-    /// From an address that no packet can come from.
+    /// An invalid source address (RFC 1122, 3.2.1.3), or one of ours.
     Martian,
-    /// To an address that isn't the interface's.
+    /// The destination address isn't the interface's.
     NotLocal,
-    /// To everybody, or to a group that nobody here listens to.
+    /// Broadcast, or a multicast group that isn't joined.
     Group,
-    /// To one host's address in a frame to everybody.
+    /// A unicast IP destination in a broadcast or multicast frame (RFC 1122, 3.3.6).
     LinkGroup,
-    /// A piece of a datagram; they aren't put together here.
+    /// A fragment: there's no reassembly.
     Fragment,
-    /// With a source route, or options that can't be read.
+    /// A source route, or IPv4 options of invalid length.
     SourceRoute,
-    /// IPv6 extension headers that nobody needs, or that ask to be dropped.
+    /// Too many IPv6 extension headers, truncated ones, or an option that asks to discard.
     Extensions,
 }
 
-/// Everything that can be said about a received frame without knowing connections. `bytes` are the
-/// frame's first contiguous ones, `on` the port's interface.
+/// Classifies a received frame, without knowledge of connections.
 ///
-/// Checks, in this order: link-layer destination and source, VLAN, IP version and lengths, header
+/// `on` is the port's interface. `bytes` are the frame's first segment and hold its headers.
+///
+/// Checks in this order: link-layer destination and source, VLAN, IP version and lengths, header
 /// checksum, source, destination, fragment, extension headers.
 pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &FrameMeta) -> Ingress {
     match find_packet(interfaces, on, bytes, meta) {
@@ -173,12 +175,12 @@ pub fn classify(interfaces: &Interfaces, on: IfaceId, bytes: &[u8], meta: &Frame
     }
 }
 
-/// A packet in a frame.
+/// A packet found in a frame.
 struct PacketInFrame<'a> {
     interface: &'a Interface,
     /// Whether the frame was sent to a group.
     group: bool,
-    /// Where the packet begins.
+    /// Offset of the packet in the frame.
     at: usize,
     ethertype: EtherType,
 }
@@ -210,7 +212,7 @@ fn find_packet<'a>(
     let tag = match (meta.vlan, header.vlan) {
         (None, tag) => tag,
         (Some(tci), None) => Some(VlanTag::from_tci(tci).ok_or(DropReason::NoInterface)?),
-        // A tag in a tag.
+        // Two tags (QinQ) aren't supported.
         (Some(_), Some(_)) => return Err(DropReason::NoInterface),
     };
     let interface = interfaces.resolve(on, tag).ok_or(DropReason::NoInterface)?;
@@ -222,7 +224,7 @@ fn find_packet<'a>(
     })
 }
 
-/// Without a link layer the version tells what it is.
+/// Finds the packet of a frame without a link layer. The version field replaces the EtherType.
 fn find_bare_packet<'a>(
     interfaces: &'a Interfaces,
     on: IfaceId,
@@ -244,7 +246,8 @@ fn find_bare_packet<'a>(
     })
 }
 
-/// A frame of ours that comes back (a loop, a hub) is no more than noise.
+/// Returns whether another station can have sent a frame from `src`. Our own frames may come back
+/// from a loop or a hub.
 fn is_possible_source(src: MacAddr, own: MacAddr) -> bool {
     src.is_unicast() && src != own
 }
@@ -363,7 +366,7 @@ impl Classifier<'_> {
         let rest = self.from(next_at);
         let upper = match ipv6::walk(header.next_header, &rest[..payload_len.min(rest.len())]) {
             Ok(upper) => upper,
-            // If the packet goes on, only its first fragment was too short to hold the headers.
+            // The packet is longer than `bytes`: its first segment doesn't hold all headers.
             Err(ExtensionError::Truncated) if rest.len() < payload_len => {
                 return Err(DropReason::Truncated);
             }
@@ -380,7 +383,7 @@ impl Classifier<'_> {
         packet.l4_len = payload_len.saturating_sub(upper.at);
         match upper.protocol {
             IpProtocol::ICMPV6 => Ok(Ingress::Icmp(packet)),
-            // Only neighbour discovery may come from nowhere.
+            // Only ICMPv6 (neighbour discovery) may have the unspecified source.
             _ if header.src.is_unspecified() => Err(DropReason::Martian),
             _ if is_group => Err(DropReason::Group),
             IpProtocol::TCP => Ok(Ingress::Tcp(packet)),
@@ -407,7 +410,7 @@ impl Classifier<'_> {
         self.bytes.get(at..).unwrap_or_default()
     }
 
-    /// The length of a payload, if the frame has all of it.
+    /// Returns the length of a payload at `at`, if the frame holds all of it.
     fn payload(&self, at: usize, len: u16) -> Result<usize, DropReason> {
         let len = usize::from(len);
         if at + len > self.meta.len {
@@ -419,12 +422,12 @@ impl Classifier<'_> {
 }
 
 impl IpPacket {
-    /// The sender.
+    /// Returns the source.
     pub const fn src(&self) -> IpAddr {
         self.addrs.src()
     }
 
-    /// Our address, or a group's.
+    /// Returns the destination: our address, or a group.
     pub const fn dst(&self) -> IpAddr {
         self.addrs.dst()
     }

@@ -1,4 +1,4 @@
-//! Interfaces and the addresses they have.
+//! Interfaces and their addresses.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,16 +8,16 @@ use lockgate_wire::{IfaceId, MacAddr};
 use crate::cidr::Cidr;
 use crate::frame::LinkHeader;
 
-/// An interface, as the IP layer sees it.
+/// A logical interface: a port or a VLAN on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its number.
+    /// Its identifier.
     pub id: IfaceId,
-    /// Its link-layer address; none if packets go out without a link-layer header.
+    /// Its link-layer address; `None` if it has no link layer.
     pub mac: Option<MacAddr>,
-    /// The largest IP packet it takes.
+    /// The largest IP packet in bytes.
     pub mtu: u16,
-    /// For a VLAN: the interface whose frames carry it, and the tag.
+    /// For a VLAN: the parent interface and the tag.
     pub vlan: Option<(IfaceId, VlanTag)>,
 }
 
@@ -35,6 +35,9 @@ struct InterfaceEntry {
 
 impl Interfaces {
     /// Adds an interface without addresses.
+    ///
+    /// # Errors
+    /// `Full` or `Exists`.
     pub fn add(&mut self, interface: Interface) -> Result<(), InterfaceError> {
         if self.list.len() >= INTERFACES_MAX {
             return Err(InterfaceError::Full);
@@ -49,7 +52,10 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Gives an interface an address. Its first IPv6 address brings a link-local one with it.
+    /// Adds an address to an interface. With its first IPv6 address it gets a link-local one.
+    ///
+    /// # Errors
+    /// All of [`InterfaceError`].
     //= https://www.rfc-editor.org/rfc/rfc4291#section-2.1
     //# All interfaces are required to have at least one Link-Local unicast
     //# address
@@ -79,25 +85,25 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Changes the largest packet that an interface takes.
+    /// Changes the MTU of an interface, in bytes.
     pub fn set_mtu(&mut self, id: IfaceId, mtu: u16) {
         if let Some(entry) = self.list.iter_mut().find(|e| e.interface.id == id) {
             entry.interface.mtu = mtu;
         }
     }
 
-    /// An interface.
+    /// Returns an interface.
     pub fn interface(&self, id: IfaceId) -> Option<&Interface> {
         self.entry(id).map(|e| &e.interface)
     }
 
-    /// All interfaces.
+    /// Returns all interfaces.
     pub fn iter(&self) -> impl Iterator<Item = &Interface> {
         self.list.iter().map(|e| &e.interface)
     }
 
-    /// The interface that a frame which came in on `port` with this tag belongs to. Tags of
-    /// number 0 only carry a priority.
+    /// Returns the interface of a frame received on `port` with this tag. A tag of VLAN 0 carries
+    /// only a priority.
     pub fn resolve(&self, port: IfaceId, tag: Option<VlanTag>) -> Option<&Interface> {
         match tag.filter(|t| t.id().number() != 0) {
             None => self.interface(port).filter(|i| i.vlan.is_none()),
@@ -108,12 +114,12 @@ impl Interfaces {
         }
     }
 
-    /// An interface's addresses.
+    /// Returns an interface's addresses.
     pub fn addresses(&self, id: IfaceId) -> &[Cidr] {
         self.entry(id).map_or(&[], |e| &e.addrs)
     }
 
-    /// The interface that has an address.
+    /// Returns the interface that has an address.
     pub fn owner(&self, addr: IpAddr) -> Option<IfaceId> {
         let entry = self
             .list
@@ -122,31 +128,31 @@ impl Interfaces {
         Some(entry.interface.id)
     }
 
-    /// Whether an address is ours, on whichever interface.
+    /// Returns whether an address is ours, on any interface.
     pub fn is_local(&self, addr: IpAddr) -> bool {
         self.owner(addr).is_some()
     }
 
-    /// The interface with a link-local address, if no other has one.
+    /// Returns the interface with a link-local address, if it is the only one.
     pub(crate) fn only_link_local(&self) -> Option<IfaceId> {
         let has_one = |e: &&InterfaceEntry| e.addrs.iter().any(|a| is_link_local_v6(a.addr()));
         let mut found = self.list.iter().filter(has_one).map(|e| e.interface.id);
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Whether an interface has an address.
+    /// Returns whether an interface has an address.
     pub fn has(&self, id: IfaceId, addr: IpAddr) -> bool {
         self.addresses(id).iter().any(|a| a.addr() == addr)
     }
 
-    /// Whether an address names all hosts of one of the interface's IPv4 networks: all ones, or,
-    /// as RFC 1122 (3.3.6) asks for, the obsolete all zeroes.
+    /// Returns whether an address is a broadcast address of one of the interface's networks: all
+    /// ones, or the obsolete all zeroes (RFC 1122, 3.3.6).
     pub fn is_broadcast(&self, id: IfaceId, addr: Ipv4Addr) -> bool {
         addr.is_broadcast() || self.addresses(id).iter().any(|own| own.is_broadcast(addr))
     }
 
-    /// Whether an interface listens to a multicast group: all nodes, and the solicited-node groups
-    /// of its addresses.
+    /// Returns whether an interface has joined a multicast group: all nodes, and the solicited-node
+    /// groups of its addresses.
     pub fn is_joined(&self, id: IfaceId, group: Ipv6Addr) -> bool {
         group == ALL_NODES
             || self.addresses(id).iter().any(|a| match a.addr() {
@@ -155,13 +161,15 @@ impl Interfaces {
             })
     }
 
-    /// Whether an address is a neighbour's on this interface.
+    /// Returns whether an address is on-link: in one of the interface's networks, or link-local.
     pub fn is_on_link(&self, id: IfaceId, addr: IpAddr) -> bool {
         is_link_local_v6(addr) || self.addresses(id).iter().any(|own| own.contains(addr))
     }
 
-    /// The address to send from, out of interface `id` to `dst` (RFC 6724, 5, its rules for
-    /// unchanging addresses: same scope first, then longest common prefix).
+    /// Returns the source address for packets from interface `id` to `dst` (RFC 6724, 5).
+    ///
+    /// Of its rules those for static addresses apply: same scope first, then the longest common
+    /// prefix, then the first configured.
     pub fn source_for(&self, id: IfaceId, dst: IpAddr) -> Option<IpAddr> {
         self.addresses(id)
             .iter()
@@ -174,13 +182,13 @@ impl Interfaces {
                     own.addr(),
                 )
             })
-            // `max_by_key` takes the last of equals; the first configured shall win.
+            // `max_by_key` returns the last maximum; reversed, that is the first configured.
             .rev()
             .max_by_key(|(same_scope, common, _)| (*same_scope, *common))
             .map(|(_, _, addr)| addr)
     }
 
-    /// The Ethernet header from interface `id` to `dst`; none if it has no link layer.
+    /// Returns the Ethernet header from interface `id` to `dst`; `None` without a link layer.
     pub fn link_to(&self, id: IfaceId, dst: MacAddr) -> Option<LinkHeader> {
         let interface = self.interface(id)?;
         Some(LinkHeader {
@@ -191,7 +199,7 @@ impl Interfaces {
     }
 
     fn entry(&self, id: IfaceId) -> Option<&InterfaceEntry> {
-        // Interfaces are mostly numbered in the order in which they're added.
+        // Identifiers usually are indices: try that first.
         match self.list.get(usize::from(id.0)) {
             Some(entry) if entry.interface.id == id => Some(entry),
             _ => self.list.iter().find(|e| e.interface.id == id),
@@ -202,21 +210,21 @@ impl Interfaces {
 /// Why an interface or address wasn't added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InterfaceError {
-    /// There are too many already.
+    /// More than 256 interfaces, or 64 addresses on one.
     #[error("more than {INTERFACES_MAX} interfaces, or {ADDRESSES_MAX} addresses on one")]
     Full,
-    /// It's there already.
+    /// The interface or address exists already.
     #[error("it exists already")]
     Exists,
-    /// No such interface.
+    /// The interface doesn't exist.
     #[error("no such interface")]
     Unknown,
-    /// Not an address that a host can have.
+    /// Not a host's address: unspecified, loopback or multicast.
     #[error("not a host's address")]
     Address,
 }
 
-/// The group that an address's neighbours are asked in.
+/// Returns the solicited-node multicast group of an address.
 //= https://www.rfc-editor.org/rfc/rfc4291#section-2.7.1
 //# A Solicited-Node multicast address is formed by taking the low-order
 //# 24 bits of an address (unicast or anycast) and appending those bits
@@ -226,12 +234,13 @@ pub const fn solicited_node(addr: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(PREFIX | addr.to_bits() & 0xff_ffff)
 }
 
-/// Whether a group is that of some address's neighbours.
+/// Returns whether a group is a solicited-node multicast group.
 pub(crate) const fn is_solicited_node(group: Ipv6Addr) -> bool {
     solicited_node(group).to_bits() == group.to_bits()
 }
 
-/// The link-local address of an interface (RFC 4291, appendix A).
+/// Returns the link-local address of an interface, made from its MAC address (RFC 4291, appendix
+/// A).
 pub const fn link_local(mac: MacAddr) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.0;
     Ipv6Addr::from_octets([
@@ -254,7 +263,7 @@ pub const fn link_local(mac: MacAddr) -> Ipv6Addr {
     ])
 }
 
-/// Whether an address means something only on its link.
+/// Returns whether an address is IPv6 link-local.
 pub(crate) const fn is_link_local_v6(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V6(a) => a.is_unicast_link_local(),
@@ -262,7 +271,7 @@ pub(crate) const fn is_link_local_v6(addr: IpAddr) -> bool {
     }
 }
 
-/// All nodes of a link.
+/// The all-nodes multicast group of a link.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 const INTERFACES_MAX: usize = 256;

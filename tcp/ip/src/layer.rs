@@ -1,4 +1,4 @@
-//! The machine that ties interfaces, routes, neighbours and ICMP together.
+//! The IP layer: joins interfaces, routes, neighbours and ICMP.
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -20,9 +20,9 @@ use crate::routes::{NextHop, Route, RouteError, Routes};
 pub struct IpConfig {
     /// The neighbour table.
     pub neighbours: NeighbourConfig,
-    /// Pings answered.
+    /// Rate limit of echo replies.
     pub echo_rate: Rate,
-    /// ICMP errors sent.
+    /// Rate limit of ICMP errors sent.
     //= https://www.rfc-editor.org/rfc/rfc4443#section-2.4
     //# an IPv6 node MUST limit the rate of ICMPv6 error messages
     //# it originates.
@@ -30,7 +30,7 @@ pub struct IpConfig {
 }
 
 impl Default for IpConfig {
-    /// As generous as Linux with errors; pings as fast as a flood can want for a diagnosis.
+    /// Returns Linux's rate of errors, and a rate of echo replies that suffices for `ping -f`.
     fn default() -> Self {
         Self {
             neighbours: NeighbourConfig::default(),
@@ -46,40 +46,40 @@ impl Default for IpConfig {
     }
 }
 
-/// A frame that was written into the caller's memory: send it.
+/// A frame in the caller's buffer that is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// On this interface.
+    /// The interface to send it on.
     pub iface: IfaceId,
-    /// Its length.
+    /// Its length in bytes.
     pub len: usize,
 }
 
-/// What became of a frame given to [`IpLayer::dispatch`].
+/// The outcome of [`IpLayer::dispatch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DispatchOutcome {
-    /// It's addressed now: send it.
+    /// The frame has its link-layer destination: send it.
     Send,
-    /// It waits for its neighbour; [`IpLayer::poll_transmit`] will bring it back.
+    /// The frame waits for its neighbour. [`IpLayer::poll_transmit`] returns it.
     Queued,
-    /// It was dropped (and counted): the neighbour doesn't answer, or there's no room to wait.
+    /// The frame was dropped and counted: the neighbour doesn't answer, or the queue is full.
     Dropped,
 }
 
-/// A worker's IP layer. See [the module](super) for the order of calls.
+/// A worker's IP layer. See [the crate](crate) for the order of calls.
 #[derive(Debug)]
 pub struct IpLayer {
     pub(crate) interfaces: Interfaces,
     pub(crate) neighbours: Neighbours,
     pub(crate) counters: IpCounters,
-    /// Addresses to announce: which, how often still, and when next.
+    /// Announcements to send. At most one per address of ours.
     pub(crate) announcements: VecDeque<Announcement>,
     pub(crate) echo_limit: TokenBucket,
     pub(crate) error_limit: TokenBucket,
     routes: Routes,
 }
 
-/// An address of ours that is to be announced.
+/// An address of ours that is to be announced `left` more times, `next` first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Announcement {
     pub(crate) hop: NextHop,
@@ -88,7 +88,7 @@ pub(crate) struct Announcement {
 }
 
 impl IpLayer {
-    /// A layer without interfaces. The seed makes its random times repeatable.
+    /// Makes a layer without interfaces. The seed determines its random intervals.
     pub fn new(config: &IpConfig, seed: u64) -> Self {
         Self {
             interfaces: Interfaces::default(),
@@ -102,11 +102,17 @@ impl IpLayer {
     }
 
     /// Adds an interface.
+    ///
+    /// # Errors
+    /// As [`Interfaces::add`].
     pub fn add_interface(&mut self, interface: Interface) -> Result<(), InterfaceError> {
         self.interfaces.add(interface)
     }
 
-    /// Gives an interface an address, and the network around it a route.
+    /// Adds an address to an interface, and a route to its network.
+    ///
+    /// # Errors
+    /// As [`Interfaces::add_address`] and [`Routes::add`].
     pub fn add_address(&mut self, iface: IfaceId, addr: Cidr) -> Result<(), AddressError> {
         self.interfaces.add_address(iface, addr)?;
         self.routes.add(Route {
@@ -118,31 +124,34 @@ impl IpLayer {
     }
 
     /// Adds a route.
+    ///
+    /// # Errors
+    /// As [`Routes::add`].
     pub fn add_route(&mut self, route: Route) -> Result<(), RouteError> {
         self.routes.add(route)
     }
 
-    /// Changes the largest packet that an interface takes.
+    /// Changes the MTU of an interface, in bytes.
     pub fn set_mtu(&mut self, iface: IfaceId, mtu: u16) {
         self.interfaces.set_mtu(iface, mtu);
     }
 
-    /// Interfaces and their addresses.
+    /// Returns the interfaces and their addresses.
     pub const fn interfaces(&self) -> &Interfaces {
         &self.interfaces
     }
 
-    /// The routes.
+    /// Returns the routes.
     pub const fn routes(&self) -> &Routes {
         &self.routes
     }
 
-    /// The neighbours.
+    /// Returns the neighbour table.
     pub const fn neighbours(&self) -> &Neighbours {
         &self.neighbours
     }
 
-    /// What happened so far.
+    /// Returns the counters.
     pub fn counters(&self) -> IpCounters {
         IpCounters {
             neighbours: *self.neighbours.counters(),
@@ -150,7 +159,7 @@ impl IpLayer {
         }
     }
 
-    /// What a frame is that came in on port `on`. `bytes` are its first contiguous ones.
+    /// Classifies a frame received on port `on`, and counts it. `bytes` are its first segment.
     pub fn receive(&mut self, on: IfaceId, bytes: &[u8], meta: &FrameMeta) -> Ingress {
         let ingress = classify(&self.interfaces, on, bytes, meta);
         match ingress {
@@ -163,11 +172,12 @@ impl IpLayer {
         ingress
     }
 
-    /// Where a packet to `dst` goes; none if there's no way, or it's our own. `on` is the interface
-    /// for addresses that only mean something on their link; without it that's the only interface
-    /// that has such addresses itself, if it is the only one.
+    /// Returns the next hop of a packet to `dst`; `None` without a route, or if `dst` is ours.
+    ///
+    /// `on` is the interface for link-local addresses. Without it the only interface that has one
+    /// itself is used, if there is just one.
     pub fn route(&self, dst: IpAddr, on: Option<IfaceId>) -> Option<NextHop> {
-        // A packet to ourselves has no way out, and there's no loopback.
+        // There's no loopback interface.
         if self.interfaces.is_local(dst) {
             return None;
         }
@@ -178,12 +188,13 @@ impl IpLayer {
         self.routes.lookup(dst)
     }
 
-    /// The address to send from to `dst` by way of `hop`.
+    /// Returns the source address for packets to `dst` through `hop`.
     pub fn source(&self, hop: NextHop, dst: IpAddr) -> Option<IpAddr> {
         self.interfaces.source_for(hop.iface, dst)
     }
 
-    /// Where `hop` is; asks it if that isn't known. To be called before a packet is sent.
+    /// Returns the link-layer address of `hop`, or starts to resolve it. Call it before a packet is
+    /// sent. Multicast and broadcast addresses need no resolution.
     pub fn lookup(&mut self, now: Instant, hop: NextHop) -> Lookup {
         match self.interfaces.interface(hop.iface) {
             None => Lookup::Unreachable,
@@ -203,23 +214,23 @@ impl IpLayer {
         }
     }
 
-    /// The Ethernet header from an interface to `dst`; none if it has no link layer.
+    /// Returns the Ethernet header from an interface to `dst`; `None` without a link layer.
     pub fn link_to(&self, iface: IfaceId, dst: MacAddr) -> Option<LinkHeader> {
         self.interfaces.link_to(iface, dst)
     }
 
-    /// A connection by way of `hop` made progress.
+    /// Handles reachability confirmation: a connection through `hop` made progress.
     pub fn confirm(&mut self, now: Instant, hop: NextHop) {
         self.neighbours.confirm(now, hop);
     }
 
-    /// Another worker's layer reported this event.
+    /// Handles a [`NeighbourEvent::Resolved`] of another worker's layer.
     pub fn on_sibling_resolved(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
         self.neighbours.on_sibling_resolved(now, hop, mac);
     }
 
-    /// Addresses a small complete frame to `hop`, or lets it wait. Its link-layer destination,
-    /// which the caller left open, is filled in.
+    /// Writes the link-layer destination of a small complete frame to `hop`, or queues the frame
+    /// until `hop` is resolved.
     pub fn dispatch(&mut self, now: Instant, hop: NextHop, frame: &mut [u8]) -> DispatchOutcome {
         let linked = self
             .interfaces
@@ -241,8 +252,8 @@ impl IpLayer {
         }
     }
 
-    /// Writes the next frame that is to be sent into `out`: a question to a neighbour, a frame
-    /// that waited, an announcement. To be called until there is none.
+    /// Writes the next frame to send into `out`: a frame that waited, a solicitation, or an
+    /// announcement. Call it until it returns `None`.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         if let Some((iface, len)) = self.neighbours.poll_released(out) {
             return Some(Transmit { iface, len });
@@ -259,12 +270,12 @@ impl IpLayer {
         self.poll_announcement(now, out)
     }
 
-    /// What happened to neighbours that connections wait for.
+    /// Returns the next event of a neighbour.
     pub fn poll_event(&mut self) -> Option<NeighbourEvent> {
         self.neighbours.poll_event()
     }
 
-    /// When [`Self::poll_transmit`] wants to be called next.
+    /// Returns when to call [`Self::poll_transmit`] next.
     pub fn deadline(&self) -> Option<Instant> {
         let announcement = self.announcements.iter().map(|a| a.next).min();
         [self.neighbours.deadline(), announcement]
@@ -277,15 +288,16 @@ impl IpLayer {
 /// Why an address wasn't added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// By the interface.
+    /// The interface can't have it.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// By the routes.
+    /// The route to its network can't be added.
     #[error(transparent)]
     Route(#[from] RouteError),
 }
 
-/// Writes an Ethernet header, if there's room for it and `len` more bytes; what comes behind it.
+/// Writes an Ethernet header, if there is room for it and `len` more bytes. Returns the total
+/// length and the bytes behind the header.
 pub(crate) fn write_link(
     link: LinkHeader,
     ethertype: EtherType,

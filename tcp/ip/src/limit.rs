@@ -1,19 +1,19 @@
-//! A token bucket.
+//! Rate limits by token bucket.
 
 use core::time::Duration;
 
 use lockgate_wire::Instant;
 
-/// How often something may be done.
+/// A rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Times a second in the long run; 0 means never.
+    /// Events per second in the long run; 0 means never.
     pub per_second: u32,
-    /// Times at once, after a pause.
+    /// Events at once, after a pause; at least one.
     pub burst: u32,
 }
 
-/// A token bucket, kept as one number: when it will be full again.
+/// A token bucket. Its state is one number: when it will be full again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenBucket {
     interval: Duration,
@@ -37,7 +37,7 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token. Returns false if there is none.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.interval;
         let fits = full_at.saturating_since(now) <= self.depth;
@@ -47,7 +47,7 @@ impl TokenBucket {
         fits
     }
 
-    /// The time between two tokens.
+    /// Returns the time between two tokens.
     pub(crate) const fn interval(&self) -> Duration {
         self.interval
     }

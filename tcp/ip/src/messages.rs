@@ -1,4 +1,4 @@
-//! ICMP messages to us: pings, errors and neighbour discovery; and errors from us.
+//! Handling of received ICMP messages (echo, errors, neighbour discovery), and sending of errors.
 
 use lockgate_wire::icmpv4::{Echo, Icmpv4Message};
 use lockgate_wire::icmpv6::Icmpv6Message;
@@ -10,20 +10,22 @@ use crate::icmp::{self, IcmpError};
 use crate::ingress::{IpPacket, RejectReason};
 use crate::layer::{DispatchOutcome, IpLayer, Transmit};
 
-/// What an ICMP message meant.
+/// The outcome of an ICMP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpOutcome {
-    /// Nothing to do.
+    /// Nothing more to do.
     Done,
-    /// An answer was written: send it.
+    /// A reply was written: send it.
     Reply(Transmit),
-    /// A connection may have to know.
+    /// An error for a connection, which has to check the sequence number.
     Error(IcmpError),
 }
 
 impl IpLayer {
-    /// Handles an ICMP message. `message` is its whole upper-layer part, contiguous; an answer
-    /// goes into `out`, which should have room for the interface's MTU and an Ethernet header.
+    /// Handles an ICMP message, and writes a reply into `out`.
+    ///
+    /// `message` is the whole upper-layer part, contiguous. `out` should have room for the
+    /// interface's MTU and an Ethernet header; a reply that doesn't fit is dropped and counted.
     pub fn on_icmp(
         &mut self,
         now: Instant,
@@ -44,7 +46,7 @@ impl IpLayer {
                 Ok(m) if m.is_neighbor_discovery() => self
                     .on_discovery(now, packet, &m, Some(out))
                     .map(IcmpOutcome::Reply),
-                // Nobody but neighbour discovery comes from nowhere.
+                // Only neighbour discovery may have the unspecified source.
                 Ok(_) if src.is_unspecified() => self.on_bad_message(ParseError::Field),
                 Ok(Icmpv6Message::EchoRequest(echo)) => {
                     self.on_echo(now, packet, echo, out).map(IcmpOutcome::Reply)
@@ -57,8 +59,9 @@ impl IpLayer {
         outcome.unwrap_or(IcmpOutcome::Done)
     }
 
-    /// Tells the sender of a packet that nobody here wants it, if that's allowed. `packet_bytes`
-    /// begin with the IP header of the packet; as many as are contiguous.
+    /// Writes an ICMP error about a packet into `out`, if the RFCs and the rate limit allow it.
+    ///
+    /// `packet_bytes` begin with the packet's IP header: as many as are contiguous.
     pub fn reject(
         &mut self,
         now: Instant,
@@ -100,7 +103,7 @@ impl IpLayer {
         sent
     }
 
-    /// Answers a ping.
+    /// Answers an echo request.
     fn on_echo(
         &mut self,
         now: Instant,
@@ -171,8 +174,8 @@ impl IpLayer {
         None
     }
 
-    /// From whom to whom an answer to `packet` goes: from the address it was sent to, or, if that
-    /// was a group, from one of the interface's.
+    /// Returns source and destination of a reply to `packet`. The source is the address it was sent
+    /// to, or, if that was a group, one of the interface's.
     fn answer_addrs(&mut self, packet: &IpPacket) -> Option<IpPair> {
         let addrs = packet.addrs.reversed();
         if !packet.is_group {
@@ -184,8 +187,8 @@ impl IpLayer {
         addrs
     }
 
-    /// Builds an ICMP message's frame in `out` and dispatches it. None if it waits or can't be
-    /// sent.
+    /// Writes a frame with an ICMP message into `out` and dispatches it. Returns `None` if it waits
+    /// for its neighbour or can't be sent.
     fn send_message(
         &mut self,
         now: Instant,
@@ -214,7 +217,7 @@ impl IpLayer {
     }
 }
 
-/// Writes a frame with an ICMP message; its length, or none if it doesn't fit.
+/// Writes a frame with an ICMP message. Returns its length; `None` if it doesn't fit in `out`.
 pub(crate) fn write_message(
     link: Option<LinkHeader>,
     addrs: IpPair,

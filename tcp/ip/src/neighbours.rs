@@ -1,5 +1,5 @@
-//! Who has which link-layer address: one table for ARP (RFC 826) and neighbour discovery (RFC
-//! 4861), both with the latter's states.
+//! The neighbour table: link-layer addresses of next hops, for ARP (RFC 826) and neighbour
+//! discovery (RFC 4861). Both use the states of RFC 4861.
 //!
 //! ```text
 //!               solicit x3, no answer                      use, after REACHABLE_TIME
@@ -8,14 +8,14 @@
 //!    |  |   +---- hold-down over, use ---+         |   |  |  confirmed (TCP)       DELAY
 //!    |  +----- solicited answer -------------------+   |  +------------------------ |
 //!    |                                                 |                            | 5 s
-//!    +-- heard of --> STALE -- use --> DELAY           +---- solicited answer --- PROBE
+//!    +-- unsolicited-> STALE -- use -> DELAY           +---- solicited answer --- PROBE
 //!                                                                                   |
 //!   INCOMPLETE <------------------------------ probe x3, no answer -----------------+
 //! ```
 //!
-//! The table learns only from answers to what we asked, and from those who ask us; what nobody
-//! asked for changes an existing entry at most, and never makes it REACHABLE. Table, waiting frames
-//! and events are bounded; memory is taken when the table is made.
+//! Entries are created by our lookups and by neighbours that solicit us. An unsolicited
+//! advertisement changes an existing entry at most, and never makes it REACHABLE. Table, waiting
+//! frames and events have limits. Memory is allocated when the table is made.
 
 mod config;
 mod counters;
@@ -47,16 +47,16 @@ pub struct Neighbours {
     waiting: WaitingFrames,
     events: VecDeque<NeighbourEvent>,
     solicits: TokenBucket,
-    /// No entry has anything to do before this.
+    /// No entry's deadline is earlier.
     next_deadline: Instant,
-    /// The next entry that the sweep looks at.
+    /// Index of the next entry that [`Self::poll_solicit`] checks.
     sweep: usize,
     random: u64,
     counters: NeighbourCounters,
 }
 
 impl Neighbours {
-    /// An empty table. The seed makes its random times repeatable.
+    /// Makes an empty table. The seed determines its random intervals.
     pub fn new(config: NeighbourConfig, seed: u64) -> Self {
         let entries_max = usize::from(config.entries_max.max(1));
         Self {
@@ -73,8 +73,10 @@ impl Neighbours {
         }
     }
 
-    /// Where `hop` is; asks it if that isn't known. Calling this means that a packet is to be sent
-    /// there.
+    /// Returns the link-layer address of `hop`, or starts to resolve it.
+    ///
+    /// A call counts as a packet sent to `hop`: it refreshes the entry's use, and a stale entry
+    /// changes to DELAY.
     pub fn lookup(&mut self, now: Instant, hop: NextHop) -> Lookup {
         let Some(&at) = self.index.get(&hop) else {
             let at = self.create(now, hop, NeighbourState::Incomplete { sent: 0, next: now });
@@ -113,7 +115,7 @@ impl Neighbours {
         answer
     }
 
-    /// The state of an entry, if there is one.
+    /// Returns the state of the entry of `hop`, if there is one.
     pub fn state(&self, now: Instant, hop: NextHop) -> Option<NeighbourState> {
         let entry = &self.entries[*self.index.get(&hop)?];
         match entry.state {
@@ -129,14 +131,14 @@ impl Neighbours {
         }
     }
 
-    /// Whether the neighbour said that it's a router.
+    /// Returns whether the neighbour's last advertisement had the Router flag.
     pub fn is_router(&self, hop: NextHop) -> bool {
         self.index
             .get(&hop)
             .is_some_and(|at| self.entries[*at].is_router)
     }
 
-    /// A connection through `hop` made progress, so packets get there.
+    /// Handles reachability confirmation: a connection through `hop` made progress.
     //= https://www.rfc-editor.org/rfc/rfc4861#section-7.3.1
     //# In TCP, for example, receipt of a (new)
     //# acknowledgement indicates that previously sent data reached the peer.
@@ -152,7 +154,8 @@ impl Neighbours {
         }
     }
 
-    /// Somebody who has address `mac` asked us for ours: it's likely that we'll answer.
+    /// Handles a request for our address from `hop` at `mac`. Creates an entry: a reply is likely
+    /// to be sent there.
     pub fn on_solicited_by(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
         let Some(&at) = self.index.get(&hop) else {
             let at = self.create(now, hop, NeighbourState::Stale { mac });
@@ -172,8 +175,8 @@ impl Neighbours {
         }
     }
 
-    /// Somebody said where `hop` is: an ARP reply, a gratuitous ARP, a neighbour advertisement.
-    /// RFC 4861, 7.2.5.
+    /// Handles an ARP reply, a gratuitous ARP or a neighbour advertisement about `hop` (RFC 4861,
+    /// 7.2.5).
     pub fn on_advertisement(&mut self, now: Instant, hop: NextHop, advert: Advertisement) {
         let Some(&at) = self.index.get(&hop) else {
             self.counters.unasked += 1;
@@ -184,7 +187,8 @@ impl Neighbours {
         if let Some(router) = advert.router {
             entry.is_router = router;
         }
-        // An answer counts as one only if there was a question: a forged one can't pin an entry.
+        // Only an outstanding solicitation can be answered: a forged answer can't keep an entry
+        // REACHABLE.
         let answers = advert.solicited
             && matches!(
                 entry.state,
@@ -221,19 +225,21 @@ impl Neighbours {
         }
     }
 
-    /// Another worker's table knows that `hop` is at `mac`.
+    /// Handles a resolution by another worker's table: `hop` is at `mac`.
     pub fn on_sibling_resolved(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
-        let told = Advertisement {
+        let advert = Advertisement {
             mac: Some(mac),
             solicited: true,
             replaces: true,
             router: None,
         };
-        self.on_advertisement(now, hop, told);
+        self.on_advertisement(now, hop, advert);
     }
 
-    /// Keeps a complete frame until `hop` is known; its first six bytes, if `link` says that it has
-    /// a link-layer header, are filled in then. An entry keeps its newest three.
+    /// Queues a complete frame until `hop` is resolved. Returns false if it was dropped.
+    ///
+    /// With `link` the frame has a link-layer header, whose destination (its first six bytes) is
+    /// written then. An entry keeps its newest three frames.
     pub fn queue(&mut self, hop: NextHop, frame: &[u8], link: bool) -> bool {
         let Some(&at) = self.index.get(&hop) else {
             self.counters.frames_refused += 1;
@@ -268,8 +274,8 @@ impl Neighbours {
         true
     }
 
-    /// Copies a frame that waited and may go now into `out`; its interface and length. One that
-    /// doesn't fit is dropped.
+    /// Copies the next frame whose neighbour was resolved into `out`. Returns its interface and
+    /// length. A frame that doesn't fit is dropped.
     pub fn poll_released(&mut self, out: &mut [u8]) -> Option<(IfaceId, usize)> {
         while self.waiting.has_ready() {
             if let Some(frame) = self.waiting.take_ready(out) {
@@ -281,7 +287,7 @@ impl Neighbours {
         None
     }
 
-    /// The next question to send, if any is due. To be called until there is none.
+    /// Returns the next solicitation that is due. Call it until it returns `None`.
     pub fn poll_solicit(&mut self, now: Instant) -> Option<Solicitation> {
         if now < self.next_deadline {
             return None;
@@ -304,38 +310,38 @@ impl Neighbours {
         None
     }
 
-    /// What happened that others wait for.
+    /// Returns the next event for connections and other workers.
     pub fn poll_event(&mut self) -> Option<NeighbourEvent> {
         self.events.pop_front()
     }
 
-    /// When [`Self::poll_solicit`] wants to be called next; it may turn out that there's nothing
-    /// to do. Frames to release are there at once, after `on_*`.
+    /// Returns when to call [`Self::poll_solicit`] next. It may be earlier than any solicitation.
+    /// Frames to release are available at once, after `on_*`.
     pub fn deadline(&self) -> Option<Instant> {
         Some(self.next_deadline).filter(|t| *t != Instant::MAX)
     }
 
-    /// What happened so far.
+    /// Returns the counters.
     pub fn counters(&self) -> &NeighbourCounters {
         &self.counters
     }
 
-    /// Number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether the table is empty.
+    /// Returns whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// All entries, in no order.
+    /// Returns all entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (NextHop, NeighbourState)> {
         self.entries.iter().map(|e| (e.hop, e.state))
     }
 
-    /// What an entry whose time has come does.
+    /// Advances an entry whose deadline has passed. Returns a solicitation to send, if any.
     fn on_deadline(&mut self, now: Instant, at: usize) -> Option<Solicitation> {
         let config = self.config;
         let entry = &mut self.entries[at];
@@ -360,8 +366,8 @@ impl Neighbours {
                 },
                 Some(mac),
             ),
-            // Another station may have taken the address over: everybody is asked, as in a new
-            // resolution, before it's given up.
+            // Another station may have taken over the IP address. Multicast solicitations, as in a
+            // new resolution, find it before the entry fails.
             NeighbourState::Delay { .. } | NeighbourState::Probe { .. } => {
                 (NeighbourState::Incomplete { sent: 1, next }, None)
             }
@@ -369,7 +375,7 @@ impl Neighbours {
                 self.give_up(now, at);
                 return None;
             }
-            // The hold-down is over. The entry stays, to be found again or evicted.
+            // The hold-down is over. The entry stays until a lookup or its eviction.
             NeighbourState::Failed { .. } => {
                 entry.state = NeighbourState::Failed {
                     until: Instant::ZERO,
@@ -399,7 +405,7 @@ impl Neighbours {
         self.push_event(NeighbourEvent::Unreachable(self.entries[at].hop));
     }
 
-    /// An entry has a new link-layer address.
+    /// Releases waiting frames and reports that an entry has a new link-layer address.
     fn on_resolved(&mut self, at: usize, mac: MacAddr) {
         let entry = &mut self.entries[at];
         let hop = entry.hop;
@@ -447,10 +453,10 @@ impl Neighbours {
         at
     }
 
-    /// The entry that is missed least: one that failed, or else is only asked for, or else is
-    /// known; of those the one not used for longest.
+    /// Returns the entry to evict. In this order: FAILED, INCOMPLETE, STALE, then those in use;
+    /// within a class the least recently used. A scan of addresses so evicts its own entries first.
     fn eviction_candidate(&self, now: Instant) -> usize {
-        let worth = |e: &NeighbourEntry| {
+        let priority = |e: &NeighbourEntry| {
             let class = match e.state {
                 NeighbourState::Failed { .. } => 0,
                 NeighbourState::Incomplete { .. } => 1,
@@ -466,7 +472,7 @@ impl Neighbours {
             .entries
             .iter()
             .enumerate()
-            .min_by_key(|(_, e)| worth(e));
+            .min_by_key(|(_, e)| priority(e));
         least.map_or(0, |(at, _)| at)
     }
 
@@ -492,7 +498,7 @@ impl Neighbours {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let base = self.config.reachable_time;
-        // 512 to 1535 thousand-and-twenty-fourths.
+        // From 512/1024 to 1535/1024: MIN_RANDOM_FACTOR 0.5, MAX_RANDOM_FACTOR 1.5.
         let factor = 512 + u32::try_from(self.random >> 54).unwrap_or(0);
         now + base.saturating_mul(factor) / 1024
     }

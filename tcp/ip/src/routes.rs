@@ -1,4 +1,4 @@
-//! Which interface and neighbour lead to an address.
+//! The routing table.
 
 use core::net::IpAddr;
 
@@ -6,37 +6,39 @@ use lockgate_wire::IfaceId;
 
 use crate::cidr::Cidr;
 
-/// A way to a network.
+/// A route to a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The network.
+    /// The destination network.
     pub to: Cidr,
-    /// The gateway; none if the network's hosts are neighbours.
+    /// The gateway; `None` if the network is on-link.
     pub via: Option<IpAddr>,
     /// The interface.
     pub iface: IfaceId,
 }
 
-/// Whom to send a packet to, and where.
+/// The neighbour that a packet is sent to, and its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NextHop {
     /// The interface.
     pub iface: IfaceId,
-    /// The neighbour: the gateway, or the destination itself.
+    /// The neighbour's address: the gateway's, or the destination.
     pub addr: IpAddr,
 }
 
-/// Routes, by longest prefix.
+/// The routing table: longest prefix first, then first added.
 ///
-/// A host at a network's edge has a handful, so the table is a list in the order of looking:
-/// longest prefix first, then first added.
+/// A host has a handful of routes, so it is a list that is searched in order.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     list: Vec<Route>,
 }
 
 impl Routes {
-    /// Adds a route, unless the table is full or the gateway is of the other IP version.
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// `Full` above 256 routes; `Version` if network and gateway are of different IP versions.
     pub fn add(&mut self, route: Route) -> Result<(), RouteError> {
         if route
             .via
@@ -60,7 +62,7 @@ impl Routes {
         Ok(())
     }
 
-    /// Where a packet to `dst` goes.
+    /// Returns the next hop of a packet to `dst`; `None` without a route.
     pub fn lookup(&self, dst: IpAddr) -> Option<NextHop> {
         let route = self.list.iter().find(|r| r.to.contains(dst))?;
         Some(NextHop {
@@ -69,7 +71,7 @@ impl Routes {
         })
     }
 
-    /// The routes in the order in which they're tried.
+    /// Returns the routes in the order in which they are tried.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.list.iter()
     }
@@ -81,12 +83,12 @@ pub enum RouteError {
     /// The table is full.
     #[error("more than {ROUTES_MAX} routes")]
     Full,
-    /// Gateway and network are of different IP versions.
+    /// Network and gateway are of different IP versions.
     #[error("the gateway is of the other IP version")]
     Version,
 }
 
-/// Looking is linear.
+/// Lookups are linear in this.
 const ROUTES_MAX: usize = 256;
 
 #[cfg(test)]

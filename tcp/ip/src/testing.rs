@@ -1,5 +1,5 @@
-//! A host with one Ethernet interface, one VLAN and one interface without a link layer; and frames
-//! for it.
+//! Test support: a host with an Ethernet interface, a VLAN and an interface without a link layer,
+//! and frames for it.
 
 use lockgate_wire::arp::{ArpPacket, LEN, Operation};
 use lockgate_wire::ethernet::{EtherType, EthernetHeader, VlanId, VlanTag};
@@ -76,7 +76,7 @@ pub(crate) fn link(src: MacAddr, dst: MacAddr) -> Option<LinkHeader> {
     })
 }
 
-/// A frame of `payload` behind these headers.
+/// Returns a frame of these headers and `payload`.
 pub(crate) fn frame(header: &FrameHeader, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0; header.emitted_len() + payload.len()];
     let at = header.emit(&mut out);
@@ -94,12 +94,12 @@ pub(crate) fn packet(
     frame(&FrameHeader::new(link, addrs, protocol, len), payload)
 }
 
-/// A frame from the peer to us.
+/// Returns a frame from the peer to us.
 pub(crate) fn from_peer(src: &str, dst: &str, protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
     packet(link(PEER, US), pair(src, dst), protocol, payload)
 }
 
-/// An ICMP message in a frame from the peer to us, with this hop limit.
+/// Returns a frame with an ICMP message from the peer to us.
 pub(crate) fn icmp_v4(src: &str, dst: &str, m: &Icmpv4Message<'_>) -> Vec<u8> {
     let mut bytes = vec![0; m.emitted_len()];
     m.emit(&mut bytes);
@@ -163,7 +163,7 @@ pub(crate) fn meta(frame: &[u8]) -> FrameMeta {
     }
 }
 
-/// What comes back for a frame: the answer at once, or an error for a connection.
+/// The response to a frame: a reply, or an error for a connection.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Answer {
     None,
@@ -171,7 +171,7 @@ pub(crate) enum Answer {
     Error(IcmpError),
 }
 
-/// Runs a frame through the layer as a stack does.
+/// Passes a frame through the layer as a stack does.
 pub(crate) fn run(host: &mut IpLayer, now: Instant, on: IfaceId, frame: &[u8]) -> Answer {
     let mut out = [0; 2048];
     let sent = match host.receive(on, frame, &meta(frame)) {
@@ -191,7 +191,7 @@ pub(crate) fn run(host: &mut IpLayer, now: Instant, on: IfaceId, frame: &[u8]) -
     })
 }
 
-/// All frames that the layer wants to send now.
+/// Returns all frames that are due.
 pub(crate) fn flush(host: &mut IpLayer, now: Instant) -> Vec<(IfaceId, Vec<u8>)> {
     let mut out = [0; 2048];
     let mut all = Vec::new();
@@ -201,7 +201,7 @@ pub(crate) fn flush(host: &mut IpLayer, now: Instant) -> Vec<(IfaceId, Vec<u8>)>
     all
 }
 
-/// Makes the peer known, so that answers go at once.
+/// Resolves the peer, so that replies are sent at once.
 pub(crate) fn introduce(host: &mut IpLayer, addr: &str) {
     let hop = NextHop {
         iface: ETH,

@@ -122,7 +122,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn what_is_not_answered() {
+    fn packets_that_are_not_answered() {
         let mut h = host();
         for frame in [
             request((PEER, "10.0.0.2"), "10.0.0.3"),  // for another
@@ -154,7 +154,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn strangers_are_answered_but_not_learned() {
+    fn off_link_senders_are_answered_but_not_learned() {
         let mut h = host();
         let frame = request((PEER, "172.16.0.9"), "10.0.0.1");
         assert!(matches!(run(&mut h, at(0), ETH, &frame), Answer::Frame(..)));
@@ -162,7 +162,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn asking_and_being_answered() {
+    fn a_request_and_its_reply_resolve_a_neighbour() {
         let mut h = host();
         assert_eq!(h.lookup(at(0), hop("10.0.0.254")), Lookup::Pending);
         let sent = flush(&mut h, at(0));
@@ -186,7 +186,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn replies_nobody_asked_for_do_not_poison() {
+    fn unsolicited_replies_do_not_poison() {
         let mut h = host();
         let reply = arp(Operation::Reply, (OTHER, "10.0.0.254"), (US, "10.0.0.1"));
         run(&mut h, at(0), ETH, &arp_frame(US, &reply));
@@ -200,7 +200,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn announcements_change_what_is_known_only() {
+    fn announcements_change_existing_entries_only() {
         let mut h = host();
         let announce = request((OTHER, "10.0.0.254"), "10.0.0.254");
         run(&mut h, at(0), ETH, &announce);
@@ -217,7 +217,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn conflicts_are_defended_against_now_and_then() {
+    fn conflicts_are_defended_at_a_limited_rate() {
         let mut h = host();
         let conflict = request((OTHER, "10.0.0.1"), "10.0.0.77");
         let Answer::Frame(_, frame) = run(&mut h, at(0), ETH, &conflict) else {
@@ -239,7 +239,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn announcing() {
+    fn announcements_are_sent_twice() {
         let mut h = host();
         h.announce(at(0), ETH);
         assert_eq!(h.deadline(), Some(at(0)));
@@ -265,7 +265,7 @@ mod arp_tests {
         assert_eq!(flush(&mut h, at(2000)), first);
         assert_eq!((flush(&mut h, at(60_000)).len(), h.deadline()), (0, None));
         h.announce(at(0), BARE);
-        assert_eq!(h.deadline(), None, "there's nobody to tell");
+        assert_eq!(h.deadline(), None, "there is no announcement to send");
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod discovery_tests {
     }
 
     #[test]
-    fn askers_without_an_address_are_asked_themselves() {
+    fn solicitors_without_a_link_layer_option_are_solicited() {
         let mut h = host();
         let frame = icmp_v6("2001:db8::2", "2001:db8::1", &solicit("2001:db8::1", None));
         assert_eq!(run(&mut h, at(0), ETH, &frame), Answer::None);
@@ -401,7 +401,7 @@ mod discovery_tests {
             // From nowhere, but with an address; from nowhere to one host.
             (255, "::", SOLICITED, ns),
             (255, "::", "2001:db8::1", solicit("2001:db8::1", None)),
-            // An answer to everybody.
+            // A solicited advertisement to all nodes.
             (255, "fe80::fe", "ff02::1", na),
             // Groups as link-layer addresses.
             (
@@ -433,7 +433,7 @@ mod discovery_tests {
     }
 
     #[test]
-    fn what_is_not_for_us() {
+    fn messages_that_are_not_for_us() {
         let mut h = host();
         for (src, dst, m) in [
             ("fe80::2", SOLICITED, solicit("2001:db8:1::1", Some(PEER))),
@@ -463,7 +463,7 @@ mod discovery_tests {
             );
         }
         assert_eq!(h.counters().icmp.ignored, 4);
-        // Adverts that nobody asked for teach nothing, those about our address are conflicts.
+        // Unsolicited advertisements create no entry; those about our address are conflicts.
         run(
             &mut h,
             at(0),
@@ -520,7 +520,7 @@ mod echo_tests {
     };
 
     #[test]
-    fn pings_are_answered() {
+    fn echo_requests_are_answered() {
         let mut h = host();
         introduce(&mut h, "10.0.0.2");
         let ping = icmp_v4("10.0.0.2", "10.0.0.1", &Icmpv4Message::EchoRequest(ECHO));
@@ -548,7 +548,7 @@ mod echo_tests {
     }
 
     #[test]
-    fn pings_to_all_nodes_are_answered_from_our_address() {
+    fn echo_requests_to_all_nodes_are_answered_from_our_address() {
         let mut h = host();
         introduce(&mut h, "fe80::2");
         let ping = icmp_v6("fe80::2", "ff02::1", &Icmpv6Message::EchoRequest(ECHO));
@@ -556,14 +556,14 @@ mod echo_tests {
             panic!()
         };
         assert_eq!(read_v6(&reply).1, pair("fe80::ff:fe00:1", "fe80::2"));
-        // From nowhere there's nobody to answer.
+        // The unspecified source can't be answered.
         let ping = icmp_v6("::", "ff02::1", &Icmpv6Message::EchoRequest(ECHO));
         assert_eq!(run(&mut h, at(0), ETH, &ping), Answer::None);
         assert_eq!(h.counters().icmp.bad_message, 1);
     }
 
     #[test]
-    fn an_answer_waits_for_its_neighbour() {
+    fn a_reply_waits_for_its_neighbour() {
         let mut h = host();
         let ping = icmp_v4("10.0.0.2", "10.0.0.1", &Icmpv4Message::EchoRequest(ECHO));
         assert_eq!(run(&mut h, at(0), ETH, &ping), Answer::None);
@@ -576,7 +576,7 @@ mod echo_tests {
     }
 
     #[test]
-    fn sizes() {
+    fn echo_requests_above_the_mtu_are_not_answered() {
         let mut h = host();
         introduce(&mut h, "10.0.0.2");
         let ping = |len: usize| {
@@ -601,7 +601,7 @@ mod echo_tests {
     }
 
     #[test]
-    fn floods_are_limited() {
+    fn echo_replies_are_rate_limited() {
         let mut h = host();
         introduce(&mut h, "10.0.0.2");
         let ping = icmp_v4("10.0.0.2", "10.0.0.1", &Icmpv4Message::EchoRequest(ECHO));
@@ -612,7 +612,7 @@ mod echo_tests {
     }
 
     #[test]
-    fn pongs_and_damaged_pings_are_counted() {
+    fn echo_replies_and_damaged_requests_are_counted() {
         let mut h = host();
         run(
             &mut h,
@@ -726,7 +726,7 @@ mod error_tests {
     }
 
     #[test]
-    fn ports_protocols_and_parameters_are_refused() {
+    fn ports_protocols_and_parameters_are_rejected() {
         let mut h = host();
         introduce(&mut h, "10.0.0.2");
         introduce(&mut h, "2001:db8::2");
@@ -834,7 +834,7 @@ mod error_tests {
     }
 
     #[test]
-    fn errors_are_limited() {
+    fn errors_are_rate_limited() {
         let rate = Rate {
             per_second: 10,
             burst: 3,
@@ -856,7 +856,7 @@ mod dispatch_tests {
     use super::*;
 
     #[test]
-    fn frames_are_addressed_or_wait_or_go() {
+    fn dispatched_frames_are_sent_queued_or_dropped() {
         let mut h = host();
         let frame = packet(
             link(US, ZERO),
@@ -893,7 +893,7 @@ mod dispatch_tests {
     }
 
     #[test]
-    fn groups_need_no_question() {
+    fn groups_need_no_resolution() {
         let mut h = host();
         for (addr, mac) in [
             ("ff02::1", MacAddr([0x33, 0x33, 0, 0, 0, 1])),
@@ -935,7 +935,7 @@ mod dispatch_tests {
     }
 
     #[test]
-    fn progress_is_passed_on() {
+    fn progress_confirms_reachability() {
         let mut h = host();
         introduce(&mut h, "10.0.0.2");
         h.lookup(at(0), hop("10.0.0.2"));

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_cannot_be() {
+    fn invalid_lengths() {
         for (at, value, error) in [
             (0, 0x44, ParseError::Length),
             (0, 0x65, ParseError::Version),

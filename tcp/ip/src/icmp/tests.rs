@@ -41,7 +41,7 @@ fn unreachable_v4(code: u8, next_hop_mtu: u16, quoted: &[u8]) -> Option<IcmpErro
 }
 
 #[test]
-fn the_segment_is_found() {
+fn the_quoted_segment_is_parsed() {
     let q = v4();
     let e = error_v4(
         OUR_V4,
@@ -137,7 +137,7 @@ fn plateaus() {
 }
 
 #[test]
-fn errors_about_others() {
+fn errors_about_packets_of_others() {
     let tcp = IpProtocol::TCP;
     let short = v4();
     let mut fragment = v4();

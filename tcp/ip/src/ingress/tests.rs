@@ -184,7 +184,7 @@ fn link_layer_reasons() {
 }
 
 #[test]
-fn ipv4_sources_that_cannot_be() {
+fn invalid_ipv4_sources() {
     for src in [
         "0.0.0.0",
         "0.1.2.3",
@@ -354,7 +354,7 @@ fn fragments_and_source_routes() {
 }
 
 #[test]
-fn things_to_refuse() {
+fn packets_to_reject() {
     let refusal = |frame: &[u8]| {
         let got = classify_on(ETH, frame);
         let Ingress::Reject(_, why) = got else {

@@ -4,33 +4,33 @@ use core::time::Duration;
 
 use crate::limit::Rate;
 
-/// Settings of the neighbour table.
+/// Settings of the neighbour table. Names in capitals are those of RFC 4861, section 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeighbourConfig {
-    /// Entries.
+    /// Entries of the table.
     pub entries_max: u16,
-    /// Frames that wait for an answer, in all.
+    /// Frames that wait for their neighbour, of all entries together.
     pub waiting_max: u16,
-    /// The longest of them.
+    /// Bytes of the longest frame that may wait.
     pub waiting_bytes_max: u16,
-    /// REACHABLE_TIME's base: an entry is believed for half to one and a half of this.
+    /// BaseReachableTime: an entry is REACHABLE for 0.5 to 1.5 times this after a confirmation.
     pub reachable_time: Duration,
-    /// RETRANS_TIMER: between two solicitations.
+    /// RETRANS_TIMER: the time between two solicitations of an entry.
     pub retransmit_time: Duration,
-    /// DELAY_FIRST_PROBE_TIME: how long a confirmation from above is waited for.
+    /// DELAY_FIRST_PROBE_TIME: how long DELAY waits for a confirmation by TCP.
     pub delay_first_probe: Duration,
-    /// MAX_MULTICAST_SOLICIT: questions asked before giving up.
+    /// MAX_MULTICAST_SOLICIT: multicast (or broadcast) solicitations before the entry fails.
     pub multicast_solicits: u8,
-    /// MAX_UNICAST_SOLICIT: questions asked of the address known before asking everybody.
+    /// MAX_UNICAST_SOLICIT: unicast probes of the known address before multicast ones.
     pub unicast_solicits: u8,
-    /// How long after giving up nobody asks again.
+    /// How long a failed entry isn't solicited again.
     pub hold_down: Duration,
-    /// Solicitations of all entries together.
+    /// Rate limit of solicitations, of all entries together.
     pub solicit_rate: Rate,
 }
 
 impl Default for NeighbourConfig {
-    /// RFC 4861's constants (section 10); Linux's hold-down of about a second.
+    /// Returns RFC 4861's constants (section 10), and Linux's hold-down of about a second.
     fn default() -> Self {
         Self {
             entries_max: 1024,

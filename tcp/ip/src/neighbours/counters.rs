@@ -1,39 +1,39 @@
 //! The neighbour table's counters.
 
 lockgate_wire::counters! {
-    /// What the table did.
+    /// Counters of the neighbour table.
     pub struct NeighbourCounters in "neighbours" {
-        /// Entries made.
+        /// Entries created.
         created,
-        /// Entries that had to go to make room for others.
+        /// Entries evicted to make room for others.
         evicted,
-        /// Entries that got a link-layer address.
+        /// Entries resolved to a link-layer address.
         resolved,
         /// Entries whose link-layer address changed.
         changed,
-        /// Neighbours that didn't answer.
+        /// Entries that failed: the neighbour didn't answer.
         unreachable,
-        /// Solicitations to everybody.
+        /// Multicast or broadcast solicitations.
         multicast_solicits,
-        /// Solicitations to the address known.
+        /// Unicast probes of the known address.
         unicast_solicits,
-        /// Solicitations put off by the rate limit.
+        /// Solicitations postponed by the rate limit.
         solicits_limited,
-        /// Claims about neighbours that we don't know, or don't talk to: not believed.
+        /// Unsolicited messages about neighbours without an entry: ignored.
         unasked,
-        /// Confirmations by progress of connections.
+        /// Reachability confirmations by the progress of connections.
         confirmed,
-        /// Frames put to wait.
+        /// Frames queued to wait for a neighbour.
         frames_queued,
-        /// Frames sent after waiting.
+        /// Queued frames sent.
         frames_released,
-        /// Frames that had to go because newer ones came.
+        /// Queued frames replaced by newer ones.
         frames_displaced,
-        /// Frames dropped because their neighbour didn't answer or its entry went.
+        /// Queued frames dropped because their neighbour failed or its entry was evicted.
         frames_dropped,
-        /// Frames too large to wait, or for which there was no place.
+        /// Frames not queued: too large, or the queue is full.
         frames_refused,
-        /// Events that nobody fetched in time.
+        /// Events lost because the event queue was full.
         events_lost,
     }
 }

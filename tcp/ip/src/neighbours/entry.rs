@@ -1,56 +1,56 @@
-//! One neighbour.
+//! One entry of the neighbour table.
 
 use lockgate_wire::{Instant, MacAddr};
 
 use crate::routes::NextHop;
 
-/// What is known about a neighbour (RFC 4861, 7.3.2), or that it didn't answer.
+/// The state of a neighbour: those of RFC 4861, 7.3.2, and FAILED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeighbourState {
-    /// Everybody is being asked.
+    /// INCOMPLETE: multicast solicitations are being sent.
     Incomplete {
-        /// Questions asked so far.
+        /// Solicitations sent so far.
         sent: u8,
-        /// When to ask again.
+        /// When to send the next one.
         next: Instant,
     },
-    /// Its address was confirmed not long ago.
+    /// REACHABLE: the address was confirmed recently.
     Reachable {
-        /// The address.
+        /// The link-layer address.
         mac: MacAddr,
-        /// Stale from then on.
+        /// The entry is STALE from then on.
         until: Instant,
     },
-    /// Its address isn't known to be right, and nobody has used it since.
+    /// STALE: the address isn't confirmed, and no packet was sent to it since.
     Stale {
-        /// The address.
+        /// The link-layer address.
         mac: MacAddr,
     },
-    /// Its address is used, and may yet be confirmed from above.
+    /// DELAY: a packet was sent; TCP may confirm the address.
     Delay {
-        /// The address.
+        /// The link-layer address.
         mac: MacAddr,
-        /// When to ask.
+        /// When to send the first probe.
         until: Instant,
     },
-    /// It's being asked at its address.
+    /// PROBE: unicast solicitations are being sent.
     Probe {
-        /// The address.
+        /// The link-layer address.
         mac: MacAddr,
-        /// Questions asked so far.
+        /// Solicitations sent so far.
         sent: u8,
-        /// When to ask again.
+        /// When to send the next one.
         next: Instant,
     },
-    /// It didn't answer.
+    /// FAILED: the neighbour didn't answer.
     Failed {
-        /// It may be asked again then.
+        /// End of the hold-down.
         until: Instant,
     },
 }
 
 impl NeighbourState {
-    /// The address that packets may be sent to.
+    /// Returns the address that packets may be sent to.
     pub const fn mac(&self) -> Option<MacAddr> {
         match *self {
             Self::Reachable { mac, .. }
@@ -61,7 +61,8 @@ impl NeighbourState {
         }
     }
 
-    /// When there's something to do about it. That REACHABLE ends is found out by looking.
+    /// Returns the time of the next state change, except REACHABLE's to STALE, which is checked
+    /// when the entry is read.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match *self {
             Self::Incomplete { next, .. } | Self::Probe { next, .. } => Some(next),
@@ -71,7 +72,7 @@ impl NeighbourState {
         }
     }
 
-    /// Moves what there is to do to a later time.
+    /// Postpones the deadline.
     pub(super) const fn postpone(&mut self, to: Instant) {
         match self {
             Self::Incomplete { next, .. } | Self::Probe { next, .. } => *next = to,
@@ -85,15 +86,15 @@ impl NeighbourState {
 pub(super) struct NeighbourEntry {
     pub(super) hop: NextHop,
     pub(super) state: NeighbourState,
-    /// When a packet was last to be sent there.
+    /// When a packet was last sent to it.
     pub(super) used: Instant,
     pub(super) queue: WaitingSlots,
     pub(super) is_router: bool,
-    /// Whether it had an address before.
+    /// Whether it was resolved before: tells a change from a first resolution.
     pub(super) was_resolved: bool,
 }
 
-/// The places of up to three waiting frames, oldest first.
+/// The slots of up to three waiting frames, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct WaitingSlots {
     slots: [Option<u16>; 3],
@@ -104,9 +105,12 @@ impl WaitingSlots {
         self.slots[2].is_some()
     }
 
-    /// Puts a frame last, where there must be room.
+    /// Appends a frame. There must be room.
     pub(super) fn push(&mut self, slot: u16) {
-        debug_assert!(!self.is_full(), "a full queue's oldest frame goes first");
+        debug_assert!(
+            !self.is_full(),
+            "the oldest frame of a full queue is removed first"
+        );
         if let Some(free) = self.slots.iter_mut().find(|s| s.is_none()) {
             *free = Some(slot);
         }

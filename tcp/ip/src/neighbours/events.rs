@@ -1,47 +1,47 @@
-//! What goes into the neighbour table and what comes out.
+//! Inputs and outputs of the neighbour table.
 
 use lockgate_wire::MacAddr;
 
 use crate::routes::NextHop;
 
-/// Where a next hop is.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// At this address. On an interface without a link layer: zero.
+    /// The link-layer address. Zero on an interface without a link layer.
     Resolved(MacAddr),
-    /// It's being asked; an event will tell.
+    /// Resolution is in progress. A [`NeighbourEvent`] follows.
     Pending,
-    /// It was asked and didn't answer, a moment ago.
+    /// The neighbour didn't answer, and the hold-down isn't over.
     Unreachable,
 }
 
-/// What connections that wait for a neighbour, and other workers' tables, want to know.
+/// A change that concerns waiting connections and the tables of other workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeighbourEvent {
-    /// The neighbour has an address now, or another one than before.
+    /// The neighbour was resolved, or its address changed.
     Resolved(NextHop, MacAddr),
-    /// It doesn't answer.
+    /// The neighbour doesn't answer: its entry failed.
     Unreachable(NextHop),
 }
 
-/// A question that is to be sent.
+/// A solicitation to send: an ARP request or a neighbour solicitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Solicitation {
-    /// About whom.
+    /// The address to resolve.
     pub target: NextHop,
-    /// Whom to ask; none: everybody.
+    /// The known link-layer address for a unicast probe; `None` for multicast.
     pub to: Option<MacAddr>,
 }
 
-/// What an answer says.
+/// What an ARP reply, a gratuitous ARP or a neighbour advertisement says about a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advertisement {
-    /// The address; none if the message didn't say.
+    /// The link-layer address, if the message contains it.
     pub mac: Option<MacAddr>,
-    /// Whether it claims to answer a question.
+    /// The Solicited flag: it claims to answer a solicitation.
     pub solicited: bool,
-    /// Whether it shall replace what is known.
+    /// The Override flag: it replaces a known address.
     pub replaces: bool,
-    /// Whether it's a router; none if this kind of message doesn't say.
+    /// The Router flag; `None` for ARP, which has none.
     pub router: Option<bool>,
 }

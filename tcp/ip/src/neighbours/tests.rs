@@ -170,7 +170,7 @@ fn adverts_in_every_state() {
         );
         let what = (from, solicited, replaces, mac);
         assert_eq!(state_name(&t, at(0)), to, "{what:?}");
-        // Whoever waits hears of a new address, and of nothing else.
+        // An event reports a new address, and nothing else.
         let told = events(&mut t);
         match to.1 {
             Some(mac) if before != Some(mac) => {
@@ -182,7 +182,7 @@ fn adverts_in_every_state() {
 }
 
 #[test]
-fn questions_to_us_in_every_state() {
+fn solicitations_of_us_in_every_state() {
     for (from, mac, to) in [
         ("none", A, ("stale", Some(A))),
         ("incomplete", A, ("stale", Some(A))),
@@ -240,18 +240,18 @@ fn confirmations_in_every_state() {
 #[test]
 fn resolution_with_retransmissions() {
     let mut t = table();
-    let everybody = [Solicitation {
+    let multicast = [Solicitation {
         target: hop(1),
         to: None,
     }];
     assert_eq!(t.deadline(), None);
     assert_eq!(t.lookup(at(0), hop(1)), Lookup::Pending);
     assert_eq!(t.deadline(), Some(at(0)));
-    assert_eq!(solicits(&mut t, at(0)), everybody);
+    assert_eq!(solicits(&mut t, at(0)), multicast);
     assert_eq!(t.deadline(), Some(at(1000)));
     assert_eq!(t.lookup(at(500), hop(1)), Lookup::Pending);
     assert_eq!(solicits(&mut t, at(999)), []);
-    assert_eq!(solicits(&mut t, at(1000)), everybody);
+    assert_eq!(solicits(&mut t, at(1000)), multicast);
     t.on_advertisement(at(1200), hop(1), answer(A));
     assert_eq!(events(&mut t), [NeighbourEvent::Resolved(hop(1), A)]);
     assert_eq!(t.lookup(at(1200), hop(1)), Lookup::Resolved(A));
@@ -264,7 +264,7 @@ fn resolution_with_retransmissions() {
 }
 
 #[test]
-fn giving_up_holding_down_asking_again() {
+fn a_failed_neighbour_is_held_down_then_solicited_again() {
     let mut t = table();
     t.lookup(at(0), hop(1));
     for s in 0..3 {
@@ -311,7 +311,7 @@ fn unreachability_detection() {
         );
         assert_eq!(t.lookup(now, hop(1)), Lookup::Resolved(A));
     }
-    // ... then three to everybody, nothing going, then the end.
+    // ... then three multicast ones without an answer, then the entry fails.
     for s in 3..6 {
         let now = at(start + 5000 + s * 1000);
         assert_eq!(
@@ -394,12 +394,12 @@ fn the_same_address_on_two_interfaces() {
 }
 
 #[test]
-fn another_workers_news() {
+fn resolutions_of_another_worker() {
     let mut t = in_state("incomplete");
     t.on_sibling_resolved(at(0), hop(1), A);
     assert_eq!(state_name(&t, at(0)), ("reachable", Some(A)));
     t.on_sibling_resolved(at(0), hop(2), A);
-    assert_eq!(t.state(at(0), hop(2)), None, "nobody here asked");
+    assert_eq!(t.state(at(0), hop(2)), None, "there is no entry");
 }
 
 fn small(entries_max: u16) -> Neighbours {
@@ -413,7 +413,7 @@ fn small(entries_max: u16) -> Neighbours {
 }
 
 #[test]
-fn eviction_takes_the_least_useful() {
+fn eviction_takes_the_least_recently_used() {
     let mut t = small(4);
     t.lookup(at(0), hop(1));
     solicits(&mut t, at(0));
@@ -491,7 +491,7 @@ fn a_scan_cannot_push_out_neighbours_in_use() {
 }
 
 #[test]
-fn solicitations_are_limited_and_put_off() {
+fn solicitations_above_the_rate_are_postponed() {
     let config = NeighbourConfig {
         solicit_rate: Rate {
             per_second: 10,
@@ -514,7 +514,7 @@ fn solicitations_are_limited_and_put_off() {
 }
 
 #[test]
-fn waiting_frames() {
+fn waiting_frames_are_released_in_order() {
     let mut t = table();
     let mut out = [0; 2000];
     assert!(!t.queue(hop(1), &[0; 60], true), "there's no entry yet");
@@ -549,7 +549,7 @@ fn frames_without_a_link_layer_are_not_addressed() {
 }
 
 #[test]
-fn frames_go_with_their_entry() {
+fn frames_are_dropped_with_their_entry() {
     let mut t = in_state("incomplete");
     t.queue(hop(1), &[1; 60], true);
     for s in 1..=3 {

@@ -1,4 +1,4 @@
-//! Frames that wait for a neighbour's address: places of one size in one block of memory.
+//! Frames that wait for a neighbour's resolution: slots of one size in one block of memory.
 
 use std::collections::VecDeque;
 
@@ -44,7 +44,7 @@ impl WaitingFrames {
         !self.ready.is_empty()
     }
 
-    /// Copies a frame to a free place, if there is one and it's large enough.
+    /// Copies a frame into a free slot. Returns `None` if there is none or the frame is too large.
     pub(super) fn put(&mut self, iface: IfaceId, frame: &[u8], link: bool) -> Option<u16> {
         if frame.len() > self.bytes_max {
             return None;
@@ -63,7 +63,7 @@ impl WaitingFrames {
         self.free.push(slot);
     }
 
-    /// Addresses a waiting frame; it may go.
+    /// Writes the link-layer destination of a waiting frame and marks it as ready.
     pub(super) fn make_ready(&mut self, slot: u16, mac: MacAddr) {
         let link = self.slots[usize::from(slot)].link;
         if let Some(dst) = self.bytes_mut(slot).first_chunk_mut::<6>().filter(|_| link) {
@@ -72,7 +72,7 @@ impl WaitingFrames {
         self.ready.push_back(slot);
     }
 
-    /// Copies the frame that has been ready for longest out, if it fits; it's gone in either case.
+    /// Copies the oldest ready frame into `out` and frees its slot, even if it doesn't fit.
     pub(super) fn take_ready(&mut self, out: &mut [u8]) -> Option<(IfaceId, usize)> {
         let slot = self.ready.pop_front()?;
         self.free.push(slot);

@@ -30,7 +30,7 @@ fn fields() {
 }
 
 #[test]
-fn refuses_other_bytes() {
+fn other_versions_and_short_bytes_are_errors() {
     for len in 0..40 {
         assert_eq!(Ipv6View::parse(&bytes()[..len]), Err(ParseError::Truncated));
     }
@@ -65,7 +65,7 @@ fn problem(code: u8, pointer: u32) -> Result<UpperLayer, ExtensionError> {
 }
 
 #[test]
-fn nothing_to_walk() {
+fn packets_without_extension_headers() {
     assert_eq!(walk(IpProtocol::TCP, &[]), upper(IpProtocol::TCP, 0));
     assert_eq!(
         walk(IpProtocol::NO_NEXT, &[]),
@@ -178,7 +178,7 @@ fn truncated_headers() {
 }
 
 #[test]
-fn walks_are_bounded() {
+fn headers_and_options_are_limited() {
     let chain = |n: usize| {
         let mut b = [60, 0, 1, 4, 0, 0, 0, 0].repeat(n);
         if let Some(last) = b.len().checked_sub(8) {

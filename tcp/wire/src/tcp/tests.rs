@@ -63,7 +63,7 @@ fn linux_syn() {
 }
 
 #[test]
-fn lengths_that_cannot_be() {
+fn invalid_lengths() {
     for len in 0..40 {
         assert_eq!(
             TcpView::parse(&SYN[..len]),
