@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Key, Kind, TextDefault};
+use super::key::{Key, Kind, TextDefault};
 
 pub(super) const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
     Key { name, kind, about }

@@ -1,7 +1,7 @@
 //! Keys of the machine, its ports and networks, and TCP.
 
 use super::build::{GIB, H, KIB, M, MIB, MS, S, choice, count, key, required, size, time};
-use super::{Key, Kind};
+use super::key::{Key, Kind};
 
 pub(super) const EAL: &[Key] = &[
     key(

@@ -1,7 +1,7 @@
 //! Keys of what is served, and of how the appliance is run.
 
 use super::build::{GIB, H, KIB, M, MIB, MS, S, choice, count, key, required, size, time};
-use super::{Key, Kind, TextDefault};
+use super::key::{Key, Kind, TextDefault};
 
 pub(super) const KTLS: &[Key] = &[
     key(
