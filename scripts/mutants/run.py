@@ -30,6 +30,7 @@ PACKAGES = {
     "lockgate": "dataplane",
     "lockgate-cache": "dataplane/cache",
     "lockgate-drivers": "drivers",
+    "lockgate-http": "dataplane/http",
     "lockgate-ip": "tcp/ip",
     "lockgate-ktls": "ktls",
     "lockgate-stack": "dataplane/stack",
