@@ -1,75 +1,32 @@
-//! Drives the connections of a worker: bytes from a transport into the machine, lookups to the file
-//! cache, heads and bodies back to the transport.
+//! The HTTP server of a worker: it joins [`lockgate_http`] to sockets and to the file cache.
 //!
-//! [`Server`] puts `lockgate-http` together with a [`Transport`] on one side and the file cache on
-//! the other. [`BodySource`] is what bodies are pulled from, [`Sites`] says whose files a request
-//! gets.
+//! - [`Server`] serves all connections of a worker.
+//! - [`Transport`] is the byte stream to one client, as a socket of the stack implements it.
+//! - [`BodySource`] is what the bytes behind a response's head are pulled from.
+//! - [`Sites`] maps a request's host to a tree of files.
 
 mod body;
 mod counters;
 mod respond;
 mod sites;
-
-use std::sync::Arc;
+mod transport;
 
 use lockgate_cache::{Completion, FileClient, Token};
 use lockgate_http::{
     Action, Connection, DateCache, Delivery, DeliveryCheck, Expired, HttpContext, Limits, response,
 };
 use lockgate_wire::Instant;
-use pktbuf::SharedSpan;
 
 pub use self::body::{BodySource, Pull};
 pub use self::counters::HttpCounters;
 use self::respond::{PendingResponse, Stage};
 pub use self::sites::{HostPattern, ParseHostError, Site, Sites};
+pub use self::transport::{RecvOutcome, Transport};
 
-/// A byte stream to a client, for as long as one call of the server takes.
-///
-/// If a sending method takes less than it was given, the connection is to be driven again when
-/// there's room for more.
-pub trait Transport {
-    /// Shows received bytes, in order, to `take`, which says how many of them it took. The others
-    /// are shown again next time (they belong to a pipelined request, and it's the transport that
-    /// keeps them). Once all is taken and the peer has closed its side, it's [`RecvOutcome::End`]
-    /// each time.
-    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> RecvOutcome;
-
-    /// Copies bytes for sending; says how many. With `more`, what follows goes into the same
-    /// record, as far as there's room in it.
-    fn send(&mut self, bytes: &[u8], more: bool) -> u32;
-
-    /// Sends bytes of a span by reference; says how many were taken.
-    fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32;
-
-    /// Bytes that were given and that the peer hasn't acknowledged yet.
-    fn unacknowledged(&self) -> u64;
-
-    /// No more will be sent. Receiving goes on.
-    fn shutdown(&mut self);
-
-    /// Nothing more will be sent, nor taken: the connection ends by itself.
-    fn close(&mut self);
-
-    /// Ends the connection at once, so that the peer can't take what it got for all of it.
-    fn abort(&mut self);
-}
-
-/// What [`Transport::recv`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecvOutcome {
-    /// It showed bytes, of which so many were taken.
-    Taken(usize),
-    /// There is nothing now.
-    Nothing,
-    /// The peer has closed its side.
-    End,
-}
-
-/// What time it is.
+/// The time of a worker's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnClock {
-    /// On the worker's clock, for deadlines.
+    /// Monotonic, for deadlines.
     pub now: Instant,
     /// In seconds since the Unix epoch, for dates.
     pub unix: u64,
@@ -83,37 +40,36 @@ pub struct ClientConnection {
     response: Option<Box<PendingResponse>>,
 }
 
-/// How driving a connection ended.
+/// What [`Server::drive`] needs next for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriveOutcome {
     /// Something has to happen first: bytes received or acknowledged, an answer of the file cache,
     /// the deadline.
     Waiting,
-    /// There's more to do: its turn was over.
+    /// There is more to do, but the connection's share of the turn is used up.
     Again,
-    /// It's over. The transport was closed or aborted; give the client to
+    /// The connection has ended. The transport was closed or aborted; give the client to
     /// [`Server::release_client`].
     Done,
 }
 
-/// HTTP for all connections of a worker.
+/// The HTTP server of a worker: parses requests, looks their objects up and sends responses.
 ///
-/// # How to drive it
+/// # Order of calls
 ///
-/// - A connection is there (behind TLS: its handshake is over): keep [`Server::accept`]'s client
-///   beside its socket.
-/// - Bytes were received, or the peer closed; bytes were acknowledged, or room to send came back; a
-///   turn ended with [`DriveOutcome::Again`]: [`Server::drive`].
-/// - Once a turn, until there is none: [`Server::poll_files`] gives an answer of the file cache and
-///   the token of the connection it is for. If that is still there: [`Server::on_file`]. The token
-///   is whatever the worker gave to `drive`; one that is given to another connection later does no
-///   harm, because answers carry tickets.
-/// - The time of [`ClientConnection::deadline`] has come: [`Server::on_timer`]. Ask for the deadline
-///   after each call; it moves.
-/// - The socket is gone, by reset or otherwise, or the result was [`DriveOutcome::Done`]:
-///   [`Server::release_client`].
-/// - Shutting down: [`Server::drain`], then [`Server::on_drain`] for each client. Connections at
-///   rest close at once, the others behind their answers.
+/// - A connection is established and, with TLS, its handshake is done: [`Server::accept`]. Keep the
+///   returned [`ClientConnection`] beside the socket.
+/// - Bytes were received or acknowledged, the peer closed its side, or the last outcome was
+///   [`DriveOutcome::Again`]: [`Server::drive`].
+/// - Once a turn, until it returns `None`: [`Server::poll_files`] returns a completion of the file
+///   cache with the token of its connection. If the connection still exists: [`Server::on_file`].
+///   The token is what the worker gave to `drive`. A reused token does no harm: completions carry
+///   tickets.
+/// - [`ClientConnection::deadline`] has passed: [`Server::on_timer`]. Each call may move the
+///   deadline.
+/// - The socket is closed, or the outcome was [`DriveOutcome::Done`]: [`Server::release_client`].
+/// - Shutting down: [`Server::drain`], then [`Server::on_drain`] for each connection. Idle
+///   connections close at once, the others after their response.
 #[derive(Debug)]
 pub struct Server {
     http: HttpContext,
@@ -124,15 +80,19 @@ pub struct Server {
     #[expect(clippy::vec_box, reason = "it's the boxes that are used again")]
     spare_responses: Vec<Box<PendingResponse>>,
     copy_bytes_max: u32,
-    /// Where a path is put together.
+    /// Scratch memory for the path of a directory's index file.
     path: Vec<u8>,
 }
 
-/// What a step of a connection led to.
+/// What follows a step of a connection.
 enum StepOutcome {
+    /// The next step.
     Continue,
+    /// An event that has to come first.
     Wait,
+    /// The end of the connection, in order.
     Close,
+    /// A reset.
     Abort,
 }
 
@@ -157,7 +117,7 @@ impl ClientConnection {
 }
 
 impl Server {
-    /// A server for a worker. Objects of at most `copy_bytes_max` bytes are copied behind their
+    /// Returns a server without connections. Objects of at most `copy_bytes_max` bytes are copied behind their
     /// heads, to share a record with them: no more than what a record has room for beside a head.
     pub fn new(limits: Limits, sites: Sites, files: FileClient, copy_bytes_max: u32) -> Self {
         Self {
@@ -172,7 +132,7 @@ impl Server {
         }
     }
 
-    /// A connection was established.
+    /// Starts HTTP on an established connection.
     pub fn accept(&mut self, clock: TurnClock) -> ClientConnection {
         self.counters.connections += 1;
         ClientConnection {
@@ -182,7 +142,8 @@ impl Server {
         }
     }
 
-    /// Does what can be done for a connection now, within a turn's limits.
+    /// Does what can be done for a connection now, within its share of a turn: 32 requests and 1 MiB
+    /// of responses.
     pub fn drive<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -221,12 +182,12 @@ impl Server {
         DriveOutcome::Again
     }
 
-    /// The next answer of the file cache. Call it until there is none, once a turn.
+    /// Returns the next completion of the file cache. Call it once a turn, until there is none.
     pub fn poll_files(&mut self, clock: TurnClock) -> Option<Completion> {
         self.files.poll(clock.now)
     }
 
-    /// An answer of the file cache for this connection has come.
+    /// Handles a completion of the file cache for this connection.
     pub fn on_file<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -255,7 +216,8 @@ impl Server {
         self.drive(clock, client, token, transport)
     }
 
-    /// The time of [`ClientConnection::deadline`] has come.
+    /// Handles a deadline of [`ClientConnection::deadline`] that has passed: closes an idle
+    /// connection, refuses a late request, resets a client that acknowledges nothing.
     pub fn on_timer<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -293,12 +255,12 @@ impl Server {
         self.drive(clock, client, token, transport)
     }
 
-    /// Closes every connection behind its next answer from now on.
+    /// Closes every connection after its next response from now on.
     pub fn drain(&mut self) {
         self.http.draining = true;
     }
 
-    /// Closes a connection if it is at rest; to be called for each after [`Server::drain`].
+    /// Closes a connection if it is idle. Call it for each connection after [`Server::drain`].
     pub fn on_drain<T: Transport>(
         &mut self,
         client: &ClientConnection,
@@ -311,13 +273,13 @@ impl Server {
         DriveOutcome::Done
     }
 
-    /// A connection is over: gives its memory back.
+    /// Returns the memory of an ended connection to the server.
     pub fn release_client(&mut self, mut client: ClientConnection) {
         client.machine.release(&mut self.http);
         self.recycle(client.response.take());
     }
 
-    /// What was counted so far.
+    /// The counters.
     pub fn counters(&self) -> &HttpCounters {
         &self.counters
     }
@@ -346,8 +308,8 @@ impl Server {
         }
     }
 
-    /// Sends the interim response. What of it has to wait goes in front of the answer, if the body
-    /// comes without it, or doesn't come in time.
+    /// Sends 100 (Continue). If only a part of it could be sent, the rest goes in front of the
+    /// final response.
     fn ask_for_body<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -377,7 +339,7 @@ impl Server {
         outcome
     }
 
-    /// Hands over as much of the answer as the transport takes.
+    /// Sends as much of the response as the transport takes.
     fn send<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -396,7 +358,8 @@ impl Server {
         let untouched = response.status.is_some();
         let has_head = response.head_sent < response.head.len();
         let (outcome, sent) = match response.body.pull(&mut self.files, token) {
-            // A head that waits for its body's first bytes can still become another one.
+            // The head isn't sent before the body's first bytes are loaded: until then another
+            // response is possible.
             Pull::Pending => return StepOutcome::Wait,
             Pull::Failed(absence) if untouched => {
                 return self.start_over(clock, client, token, absence);
@@ -436,7 +399,7 @@ impl Server {
         outcome
     }
 
-    /// The answer was handed over.
+    /// Ends a response whose last byte was handed to the transport.
     fn end<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -468,13 +431,13 @@ impl Server {
     }
 }
 
-/// What one turn of one connection may do.
+/// What is left of a connection's share of a turn.
 struct TurnBudget {
     requests: u32,
     bytes: u32,
 }
 
-/// Whether to go on behind `sent` of `given` bytes.
+/// The next step after a transport took `sent` of `given` bytes.
 fn outcome_of_send(sent: u32, given: usize) -> StepOutcome {
     if sent as usize >= given {
         StepOutcome::Continue
@@ -483,14 +446,14 @@ fn outcome_of_send(sent: u32, given: usize) -> StepOutcome {
     }
 }
 
-/// What a record has room for beside a head.
+/// Room that a record of the largest size has beside a head.
 const COPY_BYTES_MAX: u32 = 15_872;
 
-/// What a connection may do before the others have their turn.
+/// A connection's share of a turn, so that the others get theirs.
 const REQUESTS_PER_TURN: u32 = 32;
 const BYTES_PER_TURN: u32 = 1 << 20;
 
-/// Answers whose memory is kept for the next ones.
+/// Responses whose memory is kept for later ones.
 const SPARE_RESPONSES_MAX: usize = 256;
 
 const _: () = assert!(

@@ -1,0 +1,47 @@
+//! The byte stream to a client.
+
+use std::sync::Arc;
+
+use pktbuf::SharedSpan;
+
+/// A byte stream to a client, borrowed for one call of the server.
+///
+/// If a sending method takes fewer bytes than it was given, the caller drives the connection again
+/// when there is room for more.
+pub trait Transport {
+    /// Shows received bytes, in order, to `take`, which returns how many of them it took. The
+    /// transport keeps the others (they belong to a pipelined request) and shows them again next
+    /// time. Returns [`RecvOutcome::End`] each time once the peer has closed its side and all bytes
+    /// were taken.
+    fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> RecvOutcome;
+
+    /// Copies bytes into the send queue. Returns how many it took. With `more`, the bytes of the
+    /// next call go into the same record, as far as it has room.
+    fn send(&mut self, bytes: &[u8], more: bool) -> u32;
+
+    /// Sends `len` bytes of a span by reference, from position `at` on. Returns how many it took.
+    fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32;
+
+    /// Bytes in the send queue that the peer hasn't acknowledged, records' overhead included.
+    fn unacknowledged(&self) -> u64;
+
+    /// Closes the sending side. Receiving goes on.
+    fn shutdown(&mut self);
+
+    /// Closes both sides in order: what is queued is still sent.
+    fn close(&mut self);
+
+    /// Resets the connection, so that the peer can't take a part of a response for all of it.
+    fn abort(&mut self);
+}
+
+/// What [`Transport::recv`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvOutcome {
+    /// It showed bytes, of which so many were taken.
+    Taken(usize),
+    /// There is nothing now.
+    Nothing,
+    /// The peer has closed its side.
+    End,
+}
