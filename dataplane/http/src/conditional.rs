@@ -1,5 +1,4 @@
-//! Which part of an object a request gets, if any: preconditions and ranges (RFC 9110, sections 13
-//! and 14).
+//! Preconditions and ranges (RFC 9110, sections 13 and 14).
 
 use crate::date;
 use crate::entity::Entity;
@@ -9,7 +8,7 @@ use crate::request::{Field, Request};
 use crate::status::Status;
 use crate::validators::{Comparison, EntityTag, ReceivedTag, Validators};
 
-/// What a request gets of an object that was found.
+/// The part of a representation that a request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// All of it: 200.
@@ -21,11 +20,11 @@ pub enum Selection {
         /// The last byte's position.
         last: u64,
     },
-    /// Nothing, because the client has it: 304.
+    /// Nothing, because the client has the current version: 304.
     NotModified,
-    /// Nothing, because it isn't the version that the client means: 412.
+    /// Nothing, because it isn't the version that the client asked for: 412.
     PreconditionFailed,
-    /// Nothing, because it ends before the range begins: 416.
+    /// Nothing, because the range begins at or behind the end: 416.
     RangeNotSatisfiable,
 }
 
@@ -61,7 +60,7 @@ impl Selection {
         Self::range(request, entity, now)
     }
 
-    /// The status that says so.
+    /// The status of the response.
     pub fn status(self) -> Status {
         match self {
             Self::Whole => Status::Ok,
@@ -100,7 +99,7 @@ impl Selection {
     }
 }
 
-/// Whether one of the field's tags, or its `*`, is the tag of the object.
+/// Returns whether one of the field's tags, or its `*`, matches the current tag.
 fn any_tag(request: &Request, field: Field, tag: &EntityTag, comparison: Comparison) -> bool {
     request.values(field).any(|value| {
         value.trim_ascii() == b"*"
@@ -112,7 +111,8 @@ fn date_of(request: &Request, field: Field) -> Option<u64> {
     date::parse(request.value(field)?)
 }
 
-/// Whether an If-Range's validator is the object's. A weak one never is (RFC 9110, section 13.1.5).
+/// Returns whether an If-Range's validator is the current one. A weak one never is (RFC 9110,
+/// section 13.1.5).
 fn is_current(value: &[u8], validators: &Validators, now: u64) -> bool {
     if let Some(received) = ReceivedTag::parse(value) {
         return received.matches(validators.tag(), Comparison::Strong);
@@ -136,9 +136,9 @@ impl RangeSpec {
             //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
             //# A server MAY ignore the Range header field.
             //
-            // No bytes are all that an empty object has, and a Content-Range can't say so: 200
-            // instead of the 416 that section 15.5.17 suggests. A client that asks for "all from
-            // the first byte on" gets what it asked for whatever the length is. nginx does this.
+            // A range from the first byte on covers all of an empty object, but Content-Range can't
+            // express an empty range. So the answer is 200 with no bytes, as from nginx, instead of
+            // the 416 of section 15.5.17.
             Self::From { first: 0, .. } if len == 0 => Selection::Whole,
             Self::From { first, .. } if first >= len => Selection::RangeNotSatisfiable,
             Self::From { first, last } => {
@@ -158,8 +158,8 @@ impl RangeSpec {
     }
 }
 
-/// The range of a Range header that asks for one range of bytes. Others are ignored, which is
-/// allowed: several ranges, other units and invalid specifications get the whole object.
+/// Parses a Range field that has one range of bytes. Several ranges, other units and invalid ranges
+/// are ignored (RFC 9110, section 14.2): they get the whole object.
 fn single_range(value: &[u8]) -> Option<RangeSpec> {
     let equals = value.iter().position(|b| *b == b'=')?;
     let (unit, ranges) = value.split_at(equals);
@@ -191,7 +191,7 @@ fn single_range(value: &[u8]) -> Option<RangeSpec> {
     Some(RangeSpec::From { first, last })
 }
 
-/// A decimal number; the largest there is if it has more digits than that.
+/// Parses a decimal number. One that doesn't fit becomes the largest that does.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;

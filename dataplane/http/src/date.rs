@@ -1,4 +1,4 @@
-//! Dates as HTTP writes them, and the one of now, formatted once a second.
+//! HTTP dates, and the current one, formatted once a second.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ pub(crate) fn parse(value: &[u8]) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-/// The date of now, made anew only when the second has changed.
+/// The current date, formatted when the second changes.
 #[derive(Debug)]
 pub struct DateCache {
     second: u64,

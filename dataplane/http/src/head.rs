@@ -1,19 +1,18 @@
-//! Collects the head of a request, line by line, from bytes that come in any split.
+//! Collects the head of a request, line by line.
 
 use crate::grammar::is_token;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
 
-/// The bytes of a head so far. What is decided about them depends on the bytes alone, never on how
-/// they were split: lines are judged one by one, each when its last byte is there, and limits are
-/// judged by position.
+/// The bytes of a head so far. The outcome depends on the bytes alone, not on how they were split:
+/// each line is judged when its last byte is received, and limits are judged by position.
 #[derive(Debug, Default)]
 pub(crate) struct HeadBytes {
     bytes: Vec<u8>,
-    /// Where the line begins that isn't complete yet.
+    /// Start of the incomplete line.
     line: usize,
-    /// Where the header section begins, behind the request line; zero while that is incomplete.
+    /// Start of the header section, behind the request line. Zero while that is incomplete.
     section: usize,
     fields: u32,
     blank_lines: u8,
@@ -24,14 +23,14 @@ pub(crate) struct HeadBytes {
 pub(crate) enum Collected {
     /// Everything was taken; the head isn't complete.
     More,
-    /// The head is complete. The rest of the input belongs to something else.
+    /// The head is complete. The rest of the input is a body or the next request.
     Complete,
-    /// The head is refused, and nothing behind it can be trusted.
+    /// The head is refused. The start of the next request is uncertain.
     Refused(Status),
 }
 
 impl HeadBytes {
-    /// Takes bytes up to the end of the head: how many, and what came of it.
+    /// Takes bytes up to the end of the head. Returns how many, and what they led to.
     pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> (usize, Collected) {
         let mut taken = 0;
         while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
@@ -53,7 +52,7 @@ impl HeadBytes {
         (taken, Collected::More)
     }
 
-    /// Forgets the head, and keeps no more memory than an ordinary one takes.
+    /// Clears the head, and keeps the memory that an ordinary one needs.
     pub(crate) fn clear(&mut self) {
         let mut bytes = core::mem::take(&mut self.bytes);
         bytes.clear();
@@ -112,7 +111,7 @@ impl HeadBytes {
         Ok(())
     }
 
-    /// Judges the line that has just got its newline.
+    /// Judges the line whose newline was just received.
     fn end_line(&mut self, limits: &Limits) -> Collected {
         let line = self.bytes.get(self.line..).unwrap_or_default();
         // RFC 9112, section 2.2, lets a recipient take a bare LF for the end of a line, and says

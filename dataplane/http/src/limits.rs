@@ -1,4 +1,4 @@
-//! What a client may send and how long it may take: every limit of the HTTP machine, in one place.
+//! The limits on what a client may send and how long it may take.
 
 use core::time::Duration;
 
@@ -53,36 +53,40 @@ impl Timeout {
     }
 }
 
-/// The limits of one HTTP server. What a connection in the middle of a request may hold is
-/// `head_bytes_max` for the head, at most as much again for what is remembered of it, and the
-/// answer's head (at most three times the target's length and 1 KiB, for a redirect); bodies of
-/// requests are discarded, those of responses are pulled.
+/// The limits of one HTTP server.
+///
+/// A connection holds at most `head_bytes_max` for a request's head, as much again for its parsed
+/// parts, and the response's head (for a redirect at most three times the target's length and
+/// 1 KiB). Bodies of requests are discarded, those of responses are pulled.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Longest request line, with its CRLF: more is answered with 414. The head's limit holds, too.
+    /// Longest request line, with its CRLF. A longer one gets 414, or 501 if its method is unknown.
+    /// The limit of the head holds, too.
     pub request_line_bytes_max: Bounded<64, 65_536>,
-    /// Longest request target: more is answered with 414.
+    /// Longest request target. A longer one gets 414.
     pub target_bytes_max: Bounded<16, 65_536>,
-    /// Longest head, request line, header fields and all their CRLFs: more is answered with 431.
+    /// Longest head: request line, header fields and all their CRLFs. A longer one gets 431.
     pub head_bytes_max: Bounded<256, 262_144>,
-    /// Most header fields: more are answered with 431.
+    /// Most header fields. More get 431.
     pub headers_max: Bounded<4, 128>,
-    /// Longest body of a request that is read and thrown away: more is answered with 413.
+    /// Longest body of a request, which is discarded. A longer one gets 413.
     pub body_bytes_max: Bounded<0, 16_777_216>,
-    /// Requests of a connection; it's closed behind the last one's answer.
+    /// Most requests of a connection. It closes after the last one's response.
     pub requests_max: Bounded<1, 1_000_000_000>,
     /// From the connection's start, or the request's first byte on a kept connection, to the end of
     /// the head: one deadline for all of it.
     pub header_timeout: Timeout,
     /// From the head's end to the end of the request's body.
     pub body_timeout: Timeout,
-    /// How long a kept connection may be silent between two requests.
+    /// How long a connection may be idle between two requests. While bytes of a response are
+    /// unacknowledged `send_timeout` holds instead.
     pub idle_timeout: Timeout,
-    /// How long an object may take to be found: then 503.
+    /// How long the lookup of an object may take. Then the request gets 503.
     pub lookup_timeout: Timeout,
-    /// How long a response may stand still without a byte being taken by the client.
+    /// How long bytes of responses may be unacknowledged without progress. Then the connection is
+    /// reset, within a quarter more ([`crate::Delivery`]).
     pub send_timeout: Timeout,
-    /// How long the client may take to close its side after we closed ours.
+    /// How long the client may take to close its side after it acknowledged the last response.
     pub linger_timeout: Timeout,
 }
 

@@ -1,4 +1,4 @@
-//! One client's connection as HTTP sees it: bytes in, and what is to be done next.
+//! The state machine of one client's HTTP connection.
 
 use lockgate_wire::Instant;
 
@@ -8,8 +8,8 @@ use crate::method::Method;
 use crate::request::Request;
 use crate::status::Status;
 
-/// The state of a connection. It knows neither sockets nor files, and no clock: the caller brings
-/// bytes and the time, asks [`Connection::next_action`] what to do next, and says when it was done.
+/// The state machine of a connection (RFC 9112, section 9). It does no I/O: the caller brings
+/// received bytes and the time, and does what [`Connection::next_action`] says.
 ///
 /// ```text
 ///  Read ──> AskForBody? ──> Respond ──begin_response──> Send ──end_response──> Read
@@ -18,61 +18,61 @@ use crate::status::Status;
 /// ```
 ///
 /// - `Read`: give received bytes to [`Connection::on_bytes`]. It takes the bytes of one request and
-///   no more: a pipelined request stays where it is, unparsed, until the answer before it is done.
-///   Tell [`Connection::on_eof`] when the client won't send any more.
+///   no more: the caller keeps a pipelined request until the response before it has ended. Call
+///   [`Connection::on_eof`] when the client has closed its sending side.
 /// - `AskForBody`: send [`crate::response::CONTINUE`], then call [`Connection::on_body_requested`].
-/// - `Respond`: look at [`Connection::refusal`], or else [`Connection::request`], find out what to
-///   answer, and call [`Connection::begin_response`], which decides whether the connection is kept.
-/// - `Send`: send the answer; call [`Connection::on_progress`] as the client takes it, and
-///   [`Connection::end_response`] when the last byte was handed over.
-/// - `Linger`: close the sending side. Go on giving received bytes, which are thrown away, until
-///   the client closes too: closing both ways at once would reset the connection and could destroy
-///   the answer on its way (RFC 9112, section 9.6).
-/// - `Close`: nothing is left to do.
+/// - `Respond`: choose a response by [`Connection::refusal`] or else [`Connection::request`], and
+///   call [`Connection::begin_response`], which decides whether the connection is kept.
+/// - `Send`: send the response. Call [`Connection::on_progress`] as the client takes it, and
+///   [`Connection::end_response`] when the transport took its last byte.
+/// - `Linger`: close the sending side, and give received bytes to [`Connection::on_bytes`], which
+///   discards them, until the client closes too. Closing both sides at once would reset the
+///   connection and could destroy the response on its way (RFC 9112, section 9.6).
+/// - `Close`: close the connection.
 ///
-/// [`Connection::deadline`] says when to call [`Connection::on_timer`]. A connection at rest takes
-/// 24 bytes.
+/// [`Connection::deadline`] says when to call [`Connection::on_timer`]. An idle connection takes 24
+/// bytes.
 #[derive(Debug)]
 pub struct Connection {
     request: Option<Box<Request>>,
     deadline: Instant,
-    /// Requests that were answered or are being answered.
+    /// Responses that were begun.
     served: u32,
     phase: Phase,
     refusal: Option<Status>,
-    /// The client won't send any more.
+    /// The client has closed its sending side.
     eof: bool,
-    /// The connection is kept behind the answer; between requests, that it has been.
+    /// The connection persists after the current response or, while idle, has persisted after one.
     keep: bool,
 }
 
 /// What the caller has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Bring received bytes.
+    /// Give received bytes to [`Connection::on_bytes`].
     Read,
-    /// Ask the client for the request's body.
+    /// Send 100 (Continue).
     AskForBody,
-    /// Find the answer.
+    /// Choose a response.
     Respond,
-    /// Go on sending the answer.
+    /// Send the response.
     Send,
-    /// Close the sending side; bring received bytes to be thrown away.
+    /// Close the sending side, and discard received bytes.
     Linger,
-    /// Forget the connection, closing it if that hasn't been done.
+    /// Close the connection.
     Close,
 }
 
-/// What a deadline led to.
+/// What a deadline that has passed leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// It hasn't passed yet.
+    /// Nothing: it hasn't passed.
     Nothing,
-    /// The connection was at rest: close it.
+    /// The connection was idle for too long: close it.
     Idle,
-    /// The request is late: there is an answer that says so.
+    /// The request came too slowly: it is refused with 408.
     Refused,
-    /// Nothing was found to answer in time: there is an answer that says so.
+    /// The object wasn't found in time: the request is refused with 503.
     Unanswered,
     /// The client doesn't take the response, or doesn't close: abort.
     Stalled,
@@ -92,19 +92,19 @@ enum Phase {
     Done,
 }
 
-/// What the connections of a worker share: limits, and memory of requests that is used again.
+/// What the connections of a worker share: the limits, and a free list of requests' memory.
 #[derive(Debug)]
 pub struct HttpContext {
     /// The limits.
     pub limits: Limits,
-    /// Whether to close every connection behind its next answer.
+    /// Whether to close every connection after its next response.
     pub draining: bool,
     #[expect(clippy::vec_box, reason = "it's the boxes that are used again")]
     spare_requests: Vec<Box<Request>>,
 }
 
 impl HttpContext {
-    /// A workshop without any memory yet.
+    /// Returns a context with an empty free list.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -128,7 +128,7 @@ impl HttpContext {
 }
 
 impl Connection {
-    /// A connection that has just been established.
+    /// Returns the state of a connection that has just been established.
     pub fn new(now: Instant, cx: &HttpContext) -> Self {
         Self {
             request: None,
@@ -141,15 +141,15 @@ impl Connection {
         }
     }
 
-    /// Takes received bytes; says how many. It takes everything while it reads, up to the end of
-    /// the request; nothing while an answer is due or on its way; everything when it lingers.
+    /// Parses received bytes. Returns how many it took: everything up to the end of the request,
+    /// nothing while a response is due or being sent, everything while lingering.
     pub fn on_bytes(&mut self, now: Instant, bytes: &[u8], cx: &mut HttpContext) -> usize {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             match self.phase {
                 Phase::Idle => self.begin_request(now, cx),
                 Phase::Head => taken += self.on_head(now, rest, cx),
-                // A client needn't wait to be asked.
+                // A client may send the body without waiting for 100 (Continue).
                 Phase::AwaitingContinue | Phase::Body => taken += self.on_body(now, rest, cx),
                 Phase::AwaitingResponse | Phase::Responding => return taken,
                 Phase::Lingering | Phase::Done => return bytes.len(),
@@ -158,11 +158,11 @@ impl Connection {
         taken
     }
 
-    /// The client has closed its sending side, and everything before that was taken.
+    /// Handles the end of the client's stream, after all bytes before it were taken.
     pub fn on_eof(&mut self) {
         self.eof = true;
         match self.phase {
-            // A request that was cut off gets no answer: whoever sent it is gone, or has given up.
+            // An incomplete request gets no response.
             Phase::Idle
             | Phase::Head
             | Phase::AwaitingContinue
@@ -174,7 +174,7 @@ impl Connection {
         }
     }
 
-    /// Time has come to [`Connection::deadline`].
+    /// Handles [`Connection::deadline`], if it has passed.
     pub fn on_timer(&mut self, now: Instant, cx: &mut HttpContext) -> Expired {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Expired::Nothing;
@@ -198,15 +198,15 @@ impl Connection {
         }
     }
 
-    /// The client was asked for the body.
+    /// 100 (Continue) was sent.
     pub fn on_body_requested(&mut self) {
         if self.phase == Phase::AwaitingContinue {
             self.phase = Phase::Body;
         }
     }
 
-    /// An answer is about to be written: says whether the connection is kept behind it, which its
-    /// head has to say too.
+    /// Begins a response. Returns whether the connection persists after it, which its head has to
+    /// announce.
     pub fn begin_response(&mut self, now: Instant, cx: &HttpContext) -> bool {
         debug_assert_eq!(
             self.phase,
@@ -222,7 +222,8 @@ impl Connection {
         self.keep
     }
 
-    /// The answer won't be sent: another one is looked for. Nothing of it may have been sent.
+    /// Takes a begun response back, so that another one can be chosen. No byte of it may have been
+    /// sent.
     pub fn retract_response(&mut self, now: Instant, cx: &HttpContext) {
         debug_assert_eq!(
             self.phase,
@@ -267,7 +268,8 @@ impl Connection {
         self.deadline = now + timeout.duration();
     }
 
-    /// Whether it waits for the client to take a response, or for what the client does after it.
+    /// Returns whether the deadline is for the client to take a response, to send the next request
+    /// after one, or to close after the last one.
     pub fn waits_for_delivery(&self) -> bool {
         match self.phase {
             Phase::Idle => self.keep,
@@ -280,13 +282,13 @@ impl Connection {
         }
     }
 
-    /// The answer's last byte was handed over.
+    /// Ends a response whose last byte the transport took.
     pub fn end_response(&mut self, now: Instant, cx: &mut HttpContext) {
         debug_assert_eq!(self.phase, Phase::Responding, "only a begun answer ends");
         self.release(cx);
         self.refusal = None;
-        // An answer that was begun before draining says that the connection is kept. Any time will
-        // do to close one, and its client had better ask somebody else.
+        // While draining, a connection closes even if the response announced that it persists: a
+        // server may close an idle connection at any time (RFC 9112, section 9.5).
         if self.keep && !cx.draining {
             self.phase = Phase::Idle;
             self.deadline = now + cx.limits.idle_timeout.duration();
@@ -296,14 +298,14 @@ impl Connection {
         }
     }
 
-    /// Gives the request's memory back; for a connection that is dropped before its end, too.
+    /// Returns the request's memory to the free list. Also for a connection that ends early.
     pub fn release(&mut self, cx: &mut HttpContext) {
         if let Some(request) = self.request.take() {
             cx.recycle(request);
         }
     }
 
-    /// What to do next.
+    /// What the caller has to do next.
     pub fn next_action(&self) -> Action {
         match self.phase {
             Phase::Idle | Phase::Head | Phase::Body => Action::Read,
@@ -321,24 +323,24 @@ impl Connection {
         (self.phase != Phase::Done).then_some(self.deadline)
     }
 
-    /// The error to answer with, if the request is refused.
+    /// The status of a request that is refused.
     pub fn refusal(&self) -> Option<Status> {
         self.refusal
     }
 
-    /// The request that is to be answered. After a refusal what it says may be incomplete.
+    /// The request that gets the response. After a refusal it may be incomplete.
     pub fn request(&self) -> Option<&Request> {
         self.request.as_deref()
     }
 
-    /// Whether it is between two requests, with nothing begun.
+    /// Whether it waits for the first byte of a request.
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
     }
 
     fn begin_request(&mut self, now: Instant, cx: &mut HttpContext) {
-        // The first head's time runs from the connection's start: a client can't stretch it by
-        // waiting before its first byte.
+        // The deadline of the first head runs from the connection's start, or a client could extend
+        // it by waiting before its first byte.
         if self.keep {
             self.deadline = now + cx.limits.header_timeout.duration();
         }
@@ -363,15 +365,15 @@ impl Connection {
         taken
     }
 
-    /// The head is complete and well formed: is a body to be read first?
+    /// Handles a complete and well-formed head: refuses it, or reads its body first.
     fn on_request(&mut self, now: Instant, cx: &HttpContext) {
         let Some(request) = self.request.as_deref() else {
             return;
         };
         self.refusal = match request.method() {
             Method::Get | Method::Head => None,
-            // The client may have sent what is meant for the tunnel already, so that isn't taken
-            // for a request.
+            // The client may already have sent bytes that are meant for the tunnel: close, so that
+            // they aren't parsed as a request.
             Method::Connect => return self.refuse(now, Status::MethodNotAllowed, cx),
             Method::NotAllowed => Some(Status::MethodNotAllowed),
             Method::Unknown => Some(Status::NotImplemented),
@@ -385,8 +387,8 @@ impl Connection {
             self.phase = Phase::Body;
             self.deadline = now + cx.limits.body_timeout.duration();
         } else if let Some(status) = self.refusal {
-            // The client waits for the verdict, and may or may not send the body after this one:
-            // where its next request begins can't be known.
+            // The client may or may not send the body after a final status: the start of its next
+            // request is uncertain.
             self.refuse(now, status, cx);
         } else {
             self.phase = Phase::AwaitingContinue;
@@ -417,7 +419,7 @@ impl Connection {
         self.deadline = now + cx.limits.lookup_timeout.duration();
     }
 
-    /// Answers with an error, then closes.
+    /// Refuses the request with a status, and closes the connection after that response.
     fn refuse(&mut self, now: Instant, status: Status, cx: &HttpContext) {
         self.refusal = Some(status);
         self.keep = false;
@@ -425,7 +427,7 @@ impl Connection {
     }
 }
 
-/// Requests whose memory is kept for the next ones.
+/// Requests whose memory is kept for later ones.
 const SPARE_REQUESTS_MAX: usize = 256;
 
 const _: () = assert!(

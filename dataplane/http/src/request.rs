@@ -1,4 +1,4 @@
-//! The meaning of a request's head.
+//! Parses a request's head.
 
 use httparse::{EMPTY_HEADER, Header};
 
@@ -15,11 +15,11 @@ use crate::target::{Target, decode_path};
 pub enum Version {
     /// HTTP/1.0
     Http10,
-    /// HTTP/1.1, or a later minor version, which is answered as 1.1
+    /// HTTP/1.1, or a later minor version, which is served as 1.1
     Http11,
 }
 
-/// The header fields that are kept for later.
+/// The header fields whose values are kept for conditions and ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// If-Match
@@ -36,8 +36,8 @@ pub enum Field {
     Range,
 }
 
-/// A parsed request. It holds the head's bytes and positions in them; its memory is used again for
-/// the connection's next request.
+/// A parsed request. It holds the head's bytes and positions in them. Its memory is reused for later
+/// requests.
 #[derive(Debug)]
 pub struct Request {
     pub(crate) head: HeadBytes,
@@ -70,7 +70,7 @@ impl Request {
         }
     }
 
-    /// Forgets the request, keeping a little of its memory.
+    /// Clears the request, and keeps the memory that an ordinary one needs.
     pub(crate) fn clear(&mut self) {
         let (mut head, mut path, mut fields) = (
             core::mem::take(&mut self.head),
@@ -90,8 +90,12 @@ impl Request {
         };
     }
 
-    /// Parses the complete head. An error is the status to answer with; the connection can't be
-    /// kept then, because nothing is known of what follows.
+    /// Parses the complete head: where a request is parsed.
+    ///
+    /// # Errors
+    ///
+    /// The status of the refusal. The connection has to close then: the start of the next request is
+    /// uncertain.
     pub(crate) fn parse(&mut self, limits: &Limits) -> Result<(), Status> {
         let (line, section) = self.head.parts();
         let (method, target, version) = request_line(line)?;
@@ -125,7 +129,7 @@ impl Request {
         };
         self.host = self.head.range_of(host);
         if !matches!(method, Method::Get | Method::Head) {
-            // Its target may have another form, and won't be looked at.
+            // Its target may have another form, and isn't used.
             return Ok(());
         }
         let target = Target::parse(target).map_err(|_| Status::BadRequest)?;
@@ -156,7 +160,7 @@ impl Request {
         self.version
     }
 
-    /// The host that was asked, without a port; empty if an HTTP/1.0 client didn't say.
+    /// The host that was asked, without a port. Empty if the client named none.
     pub fn host(&self) -> &[u8] {
         self.head.slice(self.host)
     }
@@ -176,7 +180,7 @@ impl Request {
         self.query.map(|query| self.head.slice(query))
     }
 
-    /// Whether the client wants the connection kept.
+    /// Whether the client wants the connection to persist (RFC 9112, section 9.3).
     pub fn wants_keep_alive(&self) -> bool {
         self.keep_alive
     }
@@ -187,20 +191,20 @@ impl Request {
         lines.map(|(_, range)| self.head.slice(*range))
     }
 
-    /// The value of a field that isn't a list: nothing if it is missing or came twice.
+    /// The value of a field that isn't a list. `None` if it is missing or came twice.
     pub fn value(&self, field: Field) -> Option<&[u8]> {
         let mut values = self.values(field);
         let value = values.next()?;
         values.next().is_none().then_some(value)
     }
 
-    /// Whether a field is there at all.
+    /// Whether the request has a field.
     pub fn has(&self, field: Field) -> bool {
         self.values(field).next().is_some()
     }
 }
 
-/// What the fields say that is decided on once all of them have been seen.
+/// Values of fields that are judged once all fields are parsed.
 #[derive(Default)]
 struct KnownFields<'a> {
     host: Option<&'a [u8]>,
@@ -267,8 +271,8 @@ impl<'a> KnownFields<'a> {
         }
     }
 
-    /// RFC 9112, section 6.3, lets a recipient accept a length that is repeated with the same
-    /// value. Two recipients that choose differently see different requests: refused.
+    /// Parses a Content-Length. Refuses a repeated one: RFC 9112, section 6.3, lets a recipient
+    /// accept equal values, and two recipients that choose differently see different requests.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Status> {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let length = str::from_utf8(value)
@@ -414,7 +418,7 @@ fn is_host_byte(b: u8) -> bool {
 /// The largest value of [`Limits::headers_max`].
 const HEADERS_MAX: usize = 128;
 
-/// What is kept of a request's memory between requests.
+/// Memory that a request keeps between uses.
 const PATH_KEPT_BYTES: usize = 256;
 const FIELDS_KEPT: usize = 8;
 

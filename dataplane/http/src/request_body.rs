@@ -1,17 +1,17 @@
-//! The body of a request: nobody wants it, but where it ends has to be known exactly.
+//! Finds the end of a request's body, which is discarded.
 
 use crate::grammar::{is_field_byte, is_token_byte};
 use crate::limits::Limits;
 use crate::status::Status;
 
-/// How a request's body is delimited, and how far reading it has come.
+/// How a request's body is delimited (RFC 9112, section 6.3), and what is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestBody {
-    /// There is none, or none of it is left.
+    /// Nothing is left.
     None,
-    /// So many more bytes.
+    /// So many bytes are left.
     Length(u64),
-    /// Chunks; so many bytes of framing and data were read.
+    /// Chunks. `read` bytes of framing and data were read.
     Chunked { state: ChunkState, read: u64 },
 }
 
@@ -86,7 +86,7 @@ impl RequestBody {
         *self == Self::None
     }
 
-    /// Whether it is known from the start to be longer than what is read and thrown away.
+    /// Whether its announced length is over the limit.
     pub(crate) fn is_too_long(&self, limits: &Limits) -> bool {
         match self {
             Self::Length(length) => *length > u64::from(limits.body_bytes_max.value()),
@@ -94,8 +94,11 @@ impl RequestBody {
         }
     }
 
-    /// Throws bytes away up to the body's end: how many. An error is the status to answer with;
-    /// where the next request begins isn't known then.
+    /// Discards bytes up to the body's end. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// The status of the refusal. The start of the next request is uncertain then.
     pub(crate) fn discard(&mut self, input: &[u8], limits: &Limits) -> Result<usize, Status> {
         match self {
             Self::None => Ok(0),
@@ -124,7 +127,7 @@ impl RequestBody {
 }
 
 impl ChunkState {
-    /// Reads on; says how many bytes it took and whether the body ended with the last of them.
+    /// Reads bytes. Returns how many it took, and whether the body ended with the last of them.
     fn discard(&mut self, input: &[u8]) -> Result<(usize, bool), Status> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {

@@ -1,6 +1,7 @@
-//! Writes the heads of responses, and the small pages that stand for an error, into a buffer of the
-//! caller's: `Vec` because a redirect's length depends on the target's, but nothing is allocated
-//! if it has the room of an ordinary head.
+//! Writes the heads of responses, and error pages, into a buffer of the caller.
+//!
+//! The buffer is a `Vec` because a redirect is as long as its target. A head allocates nothing if the
+//! buffer has room for [`HEAD_BYTES`].
 
 use std::io::Write as _;
 
@@ -12,29 +13,29 @@ use crate::request::Version;
 use crate::status::Status;
 use crate::target::encode_path;
 
-/// What a response's head depends on beside its subject.
+/// What a response's head depends on beside its representation.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadContext {
     /// The request's method: a HEAD gets no body.
     pub method: Method,
     /// The request's version.
     pub version: Version,
-    /// Whether the connection stays open behind the response.
+    /// Whether the connection persists after the response.
     pub keep_alive: bool,
-    /// The date of now.
+    /// The current date.
     pub date: HttpDate,
     /// The same in seconds since the Unix epoch.
     pub now: u64,
 }
 
-/// The response that asks the client to send its body.
+/// The interim response that asks the client for the request's body (RFC 9110, section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// An ordinary head's length is less than this.
 pub const HEAD_BYTES: usize = 512;
 
-/// Writes the head for what was selected of an object, and for 412 and 416 the page as well. Says
-/// which bytes of the object have to follow.
+/// Writes the head of a response with the selected part of a representation; for 412 and 416 the
+/// error page as well. Returns which bytes of the representation have to follow.
 pub fn object(
     out: &mut Vec<u8>,
     cx: &HeadContext,
@@ -96,7 +97,7 @@ pub fn object(
     }
 }
 
-/// Writes a whole response that says no more than its status.
+/// Writes a whole response with an error page.
 pub fn error(out: &mut Vec<u8>, cx: &HeadContext, status: Status) {
     page(out, cx, status, |out| match status {
         //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.6
@@ -107,8 +108,8 @@ pub fn error(out: &mut Vec<u8>, cx: &HeadContext, status: Status) {
     });
 }
 
-/// Writes a whole response that sends the client from a directory's name without a slash to the one
-/// with it. `path` is decoded and relative, `query` is as it was received.
+/// Writes a redirect from a directory's path without a slash to the path with it (301). `path` is
+/// decoded and relative, `query` is as it was received.
 pub fn redirect_to_directory(
     out: &mut Vec<u8>,
     cx: &HeadContext,
@@ -128,7 +129,7 @@ pub fn redirect_to_directory(
     });
 }
 
-/// The status line and what every response has.
+/// Writes the status line and the fields that every response has.
 fn start(out: &mut Vec<u8>, status: Status, cx: &HeadContext) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.line().as_bytes());
@@ -161,7 +162,7 @@ fn validators(out: &mut Vec<u8>, cx: &HeadContext, entity: &Entity) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A small page with the status for its text; `extra` writes header fields.
+/// Writes a whole response with a page that shows the status. `extra` writes more fields.
 fn page(out: &mut Vec<u8>, cx: &HeadContext, status: Status, extra: impl FnOnce(&mut Vec<u8>)) {
     start(out, status, cx);
     extra(out);

@@ -1,8 +1,8 @@
-//! Request targets: their forms, and the path that one names.
+//! Parses request targets, and decodes their paths.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// A target taken apart.
+/// The parts of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
     /// The authority of an absolute form: it replaces the Host header.
@@ -13,13 +13,13 @@ pub(crate) struct Target<'a> {
     pub(crate) query: Option<&'a [u8]>,
 }
 
-/// A target that isn't one, or that names something outside of any tree of files.
+/// A malformed target, or one with a path that leads out of its tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidTarget;
 
 impl<'a> Target<'a> {
-    /// Takes apart the origin form and the absolute form of `http` and `https`. The authority form
-    /// and the asterisk form belong to methods that aren't served.
+    /// Parses the origin form and the absolute form of `http` and `https` (RFC 9112, section 3.2).
+    /// The authority form and the asterisk form belong to methods that aren't served.
     pub(crate) fn parse(target: &'a [u8]) -> Result<Self, InvalidTarget> {
         if target.iter().any(|b| !b.is_ascii_graphic() || *b == b'#') {
             return Err(InvalidTarget);

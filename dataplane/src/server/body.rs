@@ -1,4 +1,4 @@
-//! Where the bytes behind a response's head come from.
+//! The bytes behind a response's head.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,41 +6,41 @@ use std::sync::Arc;
 use lockgate_cache::{Absence, Completion, FileBody, FileClient, Object, Piece, Token};
 use pktbuf::SharedSpan;
 
-/// A source that a response's body is pulled from, as fast as the client takes it.
+/// The source of a response's body. The server pulls from it as fast as the client takes it.
 #[derive(Debug, Default)]
 pub enum BodySource {
     /// No body.
     #[default]
     Empty,
-    /// A small one, which is copied, to go out in one record with its head.
+    /// A small object, which is copied, so that it shares a record with its head.
     Bytes {
-        /// Where it is.
+        /// The object's bytes.
         span: Arc<SharedSpan>,
         /// What is left of it.
         left: Range<u32>,
     },
-    /// A file, given by reference.
+    /// A file, which is sent by reference.
     File(FileBody),
 }
 
-/// What a source gives.
+/// What a source returns.
 #[derive(Debug)]
 pub enum Pull<'a> {
-    /// So many bytes of a span, from a position in it, to be sent by reference.
+    /// Bytes of a span to send by reference: position, and length in bytes.
     Span(&'a Arc<SharedSpan>, u32, u32),
-    /// Bytes to be copied.
+    /// Bytes to copy.
     Bytes(&'a [u8]),
-    /// Nothing now: an answer of the file cache will come.
+    /// Nothing yet: the file cache will complete a read.
     Pending,
-    /// There's no more.
+    /// The end of the body.
     End,
-    /// What follows can't be had.
+    /// The rest can't be read.
     Failed(Absence),
 }
 
 impl BodySource {
-    /// The bytes `range` of an object, to be copied if the object is kept in one span and there are
-    /// at most `copy_bytes_max` of them.
+    /// Returns the source of the bytes `range` of an object. They are copied if the object is in one
+    /// span and there are at most `copy_bytes_max` of them.
     pub fn of(object: &Arc<Object>, range: Range<u64>, copy_bytes_max: u32) -> Self {
         if range.is_empty() {
             return Self::Empty;
@@ -59,7 +59,7 @@ impl BodySource {
         Self::File(FileBody::new(Arc::clone(object), range))
     }
 
-    /// What comes next. Nothing moves on before [`BodySource::advance`].
+    /// Returns the next bytes: the same ones until [`BodySource::advance`].
     pub fn pull(&mut self, files: &mut FileClient, token: Token) -> Pull<'_> {
         match self {
             Self::Empty => Pull::End,
@@ -77,7 +77,7 @@ impl BodySource {
         }
     }
 
-    /// So many bytes of what was last pulled were taken.
+    /// Consumes so many of the bytes that were pulled last.
     pub fn advance(&mut self, bytes: u32) {
         match self {
             Self::Empty => {}
@@ -86,7 +86,7 @@ impl BodySource {
         }
     }
 
-    /// An answer of the file cache has come. False if this source doesn't wait for it.
+    /// Handles a completion of the file cache. Returns false if this source doesn't wait for it.
     pub fn on_completion(&mut self, completion: Completion) -> bool {
         match self {
             Self::Empty | Self::Bytes { .. } => false,

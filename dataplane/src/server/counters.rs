@@ -1,25 +1,26 @@
-//! What HTTP counts: one worker's, read by snapshot.
+//! The HTTP counters of a worker.
 
 use lockgate_http::Status;
 
-/// A worker's counters.
+/// The HTTP counters of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpCounters {
-    /// Connections that were begun.
+    /// Connections that were accepted.
     pub connections: u64,
-    /// Requests that were answered, errors included.
+    /// Responses whose first byte was sent, errors included.
     pub requests: u64,
-    /// Bytes of responses that were handed to the connection by copying: heads, and small objects.
+    /// Bytes of responses that were copied into the send queue: heads and small objects.
     pub bytes_copied: u64,
-    /// Bytes of responses that were handed over by reference.
+    /// Bytes of responses that were sent by reference.
     pub bytes_referenced: u64,
-    /// Answers that had to wait for a loader to find their object.
+    /// Lookups that had to wait for a loader.
     pub waited: u64,
-    /// Connections that were closed because they were at rest for too long.
+    /// Connections that were closed because they were idle for too long.
     pub idle_closed: u64,
-    /// Connections that were cut off because the client took nothing for too long.
+    /// Connections that were reset because the client acknowledged nothing, or didn't close, for too
+    /// long.
     pub stalled: u64,
-    /// Responses that were cut off because the file changed or couldn't be read.
+    /// Responses that were reset because the file changed or couldn't be read.
     pub cut_off: u64,
     responses: [u64; Status::ALL.len()],
 }

@@ -1,4 +1,4 @@
-//! Finding out what to answer, and writing it down.
+//! Looks up the object of a request, and begins the response.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use lockgate_http::{Method, Request, Selection, Status, Version};
 use super::body::BodySource;
 use super::{ClientConnection, Server, StepOutcome, Transport, TurnClock, outcome_of_send};
 
-/// An answer on its way.
+/// A response that is being looked up or sent.
 #[derive(Debug)]
 pub(super) struct PendingResponse {
     pub(super) stage: Stage,
-    /// The head, and a page for an error; before that, perhaps, a request for the body.
+    /// The head, with the page of an error. In front of it, perhaps, the rest of 100 (Continue).
     pub(super) head: Vec<u8>,
     pub(super) head_sent: usize,
     pub(super) body: BodySource,
-    /// What it will count as, once its first byte was sent.
+    /// The status that is counted when the first byte was sent.
     pub(super) status: Option<Status>,
-    /// How often the object was looked up again, because it had changed before its first byte.
+    /// Lookups that were repeated, because the object had changed before its first byte was sent.
     lookup_retries: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The object isn't found yet.
+    /// The file cache looks the object up.
     LookingUp(Ticket),
     Sending,
 }
@@ -54,8 +54,8 @@ impl PendingResponse {
         (outcome, sent)
     }
 
-    /// Takes back what is to be answered. What was begun of the request for the body stays, in
-    /// front of whatever is answered instead: the client can't tell a part of it from a head.
+    /// Clears the response, so that another one can be begun. If a part of 100 (Continue) was sent,
+    /// the rest stays in front: the client couldn't tell the part from a head.
     pub(super) fn retract(&mut self) {
         let begun = self.head_sent > 0 && self.head.starts_with(response::CONTINUE);
         let sent = self.head_sent;
@@ -78,7 +78,7 @@ impl PendingResponse {
 }
 
 impl Server {
-    /// Finds out what to answer.
+    /// Begins a response: a refusal, or a lookup.
     pub(super) fn respond(
         &mut self,
         clock: TurnClock,
@@ -100,7 +100,7 @@ impl Server {
         StepOutcome::Continue
     }
 
-    /// Looks for the object that the request names.
+    /// Looks up the object that the request names.
     pub(super) fn look_up(
         &mut self,
         clock: TurnClock,
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    /// Begins the answer with what was found.
+    /// Begins the response to a lookup.
     pub(super) fn respond_with_object(
         &mut self,
         clock: TurnClock,
@@ -184,7 +184,7 @@ impl Server {
         self.respond_with_error(clock, client, status);
     }
 
-    /// Sends the client to the name of the directory with a slash, unless it asked for that.
+    /// Redirects to the directory's path with a slash, or responds with 404 if the request has one.
     fn redirect_to_directory(&mut self, clock: TurnClock, client: &mut ClientConnection) {
         if client
             .machine
@@ -216,7 +216,7 @@ impl Server {
         client.response = Some(response);
     }
 
-    /// An empty answer to be written.
+    /// Returns the connection's response, or an empty one, to be written.
     fn begin(&mut self, client: &mut ClientConnection) -> Box<PendingResponse> {
         let mut response = client
             .response
@@ -226,7 +226,7 @@ impl Server {
         response
     }
 
-    /// Decides whether the connection is kept, and says what the head depends on.
+    /// Decides whether the connection persists, and returns what the head depends on.
     fn context(&mut self, clock: TurnClock, client: &mut ClientConnection) -> HeadContext {
         let keep_alive = client.machine.begin_response(clock.now, &self.http);
         let request = client.machine.request();
@@ -239,8 +239,8 @@ impl Server {
         }
     }
 
-    /// The object changed, or couldn't be read, before a byte of the answer was sent: it is looked
-    /// up again, a few times.
+    /// Retries the lookup of an object that changed, or couldn't be read, before the first byte of the
+    /// response was sent. After a few retries, responds with the reason.
     pub(super) fn start_over(
         &mut self,
         clock: TurnClock,
@@ -264,10 +264,10 @@ impl Server {
     }
 }
 
-/// How often an object is looked up anew that changes before its first byte can be sent.
+/// Retries of a lookup for one response.
 const LOOKUP_RETRIES_MAX: u8 = 4;
 
-/// A directory's path and the name of the file that stands for it.
+/// Writes the path of a directory's index file.
 fn join(path: &mut Vec<u8>, directory: &[u8], name: &[u8]) {
     path.clear();
     path.extend_from_slice(directory);

@@ -1,4 +1,5 @@
 use std::fs;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use lockgate_cache::testing::{Tree, start};
 use lockgate_cache::{CacheConfig, FileCache};
 use lockgate_http::response::HEAD_BYTES;
 use lockgate_http::{Status, Timeout};
+use pktbuf::SharedSpan;
 use proptest::prelude::*;
 
 use super::*;
