@@ -216,6 +216,23 @@ fn large() -> Vec<u8> {
     (0..700_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
+/// The same without entity tags: the tag of a file that was just written is weak for a while, and
+/// another one after each read.
+fn without_tags(output: &[u8]) -> Vec<u8> {
+    let mut others = Vec::with_capacity(output.len());
+    let mut rest = output;
+    while let Some((first, behind)) = rest.split_first() {
+        if rest.starts_with(b"\r\nETag: ") {
+            let line = rest[2..].iter().position(|b| *b == b'\r').unwrap();
+            rest = &rest[2 + line..];
+        } else {
+            others.push(*first);
+            rest = behind;
+        }
+    }
+    others
+}
+
 fn request(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")
 }
@@ -307,6 +324,7 @@ fn head_is_answered_like_get_without_the_body() {
         let head = worker
             .talk(&format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n"))
             .output;
+        let (get, head) = (without_tags(&get), without_tags(&head));
         assert!(head.ends_with(b"\r\n\r\n"));
         assert_eq!(&get[..head.len()], head, "{target}");
     }
@@ -943,6 +961,6 @@ proptest! {
         peer.input.extend_from_slice(rest);
         peer.room = u32::MAX;
         prop_assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
-        prop_assert!(peer.output == expected);
+        prop_assert!(without_tags(&peer.output) == without_tags(&expected));
     }
 }
