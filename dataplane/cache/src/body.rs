@@ -12,9 +12,9 @@ use crate::store::object::{Object, SPAN_BYTES};
 
 /// A range of an object, from front to back, as references to spans.
 ///
-/// It holds the object, so its bytes are of one version. If the file is replaced by renaming, or only
-/// grows, the body goes on in the old version. If the file is changed otherwise, the body ends in
-/// [`Piece::Failed`].
+/// It holds the object, so its bytes are of one version. If the file is replaced by renaming, or
+/// only grows, the body goes on in the old version. If the file is changed otherwise, the body ends
+/// in [`Piece::Failed`].
 #[derive(Debug)]
 pub struct FileBody {
     object: Arc<Object>,
@@ -58,8 +58,8 @@ impl FileBody {
         }
     }
 
-    /// Returns the next piece. A second call returns the same, unless [`FileBody::advance`] was called:
-    /// a caller that has no room calls again later.
+    /// Returns the next piece. A second call returns the same, unless [`FileBody::advance`] was
+    /// called: a caller that has no room calls again later.
     pub fn pull(&mut self, files: &mut FileClient, token: Token) -> Piece<'_> {
         if self.at >= self.end {
             return Piece::End;

@@ -4,9 +4,10 @@
 //! # What it owns
 //!
 //! - The memory of file contents: a [`pktbuf::PageArena`], which can't grow.
-//! - The decision what is in it: lookups, revalidation, read-ahead, eviction, and waiting for memory.
-//! - The source of representations: files, opened below a root and read by loader threads. The source
-//!   makes their validators. An origin server can become another source.
+//! - The decision what is in it: lookups, revalidation, read-ahead, eviction, and waiting for
+//!   memory.
+//! - The source of representations: files, opened below a root and read by loader threads. The
+//!   source makes their validators. An origin server can become another source.
 //!
 //! # How the types work together
 //!
@@ -15,10 +16,10 @@
 //!   [`FileClient::poll`] returns later. A worker calls `poll` once a turn and never blocks.
 //! - [`FileBody`] is a range of an object. [`FileBody::pull`] returns it span by span.
 //!
-//! Inside, a client sends requests to a queue. A loader has the store *admit* each of them: the store
-//! answers it at once, or *registers a waiter*. The loader *loads* the object or span, and the store
-//! answers all waiters. A task that finds no memory is *deferred*. `source` and `store` have the
-//! details of the seam between them.
+//! Inside, a client sends requests to a queue. A loader has the store *admit* each of them: the
+//! store answers it at once, or *registers a waiter*. The loader *loads* the object or span, and
+//! the store answers all waiters. A task that finds no memory is *deferred*. `source` and `store`
+//! have the details of the seam between them.
 //!
 //! # Example
 //!
@@ -77,12 +78,12 @@
 //!
 //! # Invariants
 //!
-//! *Workers don't block.* They take no lock of the store. They read objects by `Arc` and spans of large
-//! objects from `ArcSwapOption` slots, which only loaders write. A hit writes nothing that another
-//! worker writes, except reference counts: one atomic operation for each span.
+//! *Workers don't block.* They take no lock of the store. They read objects by `Arc` and spans of
+//! large objects from `ArcSwapOption` slots, which only loaders write. A hit writes nothing that
+//! another worker writes, except reference counts: one atomic operation for each span.
 //!
-//! *Memory is bounded.* Spans in send queues count until they are dropped. Besides the arena there are
-//! at most:
+//! *Memory is bounded.* Spans in send queues count until they are dropped. Besides the arena there
+//! are at most:
 //!
 //! | what | how many |
 //! |---|---|
@@ -94,32 +95,33 @@
 //! | open files | [`CacheConfig::open_max`], and one for each loader |
 //!
 //! *A file larger than the memory streams through it.* A file of at most
-//! [`CacheConfig::whole_bytes_max`] is one span. A larger one has spans of [`SPAN_BYTES`], which are
-//! loaded and evicted one by one.
+//! [`CacheConfig::whole_bytes_max`] is one span. A larger one has spans of [`SPAN_BYTES`], which
+//! are loaded and evicted one by one.
 //!
-//! *Nothing starves for memory.* A load that finds none evicts a span that is unused and unreferenced.
-//! If there is none, the load waits in order of arrival until a span is dropped. A body holds one span,
-//! and [`CacheConfig::read_ahead`] others are loaded for it, but none while a load waits. So memory is
-//! held up for as long as clients take to read a span, which HTTP bounds.
+//! *Nothing starves for memory.* A load that finds none evicts a span that is unused and
+//! unreferenced. If there is none, the load waits in order of arrival until a span is dropped. A
+//! body holds one span, and [`CacheConfig::read_ahead`] others are loaded for it, but none while a
+//! load waits. So memory is held up for as long as clients take to read a span, which HTTP bounds.
 //!
 //! *An object is one version.* Its bytes have the validators of its entity:
 //!
-//! - A version of a file is its device, inode, length, modification time and change time. A file that
-//!   was changed in the last 20 ms is opened a little later, so that the next change has another time.
+//! - A version of a file is its device, inode, length, modification time and change time. A file
+//!   that was changed in the last 20 ms is opened a little later, so that the next change has
+//!   another time.
 //! - The status of the file is compared after each read. If it changed, bodies fail; see
 //!   [`Piece::Failed`]. Names may be removed: renaming another file over it disturbs no body.
-//! - If the file only grew, bodies go on to the announced length, as long as what was read before is
-//!   still the same.
-//! - An object is looked at again when it is [`CacheConfig::revalidate`] old, in the background, and
-//!   served for at most twice that.
+//! - If the file only grew, bodies go on to the announced length, as long as what was read before
+//!   is still the same.
+//! - An object is looked at again when it is [`CacheConfig::revalidate`] old, in the background,
+//!   and served for at most twice that.
 //! - The tag is strong if the change time is trusted and more than two seconds old, and weak
 //!   otherwise.
 //!
-//! A change through a shared memory mapping may be noticed late, and so may a single write that takes
-//! longer than two seconds. Replacing files by renaming has none of these doubts.
+//! A change through a shared memory mapping may be noticed late, and so may a single write that
+//! takes longer than two seconds. Replacing files by renaming has none of these doubts.
 //!
-//! *Nothing outside of a root is served.* The kernel resolves paths with `openat2`: not above the root,
-//! whatever symbolic links say (`RESOLVE_BENEATH`), nor through `/proc`'s links
+//! *Nothing outside of a root is served.* The kernel resolves paths with `openat2`: not above the
+//! root, whatever symbolic links say (`RESOLVE_BENEATH`), nor through `/proc`'s links
 //! (`RESOLVE_NO_MAGICLINKS`).
 #![forbid(unsafe_code)]
 

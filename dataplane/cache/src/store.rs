@@ -6,8 +6,8 @@
 //!    returns a task if no source is at it yet.
 //! 2. The source does the task in its own time: it looks at what is [stored](Store::find), gets
 //!    [memory](Store::allocate) or [defers](Store::defer) the task, and makes an [`Object`].
-//! 3. It ends a lookup by [`Store::revalidated`], [`Store::insert`] or [`Store::absent`], and a read
-//!    by [`Store::publish_span`] or [`Store::fail_span`]. Each of them answers the waiters.
+//! 3. It ends a lookup by [`Store::revalidated`], [`Store::insert`] or [`Store::absent`], and a
+//!    read by [`Store::publish_span`] or [`Store::fail_span`]. Each of them answers the waiters.
 //!
 //! A source may have any number of tasks in progress, and end them in any order, on any thread.
 

@@ -19,7 +19,8 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A writer appends to a file during a slow download. The client gets the file to the length that
-/// was announced, and the file has never more than what the connection and the cache can hold ready.
+/// was announced, and the file has never more than what the connection and the cache can hold
+/// ready.
 fn growing_log() {
     let scene = Setup::new().set("cache.memory_max", "4MiB").start();
     let log = scene.www("access.log");

@@ -34,6 +34,9 @@ pub(crate) enum Change {
     None,
     /// It is longer. Its first bytes may or may not be the same.
     Grown,
+    /// Its times are later, its length is the same: it was rewritten, or an append is in progress.
+    /// The kernel stamps the times before it moves the end.
+    Touched,
     /// Anything else.
     Other,
 }
@@ -70,9 +73,12 @@ impl Fingerprint {
             return Change::None;
         }
         // A modification time that went back was set by a program, as after a rewrite.
-        if later.len > self.len && later.modified >= self.modified && later.changed >= self.changed
-        {
+        let is_later = later.modified >= self.modified && later.changed >= self.changed;
+        if later.len > self.len && is_later {
             return Change::Grown;
+        }
+        if later.len == self.len && is_later && later.modified > self.modified {
+            return Change::Touched;
         }
         Change::Other
     }
@@ -159,7 +165,7 @@ mod tests {
                 Change::Other,
                 &|f| f.changed = later,
             ),
-            ("rewritten", Change::Other, &|f| {
+            ("rewritten", Change::Touched, &|f| {
                 (f.modified, f.changed) = (later, later)
             }),
             ("appended", Change::Grown, &|f| {
@@ -185,7 +191,7 @@ mod tests {
                 (f.inode, f.len) = (3, len + 1)
             }),
             ("another device", Change::Other, &|f| f.device = 9),
-            ("unlinked and rewritten", Change::Other, &|f| {
+            ("unlinked and rewritten", Change::Touched, &|f| {
                 (f.links, f.modified) = (0, later)
             }),
         ];

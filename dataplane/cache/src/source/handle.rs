@@ -3,7 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::digests::SpanDigests;
 use super::fingerprint::{Change, Fingerprint};
@@ -97,9 +100,9 @@ impl FileHandle {
     /// Decides whether a span that was just read belongs to this version.
     ///
     /// - The status is as before, and would show any change: it does.
-    /// - The file only grew, or a change within the same tick might not show: it does if the spans that were read before have their old digests
-    ///   still. `reread` finds the digest that a span has now. At most 64 are read again for each
-    ///   span, and all that are known for the last one.
+    /// - The file only grew, or a change within the same tick might not show: it does if the spans
+    ///   that were read before have their old digests still. `reread` finds the digest that a span
+    ///   has now. At most 64 are read again for each span, and all that are known for the last one.
     /// - Anything else: it doesn't, and nothing more can be read of this version.
     pub(crate) fn check_read(
         &self,
@@ -110,8 +113,7 @@ impl FileHandle {
             return Verdict::Changed;
         };
         let mut reads = self.reads();
-        let found = Fingerprint::of(file);
-        let change = found.map(|found| (reads.fingerprint.change_to(&found), found));
+        let change = change_since(file, &reads.fingerprint);
         let verdict = match change {
             Ok((Change::None, found)) if reads.is_settled => {
                 reads.fingerprint = found;
@@ -135,7 +137,7 @@ impl FileHandle {
                     Verdict::Changed
                 }
             }
-            Ok((Change::Other, _)) | Err(_) => Verdict::Changed,
+            Ok((Change::Touched | Change::Other, _)) | Err(_) => Verdict::Changed,
         };
         if verdict == Verdict::Changed || !reads.digests.insert(span.index, span.digest) {
             self.set_changed();
@@ -180,6 +182,24 @@ impl Drop for OpenFile {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// Returns what happened to an open file since it had a fingerprint, and its fingerprint now. Waits
+/// for an append that may be in progress.
+fn change_since(file: &OwnedFd, before: &Fingerprint) -> Result<(Change, Fingerprint), Errno> {
+    let mut found = Fingerprint::of(file)?;
+    for _ in 0..APPEND_TRIES {
+        if before.change_to(&found) != Change::Touched {
+            break;
+        }
+        thread::sleep(APPEND_PAUSE);
+        found = Fingerprint::of(file)?;
+    }
+    Ok((before.change_to(&found), found))
+}
+
+/// How long an append may take from its times to its length, as often as it's looked for.
+const APPEND_PAUSE: Duration = Duration::from_millis(1);
+const APPEND_TRIES: u32 = 20;
 
 /// Spans of a growing file that are read again for each new one: 4 MiB, less than a millisecond
 /// from the kernel's page cache.

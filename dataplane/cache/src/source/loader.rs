@@ -171,12 +171,12 @@ impl Files {
         let later = Fingerprint::of(file).map_err(|_| ReadError::Failed)?;
         let is_same = match found.change_to(&later) {
             Change::None => true,
-            Change::Grown if opened.is_growing => {
+            Change::Grown | Change::Touched if opened.is_growing => {
                 let mut again = vec![0; len];
                 self.read(file, &mut again, 0)?;
                 *again == page[..len]
             }
-            Change::Grown | Change::Other => false,
+            Change::Grown | Change::Touched | Change::Other => false,
         };
         if is_same {
             Ok(Some(page.freeze(len)))

@@ -100,9 +100,9 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 
 /// Reads the status of the file, once every later change is certain to show in it.
 ///
-/// Two changes within one tick of the kernel's clock have the same time, and a write is stamped when
-/// it begins, not when it ends. So a file that was changed just now is looked at again 3 ms later, at
-/// most 30 times. A file that doesn't come to rest is served only if it grows.
+/// Two changes within one tick of the kernel's clock have the same time, and a write is stamped
+/// when it begins, not when it ends. So a file that was changed just now is looked at again 3 ms
+/// later, at most 30 times. A file that doesn't come to rest is served only if it grows.
 fn settle(file: OwnedFd, clock: &WallClock) -> Result<Opened, Absence> {
     let mut first: Option<Fingerprint> = None;
     let mut last: Option<Fingerprint> = None;

@@ -50,7 +50,8 @@ impl Index {
     }
 
     /// Stores an object in the place of the one with the same key. If as many are stored as may be,
-    /// and all are in use, this one isn't: it lives as long as a body or a lookup's answer holds it.
+    /// and all are in use, this one isn't: it lives as long as a body or a lookup's answer holds
+    /// it.
     pub(super) fn insert(&mut self, object: &Arc<Object>) {
         self.remove(object.key());
         let class = match object.content() {
