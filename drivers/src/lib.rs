@@ -53,7 +53,7 @@ pub use device::{Device, DeviceError, DeviceLimits, Driver};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, Worker};
 pub use memory::MemoryError;
 #[cfg(feature = "fault-injection")]
-pub use pool::Inject;
+pub use pool::FaultInjection;
 pub use pool::PoolUsage;
 pub use port::{Assume, Capabilities, Port, PortConfig, PortError, Queue, Sizes};
 pub use ring::RingPair;

@@ -10,7 +10,7 @@ use crate::sys::{Errno, c_string};
 /// Allocation failures on purpose, for tests, drawn from a seed.
 #[cfg(feature = "fault-injection")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Inject {
+pub struct FaultInjection {
     /// Seed of the generator.
     pub seed: u64,
     /// About one allocation in so many fails; 0: none.
@@ -59,7 +59,7 @@ pub(crate) struct PoolSpec {
     pub(crate) data_room: u16,
     pub(crate) numa_node: i32,
     #[cfg(feature = "fault-injection")]
-    pub(crate) inject: Option<Inject>,
+    pub(crate) inject: Option<FaultInjection>,
 }
 
 impl PoolSpec {

@@ -19,7 +19,7 @@ pub use sizes::Sizes;
 use crate::counters::{DeviceCounters, PortCounters, QueueCells};
 use crate::device::{Device, Driver};
 #[cfg(feature = "fault-injection")]
-use crate::pool::Inject;
+use crate::pool::FaultInjection;
 use crate::pool::{MbufPool, PoolUsage};
 use crate::sys::{Errno, c_string};
 
@@ -46,7 +46,7 @@ pub struct PortConfig {
     pub assume: Assume,
     /// Allocation failures on purpose, in all of the port's mempools.
     #[cfg(feature = "fault-injection")]
-    pub inject: Option<Inject>,
+    pub inject: Option<FaultInjection>,
 }
 
 impl PortConfig {

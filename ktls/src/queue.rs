@@ -377,7 +377,7 @@ impl Default for RecordQueue {
 fn cipher_error(error: SealError<CryptoError>) -> CryptoError {
     match error {
         SealError::Cipher(error) => error,
-        SealError::Exhausted | SealError::NotFramed | SealError::Shown => CryptoError::Backend,
+        SealError::Exhausted | SealError::NotFramed | SealError::Attached => CryptoError::Backend,
     }
 }
 

@@ -35,9 +35,12 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
 
 /// Allocation failures that a test asks for, in the pools of one worker or in those of the ports.
 #[cfg(feature = "fault-injection")]
-pub(super) fn failures(test: crate::config::Test, of: usize) -> Option<lockgate_drivers::Inject> {
+pub(super) fn failures(
+    test: crate::config::Test,
+    of: usize,
+) -> Option<lockgate_drivers::FaultInjection> {
     let seed = u64::from(test.fail_seed) << 16 | of as u64;
-    (test.fail_one_in > 0).then_some(lockgate_drivers::Inject {
+    (test.fail_one_in > 0).then_some(lockgate_drivers::FaultInjection {
         seed,
         one_in: test.fail_one_in,
     })

@@ -1,7 +1,7 @@
 //! The same again with the smallest pools, and with allocations that fail by seed: slower, counted,
 //! and nothing else.
 
-use lockgate_drivers::{Inject, PortConfig};
+use lockgate_drivers::{FaultInjection, PortConfig};
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{CloseReason, Limits};
 use lockgate_tcp::TcpConfig;
@@ -67,7 +67,7 @@ impl Hardship {
         port.tx_descriptors = 64;
         port.rx_buffers = 64;
         port.tx_buffers = self.tx_buffers;
-        port.inject = Some(Inject {
+        port.inject = Some(FaultInjection {
             seed: self.seed,
             one_in: self.mbufs_one_in,
         });

@@ -77,7 +77,7 @@ pub(crate) struct Fields {
     pub(crate) tail_len: u8,
     pub(crate) state: State,
     /// Whether it was ever attached. Atomic because it is set through a shared reference.
-    pub(crate) shown: AtomicBool,
+    pub(crate) attached: AtomicBool,
 }
 
 impl Fields {
@@ -93,7 +93,7 @@ impl Fields {
             head_len: 0,
             tail_len: 0,
             state: State::Plain,
-            shown: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
         }
     }
 }
@@ -198,8 +198,8 @@ impl Block {
     }
 
     /// Returns whether any of it was ever attached to a packet.
-    pub fn is_shown(&self) -> bool {
-        self.fields.shown.load(Ordering::Relaxed)
+    pub fn was_attached(&self) -> bool {
+        self.fields.attached.load(Ordering::Relaxed)
     }
 
     /// Adds a reference for `len` bytes from `at`, so that a port can send them without a copy.
@@ -226,7 +226,7 @@ impl Block {
             u16::MAX => return Err(AttachError::TooMany),
             _ => _ = self.shared.refcnt.fetch_add(1, Ordering::Relaxed),
         }
-        self.fields.shown.store(true, Ordering::Relaxed);
+        self.fields.attached.store(true, Ordering::Relaxed);
         // Not from `self`: releasing the last reference writes to the block.
         let block = NonNull::new(self.shared.fcb_opaque.cast()).ok_or(AttachError::OutOfRange)?;
         Ok(Attachment { block, data, len })

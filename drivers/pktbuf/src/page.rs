@@ -67,7 +67,7 @@ impl PageBuf {
     pub fn body_mut(&mut self) -> Option<&mut [u8]> {
         let changeable = self.fields.state == State::Plain
             && self.fields.memory.own().is_some()
-            && self.is_unseen();
+            && self.was_never_attached();
         if !changeable {
             return None;
         }
@@ -79,7 +79,7 @@ impl PageBuf {
     /// Removes the bytes from `len` on. No effect unless it is plain and was never attached.
     pub fn truncate(&mut self, len: u32) {
         // An attached byte must not be overwritten by a later append.
-        if self.fields.state == State::Plain && self.is_unseen() {
+        if self.fields.state == State::Plain && self.was_never_attached() {
             let fields = self.fields_mut();
             fields.body_len = fields.body_len.min(len);
         }
@@ -109,8 +109,8 @@ impl PageBuf {
         if self.fields.state != State::Plain {
             return Err(FrameError::NotPlain);
         }
-        if !self.is_unseen() {
-            return Err(FrameError::Shown);
+        if !self.was_never_attached() {
+            return Err(FrameError::Attached);
         }
         let head_len = u8::try_from(head.len()).map_err(|_| FrameError::TooLong)?;
         if head.len() > HEAD_MAX
@@ -165,8 +165,8 @@ impl PageBuf {
         if self.fields.state != State::Framed {
             return Err(Unsealable::NotFramed);
         }
-        if !self.is_unseen() {
-            return Err(Unsealable::Shown);
+        if !self.was_never_attached() {
+            return Err(Unsealable::Attached);
         }
         if self.fields.memory.own().is_some() {
             let body = NonNull::new(self.fields.body).ok_or(Unsealable::NotFramed)?;
@@ -231,8 +231,8 @@ impl PageBuf {
     }
 
     /// Returns whether it isn't attached to a packet and never was.
-    pub(crate) fn is_unseen(&self) -> bool {
-        self.is_sole() && !self.fields.shown.load(Ordering::Relaxed)
+    pub(crate) fn was_never_attached(&self) -> bool {
+        self.is_sole() && !self.fields.attached.load(Ordering::Relaxed)
     }
 
     /// Not the whole block, because ports decrement the count in `shared` at any time.
@@ -346,7 +346,7 @@ impl Sealing {
 pub(crate) enum Unsealable {
     Exhausted,
     NotFramed,
-    Shown,
+    Attached,
 }
 
 /// Why a record wasn't sealed. It is still framed.
@@ -357,7 +357,7 @@ pub enum SealError<E> {
     /// It isn't framed.
     NotFramed,
     /// Its plaintext was attached to a packet before it was framed.
-    Shown,
+    Attached,
     /// The error of `seal`.
     Cipher(E),
 }
@@ -367,7 +367,7 @@ impl<E> From<Unsealable> for SealError<E> {
         match refusal {
             Unsealable::Exhausted => Self::Exhausted,
             Unsealable::NotFramed => Self::NotFramed,
-            Unsealable::Shown => Self::Shown,
+            Unsealable::Attached => Self::Attached,
         }
     }
 }
@@ -378,7 +378,7 @@ pub enum FrameError {
     /// It is a record already.
     NotPlain,
     /// It is, or was, attached to a packet.
-    Shown,
+    Attached,
     /// The header is longer than 16 bytes, the trailer than 64, or the body than
     /// [`LARGE_CAPACITY`].
     TooLong,

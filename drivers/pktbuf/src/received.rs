@@ -50,8 +50,8 @@ impl PageBuf {
     /// # Errors
     /// The buffer itself, if it is another kind of buffer.
     pub fn into_buffer(self) -> Result<Buffer, Self> {
-        let unseen = self.fields.state == State::Plain && self.is_unseen();
-        let Some((span, _)) = self.fields.memory.own().filter(|_| unseen) else {
+        let convertible = self.fields.state == State::Plain && self.was_never_attached();
+        let Some((span, _)) = self.fields.memory.own().filter(|_| convertible) else {
             return Err(self);
         };
         let Some(data) = NonNull::new(self.fields.body) else {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lockgate_drivers::{Capabilities, Driver, Inject, Port, PortConfig, PortError};
+use lockgate_drivers::{Capabilities, Driver, FaultInjection, Port, PortConfig, PortError};
 use lockgate_testing::{ScratchDir, wait_until};
 use lockgate_wire::IfaceId;
 use pktbuf::{Output, TxError};
@@ -348,7 +348,7 @@ fn link_follows_the_kernel() {
 fn failing_allocations_only_delay() {
     let kernel = veth("port0", 1500);
     let eal = eal();
-    let inject = Some(Inject { seed: 1, one_in: 2 });
+    let inject = Some(FaultInjection { seed: 1, one_in: 2 });
     let config = PortConfig {
         inject,
         ..config("net_af_packet0,iface=port0")

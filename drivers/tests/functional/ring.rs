@@ -3,7 +3,9 @@
 
 use std::thread;
 
-use lockgate_drivers::{Assume, Inject, Port, PortConfig, PortError, RingPair, WorkerPorts};
+use lockgate_drivers::{
+    Assume, FaultInjection, Port, PortConfig, PortError, RingPair, WorkerPorts,
+};
 use lockgate_testing::wait_for;
 use lockgate_wire::IfaceId;
 use pktbuf::{Checksum, Output, RecordFields, TxError};
@@ -299,7 +301,7 @@ fn frees_on_other_threads_come_home() {
 }
 
 fn failing_allocations_only_delay() {
-    delayed(|c| c.inject = Some(Inject { seed: 7, one_in: 2 }));
+    delayed(|c| c.inject = Some(FaultInjection { seed: 7, one_in: 2 }));
 }
 
 fn a_tiny_pool_only_delays() {

@@ -243,15 +243,15 @@ fn attachments_keep_the_memory_and_freeze_it() {
         page.attach(u32::MAX, 2).unwrap_err(),
         AttachError::OutOfRange
     );
-    assert!(page.is_shown() && page.body_mut().is_none());
+    assert!(page.was_attached() && page.body_mut().is_none());
     page.truncate(0);
     assert_eq!(
         page.append(b"more"),
         4,
-        "behind what's shown there's room still"
+        "there is room behind attached bytes"
     );
     assert_eq!(page.bytes().unwrap(), b"0123456789more");
-    assert_eq!(page.frame(RECORD, b"", 0), Err(FrameError::Shown));
+    assert_eq!(page.frame(RECORD, b"", 0), Err(FrameError::Attached));
     let page = page.into_buffer().unwrap_err();
     drop(page);
     assert_eq!((seen(), p.usage().blocks_used), (&b"234"[..], 1));
