@@ -117,8 +117,9 @@ impl ClientConnection {
 }
 
 impl Server {
-    /// Returns a server without connections. Objects of at most `copy_bytes_max` bytes are copied behind their
-    /// heads, to share a record with them: no more than what a record has room for beside a head.
+    /// Returns a server without connections. Objects of at most `copy_bytes_max` bytes are copied
+    /// behind their heads, to share a record with them: no more than a record has room for beside a
+    /// head.
     pub fn new(limits: Limits, sites: Sites, files: FileClient, copy_bytes_max: u32) -> Self {
         Self {
             http: HttpContext::new(limits),
@@ -142,8 +143,8 @@ impl Server {
         }
     }
 
-    /// Does what can be done for a connection now, within its share of a turn: 32 requests and 1 MiB
-    /// of responses.
+    /// Does what can be done for a connection now, within its share of a turn: 32 requests and
+    /// 1 MiB of responses.
     pub fn drive<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -248,8 +249,8 @@ impl Server {
                     response.retract();
                 }
             }
-            // A client that has got everything but doesn't close is reset, too: it may go on sending
-            // what isn't read.
+            // A client that has got everything but doesn't close is reset, too: it may go on
+            // sending what isn't read.
             Expired::Stalled => return self.abort_stalled(transport),
         }
         self.drive(clock, client, token, transport)

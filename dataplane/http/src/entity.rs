@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::validators::Validators;
 
-/// The metadata of one version of a representation. Its source makes it once, when it opens or loads
-/// the representation, and each response's head is written from it.
+/// The metadata of one version of a representation. Its source makes it once, when it opens or
+/// loads the representation, and each response's head is written from it.
 #[derive(Clone, Debug)]
 pub struct Entity {
     len: u64,

@@ -36,8 +36,8 @@ pub enum Field {
     Range,
 }
 
-/// A parsed request. It holds the head's bytes and positions in them. Its memory is reused for later
-/// requests.
+/// A parsed request. It holds the head's bytes and positions in them. Its memory is reused for
+/// later requests.
 #[derive(Debug)]
 pub struct Request {
     pub(crate) head: HeadBytes,
@@ -94,8 +94,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// The status of the refusal. The connection has to close then: the start of the next request is
-    /// uncertain.
+    /// The status of the refusal. The connection has to close then: the start of the next request
+    /// is uncertain.
     pub(crate) fn parse(&mut self, limits: &Limits) -> Result<(), Status> {
         let (line, section) = self.head.parts();
         let (method, target, version) = request_line(line)?;

@@ -1,7 +1,7 @@
 //! Writes the heads of responses, and error pages, into a buffer of the caller.
 //!
-//! The buffer is a `Vec` because a redirect is as long as its target. A head allocates nothing if the
-//! buffer has room for [`HEAD_BYTES`].
+//! The buffer is a `Vec` because a redirect is as long as its target. A head allocates nothing if
+//! the buffer has room for [`HEAD_BYTES`].
 
 use std::io::Write as _;
 

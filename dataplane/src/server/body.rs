@@ -39,8 +39,8 @@ pub enum Pull<'a> {
 }
 
 impl BodySource {
-    /// Returns the source of the bytes `range` of an object. They are copied if the object is in one
-    /// span and there are at most `copy_bytes_max` of them.
+    /// Returns the source of the bytes `range` of an object. They are copied if the object is in
+    /// one span and there are at most `copy_bytes_max` of them.
     pub fn of(object: &Arc<Object>, range: Range<u64>, copy_bytes_max: u32) -> Self {
         if range.is_empty() {
             return Self::Empty;

@@ -17,8 +17,8 @@ pub struct HttpCounters {
     pub waited: u64,
     /// Connections that were closed because they were idle for too long.
     pub idle_closed: u64,
-    /// Connections that were reset because the client acknowledged nothing, or didn't close, for too
-    /// long.
+    /// Connections that were reset because the client acknowledged nothing, or didn't close, for
+    /// too long.
     pub stalled: u64,
     /// Responses that were reset because the file changed or couldn't be read.
     pub cut_off: u64,

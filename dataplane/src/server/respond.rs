@@ -239,8 +239,8 @@ impl Server {
         }
     }
 
-    /// Retries the lookup of an object that changed, or couldn't be read, before the first byte of the
-    /// response was sent. After a few retries, responds with the reason.
+    /// Retries the lookup of an object that changed, or couldn't be read, before the first byte of
+    /// the response was sent. After a few retries, responds with the reason.
     pub(super) fn start_over(
         &mut self,
         clock: TurnClock,

@@ -852,8 +852,8 @@ fn get_while_it_changes(times: usize) -> Vec<(u16, Vec<u8>)> {
         );
         if looking && changes < times {
             changes += 1;
-            // A byte in place: a loader that looks meanwhile finds one version or the other, and never
-            // a file that is growing.
+            // A byte in place: a loader that looks meanwhile finds one version or the other, and
+            // never a file that is growing.
             let path = worker.tree.path("busy.bin");
             let file = fs::File::options().write(true).open(path).unwrap();
             file.write_all_at(&[0xff], changes as u64).unwrap();
