@@ -235,13 +235,14 @@ fn application_protocol() {
 fn http_1_0() {
     let scene = Setup::new().start();
     let body = text_file(&scene, "text", 2000);
-    for version in ["--tls-max=1.2", "--tlsv1.3"] {
-        let arguments = ["--http1.0", version, "-v", "https://198.18.0.1/text"];
-        let ran = scene.curl(&arguments).ok();
+    for version in [&["--tls-max", "1.2"][..], &["--tlsv1.3"]] {
+        let arguments = ["-v", "https://198.18.0.1/text"];
+        let arguments = [version, &arguments].concat();
+        let ran = scene.curl(&[&["--http1.0"], &arguments[..]].concat()).ok();
         assert!(ran.err.contains("offers http/1.0"), "{}", ran.err);
         assert!(ran.err.contains("accepted http/1.0"), "{}", ran.err);
         assert!(has_body(&ran, &body), "{}", ran.err);
-        let ran = scene.curl(&["-v", version, "https://198.18.0.1/text"]).ok();
+        let ran = scene.curl(&arguments).ok();
         assert!(ran.err.contains("accepted http/1.1"), "{}", ran.err);
     }
     let stats = scene.server.stats();
