@@ -240,6 +240,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn no_path_leaves_the_root(path in "[/.%a-f0-9]{0,40}") {
             let mut out = Vec::new();

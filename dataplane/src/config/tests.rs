@@ -651,6 +651,8 @@ fn near_names_are_meant_and_far_ones_not() {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn any_text_is_judged_without_a_panic(text in "\\PC{0,200}") {
         let _ = parse(Path::new("t.toml"), &text, &host());

@@ -945,7 +945,7 @@ fn memory_is_used_again() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(lockgate_testing::proptest_config(64))]
 
     /// However little the peer takes at a time, and however it sends, the answers are the same.
     #[test]

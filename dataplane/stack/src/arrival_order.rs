@@ -71,6 +71,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         /// Behaves as a list from which removed entries are taken at once, and isn't much longer.
         #[test]
         fn order_is_kept_and_length_is_bounded(

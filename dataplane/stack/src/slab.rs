@@ -120,6 +120,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn indices_are_stable_and_generations_differ(
             steps in proptest::collection::vec(0_u32..8, 1..200),

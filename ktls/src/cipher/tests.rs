@@ -397,7 +397,7 @@ fn sizes() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(lockgate_testing::proptest_config(200))]
 
     /// Each backend judges the other: same bytes on the wire, and each opens what the other sealed.
     #[test]

@@ -129,6 +129,8 @@ fn explicit_nonces_are_the_senders_choice() {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn headers_round_trip(bytes: [u8; HEADER_LEN]) {
         prop_assert_eq!(RecordHeader::parse(bytes).emit(), bytes);

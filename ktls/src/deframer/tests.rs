@@ -896,7 +896,7 @@ fn rfc8448_stream() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(lockgate_testing::proptest_config(200))]
 
     /// What a peer sends arrives, however it's cut, with pages missing now and then.
     #[test]

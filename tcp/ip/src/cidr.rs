@@ -261,6 +261,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn network_contains_its_address(a: [u8; 16], len in 0u8..=128) {
             let c = Cidr::new(IpAddr::from(a), len).unwrap();

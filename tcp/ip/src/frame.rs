@@ -226,6 +226,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn emits_what_parses(
             v6: bool, a: [u8; 16], b: [u8; 16], linked: bool, tag in prop::option::of(0u16..4095),

@@ -179,6 +179,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn agrees_with_looking_at_all(
             nets in prop::collection::vec((any::<u8>(), 0u8..=32), 1..20), dst: [u8; 2],

@@ -1030,7 +1030,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(lockgate_testing::proptest_config(512))]
 
     /// Whatever comes in, nothing panics, tables keep their bounds, and what goes out is a
     /// frame that a host could take.

@@ -189,6 +189,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     /// Whatever happens, the sums are those of the ranges, and the ranges are those of a naive
     /// model: a set of reported bytes (of which a small slab may forget some).
     #[test]

@@ -180,6 +180,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn emit_then_parse(reply: bool, a: [u8; 6], b: [u8; 4], c: [u8; 6], d: [u8; 4]) {
             let p = ArpPacket {

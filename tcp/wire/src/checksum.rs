@@ -268,6 +268,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn agrees_with_the_rfc(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
             prop_assert_eq!(sum_bytes(&bytes), reference(&bytes));

@@ -278,6 +278,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn emit_then_parse(h in header()) {
             let mut out = [0xaa; 18];

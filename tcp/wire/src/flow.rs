@@ -277,6 +277,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn symmetric_key_is_symmetric(a: [u8; 4], b: [u8; 4], p: u16, q: u16) {
             let t = FourTuple::new(Endpoint::new(a.into(), p), Endpoint::new(b.into(), q));

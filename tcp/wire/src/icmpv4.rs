@@ -229,6 +229,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn emit_then_parse(
             which in 0..5, a: u16, b: u16, code: u8, pointer: u8,

@@ -157,6 +157,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn text_round_trip(b: [u8; 6]) {
             prop_assert_eq!(MacAddr(b).to_string().parse(), Ok(MacAddr(b)));

@@ -122,6 +122,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(lockgate_testing::proptest_config(256))]
+
         #[test]
         fn at_most_one_order(a: u32, b: u32) {
             let (a, b) = (SeqNum(a), SeqNum(b));

@@ -387,6 +387,8 @@ fn nearly_requests() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn any_bytes_in_any_split_give_the_same(input in nearly_requests(), step in 1_usize..40) {
         let (whole, a) = run(&input, input.len().max(1));

@@ -47,7 +47,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(lockgate_testing::proptest_config(2000))]
 
     #[test]
     fn wheel_is_a_priority_queue_rounded_to_ticks(

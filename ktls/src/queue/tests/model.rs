@@ -355,7 +355,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(lockgate_testing::proptest_config(300))]
 
     #[test]
     fn the_wire_says_what_was_written(

@@ -168,6 +168,8 @@ fn errors_about_packets_of_others() {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn any_quotation(
         mut quoted in prop::collection::vec(any::<u8>(), 0..80), code: u8, mtu: u16, v: bool,

@@ -442,6 +442,8 @@ fn check(frame: &[u8], got: Ingress) {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn any_bytes(
         mut bytes in prop::collection::vec(any::<u8>(), 0..200), on in 0u16..3,

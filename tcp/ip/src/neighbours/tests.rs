@@ -662,6 +662,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn invariants_hold(steps in steps(), seed: u64) {
         let config = NeighbourConfig {

@@ -248,6 +248,8 @@ fn discovery() -> impl Strategy<Value = Icmpv6Message<'static>> {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn emit_then_parse_discovery(m in discovery()) {
         prop_assert!(m.is_neighbor_discovery());
@@ -314,6 +316,8 @@ fn wire_option() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn any_list_of_options_is_emitted_as_it_was_parsed(
         kind in 133u8..138, fixed in prop::collection::vec(any::<u8>(), 38),

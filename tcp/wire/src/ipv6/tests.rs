@@ -211,6 +211,8 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(lockgate_testing::proptest_config(256))]
+
     #[test]
     fn emit_then_parse(h in header()) {
         let mut out = [0; 44];
