@@ -1,5 +1,6 @@
 //! Two stacks, a wire between them, and a clock that jumps.
 
+#![forbid(unsafe_code)]
 #![expect(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod app;
