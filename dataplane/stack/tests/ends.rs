@@ -88,7 +88,7 @@ fn request_and_response_and_a_clean_end() {
 fn a_tls_stream_that_just_stops_is_truncated() {
     let config = peer::config(pki::SUITES[0].0, pki::SUITES[0].1);
     let mut world = World::simple();
-    let (mut peer, b) = judged(&mut world, &config);
+    let (mut peer, b) = rustls_peer(&mut world, &config);
     peer.write(b"half a st");
     let bytes = peer.outgoing();
     peer.send_raw(&mut world, &bytes);
@@ -122,7 +122,7 @@ fn a_tls_stream_that_just_stops_is_truncated() {
 fn a_stream_cut_inside_a_record_is_truncated() {
     let config = peer::config(pki::SUITES[0].0, pki::SUITES[0].1);
     let mut world = World::simple();
-    let (mut peer, b) = judged(&mut world, &config);
+    let (mut peer, b) = rustls_peer(&mut world, &config);
     peer.write(b"never read");
     let bytes = peer.outgoing();
     peer.send_raw(&mut world, &bytes[..bytes.len() - 3]);
@@ -177,7 +177,7 @@ fn a_half_closed_client_gets_its_response() {
 }
 
 #[test]
-fn a_reset_is_told_and_counted_on_both_sides() {
+fn a_reset_is_reported_and_counted_on_both_sides() {
     for tls in modes() {
         let mut world = World::simple();
         let (a, b) = connected(&mut world, tls.as_ref());
@@ -208,11 +208,11 @@ fn a_reset_is_told_and_counted_on_both_sides() {
 /// A client that has said everything closes for good: its kernel answers our close_notify by a
 /// reset. That's a clean end, unless something more than the goodbye is lost by it.
 #[test]
-fn a_reset_after_both_goodbyes_is_clean() {
+fn a_reset_after_both_close_notifies_is_clean() {
     for (suite, versions) in pki::SUITES {
         for (answer, reason) in [(None, CloseReason::Clean), (Some(b"!"), CloseReason::Reset)] {
             let mut world = World::simple();
-            let (mut peer, b) = judged(&mut world, &peer::config(suite, versions));
+            let (mut peer, b) = rustls_peer(&mut world, &peer::config(suite, versions));
             peer.tls.send_close_notify();
             let bytes = peer.outgoing();
             peer.send_raw(&mut world, &bytes);
@@ -292,7 +292,7 @@ fn a_peer_that_takes_nothing_of_what_is_left_is_reset() {
 
 /// What is left is all acknowledged: a peer may keep its own side open.
 #[test]
-fn a_peer_that_has_everything_is_not_an_orphans() {
+fn a_fully_acknowledged_orphan_is_kept() {
     let mut world = World::simple();
     let (a, b) = connected(&mut world, None);
     world.b.send(b, b"all");
@@ -312,14 +312,14 @@ fn a_peer_that_has_everything_is_not_an_orphans() {
 }
 
 #[test]
-fn a_connection_to_nobody_times_out_or_is_refused() {
+fn a_connection_without_a_peer_times_out_or_is_refused() {
     let mut world = World::simple();
     // Nobody has the address.
-    let nobody = "10.0.0.99:80".parse().unwrap();
+    let unused = "10.0.0.99:80".parse().unwrap();
     world
         .a
         .stack
-        .connect(world.now, nobody, ConnectConfig::default())
+        .connect(world.now, unused, ConnectConfig::default())
         .unwrap();
     assert!(world.run_until(Duration::from_secs(300), |w| {
         w.notices_a.iter().any(|n| matches!(n, Notice::Closed(..)))
@@ -423,7 +423,7 @@ fn a_simultaneous_open_makes_one_connection() {
 /// A server that closes first, and a client that says goodbye by its own close_notify, end without
 /// a reset; a plain client that sends data to nobody is told.
 #[test]
-fn what_comes_after_close() {
+fn data_after_close_is_reset() {
     let mut world = World::simple();
     let tls = TlsOptions::default();
     let (a, b) = connected(&mut world, Some(&tls));
@@ -449,7 +449,7 @@ fn what_comes_after_close() {
 
 /// One that never closes its side isn't waited for forever.
 #[test]
-fn a_closed_socket_does_not_wait_forever() {
+fn a_peer_that_never_closes_times_out() {
     for tls in modes() {
         let mut world = World::simple();
         let (_, b) = connected(&mut world, tls.as_ref());
@@ -459,7 +459,10 @@ fn a_closed_socket_does_not_wait_forever() {
     }
 }
 
-fn judged(world: &mut World, config: &std::sync::Arc<rustls::ClientConfig>) -> (Peer, SocketId) {
+fn rustls_peer(
+    world: &mut World,
+    config: &std::sync::Arc<rustls::ClientConfig>,
+) -> (Peer, SocketId) {
     let tls = Some(pki::server(&TlsOptions::default()));
     let at = world.b_addr(443);
     world

@@ -323,7 +323,7 @@ fn exhausted_pools_slow_down_and_lose_nothing() {
 
 /// It would only find that there's still no memory, and ask again.
 #[test]
-fn a_starved_sender_is_not_told_to_send_before_there_is_memory() {
+fn a_starved_sender_gets_no_writable_notice_without_memory() {
     let mut world = World::simple();
     let at = world.b_addr(443);
     world.b.stack.listen(at, ListenConfig::default()).unwrap();
@@ -339,15 +339,15 @@ fn a_starved_sender_is_not_told_to_send_before_there_is_memory() {
             held.push(page);
         }
     }
-    let mut told = 0;
+    let mut notices = 0;
     for _ in 0..50 {
         assert_eq!(world.b.send(b, b"hello"), 0);
         world.b.turn(world.now);
         while let Some(notice) = world.b.stack.poll_notice() {
-            told += u32::from(matches!(notice, Notice::Writable(_)));
+            notices += u32::from(matches!(notice, Notice::Writable(_)));
         }
     }
-    assert!(told <= 1, "told {told} times at one time");
+    assert!(notices <= 1, "{notices} notices without memory");
     drop(held);
     world.expect(1, "Writable", |n| {
         matches!(n, Notice::Writable(_)).then_some(())

@@ -57,7 +57,7 @@ fn deliver_and_read(world: &mut World, b: SocketId) -> Vec<u8> {
 /// at once are still served, beginnings of others are not kept, and when there's room again nothing
 /// is missing.
 #[test]
-fn who_is_not_read_does_not_keep_the_others_out() {
+fn unread_sockets_do_not_block_others() {
     let mut world = world();
     let (hog_a, hog_b) = connect(&mut world);
     let (a, b) = connect(&mut world);

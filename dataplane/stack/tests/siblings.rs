@@ -15,7 +15,7 @@ use self::support::{Host, HostSpec};
 const NOW: Instant = Instant::from_millis(1000);
 
 /// Two workers with the same addresses, and a client.
-fn family(spec: fn(u8) -> HostSpec) -> (Host, Host, Host) {
+fn two_workers_and_a_client(spec: fn(u8) -> HostSpec) -> (Host, Host, Host) {
     let worker = |number| {
         let mut worker = spec(2);
         worker.config.siblings = 1;
@@ -31,10 +31,10 @@ fn frames(host: &mut Host) -> Vec<Vec<u8>> {
 }
 
 /// Lets the other worker hear what this one did; how many frames that was.
-fn tell(heard: &mut Host, other: &mut Host) -> usize {
+fn exchange_sibling_frames(from: &mut Host, to: &mut Host) -> usize {
     let mut count = 0;
-    while let Some(frame) = heard.stack.poll_sibling_frame() {
-        other.with(|stack, env| stack.on_sibling_frame(NOW, &frame, env));
+    while let Some(frame) = from.stack.poll_sibling_frame() {
+        to.with(|stack, env| stack.on_sibling_frame(NOW, &frame, env));
         count += 1;
     }
     count
@@ -43,7 +43,7 @@ fn tell(heard: &mut Host, other: &mut Host) -> usize {
 /// A client connects to the second worker, and everything that belongs to no connection comes to
 /// the first.
 fn connects(spec: fn(u8) -> HostSpec) {
-    let (mut first, mut second, mut client) = family(spec);
+    let (mut first, mut second, mut client) = two_workers_and_a_client(spec);
     let at = SocketAddr::new(second.addr, 80);
     for worker in [&mut first, &mut second] {
         worker.stack.listen(at, ListenConfig::default()).unwrap();
@@ -68,7 +68,7 @@ fn connects(spec: fn(u8) -> HostSpec) {
             };
             worker.receive(NOW, &frame);
         }
-        tell(&mut first, &mut second);
+        exchange_sibling_frames(&mut first, &mut second);
         for frame in frames(&mut first).into_iter().chain(frames(&mut second)) {
             client.receive(NOW, &frame);
         }
@@ -87,12 +87,12 @@ fn connects(spec: fn(u8) -> HostSpec) {
 }
 
 #[test]
-fn a_worker_learns_a_neighbour_from_an_arp_reply_that_its_sibling_got() {
+fn a_worker_learns_a_neighbour_from_a_siblings_arp_reply() {
     connects(HostSpec::new);
 }
 
 #[test]
-fn a_worker_learns_a_neighbour_from_an_advertisement_that_its_sibling_got() {
+fn a_worker_learns_a_neighbour_from_a_siblings_advertisement() {
     connects(HostSpec::v6);
 }
 
@@ -111,8 +111,8 @@ fn without_siblings_nothing_is_kept() {
 }
 
 #[test]
-fn an_icmp_error_finds_its_connection_at_the_sibling() {
-    let (mut first, mut second, mut client) = family(HostSpec::new);
+fn an_icmp_error_is_forwarded_to_the_sibling() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
     let remote = SocketAddr::new(client.addr, 81);
     client
         .stack
@@ -144,7 +144,7 @@ fn an_icmp_error_finds_its_connection_at_the_sibling() {
         0,
         "it isn't the first worker's connection"
     );
-    assert_eq!(tell(&mut first, &mut second), 1);
+    assert_eq!(exchange_sibling_frames(&mut first, &mut second), 1);
     assert_eq!(second.stack.tcp_counters().too_big, 1);
     let again = NOW + Duration::from_secs(2);
     second.with(|stack, env| stack.on_timer(again, env));
@@ -196,8 +196,8 @@ fn internet_checksum(bytes: &[u8]) -> u16 {
 }
 
 #[test]
-fn a_segment_that_came_to_the_wrong_worker_is_passed_on() {
-    let (mut first, mut second, mut client) = family(HostSpec::new);
+fn a_segment_at_the_wrong_worker_is_forwarded() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
     let at = SocketAddr::new(second.addr, 80);
     for worker in [&mut first, &mut second] {
         worker.stack.listen(at, ListenConfig::default()).unwrap();
@@ -231,7 +231,7 @@ fn a_segment_that_came_to_the_wrong_worker_is_passed_on() {
     }
     assert!(frames(&mut first).is_empty(), "no reset");
     assert_eq!(first.stack.counters().segments_forwarded, 1);
-    assert_eq!(tell(&mut first, &mut second), 1);
+    assert_eq!(exchange_sibling_frames(&mut first, &mut second), 1);
     assert_eq!(second.drain(accepted).0, b"to the wrong one");
 
     // A segment that nobody knows goes round once, and the last one answers it.
@@ -242,9 +242,9 @@ fn a_segment_that_came_to_the_wrong_worker_is_passed_on() {
     for frame in frames(&mut client) {
         first.receive(NOW, &frame);
     }
-    assert_eq!(tell(&mut first, &mut second), 1);
+    assert_eq!(exchange_sibling_frames(&mut first, &mut second), 1);
     assert_eq!(
-        tell(&mut second, &mut first),
+        exchange_sibling_frames(&mut second, &mut first),
         0,
         "it doesn't go round twice"
     );

@@ -173,7 +173,7 @@ impl Scenario {
             }
         }
         assert!(over, "not over after {took:?}");
-        self.judge(&world, &a, &b, took);
+        self.assert_outcome(&world, &a, &b, took);
         // TIME-WAIT and whatever the wire still holds.
         world.wake = None;
         world.run(Duration::from_secs(90));
@@ -186,7 +186,7 @@ impl Scenario {
         world.b.assert_full();
     }
 
-    fn judge(&self, world: &World, a: &App, b: &App, took: Duration) {
+    fn assert_outcome(&self, world: &World, a: &App, b: &App, took: Duration) {
         if self.faults.dead_from.is_some() {
             for app in [a, b] {
                 let clean = matches!(
@@ -208,12 +208,12 @@ impl Scenario {
             (a.closed, b.closed),
             (Some(CloseReason::Clean), Some(CloseReason::Clean))
         );
-        self.judge_effort(world, took);
+        self.assert_effort(world, took);
     }
 
     /// About how long it takes when the wire does no harm: windows' worths by round trips, and the
     /// wire's rate.
-    fn fair_time(&self) -> Duration {
+    fn lossless_duration(&self) -> Duration {
         let rtt = (self.faults.delay + self.faults.jitter) * 2;
         let mut time = rtt * 10;
         for (from, to) in [(0, 1), (1, 0)] {
@@ -229,7 +229,7 @@ impl Scenario {
     }
 
     /// Time, time-outs and retransmissions are bounded by what the wire did.
-    fn judge_effort(&self, world: &World, took: Duration) {
+    fn assert_effort(&self, world: &World, took: Duration) {
         let tally = &world.link.tally;
         let (a, b) = (&world.a, &world.b);
         let refused = a.stack.counters().refused_payload + b.stack.counters().refused_payload;
@@ -238,7 +238,7 @@ impl Scenario {
         let (ta, tb) = (a.stack.tcp_counters(), b.stack.tcp_counters());
         let resent = ta.bytes_retransmitted + tb.bytes_retransmitted;
         let timeouts = ta.timeouts + tb.timeouts;
-        let fair = self.fair_time();
+        let fair = self.lossless_duration();
         let says = format!(
             "took {took:?} ({fair:?} is fair), {harm} frames harmed of {}, {resent} bytes and \
              {timeouts} time-outs for it",
@@ -248,7 +248,7 @@ impl Scenario {
             println!("{says}\n{}{}", a.stack.counters(), b.stack.counters());
         }
         assert!(
-            took <= self.fair_time() * 6 + Duration::from_secs(5 * harm),
+            took <= self.lossless_duration() * 6 + Duration::from_secs(5 * harm),
             "{says}"
         );
         // A round trip of quite another length may look like a loss now and then.

@@ -59,7 +59,7 @@ fn closed(world: &mut World, of: usize) -> CloseReason {
 }
 
 /// A judge's client with its handshake done, and the server's socket.
-fn judged(world: &mut World, n: usize) -> (Peer, SocketId) {
+fn rustls_peer(world: &mut World, n: usize) -> (Peer, SocketId) {
     listen(world, &TlsOptions::default());
     let (suite, versions) = pki::SUITES[n];
     let mut peer = Peer::connect(world, &config(suite, versions));
@@ -284,7 +284,7 @@ fn a_handshake_that_takes_too_long_is_cut_off() {
 #[test]
 fn key_updates_are_answered() {
     let (n, mut world) = (0, World::simple());
-    let (mut peer, b) = judged(&mut world, n);
+    let (mut peer, b) = rustls_peer(&mut world, n);
     for round in 0..20 {
         peer.tls.refresh_traffic_keys().unwrap();
         let text = format!("round {round}");
@@ -307,7 +307,7 @@ fn key_updates_are_answered() {
 #[test]
 fn our_key_updates_are_understood() {
     let mut world = World::simple();
-    let (mut peer, b) = judged(&mut world, 1);
+    let (mut peer, b) = rustls_peer(&mut world, 1);
     let mut sent = Vec::new();
     for round in 0..10_u8 {
         for _ in 0..4 {

@@ -39,7 +39,7 @@ fn peer(world: &mut World, n: usize) -> Peer {
     Peer::connect(world, &config(suite, versions))
 }
 
-fn judged(world: &mut World, n: usize) -> (Peer, SocketId) {
+fn rustls_peer(world: &mut World, n: usize) -> (Peer, SocketId) {
     let mut peer = peer(world, n);
     peer.pump(world);
     let b = agreed(world, 1);
@@ -111,7 +111,7 @@ fn records(mut stream: &[u8]) -> Vec<(u8, usize)> {
 
 /// One that waits for its handshake and goes away doesn't take the next one's turn with it.
 #[test]
-fn a_waiting_handshake_that_goes_away_passes_its_turn_on() {
+fn an_aborted_waiting_handshake_frees_its_place() {
     let mut spec = HostSpec::new(2);
     spec.config.limits.handshakes_max = 1;
     let mut world = world(spec);
@@ -348,7 +348,7 @@ fn a_handshake_that_timed_out_is_not_finished_later() {
 fn an_alert_arrives_in_the_middle_of_an_upload() {
     for n in [0, 3] {
         let mut world = world(HostSpec::new(2));
-        let (mut peer, b) = judged(&mut world, n);
+        let (mut peer, b) = rustls_peer(&mut world, n);
         let seen = watch(&mut world);
         peer.tls.set_buffer_limit(None);
         peer.write(&vec![7; 400_000]);
@@ -406,7 +406,7 @@ fn records_are_as_short_as_configured() {
             let mut spec = HostSpec::new(2);
             spec.config.record_len_max = configured;
             let mut world = world(spec);
-            let (mut peer, b) = judged(&mut world, n);
+            let (mut peer, b) = rustls_peer(&mut world, n);
             let overhead = if n == 0 { 17 } else { 24 };
             let seen = watch(&mut world);
             assert_eq!(world.b.send(b, &[3; 40_000]), 40_000);

@@ -8,13 +8,13 @@ use lockgate_tcp::TcpConfig;
 use lockgate_testing::Random;
 use pktbuf::PoolConfig;
 
-use crate::http::{self, Business};
+use crate::http::{self, HttpSetup};
 use crate::ring::{self, Way};
-use crate::support::browser::Plan;
+use crate::support::clients::Plan;
 use crate::support::host::Spec;
 use crate::support::pki::Pki;
 use crate::support::ring::Net;
-use crate::support::shop::Tree;
+use crate::support::server_thread::Tree;
 use crate::support::wire::Faults;
 use crate::support::{each_seed, eal};
 use lockgate_testing::cases::Case;
@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
 
 /// What there is little of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hardship {
+pub(crate) struct Scarcity {
     pool: PoolConfig,
     /// Page buffers and packet buffers that can't be had: one in so many.
     pages_one_in: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Hardship {
     seed: u64,
 }
 
-impl Hardship {
+impl Scarcity {
     fn draw(seed: u64, random: &mut Random, connections: u32) -> Self {
         let mut some = |from, to| random.between(from, to) as u32;
         let pool = PoolConfig {
@@ -74,7 +74,7 @@ impl Hardship {
     }
 
     /// The same host with less of everything.
-    pub(crate) fn befall(&self, mut spec: Spec) -> Spec {
+    pub(crate) fn limit(&self, mut spec: Spec) -> Spec {
         spec.pool = self.pool;
         spec.failures_one_in = self.pages_one_in;
         spec.config.limits = Limits {
@@ -99,9 +99,9 @@ fn transfers() {
     let eal = eal();
     let mut failed = [0, 0];
     each_seed(20, |seed, mut random| {
-        let hardship = Hardship::draw(seed, &mut random, 1);
-        tracing::info!("{hardship:?}");
-        let net = Net::open(eal, &format!("t{seed}"), |port| hardship.port(port));
+        let scarcity = Scarcity::draw(seed, &mut random, 1);
+        tracing::info!("{scarcity:?}");
+        let net = Net::open(eal, &format!("t{seed}"), |port| scarcity.port(port));
         let lossy = Faults {
             lost: 10,
             doubled: 10,
@@ -113,7 +113,7 @@ fn transfers() {
             ipv6: random.chance(5000, 10_000),
             tls: random.chance(8000, 10_000).then(TlsOptions::default),
             faults: random.pick(&[Faults::default(), lossy]),
-            hardship: Some(hardship),
+            scarcity: Some(scarcity),
         };
         let (server, client, ending) = ring::transfer(net, seed, way);
         failed[0] += server.pages.failures + client.pages.failures;
@@ -131,12 +131,12 @@ fn requests() {
     let pki = Pki::new();
     let (mut pages, mut mbufs) = (0, 0);
     each_seed(10, |seed, mut random| {
-        let hardship = Hardship::draw(seed, &mut random, 10);
-        tracing::info!("{hardship:?}");
-        let net = Net::open(eal, &format!("h{seed}"), |port| hardship.port(port));
-        let business = Business {
-            server: hardship.befall(Spec::new(http::SERVER)),
-            client: hardship.befall(Spec::new(http::CLIENT)),
+        let scarcity = Scarcity::draw(seed, &mut random, 10);
+        tracing::info!("{scarcity:?}");
+        let net = Net::open(eal, &format!("h{seed}"), |port| scarcity.port(port));
+        let setup = HttpSetup {
+            server: scarcity.limit(Spec::new(http::SERVER)),
+            client: scarcity.limit(Spec::new(http::CLIENT)),
             // The tree doesn't fit.
             cache_bytes: (4 * 64) << 10,
         };
@@ -153,7 +153,7 @@ fn requests() {
         } else {
             plan
         };
-        let outcome = business.run(net, &tree, &pki, plan);
+        let outcome = setup.run(net, &tree, &pki, plan);
         let app = &outcome.client.app;
         tracing::info!(took = ?outcome.client.took, answers = app.answers);
         assert_eq!(app.answers, 64);

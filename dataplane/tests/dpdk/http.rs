@@ -9,12 +9,12 @@ use lockgate::worker::Siblings;
 use lockgate_stack::CloseReason;
 use lockgate_stack::tls::{TlsOptions, TlsVersions};
 
-use crate::support::browser::{Browser, Plan};
+use crate::support::clients::{HttpClients, Plan};
 use crate::support::eal;
 use crate::support::host::{Busy, Report, Spec, address, start};
 use crate::support::pki::Pki;
 use crate::support::ring::{Ending, Net};
-use crate::support::shop::{ALLOCATIONS, Cache, Counts, Listen, Shop, Tree};
+use crate::support::server_thread::{ALLOCATIONS, Cache, Counts, Listen, ServerThread, Tree};
 use lockgate_testing::HANG_LIMIT;
 use lockgate_testing::cases::Case;
 
@@ -34,13 +34,13 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A worker and its clients, from start to end.
-pub(crate) struct Business {
+pub(crate) struct HttpSetup {
     pub(crate) server: Spec,
     pub(crate) client: Spec,
     pub(crate) cache_bytes: usize,
 }
 
-impl Default for Business {
+impl Default for HttpSetup {
     fn default() -> Self {
         Self {
             server: Spec::new(SERVER),
@@ -52,12 +52,12 @@ impl Default for Business {
 
 /// What came of it.
 pub(crate) struct Outcome {
-    pub(crate) client: Report<Browser>,
+    pub(crate) client: Report<HttpClients>,
     pub(crate) server: Counts,
     pub(crate) ending: Ending,
 }
 
-impl Business {
+impl HttpSetup {
     /// Runs the plan, then drains the worker; everything that was taken is given back.
     pub(crate) fn run(self, mut net: Net, tree: &Tree, pki: &Pki, plan: Plan) -> Outcome {
         let eal = net.eal;
@@ -69,25 +69,25 @@ impl Business {
         );
         let [at_server, at_client] = net.attach_all().map(|mut queues| queues.swap_remove(0));
         let listen = listeners(pki, &TlsOptions::default());
-        let shop = Shop::open(eal, self.server, at_server, files, listen, &busy);
+        let server_thread = ServerThread::spawn(eal, self.server, at_server, files, listen, &busy);
         let total = plan.active + plan.idle;
-        let browser = Browser::new(plan);
-        let settled = browser.settled.clone();
-        let client = start(eal, self.client, at_client, &busy, browser);
-        while settled.load(Ordering::Acquire) < total && client.is_at_work() {
+        let clients = HttpClients::new(plan);
+        let settled = clients.settled.clone();
+        let client = start(eal, self.client, at_client, &busy, clients);
+        while settled.load(Ordering::Acquire) < total && client.is_running() {
             thread::sleep(Duration::from_millis(1));
         }
         assert!(
-            client.is_at_work(),
+            client.is_running(),
             "the clients gave up: {}",
-            shop.describe()
+            server_thread.describe()
         );
-        shop.drain(DRAIN_LIMIT);
-        let (server, report) = (shop.counts(), client.report());
+        server_thread.drain(DRAIN_LIMIT);
+        let (server, report) = (server_thread.counts(), client.report());
         let ending = net.ending();
         net.close();
-        client.go_home();
-        shop.go_home();
+        client.release();
+        server_thread.release();
         cache.close();
         Outcome {
             client: report,
@@ -128,7 +128,7 @@ pub(crate) fn with_tls(plan: Plan, pki: &Pki, options: &TlsOptions) -> Plan {
 }
 
 /// What is right in any case where nothing is lost.
-fn judge(outcome: &Outcome, active: usize, requests: usize, idle: usize) {
+fn assert_lossless_outcome(outcome: &Outcome, active: usize, requests: usize, idle: usize) {
     let app = &outcome.client.app;
     let server = &outcome.server;
     tracing::info!(took = ?outcome.client.took, "{} answers", app.answers);
@@ -160,8 +160,8 @@ fn a_thousand_idle_and_many_busy() {
         idle: 1000,
         ..plan(&tree)
     };
-    let outcome = Business::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
-    judge(&outcome, 200, 10, 1000);
+    let outcome = HttpSetup::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
+    assert_lossless_outcome(&outcome, 200, 10, 1000);
     assert_eq!(outcome.client.app.handshakes, 1200);
     assert_eq!(outcome.server["stack.handshakes_tls13"], 1200);
     assert_eq!(outcome.server["stack.handshakes_failed"], 0);
@@ -187,8 +187,8 @@ fn without_tls() {
         idle: 300,
         ..plan(&tree)
     };
-    let outcome = Business::default().run(net, &tree, &pki, plan);
-    judge(&outcome, 300, 10, 300);
+    let outcome = HttpSetup::default().run(net, &tree, &pki, plan);
+    assert_lossless_outcome(&outcome, 300, 10, 300);
 }
 
 /// Once connections are made and files are in memory, the heap isn't asked for anything: not for a
@@ -208,8 +208,8 @@ fn nothing_is_allocated_for_a_request() {
             if tls {
                 plan = with_tls(plan, &pki, &options);
             }
-            let outcome = Business::default().run(net, &tree, &pki, plan);
-            judge(&outcome, ACTIVE, requests, 0);
+            let outcome = HttpSetup::default().run(net, &tree, &pki, plan);
+            assert_lossless_outcome(&outcome, ACTIVE, requests, 0);
             outcome.server[ALLOCATIONS]
         };
         let (few, many) = (run(50), run(550));
@@ -238,8 +238,8 @@ fn a_storm_of_handshakes() {
             at_once: 500,
             ..plan(&tree)
         };
-        let outcome = Business::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
-        judge(&outcome, 500, 1, 0);
+        let outcome = HttpSetup::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
+        assert_lossless_outcome(&outcome, 500, 1, 0);
         let server = &outcome.server;
         assert_eq!(
             server["stack.handshakes_tls12"] + server["stack.handshakes_tls13"],
@@ -272,8 +272,8 @@ fn tickets() {
             at_once: 1,
             ..plan(&tree)
         };
-        let outcome = Business::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
-        judge(&outcome, 100, 1, 0);
+        let outcome = HttpSetup::default().run(net, &tree, &pki, with_tls(plan, &pki, &options));
+        assert_lossless_outcome(&outcome, 100, 1, 0);
         let resumed = outcome.client.app.resumed;
         assert!(resumed >= 90, "{resumed} of 100 resumed, {versions:?}");
         assert_eq!(outcome.server["stack.handshakes_resumed"], resumed as u64);
@@ -293,10 +293,10 @@ fn two_workers() {
         .into_iter()
         .zip(Siblings::full_mesh(2));
     let [servers, clients] = net.attach_all();
-    let mut shops = Vec::new();
+    let mut server_threads = Vec::new();
     for (port, files) in servers.into_iter().zip(files) {
         let spec = Spec::new(SERVER);
-        shops.push(Shop::open(
+        server_threads.push(ServerThread::spawn(
             eal,
             spec,
             port,
@@ -305,7 +305,7 @@ fn two_workers() {
             &busy,
         ));
     }
-    let mut browsers = Vec::new();
+    let mut client_threads = Vec::new();
     for (port, number) in clients.into_iter().zip(CLIENT..) {
         let plan = Plan {
             active: 50,
@@ -313,22 +313,22 @@ fn two_workers() {
             idle: 50,
             ..plan(&tree)
         };
-        let browser = Browser::new(with_tls(plan, &pki, &options));
-        let settled = browser.settled.clone();
-        browsers.push((start(eal, Spec::new(number), port, &busy, browser), settled));
+        let clients = HttpClients::new(with_tls(plan, &pki, &options));
+        let settled = clients.settled.clone();
+        client_threads.push((start(eal, Spec::new(number), port, &busy, clients), settled));
     }
-    for (client, settled) in &browsers {
-        while settled.load(Ordering::Acquire) < 100 && client.is_at_work() {
+    for (client, settled) in &client_threads {
+        while settled.load(Ordering::Acquire) < 100 && client.is_running() {
             thread::sleep(Duration::from_millis(1));
         }
     }
-    for shop in &shops {
-        shop.drain(DRAIN_LIMIT);
-        let server = shop.counts();
+    for server_thread in &server_threads {
+        server_thread.drain(DRAIN_LIMIT);
+        let server = server_thread.counts();
         assert_eq!(server["http.requests"], 500);
         assert_eq!(server["stack.end_clean"], 100);
     }
-    for (client, _) in &browsers {
+    for (client, _) in &client_threads {
         let app = client.report().app;
         assert_eq!((app.answers, app.ends.len()), (500, 100));
     }
@@ -340,10 +340,10 @@ fn two_workers() {
         "{queues:?}"
     );
     net.close();
-    browsers
+    client_threads
         .into_iter()
-        .for_each(|(client, _)| client.go_home());
-    shops.into_iter().for_each(Shop::go_home);
+        .for_each(|(client, _)| client.release());
+    server_threads.into_iter().for_each(ServerThread::release);
     cache.close();
 }
 

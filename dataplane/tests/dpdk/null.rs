@@ -18,7 +18,7 @@ use pktbuf::{
 };
 
 use crate::support::eal;
-use crate::support::forger::{Answer, Forger, frames, lonely_syn};
+use crate::support::forged_peer::{Answer, ForgedPeer, abandoned_syn, frames};
 use crate::support::host::{address, interface};
 use crate::support::pki::{Pki, name};
 use crate::support::source::Source;
@@ -56,7 +56,7 @@ struct Host<N> {
 /// The host under test, the port that it's on, and what time it is.
 struct World {
     port: Port,
-    host: Host<Forger>,
+    host: Host<ForgedPeer>,
     now: Instant,
 }
 
@@ -163,7 +163,7 @@ impl World {
     fn new(eal: Eal, answer: Answer, tcp: TcpConfig) -> Self {
         let device = "net_null0,no-rx=1".parse().expect("a device");
         let mut port = Port::open(eal, &PortConfig::new("null", device)).expect("a port");
-        let net = Forger::new(WorkerPorts::new(port.take_queues(), &[0]), answer);
+        let net = ForgedPeer::new(WorkerPorts::new(port.take_queues(), &[0]), answer);
         let host = Host::new(1, port.mac(), tcp, net);
         Self {
             port,
@@ -187,7 +187,7 @@ impl World {
     }
 
     /// Goes from timer to timer until there's nothing to wait for, or `done`.
-    fn run(&mut self, mut done: impl FnMut(&Host<Forger>) -> bool) {
+    fn run(&mut self, mut done: impl FnMut(&Host<ForgedPeer>) -> bool) {
         for _ in 0..100_000 {
             while self.turn() {}
             if done(&self.host) {
@@ -362,7 +362,7 @@ fn send_much(tls: Option<&Pki>, source: impl FnOnce(&PageArena) -> Source) {
     world.host.stack.abort(socket);
     world.run(|host| host.stack.connections() == 0);
     assert_eq!(world.host.end(socket), Some(CloseReason::Aborted));
-    source.assert_at_rest();
+    source.assert_unreferenced();
     world.close();
 }
 
@@ -471,7 +471,7 @@ fn half_open_for_ever() {
     for port in 0..200 {
         world
             .host
-            .receive(world.now, &lonely_syn((mac, to), 10_000 + port));
+            .receive(world.now, &abandoned_syn((mac, to), 10_000 + port));
         // Only a few answers wait until the peer's address is known.
         while world.turn() {}
     }

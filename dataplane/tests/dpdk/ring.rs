@@ -7,7 +7,7 @@ use lockgate_ktls::Params;
 use lockgate_stack::tls::TlsOptions;
 use pktbuf::{PageArena, Region};
 
-use crate::exhaustion::Hardship;
+use crate::exhaustion::Scarcity;
 use crate::support::eal;
 use crate::support::host::{self, Report, Spec, address};
 use crate::support::pki::{Pki, name, only};
@@ -38,7 +38,7 @@ pub(crate) struct Way {
     /// Bytes to the client, by reference, and back, by copy.
     pub(crate) down: u64,
     pub(crate) up: u64,
-    pub(crate) hardship: Option<Hardship>,
+    pub(crate) scarcity: Option<Scarcity>,
 }
 
 impl Default for Way {
@@ -49,7 +49,7 @@ impl Default for Way {
             tls: Some(TlsOptions::default()),
             down: 256 * MIB,
             up: 4 * MIB,
-            hardship: None,
+            scarcity: None,
         }
     }
 }
@@ -89,12 +89,12 @@ pub(crate) fn transfer(net: Net, seed: u64, way: Way) -> Ended {
                 ..way.faults
             }
         },
-        watched: true,
+        check_retransmissions: true,
         seed: seed ^ u64::from(number),
         ..Spec::new(number)
     };
-    let spec = |number| match &way.hardship {
-        Some(hardship) => hardship.befall(plain(number)),
+    let spec = |number| match &way.scarcity {
+        Some(scarcity) => scarcity.limit(plain(number)),
         None => plain(number),
     };
     let ended = host::run(net, (spec(SERVER), server), (spec(CLIENT), client));
@@ -104,7 +104,7 @@ pub(crate) fn transfer(net: Net, seed: u64, way: Way) -> Ended {
         lost = server.wire.lost + client.wire.lost,
         late = client.wire.late,
         timeouts = server.tcp.timeouts + client.tcp.timeouts,
-        again = server.again,
+        checked = server.retransmitted_bytes,
         retransmitted = server.tcp.bytes_retransmitted,
         "{} MiB/s",
         (way.down + way.up) * 1000 / u64::try_from(client.took.as_millis()).unwrap() / MIB
@@ -117,7 +117,7 @@ pub(crate) fn transfer(net: Net, seed: u64, way: Way) -> Ended {
         assert_eq!(report.stack.bad_checksum, 0);
         assert_eq!(report.stack.malformed, 0);
         assert_eq!(
-            report.again, report.tcp.bytes_retransmitted,
+            report.retransmitted_bytes, report.tcp.bytes_retransmitted,
             "as TCP counts it"
         );
         // The peer's own memory: whatever was decrypted there is gone for a retransmission.
@@ -131,7 +131,7 @@ pub(crate) fn transfer(net: Net, seed: u64, way: Way) -> Ended {
         assert!(server.count("separate_output") >= way.down / 16_384);
         assert_eq!(server.count("active"), 0, "sessions are over");
     }
-    server.app.source.assert_at_rest();
+    server.app.source.assert_unreferenced();
     ended
 }
 

@@ -1,11 +1,11 @@
 //! Hosts on ports, the bytes that they exchange, and the faults of the wire between them.
 
-pub(crate) mod browser;
-pub(crate) mod forger;
+pub(crate) mod clients;
+pub(crate) mod forged_peer;
 pub(crate) mod host;
 pub(crate) mod pki;
 pub(crate) mod ring;
-pub(crate) mod shop;
+pub(crate) mod server_thread;
 pub(crate) mod source;
 pub(crate) mod transfer;
 pub(crate) mod wire;
@@ -41,8 +41,8 @@ pub(crate) fn seeds(count: u64) -> Vec<u64> {
 
 /// Runs `test` once for each seed. A failure says which one it was.
 pub(crate) fn each_seed(count: u64, mut test: impl FnMut(u64, Random)) {
-    struct Say(u64);
-    impl Drop for Say {
+    struct ReportSeed(u64);
+    impl Drop for ReportSeed {
         fn drop(&mut self) {
             if std::thread::panicking() {
                 eprintln!("LOCKGATE_SEED={}", self.0);
@@ -50,8 +50,8 @@ pub(crate) fn each_seed(count: u64, mut test: impl FnMut(u64, Random)) {
         }
     }
     for seed in seeds(count) {
-        let say = Say(seed);
+        let report = ReportSeed(seed);
         test(seed, Random::new(seed));
-        drop(say);
+        drop(report);
     }
 }

@@ -23,8 +23,12 @@ use lockgate_testing::network::ip;
 use lockgate_testing::wait_until;
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new("clients::gone_with_their_link", || gone(Gone::Link)),
-    Case::new("clients::gone_with_their_address", || gone(Gone::Address)),
+    Case::new("clients::vanish_with_their_link", || {
+        vanish(Vanishing::Link)
+    }),
+    Case::new("clients::vanish_with_their_address", || {
+        vanish(Vanishing::Address)
+    }),
     Case::new("clients::that_send_garbage", || garbage(Setup::new())),
     Case::new("clients::that_send_one_byte_at_a_time", || {
         one_byte_at_a_time(Setup::new())
@@ -39,14 +43,14 @@ pub(crate) const CASES: &[Case] = &[
 
 /// How a client vanishes.
 #[derive(Clone, Copy)]
-enum Gone {
+enum Vanishing {
     Link,
     Address,
 }
 
 /// Clients vanish in mid-download, some with room for more, some without: all are given up after
 /// the user time-out, everything they held is there again, and others are served.
-fn gone(how: Gone) {
+fn vanish(how: Vanishing) {
     let scene = Setup::new().set("tcp.user_timeout", "4s").start();
     File::create(scene.www("endless.bin"))
         .and_then(|file| file.set_len(1 << 40))
@@ -80,8 +84,8 @@ fn gone(how: Gone) {
             });
             let peer = scene.net.client();
             match how {
-                Gone::Link => ip(&format!("-n {peer} link set lg1 down")),
-                Gone::Address => ip(&format!("-n {peer} addr flush dev lg1")),
+                Vanishing::Link => ip(&format!("-n {peer} link set lg1 down")),
+                Vanishing::Address => ip(&format!("-n {peer} addr flush dev lg1")),
             }
             scene.server.wait("stack.end_timed_out", |count| count == 4);
             let stats = scene.server.wait_at_rest();
@@ -94,8 +98,8 @@ fn gone(how: Gone) {
     // Back again.
     let peer = scene.net.client();
     match how {
-        Gone::Link => ip(&format!("-n {peer} link set lg1 up")),
-        Gone::Address => ip(&format!("-n {peer} addr add 198.18.0.2/24 dev lg1")),
+        Vanishing::Link => ip(&format!("-n {peer} link set lg1 up")),
+        Vanishing::Address => ip(&format!("-n {peer} addr add 198.18.0.2/24 dev lg1")),
     }
     scene.inside(|| {
         let reply = secure(&scene.roots)

@@ -110,7 +110,7 @@ fn socket_taken() {
     // What a killed one leaves is no hindrance.
     let mut scene = Setup::new().start();
     scene.server.signal(rustix::process::Signal::KILL);
-    wait_until("end of the killed instance", || !scene.server.is_running());
+    wait_until("end of the killed instance", || scene.server.try_reap());
     let socket = scene.scratch.path().join(SOCKET);
     assert!(socket.exists(), "nobody removed it");
     let config = scene.scratch.path().join(CONFIG);
@@ -184,7 +184,7 @@ fn check() {
 
 /// The line of the file that a message is about, and what it says of which key.
 #[track_caller]
-fn says(setup: Setup, key: &str, line_has: &str, message: &str) {
+fn assert_fault(setup: Setup, key: &str, line_has: &str, message: &str) {
     let (ran, text) = setup.run_to_end();
     assert_eq!(ran.code, Some(2), "{}", ran.err);
     let said = ran
@@ -206,28 +206,28 @@ fn says(setup: Setup, key: &str, line_has: &str, message: &str) {
 /// Known only when the device was asked: still a message with file, line and key.
 fn device_faults() {
     // The link's MTU is 1500.
-    says(
+    assert_fault(
         Setup::new().set("port.mtu", 9000),
         "port.mtu",
         "mtu = 9000",
         "1500",
     );
-    let nobody = "net_af_packet0,iface=nobody0";
-    says(
-        Setup::new().set("port.device", nobody),
+    let absent = "net_af_packet0,iface=absent0";
+    assert_fault(
+        Setup::new().set("port.device", absent),
         "port.device",
-        nobody,
-        "nobody0",
+        absent,
+        "absent0",
     );
     let unknown = "net_unheard_of0";
-    says(
+    assert_fault(
         Setup::new().set("port.device", unknown),
         "port.device",
         unknown,
         unknown,
     );
     let argument = "net_af_packet0,iface=lg0,no_such_argument=1";
-    says(
+    assert_fault(
         Setup::new().set("port.device", argument),
         "port.device",
         argument,
@@ -238,8 +238,8 @@ fn device_faults() {
 /// Cores that aren't there, more cores than queues.
 fn machine_faults() {
     let cores = |cores: Vec<i64>| Setup::new().set("workers.cores", cores);
-    says(cores(vec![1023]), "workers.cores", "cores = ", "1023");
-    says(cores(vec![0, 0]), "workers.cores", "cores = ", "twice");
+    assert_fault(cores(vec![1023]), "workers.cores", "cores = ", "1023");
+    assert_fault(cores(vec![0, 0]), "workers.cores", "cores = ", "twice");
     let one_queue = "net_af_packet0,iface=lg0,qpairs=1";
     if core_affinity::get_core_ids().is_some_and(|ids| ids.len() > 1) {
         let setup = cores(vec![0, 1]).set("port.device", one_queue);
@@ -248,11 +248,11 @@ fn machine_faults() {
         assert!(ran.err.contains("queue"), "{}", ran.err);
     }
     let address = Setup::new().set("listener.address", "198.18.0.77:80");
-    says(address, "listener.address", "198.18.0.77:80", "198.18.0.77");
+    assert_fault(address, "listener.address", "198.18.0.77:80", "198.18.0.77");
     let unknown = Setup::new().set("http.headers", Value::from(3));
-    says(unknown, "http.headers", "headers = 3", "unknown key");
+    assert_fault(unknown, "http.headers", "headers = 3", "unknown key");
     let nowhere = Setup::new().set("control.socket", "nowhere/s");
-    says(nowhere, "control.socket", "nowhere/s", "No such file");
+    assert_fault(nowhere, "control.socket", "nowhere/s", "No such file");
 }
 
 fn hugepages_required() {

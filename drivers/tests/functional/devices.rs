@@ -9,8 +9,8 @@ use pktbuf::{Output, TxError};
 
 use crate::kernel::{PacketSocket, command, fresh_network, ip, quiet, veth};
 use crate::support::{
-    Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, receive, send, try_send,
-    wait_link, whole,
+    Shape, bytes, close_full, eal, filled, open, pages, pattern, receive, send, try_send,
+    verify_frame, wait_link, whole,
 };
 use lockgate_testing::cases::{Case, skip_case};
 
@@ -110,7 +110,7 @@ fn frames_are_linear() {
     let mut streams = Vec::new();
     while let Some((record, tail)) = rest.split_at_checked(16) {
         let len = u32::from_le_bytes(record[8..12].try_into().unwrap()) as usize;
-        let (seq, payload) = judge(&tail[..len]);
+        let (seq, payload) = verify_frame(&tail[..len]);
         if seq == 9 {
             streams.push(Vec::new());
         }
@@ -188,7 +188,7 @@ fn exchange(
                 );
                 assert!(ports.flush());
                 let frame = kernel.receive().expect("the kernel gets it");
-                assert_eq!(judge(&frame), (len as u32, &pattern(len, 5)[..]));
+                assert_eq!(verify_frame(&frame), (len as u32, &pattern(len, 5)[..]));
                 kernel.send(&frame);
                 let back = receive(ports, 1).remove(0);
                 assert!(back.is_writable(), "memory of our own");
@@ -368,7 +368,7 @@ fn failing_allocations_only_delay() {
         );
         while !ports.flush() {}
         let frame = kernel.receive().expect("the kernel gets it");
-        assert_eq!(judge(&frame).0, seq);
+        assert_eq!(verify_frame(&frame).0, seq);
         kernel.send(&frame);
         assert!(bytes(&receive(&mut ports, 1)[0]) == frame);
     }
@@ -420,7 +420,7 @@ fn tap_checksums_and_segments() {
                 let mut stream = Vec::new();
                 while stream.len() < expected.len() {
                     let frame = kernel.receive().expect("the kernel gets it");
-                    let (seq, payload) = judge(&frame);
+                    let (seq, payload) = verify_frame(&frame);
                     assert_eq!(seq as usize, stream.len());
                     stream.extend_from_slice(payload);
                 }
@@ -439,7 +439,7 @@ fn tap_checksums_and_segments() {
                 assert!(ports.flush());
                 let frame = kernel.receive().expect("the kernel gets it");
                 let expected = [&expected[..n as usize], &pattern(second, 2)[5..1004]].concat();
-                assert_eq!(judge(&frame).1, expected);
+                assert_eq!(verify_frame(&frame).1, expected);
                 kernel.send(&frame);
                 let back = receive(&mut ports, 1).remove(0);
                 assert!(bytes(&back) == frame, "the frame comes back");
@@ -514,7 +514,7 @@ fn memif_frames_both_ways() {
                 to.rx_burst(|_, buffer| got.push(buffer));
             }
             assert_eq!(got.len(), 1);
-            assert_eq!(judge(&bytes(&got[0])).1, pattern(len, 4));
+            assert_eq!(verify_frame(&bytes(&got[0])).1, pattern(len, 4));
         }
     }
     pool.reclaim();

@@ -11,8 +11,8 @@ use lockgate_wire::IfaceId;
 use pktbuf::{Checksum, Output, RecordFields, TxError};
 
 use crate::support::{
-    Shape, bytes, close_full, eal, filled, judge, open, pages, pattern, payload, receive, send,
-    try_send, whole,
+    Shape, bytes, close_full, eal, filled, open, pages, pattern, payload, receive, send, try_send,
+    verify_frame, whole,
 };
 use lockgate_testing::cases::Case;
 
@@ -125,7 +125,7 @@ fn chains_arrive_whole() {
             assert_eq!(got.l4_checksum(), Checksum::Unknown);
             let frame = bytes(&got);
             let expected: Vec<u8> = lens.iter().flat_map(|&len| pattern(len, seed)).collect();
-            assert_eq!(judge(&frame), (77, expected.as_slice()));
+            assert_eq!(verify_frame(&frame), (77, expected.as_slice()));
         }
     }
     let sent = e.a.counters().total();
@@ -192,7 +192,7 @@ fn bursts_are_cut_in_software() {
         let mut stream = Vec::new();
         for frame in &frames {
             let frame = bytes(frame);
-            let (seq, payload) = judge(&frame);
+            let (seq, payload) = verify_frame(&frame);
             assert_eq!(seq as usize, 5 + stream.len());
             assert!(payload.len() <= 1400);
             stream.extend_from_slice(payload);
@@ -254,7 +254,11 @@ fn a_full_ring_is_retried() {
     let mut next = 0;
     while next < taken {
         for buffer in receive(&mut e.at_b, 1) {
-            assert_eq!(judge(&bytes(&buffer)).0, next, "in order, none missing");
+            assert_eq!(
+                verify_frame(&bytes(&buffer)).0,
+                next,
+                "in order, none missing"
+            );
             next += 1;
         }
         e.at_a.flush();
@@ -329,7 +333,7 @@ fn delayed(change: impl Fn(&mut PortConfig)) {
         e.at_a.flush();
         e.at_b.rx_burst(|_, buffer| {
             let frame = bytes(&buffer);
-            let (seq, payload) = judge(&frame);
+            let (seq, payload) = verify_frame(&frame);
             assert_eq!((seq, payload.len()), (next, 1200));
             next += 1;
         });
@@ -498,7 +502,7 @@ fn queues_are_separate() {
         assert!(at_a[usize::from(n)].flush());
         assert_eq!(at_b[usize::from(1 - n)].rx_burst(|_, _| ()), 0);
         let got = receive(&mut at_b[usize::from(n)], 1).remove(0);
-        assert_eq!(judge(&bytes(&got)).1, pattern(100, n));
+        assert_eq!(verify_frame(&bytes(&got)).1, pattern(100, n));
     }
     assert_eq!(a.counters().queues.len(), 2);
     drop((at_a, at_b));

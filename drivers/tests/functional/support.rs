@@ -174,7 +174,7 @@ impl Shape {
 }
 
 /// Verifies the checksums of a received frame. Returns its sequence number and payload.
-pub(crate) fn judge(frame: &[u8]) -> (u32, &[u8]) {
+pub(crate) fn verify_frame(frame: &[u8]) -> (u32, &[u8]) {
     let ipv6 = frame[12..14] == [0x86, 0xdd];
     let ip = &frame[14..];
     let (l3, l4_len, pseudo) = if ipv6 {

@@ -17,7 +17,7 @@ use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{Buffer, PagePool, PoolConfig, PoolUsage};
 
 use super::ring::{Ending, Net};
-use super::wire::{Faults, Tally, Wire, Witness};
+use super::wire::{Faults, RetransmissionCheck, Tally, Wire};
 
 /// What runs on a host.
 pub(crate) trait App: Send + 'static {
@@ -55,7 +55,7 @@ pub(crate) struct Spec {
     pub(crate) config: StackConfig,
     pub(crate) faults: Faults,
     /// Whether somebody watches that what is sent again is the same.
-    pub(crate) watched: bool,
+    pub(crate) check_retransmissions: bool,
     pub(crate) seed: u64,
 }
 
@@ -66,8 +66,8 @@ pub(crate) struct Report<A> {
     pub(crate) tcp: lockgate_tcp::Counters,
     pub(crate) ktls: Vec<(&'static str, u64)>,
     pub(crate) wire: Tally,
-    /// Bytes that a witness saw sent again.
-    pub(crate) again: u64,
+    /// Bytes that a retransmission_check saw sent again.
+    pub(crate) retransmitted_bytes: u64,
     pub(crate) pages: PoolUsage,
     pub(crate) took: Duration,
 }
@@ -92,7 +92,7 @@ impl Spec {
                 ..StackConfig::default()
             },
             faults: Faults::default(),
-            watched: false,
+            check_retransmissions: false,
             seed: u64::from(number),
         }
     }
@@ -131,7 +131,7 @@ impl Host {
         let mut pages = PagePool::new(&mut region, spec.pool).expect("a pool fits");
         pages.inject_failures(spec.seed, spec.failures_one_in);
         let mut wire = Wire::new(port.ports, spec.faults, spec.seed);
-        wire.witness = spec.watched.then(Witness::new);
+        wire.retransmission_check = spec.check_retransmissions.then(RetransmissionCheck::new);
         Self {
             stack: Stack::new(now, config, secret).expect("a stack"),
             pages,
@@ -182,9 +182,9 @@ pub(crate) struct Attached {
 }
 
 /// A host at work.
-pub(crate) struct Hired<A> {
+pub(crate) struct HostThread<A> {
     report: Receiver<Report<A>>,
-    go_home: Sender<()>,
+    release: Sender<()>,
     pages: Receiver<PoolUsage>,
     thread: JoinHandle<()>,
 }
@@ -214,11 +214,11 @@ pub(crate) fn start<A: App>(
     port: Attached,
     busy: &Busy,
     mut app: A,
-) -> Hired<A> {
+) -> HostThread<A> {
     busy.begin();
     let busy = busy.clone();
     let (to_report, report) = channel();
-    let (go_home, let_go) = channel::<()>();
+    let (release, released) = channel::<()>();
     let (to_pages, pages) = channel();
     let work = move || {
         let _registered = eal.register_worker().expect("a place among the workers");
@@ -258,30 +258,33 @@ pub(crate) fn start<A: App>(
             tcp: *stack.tcp_counters(),
             ktls: ciphers.counters.iter().collect(),
             wire: wire.tally,
-            again: wire.witness.as_ref().map_or(0, |witness| witness.again),
+            retransmitted_bytes: wire
+                .retransmission_check
+                .as_ref()
+                .map_or(0, |check| check.retransmitted_bytes),
             pages: pages.usage(),
             took: took.unwrap_or_default(),
         };
         drop((stack, inbox, wire));
         to_report.send(report).ok();
         // What the peer still held of our memory comes back when its port is closed.
-        let_go.recv().ok();
+        released.recv().ok();
         pages.reclaim();
         to_pages.send(pages.usage()).ok();
     };
     let thread = thread::Builder::new().name(format!("host-{}", app_name::<A>()));
     let thread = thread.spawn(work).expect("a thread");
-    Hired {
+    HostThread {
         report,
-        go_home,
+        release,
         pages,
         thread,
     }
 }
 
-impl<A> Hired<A> {
+impl<A> HostThread<A> {
     /// Whether it hasn't come to its end, good or bad.
-    pub(crate) fn is_at_work(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
 
@@ -293,8 +296,8 @@ impl<A> Hired<A> {
     }
 
     /// After all hosts have ended and their ports are closed: every page buffer is back.
-    pub(crate) fn go_home(self) {
-        self.go_home.send(()).expect("the host waits");
+    pub(crate) fn release(self) {
+        self.release.send(()).expect("the host waits");
         let usage = self
             .pages
             .recv_timeout(PATIENCE)
@@ -321,8 +324,8 @@ pub(crate) fn run<A: App, B: App>(
     let (from_a, from_b) = (a.report(), b.report());
     let ports = net.ending();
     net.close();
-    a.go_home();
-    b.go_home();
+    a.release();
+    b.release();
     (from_a, from_b, ports)
 }
 

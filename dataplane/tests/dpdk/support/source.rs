@@ -54,7 +54,7 @@ impl Source {
 
     /// Fails unless nobody else holds any of it.
     #[track_caller]
-    pub(crate) fn assert_at_rest(&self) {
+    pub(crate) fn assert_unreferenced(&self) {
         assert!(
             self.spans.iter().all(|span| Arc::strong_count(span) == 1),
             "spans are still held"

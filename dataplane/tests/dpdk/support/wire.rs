@@ -43,7 +43,7 @@ pub(crate) struct Wire {
     late: VecDeque<(u64, IfaceId, Buffer)>,
     turns: u64,
     pub(crate) tally: Tally,
-    pub(crate) witness: Option<Witness>,
+    pub(crate) retransmission_check: Option<RetransmissionCheck>,
 }
 
 impl Wire {
@@ -55,7 +55,7 @@ impl Wire {
             late: VecDeque::new(),
             turns: 0,
             tally: Tally::default(),
-            witness: None,
+            retransmission_check: None,
         }
     }
 
@@ -107,8 +107,8 @@ impl Output for Wire {
     }
 
     fn tx(&mut self, packet: Packet<'_>) -> Result<(), TxError> {
-        if let Some(witness) = &mut self.witness {
-            witness.look(&packet);
+        if let Some(check) = &mut self.retransmission_check {
+            check.check(&packet);
         }
         if self.info(packet.meta.iface).tso || packet.meta.protocol != L4::Tcp {
             return self.send(packet);
@@ -134,24 +134,24 @@ impl Output for Wire {
 
 /// Remembers what a connection sent, and fails if something else is sent in its place.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct RetransmissionCheck {
     bytes: Vec<u8>,
     /// Up to where the stream was seen.
     end: Option<SeqNum>,
     /// Bytes that were sent again.
-    pub(crate) again: u64,
+    pub(crate) retransmitted_bytes: u64,
 }
 
-impl Witness {
+impl RetransmissionCheck {
     pub(crate) fn new() -> Self {
         Self {
-            bytes: vec![0; WITNESS_BYTES],
+            bytes: vec![0; CHECKED_BYTES],
             end: None,
-            again: 0,
+            retransmitted_bytes: 0,
         }
     }
 
-    fn look(&mut self, packet: &Packet<'_>) {
+    fn check(&mut self, packet: &Packet<'_>) {
         if packet.payload.is_empty() {
             return;
         }
@@ -159,12 +159,12 @@ impl Witness {
         let mut at = tcp.seq;
         for slice in packet.payload {
             let bytes = slice.bytes().expect("what is sent can be read");
-            self.look_at(at, bytes);
+            self.check_bytes(at, bytes);
             at += slice_len(slice);
         }
     }
 
-    fn look_at(&mut self, at: SeqNum, bytes: &[u8]) {
+    fn check_bytes(&mut self, at: SeqNum, bytes: &[u8]) {
         let end = *self.end.get_or_insert(at);
         let len = u32::try_from(bytes.len()).expect("shorter than a packet");
         let known = if at.before(end) {
@@ -173,7 +173,7 @@ impl Witness {
             0
         };
         let (old, new) = bytes.split_at(known as usize);
-        self.again += u64::from(known);
+        self.retransmitted_bytes += u64::from(known);
         for (seen, now) in self.places(at, old.len()).into_iter().zip(halves(at, old)) {
             assert!(
                 self.bytes[seen] == *now,
@@ -196,15 +196,15 @@ impl Witness {
 
     /// Where a piece of the stream is remembered: it may go round the end.
     fn places(&self, at: SeqNum, len: usize) -> [std::ops::Range<usize>; 2] {
-        let from = at.0 as usize % WITNESS_BYTES;
-        let first = len.min(WITNESS_BYTES - from);
+        let from = at.0 as usize % CHECKED_BYTES;
+        let first = len.min(CHECKED_BYTES - from);
         [from..from + first, 0..len - first]
     }
 }
 
 fn halves(at: SeqNum, bytes: &[u8]) -> [&[u8]; 2] {
-    let from = at.0 as usize % WITNESS_BYTES;
-    let (first, second) = bytes.split_at(bytes.len().min(WITNESS_BYTES - from));
+    let from = at.0 as usize % CHECKED_BYTES;
+    let (first, second) = bytes.split_at(bytes.len().min(CHECKED_BYTES - from));
     [first, second]
 }
 
@@ -213,6 +213,6 @@ fn slice_len(slice: &Slice<'_>) -> u32 {
 }
 
 /// More than is ever in flight.
-const WITNESS_BYTES: usize = 16 << 20;
+const CHECKED_BYTES: usize = 16 << 20;
 /// How long a late frame takes.
 const LATE_TURNS: u64 = 3;

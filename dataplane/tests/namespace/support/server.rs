@@ -42,7 +42,7 @@ impl Server {
         wait_until("an answer of the appliance", || {
             let answers = server.ask(&["--json"]).code == Some(0);
             assert!(
-                answers || server.is_running(),
+                answers || !server.try_reap(),
                 "it didn't start: {}",
                 server.log()
             );
@@ -140,10 +140,10 @@ impl Server {
             .sum()
     }
 
-    /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
+    /// Reaps the process if it has ended. Returns whether it has.
+    pub(crate) fn try_reap(&mut self) -> bool {
         let status = self.child().try_wait();
-        status.expect("it is our child").is_none()
+        status.expect("it is our child").is_some()
     }
 
     /// Bytes of its memory that are in use.

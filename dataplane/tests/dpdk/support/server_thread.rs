@@ -96,18 +96,18 @@ pub(crate) const ALLOCATIONS: &str = "test.allocations";
 pub(crate) type Counts = HashMap<String, u64>;
 
 /// A worker at work.
-pub(crate) struct Shop {
+pub(crate) struct ServerThread {
     pub(crate) commands: crossbeam::Sender<WorkerCommand>,
     counts: Receiver<Counts>,
-    go_home: Sender<()>,
+    release: Sender<()>,
     pages: Receiver<PoolUsage>,
 }
 
 /// Where it listens, and with what.
 pub(crate) type Listen = (SocketAddr, Option<Arc<TlsServer>>);
 
-impl Shop {
-    pub(crate) fn open(
+impl ServerThread {
+    pub(crate) fn spawn(
         eal: Eal,
         spec: Spec,
         port: Attached,
@@ -119,7 +119,7 @@ impl Shop {
         let busy = busy.clone();
         let (commands, receiver) = crossbeam::bounded(4);
         let (to_counts, counts) = channel();
-        let (go_home, let_go) = channel::<()>();
+        let (release, released) = channel::<()>();
         let (to_pages, pages) = channel();
         let work = move || {
             let registered = eal.register_worker().expect("a place among the workers");
@@ -136,7 +136,7 @@ impl Shop {
                 .collect();
             let (_, mut pool) = worker.into_page_pool();
             to_counts.send(values).ok();
-            let_go.recv().ok();
+            released.recv().ok();
             pool.reclaim();
             to_pages.send(pool.usage()).ok();
             drop(registered);
@@ -148,7 +148,7 @@ impl Shop {
         Self {
             commands,
             counts,
-            go_home,
+            release,
             pages,
         }
     }
@@ -184,8 +184,8 @@ impl Shop {
     }
 
     /// After ports are closed: every page buffer is back.
-    pub(crate) fn go_home(self) {
-        self.go_home.send(()).expect("the worker waits");
+    pub(crate) fn release(self) {
+        self.release.send(()).expect("the worker waits");
         let usage = self
             .pages
             .recv_timeout(PATIENCE)

@@ -22,13 +22,13 @@ pub(crate) enum Answer {
     Arp,
     /// They are kept as frames, for somebody who can read them.
     Keep,
-    /// Their data is acknowledged, all at once when [`Forger::acknowledge`] is called.
+    /// Their data is acknowledged, all at once when [`ForgedPeer::acknowledge`] is called.
     Acknowledge,
 }
 
 /// Passes packets on to a port, and answers them.
 #[derive(Debug)]
-pub(crate) struct Forger {
+pub(crate) struct ForgedPeer {
     ports: WorkerPorts,
     pub(crate) answer: Answer,
     /// Frames that somebody could read.
@@ -57,7 +57,7 @@ struct Peer {
     clock_of_sender: u32,
 }
 
-impl Forger {
+impl ForgedPeer {
     pub(crate) fn new(ports: WorkerPorts, answer: Answer) -> Self {
         Self {
             ports,
@@ -135,7 +135,7 @@ impl Forger {
     }
 }
 
-impl Output for Forger {
+impl Output for ForgedPeer {
     fn info(&self, on: IfaceId) -> Info {
         self.ports.info(on)
     }
@@ -211,13 +211,13 @@ fn arp_reply(frame: &[u8]) -> Option<Vec<u8>> {
     }
     let header = EthernetHeader {
         dst: asked.sender_mac,
-        src: NOBODY,
+        src: PEER_MAC,
         vlan: None,
         ethertype: EtherType::ARP,
     };
     let reply = ArpPacket {
         operation: Operation::Reply,
-        sender_mac: NOBODY,
+        sender_mac: PEER_MAC,
         sender_ip: asked.target_ip,
         target_mac: asked.sender_mac,
         target_ip: asked.sender_ip,
@@ -229,7 +229,7 @@ fn arp_reply(frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The SYN of somebody who is never heard of again, to `to`.
-pub(crate) fn lonely_syn(to: (MacAddr, Ipv4Addr), port: u16) -> Vec<u8> {
+pub(crate) fn abandoned_syn(to: (MacAddr, Ipv4Addr), port: u16) -> Vec<u8> {
     let tcp = TcpHeader {
         src_port: port,
         dst_port: 443,
@@ -255,11 +255,11 @@ pub(crate) fn lonely_syn(to: (MacAddr, Ipv4Addr), port: u16) -> Vec<u8> {
     };
     let ethernet = EthernetHeader {
         dst: to.0,
-        src: NOBODY,
+        src: PEER_MAC,
         vlan: None,
         ethertype: EtherType::IPV4,
     };
     frame(ethernet, ip, &tcp)
 }
 
-const NOBODY: MacAddr = MacAddr([2, 0, 0, 0, 0, 77]);
+const PEER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 77]);

@@ -28,12 +28,12 @@ pub(crate) struct Plan {
 }
 
 /// All clients.
-pub(crate) struct Browser {
+pub(crate) struct HttpClients {
     plan: Plan,
     random: Random,
     begun: usize,
     /// By the sockets' numbers.
-    tabs: Vec<Option<Tab>>,
+    clients: Vec<Option<ClientState>>,
     making: usize,
     /// Connections whose work is done, and idle ones that are there: others may look.
     pub(crate) settled: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ pub(crate) struct Browser {
 }
 
 /// One connection.
-struct Tab {
+struct ClientState {
     socket: SocketId,
     /// It came about.
     made: bool,
@@ -60,13 +60,13 @@ struct Tab {
     closing: bool,
 }
 
-impl Browser {
+impl HttpClients {
     pub(crate) fn new(plan: Plan) -> Self {
         Self {
             random: Random::new(plan.seed),
             plan,
             begun: 0,
-            tabs: Vec::new(),
+            clients: Vec::new(),
             making: 0,
             settled: Arc::default(),
             handshakes: 0,
@@ -94,7 +94,7 @@ impl Browser {
                 .connect(now, self.plan.to, config)
                 .expect("a way there");
             let idle = self.begun < self.plan.idle;
-            let tab = Tab {
+            let client = ClientState {
                 socket,
                 made: false,
                 ready: false,
@@ -106,108 +106,109 @@ impl Browser {
                 closing: idle,
             };
             let index = socket.index();
-            if index >= self.tabs.len() {
-                self.tabs.resize_with(index + 1, || None);
+            if index >= self.clients.len() {
+                self.clients.resize_with(index + 1, || None);
             }
-            self.tabs[index] = Some(tab);
+            self.clients[index] = Some(client);
             self.begun += 1;
             self.making += 1;
         }
         self.begun > before
     }
 
-    fn tab(&mut self, socket: SocketId) -> Option<&mut Tab> {
-        self.tabs
+    fn client(&mut self, socket: SocketId) -> Option<&mut ClientState> {
+        self.clients
             .get_mut(socket.index())?
             .as_mut()
-            .filter(|tab| tab.socket == socket)
+            .filter(|client| client.socket == socket)
     }
 
     fn made(&mut self, socket: SocketId) {
         self.making -= 1;
         let settled = self.settled.clone();
-        let tab = self.tab(socket).expect("a connection of ours");
-        (tab.made, tab.ready) = (true, true);
-        if tab.closing {
+        let client = self.client(socket).expect("a connection of ours");
+        (client.made, client.ready) = (true, true);
+        if client.closing {
             settled.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// What a connection can do now; whether that was anything.
     fn drive(&mut self, index: usize, host: &mut Host) -> bool {
-        let Some(mut tab) = self.tabs[index].take() else {
+        let Some(mut client) = self.clients[index].take() else {
             return false;
         };
         let mut any = false;
-        if tab.ready {
-            any |= self.ask(&mut tab, host);
-            any |= self.read(&mut tab, host);
+        if client.ready {
+            any |= self.ask(&mut client, host);
+            any |= self.read(&mut client, host);
         }
-        self.tabs[index] = Some(tab);
+        self.clients[index] = Some(client);
         any
     }
 
-    fn ask(&mut self, tab: &mut Tab, host: &mut Host) -> bool {
-        if tab.answer.is_none() && !tab.closing {
-            if tab.left == 0 {
-                tab.closing = true;
+    fn ask(&mut self, client: &mut ClientState, host: &mut Host) -> bool {
+        if client.answer.is_none() && !client.closing {
+            if client.left == 0 {
+                client.closing = true;
                 self.settled.fetch_add(1, Ordering::AcqRel);
-                host.stack.close(tab.socket);
+                host.stack.close(client.socket);
                 return true;
             }
-            tab.left -= 1;
+            client.left -= 1;
             let file = self.random.between(0, self.plan.files.len() as u64 - 1) as usize;
             let path = &self.plan.files[file].0;
-            tab.request = format!("GET {path} HTTP/1.1\r\nHost: server.test\r\n\r\n").into_bytes();
-            tab.answer = Some((file, 0));
+            client.request =
+                format!("GET {path} HTTP/1.1\r\nHost: server.test\r\n\r\n").into_bytes();
+            client.answer = Some((file, 0));
         }
-        if tab.request.is_empty() {
+        if client.request.is_empty() {
             return false;
         }
         let sent = host
             .stack
-            .send(tab.socket, &tab.request, false, &mut host.pages);
+            .send(client.socket, &client.request, false, &mut host.pages);
         // An error is the end, of which there's a notice.
         let sent = sent.unwrap_or(0) as usize;
-        tab.request.drain(..sent);
+        client.request.drain(..sent);
         sent > 0
     }
 
-    fn read(&mut self, tab: &mut Tab, host: &mut Host) -> bool {
+    fn read(&mut self, client: &mut ClientState, host: &mut Host) -> bool {
         let mut any = false;
-        while tab.readable && tab.ready {
+        while client.readable && client.ready {
             match host
                 .stack
-                .recv(tab.socket, &mut host.ciphers, &mut host.pages)
+                .recv(client.socket, &mut host.ciphers, &mut host.pages)
             {
                 Ok(Recv::Data(chunk)) => {
                     any = true;
                     for piece in chunk.pieces() {
-                        self.take(tab, piece);
+                        self.take(client, piece);
                     }
                 }
-                Ok(Recv::Nothing) | Err(_) => tab.readable = false,
+                Ok(Recv::Nothing) | Err(_) => client.readable = false,
                 Ok(Recv::End { clean }) => {
                     assert!(clean, "the server said goodbye");
-                    assert!(tab.answer.is_none(), "in the middle of an answer");
-                    tab.readable = false;
-                    tab.ready = false;
-                    host.stack.close(tab.socket);
+                    assert!(client.answer.is_none(), "in the middle of an answer");
+                    client.readable = false;
+                    client.ready = false;
+                    host.stack.close(client.socket);
                 }
             }
         }
         any
     }
 
-    fn take(&mut self, tab: &mut Tab, mut piece: &[u8]) {
+    fn take(&mut self, client: &mut ClientState, mut piece: &[u8]) {
         while !piece.is_empty() {
-            let (file, at) = tab.answer.as_mut().expect("an answer was asked for");
+            let (file, at) = client.answer.as_mut().expect("an answer was asked for");
             let body = &self.plan.files[*file].1;
-            if !tab.head.ends_with(b"\r\n\r\n") {
-                tab.head.push(piece[0]);
+            if !client.head.ends_with(b"\r\n\r\n") {
+                client.head.push(piece[0]);
                 piece = &piece[1..];
-                if tab.head.ends_with(b"\r\n\r\n") {
-                    check_head(&tab.head, body.len());
+                if client.head.ends_with(b"\r\n\r\n") {
+                    check_head(&client.head, body.len());
                 }
             } else {
                 let n = piece.len().min(body.len() - *at);
@@ -219,17 +220,17 @@ impl Browser {
                 *at += n;
                 piece = &piece[n..];
             }
-            if tab.head.ends_with(b"\r\n\r\n") && *at == body.len() {
+            if client.head.ends_with(b"\r\n\r\n") && *at == body.len() {
                 self.answers += 1;
                 self.bytes += body.len() as u64;
-                tab.answer = None;
-                tab.head.clear();
+                client.answer = None;
+                client.head.clear();
             }
         }
     }
 }
 
-impl App for Browser {
+impl App for HttpClients {
     fn start(&mut self, _now: Instant, _host: &mut Host) {}
 
     fn notice(&mut self, _now: Instant, notice: Notice, _host: &mut Host) {
@@ -241,17 +242,17 @@ impl App for Browser {
                 self.made(socket);
             }
             Notice::Readable(socket) => {
-                if let Some(tab) = self.tab(socket) {
-                    tab.readable = true;
+                if let Some(client) = self.client(socket) {
+                    client.readable = true;
                 }
             }
             Notice::Closed(socket, reason) => {
-                let tab = self.tabs[socket.index()]
+                let client = self.clients[socket.index()]
                     .take()
                     .expect("a connection of ours");
-                assert!(tab.answer.is_none(), "cut off in an answer: {reason:?}");
+                assert!(client.answer.is_none(), "cut off in an answer: {reason:?}");
                 self.ends.push(reason);
-                if !tab.made {
+                if !client.made {
                     self.making -= 1;
                     self.settled.fetch_add(1, Ordering::AcqRel);
                 }
@@ -265,7 +266,7 @@ impl App for Browser {
 
     fn turn(&mut self, now: Instant, host: &mut Host) -> bool {
         let mut any = self.connect(now, host);
-        for index in 0..self.tabs.len() {
+        for index in 0..self.clients.len() {
             any |= self.drive(index, host);
         }
         any
@@ -284,9 +285,9 @@ impl App for Browser {
             self.settled.load(Ordering::Acquire),
             self.ends.len()
         );
-        for tab in self.tabs.iter().flatten().take(5) {
-            let info = host.stack.tcp_info(tab.socket);
-            let (left, answer, closing) = (tab.left, tab.answer, tab.closing);
+        for client in self.clients.iter().flatten().take(5) {
+            let info = host.stack.tcp_info(client.socket);
+            let (left, answer, closing) = (client.left, client.answer, client.closing);
             text += &format!("{left} left, {answer:?}, closing {closing}, {info:?}\n");
         }
         text
