@@ -71,7 +71,7 @@ impl FileCache {
             return Err(StartError::TooSmall);
         }
         let open_limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let config = config.clone().sane(open_limit);
+        let config = config.clone().clamped(open_limit);
         let outstanding = usize::from(config.outstanding_max);
         let (completions, inboxes): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| bounded(outstanding)).unzip();
@@ -121,7 +121,7 @@ impl FileCache {
         &self.source
     }
 
-    /// Keeps every loader from doing anything, as long as what this returns lives.
+    /// Stops every loader until the guard is dropped.
     #[cfg(any(test, feature = "testing"))]
     pub fn stall(&self) -> impl Drop + '_ {
         self.store.hold()

@@ -15,7 +15,7 @@ use crate::key::{Key, RootId};
 use crate::queue::RequestQueue;
 use crate::request::{Completion, Outcome, Request, Ticket, Token, Waiter};
 use crate::store::object::Object;
-use crate::table::{PathTable, Remembered};
+use crate::table::{CachedPath, PathTable};
 
 /// The immediate result of a lookup.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl FileClient {
     /// - revalidated before it is returned if `2 * r < age`.
     pub fn lookup(&mut self, now: Instant, root: RootId, path: &[u8], token: Token) -> Lookup {
         match self.table.find(now, root, path) {
-            Some(Remembered::Object(object)) => {
+            Some(CachedPath::Object(object)) => {
                 let age = now.saturating_since(object.validated_at());
                 let limit = self.config.revalidate;
                 if age > limit && age <= 2 * limit {
@@ -83,7 +83,7 @@ impl FileClient {
                     return Lookup::Found(object);
                 }
             }
-            Some(Remembered::Absent(absence)) => {
+            Some(CachedPath::Absent(absence)) => {
                 self.counters.hits.add(1);
                 return Lookup::Absent(absence);
             }

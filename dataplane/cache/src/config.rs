@@ -9,7 +9,7 @@ use crate::store::object::SPAN_BYTES;
 pub struct CacheConfig {
     /// The age at which an object is revalidated. It is served for at most twice this time.
     pub revalidate: Duration,
-    /// How long a client remembers that there is nothing to serve at a path.
+    /// How long a client's negative cache keeps that there is nothing to serve at a path.
     pub negative: Duration,
     /// The largest file that is kept in one span, without an open file. At most [`SPAN_BYTES`].
     pub whole_bytes_max: u32,
@@ -21,7 +21,7 @@ pub struct CacheConfig {
     pub loaders: u8,
     /// Requests that a client may have outstanding. More of them wait in the client.
     pub outstanding_max: u16,
-    /// Paths that a client remembers.
+    /// Cached paths of each client.
     pub table_entries: u32,
     /// Spans that are loaded ahead of the one that a body is at.
     pub read_ahead: u8,
@@ -45,7 +45,7 @@ impl Default for CacheConfig {
 
 impl CacheConfig {
     /// Clamps values to what works. `open_limit` is the number of files that the process may open.
-    pub(crate) fn sane(mut self, open_limit: u64) -> Self {
+    pub(crate) fn clamped(mut self, open_limit: u64) -> Self {
         self.whole_bytes_max = self.whole_bytes_max.min(SPAN_BYTES);
         self.objects_max = self.objects_max.max(1);
         let half = u32::try_from(open_limit / 2).unwrap_or(u32::MAX);

@@ -93,7 +93,7 @@ impl Store {
         self.state().index.find(key).cloned()
     }
 
-    /// An empty table for an object of so many spans.
+    /// An empty table for an object of `spans` spans.
     pub(crate) fn new_span_table(&self, spans: u64) -> SpanTable {
         let id = self.next_table_id.fetch_add(1, Ordering::Relaxed);
         let resident_max = self.arena.usage().bytes / SPAN_BYTES as usize;
@@ -234,7 +234,7 @@ impl Store {
         &self.counters
     }
 
-    /// Keeps sources from doing anything, as long as what this returns lives.
+    /// Stops all sources until the guard is dropped.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn hold(&self) -> impl Drop + '_ {
         self.state()

@@ -1,4 +1,4 @@
-//! The paths that a client remembers.
+//! A client's cached paths: objects, and a negative cache.
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
@@ -10,7 +10,7 @@ use crate::absence::Absence;
 use crate::key::{Key, RootId};
 use crate::store::object::Object;
 
-/// The paths that a client remembers, in sets of a few entries each. A new entry takes the place of
+/// The cached paths of a client, in sets of a few entries each. A new entry takes the place of
 /// the oldest in its set.
 pub(crate) struct PathTable {
     sets: Box<[[PathEntry; WAYS]]>,
@@ -32,8 +32,8 @@ enum PathEntry {
     },
 }
 
-/// What is remembered of a path.
-pub(crate) enum Remembered {
+/// What the table has of a path.
+pub(crate) enum CachedPath {
     Object(Arc<Object>),
     Absent(Absence),
 }
@@ -48,7 +48,7 @@ impl PathTable {
         }
     }
 
-    pub(crate) fn find(&self, now: Instant, root: RootId, path: &[u8]) -> Option<Remembered> {
+    pub(crate) fn find(&self, now: Instant, root: RootId, path: &[u8]) -> Option<CachedPath> {
         let wanted = self.hash(root, path);
         let is = |key: &Key| key.root == root && *key.path == *path;
         self.sets[self.set(wanted)]
@@ -58,7 +58,7 @@ impl PathTable {
                     let object = object
                         .upgrade()
                         .filter(|o| is(o.key()) && !o.is_retired())?;
-                    Some(Remembered::Object(object))
+                    Some(CachedPath::Object(object))
                 }
                 PathEntry::Absent {
                     hash,
@@ -66,7 +66,7 @@ impl PathTable {
                     absence,
                     until,
                 } if *hash == wanted && is(key) && now < *until => {
-                    Some(Remembered::Absent(*absence))
+                    Some(CachedPath::Absent(*absence))
                 }
                 PathEntry::Empty | PathEntry::Object { .. } | PathEntry::Absent { .. } => None,
             })

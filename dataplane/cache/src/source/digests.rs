@@ -6,7 +6,7 @@ pub(crate) struct SpanDigests {
     first: Option<u64>,
     /// Index and digest.
     others: Box<[Option<(u64, u64)>]>,
-    /// Where the next verification goes on.
+    /// The next index to verify.
     cursor: usize,
 }
 
@@ -40,7 +40,7 @@ impl SpanDigests {
     }
 
     /// Whether the first span and up to `limit` others have the digests that `reread` finds now.
-    /// One call goes on where the one before ended.
+    /// Each call continues at the next index to verify.
     pub(crate) fn verify(
         &mut self,
         limit: usize,
