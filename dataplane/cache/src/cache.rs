@@ -13,6 +13,7 @@ use crate::config::CacheConfig;
 use crate::counters::{ClientCounters, FileCounters};
 use crate::queue::RequestQueue;
 use crate::source::clock::WallClock;
+use crate::source::filesystem::{ChangeTimeCheck, has_reliable_change_time};
 use crate::source::{FileSource, SourceError};
 use crate::store::Store;
 use crate::store::object::SPAN_BYTES;
@@ -61,6 +62,25 @@ impl FileCache {
         workers: usize,
         clock: WallClock,
     ) -> Result<(Self, Vec<FileClient>), StartError> {
+        Self::start_with(
+            arena,
+            roots,
+            config,
+            workers,
+            clock,
+            has_reliable_change_time,
+        )
+    }
+
+    /// The same, with another decision about which files' change times are trusted.
+    pub(crate) fn start_with(
+        arena: PageArena,
+        roots: &[PathBuf],
+        config: &CacheConfig,
+        workers: usize,
+        clock: WallClock,
+        has_reliable_change_time: ChangeTimeCheck,
+    ) -> Result<(Self, Vec<FileClient>), StartError> {
         let Ok(workers) = u16::try_from(workers) else {
             return Err(StartError::TooMany);
         };
@@ -83,7 +103,14 @@ impl FileCache {
         ));
         let capacity = outstanding * usize::from(workers.max(1));
         let queue = Arc::new(RequestQueue::new(capacity, config.loaders));
-        let source = FileSource::start(&store, &queue, roots, &config, clock)?;
+        let source = FileSource::start(
+            &store,
+            &queue,
+            roots,
+            &config,
+            clock,
+            has_reliable_change_time,
+        )?;
         let counters: Vec<_> = (0..workers).map(|_| Arc::default()).collect();
         let clients = (0..workers)
             .zip(inboxes)

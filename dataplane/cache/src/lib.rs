@@ -90,7 +90,7 @@
 //! | objects | [`CacheConfig::objects_max`] |
 //! | 8 bytes for each span of a large object | as many as the arena has room for |
 //! | 16 bytes for each span of a large object | 1 024 |
-//! | remembered paths for each client | [`CacheConfig::table_entries`] |
+//! | cached paths for each client | [`CacheConfig::table_entries`] |
 //! | requests in the queue for each client | [`CacheConfig::outstanding_max`] |
 //! | open files | [`CacheConfig::open_max`], and one for each loader |
 //!
@@ -109,16 +109,20 @@
 //!   that was changed in the last 20 ms is opened a little later, so that the next change has
 //!   another time.
 //! - The status of the file is compared after each read. If it changed, bodies fail; see
-//!   [`Piece::Failed`]. Names may be removed: renaming another file over it disturbs no body.
-//! - If the file only grew, bodies go on to the announced length, as long as what was read before
-//!   is still the same.
+//!   [`Piece::Failed`]. Spans in memory were read before, and are still served to running bodies.
+//! - Names may be removed, as by renaming another file over it: bodies continue if what was read
+//!   before is still the same.
+//! - If the file only grew, bodies under a weak tag continue to the announced length if what was
+//!   read before is still the same. Bodies under a strong tag fail.
 //! - An object is looked at again when it is [`CacheConfig::revalidate`] old, in the background,
-//!   and served for at most twice that.
-//! - The tag is strong if the change time is trusted and more than two seconds old, and weak
-//!   otherwise.
+//!   and served for at most twice that. Each change of the version makes a new object.
+//! - The tag is strong if the file system is trusted with change times, the change time is more
+//!   than two seconds old, and a large file wasn't modified in the last five minutes. Else it is
+//!   weak. A weak one that was too young is replaced when the file is read again at a later look.
 //!
-//! A change through a shared memory mapping may be noticed late, and so may a single write that
-//! takes longer than two seconds. Replacing files by renaming has none of these doubts.
+//! A change through a shared memory mapping may be noticed late or not at all: the tag stays strong.
+//! A single write that takes longer than two seconds may be noticed late. Replacing files by
+//! renaming has none of these doubts.
 //!
 //! *Nothing outside of a root is served.* The kernel resolves paths with `openat2`: not above the
 //! root, whatever symbolic links say (`RESOLVE_BENEATH`), nor through `/proc`'s links

@@ -1,4 +1,4 @@
-//! Sources: where representations come from, and their validators.
+//! Sources: they load representations and make their validators.
 //!
 //! A source takes tasks from the [store](crate::store) and ends them. It decides what a version is,
 //! makes the validators of each, and keeps what it needs to read more of it in the object's
@@ -7,7 +7,7 @@
 
 pub(crate) mod clock;
 mod digests;
-mod filesystem;
+pub(crate) mod filesystem;
 mod fingerprint;
 pub(crate) mod handle;
 mod loader;
@@ -23,6 +23,7 @@ use std::{fmt, io};
 use hashbrown::DefaultHashBuilder;
 
 use self::clock::WallClock;
+use self::filesystem::ChangeTimeCheck;
 use self::loader::Files;
 use self::root::Root;
 use crate::config::CacheConfig;
@@ -52,6 +53,7 @@ impl FileSource {
         roots: &[PathBuf],
         config: &CacheConfig,
         clock: WallClock,
+        has_reliable_change_time: ChangeTimeCheck,
     ) -> Result<Self, SourceError> {
         let roots = roots
             .iter()
@@ -67,6 +69,7 @@ impl FileSource {
             open: Arc::default(),
             counters: LoaderCounters::default(),
             clock,
+            has_reliable_change_time,
             hasher: DefaultHashBuilder::default(),
         });
         let mut source = Self {

@@ -49,7 +49,8 @@ pub fn start(
     start_with_clock(tree, bytes, config, workers, kernel_clock())
 }
 
-/// A cache of `bytes` with some clients.
+/// A cache of `bytes` with some clients. Change times are trusted, whatever file system the scratch
+/// directory is on.
 pub fn start_with_clock(
     tree: &Tree,
     bytes: usize,
@@ -57,10 +58,27 @@ pub fn start_with_clock(
     workers: usize,
     clock: WallClock,
 ) -> (FileCache, Vec<FileClient>) {
+    start_with(tree, bytes, config, workers, clock, true)
+}
+
+/// The same, with change times that are trusted or not.
+pub(crate) fn start_with(
+    tree: &Tree,
+    bytes: usize,
+    config: &CacheConfig,
+    workers: usize,
+    clock: WallClock,
+    is_trusted: bool,
+) -> (FileCache, Vec<FileClient>) {
     let mut region = Region::heap(bytes).unwrap();
     let arena = PageArena::new(&mut region, bytes).unwrap();
     let roots = [tree.0.path().to_owned()];
-    FileCache::start(arena, &roots, config, workers, clock).unwrap()
+    let check = if is_trusted {
+        |_: &_| true
+    } else {
+        |_: &_| false
+    };
+    FileCache::start_with(arena, &roots, config, workers, clock, check).unwrap()
 }
 
 /// The clock that the kernel stamps files with.

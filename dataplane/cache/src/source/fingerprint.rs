@@ -30,8 +30,11 @@ pub(crate) struct FileTime {
 /// The difference between two fingerprints of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Nothing that concerns its contents.
+    /// None.
     None,
+    /// Names of it were removed, as when another file is renamed over it. This moves the change time.
+    /// The modification time shows that nothing was written, unless a program put it back.
+    Unlinked,
     /// It is longer. Its first bytes may or may not be the same.
     Grown,
     /// Its times are later, its length is the same: it was rewritten, or an append is in progress.
@@ -39,6 +42,17 @@ pub(crate) enum Change {
     Touched,
     /// Anything else.
     Other,
+}
+
+/// How long ago a file was changed, as far as validators depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ChangeAge {
+    /// At most two seconds ago: another change may have the same change time.
+    Young,
+    /// It was modified at most five minutes ago. It may be a log that grows while it is served.
+    Recent,
+    /// Longer ago.
+    Old,
 }
 
 impl Fingerprint {
@@ -57,20 +71,23 @@ impl Fingerprint {
         }
     }
 
+    /// Whether `other` is the status of the same version: all that a tag is made of is equal. The
+    /// number of names isn't compared, because a change of it moves the change time.
+    pub(crate) fn is_same_version(&self, other: &Self) -> bool {
+        let parts = |f: &Self| (f.device, f.inode, f.len, f.modified, f.changed);
+        parts(self) == parts(other)
+    }
+
     /// Returns the change of a file that was `self` and is now `later`.
-    ///
-    /// Its change time may differ without a change of its contents only if names of it were
-    /// removed, as when another file is renamed over it. The modification time shows then that
-    /// nothing was written.
     pub(crate) fn change_to(&self, later: &Self) -> Change {
+        if self.is_same_version(later) {
+            return Change::None;
+        }
         if (self.device, self.inode) != (later.device, later.inode) {
             return Change::Other;
         }
-        let is_unlinked = later.links < self.links;
-        if (self.len, self.modified) == (later.len, later.modified)
-            && (self.changed == later.changed || is_unlinked)
-        {
-            return Change::None;
+        if (self.len, self.modified) == (later.len, later.modified) && later.links < self.links {
+            return Change::Unlinked;
         }
         // A modification time that went back was set by a program, as after a rewrite.
         let is_later = later.modified >= self.modified && later.changed >= self.changed;
@@ -91,11 +108,20 @@ impl Fingerprint {
         self.changed.age_nanos(now).abs() > SETTLED_NANOS
     }
 
-    /// Whether the change time is old enough for a strong validator of what is read after `now`.
+    /// Returns how long ago the file was changed, `now` being a time before it is read.
     ///
-    /// A change time in the future isn't: the clock was set back, and may come to it again.
-    pub(crate) fn is_aged(&self, now: Duration) -> bool {
-        self.changed.age_nanos(now) > AGED_NANOS
+    /// - A change time in the future is young: the clock was set back, and may come to it again.
+    /// - A modification time in the future isn't recent: a program has set it.
+    /// - A file that `is_read_at_once` is never recent: it can't grow while it is served.
+    pub(crate) fn change_age(&self, now: Duration, is_read_at_once: bool) -> ChangeAge {
+        let recent = 0..=RECENT_NANOS;
+        if self.changed.age_nanos(now) <= YOUNG_NANOS {
+            ChangeAge::Young
+        } else if !is_read_at_once && recent.contains(&self.modified.age_nanos(now)) {
+            ChangeAge::Recent
+        } else {
+            ChangeAge::Old
+        }
     }
 }
 
@@ -118,7 +144,10 @@ const SETTLED_NANOS: i128 = 20_000_000;
 
 /// The coarsest stamps of a file system (2 s on FAT; 1 s on ext3 and older NFS). It also covers
 /// single writes that take that long: they are stamped when they begin.
-const AGED_NANOS: i128 = 2_000_000_000;
+const YOUNG_NANOS: i128 = 2_000_000_000;
+
+/// A log that is appended to once in this time can always be downloaded.
+const RECENT_NANOS: i128 = 300_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -137,12 +166,12 @@ mod tests {
             len: 3_000,
             modified: at(900, 5),
             changed: at(1_000, 0),
-            links: 1,
+            links: 2,
         }
     }
 
     #[test]
-    fn changes_are_told_from_growth_and_from_removed_names() {
+    fn each_change_of_the_status_has_its_kind() {
         let same = base();
         let (len, modified, changed) = (same.len, same.modified, same.changed);
         let later = at(1_001, 0);
@@ -154,11 +183,15 @@ mod tests {
         assert_eq!(base().change_to(&same), Change::None);
         type Case<'a> = (&'a str, Change, &'a dyn Fn(&mut Fingerprint));
         let cases: &[Case<'_>] = &[
-            ("renamed over", Change::None, &|f| {
-                (f.links, f.changed) = (0, later)
+            ("renamed over", Change::Unlinked, &|f| {
+                (f.links, f.changed) = (1, later)
             }),
+            ("unlinked, clock set back", Change::Unlinked, &|f| {
+                (f.links, f.changed) = (0, at(999, 0))
+            }),
+            ("unlinked within a tick", Change::None, &|f| f.links = 1),
             ("a new name", Change::Other, &|f| {
-                (f.links, f.changed) = (2, later)
+                (f.links, f.changed) = (3, later)
             }),
             (
                 "chmod, or rewritten with its mtime put back",
@@ -197,28 +230,72 @@ mod tests {
         ];
         for (name, expected, change) in cases {
             assert_eq!(with(*change), *expected, "{name}");
+            // A version at a path ends with each change, whatever running bodies make of it.
+            let mut later = base();
+            change(&mut later);
+            let is_same = *expected == Change::None;
+            assert_eq!(base().is_same_version(&later), is_same, "{name}");
         }
         assert_eq!((modified, changed), (base().modified, base().changed));
     }
 
     #[test]
-    fn a_change_time_settles_after_two_ticks_and_ages_after_two_seconds() {
+    fn a_change_time_settles_after_two_ticks_and_is_young_for_two_seconds() {
         let nano = Duration::from_nanos(1);
         let ms = Duration::from_millis;
-        for (now, is_settled, is_aged) in [
-            (CHANGED, false, false),
-            (CHANGED + ms(20), false, false),
-            (CHANGED + ms(20) + nano, true, false),
-            (CHANGED + ms(2_000), true, false),
-            (CHANGED + ms(2_000) + nano, true, true),
-            (CHANGED + ms(1_000_000), true, true),
+        for (now, is_settled, age) in [
+            (CHANGED, false, ChangeAge::Young),
+            (CHANGED + ms(20), false, ChangeAge::Young),
+            (CHANGED + ms(20) + nano, true, ChangeAge::Young),
+            (CHANGED + ms(2_000), true, ChangeAge::Young),
+            (CHANGED + ms(2_000) + nano, true, ChangeAge::Old),
+            (CHANGED + ms(1_000_000), true, ChangeAge::Old),
             // In the future.
-            (CHANGED - ms(20), false, false),
-            (CHANGED - ms(21), true, false),
-            (Duration::ZERO, true, false),
+            (CHANGED - ms(20), false, ChangeAge::Young),
+            (CHANGED - ms(21), true, ChangeAge::Young),
+            (Duration::ZERO, true, ChangeAge::Young),
         ] {
             assert_eq!(base().is_settled(now), is_settled, "{now:?}");
-            assert_eq!(base().is_aged(now), is_aged, "{now:?}");
+            assert_eq!(base().change_age(now, true), age, "{now:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_read_in_spans_is_recent_for_five_minutes_after_it_was_modified() {
+        let nano = Duration::from_nanos(1);
+        let seconds = Duration::from_secs;
+        let modified_at = |modified: FileTime| Fingerprint { modified, ..base() };
+        let written = modified_at(base().changed);
+        for (found, now, age) in [
+            (written, CHANGED + seconds(2), ChangeAge::Young),
+            (written, CHANGED + seconds(2) + nano, ChangeAge::Recent),
+            (written, CHANGED + seconds(300), ChangeAge::Recent),
+            (written, CHANGED + seconds(300) + nano, ChangeAge::Old),
+            // Copied or renamed now, modified long ago.
+            (
+                modified_at(at(0, 0)),
+                CHANGED + seconds(2),
+                ChangeAge::Young,
+            ),
+            (modified_at(at(0, 0)), CHANGED + seconds(3), ChangeAge::Old),
+            // A program has set it to the future.
+            (
+                modified_at(at(1_004, 0)),
+                CHANGED + seconds(3),
+                ChangeAge::Old,
+            ),
+            (
+                modified_at(at(1_004, 0)),
+                CHANGED + seconds(4),
+                ChangeAge::Recent,
+            ),
+        ] {
+            assert_eq!(found.change_age(now, false), age, "{now:?}");
+        }
+        assert_eq!(
+            written.change_age(CHANGED + seconds(3), true),
+            ChangeAge::Old
+        );
+        assert!(ChangeAge::Young < ChangeAge::Recent && ChangeAge::Recent < ChangeAge::Old);
     }
 }

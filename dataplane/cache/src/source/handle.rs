@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::digests::SpanDigests;
-use super::fingerprint::{Change, Fingerprint};
+use super::fingerprint::{Change, ChangeAge, Fingerprint};
 
 /// What an object keeps of its source: one variant for each kind of source. The store never looks
 /// inside.
@@ -21,14 +21,18 @@ pub(crate) enum SourceHandle {
 pub(crate) struct FileHandle {
     /// The open file, if its contents are read span by span.
     file: Option<OpenFile>,
-    /// Its change time was too young for a strong tag when it was opened.
-    is_young: bool,
+    /// As it was when it was opened. Its validators are made of this.
+    opened: Fingerprint,
+    /// How long ago it was changed when it was opened.
+    age: ChangeAge,
+    /// Its tag is strong: no byte of another version may go out under it.
+    is_strong: bool,
     /// The file isn't this version any more: no more of it can be read.
     is_changed: AtomicBool,
     reads: Mutex<Reads>,
 }
 
-/// What is known of the file from opening and reading it.
+/// What is known of the file from reading it.
 struct Reads {
     /// As it was last seen, if it had the same contents then, or only more of them.
     fingerprint: Fingerprint,
@@ -55,28 +59,32 @@ pub(crate) struct ReadSpan {
 
 /// Whether what was read belongs to the version of the handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ReadVerdict {
     Unchanged,
-    /// It does, as far as can be known: the file is longer now.
+    /// It does, as far as can be known: the file is longer now. Its tag is weak.
     Grown,
     Changed,
 }
 
 impl FileHandle {
-    /// A file that was `found` when it was opened at `now`, in `spans` spans.
+    /// A file that was `opened` at `now`, in `spans` spans.
     pub(crate) fn new(
         file: Option<OpenFile>,
-        found: Fingerprint,
+        opened: Fingerprint,
         now: Duration,
+        age: ChangeAge,
+        is_strong: bool,
         spans: u64,
     ) -> Self {
         Self {
             file,
-            is_young: !found.is_aged(now),
+            opened,
+            age,
+            is_strong,
             is_changed: AtomicBool::new(false),
             reads: Mutex::new(Reads {
-                fingerprint: found,
-                is_settled: found.is_settled(now),
+                fingerprint: opened,
+                is_settled: opened.is_settled(now),
                 digests: SpanDigests::new(spans),
             }),
         }
@@ -86,41 +94,44 @@ impl FileHandle {
         self.file.as_ref().map(|open| &open.file)
     }
 
-    /// Whether this is the version that was found at its path.
+    /// Whether this is the version that was found at its path. It is compared with the status that
+    /// its validators were made of, whatever a running body has accepted since.
     pub(crate) fn is_version(&self, found: &Fingerprint) -> bool {
-        !self.is_changed() && self.reads().fingerprint.change_to(found) == Change::None
+        !self.is_changed() && self.opened.is_same_version(found)
     }
 
-    /// Whether the file has to be read again, although it `is_version`, because a strong tag can be
-    /// had now. What was read while its change time was young may lack a change with the same time.
-    pub(crate) fn can_become_strong(&self, found: &Fingerprint, now: Duration) -> bool {
-        self.is_young && found.is_aged(now)
+    /// Whether the file has to be read again, although it `is_version`, because it has a better
+    /// `age` now. What was read while its change time was young may lack a change with the same
+    /// time. What was recent may have grown.
+    pub(crate) fn has_matured(&self, age: ChangeAge) -> bool {
+        self.age < age
     }
 
     /// Decides whether a span that was just read belongs to this version.
     ///
     /// - The status is as before, and would show any change: it does.
-    /// - The file only grew, or a change within the same tick might not show: it does if the spans
-    ///   that were read before have their old digests still. `reread` finds the digest that a span
-    ///   has now. At most 64 are read again for each span, and all that are known for the last one.
+    /// - The file grew, and its tag is strong: it doesn't, because the span may have been
+    ///   overwritten before the file grew. Spans in memory were read before, and stay.
+    /// - The file grew and its tag is weak, or names of it were removed, or a change within the same
+    ///   tick might not show: it does if the spans that were read before have their old digests
+    ///   still. `reread` finds the digest that a span has now. At most 64 are read again for each
+    ///   span, and all that are known for the last one and after names were removed.
     /// - Anything else: it doesn't, and nothing more can be read of this version.
     pub(crate) fn check_read(
         &self,
         span: &ReadSpan,
         reread: impl FnMut(u64) -> Option<u64>,
-    ) -> Verdict {
+    ) -> ReadVerdict {
         let Some(file) = self.file().filter(|_| !self.is_changed()) else {
-            return Verdict::Changed;
+            return ReadVerdict::Changed;
         };
         let mut reads = self.reads();
         let change = change_since(file, &reads.fingerprint);
         let verdict = match change {
-            Ok((Change::None, found)) if reads.is_settled => {
-                reads.fingerprint = found;
-                Verdict::Unchanged
-            }
-            Ok((change @ (Change::None | Change::Grown), found)) => {
-                let limit = if span.is_last {
+            Ok((Change::None, _)) if reads.is_settled => ReadVerdict::Unchanged,
+            Ok((Change::Grown, _)) if self.is_strong => ReadVerdict::Changed,
+            Ok((change @ (Change::None | Change::Unlinked | Change::Grown), found)) => {
+                let limit = if span.is_last || change == Change::Unlinked {
                     usize::MAX
                 } else {
                     VERIFIED_MAX
@@ -128,20 +139,20 @@ impl FileHandle {
                 if reads.digests.verify(limit, reread) {
                     reads.fingerprint = found;
                     reads.is_settled = found.is_settled(span.now);
-                    if change == Change::None {
-                        Verdict::Unchanged
+                    if change == Change::Grown {
+                        ReadVerdict::Grown
                     } else {
-                        Verdict::Grown
+                        ReadVerdict::Unchanged
                     }
                 } else {
-                    Verdict::Changed
+                    ReadVerdict::Changed
                 }
             }
-            Ok((Change::Touched | Change::Other, _)) | Err(_) => Verdict::Changed,
+            Ok((Change::Touched | Change::Other, _)) | Err(_) => ReadVerdict::Changed,
         };
-        if verdict == Verdict::Changed || !reads.digests.insert(span.index, span.digest) {
+        if verdict == ReadVerdict::Changed || !reads.digests.insert(span.index, span.digest) {
             self.set_changed();
-            return Verdict::Changed;
+            return ReadVerdict::Changed;
         }
         verdict
     }

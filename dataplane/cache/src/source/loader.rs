@@ -12,9 +12,9 @@ use pktbuf::SharedSpan;
 use rustix::io::{Errno, pread};
 
 use super::clock::WallClock;
-use super::filesystem::has_reliable_change_time;
+use super::filesystem::ChangeTimeCheck;
 use super::fingerprint::{Change, Fingerprint};
-use super::handle::{FileHandle, OpenFile, ReadSpan, SourceHandle, Verdict};
+use super::handle::{FileHandle, OpenFile, ReadSpan, ReadVerdict, SourceHandle};
 use super::root::{Opened, Root};
 use super::validators::entity;
 use crate::absence::Absence;
@@ -39,6 +39,7 @@ pub(crate) struct Files {
     pub(crate) open: Arc<AtomicU32>,
     pub(crate) counters: LoaderCounters,
     pub(crate) clock: WallClock,
+    pub(crate) has_reliable_change_time: ChangeTimeCheck,
     /// Makes digests of spans.
     pub(crate) hasher: DefaultHashBuilder,
 }
@@ -111,18 +112,21 @@ impl Files {
                     return Ok(());
                 }
             };
+            let is_whole = opened.found.len <= u64::from(self.whole_bytes_max);
+            let age = opened.found.change_age(opened.now, is_whole);
             let stored = self.store.find(&key);
             let stored = stored.filter(|object| file_of(object).is_version(&opened.found));
             if let Some(object) = &stored
-                && !file_of(object).can_become_strong(&opened.found, opened.now)
+                && !file_of(object).has_matured(age)
             {
                 self.store.revalidated(object, now);
                 return Ok(());
             }
-            let is_trusted = has_reliable_change_time(&opened.file);
-            let entity = entity(&key, &opened.found, opened.now, is_trusted);
+            let is_trusted = (self.has_reliable_change_time)(&opened.file);
+            let entity = entity(&key, &opened.found, opened.now, age, is_trusted);
+            let is_strong = !entity.validators().tag().is_weak();
             let spans = entity.len().div_ceil(u64::from(SPAN_BYTES));
-            let (content, file) = if entity.len() <= u64::from(self.whole_bytes_max) {
+            let (content, file) = if is_whole {
                 match self.read_whole(&opened, was_deferred) {
                     Ok(span) => (Content::Whole(span), None),
                     Err(ReadError::NoMemory) => return Err(MustWait(Task::Lookup { key, now })),
@@ -139,7 +143,8 @@ impl Files {
                 (Content::Spans(self.store.new_span_table(spans)), Some(file))
             };
             let spans_read = if file.is_some() { spans } else { 0 };
-            let handle = FileHandle::new(file, opened.found, opened.now, spans_read);
+            let Opened { found, now: at, .. } = opened;
+            let handle = FileHandle::new(file, found, at, age, is_strong, spans_read);
             let source = SourceHandle::File(handle);
             let object = Arc::new(Object::new(key, entity, content, source, now));
             if stored.is_some() {
@@ -176,7 +181,7 @@ impl Files {
                 self.read(file, &mut again, 0)?;
                 *again == page[..len]
             }
-            Change::Grown | Change::Touched | Change::Other => false,
+            Change::Unlinked | Change::Grown | Change::Touched | Change::Other => false,
         };
         if is_same {
             Ok(Some(page.freeze(len)))
@@ -209,8 +214,8 @@ impl Files {
         match self.read_span(&object, index, was_deferred) {
             Ok((span, verdict)) => {
                 self.store.publish_span(&object, index, &span);
-                if verdict == Verdict::Grown {
-                    // Bodies go on. The next lookup finds the longer version.
+                if verdict == ReadVerdict::Grown {
+                    // Running bodies continue. The next lookup finds the longer version.
                     self.store.retire(&object);
                 }
             }
@@ -233,7 +238,7 @@ impl Files {
         object: &Object,
         index: u64,
         was_deferred: bool,
-    ) -> Result<(Arc<SharedSpan>, Verdict), ReadError> {
+    ) -> Result<(Arc<SharedSpan>, ReadVerdict), ReadError> {
         let handle = file_of(object);
         let len = object.span_len(index);
         let file = handle.file().filter(|_| len > 0 && !handle.is_changed());
@@ -255,7 +260,7 @@ impl Files {
             Some(self.digest(&again))
         };
         match handle.check_read(&span, reread) {
-            Verdict::Changed => Err(ReadError::Changed),
+            ReadVerdict::Changed => Err(ReadError::Changed),
             verdict => Ok((page.freeze(len), verdict)),
         }
     }

@@ -105,7 +105,7 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 /// later, at most 30 times. A file that doesn't come to rest is served only if it grows.
 fn settle(file: OwnedFd, clock: &WallClock) -> Result<Opened, Absence> {
     let mut first: Option<Fingerprint> = None;
-    let mut last: Option<Fingerprint> = None;
+    let mut last: Option<(Fingerprint, Duration)> = None;
     let mut only_grows = true;
     for _ in 0..SETTLE_TRIES {
         let now = clock.now();
@@ -124,16 +124,16 @@ fn settle(file: OwnedFd, clock: &WallClock) -> Result<Opened, Absence> {
                 is_growing: false,
             });
         }
-        only_grows &= last.is_none_or(|last| last.change_to(&found) != Change::Other);
+        only_grows &= last.is_none_or(|(last, _)| last.change_to(&found) != Change::Other);
         first.get_or_insert(found);
-        last = Some(found);
+        last = Some((found, now));
         thread::sleep(SETTLE_PAUSE);
     }
     match (first, last) {
-        (Some(first), Some(found)) if only_grows && found.len > first.len => Ok(Opened {
+        (Some(first), Some((found, now))) if only_grows && found.len > first.len => Ok(Opened {
             file,
             found,
-            now: clock.now(),
+            now,
             is_growing: true,
         }),
         // It is rewritten all the time: its versions can't be distinguished.

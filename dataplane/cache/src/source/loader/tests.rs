@@ -4,6 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::thread;
 
 use super::*;
+use crate::source::fingerprint::ChangeAge;
 use crate::testing::{Tree, kernel_time, start};
 use crate::{CacheConfig, FileCache};
 
@@ -34,13 +35,13 @@ fn a_small_file_that_changed_while_it_was_read_isnt_taken() {
     let span = loader.read_whole(&opened, false).unwrap().unwrap();
     assert_eq!(**span, [b'x'; 1_000]);
     drop(span);
-    // Another file is renamed over it: the open one is what it was.
-    tree.replace("a", &[b'z'; 1_000]);
-    let span = loader.read_whole(&opened, false).unwrap().unwrap();
-    assert_eq!(**span, [b'x'; 1_000]);
-    drop(span);
-    opened = self::opened(File::open(tree.path("a")).unwrap());
     // Later than any tick of the file's times.
+    thread::sleep(Duration::from_millis(20));
+    // Another file is renamed over it: that one is opened at the next attempt.
+    tree.replace("a", &[b'z'; 1_000]);
+    let replaced = loader.read_whole(&opened, false);
+    assert_eq!(replaced.unwrap_err(), ReadError::Changed);
+    opened = self::opened(File::open(tree.path("a")).unwrap());
     thread::sleep(Duration::from_millis(20));
     let writer = OpenOptions::new().write(true).open(tree.path("a")).unwrap();
     writer.write_all_at(b"y", 0).unwrap();
@@ -98,9 +99,16 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
         path: b"large"[..].into(),
     };
     let spans = Content::Spans(loader.store.new_span_table(4));
-    let entity = entity(&key, &found, now, true);
+    let entity = entity(&key, &found, now, ChangeAge::Young, true);
     let file = loader.keep_open(file).unwrap();
-    let handle = SourceHandle::File(FileHandle::new(Some(file), found, now, 4));
+    let handle = SourceHandle::File(FileHandle::new(
+        Some(file),
+        found,
+        now,
+        ChangeAge::Young,
+        false,
+        4,
+    ));
     let object = Object::new(key, entity, spans, handle, Instant::from_secs(1));
     let object = Arc::new(object);
     loader.store.insert(&object);
