@@ -754,7 +754,7 @@ fn an_object_that_cant_be_found_in_time_is_unavailable() {
     drop(stalled);
     assert_eq!(peer.codes(), [503]);
     assert!(peer.shut);
-    // The late answer does no harm, nor does it reach whoever has the token next.
+    // The late answer is dropped. The next client with the same token doesn't get it.
     let mut other = worker.server.accept(clock);
     let mut other_peer = Peer::new("");
     while worker.server.files.outstanding() > 0 {

@@ -83,7 +83,7 @@ fn request_and_response_and_a_clean_end() {
     }
 }
 
-/// A FIN without close_notify: whoever cut the connection, the reader is told.
+/// FIN without close_notify: reported as truncated.
 #[test]
 fn a_tls_stream_that_just_stops_is_truncated() {
     let config = peer::config(pki::SUITES[0].0, pki::SUITES[0].1);
@@ -100,7 +100,7 @@ fn a_tls_stream_that_just_stops_is_truncated() {
         _ => None,
     });
     assert!(!clean);
-    // The answer still gets there.
+    // The answer still arrives.
     world.b.send(b, b"still here");
     world.b.stack.close(b);
     peer.read(&mut world);
@@ -141,7 +141,7 @@ fn a_stream_cut_inside_a_record_is_truncated() {
     assert_eq!(truncated, 1);
 }
 
-/// FIN, then reading on: a client that has said everything still gets its answer.
+/// A client that has sent its FIN still gets the response.
 #[test]
 fn a_half_closed_client_gets_its_response() {
     for tls in modes() {
@@ -205,8 +205,8 @@ fn a_reset_is_reported_and_counted_on_both_sides() {
     }
 }
 
-/// A client that has said everything closes for good: its kernel answers our close_notify by a
-/// reset. That's a clean end, unless something more than the goodbye is lost by it.
+/// A client that closes its socket after its close_notify: its kernel answers ours by a reset. The
+/// end is clean, unless more than our close_notify is lost.
 #[test]
 fn a_reset_after_both_close_notifies_is_clean() {
     for (suite, versions) in pki::SUITES {
@@ -264,7 +264,7 @@ fn a_peer_that_takes_nothing_of_what_is_left_is_reset() {
         assert!(sent > 900_000, "more than A's window");
         world.b.stack.close(b);
         let before = world.now;
-        // As long as it takes something now and then, it's waited for.
+        // Progress of any size resets the orphan's timer.
         for _ in 0..3 {
             world.run(Duration::from_secs(50));
             assert_eq!(world.b.stack.connections(), 1);
@@ -290,7 +290,7 @@ fn a_peer_that_takes_nothing_of_what_is_left_is_reset() {
     }
 }
 
-/// What is left is all acknowledged: a peer may keep its own side open.
+/// An orphan without unacknowledged data waits for the peer's FIN.
 #[test]
 fn a_fully_acknowledged_orphan_is_kept() {
     let mut world = World::simple();
@@ -314,7 +314,7 @@ fn a_fully_acknowledged_orphan_is_kept() {
 #[test]
 fn a_connection_without_a_peer_times_out_or_is_refused() {
     let mut world = World::simple();
-    // Nobody has the address.
+    // No host has the address.
     let unused = "10.0.0.99:80".parse().unwrap();
     world
         .a
@@ -325,7 +325,7 @@ fn a_connection_without_a_peer_times_out_or_is_refused() {
         w.notices_a.iter().any(|n| matches!(n, Notice::Closed(..)))
     }));
     assert_eq!(closed(&mut world, 0), CloseReason::TimedOut);
-    // Nobody listens.
+    // No listener.
     let at = world.b_addr(81);
     world
         .a
@@ -420,8 +420,8 @@ fn a_simultaneous_open_makes_one_connection() {
     world.b.assert_full();
 }
 
-/// A server that closes first, and a client that says goodbye by its own close_notify, end without
-/// a reset; a plain client that sends data to nobody is told.
+/// A server that closes first and a client that answers with close_notify end without a reset.
+/// Without TLS, data after close: reset.
 #[test]
 fn data_after_close_is_reset() {
     let mut world = World::simple();
@@ -441,13 +441,13 @@ fn data_after_close_is_reset() {
     world.run(Duration::from_millis(10));
     world.a.send(a, b"too late");
     assert_eq!(closed(&mut world, 0), CloseReason::Reset);
-    // It was not a clean end for the one that sent the reset either.
+    // Nor is the end clean for the side that sent the reset.
     assert_eq!(closed(&mut world, 1), CloseReason::Aborted);
     let counters = world.b.stack.counters();
     assert_eq!((counters.end_aborted, counters.end_clean), (1, 0));
 }
 
-/// One that never closes its side isn't waited for forever.
+/// A peer that never closes times out.
 #[test]
 fn a_peer_that_never_closes_times_out() {
     for tls in modes() {

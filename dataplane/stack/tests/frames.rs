@@ -1,4 +1,4 @@
-//! What arrives in several pieces, what leaves in too many, and what is said unasked.
+//! Chained receive buffers, bursts of many frames, and gratuitous ARP and NA.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -112,14 +112,14 @@ fn tiny_segments_never_make_a_burst_that_is_refused() {
     }
 }
 
-/// Neighbours hear of every address.
+/// Gratuitous ARP or NA for every address.
 #[test]
 fn announcements_leave_at_once() {
     let mut host = HostSpec::new(2).build();
     let now = lockgate_wire::Instant::from_millis(1);
     host.with(|stack, env| stack.announce(now, env));
     let frame = host.net.frames.pop_front().unwrap();
-    assert_eq!(frame[..6], [0xff; 6], "to everybody");
+    assert_eq!(frame[..6], [0xff; 6], "broadcast");
     assert_eq!(frame[12..14], [8, 6], "ARP");
     assert_eq!(frame[28..32], [10, 0, 0, 2], "of our address");
     assert_eq!(frame[28..32], frame[38..42], "about itself");

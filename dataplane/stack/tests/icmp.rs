@@ -56,7 +56,7 @@ fn answers(world: &mut World) -> Vec<Vec<u8>> {
 fn pings_of_every_size_are_answered() {
     for size in [0, 1, 64, 100, 500, 1472] {
         let mut world = World::simple();
-        // So that B knows where A is.
+        // Puts A into B's neighbour cache.
         let at = world.b_addr(9);
         world
             .a
@@ -168,7 +168,7 @@ fn a_packet_that_is_too_big_makes_smaller_segments() {
         next_hop_mtu: 1000,
         quoted,
     };
-    // Any router on the way says so.
+    // The error comes from a router on the path.
     let router = IpAddr::from([10, 0, 0, 200]);
     let frame = from_addr(router, world.b.addr, IpProtocol::ICMP, &v4(&too_big));
     world.b.receive(world.now, &frame);
@@ -203,7 +203,7 @@ fn an_error_that_quotes_nothing_of_ours_is_ignored() {
 #[test]
 fn a_connection_attempt_to_an_unreachable_port_is_refused() {
     let mut world = World::simple();
-    // Somewhere behind A; A will say for it that nobody is there.
+    // An address that A claims and then reports as unreachable.
     let far = "10.0.0.50:80".parse().unwrap();
     let socket = world
         .b

@@ -18,7 +18,7 @@ use support::app::App;
 use support::link::{Faults, Link};
 use support::{HostSpec, World, pki};
 
-/// A TCP segment without payload from anybody to B.
+/// A TCP segment without payload from any address to B.
 fn segment(src: Ipv4Addr, tcp: &TcpHeader) -> Vec<u8> {
     let link = LinkHeader {
         dst: MacAddr([2, 0, 0, 0, 0, 2]),
@@ -78,7 +78,7 @@ fn a_syn_flood_is_bounded_and_does_not_keep_others_out() {
         10_000 - u64::from(half_open_max)
     );
     assert_eq!(world.b.stack.connections(), 0);
-    // In the middle of it somebody honest comes.
+    // A legitimate client connects during the flood.
     let a = world
         .a
         .stack
@@ -91,14 +91,14 @@ fn a_syn_flood_is_bounded_and_does_not_keep_others_out() {
     world.run(Duration::from_millis(5));
     assert_eq!(world.b.stack.connections(), 1);
     world.a.stack.abort(a);
-    // The rest gives up by itself.
+    // The rest times out.
     world.run(Duration::from_secs(200));
     assert_eq!(world.b.stack.half_open(), 0);
     assert_eq!(world.b.stack.connections(), 0);
     world.b.assert_full();
 }
 
-/// Whatever left in between, and whoever took its place.
+/// Also after removals and reuse of slots.
 #[test]
 fn the_oldest_half_open_connection_is_pushed_out() {
     let mut spec = HostSpec::new(2);
@@ -110,7 +110,7 @@ fn the_oldest_half_open_connection_is_pushed_out() {
     let begin = |world: &mut World, port| {
         world.b.receive(world.now, &segment(from, &syn(port)));
     };
-    // Whether there was a connection to give up.
+    // Returns whether there was a connection to reset.
     let give_up = |world: &mut World, port| {
         let before = world.b.stack.half_open();
         let reset = TcpHeader {
@@ -256,7 +256,7 @@ fn serve_many(world: &mut World, count: u64, bytes: u64, tls: bool, limit: Durat
         }
         while let Some(notice) = world.notices_b.pop_front() {
             if let Notice::Accepted { socket, remote, .. } = &notice {
-                // Whose it is: the client's port tells.
+                // Match by the client's port.
                 let n = clients.iter().position(|c| {
                     c.socket.and_then(|s| world.a.stack.local_addr(s)) == Some(*remote)
                 });
@@ -321,7 +321,7 @@ fn exhausted_pools_slow_down_and_lose_nothing() {
     }
 }
 
-/// It would only find that there's still no memory, and ask again.
+/// A premature notice would only starve the sender again.
 #[test]
 fn a_starved_sender_gets_no_writable_notice_without_memory() {
     let mut world = World::simple();
@@ -426,7 +426,7 @@ fn a_stopped_listener_resets_half_open_connections() {
 }
 
 /// Answers are sent where connections find no room: an interface that is always full would
-/// otherwise never let anybody in.
+/// otherwise never accept connections.
 #[test]
 fn a_full_interface_lets_new_connections_in() {
     let mut world = World::simple();

@@ -53,9 +53,8 @@ fn deliver_and_read(world: &mut World, b: SocketId) -> Vec<u8> {
     bytes
 }
 
-/// A peer whose bytes nobody reads takes all the memory there is for that. Requests that are read
-/// at once are still served, beginnings of others are not kept, and when there's room again nothing
-/// is missing.
+/// An unread socket uses up the receive budget. Requests that the application reads at once are
+/// served; partial requests are reset. Once there is room again, no byte is missing.
 #[test]
 fn unread_sockets_do_not_block_others() {
     let mut world = world();
@@ -89,7 +88,7 @@ fn unread_sockets_do_not_block_others() {
         read.len() >= bytes.len()
     }));
     assert!(read == bytes, "{} bytes", read.len());
-    // There's room now for those who need more than a segment.
+    // There is room now for requests of several segments.
     let (late_a, late_b) = connect(&mut world);
     world.a.send(late_a, b"the beginning of");
     world.run(Duration::from_millis(20));
@@ -106,7 +105,7 @@ fn unread_sockets_do_not_block_others() {
     world.b.assert_full();
 }
 
-/// A handshake waits for its turn, so what begins one is kept in any case.
+/// A ClientHello is kept whatever the receive budget, because handshakes are queued.
 #[test]
 fn handshakes_are_done_while_there_is_no_room_for_more() {
     let mut world = world();

@@ -1,4 +1,4 @@
-//! Two workers of one host: what one hears, the other learns.
+//! Frames exchanged by sibling workers.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -30,7 +30,7 @@ fn frames(host: &mut Host) -> Vec<Vec<u8>> {
     host.net.frames.drain(..).collect()
 }
 
-/// Lets the other worker hear what this one did; how many frames that was.
+/// Delivers the sibling frames of one worker to the other. Returns their number.
 fn exchange_sibling_frames(from: &mut Host, to: &mut Host) -> usize {
     let mut count = 0;
     while let Some(frame) = from.stack.poll_sibling_frame() {
@@ -79,7 +79,7 @@ fn connects(spec: fn(u8) -> HostSpec) {
     }
     assert!(
         connected,
-        "the second worker never learned where the client is"
+        "the second worker has no neighbour entry for the client"
     );
     assert!(second.stack.counters().sibling_frames_in > 0);
     assert_eq!(second.stack.counters().sibling_frames_lost, 0);
@@ -136,7 +136,7 @@ fn an_icmp_error_is_forwarded_to_the_sibling() {
         .find(|frame| frame.len() > 1400);
     let sent = sent.expect("a full segment");
 
-    // A router in between says that 1280 bytes is all it can do.
+    // A router reports an MTU of 1280 bytes.
     let too_big = too_big(&sent, client.addr, second.addr, 1280);
     first.receive(NOW, &too_big);
     assert_eq!(
@@ -175,7 +175,7 @@ fn too_big(about: &[u8], from: IpAddr, to: IpAddr, mtu: u16) -> Vec<u8> {
     let sum = internet_checksum(&ip);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
 
-    // From whom it was sent to, to whom it was sent from.
+    // Addresses swapped.
     let mut frame = about[6..12].to_vec();
     frame.extend_from_slice(&about[..6]);
     frame.extend_from_slice(&[0x08, 0x00]);
@@ -234,11 +234,11 @@ fn a_segment_at_the_wrong_worker_is_forwarded() {
     assert_eq!(exchange_sibling_frames(&mut first, &mut second), 1);
     assert_eq!(second.drain(accepted).0, b"to the wrong one");
 
-    // A segment that nobody knows goes round once, and the last one answers it.
+    // A segment without a connection visits each worker once; the last one answers.
     second.stack.abort_all();
     drop(frames(&mut second));
     while second.stack.poll_sibling_frame().is_some() {}
-    client.send(socket, b"to nobody");
+    client.send(socket, b"no connection");
     for frame in frames(&mut client) {
         first.receive(NOW, &frame);
     }
@@ -246,7 +246,7 @@ fn a_segment_at_the_wrong_worker_is_forwarded() {
     assert_eq!(
         exchange_sibling_frames(&mut second, &mut first),
         0,
-        "it doesn't go round twice"
+        "it isn't forwarded again"
     );
     assert_eq!(first.stack.counters().resets_out, 0);
     assert_eq!(second.stack.counters().resets_out, 1);

@@ -103,7 +103,7 @@ impl Scenario {
         limits.send_buffer_bytes = self.send_buffer[side];
         limits.send_low_water_bytes = self.send_buffer[side] / 2;
         spec.config.handshake_timeout = Duration::from_secs(120);
-        // One who only waits for the other must find out that the link is dead.
+        // Keepalive detects a dead link at the side that only receives.
         spec.config.tcp.keepalive = Some(Keepalive {
             idle: Duration::from_secs(60),
             interval: Duration::from_secs(10),
@@ -211,8 +211,8 @@ impl Scenario {
         self.assert_effort(world, took);
     }
 
-    /// About how long it takes when the wire does no harm: windows' worths by round trips, and the
-    /// wire's rate.
+    /// Expected duration without loss: the number of windows times the round trip, and the wire's
+    /// rate.
     fn lossless_duration(&self) -> Duration {
         let rtt = (self.faults.delay + self.faults.jitter) * 2;
         let mut time = rtt * 10;

@@ -232,7 +232,7 @@ impl Host {
         }
     }
 
-    /// Everything that was taken from the pools is back.
+    /// Asserts that every buffer is back in its pool.
     pub(crate) fn assert_full(&mut self) {
         self.pages.reclaim();
         assert!(
@@ -254,9 +254,9 @@ pub(crate) struct World {
     pub(crate) a: Host,
     pub(crate) b: Host,
     pub(crate) link: Link,
-    /// When an application wants a turn.
+    /// Time of an application's next turn.
     pub(crate) wake: Option<Instant>,
-    /// Notices that nobody has looked at yet.
+    /// Notices that the test hasn't read yet.
     pub(crate) notices_a: VecDeque<Notice>,
     pub(crate) notices_b: VecDeque<Notice>,
 }
@@ -305,7 +305,7 @@ impl World {
         }
     }
 
-    /// Goes to the next thing that happens, if that's not after `until`; whether there was one.
+    /// Advances to the next event, unless it is after `until`. Returns whether there was one.
     pub(crate) fn step(&mut self, until: Instant) -> bool {
         self.settle();
         let next = [

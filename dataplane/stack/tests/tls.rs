@@ -58,7 +58,7 @@ fn closed(world: &mut World, of: usize) -> CloseReason {
     })
 }
 
-/// A judge's client with its handshake done, and the server's socket.
+/// A rustls client with its handshake done, and the server's socket.
 fn rustls_peer(world: &mut World, n: usize) -> (Peer, SocketId) {
     listen(world, &TlsOptions::default());
     let (suite, versions) = pki::SUITES[n];
@@ -280,7 +280,7 @@ fn a_handshake_that_takes_too_long_is_cut_off() {
     }
 }
 
-/// KeyUpdate: the judge changes its keys and asks for ours, again and again, with data between.
+/// KeyUpdate: rustls changes its keys and requests ours, repeatedly, with data between.
 #[test]
 fn key_updates_are_answered() {
     let (n, mut world) = (0, World::simple());
@@ -336,7 +336,7 @@ fn our_key_updates_are_understood() {
 }
 
 /// What the checksum can't see, the AEAD does: two flips of opposite direction in the same column
-/// of the 16-bit sum. Wrong bytes are never delivered; the peer is told why.
+/// of the 16-bit sum. Wrong bytes are never delivered; the peer gets an alert.
 #[test]
 fn corruption_that_fools_the_checksum_is_caught_by_the_aead() {
     for (suite, versions) in pki::SUITES {
@@ -392,7 +392,7 @@ fn corruption_that_fools_the_checksum_is_caught_by_the_aead() {
     }
 }
 
-/// Data before a record of a type that nobody agreed on arrives; the record ends the connection.
+/// Data before a record of an unknown type arrives; the record ends the connection.
 #[test]
 fn a_record_of_an_unknown_type_ends_the_connection() {
     for n in [0, 3] {

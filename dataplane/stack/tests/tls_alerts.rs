@@ -44,7 +44,7 @@ fn send(world: &mut World, peer: &Peer, bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
         let host = &mut world.a;
-        // Refused once the other side has closed: nobody reads the rest.
+        // Refused once the other side has closed: the rest is discarded.
         let Ok(taken) = host.stack.send(peer.socket, rest, false, &mut host.pages) else {
             break;
         };
@@ -439,7 +439,7 @@ fn first_answer(tls: &Arc<TlsServer>, hello: &Hello<'_>) -> u16 {
     chosen_suite(&answer)
 }
 
-/// A judge's client that speaks this version, with these groups.
+/// A rustls client with this version and these groups.
 fn client(versions: TlsVersions, groups: &[&'static dyn SupportedKxGroup]) -> ClientConfig {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = groups.to_vec();

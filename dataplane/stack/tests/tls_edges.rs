@@ -109,7 +109,7 @@ fn records(mut stream: &[u8]) -> Vec<(u8, usize)> {
     found
 }
 
-/// One that waits for its handshake and goes away doesn't take the next one's turn with it.
+/// An aborted waiting handshake frees its place in the queue.
 #[test]
 fn an_aborted_waiting_handshake_frees_its_place() {
     let mut spec = HostSpec::new(2);
@@ -121,7 +121,7 @@ fn an_aborted_waiting_handshake_frees_its_place() {
         peer.send_raw(&mut world, &hello);
     }
     assert_eq!(world.b.stack.handshakes(), 1);
-    // The second and third go before their turn comes; a place is somebody else's by then.
+    // The second and third are aborted while they wait; a new connection reuses a slot.
     for gone in [1, 2] {
         world.a.stack.abort(peers[gone].socket);
         world.run(Duration::from_millis(1));
@@ -129,7 +129,7 @@ fn an_aborted_waiting_handshake_frees_its_place() {
     let mut late = peer(&mut world, 0);
     let hello = late.outgoing();
     late.send_raw(&mut world, &hello);
-    // The first ends. The fourth begins, not the one who came later.
+    // The first is aborted. The fourth starts before the later one.
     world.a.stack.abort(peers[0].socket);
     world.run(Duration::from_millis(1));
     assert_eq!(world.b.stack.handshakes(), 1);
@@ -157,7 +157,7 @@ fn a_waiting_handshake_keeps_its_place() {
     peers[2].send_raw(&mut world, b"garbage");
     world.a.stack.abort(peers[0].socket);
     world.run(Duration::from_millis(5));
-    // Both had their turn, and ended by what they said.
+    // Both were admitted and failed by timeout or fault.
     assert_eq!(world.b.stack.counters().handshakes_failed, 2);
     world.run(Duration::from_secs(70));
     assert_eq!(
@@ -200,7 +200,7 @@ fn renegotiation_is_refused_on_an_idle_connection() {
     assert_eq!(closed(&mut world, 1), CloseReason::Clean);
 }
 
-/// Loses everything with payload that B sends.
+/// Loses every segment with payload from B.
 fn lose_answers(world: &mut World) {
     world.link.filter = Some(Box::new(|from, frame| {
         let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
@@ -208,7 +208,7 @@ fn lose_answers(world: &mut World) {
     }));
 }
 
-/// Gives answers of 272 bytes in two pieces until they are refused; how many bytes were taken.
+/// Sends answers of 272 bytes in two pieces until the stack refuses. Returns the bytes accepted.
 fn answer_shortly(world: &mut World, b: SocketId) -> usize {
     let host = &mut world.b;
     let mut taken = 0;
@@ -251,7 +251,7 @@ fn short_answers_pin_no_more_memory_than_long_ones() {
     assert_eq!(world.b.stack.counters().starved, 0, "there was memory");
 }
 
-/// One that asks for new keys all the time and takes no answer gets one, and another later.
+/// A peer that requests key updates without acknowledging gets one answer, and another later.
 #[test]
 fn requests_for_keys_are_answered_once_the_peer_takes_answers() {
     for full in [false, true] {
@@ -287,7 +287,7 @@ fn requests_for_keys_are_answered_once_the_peer_takes_answers() {
     }
 }
 
-/// One that wants to renegotiate all the time and takes no answer gets one.
+/// A peer that requests renegotiation without acknowledging gets one answer.
 #[test]
 fn renegotiation_is_refused_once_the_peer_takes_answers() {
     let mut world = world(HostSpec::new(2));

@@ -1,5 +1,5 @@
-//! The same again with the smallest pools, and with allocations that fail by seed: slower, counted,
-//! and nothing else.
+//! Transfers and requests with the smallest pools, and with allocations that fail by seed: they are
+//! slower and counted, and nothing else changes.
 
 use lockgate_drivers::{FaultInjection, PortConfig};
 use lockgate_stack::tls::TlsOptions;
@@ -24,11 +24,11 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("exhaustion::requests", requests),
 ];
 
-/// What there is little of.
+/// The scarce resource.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scarcity {
     pool: PoolConfig,
-    /// Page buffers and packet buffers that can't be had: one in so many.
+    /// One in so many allocations of page buffers and packet buffers fails.
     pages_one_in: u32,
     mbufs_one_in: u32,
     tx_buffers: u32,
@@ -47,12 +47,12 @@ impl Scarcity {
             large_spans: some(6, 16),
         };
         let recv_buffer_bytes = some(20_000, 64_000);
-        // What a ring's peer holds of a record that isn't complete is the sender's own: three
-        // packet buffers for each segment. It must not be all of them.
-        let held = connections * (recv_buffer_bytes / 1448 + 1) * 3;
+        // A ring's peer pins the sender's packet buffers until a record is complete: three for each
+        // segment. Some must be left.
+        let pinned_by_peer = connections * (recv_buffer_bytes / 1448 + 1) * 3;
         Self {
             pool,
-            tx_buffers: held + some(32, 256),
+            tx_buffers: pinned_by_peer + some(32, 256),
             recv_buffer_bytes,
             ranges_max: some(64, 256),
             send_buffer_bytes: some(17_000, 64_000),
@@ -73,7 +73,7 @@ impl Scarcity {
         });
     }
 
-    /// The same host with less of everything.
+    /// Returns the same host with the scarce resources.
     pub(crate) fn limit(&self, mut spec: Spec) -> Spec {
         spec.pool = self.pool;
         spec.failures_one_in = self.pages_one_in;

@@ -50,7 +50,7 @@ impl Default for HttpSetup {
     }
 }
 
-/// What came of it.
+/// Results of both hosts.
 pub(crate) struct Outcome {
     pub(crate) client: Report<HttpClients>,
     pub(crate) server: Counts,
@@ -58,7 +58,7 @@ pub(crate) struct Outcome {
 }
 
 impl HttpSetup {
-    /// Runs the plan, then drains the worker; everything that was taken is given back.
+    /// Runs the plan, then drains the worker. Asserts that all memory was returned.
     pub(crate) fn run(self, mut net: Net, tree: &Tree, pki: &Pki, plan: Plan) -> Outcome {
         let eal = net.eal;
         let busy = Busy::default();
@@ -127,7 +127,7 @@ pub(crate) fn with_tls(plan: Plan, pki: &Pki, options: &TlsOptions) -> Plan {
     }
 }
 
-/// What is right in any case where nothing is lost.
+/// Asserts what holds in every case without loss.
 fn assert_lossless_outcome(outcome: &Outcome, active: usize, requests: usize, idle: usize) {
     let app = &outcome.client.app;
     let server = &outcome.server;
@@ -191,8 +191,8 @@ fn without_tls() {
     assert_lossless_outcome(&outcome, 300, 10, 300);
 }
 
-/// Once connections are made and files are in memory, the heap isn't asked for anything: not for a
-/// packet, a record, a request or an answer.
+/// Once connections are established and files are cached, no packet, record, request or response
+/// allocates.
 fn nothing_is_allocated_for_a_request() {
     let eal = eal();
     let (tree, pki) = (Tree::new(&[1024, 30_000, 300_000]), Pki::new());
@@ -221,7 +221,7 @@ fn nothing_is_allocated_for_a_request() {
 
 const ACTIVE: usize = 20;
 
-/// All of them at the same moment.
+/// Starts all at once.
 fn a_storm_of_handshakes() {
     let eal = eal();
     let (tree, pki) = (Tree::new(&[1024]), Pki::new());

@@ -1,5 +1,5 @@
 //! A port that takes everything and receives nothing: sending at full tilt to a peer whose
-//! acknowledgements are forged, and talking to nobody. Time is the tests' own.
+//! acknowledgments are forged, and a peer that never answers. Time is simulated.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -25,8 +25,7 @@ pub(crate) fn eal() -> Eal {
     Eal::init(&config).expect("the EAL starts")
 }
 
-/// The seeds of a case: `LOCKGATE_SEED` names the one to look at again, `LOCKGATE_SEEDS` says how
-/// many others to try.
+/// The seeds of a case: the one that `LOCKGATE_SEED` names, else as many as `LOCKGATE_SEEDS`.
 pub(crate) fn seeds(count: u64) -> Vec<u64> {
     let number = |name| {
         env::var(name)
@@ -39,7 +38,7 @@ pub(crate) fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
-/// Runs `test` once for each seed. A failure says which one it was.
+/// Runs `test` once for each seed. A failure prints its seed.
 pub(crate) fn each_seed(count: u64, mut test: impl FnMut(u64, Random)) {
     struct ReportSeed(u64);
     impl Drop for ReportSeed {

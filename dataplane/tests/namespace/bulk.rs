@@ -194,8 +194,8 @@ pub(crate) fn crowd(setup: Setup, clients: usize, tls: bool) {
     scene.finish();
 }
 
-/// Asks once everybody is there, and goes once everybody has an answer. Who failed waits with the
-/// others.
+/// Sends the request once all clients are connected, and closes once all have their response. Clients
+/// that failed wait, too.
 fn meet<S: Stream>(conn: io::Result<Conn<S>>, path: &str, all_here: &Barrier) -> io::Result<Reply> {
     all_here.wait();
     let answered = conn.and_then(|mut conn| {

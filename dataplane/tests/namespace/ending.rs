@@ -76,7 +76,7 @@ fn finish<S: Stream>(conn: &mut Conn<S>, bytes: &[u8]) {
     assert_eq!(conn.rest().expect("a clean end"), b"");
 }
 
-/// Without it the client's stream would count as truncated.
+/// Sends close_notify: without it the client's stream would count as truncated.
 fn send_close_notify(conn: &mut Conn<Tls>) {
     let tls = conn.stream();
     tls.conn.send_close_notify();
@@ -143,8 +143,8 @@ fn stuck(setup: Setup, work: impl FnOnce(&mut Server, &AtomicU64) + Send) {
     });
 }
 
-/// The deadline ends what doesn't end by itself. That nothing is cut off before it is what the next
-/// case shows.
+/// The deadline aborts connections that are still open. `second_signal` shows that nothing is cut
+/// off before it.
 fn deadline() {
     stuck(Setup::new().set("drain.deadline", "1500ms"), |server, _| {
         server.signal(Signal::TERM);
@@ -154,7 +154,7 @@ fn deadline() {
     });
 }
 
-/// After the first signal a response goes on, for as long as the deadline allows.
+/// After the first signal responses continue until the deadline.
 fn second_signal() {
     stuck(Setup::new().set("drain.deadline", "10m"), |server, read| {
         server.signal(Signal::TERM);

@@ -188,7 +188,7 @@ fn name(number: usize) -> String {
     format!("{number}.txt")
 }
 
-/// A file of one version: each block of it says so.
+/// Content of a file: each block names the file and the version.
 fn content(number: usize, version: u64, len: u64) -> Vec<u8> {
     let block = format!("file {number:05} version {version:08}\n");
     let len = usize::try_from(len).expect("small files");

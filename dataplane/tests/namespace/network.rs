@@ -84,7 +84,7 @@ fn closed_ports() {
                 .set_read_timeout(Some(HANG_LIMIT))
                 .expect("it isn't zero");
             socket.send(b"QUIC?").expect("it can be sent");
-            let error = socket.recv(&mut [0; 10]).expect_err("nobody is there");
+            let error = socket.recv(&mut [0; 10]).expect_err("no listener");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}");
         }
     });
@@ -97,8 +97,8 @@ fn closed_ports() {
     scene.finish();
 }
 
-/// Nothing works while the other end of a veth pair leaves checksums to its card. The log says so
-/// once, with the command that helps; after that command everything works.
+/// While the peer of a veth pair leaves checksums to its card, every packet is dropped. The log warns
+/// once, with the command that helps; after that command requests are served.
 fn partial_checksums() {
     let scene = Setup::new().start();
     let file = scene.file("some.bin", 10_000);
@@ -145,7 +145,7 @@ fn partial_checksums() {
     scene.finish();
 }
 
-/// A router's ICMP says so; what is in flight is sent again in smaller segments.
+/// A router reports a smaller MTU by ICMP. Data in flight is retransmitted in smaller segments.
 fn smaller_mtu() {
     let scene = Setup::new().routed().start();
     ip(&format!("-n {} link set far0 mtu 1400", scene.net.router()));

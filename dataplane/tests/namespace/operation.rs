@@ -168,7 +168,7 @@ fn check() {
         (ran.code, ran.text().as_str(), ran.err.as_str()),
         (Some(0), "ok\n", "")
     );
-    // It needs no network, and leaves the running of it to others.
+    // It needs no network, and starts nothing.
     let ran = run(Command::new(LOCKGATE)
         .args(["check", "--config"])
         .arg(good.config()));
@@ -182,7 +182,7 @@ fn check() {
     assert!(ran.err.contains("certificate.key"), "{}", ran.err);
 }
 
-/// The line of the file that a message is about, and what it says of which key.
+/// Asserts that a configuration is refused with `message` about `key`, at a line with `line_has`.
 #[track_caller]
 fn assert_fault(setup: Setup, key: &str, line_has: &str, message: &str) {
     let (ran, text) = setup.run_to_end();

@@ -106,7 +106,7 @@ pub(crate) fn curl_everywhere(setup: Setup) {
     scene.finish();
 }
 
-/// Each worker has its share, and both know their neighbours, whoever heard of them.
+/// Both workers serve connections, and each has the neighbour entries that the other learned.
 fn two_workers() {
     if core_affinity::get_core_ids().is_none_or(|cores| cores.len() < 2) {
         skip_case("needs two cores");

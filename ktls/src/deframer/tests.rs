@@ -123,7 +123,7 @@ fn record(kind: u8, content: &[u8]) -> Event {
     Event::Record(kind, content.to_vec())
 }
 
-/// A header error: told with this number, told again, and nothing else is ever read.
+/// A header error is reported with this number by every further read.
 fn fails(rig: &mut Rig, error: RxError, errno: Errno) {
     assert_eq!(rig.drain(), [Event::Error(error)]);
     assert_eq!(error.errno(), errno);
@@ -182,7 +182,7 @@ fn ktls_receive_bad_iv() {
     });
 }
 
-/// A record with one byte changed is told once, counted, and gone: the next one is readable.
+/// A record with one byte changed is reported once, counted and dropped; the next one is readable.
 fn bad_record(rig: &mut Rig, at: impl Fn(&[u8], &mut Rng) -> usize) {
     let data = rig.rng.bytes(64);
     for round in 1..=4 {
@@ -365,7 +365,7 @@ fn all_zero_plaintext() {
     }
 }
 
-/// Linux's zero_len rows: empty records are told, and never look like an end.
+/// Linux's zero_len rows: empty records are reported, and never look like an end.
 #[test]
 fn zero_len() {
     let rows: [&[(u8, &[u8])]; 4] = [
@@ -772,7 +772,7 @@ fn messages_across_records() {
 
 #[test]
 fn messages_that_have_no_place() {
-    // A server takes no ticket; nobody takes a hello, a Finished or an empty record.
+    // A server refuses a ticket; both sides refuse a hello, a Finished and an empty record.
     let rows: [&[u8]; 5] = [&[4, 0, 0, 0], &[1, 0, 0, 0], &[20, 0, 0, 0], &[0], &[]];
     for content in rows {
         of(&Params::ALL[3..], |rig| {

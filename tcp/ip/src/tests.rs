@@ -801,7 +801,7 @@ mod error_tests {
             Ingress::Icmp(p) | Ingress::Reject(p, _) => p,
             other @ (Ingress::Tcp(_) | Ingress::Arp(_) | Ingress::Drop(_)) => panic!("{other:?}"),
         };
-        // About an ICMP error, or one that can't be told from one.
+        // About an ICMP error, or a message indistinguishable from one.
         for (payload, allowed) in [(&[3u8, 0][..], false), (&[], false), (&[8, 0], true)] {
             let frame = from_peer("10.0.0.2", "10.0.0.1", IpProtocol::ICMP, payload);
             let sent = refuse(&mut h, parts(&frame), RejectReason::Protocol, &frame[14..]);

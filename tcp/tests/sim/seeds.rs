@@ -1,5 +1,5 @@
 //! Random worlds. Each seed draws a path, two configurations and two applications, and must end
-//! with both sides having exactly what the other sent, or, where the path dies for good, with
+//! with both sides having exactly what the other sent, or, where the path fails for good, with
 //! both having given up. And it must end in a time, with a number of time-outs and of
 //! retransmitted bytes, that its path explains.
 
@@ -22,7 +22,7 @@ const fn ms(n: u64) -> Duration {
 /// A world, and what is known about it beforehand.
 struct Drawn {
     world: World,
-    /// When the path dies for good.
+    /// When the path fails for good.
     dies: Option<Instant>,
     outage: Duration,
     mss: [u16; 2],

@@ -126,7 +126,7 @@ fn a_tag_is_weak_while_the_change_time_is_young_and_strong_at_a_later_look() {
         young.push(tag);
     }
     let before = cache.counters();
-    // A body that was begun under the weak tag goes on.
+    // A body that was begun under the weak tag continues.
     let mut body = FileBody::new(waiter.find("large").unwrap(), 0..u64::MAX);
     let mut out = Vec::new();
     assert!(waiter.read(&mut body, 100_000, &mut out));

@@ -131,13 +131,13 @@ impl App {
         }
     }
 
-    /// When it wants a turn even if nothing happens.
+    /// Time of the next turn without an event.
     pub(crate) fn wake(&self) -> Option<Instant> {
         let alive = self.ready && self.closed.is_none() && self.end.is_none();
         (alive && !self.lazy.is_zero()).then_some(self.read_at)
     }
 
-    /// Does what it can; whether that was anything.
+    /// Sends, reads and closes. Returns whether anything was done.
     pub(crate) fn turn(&mut self, now: Instant, host: &mut Host) -> bool {
         let Some(socket) = self.socket.filter(|_| self.ready && self.closed.is_none()) else {
             return false;
@@ -161,7 +161,7 @@ impl App {
     fn fill(&mut self, host: &mut Host, socket: SocketId) -> bool {
         let before = self.sent;
         while self.sent < self.total {
-            // With no room, a few bytes are enough to be told when there's some.
+            // With no room, a send of a few bytes still arms the Writable notice.
             let space = u64::from(host.stack.send_space(socket)).max(16);
             let want = self
                 .random

@@ -1,4 +1,4 @@
-//! rustls's own client over a plain socket of host A: a judge that shares no record code.
+//! rustls's own client over a plain socket of host A: an independent implementation that shares no record code.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Peer {
         }
     }
 
-    /// What TLS wants to send.
+    /// Takes the bytes that rustls has to send.
     pub(crate) fn outgoing(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while self.tls.wants_write() {
@@ -82,7 +82,7 @@ impl Peer {
         world.run(Duration::from_micros(60));
     }
 
-    /// Lets TLS read what has come.
+    /// Passes received bytes to rustls.
     pub(crate) fn read(&mut self, world: &mut World) {
         world.run(Duration::from_micros(300));
         let (bytes, _) = world.a.drain(self.socket);
@@ -105,7 +105,7 @@ impl Peer {
         }
     }
 
-    /// Goes on until neither side has anything to say.
+    /// Exchanges bytes until the handshake is done and neither side has any left.
     pub(crate) fn pump(&mut self, world: &mut World) {
         for _ in 0..8 {
             let bytes = self.outgoing();

@@ -12,7 +12,7 @@ use lockgate_wire::Instant;
 use super::host::{App, Host};
 use super::pki::name;
 
-/// What the clients do.
+/// Number and behaviour of the clients.
 pub(crate) struct Plan {
     pub(crate) to: SocketAddr,
     pub(crate) tls: Option<Arc<TlsClient>>,
@@ -20,7 +20,7 @@ pub(crate) struct Plan {
     /// Connections that ask for files, and how many each; they close then.
     pub(crate) active: usize,
     pub(crate) requests: usize,
-    /// Connections that say nothing, until the server closes them.
+    /// Connections that send no request, until the server closes them.
     pub(crate) idle: usize,
     /// Connections that are being made at a time.
     pub(crate) at_once: usize,
@@ -35,7 +35,7 @@ pub(crate) struct HttpClients {
     /// By the sockets' numbers.
     clients: Vec<Option<ClientState>>,
     making: usize,
-    /// Connections whose work is done, and idle ones that are there: others may look.
+    /// Connections that have all their responses, and established idle ones. Other threads read it.
     pub(crate) settled: Arc<AtomicUsize>,
     pub(crate) handshakes: usize,
     pub(crate) resumed: usize,
@@ -47,14 +47,14 @@ pub(crate) struct HttpClients {
 /// One connection.
 struct ClientState {
     socket: SocketId,
-    /// It came about.
+    /// It is established.
     made: bool,
     ready: bool,
     readable: bool,
     left: usize,
-    /// What is not sent yet of a request.
+    /// Rest of a request that isn't sent yet.
     request: Vec<u8>,
-    /// The file that was asked for, and how much of it is here; what is here of the head.
+    /// The requested file and the bytes received of its body; `head` is what was received of the head.
     answer: Option<(usize, usize)>,
     head: Vec<u8>,
     closing: bool,
@@ -92,7 +92,7 @@ impl HttpClients {
             let socket = host
                 .stack
                 .connect(now, self.plan.to, config)
-                .expect("a way there");
+                .expect("a route");
             let idle = self.begun < self.plan.idle;
             let client = ClientState {
                 socket,
@@ -133,7 +133,7 @@ impl HttpClients {
         }
     }
 
-    /// What a connection can do now; whether that was anything.
+    /// Advances a connection. Returns whether anything was done.
     fn drive(&mut self, index: usize, host: &mut Host) -> bool {
         let Some(mut client) = self.clients[index].take() else {
             return false;
@@ -168,7 +168,7 @@ impl HttpClients {
         let sent = host
             .stack
             .send(client.socket, &client.request, false, &mut host.pages);
-        // An error is the end, of which there's a notice.
+        // A notice reports the end of the connection.
         let sent = sent.unwrap_or(0) as usize;
         client.request.drain(..sent);
         sent > 0
@@ -189,7 +189,7 @@ impl HttpClients {
                 }
                 Ok(Recv::Nothing) | Err(_) => client.readable = false,
                 Ok(Recv::End { clean }) => {
-                    assert!(clean, "the server said goodbye");
+                    assert!(clean, "the server sent close_notify");
                     assert!(client.answer.is_none(), "in the middle of an answer");
                     client.readable = false;
                     client.ready = false;

@@ -1,4 +1,4 @@
-//! A port that swallows everything, and somebody who answers as if it had arrived.
+//! A port whose peer is simulated: it forges acknowledgments.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -13,27 +13,27 @@ use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, TcpView, Timestamps};
 use lockgate_wire::{IfaceId, MacAddr, SeqNum};
 use pktbuf::{Info, L4, NotSent, Output, Packet, Room, TxError, gso};
 
-/// What becomes of sent packets, besides that the port gets them.
+/// How the simulated peer answers packets. The port sends them in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Nothing: there's nobody.
+    /// No answer.
     None,
-    /// Somebody has the address that is asked for, and says nothing else.
+    /// Answers ARP only.
     Arp,
-    /// They are kept as frames, for somebody who can read them.
+    /// Kept for decoding.
     Keep,
-    /// Their data is acknowledged, all at once when [`ForgedPeer::acknowledge`] is called.
+    /// Acknowledges data when [`ForgedPeer::acknowledge`] is called.
     Acknowledge,
 }
 
-/// Passes packets on to a port, and answers them.
+/// An output that sends packets to a port and answers them in place of a peer.
 #[derive(Debug)]
 pub(crate) struct ForgedPeer {
     ports: WorkerPorts,
     pub(crate) answer: Answer,
-    /// Frames that somebody could read.
+    /// Frames kept for decoding.
     pub(crate) kept: VecDeque<Vec<u8>>,
-    /// Frames that answer.
+    /// Answers, for the stack to receive.
     pub(crate) answers: VecDeque<Vec<u8>>,
     /// SYN segments that were sent.
     pub(crate) syns: u64,
@@ -42,17 +42,17 @@ pub(crate) struct ForgedPeer {
     peer: Peer,
 }
 
-/// What acknowledgements look like.
+/// State of the forged peer.
 #[derive(Debug, Default)]
 struct Peer {
     /// The last segment of the real peer, with the headers before it.
     last: Option<(EthernetHeader, Ipv4Header, TcpHeader)>,
-    /// What its clock said then.
+    /// Its last timestamp.
     clock: u32,
-    /// Up to where it was sent something.
+    /// End of the data that was sent to it.
     end: Option<SeqNum>,
     acknowledged: Option<SeqNum>,
-    /// What the sender expects of it next, and the sender's clock.
+    /// The sequence number that the sender expects next, and the sender's last timestamp.
     next: SeqNum,
     clock_of_sender: u32,
 }
@@ -70,7 +70,7 @@ impl ForgedPeer {
         }
     }
 
-    /// How much the port received: with `no-rx=1` it must be nothing.
+    /// Polls the port. Returns the number of received packets, which is 0 with `no-rx=1`.
     pub(crate) fn received(&mut self) -> usize {
         self.ports.rx_burst(|_, _| ())
     }
@@ -79,7 +79,7 @@ impl ForgedPeer {
         self.ports.flush()
     }
 
-    /// A frame of the real peer: acknowledgements will look like it.
+    /// Takes over the headers of a real peer's frame, for forged acknowledgments.
     pub(crate) fn learn(&mut self, frame: &[u8]) {
         let Some(headers) = headers(frame) else {
             return;
@@ -90,7 +90,7 @@ impl ForgedPeer {
         self.peer.last = Some(headers);
     }
 
-    /// Acknowledges what was sent since the last time; none if nothing was.
+    /// Returns an acknowledgment of everything sent since the last one, if there was any.
     pub(crate) fn acknowledge(&mut self) -> Option<Vec<u8>> {
         let peer = &mut self.peer;
         let (ethernet, ip, last) = peer.last?;
@@ -199,7 +199,7 @@ fn headers(frame: &[u8]) -> Option<(EthernetHeader, Ipv4Header, TcpHeader)> {
     Some((ethernet, ip, tcp))
 }
 
-/// Somebody has the address that is asked for.
+/// Returns the reply to an ARP request, for any address.
 fn arp_reply(frame: &[u8]) -> Option<Vec<u8>> {
     let (ethernet, l2) = EthernetView::parse(frame).ok()?;
     if ethernet.ethertype != EtherType::ARP {
@@ -228,7 +228,7 @@ fn arp_reply(frame: &[u8]) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// The SYN of somebody who is never heard of again, to `to`.
+/// A SYN to `to` from a client that never continues.
 pub(crate) fn abandoned_syn(to: (MacAddr, Ipv4Addr), port: u16) -> Vec<u8> {
     let tcp = TcpHeader {
         src_port: port,

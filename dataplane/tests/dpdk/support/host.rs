@@ -27,13 +27,13 @@ pub(crate) trait App: Send + 'static {
     /// Something happened to a socket.
     fn notice(&mut self, now: Instant, notice: Notice, host: &mut Host);
 
-    /// Does what it can; whether that was anything.
+    /// Advances the application. Returns whether anything was done.
     fn turn(&mut self, now: Instant, host: &mut Host) -> bool;
 
     /// Whether it has nothing more to do.
     fn is_done(&self) -> bool;
 
-    /// Where it stands, for somebody who wonders why it doesn't go on.
+    /// Returns the state, for a time-out's message.
     fn describe(&self, host: &Host) -> String;
 }
 
@@ -45,28 +45,28 @@ pub(crate) struct Host {
     inbox: Vec<(IfaceId, Buffer)>,
 }
 
-/// How a host is made.
+/// Configuration of a host.
 pub(crate) struct Spec {
     /// Its number in the test network.
     pub(crate) number: u8,
     pub(crate) pool: PoolConfig,
-    /// Page buffers that can't be had, though they are there: one in so many, 0 for none.
+    /// One in so many allocations of page buffers fails; 0 for none.
     pub(crate) failures_one_in: u32,
     pub(crate) config: StackConfig,
     pub(crate) faults: Faults,
-    /// Whether somebody watches that what is sent again is the same.
+    /// Whether retransmitted bytes are compared with the first copy.
     pub(crate) check_retransmissions: bool,
     pub(crate) seed: u64,
 }
 
-/// What is left of a host.
+/// Result of a host's run.
 pub(crate) struct Report<A> {
     pub(crate) app: A,
     pub(crate) stack: Counters,
     pub(crate) tcp: lockgate_tcp::Counters,
     pub(crate) ktls: Vec<(&'static str, u64)>,
     pub(crate) wire: Tally,
-    /// Bytes that a retransmission_check saw sent again.
+    /// Bytes that were seen retransmitted, if they were compared.
     pub(crate) retransmitted_bytes: u64,
     pub(crate) pages: PoolUsage,
     pub(crate) took: Duration,
@@ -151,7 +151,7 @@ impl Host {
         f(&mut self.stack, &mut env)
     }
 
-    /// One turn, as a worker does it; whether there was something to do.
+    /// One turn of a worker's loop. Returns whether there was something to do.
     fn turn(&mut self, now: Instant, app: &mut impl App) -> bool {
         self.pages.reclaim();
         let mut inbox = std::mem::take(&mut self.inbox);
@@ -181,7 +181,7 @@ pub(crate) struct Attached {
     pub(crate) mtu: u16,
 }
 
-/// A host at work.
+/// A thread that runs a host.
 pub(crate) struct HostThread<A> {
     report: Receiver<Report<A>>,
     release: Sender<()>,
@@ -189,7 +189,7 @@ pub(crate) struct HostThread<A> {
     thread: JoinHandle<()>,
 }
 
-/// Counts the hosts that have something to do: each answers until all are done.
+/// Number of hosts that aren't done. Each host runs until it is 0, so that peers get their answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Busy(Arc<AtomicUsize>);
 
@@ -283,19 +283,17 @@ pub(crate) fn start<A: App>(
 }
 
 impl<A> HostThread<A> {
-    /// Whether it hasn't come to its end, good or bad.
+    /// Returns whether the thread runs: it has neither ended nor panicked.
     pub(crate) fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
 
-    /// Waits for the host's end.
+    /// Waits until the host is done. Returns its report.
     pub(crate) fn report(&self) -> Report<A> {
-        self.report
-            .recv_timeout(PATIENCE)
-            .expect("the host comes to its end")
+        self.report.recv_timeout(PATIENCE).expect("the host ends")
     }
 
-    /// After all hosts have ended and their ports are closed: every page buffer is back.
+    /// Ends the thread after all ports are closed. Asserts that every page buffer was returned.
     pub(crate) fn release(self) {
         self.release.send(()).expect("the host waits");
         let usage = self
@@ -311,7 +309,7 @@ impl<A> HostThread<A> {
     }
 }
 
-/// Runs two hosts on a pair of rings to their end; everything that was taken is given back.
+/// Runs two hosts on a pair of rings to their end. Asserts that all buffers were returned.
 pub(crate) fn run<A: App, B: App>(
     net: Net,
     a: (Spec, A),

@@ -21,7 +21,7 @@ use pktbuf::{PageArena, PagePool, PoolUsage};
 
 use super::host::{Attached, Busy, Spec, interface};
 
-/// A tree of files in a directory that goes with it.
+/// Random files in a scratch directory that is removed on drop.
 pub(crate) struct Tree {
     root: ScratchDir,
     pub(crate) files: Arc<Vec<(String, Vec<u8>)>>,
@@ -73,7 +73,7 @@ impl Cache {
         }
     }
 
-    /// Nobody has any of its memory any more.
+    /// Asserts that all of the cache's memory was returned.
     pub(crate) fn close(self) {
         let Self {
             arena,
@@ -89,13 +89,13 @@ impl Cache {
     }
 }
 
-/// How often the worker's thread asked the heap for memory while it was at work.
+/// Heap allocations of the worker's thread while it ran.
 pub(crate) const ALLOCATIONS: &str = "test.allocations";
 
-/// What a worker had counted at its end.
+/// A worker's counters at its end.
 pub(crate) type Counts = HashMap<String, u64>;
 
-/// A worker at work.
+/// A thread that runs the appliance's worker.
 pub(crate) struct ServerThread {
     pub(crate) commands: crossbeam::Sender<WorkerCommand>,
     counts: Receiver<Counts>,
@@ -103,7 +103,7 @@ pub(crate) struct ServerThread {
     pages: Receiver<PoolUsage>,
 }
 
-/// Where it listens, and with what.
+/// Address and TLS configuration of a listener.
 pub(crate) type Listen = (SocketAddr, Option<Arc<TlsServer>>);
 
 impl ServerThread {
@@ -153,15 +153,15 @@ impl ServerThread {
         }
     }
 
-    /// Ends when everything that is under way is done.
+    /// Drains the worker: it ends when its connections have ended, or at the deadline.
     pub(crate) fn drain(&self, deadline: Duration) {
         let deadline = Clock::new().now() + deadline;
         self.commands
             .send(WorkerCommand::Drain(deadline))
-            .expect("the worker works");
+            .expect("the worker runs");
     }
 
-    /// Where it stands, for somebody who wonders why it doesn't go on.
+    /// Returns the state, for a time-out's message.
     pub(crate) fn describe(&self) -> String {
         let (to, answer) = crossbeam::bounded(1);
         let asked = self
@@ -176,14 +176,12 @@ impl ServerThread {
             .collect()
     }
 
-    /// Waits for its end.
+    /// Waits for the worker's end. Returns its counters.
     pub(crate) fn counts(&self) -> Counts {
-        self.counts
-            .recv_timeout(PATIENCE)
-            .expect("the worker comes to its end")
+        self.counts.recv_timeout(PATIENCE).expect("the worker ends")
     }
 
-    /// After ports are closed: every page buffer is back.
+    /// Ends the thread after ports are closed. Asserts that every page buffer was returned.
     pub(crate) fn release(self) {
         self.release.send(()).expect("the worker waits");
         let usage = self
@@ -230,7 +228,7 @@ fn worker(
         pages,
         ciphers: Ciphers::new(BackendChoice::Auto, 256),
         stack: Stack::new(clock.now(), config, secret).expect("a stack"),
-        server: Server::new(patient(), sites, files, 8 << 10),
+        server: Server::new(long_timeouts(), sites, files, 8 << 10),
         connections_max,
         idle: IdlePolicy::Yield,
         clock,
@@ -239,8 +237,8 @@ fn worker(
     })
 }
 
-/// Nobody is cut off for being slow: machines are.
-fn patient() -> lockgate_http::Limits {
+/// Timeouts long enough for slow machines.
+fn long_timeouts() -> lockgate_http::Limits {
     let long = lockgate_http::Timeout::clamped(PATIENCE_MILLIS);
     lockgate_http::Limits {
         header_timeout: long,

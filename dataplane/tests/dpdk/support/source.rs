@@ -52,7 +52,7 @@ impl Source {
         Some((span, u32::try_from(from % SPAN).expect("spans are short")))
     }
 
-    /// Fails unless nobody else holds any of it.
+    /// Asserts that no reference to a span is left.
     #[track_caller]
     pub(crate) fn assert_unreferenced(&self) {
         assert!(

@@ -1,4 +1,4 @@
-//! A worker's ports with a bad wire behind them.
+//! A worker's ports behind a wire that loses, doubles and reorders frames.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use lockgate_wire::tcp::TcpView;
 use lockgate_wire::{IfaceId, SeqNum};
 use pktbuf::{Buffer, Info, L4, NotSent, Output, Packet, Room, Slice, TxError, gso};
 
-/// What goes wrong, in 10 000 frames.
+/// Fault rates, per 10 000 frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     /// Sent frames that get lost.
@@ -19,14 +19,14 @@ pub(crate) struct Faults {
     pub(crate) late: u32,
 }
 
-/// What went wrong.
+/// Counts of frames and faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) frames: u64,
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
     pub(crate) late: u64,
-    /// The port took less than it had said that it would.
+    /// Frames refused by the port although it had announced room.
     pub(crate) no_room: u64,
 }
 
@@ -59,7 +59,7 @@ impl Wire {
         }
     }
 
-    /// Receives; how many frames there were.
+    /// Receives frames. Returns their number.
     pub(crate) fn receive(&mut self, into: &mut Vec<(IfaceId, Buffer)>) -> usize {
         self.turns += 1;
         let (turn, before) = (self.turns, into.len());
@@ -132,13 +132,13 @@ impl Output for Wire {
     }
 }
 
-/// Remembers what a connection sent, and fails if something else is sent in its place.
+/// Compares retransmitted bytes with the first copy, and panics if they differ.
 #[derive(Debug)]
 pub(crate) struct RetransmissionCheck {
     bytes: Vec<u8>,
-    /// Up to where the stream was seen.
+    /// End of the stream so far.
     end: Option<SeqNum>,
-    /// Bytes that were sent again.
+    /// Bytes that were sent more than once.
     pub(crate) retransmitted_bytes: u64,
 }
 
@@ -194,7 +194,7 @@ impl RetransmissionCheck {
         }
     }
 
-    /// Where a piece of the stream is remembered: it may go round the end.
+    /// Ranges of the ring buffer that hold a piece of the stream.
     fn places(&self, at: SeqNum, len: usize) -> [std::ops::Range<usize>; 2] {
         let from = at.0 as usize % CHECKED_BYTES;
         let first = len.min(CHECKED_BYTES - from);

@@ -127,7 +127,7 @@ impl Server {
         self.child = None;
     }
 
-    /// How many connections ended so, from its last words: when it has ended nobody can be asked.
+    /// Number of connections that ended so, from the log's last line.
     #[track_caller]
     pub(crate) fn ends(&self, counter: &str) -> u64 {
         let log = self.log();

@@ -36,7 +36,7 @@ fn span(bytes: &[u8]) -> (PageArena, Arc<SharedSpan>) {
     (arena, page.freeze(bytes.len()))
 }
 
-/// A cipher that anybody can check: each byte plus one, and a trailer of 9s.
+/// A trivial cipher: each byte plus one, and a trailer of 9s.
 fn toy(parts: &mut crate::page::SealParts<'_>) -> Result<(), ()> {
     if let Some(from) = parts.from {
         parts.body.copy_from_slice(from);

@@ -285,7 +285,7 @@ impl Model {
         }
     }
 
-    /// Cuts, then reads what's left, and goes on with a stream that holds just that.
+    /// Cuts, reads the rest, and continues with a stream of only those bytes.
     fn cut(&mut self) {
         let end = self.queue.cut_unsent(self.sent());
         self.open.clear();

@@ -345,7 +345,7 @@ fn progress_of_connections_saves_probes() {
     let mut t = in_state("delay");
     t.confirm(at(4000), hop(1));
     assert_eq!(solicits(&mut t, at(6000)), []);
-    // And for as long as it goes on.
+    // And for as long as confirmations arrive.
     for s in 1..100 {
         t.confirm(at(s * 10_000), hop(1));
         assert_eq!(t.lookup(at(s * 10_000), hop(1)), Lookup::Resolved(A));
