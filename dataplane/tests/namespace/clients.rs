@@ -1,4 +1,4 @@
-//! Clients that are slow, strange, hostile, or gone.
+//! Clients that are slow, malformed or hostile, and clients that vanish.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use lockgate::clock::Clock;
 use rustix::net::sockopt;
 use rustls::version::{TLS12, TLS13};
 use rustls::{StreamOwned, SupportedProtocolVersion};
@@ -125,7 +126,7 @@ fn read_on<S: Stream>(conn: &mut Conn<S>, bytes: &AtomicU64) {
     assert_eq!(error, ErrorKind::UnexpectedEof, "TLS misses its end");
 }
 
-/// What is no TLS gets an alert, what is no HTTP gets 400; nobody else notices.
+/// Bytes that aren't TLS get an alert, and bytes that aren't HTTP get 400. Other clients are served.
 pub(crate) fn garbage(setup: Setup) {
     let scene = setup.start();
     let hello = {
@@ -479,51 +480,81 @@ fn slow_to_ask() {
     scene.finish();
 }
 
-/// A client that reads nothing is cut off. One that reads a little all the time isn't: it is served
-/// for longer than those that are cut off.
+/// A client that reads nothing is cut off. One that reads a little all the time is served for longer
+/// than those that are cut off, unless the machine kept it from reading. `server::tests` check the limit
+/// with simulated time.
 fn slow_to_read() {
     let scene = Setup::new().set("http.send_timeout", "5s").start();
     let bytes = scene.file("large.bin", 8 << 20);
-    let (server, stalled) = (&scene.server, &AtomicBool::new(false));
-    fn stop<S: Stream>(mut conn: Conn<S>, stalled: &AtomicBool) {
+    let cut_off = &AtomicBool::new(false);
+    /// Reads nothing until the connection is reset.
+    fn stop<S: Stream>(mut conn: Conn<S>) {
         conn.send(request("GET", "/large.bin", "").as_bytes())
             .expect("it can be sent");
-        wait_until("cutting off", || stalled.load(Ordering::Relaxed));
-        assert!(conn.rest().is_err(), "it was cut off");
+        let mut end = None;
+        wait_until("cutting off", || {
+            end = conn.tcp().take_error().expect("it's a socket");
+            end.is_some()
+        });
+        let end = end.map(|error| error.kind());
+        assert_eq!(end, Some(ErrorKind::ConnectionReset));
     }
-    fn dawdle<S: Stream>(mut conn: Conn<S>, bytes: &[u8], stalled: &AtomicBool) {
+    /// Reads small pieces until the others are cut off, then the rest. Returns whether it got the
+    /// whole file: it has to, unless there was a long pause between two reads.
+    fn dawdle<S: Stream>(mut conn: Conn<S>, bytes: &[u8], cut_off: &AtomicBool) -> bool {
         conn.send(request("GET", "/large.bin", "").as_bytes())
             .expect("it can be sent");
+        let mut pause = Duration::ZERO;
+        let clock = Clock::new();
+        let mut last = clock.now();
+        let mut read = |conn: &mut Conn<S>, expected: &[u8]| {
+            let read = conn.exactly(expected.len());
+            let now = clock.now();
+            pause = pause.max(now.saturating_since(last));
+            last = now;
+            match &read {
+                Ok(piece) => assert!(piece == expected),
+                Err(error) => assert!(pause > LONG_PAUSE, "{error} after {pause:?} at most"),
+            }
+            read.is_ok()
+        };
         let head = conn.head().expect("an answer");
         assert_eq!(head.status, 200);
         let mut rest = bytes;
-        while !stalled.load(Ordering::Relaxed) {
+        while !cut_off.load(Ordering::Relaxed) && !rest.is_empty() {
             let (piece, more) = rest.split_at(DAWDLE.min(rest.len()));
-            assert!(!piece.is_empty(), "the others were to be cut off before");
-            assert!(conn.exactly(piece.len()).expect("more of the file") == piece);
+            if !read(&mut conn, piece) {
+                return false;
+            }
             rest = more;
             thread::sleep(TRICKLE_PAUSE);
         }
-        assert!(conn.exactly(rest.len()).expect("all of the file") == rest);
+        read(&mut conn, rest)
     }
-    scene.inside(|| {
+    let served = scene.inside(|| {
         let http = || Conn::new(connect_narrow(address4(80)).expect("it listens"));
         let https = || {
             let tcp = connect_narrow(address4(443)).expect("it listens");
             Conn::new(handshake(tcp, &scene.roots).expect("a handshake"))
         };
         thread::scope(|scope| {
-            scope.spawn(|| stop(http(), stalled));
-            scope.spawn(|| stop(https(), stalled));
-            scope.spawn(|| dawdle(http(), &bytes, stalled));
-            scope.spawn(|| dawdle(https(), &bytes, stalled));
-            server.wait("http.stalled", |count| count >= 2);
-            stalled.store(true, Ordering::Relaxed);
-        });
+            let slow = [
+                scope.spawn(|| dawdle(http(), &bytes, cut_off)),
+                scope.spawn(|| dawdle(https(), &bytes, cut_off)),
+            ];
+            let stopped = [scope.spawn(|| stop(http())), scope.spawn(|| stop(https()))];
+            let stopped = stopped.map(|thread| thread.join());
+            cut_off.store(true, Ordering::Relaxed);
+            for result in stopped {
+                result.expect("it is cut off");
+            }
+            slow.map(|thread| thread.join().expect("it is served"))
+        })
     });
+    let stalled = 2 + served.iter().filter(|served| !**served).count() as u64;
     let stats = scene.server.wait("worker.connections", |open| open == 0);
-    assert_eq!(stats.total("http.stalled"), 2, "{stats:?}");
-    assert_eq!(stats.total("stack.end_aborted"), 2, "{stats:?}");
+    assert_eq!(stats.total("http.stalled"), stalled, "{stats:?}");
+    assert_eq!(stats.total("stack.end_aborted"), stalled, "{stats:?}");
     scene.finish();
 }
 
@@ -532,3 +563,5 @@ const TRICKLE: usize = 300;
 const TRICKLE_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that a slow reader takes at a time: a file of 8 MiB lasts for 50 seconds and more.
 const DAWDLE: usize = 8 << 10;
+/// A slow reader that paused for longer may be cut off: half of `http.send_timeout`.
+const LONG_PAUSE: Duration = Duration::from_millis(2500);
