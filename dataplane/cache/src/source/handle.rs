@@ -100,9 +100,9 @@ impl FileHandle {
         !self.is_changed() && self.opened.is_same_version(found)
     }
 
-    /// Whether the file has to be read again, although it `is_version`, because it has a better
+    /// Whether the file has to be read again, although it `is_version`, because it is in a later
     /// `age` now. What was read while its change time was young may lack a change with the same
-    /// time. What was recent may have grown.
+    /// time. Running bodies of what was recent may continue when it grows, under its weak tag only.
     pub(crate) fn has_matured(&self, age: ChangeAge) -> bool {
         self.age < age
     }
