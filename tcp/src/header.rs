@@ -56,7 +56,7 @@ impl Connection {
         //# The window field in a segment where the SYN bit is set (i.e., a <SYN>
         //# or <SYN,ACK>) MUST NOT be scaled.
         let window = u16::try_from(self.rcv.room()).unwrap_or(u16::MAX);
-        self.rcv.promise(u64::from(window));
+        self.rcv.advance_window_edge(u64::from(window));
         let mut options = syn_options(now, &opening, &sh.config);
         if ack {
             // Only options that the peer's SYN, which crossed ours, also offered.
@@ -134,27 +134,27 @@ impl Connection {
     fn advertise(&mut self, any: bool) -> u16 {
         let rcv = &mut self.rcv;
         let shift = rcv.shift;
-        let (promised, room) = (rcv.window(), rcv.room());
+        let (advertised, room) = (rcv.window(), rcv.room());
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.2.2
         //# the receiver avoids advancing the right
         //# window edge RCV.NXT+RCV.WND in small increments, even if data is
         //# received from the network in small segments.
         let step = (rcv.capacity / 2).min(u32::from(rcv.mss_out));
         let step = if any { 1 } else { step.max(1) };
-        let field = if room >= promised + step {
+        let field = if room >= advertised + step {
             room >> shift
         } else {
             // Rounding down could move the advertised edge back; rounding up may advertise too
             // much.
-            let up = promised.div_ceil(1 << shift);
+            let up = advertised.div_ceil(1 << shift);
             if up << shift <= room {
                 up
             } else {
-                promised >> shift
+                advertised >> shift
             }
         };
         let field = u16::try_from(field).unwrap_or(u16::MAX);
-        rcv.promise(rcv.nxt + (u64::from(field) << shift));
+        rcv.advance_window_edge(rcv.nxt + (u64::from(field) << shift));
         field
     }
 
@@ -167,15 +167,15 @@ impl Connection {
             return false;
         }
         let shift = self.rcv.shift;
-        let promised = rcv.window();
+        let advertised = rcv.window();
         let room = rcv.room().min(u32::from(u16::MAX) << shift);
-        let more = room.saturating_sub(promised) >> shift << shift;
+        let more = room.saturating_sub(advertised) >> shift << shift;
         let capacity = rcv.capacity;
         if more == 0 {
             return false;
         }
         let worthwhile = more >= 2 * u32::from(self.rcv.mss_out)
-            && (more >= capacity / 4 || promised <= capacity / 8);
+            && (more >= capacity / 4 || advertised <= capacity / 8);
         worthwhile || more >= capacity / 2
     }
 }

@@ -217,8 +217,8 @@ impl HalfOpen {
         conn.state = State::SynReceived;
         conn.rcv.irs = self.irs;
         let window = self.own_window(sh);
-        conn.rcv.promise(u64::from(window));
-        conn.rcv.ts_recent = self.ts_recent;
+        conn.rcv.advance_window_edge(u64::from(window));
+        conn.rcv.set_ts_recent(now, self.ts_recent);
         conn.negotiated.timestamps = self.timestamps;
         conn.negotiated.sack = self.sack;
         conn.negotiated.scaling = self.peer_scale.is_some();

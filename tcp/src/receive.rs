@@ -121,7 +121,7 @@ impl Connection {
         if let Step::Done(answer, event) = self.process_ack(now, segment, sh, verdict) {
             return (answer, event);
         }
-        self.update_timestamp(segment);
+        self.update_timestamp(now, segment);
         //= https://www.rfc-editor.org/rfc/rfc6093#section-6
         // Urgent data is not supported: the URG bit is ignored and the data is delivered in line.
         self.process_text(now, segment, sh, verdict)
@@ -224,7 +224,7 @@ impl Connection {
         //#      discussion), and if the RST bit is not set, then treat the
         //#      arriving segment as not acceptable
         let older = ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31;
-        let valid = now.saturating_since(self.rcv.last_at) < TS_RECENT_VALID;
+        let valid = self.rcv.is_ts_recent_valid(now);
         if older && valid {
             sh.counters.paws_dropped += 1;
             // A pure ACK that was reordered behind a later one carries nothing new. An answer would
@@ -248,18 +248,18 @@ impl Connection {
     // Called only after the acknowledgment number was validated (RFC 5961, section 5). Otherwise an
     // attacker that guesses a sequence number in the window could set TS.Recent and make PAWS drop
     // everything else.
-    fn update_timestamp(&mut self, segment: &SegmentIn<'_>) {
+    fn update_timestamp(&mut self, now: Instant, segment: &SegmentIn<'_>) {
         if !self.negotiated.timestamps {
             return;
         }
-        // An older timestamp passes PAWS only after 24 days of silence, when TS.Recent is invalid.
+        // An older timestamp passes PAWS only if TS.Recent was not updated for 24 days.
         if let Some(ts) = segment.tcp.options.timestamps
             && segment
                 .tcp
                 .seq
                 .at_or_before(self.rcv.seq(self.rcv.last_ack()))
         {
-            self.rcv.ts_recent = ts.val;
+            self.rcv.set_ts_recent(now, ts.val);
         }
     }
 
@@ -394,7 +394,3 @@ pub(crate) const fn without_fin(nxt: u64, fin: u64) -> StreamOffset {
 
 /// A pure ACK whose timestamp is at most this much older counts as reordered.
 const OVERTAKEN_TICKS: u32 = 1000;
-
-//= https://www.rfc-editor.org/rfc/rfc7323#section-5.5
-// After 24 days of silence TS.Recent is invalid.
-const TS_RECENT_VALID: core::time::Duration = core::time::Duration::from_secs(24 * 24 * 3600);

@@ -40,7 +40,7 @@ impl Connection {
         if self.negotiated.timestamps {
             match tcp.options.timestamps {
                 Some(ts) if ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31 => return None,
-                Some(_) => self.update_timestamp(segment),
+                Some(_) => self.update_timestamp(now, segment),
                 // Accepted, see `check_timestamps`.
                 None => sh.counters.timestamp_missing += 1,
             }

@@ -100,7 +100,7 @@ impl Connection {
         let timestamps = options.timestamps.filter(|_| cfg.timestamps);
         self.negotiated.timestamps = timestamps.is_some();
         if let Some(ts) = timestamps {
-            self.rcv.ts_recent = ts.val;
+            self.rcv.set_ts_recent(now, ts.val);
         }
         self.set_mss(
             options

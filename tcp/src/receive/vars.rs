@@ -25,7 +25,9 @@ pub(crate) struct ReceiveVars {
     edge: u32,
     room_end: u32,
     last_ack: u32,
+    /// TS.Recent (RFC 7323), and the time of its last update in units of [`coarse`].
     pub(crate) ts_recent: u32,
+    ts_recent_at: u32,
     /// Largest room so far: the size of the receive buffer.
     pub(crate) capacity: u32,
     /// The MSS that we announced.
@@ -56,6 +58,7 @@ impl ReceiveVars {
             room_end: 0,
             last_ack: 0,
             ts_recent: 0,
+            ts_recent_at: coarse(now),
             capacity: 0,
             mss_out,
             shift: 0,
@@ -64,6 +67,20 @@ impl ReceiveVars {
             ack_due: false,
             read_shutdown: false,
         }
+    }
+
+    /// Sets TS.Recent and the time of its update.
+    pub(crate) fn set_ts_recent(&mut self, now: Instant, val: u32) {
+        self.ts_recent = val;
+        self.ts_recent_at = coarse(now);
+    }
+
+    /// Whether TS.Recent is recent enough for PAWS.
+    ///
+    /// Its age counts from its own last update, not from the last segment: a peer may omit the
+    /// option for a month and then resume it.
+    pub(crate) fn is_ts_recent_valid(&self, now: Instant) -> bool {
+        coarse(now).wrapping_sub(self.ts_recent_at) < TS_RECENT_VALID
     }
 
     /// The sequence number of an offset.
@@ -81,7 +98,7 @@ impl ReceiveVars {
         self.offset_from_low(self.edge).max(self.nxt)
     }
 
-    pub(crate) fn promise(&mut self, edge: u64) {
+    pub(crate) fn advance_window_edge(&mut self, edge: u64) {
         self.edge = low(self.edge().max(edge));
     }
 
@@ -131,3 +148,12 @@ impl ReceiveVars {
 
 /// Upper bound of the room: windows stay far below half of the sequence space.
 const ROOM_MAX: u32 = 1 << 30;
+
+/// Returns a time in units of 2^30 ns (1.07 s). They wrap after 146 years.
+const fn coarse(at: Instant) -> u32 {
+    low(at.as_nanos() >> 30)
+}
+
+//= https://www.rfc-editor.org/rfc/rfc7323#section-5.5
+// After 24 days without an update TS.Recent is invalid. In units of `coarse`.
+const TS_RECENT_VALID: u32 = coarse(Instant::from_secs(24 * 24 * 3600));

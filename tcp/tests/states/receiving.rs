@@ -450,6 +450,66 @@ fn segments_without_the_agreed_timestamp_are_accepted_and_counted() {
     assert_eq!(rig.sh.counters.paws_dropped, 1);
 }
 
+/// RFC 7323, section 5.5: TS.Recent ages from its own update. A peer that omits the option for 25
+/// days of traffic may resume it, though its clock of milliseconds has passed half of its range.
+#[test]
+fn a_timestamp_that_is_resumed_after_a_month_is_accepted() {
+    const DAY: core::time::Duration = core::time::Duration::from_secs(24 * 3600);
+    for (in_order, has_option) in [(true, false), (false, false), (true, true), (false, true)] {
+        let what = format!("in order: {in_order}, with the option: {has_option}");
+        let mut rig = Rig::open_ts();
+        let mut next = 0;
+        for day in 1..=25_u32 {
+            rig.now += DAY;
+            let with_ts = |s: Seg| if has_option { s.ts(500 + day, 0) } else { s };
+            if in_order {
+                assert_eq!(
+                    rig.feed(with_ts(seg(ACK, next, 10))).keep.start.0 as i64,
+                    next
+                );
+            } else {
+                // The fast path takes neither of them.
+                assert!(
+                    !rig.feed(with_ts(seg(ACK, next + 5, 5))).keep.is_empty(),
+                    "{what}"
+                );
+                assert!(
+                    !rig.feed(with_ts(seg(ACK, next, 5))).keep.is_empty(),
+                    "{what}"
+                );
+            }
+            next += 10;
+            assert_eq!(rig.conn.received().0 as i64, next, "{what}, day {day}");
+            rig.sends();
+        }
+        // 25 days of milliseconds are more than 2^31: the timestamp looks older than the last one.
+        let resumed = 500 + 25 * 86_400_000;
+        let verdict = rig.feed(seg(ACK, next, 10).ts(resumed, 0));
+        let dropped = u64::from(has_option);
+        assert_eq!(rig.sh.counters.paws_dropped, dropped, "{what}");
+        assert_eq!(verdict.keep.is_empty(), has_option, "{what}");
+        if has_option {
+            continue;
+        }
+        // TS.Recent is that of the peer again, and protects.
+        rig.write(10);
+        assert_eq!(
+            rig.sends()[0].tcp.options.timestamps.unwrap().ecr,
+            resumed,
+            "{what}"
+        );
+        let late = rig.feed(seg(ACK, next + 10, 10).ts(resumed - 1, 0));
+        assert!(late.keep.is_empty(), "{what}");
+        assert_eq!(rig.sh.counters.paws_dropped, 1, "{what}");
+        assert!(
+            !rig.feed(seg(ACK, next + 10, 10).ts(resumed + 1, 0))
+                .keep
+                .is_empty(),
+            "{what}"
+        );
+    }
+}
+
 /// RFC 7323, section 4.3: which timestamp is echoed.
 #[test]
 fn the_echo_is_of_the_first_unacknowledged_segment() {
