@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockgate_wire::Instant;
+use lockgate_wire::{Instant, Xorshift64};
 
 use crate::ranges::Ranges;
 use crate::{Counters, TcpConfig};
@@ -58,17 +58,16 @@ pub(crate) struct ChallengeLimit {
     per_second: u32,
     left: u32,
     refill_at: Instant,
-    random: u64,
+    random: Xorshift64,
 }
 
 impl ChallengeLimit {
     fn new(per_second: u32, seed: u64) -> Self {
-        // The state of xorshift must not be zero.
         Self {
             per_second,
             left: 0,
             refill_at: Instant::ZERO,
-            random: seed | 1 << 63,
+            random: Xorshift64::new(seed),
         }
     }
 
@@ -90,11 +89,8 @@ impl ChallengeLimit {
 
     /// A random limit between half and one and a half times the rate.
     fn draw(&mut self) -> u32 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
         let spread = u64::from(self.per_second.max(1));
-        let extra = u32::try_from((self.random >> 11) % spread).unwrap_or(0);
+        let extra = u32::try_from((self.random.next() >> 11) % spread).unwrap_or(0);
         (self.per_second / 2).saturating_add(extra).max(1)
     }
 }

@@ -9,7 +9,7 @@ mod time_wait;
 mod turn;
 
 use lockgate_tcp::IsnSource;
-use lockgate_wire::{IfaceId, Instant};
+use lockgate_wire::{IfaceId, Instant, Xorshift64};
 use pktbuf::Output;
 
 use crate::config::{ConfigError, ENTRIES_MAX, StackConfig};
@@ -46,12 +46,12 @@ pub struct Stack {
     /// For [`Stack::take_partial_checksum`].
     partial_checksum_on: Option<IfaceId>,
     /// Draws ephemeral ports.
-    random: u64,
+    random: Xorshift64,
 }
 
 impl Stack {
-    /// Creates a stack. `secret` keys the flow table's hash, the initial sequence numbers (two words)
-    /// and the random decisions of TCP and IP. Allocates all tables.
+    /// Creates a stack. `secret` keys the flow table's hash, the initial sequence numbers (two
+    /// words) and the random decisions of TCP and IP. Allocates all tables.
     ///
     /// # Errors
     /// If an interface, address or route is refused, or a table's limit is above 2^28.
@@ -82,12 +82,12 @@ impl Stack {
             config,
             partial_checksum_on: None,
             // Xorshift can't leave zero.
-            random: seed | 1,
+            random: Xorshift64::new(seed),
         })
     }
 
-    /// Sends what can be sent, at most `budget` packets. Connections take turns. Returns true if there
-    /// is more to do now.
+    /// Sends what can be sent, at most `budget` packets. Connections take turns. Returns true if
+    /// there is more to do now.
     pub fn poll<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>, budget: u32) -> bool {
         env.pages.reclaim();
         if self.sockets.len() > 0 {
@@ -130,7 +130,8 @@ impl Stack {
         self.send_ip_frames(now, env);
     }
 
-    /// When [`Stack::on_timer`] has to be called. What [`Stack::poll`] left to do is not considered.
+    /// When [`Stack::on_timer`] has to be called. What [`Stack::poll`] left to do is not
+    /// considered.
     pub fn next_timer(&self) -> Option<Instant> {
         let deadlines = [
             self.wheel.next_timer(),

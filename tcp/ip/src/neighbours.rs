@@ -26,7 +26,7 @@ mod waiting;
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
-use lockgate_wire::{IfaceId, Instant, MacAddr};
+use lockgate_wire::{IfaceId, Instant, MacAddr, Xorshift64};
 
 use self::entry::{NeighbourEntry, WaitingSlots};
 use self::waiting::WaitingFrames;
@@ -51,7 +51,7 @@ pub struct Neighbours {
     next_deadline: Instant,
     /// Index of the next entry that [`Self::poll_solicit`] checks.
     sweep: usize,
-    random: u64,
+    random: Xorshift64,
     counters: NeighbourCounters,
 }
 
@@ -68,7 +68,7 @@ impl Neighbours {
             solicits: TokenBucket::new(config.solicit_rate),
             next_deadline: Instant::MAX,
             sweep: 0,
-            random: seed | 1,
+            random: Xorshift64::new(seed),
             counters: NeighbourCounters::default(),
         }
     }
@@ -143,7 +143,7 @@ impl Neighbours {
     //# In TCP, for example, receipt of a (new)
     //# acknowledgement indicates that previously sent data reached the peer.
     pub fn confirm(&mut self, now: Instant, hop: NextHop) {
-        let until = self.reachable_until(now);
+        let until = now + self.config.draw_reachable_time(&mut self.random);
         let Some(&at) = self.index.get(&hop) else {
             return;
         };
@@ -182,7 +182,7 @@ impl Neighbours {
             self.counters.unasked += 1;
             return;
         };
-        let until = self.reachable_until(now);
+        let until = now + self.config.draw_reachable_time(&mut self.random);
         let entry = &mut self.entries[at];
         if let Some(router) = advert.router {
             entry.is_router = router;
@@ -487,20 +487,6 @@ impl Neighbours {
         if let Some(deadline) = self.entries[at].state.deadline() {
             self.next_deadline = self.next_deadline.min(deadline);
         }
-    }
-
-    //= https://www.rfc-editor.org/rfc/rfc4861#section-6.3.2
-    //# it should be a uniformly distributed random value between
-    //# MIN_RANDOM_FACTOR and MAX_RANDOM_FACTOR times
-    //# BaseReachableTime milliseconds.
-    fn reachable_until(&mut self, now: Instant) -> Instant {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let base = self.config.reachable_time;
-        // From 512/1024 to 1535/1024: MIN_RANDOM_FACTOR 0.5, MAX_RANDOM_FACTOR 1.5.
-        let factor = 512 + u32::try_from(self.random >> 54).unwrap_or(0);
-        now + base.saturating_mul(factor) / 1024
     }
 }
 

@@ -63,12 +63,14 @@ pub mod mac;
 pub mod seq;
 pub mod tcp;
 pub mod time;
+mod xorshift;
 
 pub use flow::{Endpoint, FourTuple};
 pub use iface::IfaceId;
 pub use mac::MacAddr;
 pub use seq::{SeqNum, StreamOffset};
 pub use time::Instant;
+pub use xorshift::Xorshift64;
 
 use core::fmt;
 

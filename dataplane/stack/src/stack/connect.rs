@@ -78,12 +78,9 @@ impl Stack {
             .ok_or(ConnectError::InUse)
     }
 
-    /// Returns a random number below `bound` (xorshift64).
+    /// Returns a random number below `bound`.
     fn random_below(&mut self, bound: u16) -> u16 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        u16::try_from((self.random >> 11) % u64::from(bound)).unwrap_or(0)
+        u16::try_from((self.random.next() >> 11) % u64::from(bound)).unwrap_or(0)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use lockgate_wire::Xorshift64;
+
 use crate::limit::Rate;
 
 /// Settings of the neighbour table. Names in capitals are those of RFC 4861, section 10.
@@ -27,6 +29,19 @@ pub struct NeighbourConfig {
     pub hold_down: Duration,
     /// Rate limit of solicitations, of all entries together.
     pub solicit_rate: Rate,
+}
+
+impl NeighbourConfig {
+    /// Draws ReachableTime, for which an entry is REACHABLE after a confirmation.
+    //= https://www.rfc-editor.org/rfc/rfc4861#section-6.3.2
+    //# it should be a uniformly distributed random value between
+    //# MIN_RANDOM_FACTOR and MAX_RANDOM_FACTOR times
+    //# BaseReachableTime milliseconds.
+    pub(super) fn draw_reachable_time(&self, random: &mut Xorshift64) -> Duration {
+        // From 512/1024 to 1535/1024: MIN_RANDOM_FACTOR 0.5, MAX_RANDOM_FACTOR 1.5.
+        let factor = 512 + u32::try_from(random.next() >> 54).unwrap_or(0);
+        self.reachable_time.saturating_mul(factor) / 1024
+    }
 }
 
 impl Default for NeighbourConfig {
