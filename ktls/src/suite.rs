@@ -98,8 +98,9 @@ impl Params {
     pub const fn explicit_nonce_len(self) -> u8 {
         match (self.version, self.suite.is_gcm()) {
             //= https://www.rfc-editor.org/rfc/rfc5288#section-3
-            //# The nonce_explicit is the "explicit" part of the nonce that is
-            //# carried by each TLS record
+            //# The nonce_explicit is the "explicit" part of the nonce.  It is
+            //# chosen by the sender and is carried in each TLS record in the
+            //# GenericAEADCipher.nonce_explicit field.
             (Version::Tls12, true) => EXPLICIT_NONCE,
             (Version::Tls12, false) | (Version::Tls13, _) => 0,
         }

@@ -1,5 +1,5 @@
-//! TLS up to the last handshake byte: certificates, configurations, and the handshake, which ends by
-//! handing the keys over to the record layer.
+//! TLS up to the last handshake byte: certificates, configurations, and the handshake, which ends
+//! by handing the keys over to the record layer.
 //!
 //! rustls runs the handshake. Around it, `screen` checks each record before rustls sees it, `hello`
 //! reads what rustls doesn't report, and `alerts` translates its errors; `docs/ktls.md` has the
@@ -33,7 +33,7 @@ pub use self::client::TlsClient;
 pub use self::failure::Failure;
 pub(crate) use self::handshake::{AlertKeys, Established, Handshake, Progress, Side};
 use self::hello::Offered;
-pub(crate) use self::screen::{CIPHERTEXT_MAX, Protection, may_begin};
+pub(crate) use self::screen::{CIPHERTEXT_MAX, PeerProtection, may_begin};
 pub use self::server::TlsServer;
 
 /// Options of a TLS client or server.

@@ -13,8 +13,8 @@ use crate::context::SocketContext;
 use crate::handshakes::Handshakes;
 use crate::notice::{CloseReason, Notice, TlsInfo};
 use crate::tls::{
-    AlertKeys, Established, Failure, Handshake, Progress, Protection, Side, TlsClient, TlsServer,
-    may_begin,
+    AlertKeys, Established, Failure, Handshake, PeerProtection, Progress, Side, TlsClient,
+    TlsServer, may_begin,
 };
 
 /// The receiving side of a socket whose TLS handshake is in progress.
@@ -30,8 +30,8 @@ pub(crate) struct HandshakeState {
     alert: Option<AlertKeys>,
 }
 
-/// State of the TLS library. It takes several KiB, so a handshake gets it with its first step and an
-/// idle connection holds none.
+/// State of the TLS library. It takes several KiB, so a handshake gets it with its first step and
+/// an idle connection holds none.
 enum Library {
     /// A server that has received no record.
     Server(Arc<TlsServer>),
@@ -115,7 +115,7 @@ impl HandshakeState {
         let may_begin = match &self.tls {
             Library::Running(handshake) => handshake.may_begin(header),
             Library::Server(_) | Library::Client(..) | Library::Ended => {
-                may_begin(header, Protection::Plaintext)
+                may_begin(header, PeerProtection::Plaintext)
             }
         };
         if !may_begin {
@@ -140,8 +140,8 @@ impl Socket {
         }
     }
 
-    /// Runs one step of the handshake, if one is possible. A handshake that hasn't begun is queued for
-    /// admission, unless it is `first` in the queue.
+    /// Runs one step of the handshake, if one is possible. A handshake that hasn't begun is queued
+    /// for admission, unless it is `first` in the queue.
     pub(crate) fn step_handshake(
         &mut self,
         first: bool,
@@ -204,7 +204,7 @@ impl Socket {
                 .handshake()
                 .is_none_or(|handshake| handshake.outgoing().is_empty())
             && let Some(established) = state.done.take()
-            && let Err(failure) = self.hand_over(*established, cx, ciphers)
+            && let Err(failure) = self.install_keys(*established, cx, ciphers)
         {
             self.fail_handshake(failure, cx);
         }
@@ -251,8 +251,8 @@ impl Socket {
         }
     }
 
-    /// Enables the record layer for an alert that has to be sealed, once the handshake's own records
-    /// are queued.
+    /// Enables the record layer for an alert that has to be sealed, once the handshake's own
+    /// records are queued.
     pub(super) fn enable_alert(&mut self, ciphers: &mut Ciphers) {
         if let Rx::Handshake(state) = &mut self.rx
             && let Some(alert) = state.alert.take()
@@ -279,7 +279,7 @@ impl Socket {
     }
 
     /// Hands keys and unprocessed bytes over to the record layer.
-    fn hand_over(
+    fn install_keys(
         &mut self,
         established: Established,
         cx: &mut SocketContext,

@@ -11,7 +11,7 @@ use super::hello::{HelloFacts, Offered};
 
 /// Translation of an error of the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct AlertChoice {
     pub(super) fault: Fault,
     /// Whether `fault`'s alert replaces the library's.
     pub(super) replaces: bool,
@@ -29,14 +29,14 @@ pub(super) struct Context {
 }
 
 /// Returns the failure to be counted and the alert to be sent.
-pub(super) fn refusal(error: &Error, context: &Context) -> Refusal {
+pub(super) fn refusal(error: &Error, context: &Context) -> AlertChoice {
     if let Some(alert) = better_alert(error, context) {
         let failure = if context.no_certificate {
             Failure::Incompatible
         } else {
             failure(error)
         };
-        return Refusal {
+        return AlertChoice {
             fault: Fault::of(failure, alert),
             replaces: true,
         };
@@ -52,7 +52,7 @@ pub(super) fn refusal(error: &Error, context: &Context) -> Refusal {
         | Failure::TimedOut
         | Failure::Internal => Fault::of(failure, alert(error)),
     };
-    Refusal {
+    AlertChoice {
         fault,
         replaces: false,
     }

@@ -4,9 +4,9 @@
 //! A session at rest keeps its traffic secret: key, IV and the secrets after a KeyUpdate all follow
 //! from it. The public way to it is [`KeyLog`]; the way to the name a client asked for, with the
 //! unbuffered API, is the certificate resolver. rustls calls both from inside
-//! `process_tls_records`, on the caller's thread; so what they are told between two points of one
-//! thread belongs to the connection that was stepped between them. The other way round, the
-//! resolver finds there what the hello says and the library doesn't pass on.
+//! `process_tls_records`, on the caller's thread; so their arguments between two points of one
+//! thread belong to the connection that was stepped between them. In the other direction, the
+//! resolver reads there the facts of the hello that rustls doesn't pass on.
 
 use std::cell::RefCell;
 

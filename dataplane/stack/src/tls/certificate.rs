@@ -48,8 +48,8 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// [`CertificateError`] if the chain is empty or malformed, or the key is unsupported or doesn't
-    /// match.
+    /// [`CertificateError`] if the chain is empty or malformed, or the key is unsupported or
+    /// doesn't match.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'_>,

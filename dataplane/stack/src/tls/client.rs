@@ -16,8 +16,8 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Creates a client that accepts servers whose chain ends in one of `roots` and is valid for the
-    /// requested name.
+    /// Creates a client that accepts servers whose chain ends in one of `roots` and is valid for
+    /// the requested name.
     ///
     /// # Errors
     ///

@@ -5,21 +5,24 @@
 //! record, and only when it needs one. The bytes after the last handshake record are untouched when
 //! the keys are handed over.
 
+mod admission;
+mod library;
+
 use lockgate_ktls::{
-    Alert, AlertDescription, ContentType, HEADER_LEN, LEGACY_VERSION, RecordHeader, Session, Suite,
+    Alert, AlertDescription, ContentType, HEADER_LEN, LEGACY_VERSION, RecordHeader, Session,
 };
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{CipherSuite, CommonState, Error, ExtractedSecrets, HandshakeKind, ProtocolVersion};
+use rustls::{CommonState, Error, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
-use super::alerts::{self, Context, Refusal};
+use self::library::{CallOutcome, Conn, Stop, handle};
+use super::alerts::{self, AlertChoice, Context};
 use super::capture::Captured;
 use super::failure::{Failure, Fault};
-use super::hello::{HelloFacts, MESSAGE_HEADER_LEN, Offered};
-use super::screen::{Protection, check_header};
+use super::hello::{HelloFacts, Offered};
+use super::screen::{PeerProtection, check_header};
 use super::{TlsClient, TlsServer};
 
 /// A handshake in progress: rustls's state (several KiB), freed when the keys are handed over.
@@ -54,48 +57,6 @@ pub(crate) struct AlertKeys {
     pub(crate) session: Session,
     /// Number of the alert's record.
     pub(crate) number: u64,
-}
-
-enum Conn {
-    Server(Box<UnbufferedServerConnection>),
-    Client(Box<UnbufferedClientConnection>),
-    /// Failed, or handed over.
-    Ended,
-}
-
-impl Conn {
-    fn wants_write(&self) -> bool {
-        match self {
-            Self::Server(conn) => conn.wants_write(),
-            Self::Client(conn) => conn.wants_write(),
-            Self::Ended => false,
-        }
-    }
-
-    fn state(&self) -> Option<&CommonState> {
-        match self {
-            Self::Server(conn) => Some(conn),
-            Self::Client(conn) => Some(conn),
-            Self::Ended => None,
-        }
-    }
-
-    fn version(&self) -> Option<ProtocolVersion> {
-        self.state()?.protocol_version()
-    }
-
-    fn suite(&self) -> Option<Suite> {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the library's list is long; these are all of TLS 1.3"
-        )]
-        match self.state()?.negotiated_cipher_suite()?.suite() {
-            CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Suite::Aes128Gcm),
-            CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Suite::Aes256Gcm),
-            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Suite::Chacha20Poly1305),
-            _ => None,
-        }
-    }
 }
 
 /// Result of a step. There may be bytes to send in every case.
@@ -201,114 +162,15 @@ impl Handshake {
         }
     }
 
-    /// Checks a record before the library gets it. Returns false for one to be dropped.
-    fn admit(&mut self, record: &[u8], protection: Protection) -> Result<bool, Fault> {
-        let (header, content) = record
-            .split_first_chunk::<HEADER_LEN>()
-            .ok_or(Fault::UNEXPECTED)?;
-        let header = RecordHeader::parse(*header);
-        check_header(header, protection)?;
-        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
-        //# Handshake messages MUST NOT be interleaved with other record
-        //# types.
-        let is_partial = !self.incoming.is_empty();
-        let is_plaintext = protection == Protection::Plaintext
-            || protection == Protection::Tls13 && header.kind != ContentType::APPLICATION_DATA;
-        if is_partial && is_plaintext && header.kind != ContentType::HANDSHAKE {
-            return Err(Fault::UNEXPECTED);
-        }
-        match header.kind {
-            ContentType::CHANGE_CIPHER_SPEC => self.admit_change_cipher_spec(content),
-            ContentType::ALERT if is_plaintext => self.admit_alert(content),
-            ContentType::HANDSHAKE if self.expects_hello() => {
-                self.admit_hello(content)?;
-                Ok(true)
-            }
-            _ => Ok(true),
-        }
-    }
-
-    fn admit_change_cipher_spec(&mut self, content: &[u8]) -> Result<bool, Fault> {
-        let version = self.conn.version();
-        if version == Some(ProtocolVersion::TLSv1_3) {
-            //= https://www.rfc-editor.org/rfc/rfc8446#section-5
-            //# An implementation may receive an unencrypted record of type
-            //# change_cipher_spec consisting of the single byte value 0x01 at any
-            //# time after the first ClientHello message has been sent or received
-            //# and before the peer's Finished message has been received and MUST
-            //# simply drop it without further processing.
-            //
-            // The library refuses the third.
-            if content != [1] {
-                return Err(Fault::UNEXPECTED);
-            }
-            self.count_idle()?;
-            return Ok(false);
-        }
-        self.peer_changed_cipher |= version == Some(ProtocolVersion::TLSv1_2);
-        Ok(true)
-    }
-
-    /// Checks an alert in plaintext.
-    fn admit_alert(&self, content: &[u8]) -> Result<bool, Fault> {
-        let Some(alert) = Alert::parse(content) else {
-            return Err(Fault::of(
-                Failure::Malformed,
-                AlertDescription::DECODE_ERROR,
-            ));
-        };
-        if alert.description == AlertDescription::CLOSE_NOTIFY {
-            //= https://www.rfc-editor.org/rfc/rfc5246#section-7.2.1
-            //# The other party MUST respond with a close_notify
-            //# alert of its own and close down the connection immediately,
-            //# discarding any pending writes.
-            let alert = AlertDescription::CLOSE_NOTIFY;
-            return Err(Fault::of(Failure::PeerClosed, alert));
-        }
-        if self.conn.version() != Some(ProtocolVersion::TLSv1_3) && !alert.level.is_known() {
-            let alert = AlertDescription::ILLEGAL_PARAMETER;
-            return Err(Fault::of(Failure::Misbehaved, alert));
-        }
-        Ok(true)
-    }
-
-    /// Whether the next handshake message in plaintext has to be a ClientHello.
-    fn expects_hello(&self) -> bool {
-        let undecided = match self.conn.version() {
-            None => true,
-            // A HelloRetryRequest was sent.
-            Some(version) => version == ProtocolVersion::TLSv1_3,
-        };
-        matches!(self.conn, Conn::Server(_))
-            && undecided
-            && self.protection() == Protection::Plaintext
-    }
-
-    /// Checks the first bytes of a ClientHello, and reads its facts once it is complete.
-    fn admit_hello(&mut self, content: &[u8]) -> Result<(), Fault> {
-        if self.partial_hello.is_empty()
-            && let Some(len) = hello_len(content)?
-        {
-            self.hello = HelloFacts::parse(&content[..len]);
-            return Ok(());
-        }
-        self.partial_hello.extend_from_slice(content);
-        if let Some(len) = hello_len(&self.partial_hello)? {
-            self.hello = HelloFacts::parse(&self.partial_hello[..len]);
-            self.partial_hello = Vec::new();
-        }
-        Ok(())
-    }
-
     /// Checks a record that the library consumed without progress.
-    fn check_progress(&mut self, record: &[u8], protection: Protection) -> Result<(), Fault> {
-        let waits_for_finished = protection == Protection::Tls13
+    fn check_progress(&mut self, record: &[u8], protection: PeerProtection) -> Result<(), Fault> {
+        let waits_for_finished = protection == PeerProtection::Tls13
             && matches!(self.conn, Conn::Server(_))
             && record.first() == Some(&ContentType::APPLICATION_DATA.0);
         if !waits_for_finished || !self.incoming.is_empty() {
             return Ok(());
         }
-        // A client has nothing to send but its Finished and alerts, and the library has swallowed
+        // A client has nothing to send but its Finished and alerts, and the library has dropped
         // the record. Without padding, two lengths give away what it was: an empty record, which
         // RFC 8446, 5.4 forbids, and a protected change_cipher_spec, which section 5 does.
         if record.len() <= HEADER_LEN + PROTECTED_CCS_LEN {
@@ -326,13 +188,13 @@ impl Handshake {
     }
 
     /// Returns the protection of the records that the peer sends now.
-    fn protection(&self) -> Protection {
+    fn protection(&self) -> PeerProtection {
         if self.captured.client_handshake.is_some() {
-            Protection::Tls13
+            PeerProtection::Tls13
         } else if self.peer_changed_cipher {
-            Protection::Tls12
+            PeerProtection::Tls12
         } else {
-            Protection::Plaintext
+            PeerProtection::Plaintext
         }
     }
 
@@ -352,7 +214,7 @@ impl Handshake {
             ours: self.ours,
             no_certificate: self.captured.no_certificate,
         };
-        let Refusal { fault, replaces } = alerts::refusal(&error, &context);
+        let AlertChoice { fault, replaces } = alerts::refusal(&error, &context);
         //= https://www.rfc-editor.org/rfc/rfc8446#section-6.2
         //# Upon transmission or receipt of a fatal alert message, both
         //# parties MUST immediately close the connection.
@@ -524,29 +386,6 @@ impl Handshake {
     }
 }
 
-/// Reason why the library stopped.
-enum Stop {
-    Refused(Error),
-    Fault(Fault),
-}
-
-/// Returns the length of a ClientHello with its header, once it is complete. Fails if `message`
-/// begins another message, or one that is too long.
-fn hello_len(message: &[u8]) -> Result<Option<usize>, Fault> {
-    if message.first() != Some(&CLIENT_HELLO) {
-        return Err(Fault::UNEXPECTED);
-    }
-    let Some(&[_, high, mid, low]) = message.first_chunk() else {
-        return Ok(None);
-    };
-    let len = u32::from_be_bytes([0, high, mid, low]) as usize;
-    if len > MESSAGE_BYTES_MAX {
-        return Err(Fault::TOO_LONG);
-    }
-    let len = MESSAGE_HEADER_LEN + len;
-    Ok((message.len() >= len).then_some(len))
-}
-
 /// Returns offset and type of each record.
 fn kinds(records: &[u8]) -> impl Iterator<Item = (usize, ContentType)> {
     let mut at = 0;
@@ -562,61 +401,6 @@ fn kinds(records: &[u8]) -> impl Iterator<Item = (usize, ContentType)> {
 /// Returns the offset of the last record.
 fn last_record(records: &[u8]) -> Option<usize> {
     kinds(records).last().map(|(at, _)| at)
-}
-
-/// Result of one call of rustls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CallOutcome {
-    More,
-    Blocked,
-    Ready,
-}
-
-/// Handles one status of rustls. Returns the number of bytes to discard from the front of the
-/// incoming buffer.
-fn handle<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    outgoing: &mut Vec<u8>,
-) -> (usize, Result<CallOutcome, Stop>) {
-    let UnbufferedStatus { discard, state } = status;
-    let outcome = match state {
-        Ok(ConnectionState::EncodeTlsData(data)) => {
-            encode(data, outgoing).map_err(|failure| Stop::Fault(Fault::silent(failure)))
-        }
-        Ok(ConnectionState::TransmitTlsData(data)) => {
-            data.done();
-            Ok(CallOutcome::More)
-        }
-        Ok(ConnectionState::BlockedHandshake) => Ok(CallOutcome::Blocked),
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(CallOutcome::Ready),
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-            Err(Stop::Fault(Fault::silent(Failure::PeerClosed)))
-        }
-        // Early data is never offered or accepted, and a record is given only when a handshake
-        // record is due.
-        Ok(_) => Err(Stop::Fault(Fault::UNEXPECTED)),
-        Err(error) => Err(Stop::Refused(error)),
-    };
-    (discard, outcome)
-}
-
-fn encode<Data>(
-    mut data: EncodeTlsData<'_, Data>,
-    outgoing: &mut Vec<u8>,
-) -> Result<CallOutcome, Failure> {
-    let at = outgoing.len();
-    // Without room it returns the size that it needs.
-    let needed = match data.encode(&mut []) {
-        Ok(_) => return Ok(CallOutcome::More),
-        Err(EncodeError::InsufficientSize(size)) => size.required_size,
-        Err(EncodeError::AlreadyEncoded) => return Err(Failure::Internal),
-    };
-    outgoing.resize(at + needed, 0);
-    let written = data
-        .encode(&mut outgoing[at..])
-        .map_err(|_| Failure::Internal)?;
-    outgoing.truncate(at + written);
-    Ok(CallOutcome::More)
 }
 
 /// Parameters that are read before the connection is consumed.
@@ -652,9 +436,6 @@ impl Negotiated {
     }
 }
 
-const CLIENT_HELLO: u8 = 1;
-/// The longest handshake message, without its header: the library's limit.
-const MESSAGE_BYTES_MAX: usize = 0xffff;
 /// What may wait for the end of a message: the longest one, and as much again for the headers,
 /// tags and padding of its records.
 const INCOMING_BYTES_MAX: usize = 128 * 1024;

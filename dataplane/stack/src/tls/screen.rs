@@ -8,9 +8,9 @@ use lockgate_ktls::{AlertDescription, ContentType, LEGACY_VERSION, RecordHeader,
 
 use super::failure::{Failure, Fault};
 
-/// Protection of the records that the peer sends now.
+/// PeerProtection of the records that the peer sends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protection {
+pub(crate) enum PeerProtection {
     /// None: there are no keys yet.
     Plaintext,
     /// TLS 1.2 after its ChangeCipherSpec.
@@ -20,12 +20,12 @@ pub(crate) enum Protection {
 }
 
 /// Whether a record may begin like this.
-pub(crate) fn may_begin(header: RecordHeader, protection: Protection) -> bool {
+pub(crate) fn may_begin(header: RecordHeader, protection: PeerProtection) -> bool {
     check_header(header, protection).is_ok()
 }
 
 /// Checks a record's header. A header that may not needs no body to be refused.
-pub(super) fn check_header(header: RecordHeader, protection: Protection) -> Result<(), Fault> {
+pub(super) fn check_header(header: RecordHeader, protection: PeerProtection) -> Result<(), Fault> {
     let RecordHeader {
         kind,
         version,
@@ -57,11 +57,11 @@ pub(super) fn check_header(header: RecordHeader, protection: Protection) -> Resu
         //= https://www.rfc-editor.org/rfc/rfc5246#section-6.2.1
         //# Implementations MUST NOT send zero-length fragments of Handshake,
         //# Alert, or ChangeCipherSpec content types.
-        Protection::Plaintext if length == 0 && !is_data => Err(Fault::UNEXPECTED),
+        PeerProtection::Plaintext if length == 0 && !is_data => Err(Fault::UNEXPECTED),
         //= https://www.rfc-editor.org/rfc/rfc5246#section-7.2.2
         //# This alert also MUST be returned if an alert is sent because
         //# a TLSCiphertext decrypted in an invalid way
-        Protection::Tls12 if usize::from(length) < TAG_LEN => {
+        PeerProtection::Tls12 if usize::from(length) < TAG_LEN => {
             let alert = AlertDescription::BAD_RECORD_MAC;
             Err(Fault::of(Failure::Misbehaved, alert))
         }
@@ -69,18 +69,20 @@ pub(super) fn check_header(header: RecordHeader, protection: Protection) -> Resu
         //# An implementation which receives any other change_cipher_spec value or
         //# which receives a protected change_cipher_spec record MUST abort the
         //# handshake with an "unexpected_message" alert.
-        Protection::Tls13 if kind == ContentType::CHANGE_CIPHER_SPEC && length != 1 => {
+        PeerProtection::Tls13 if kind == ContentType::CHANGE_CIPHER_SPEC && length != 1 => {
             Err(Fault::UNEXPECTED)
         }
         // An alert of two bytes may be from a peer that hasn't got as far as the keys.
-        Protection::Tls13 if kind == ContentType::ALERT && length != 2 => Err(Fault::UNEXPECTED),
-        Protection::Tls13 if kind == ContentType::HANDSHAKE => Err(Fault::UNEXPECTED),
-        Protection::Plaintext | Protection::Tls12 | Protection::Tls13 => Ok(()),
+        PeerProtection::Tls13 if kind == ContentType::ALERT && length != 2 => {
+            Err(Fault::UNEXPECTED)
+        }
+        PeerProtection::Tls13 if kind == ContentType::HANDSHAKE => Err(Fault::UNEXPECTED),
+        PeerProtection::Plaintext | PeerProtection::Tls12 | PeerProtection::Tls13 => Ok(()),
     }
 }
 
 /// The greatest value of a header's length field.
-fn length_max(protection: Protection, is_data: bool) -> u16 {
+fn length_max(protection: PeerProtection, is_data: bool) -> u16 {
     match protection {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
         //# The length MUST NOT exceed 2^14 bytes.  An
@@ -89,15 +91,16 @@ fn length_max(protection: Protection, is_data: bool) -> u16 {
         //
         // After a HelloRetryRequest, records of early data may come that have to be skipped, and
         // they are protected.
-        Protection::Plaintext if is_data => PLAINTEXT_MAX + TLS13_EXPANSION_MAX,
-        Protection::Plaintext => PLAINTEXT_MAX,
-        Protection::Tls12 => PLAINTEXT_MAX + TLS12_EXPANSION_MAX,
-        Protection::Tls13 => PLAINTEXT_MAX + TLS13_EXPANSION_MAX,
+        PeerProtection::Plaintext if is_data => PLAINTEXT_MAX + TLS13_EXPANSION_MAX,
+        PeerProtection::Plaintext => PLAINTEXT_MAX,
+        PeerProtection::Tls12 => PLAINTEXT_MAX + TLS12_EXPANSION_MAX,
+        PeerProtection::Tls13 => PLAINTEXT_MAX + TLS13_EXPANSION_MAX,
     }
 }
 
 const PLAINTEXT_MAX: u16 = 1 << 14;
-/// RFC 5246, 6.2.3. The library's own limit is a byte lower, and no AEAD comes near either.
+/// Departure from RFC 5246, 6.2.3, which allows 2048: rustls's own limit is a byte lower. No valid
+/// record is concerned, because an AEAD suite adds at most 24 bytes.
 const TLS12_EXPANSION_MAX: u16 = 2047;
 /// RFC 8446, 5.2.
 const TLS13_EXPANSION_MAX: u16 = 256;
