@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
+use lockgate_testing::Random;
 use pktbuf::{
     Buffer, HeapBuffers, PageArena, PagePool, PoolConfig, Region, SharedSpan, Slices, Stream,
 };
@@ -25,40 +26,6 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
         .chunks_exact(2)
         .map(|pair| pair[0] << 4 | pair[1])
         .collect()
-}
-
-/// A generator of everything random (splitmix64).
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Less than `n`.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-
-    pub(crate) fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        for piece in bytes.chunks_mut(8) {
-            piece.copy_from_slice(&self.next().to_le_bytes()[..piece.len()]);
-        }
-        bytes
-    }
-
-    pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
-        self.bytes(N).try_into().unwrap()
-    }
 }
 
 /// Memory and ciphers of one worker.
@@ -98,7 +65,7 @@ impl World {
     }
 
     /// A stream of received buffers: `wire` cut at random, or as one buffer.
-    pub(crate) fn chain(&mut self, wire: &[u8], rng: Option<&mut Rng>) -> Stream<Buffer> {
+    pub(crate) fn chain(&mut self, wire: &[u8], rng: Option<&mut Random>) -> Stream<Buffer> {
         let mut chain = Stream::new();
         for buffer in self.buffers(wire, rng) {
             chain.push(buffer);
@@ -106,17 +73,17 @@ impl World {
         chain
     }
 
-    pub(crate) fn buffers(&mut self, wire: &[u8], rng: Option<&mut Rng>) -> Vec<Buffer> {
+    pub(crate) fn buffers(&mut self, wire: &[u8], rng: Option<&mut Random>) -> Vec<Buffer> {
         let mut buffers = Vec::new();
         let mut rest = wire;
-        let mut any = Rng(1);
+        let mut any = Random::new(1);
         let (rng, cut) = match rng {
             Some(rng) => (rng, true),
             None => (&mut any, false),
         };
         while !rest.is_empty() {
             let n = if cut {
-                1 + rng.below(rest.len().min(1460))
+                1 + rng.index(rest.len().min(1460))
             } else {
                 rest.len()
             };
@@ -132,14 +99,14 @@ impl World {
         &mut self,
         queue: &mut RecordQueue,
         from: u64,
-        rng: &mut Rng,
+        rng: &mut Random,
     ) -> Vec<u8> {
         let mut wire = Vec::new();
         let mut at = from;
         while at < queue.end() {
             let limits = Limits {
-                bytes: u32::try_from(1 + rng.below(65536)).unwrap(),
-                entries: u16::try_from(1 + rng.below(32)).unwrap(),
+                bytes: u32::try_from(1 + rng.index(65536)).unwrap(),
+                entries: u16::try_from(1 + rng.index(32)).unwrap(),
                 mss: 1448,
             };
             let range = queue.clamp(&(at..queue.end()), &limits);
@@ -188,7 +155,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// A peer with random keys and a random record number, and the session that talks to it.
-    pub(crate) fn new(params: Params, rng: &mut Rng) -> (Self, Session) {
+    pub(crate) fn new(params: Params, rng: &mut Random) -> (Self, Session) {
         let number = rng.next() >> 1;
         let mut key = rng.bytes(params.suite.key_len());
         let mut iv = rng.array();

@@ -1,8 +1,9 @@
+use lockgate_testing::Random;
 use pktbuf::PoolConfig;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Peer, Rng, World, hex, name};
+use crate::testing::{Peer, World, hex, name};
 use crate::{Errno, Suite};
 
 const DATA: ContentType = ContentType::APPLICATION_DATA;
@@ -23,14 +24,14 @@ enum Event {
 struct Rig {
     world: World,
     peer: Peer,
-    rng: Rng,
+    rng: Random,
     rx: Deframer,
 }
 
 impl Rig {
     fn new(params: Params, role: Role, seed: u64) -> Self {
         let mut world = World::new();
-        let mut rng = Rng(seed);
+        let mut rng = Random::new(seed);
         let (peer, session) = Peer::new(params, &mut rng);
         let rx = Deframer::new(
             session,
@@ -166,31 +167,31 @@ fn ktls_receive_long() {
 fn ktls_receive_bad_data() {
     every_suite(|rig| {
         let head = usize::from(rig.peer.params.head_len());
-        bad_record(rig, |wire, rng| head + rng.below(wire.len() - head - 17));
+        bad_record(rig, |wire, rng| head + rng.index(wire.len() - head - 17));
     });
 }
 
 #[test]
 fn ktls_receive_bad_mac() {
-    every_suite(|rig| bad_record(rig, |wire, rng| wire.len() - 1 - rng.below(16)));
+    every_suite(|rig| bad_record(rig, |wire, rng| wire.len() - 1 - rng.index(16)));
 }
 
 #[test]
 fn ktls_receive_bad_iv() {
     of(&Params::ALL[..2], |rig| {
-        bad_record(rig, |_, rng| 5 + rng.below(8))
+        bad_record(rig, |_, rng| 5 + rng.index(8))
     });
 }
 
 /// A record with one byte changed is reported once, counted and dropped; the next one is readable.
-fn bad_record(rig: &mut Rig, at: impl Fn(&[u8], &mut Rng) -> usize) {
+fn bad_record(rig: &mut Rig, at: impl Fn(&[u8], &mut Random) -> usize) {
     let data = rig.rng.bytes(64);
     for round in 1..=4 {
         let before = rig.peer.seal(DATA, b"before");
         let mut bad = rig.peer.seal(DATA, &data);
         let after = rig.peer.seal(DATA, b"after");
         let at = at(&bad, &mut rig.rng);
-        bad[at] ^= 1 << rig.rng.below(8);
+        bad[at] ^= 1 << rig.rng.index(8);
         let wire = [before, bad, after].concat();
         if round % 2 == 0 {
             rig.push_whole(&wire)
@@ -221,7 +222,7 @@ fn ktls_receive_truncated_record() {
         let data = rig.rng.bytes(64);
         let wire = rig.peer.seal(DATA, &data);
         let rows = [wire.len() / 2, 1, 4, 5, wire.len() - 1];
-        let mut rng = Rng(7);
+        let mut rng = Random::new(7);
         for keep in rows {
             let (peer, session) = Peer::new(rig.peer.params, &mut rng);
             let ciphers = &mut rig.world.ciphers;
@@ -237,7 +238,7 @@ fn ktls_receive_truncated_record() {
             );
             assert_eq!(error.alert(), None);
             assert_eq!(rx.next(ciphers, &mut rig.world.pool).err(), Some(error));
-            assert_eq!(rx.finish(ciphers), Ok(()), "told once");
+            assert_eq!(rx.finish(ciphers), Ok(()), "returned once");
             rx.retire(ciphers);
         }
         assert_eq!(rig.count(Counter::RxTruncated), 5);
@@ -523,7 +524,7 @@ fn without_pages_a_record_waits() {
 fn prequeue() {
     let mut world = World::new();
     for params in Params::ALL {
-        let mut rng = Rng(17);
+        let mut rng = Random::new(17);
         let (mut peer, session) = Peer::new(params, &mut rng);
         let data = rng.bytes(20_000);
         let first = peer.number;
@@ -813,7 +814,7 @@ fn messages_that_have_no_place() {
 }
 
 #[test]
-fn renegotiation_is_told_and_limited() {
+fn renegotiation_is_reported_and_limited() {
     of(&Params::ALL[..3], |rig| {
         // A server is sent a hello, in two records.
         let hello = [&[1, 0, 0, 40][..], &[9; 40]].concat();
@@ -914,7 +915,7 @@ proptest! {
             let kind = if (20..=22).contains(&kind) { 23 } else { kind };
             let content = rig.rng.bytes(len);
             let padding = match params.version {
-                Version::Tls13 if padded => rig.rng.below(16384 - len + 1),
+                Version::Tls13 if padded => rig.rng.index(16384 - len + 1),
                 Version::Tls12 | Version::Tls13 => 0,
             };
             let wire = rig.peer.seal_padded(kind, &content, padding);

@@ -1,20 +1,21 @@
 mod model;
 
+use lockgate_testing::Random;
 use pktbuf::PoolConfig;
 
 use super::*;
 use crate::alert::Alert;
-use crate::testing::{Peer, Rng, World, name, read};
+use crate::testing::{Peer, World, name, read};
 use crate::{AlertDescription, Suite, Version};
 
 const CONTROL: ContentType = ContentType(0x21);
 const DATA: ContentType = ContentType::APPLICATION_DATA;
 
 /// Runs a case for every suite with keys and first number drawn at random.
-fn every_suite(case: impl Fn(&mut World, &mut RecordQueue, &mut Peer, &mut Rng)) {
+fn every_suite(case: impl Fn(&mut World, &mut RecordQueue, &mut Peer, &mut Random)) {
     for (seed, params) in (1..).zip(Params::ALL) {
         println!("{}", name(params));
-        let (mut world, mut rng) = (World::new(), Rng(seed));
+        let (mut world, mut rng) = (World::new(), Random::new(seed));
         let (mut peer, session) = Peer::new(params, &mut rng);
         let mut queue = RecordQueue::new();
         queue
@@ -235,7 +236,7 @@ fn an_open_record_closes_when_it_is_full() {
 
 #[test]
 fn plain_bytes_precede_the_first_record() {
-    let (mut world, mut rng) = (World::new(), Rng(5));
+    let (mut world, mut rng) = (World::new(), Random::new(5));
     let mut queue = RecordQueue::new();
     let mut handshake = world.pool.alloc(10).unwrap();
     handshake.append(b"handshake ");
@@ -327,8 +328,8 @@ fn retransmissions_repeat_every_byte() {
         queue.push_span(&span, 0, 40_000, &mut world.pool).unwrap();
         let first = world.transmit(queue, 0, rng);
         for _ in 0..50 {
-            let from = rng.below(first.len());
-            let to = from + 1 + rng.below(first.len() - from);
+            let from = rng.index(first.len());
+            let to = from + 1 + rng.index(first.len() - from);
             let range = from as u64..to as u64;
             let ready = queue
                 .prepare(&range, &mut world.ciphers, &mut world.pool)
@@ -443,7 +444,7 @@ fn recseq_wrap() {
 #[test]
 fn key_usage_limits() {
     let spent = 23_726_566;
-    let (mut world, mut rng) = (World::new(), Rng(9));
+    let (mut world, mut rng) = (World::new(), Random::new(9));
     for params in Params::ALL {
         let (_, session) = Peer::new(params, &mut rng);
         let first = 1000;
@@ -529,7 +530,7 @@ fn keys_without_their_secret_cannot_change() {
 
 #[test]
 fn bursts_are_clamped_to_limits_and_whole_segments() {
-    let (mut world, mut rng) = (World::new(), Rng(11));
+    let (mut world, mut rng) = (World::new(), Random::new(11));
     let (peer, session) = Peer::new(Params::ALL[0], &mut rng);
     let mut queue = RecordQueue::new();
     queue
@@ -588,7 +589,7 @@ fn an_exhausted_pool_slows_and_loses_nothing() {
             small_spans: 2,
             large_spans: 2,
         };
-        let (mut world, mut rng) = (World::with_pool(config), Rng(seed));
+        let (mut world, mut rng) = (World::with_pool(config), Random::new(seed));
         let (mut peer, session) = Peer::new(params, &mut rng);
         let mut queue = RecordQueue::new();
         queue

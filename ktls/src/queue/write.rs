@@ -28,9 +28,9 @@ impl RecordQueue {
     /// Copies and queues the bytes of `parts` in order; with keys, as application data. Returns the
     /// number of bytes accepted: fewer than given if the pool is exhausted.
     ///
-    /// A call closes its record unless `more` is set. With `more` the last record stays open, outside
-    /// the queue, and the next call continues it. A full record is closed, and so is an open one
-    /// before a record of another type.
+    /// A call closes its record unless `more` is set. With `more` the last record stays open,
+    /// outside the queue, and the next call continues it. A full record is closed, and so is an
+    /// open one before a record of another type.
     ///
     /// # Errors
     ///
@@ -73,15 +73,15 @@ impl RecordQueue {
         Ok(count(total))
     }
 
-    /// Queues `len` bytes of `span` from offset `at` by reference, without a copy. Returns the number
-    /// of bytes accepted: fewer than given if the pool is exhausted.
+    /// Queues `len` bytes of `span` from offset `at` by reference, without a copy. Returns the
+    /// number of bytes accepted: fewer than given if the pool is exhausted.
     ///
     /// A record doesn't extend beyond its span.
     ///
     /// # Errors
     ///
-    /// [`TxError::Empty`], [`TxError::OutOfSpan`]; [`TxError::Exhausted`] or [`TxError::KeySpent`] if
-    /// nothing was accepted.
+    /// [`TxError::Empty`], [`TxError::OutOfSpan`]; [`TxError::Exhausted`] or [`TxError::KeySpent`]
+    /// if nothing was accepted.
     pub fn push_span(
         &mut self,
         span: &Arc<SharedSpan>,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use lockgate_testing::Random;
 use pktbuf::SharedSpan;
 use proptest::prelude::*;
 
@@ -10,7 +11,6 @@ use super::*;
 use crate::BackendChoice;
 use crate::cipher::{OpenJob, RecordCipher, SealJob};
 use crate::session::SessionId;
-use crate::testing::Rng;
 
 /// Watches every record that's sealed: a number is never used for two plaintexts under one key.
 struct Watch {
@@ -106,7 +106,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 struct Model {
     world: World,
     queue: RecordQueue,
-    rng: Rng,
+    rng: Random,
     peer: Peer,
     span: Arc<SharedSpan>,
     /// What was written and not cut: type and content; neighbours of type data may share a record.
@@ -130,7 +130,7 @@ impl Model {
             inner,
             seen: HashMap::new(),
         })]);
-        let mut rng = Rng(seed);
+        let mut rng = Random::new(seed);
         let (peer, session) = Peer::new(params, &mut rng);
         let mut queue = RecordQueue::new();
         queue
@@ -235,7 +235,7 @@ impl Model {
 
     fn bytes(&mut self, len: usize, more: bool) {
         let data = self.rng.bytes(len);
-        let (a, b) = data.split_at(self.rng.below(len + 1));
+        let (a, b) = data.split_at(self.rng.index(len + 1));
         match self.queue.push_bytes(&[a, b], more, &mut self.world.pool) {
             Ok(n) => {
                 self.open.extend_from_slice(&data[..n as usize]);
