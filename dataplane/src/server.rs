@@ -449,6 +449,12 @@ fn outcome_of_send(sent: u32, given: usize) -> StepOutcome {
 
 /// Room that a record of the largest size has beside a head.
 const COPY_BYTES_MAX: u32 = 15_872;
+/// Bytes that a head is expected to need. A longer one only costs a second record.
+const HEAD_BYTES_EXPECTED: u32 = 512;
+const _: () = assert!(
+    (COPY_BYTES_MAX + HEAD_BYTES_EXPECTED) as usize == lockgate_ktls::PLAINTEXT_MAX,
+    "head and body fill one record"
+);
 
 /// A connection's share of a turn, so that the others get theirs.
 const REQUESTS_PER_TURN: u32 = 32;

@@ -14,6 +14,7 @@ use lockgate_wire::MacAddr;
 
 pub use capabilities::{Assume, Capabilities};
 pub use error::PortError;
+pub use mtu::RX_ROOM_MIN;
 pub use sizes::Sizes;
 
 use crate::counters::{DeviceCounters, PortCounters, QueueCells};

@@ -95,3 +95,85 @@ fn port(port: &Port) -> MetricGroup {
 
 /// How long a worker may take to answer: many turns under load.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use crate::server::HttpCounters;
+
+    /// Every counter of the program by its name, and those of ports that a snapshot names.
+    fn names() -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut add = |values: &mut dyn Iterator<Item = (&'static str, u64)>| {
+            names.extend(values.map(|(name, _)| name.to_owned()));
+        };
+        add(&mut HttpCounters::default().iter());
+        add(&mut lockgate_cache::FileCounters::default().iter());
+        add(&mut lockgate_stack::Counters::default().iter());
+        add(&mut lockgate_tcp::Counters::default().iter());
+        add(&mut lockgate_ip::IpCounters::default().iter());
+        add(&mut lockgate_ktls::Counters::default().iter());
+        let queue = lockgate_drivers::QueueCounters::default();
+        names.extend(queue.named().map(|(name, _)| format!("port.{name}")));
+        // Those that a snapshot names itself.
+        for source in [include_str!("snapshot.rs"), include_str!("../worker.rs")] {
+            let literals = source.split('"').skip(1).step_by(2);
+            let is_name = |s: &&str| {
+                let dots = s.contains('.') && !s.starts_with('.');
+                dots && s
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b"_.".contains(&b))
+            };
+            names.extend(literals.filter(is_name).map(str::to_owned));
+        }
+        names
+    }
+
+    #[test]
+    fn the_documentation_names_counters_that_exist() {
+        let names = names();
+        for known in [
+            "stack.end_clean",
+            "worker.turns",
+            "port.rx_packets",
+            "device.rx_missed",
+        ] {
+            assert!(names.contains(known), "{known} of {names:?}");
+        }
+        let groups: BTreeSet<_> = names
+            .iter()
+            .filter_map(|name| name.split('.').next())
+            .collect();
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let (mut wrong, mut found) = (Vec::new(), 0);
+        for entry in std::fs::read_dir(docs).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for quoted in text
+                .lines()
+                .flat_map(|line| line.split('`').skip(1).step_by(2))
+            {
+                let group = quoted.split('.').next().unwrap();
+                let is_file = quoted.ends_with(".rs") || quoted.contains('/');
+                let is_word = !quoted.contains([' ', '(', ':', '=']);
+                if !quoted.contains('.') || !groups.contains(group) || is_file || !is_word {
+                    continue;
+                }
+                found += 1;
+                // `stack.end_…` and `ip.drop.` stand for all that begin so; `pool.` has names of
+                // the configuration.
+                let prefix = quoted.trim_end_matches(['…', '*']);
+                let is_prefix = prefix != quoted || quoted.ends_with('.');
+                let exists = names.contains(quoted)
+                    || is_prefix && names.iter().any(|name| name.starts_with(prefix));
+                if !exists {
+                    wrong.push(format!("{}: {quoted}", path.display()));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(found > 30, "{found} names of counters were found");
+    }
+}

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lockgate_cache::CacheConfig;
-use lockgate_drivers::{Driver, EalConfig, Hugepages};
+use lockgate_drivers::{Driver, EalConfig, Hugepages, RX_ROOM_MIN};
 use lockgate_http::{Bounded, Limits as HttpLimits, Timeout};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::Limits;
@@ -103,7 +103,7 @@ pub(super) fn limits(document: &Document<'_>) -> Limits {
         send_low_water_bytes: send_queue_max / 2,
         recv_buffer_bytes: window_max.min(RECV_BUFFER_MAX),
         // Half of the packet buffers may be pinned by unread bytes; the other half receives.
-        recv_total_bytes: u64::from(mbufs(document)) * MBUF_BYTES / 2,
+        recv_total_bytes: u64::from(mbufs(document)) * u64::from(RX_ROOM_MIN) / 2,
         // The limit that HTTP applies while it still has the response.
         orphan_timeout: document.one("http").time("send_timeout"),
         ..Limits::default()
@@ -244,9 +244,6 @@ const CHACHA20_POLY1305: Suites = [
 
 /// Session tickets after a full handshake; two, as most servers send.
 const TICKETS: u8 = 2;
-
-/// Bytes that a received packet pins at least.
-const MBUF_BYTES: u64 = 2048;
 
 /// Bytes that one connection's unread data may pin. Requests are short.
 const RECV_BUFFER_MAX: u32 = 512 << 10;

@@ -150,8 +150,9 @@ const MTU_MIN: u16 = 68;
 /// Largest MTU: frame, headroom and bookkeeping have to fit into a data room of 16 bits.
 const MTU_MAX: u16 = 65_000;
 const ETHER_HEADER_AND_CRC: u32 = 18;
-/// Least bytes in a receive buffer: some devices accept no smaller one.
-const RX_ROOM_MIN: u16 = 2048;
+/// Least bytes in a receive buffer, which a received packet pins. Some devices accept no smaller
+/// one.
+pub const RX_ROOM_MIN: u16 = 2048;
 /// net_af_packet's default `framesz`, in bytes.
 const AF_PACKET_FRAMESZ: u16 = 2048;
 /// Bytes of a slot besides the IP packet: 66 of the driver, Ethernet header, one VLAN tag.
