@@ -40,6 +40,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("clients::that_reset", || resets(Setup::new())),
     Case::new("clients::slow_to_ask", slow_to_ask),
     Case::new("clients::slow_to_read", slow_to_read),
+    Case::new("clients::that_never_read_a_small_response", never_read),
 ];
 
 /// How a client vanishes.
@@ -555,6 +556,56 @@ fn slow_to_read() {
     let stats = scene.server.wait("worker.connections", |open| open == 0);
     assert_eq!(stats.total("http.stalled"), stalled, "{stats:?}");
     assert_eq!(stats.total("stack.end_aborted"), stalled, "{stats:?}");
+    scene.finish();
+}
+
+/// `[http] send_timeout` holds for a response that fits into the send queue as a whole: the server
+/// has nothing left to send, and the client's window stays closed. The same for one that comes
+/// after another on a kept-alive connection, with a longer time limit for idle clients.
+fn never_read() {
+    let scene = Setup::new()
+        .set("http.send_timeout", "3s")
+        .set("http.idle_timeout", "5m")
+        .start();
+    scene.file("small.bin", 100_000);
+    fn silent<S: Stream>(conn: &mut Conn<S>, is_second: bool) {
+        if is_second {
+            let reply = conn.get("/").expect("an answer");
+            assert_eq!(reply.body, INDEX);
+        }
+        conn.send(request("GET", "/small.bin", "").as_bytes())
+            .expect("it can be sent");
+    }
+    scene.inside(|| {
+        let http = || Conn::new(connect_narrow(address4(80)).expect("it listens"));
+        let https = || {
+            let tcp = connect_narrow(address4(443)).expect("it listens");
+            Conn::new(handshake(tcp, &scene.roots).expect("a handshake"))
+        };
+        let (mut http, mut https) = ([http(), http()], [https(), https()]);
+        for (index, (http, https)) in http.iter_mut().zip(&mut https).enumerate() {
+            silent(http, index == 1);
+            silent(https, index == 1);
+        }
+        scene.server.wait("http.stalled", |count| count == 4);
+        let is_reset = |error: io::Error| error.kind() == ErrorKind::ConnectionReset;
+        for conn in &mut http {
+            assert!(conn.rest().is_err_and(is_reset));
+        }
+        for conn in &mut https {
+            assert!(conn.rest().is_err_and(is_reset));
+        }
+    });
+    let stats = scene.server.wait("worker.connections", |open| open == 0);
+    for (name, expected) in [
+        ("http.stalled", 4),
+        ("http.idle_closed", 0),
+        ("http.requests", 6),
+        ("stack.end_aborted", 4),
+        ("stack.end_timed_out", 0),
+    ] {
+        assert_eq!(stats.total(name), expected, "{name}: {stats:?}");
+    }
     scene.finish();
 }
 
