@@ -30,15 +30,15 @@ use crate::worker::WorkerCommand;
 ///
 /// # Errors
 /// The appliance can't start, or a worker failed. A fault of the configuration that only the device
-/// can find is [`StartError::Config`]: it has file, line and key.
-pub fn run(config: Config, stop: &Stop) -> Result<(), StartError> {
+/// can find is [`ApplianceError::Config`]: it has file, line and key.
+pub fn run(config: Config, stop: &Stop) -> Result<(), ApplianceError> {
     let running = Running::start(config)?;
     running.wait(stop)
 }
 
 /// Why the appliance doesn't start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ApplianceError {
     /// The configuration asks for what a device can't do.
     #[error("{0}")]
     Config(#[from] Faults),
@@ -83,10 +83,10 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// A worker's thread ended during its start.
-    #[error("worker {0}: ended during its start; the lines above tell why")]
+    #[error("worker {0}: start failed; see the log lines above")]
     WorkerGone(usize),
     /// A worker's thread panicked.
-    #[error("worker {0}: panicked; the lines above tell where")]
+    #[error("worker {0}: panicked; see the log lines above")]
     WorkerFailed(usize),
     /// The control socket can't be served.
     #[error("control socket: {0}")]
@@ -116,7 +116,7 @@ struct WorkerHandle {
 }
 
 impl Running {
-    fn start(config: Config) -> Result<Self, StartError> {
+    fn start(config: Config) -> Result<Self, ApplianceError> {
         let clock = Clock::new();
         // First, so that a second instance fails before it touches a device.
         let socket = config.control_socket.as_deref();
@@ -147,7 +147,9 @@ impl Running {
             started.push(ready);
         }
         for (number, ready) in started.into_iter().enumerate() {
-            ready.recv().map_err(|_| StartError::WorkerGone(number))??;
+            ready
+                .recv()
+                .map_err(|_| ApplianceError::WorkerGone(number))??;
         }
         let (ports, cache) = (Arc::new(ports), Arc::new(cache));
         let control = control.map(|pending| {
@@ -172,7 +174,7 @@ impl Running {
     }
 
     /// Polls link states until it's asked to stop, then waits for the workers to end.
-    fn wait(mut self, stop: &Stop) -> Result<(), StartError> {
+    fn wait(mut self, stop: &Stop) -> Result<(), ApplianceError> {
         let mut deadline = None;
         while self
             .workers
@@ -218,7 +220,7 @@ impl Running {
         }
         // The control socket has closed, so only this line tells how the drain ended.
         tracing::info!(%ends, "stopped");
-        failed.map_or(Ok(()), |number| Err(StartError::WorkerFailed(number)))
+        failed.map_or(Ok(()), |number| Err(ApplianceError::WorkerFailed(number)))
     }
 
     /// Sends the command to every worker that hasn't got it yet. A full queue is retried at the
@@ -243,7 +245,7 @@ impl Running {
 /// The system has no thread left.
 fn spawn_worker(
     spec: start::WorkerSpec,
-) -> Result<(WorkerHandle, Receiver<Result<(), StartError>>), StartError> {
+) -> Result<(WorkerHandle, Receiver<Result<(), ApplianceError>>), ApplianceError> {
     let (commands, receiver) = bounded(COMMANDS_QUEUED_MAX);
     let (ready, started) = bounded(1);
     let name = format!("worker-{}", spec.number());
@@ -261,7 +263,7 @@ fn spawn_worker(
         }
     };
     let thread = thread::Builder::new().name(name.clone()).spawn(work);
-    let thread = thread.map_err(|error| StartError::Thread { name, error })?;
+    let thread = thread.map_err(|error| ApplianceError::Thread { name, error })?;
     Ok((
         WorkerHandle {
             commands,

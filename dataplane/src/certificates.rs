@@ -17,19 +17,22 @@ use x509_parser::nom::Parser as _;
 ///
 /// # Errors
 /// A file can't be read or doesn't hold what it should, or the key doesn't match the certificate.
-pub fn load(chain: &Path, key: &Path) -> Result<(Certificate, ValidityPeriod), CertificateError> {
+pub fn load(
+    chain: &Path,
+    key: &Path,
+) -> Result<(Certificate, ValidityPeriod), CertificateFileError> {
     let certificates = load_chain(chain)?;
     let leaf = certificates.first();
     let validity = leaf.and_then(|leaf| ValidityPeriod::of(leaf));
-    let validity = validity.ok_or_else(|| CertificateError::chain(chain, NOT_A_CERTIFICATE))?;
+    let validity = validity.ok_or_else(|| CertificateFileError::chain(chain, NOT_A_CERTIFICATE))?;
     let private = load_key(key)?;
     let certificate = Certificate::new(certificates, &private).map_err(|error| match error {
-        tls::CertificateError::EmptyChain => CertificateError::chain(chain, NO_CERTIFICATE),
-        tls::CertificateError::Malformed => CertificateError::chain(chain, NOT_A_CERTIFICATE),
+        tls::CertificateError::EmptyChain => CertificateFileError::chain(chain, NO_CERTIFICATE),
+        tls::CertificateError::Malformed => CertificateFileError::chain(chain, NOT_A_CERTIFICATE),
         tls::CertificateError::UnsupportedKey => {
-            CertificateError::key(key, "not a key that can sign")
+            CertificateFileError::key(key, "not a key that can sign")
         }
-        tls::CertificateError::KeyMismatch => CertificateError::Mismatch {
+        tls::CertificateError::KeyMismatch => CertificateFileError::Mismatch {
             chain: chain.to_path_buf(),
             key: key.to_path_buf(),
         },
@@ -37,28 +40,28 @@ pub fn load(chain: &Path, key: &Path) -> Result<(Certificate, ValidityPeriod), C
     Ok((certificate, validity))
 }
 
-fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let text = read_pem(path).map_err(|message| CertificateError::chain(path, message))?;
+fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateFileError> {
+    let text = read_pem(path).map_err(|message| CertificateFileError::chain(path, message))?;
     let mut chain = Vec::new();
     for item in CertificateDer::pem_slice_iter(&text) {
-        let item = item.map_err(|error| CertificateError::chain(path, pem_message(&error)))?;
+        let item = item.map_err(|error| CertificateFileError::chain(path, pem_message(&error)))?;
         if chain.len() == CHAIN_MAX {
             let message = format!("more than {CHAIN_MAX} certificates in it");
-            return Err(CertificateError::chain(path, message));
+            return Err(CertificateFileError::chain(path, message));
         }
         chain.push(item);
     }
     if chain.is_empty() {
-        return Err(CertificateError::chain(path, NO_CERTIFICATE));
+        return Err(CertificateFileError::chain(path, NO_CERTIFICATE));
     }
     Ok(chain)
 }
 
-fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    let text = read_pem(path).map_err(|message| CertificateError::key(path, message))?;
+fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateFileError> {
+    let text = read_pem(path).map_err(|message| CertificateFileError::key(path, message))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => CertificateError::key(path, "no private key in it"),
-        other => CertificateError::key(path, pem_message(&other)),
+        pem::Error::NoItemsFound => CertificateFileError::key(path, "no private key in it"),
+        other => CertificateFileError::key(path, pem_message(&other)),
     })
 }
 
@@ -90,7 +93,7 @@ fn is_utf16(bytes: &[u8]) -> bool {
 
 /// Why a certificate can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CertificateError {
+pub enum CertificateFileError {
     /// The chain's file is at fault.
     #[error("{}: {message}", file.display())]
     Chain {
@@ -117,7 +120,7 @@ pub enum CertificateError {
     },
 }
 
-impl CertificateError {
+impl CertificateFileError {
     fn chain(file: &Path, message: impl Into<String>) -> Self {
         Self::Chain {
             file: file.to_path_buf(),

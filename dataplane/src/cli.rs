@@ -82,7 +82,7 @@ fn run(file: &Path) -> ExitCode {
     };
     match appliance::run(config, &stop) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(appliance::StartError::Config(faults)) => report_error(&faults, CONFIG),
+        Err(appliance::ApplianceError::Config(faults)) => report_error(&faults, CONFIG),
         Err(error) => report_error(&error, FAILED),
     }
 }

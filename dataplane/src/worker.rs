@@ -417,8 +417,8 @@ impl Siblings {
             received_any: false,
             dropped: 0,
         };
-        while let Some(heard) = stack.poll_sibling_frame() {
-            let count = if heard.is_for_next() {
+        while let Some(frame) = stack.poll_sibling_frame() {
+            let count = if frame.is_for_next() {
                 1
             } else {
                 self.senders.len()
@@ -426,12 +426,12 @@ impl Siblings {
             for sibling in self.senders.iter().take(count) {
                 // A full channel drops the frame. Its sender repeats what matters: ARP, neighbour
                 // discovery, a segment.
-                done.dropped += u64::from(sibling.try_send(heard.clone()).is_err());
+                done.dropped += u64::from(sibling.try_send(frame.clone()).is_err());
             }
         }
-        for heard in self.receiver.try_iter().take(SIBLING_FRAMES_PER_TURN) {
+        for frame in self.receiver.try_iter().take(SIBLING_FRAMES_PER_TURN) {
             done.received_any = true;
-            stack.on_sibling_frame(now, &heard, env);
+            stack.on_sibling_frame(now, &frame, env);
         }
         done
     }

@@ -4,7 +4,7 @@
 //! Prints a table: name, value, unit, baseline, ratio. With `LOCKGATE_BENCH_ROWS=FILE` the rows are
 //! appended there too, one JSON object a line. Short rounds of each kind alternate, each
 //! over another part of a working set far beyond the caches, and the fastest of each kind counts:
-//! on a busy machine that is the one nobody disturbed.
+//! on a busy machine that is the least disturbed one.
 #![forbid(unsafe_code)]
 
 use std::fs::File;

@@ -2,7 +2,7 @@
 
 /// Severity of an alert. TLS 1.3 gives it no meaning.
 ///
-/// Not an enumeration: peers may send values that nobody has defined.
+/// Not an enumeration: peers may send undefined values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AlertLevel(pub u8);
 

@@ -154,8 +154,8 @@ impl Ciphers {
 
     /// Returns the backend for these parameters, to seal a run of records.
     ///
-    /// Sealing a record evicts the L1 cache, so the backend is looked up and the records are counted
-    /// once per run.
+    /// Sealing a record evicts the L1 cache, so the backend is looked up and the records are
+    /// counted once per run.
     pub(crate) fn sealer(&mut self, params: Params) -> Result<Sealer<'_>, CryptoError> {
         let backend = choose_backend(&mut self.backends, params)?;
         Ok(Sealer {

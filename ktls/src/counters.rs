@@ -1,4 +1,5 @@
-//! Counters of a worker's record layer. Those that FreeBSD has too have its names, `kern.ipc.tls.*`.
+//! Counters of a worker's record layer. Those that FreeBSD has too have its names,
+//! `kern.ipc.tls.*`.
 
 use crate::error::RxError;
 use crate::suite::{Params, Version};

@@ -10,8 +10,8 @@
 //!
 //! - [`Session`]: the keys of one direction, immutable. A key change makes the
 //!   [next](Session::next) one.
-//! - [`RecordQueue`]: the send queue of every socket. It frames a record when it's written and seals
-//!   it when TCP sends the first of its bytes.
+//! - [`RecordQueue`]: the send queue of every socket. It frames a record when it's written and
+//!   seals it when TCP sends the first of its bytes.
 //! - [`Deframer`]: the receive side. It takes encrypted bytes and returns [`Received`] events, and
 //!   handles alerts, KeyUpdate, session tickets and renegotiation itself.
 //! - [`Ciphers`]: a worker's cipher backends ([`RecordCipher`]), with a bounded table of expanded

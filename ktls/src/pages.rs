@@ -2,8 +2,8 @@
 
 use pktbuf::{PageBuf, PagePool, PoolUsage, SMALL_CAPACITY};
 
-/// Allocates an empty page buffer for a copy: written bytes, or a received record. Returns `None` if
-/// only the reserve is left.
+/// Allocates an empty page buffer for a copy: written bytes, or a received record. Returns `None`
+/// if only the reserve is left.
 ///
 /// The reserve is for sealing. A record by reference needs a span before it can be sent, and spans
 /// are freed only when sent records are acknowledged. Copies that took the last span would

@@ -22,8 +22,8 @@ use write::filled;
 /// unacknowledged byte.
 ///
 /// Without keys, bytes pass unchanged. With keys, everything pushed is framed into records at once,
-/// which fixes every length and stream offset. [`prepare`](Self::prepare) seals a record when TCP is
-/// about to send its first byte.
+/// which fixes every length and stream offset. [`prepare`](Self::prepare) seals a record when TCP
+/// is about to send its first byte.
 ///
 /// Order of calls:
 ///
@@ -156,9 +156,9 @@ impl RecordQueue {
 
     /// Removes what was never sent, for an abort or a fatal alert. Returns the new end.
     ///
-    /// It removes unsealed records, whose numbers are reused, the open record, and plain bytes after
-    /// `sent`, the end of what TCP ever sent. Sealed records stay, because the peer may have seen a
-    /// byte of them.
+    /// It removes unsealed records, whose numbers are reused, the open record, and plain bytes
+    /// after `sent`, the end of what TCP ever sent. Sealed records stay, because the peer may have
+    /// seen a byte of them.
     pub fn cut_unsent(&mut self, sent: u64) -> u64 {
         let Some(keys) = self.keys.as_mut() else {
             self.unsealed = self.stream.truncate(sent);

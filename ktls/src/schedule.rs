@@ -4,8 +4,8 @@ use aws_lc_rs::hkdf;
 
 use crate::suite::{NONCE_LEN, Suite};
 
-/// Fills `out` with HKDF-Expand-Label(`secret`, `label`, `context`, length of `out`), using the hash
-/// of `suite`.
+/// Fills `out` with HKDF-Expand-Label(`secret`, `label`, `context`, length of `out`), using the
+/// hash of `suite`.
 ///
 /// Lengths in bytes: `label` at most 12, `context` at most a hash, `secret` and `out` at most 64.
 pub fn expand_label(suite: Suite, secret: &[u8], label: &str, context: &[u8], out: &mut [u8]) {

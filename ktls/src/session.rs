@@ -39,8 +39,8 @@ enum KeySource {
 }
 
 impl Session {
-    /// Creates a TLS 1.3 session from its traffic secret. Returns `None` if the secret isn't as long
-    /// as the suite's hash.
+    /// Creates a TLS 1.3 session from its traffic secret. Returns `None` if the secret isn't as
+    /// long as the suite's hash.
     pub fn from_secret(suite: Suite, secret: &[u8]) -> Option<Self> {
         if secret.len() != suite.secret_len() {
             return None;
@@ -56,11 +56,11 @@ impl Session {
         })
     }
 
-    /// Creates a session from key and IV: TLS 1.2, or TLS 1.3 without key changes. Returns `None` if
-    /// the key isn't as long as the suite's.
+    /// Creates a session from key and IV: TLS 1.2, or TLS 1.3 without key changes. Returns `None`
+    /// if the key isn't as long as the suite's.
     ///
-    /// The IV has 12 bytes in every suite. In TLS 1.2 AES-GCM the first four are the salt; the other
-    /// eight, XOR the sequence number, are the explicit nonce.
+    /// The IV has 12 bytes in every suite. In TLS 1.2 AES-GCM the first four are the salt; the
+    /// other eight, XOR the sequence number, are the explicit nonce.
     pub fn from_key(params: Params, key: &[u8], iv: &[u8; NONCE_LEN]) -> Option<Self> {
         if key.len() != params.suite.key_len() {
             return None;
@@ -132,8 +132,8 @@ impl Session {
         matches!(self.source, KeySource::TrafficSecret)
     }
 
-    /// Returns the IV for the explicit nonce of TLS 1.2 GCM, without deriving anything. Sessions made
-    /// from a secret are TLS 1.3, whose records have no explicit nonce.
+    /// Returns the IV for the explicit nonce of TLS 1.2 GCM, without deriving anything. Sessions
+    /// made from a secret are TLS 1.3, whose records have no explicit nonce.
     pub(crate) fn explicit_iv(&self) -> [u8; NONCE_LEN] {
         let mut iv = [0; NONCE_LEN];
         if self.source == KeySource::KeyAndIv {

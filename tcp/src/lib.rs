@@ -9,8 +9,8 @@
 //! # How the types work together
 //!
 //! - A listener turns a SYN into a [`HalfOpen`] entry; the last segment of the handshake turns that
-//!   into a [`Connection`]; a connection in TIME-WAIT is replaced by a [`TimeWait`] entry. The first
-//!   and the last are small, because there may be many.
+//!   into a [`Connection`]; a connection in TIME-WAIT is replaced by a [`TimeWait`] entry. The
+//!   first and the last are small, because there may be many.
 //! - [`Connection::on_segment`] returns a [`Verdict`]: payload to keep, bytes acknowledged, an
 //!   immediate answer. [`Connection::poll_transmit`] offers an [`Intent`], which
 //!   [`Connection::commit`] records as sent. The call order is on [`Connection`].
@@ -31,8 +31,8 @@
 //! A client sends ten bytes to a listener:
 //!
 //! ```
-//! use lockgate_tcp::{Connection, HalfOpen, HalfOpenVerdict, OpenParams, SegmentIn, Shared, TcpConfig};
-//! use lockgate_wire::{Instant, SeqNum, StreamOffset};
+//! use lockgate_tcp::{Connection, HalfOpen, HalfOpenVerdict, OpenParams, SegmentIn, Shared,
+//! TcpConfig}; use lockgate_wire::{Instant, SeqNum, StreamOffset};
 //!
 //! let now = Instant::from_secs(1);
 //! let mut sh = Shared::new(TcpConfig::default(), 1024, 1);
@@ -60,7 +60,8 @@
 //! assert_eq!(intent.range, StreamOffset(0)..StreamOffset(10));
 //! let (header, _) = client.commit(intent, 10, now, &mut sh);
 //! let segment = SegmentIn::new(&header, 10);
-//! let HalfOpenVerdict::Established(mut server) = half_open.on_segment(now, &segment, &mut sh) else {
+//! let HalfOpenVerdict::Established(mut server) = half_open.on_segment(now, &segment, &mut sh) else
+//! {
 //!     panic!("the handshake is complete");
 //! };
 //! server.room(65_536);

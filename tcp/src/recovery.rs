@@ -396,7 +396,7 @@ impl Scoreboard {
     }
 
     /// Clears all SACK marks.
-    pub(crate) fn expunge(&mut self, ranges: &mut Ranges) {
+    pub(crate) fn clear_sack(&mut self, ranges: &mut Ranges) {
         let mut here = self.list.head;
         while let Some(link) = here.get() {
             let range = &mut ranges[link];

@@ -109,7 +109,7 @@ impl Connection {
         sh.counters.reneges += u64::from(reneged);
         let again = self.rtt.backoff > 0;
         if reneged || again {
-            self.board.expunge(&mut sh.ranges);
+            self.board.clear_sack(&mut sh.ranges);
         }
         let mss = u32::from(self.snd.mss);
         self.congestion

@@ -11,25 +11,25 @@ use crate::limits::Limits;
 /// whatever the connection does next: more responses don't set it back, or a client could keep a
 /// full queue pinned by asking for more.
 ///
-/// The caller knows how many bytes are unacknowledged only when it looks, so it looks
-/// [`CHECKS`] times within the limit. A client is stalled when that many looks in a row found no
+/// The caller knows how many bytes are unacknowledged only when it checks, so it checks
+/// [`CHECKS`] times within the limit. A client is stalled when that many checks in a row found no
 /// progress: after the limit, and within a quarter more.
 ///
-/// - Before bytes are handed over: [`Delivery::on_sample`]. After it: [`Delivery::on_sent`].
+/// - Before bytes are sent: [`Delivery::on_sample`]. After it: [`Delivery::on_sent`].
 /// - At [`Delivery::deadline`]: [`Delivery::check`].
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
     check_at: Instant,
-    /// As of the last look.
+    /// As of the last check.
     unacknowledged: u32,
-    /// Looks in a row that found no progress.
+    /// Checks in a row that found no progress.
     quiet_checks: u8,
 }
 
-/// What a look at a delivery found.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryCheck {
-    /// It isn't time to look.
+    /// It isn't time to check.
     NotDue,
     /// Everything is acknowledged.
     Delivered,
@@ -90,7 +90,7 @@ impl Delivery {
         self.is_in_flight().then_some(self.check_at)
     }
 
-    /// Whether bytes were unacknowledged at the last look.
+    /// Whether bytes were unacknowledged at the last check.
     pub fn is_in_flight(&self) -> bool {
         self.unacknowledged > 0
     }
@@ -167,7 +167,7 @@ mod tests {
     fn acknowledgments_set_it_back() {
         let mut delivery = Delivery::new();
         delivery.on_sent(at(0), 100, &limits());
-        // Seen at a look.
+        // Seen at a check.
         assert_eq!(
             delivery.check(at(999), 99, &limits()),
             DeliveryCheck::NotDue
@@ -177,7 +177,7 @@ mod tests {
             DeliveryCheck::InFlight
         );
         assert_eq!(stalls_at(delivery, 99), at(5_000));
-        // Seen before more is handed over.
+        // Seen before more is sent.
         delivery.on_sample(at(1_700), 98, &limits());
         delivery.on_sent(at(1_700), 150, &limits());
         assert_eq!(stalls_at(delivery, 150), at(5_700));

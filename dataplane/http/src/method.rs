@@ -5,7 +5,7 @@
 pub enum Method {
     /// GET: the representation is asked for.
     Get,
-    /// HEAD: only what would come before it.
+    /// HEAD: the head of GET's response.
     Head,
     /// CONNECT: a tunnel. No object allows it, and what follows isn't HTTP.
     Connect,

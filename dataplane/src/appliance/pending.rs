@@ -45,7 +45,7 @@ mod tests {
     use crate::control;
 
     #[test]
-    fn who_asks_waits_and_a_failed_start_lets_everybody_go() {
+    fn requests_wait_for_the_start_and_fail_with_it() {
         let scratch = Scratch::new();
         let path = scratch.path("s");
         let pending = PendingRequests::listen(&path).unwrap();

@@ -10,7 +10,7 @@ use lockgate_stack::tls::{TlsConfigError, TlsServer};
 use lockgate_stack::{Stack, StackConfig};
 use pktbuf::{PageArena, PagePool, Region};
 
-use super::{StartError, translate};
+use super::{ApplianceError, translate};
 use crate::clock::Clock;
 use crate::config::{Config, Place};
 use crate::control::MetricGroup;
@@ -25,10 +25,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn reserve(eal: Eal, config: &Config) -> Result<Self, StartError> {
+    pub(super) fn reserve(eal: Eal, config: &Config) -> Result<Self, ApplianceError> {
         let bytes = usize::try_from(config.cache_bytes).unwrap_or(usize::MAX);
         let mut cache = eal.region("the file cache ([cache] memory_max)", bytes)?;
-        let arena = PageArena::new(&mut cache, bytes).map_err(|_| StartError::Pool("the cache"))?;
+        let arena =
+            PageArena::new(&mut cache, bytes).map_err(|_| ApplianceError::Pool("the cache"))?;
         let bytes = PagePool::bytes_needed(config.pool);
         let pools = config
             .workers
@@ -44,11 +45,11 @@ impl Memory {
 ///
 /// # Errors
 /// If a device can't do what the file asks for, that's a fault of the file, at the key's line.
-pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, StartError> {
+pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, ApplianceError> {
     let mut ports = Vec::with_capacity(config.ports.len());
     for port in &config.ports {
         let at = |place: &Place, error: &dyn core::fmt::Display| {
-            StartError::Config(config.fault(place.clone(), error.to_string()).into())
+            ApplianceError::Config(config.fault(place.clone(), error.to_string()).into())
         };
         let settings = PortConfig {
             #[cfg(feature = "fault-injection")]
@@ -64,7 +65,7 @@ pub(super) fn ports(eal: Eal, config: &Config) -> Result<Vec<Port>, StartError> 
             | PortError::Argument { .. }
             | PortError::Interface { .. }
             | PortError::Assume { .. } => at(&port.device_place, &error),
-            error => StartError::Port(error),
+            error => ApplianceError::Port(error),
         })?);
     }
     Ok(ports)
@@ -89,12 +90,12 @@ impl SharedSpec {
         config: Arc<Config>,
         ports: &[Port],
         tls: Option<Arc<TlsServer>>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, ApplianceError> {
         Ok(Self {
             eal,
             clock,
             stack: translate::stack(&config, ports),
-            secret: secret().map_err(StartError::Random)?,
+            secret: secret().map_err(ApplianceError::Random)?,
             tls,
             config,
         })
@@ -152,14 +153,14 @@ impl WorkerSpec {
     pub(super) fn build(
         mut self,
         commands: Receiver<WorkerCommand>,
-    ) -> Result<(Worker, drivers::Worker), StartError> {
+    ) -> Result<(Worker, drivers::Worker), ApplianceError> {
         let shared = &*self.shared;
         let config = &*shared.config;
         let core = core_affinity::CoreId {
             id: usize::from(self.core),
         };
         if !core_affinity::set_for_current(core) {
-            return Err(StartError::Core(self.core));
+            return Err(ApplianceError::Core(self.core));
         }
         let registered = shared.eal.register_worker()?;
         #[cfg_attr(
@@ -167,7 +168,7 @@ impl WorkerSpec {
             expect(unused_mut, reason = "only to inject failures")
         )]
         let mut pages = PagePool::new(&mut self.memory, config.pool)
-            .map_err(|_| StartError::Pool("a worker's page buffers"))?;
+            .map_err(|_| ApplianceError::Pool("a worker's page buffers"))?;
         // Ports have number 0.
         #[cfg(feature = "fault-injection")]
         if let Some(failures) = translate::failures(config.test, self.number + 1) {
@@ -205,7 +206,7 @@ impl WorkerSpec {
             let tls = shared.tls.clone().filter(|_| listener.tls);
             worker
                 .listen(listener.address, tls)
-                .map_err(|error| StartError::Listen(listener.address, error))?;
+                .map_err(|error| ApplianceError::Listen(listener.address, error))?;
         }
         // The workers share their addresses: one announces them.
         if self.number == 0 {

@@ -10,7 +10,7 @@ use lockgate_stack::tls::Certificate;
 use super::document::Document;
 use super::reader::Located;
 use super::{Config, Host};
-use crate::certificates::{self, CertificateError};
+use crate::certificates::{self, CertificateFileError};
 use crate::server::{HostPattern, Site, Sites};
 
 /// Loads the certificates. An expired one is a warning: clients decide for themselves, and the
@@ -41,8 +41,10 @@ pub(super) fn certificates(
             }
             Err(error) => {
                 let name = match &error {
-                    CertificateError::Chain { .. } => "chain",
-                    CertificateError::Key { .. } | CertificateError::Mismatch { .. } => "key",
+                    CertificateFileError::Chain { .. } => "chain",
+                    CertificateFileError::Key { .. } | CertificateFileError::Mismatch { .. } => {
+                        "key"
+                    }
                 };
                 reader.fault(name, error.to_string());
             }

@@ -25,7 +25,7 @@ pub trait Transport {
     /// Bytes in the send queue that the peer hasn't acknowledged, records' overhead included.
     fn unacknowledged(&self) -> u64;
 
-    /// Closes the sending side. Receiving goes on.
+    /// Closes the sending side. Receiving stays possible.
     fn shutdown(&mut self);
 
     /// Closes both sides in order: what is queued is still sent.
@@ -38,9 +38,9 @@ pub trait Transport {
 /// What [`Transport::recv`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvOutcome {
-    /// It showed bytes, of which so many were taken.
+    /// Bytes were received. The callback took this many of them.
     Taken(usize),
-    /// There is nothing now.
+    /// Nothing is received and unread.
     Nothing,
     /// The peer has closed its side.
     End,

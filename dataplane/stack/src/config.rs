@@ -29,8 +29,8 @@ pub struct StackConfig {
     pub handshake_timeout: Duration,
     /// Whether the record layer is enabled. Without it every TLS handshake fails at its end.
     pub ktls: bool,
-    /// The most bytes of content in a sent record: 64 (RFC 8449) to 2^14, the default. Values outside
-    /// count as the nearest of these.
+    /// The most bytes of content in a sent record: 64 (RFC 8449) to 2^14, the default. Values
+    /// outside count as the nearest of these.
     pub record_len_max: u16,
     /// How many other workers have the same addresses and get frames from this one by
     /// [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame).
@@ -53,20 +53,21 @@ pub struct Limits {
     pub half_open_max: u32,
     /// Connections in TIME-WAIT. One more ends without TIME-WAIT.
     pub time_wait_max: u32,
-    /// TLS handshakes with state in the TLS library. One more waits for admission, its bytes unread.
+    /// TLS handshakes with state in the TLS library. One more waits for admission, its bytes
+    /// unread.
     pub handshakes_max: u32,
     /// Ranges of sent and of out-of-order bytes, over all connections.
     pub ranges_max: u32,
     /// Bytes queued for sending, per connection; see [`Limits::send_low_water_bytes`].
     pub send_buffer_bytes: u32,
-    /// The low-water mark: [`Notice::Writable`](crate::Notice::Writable) comes when fewer bytes than
-    /// this are queued.
+    /// The low-water mark: [`Notice::Writable`](crate::Notice::Writable) comes when fewer bytes
+    /// than this are queued.
     pub send_low_water_bytes: u32,
     /// Memory that received and unread bytes pin, per connection. The rest of it is the receive
     /// window. Bytes that are out of order may pin four times as much until they are joined.
     pub recv_buffer_bytes: u32,
-    /// The receive budget: memory that received and unread bytes pin, over all connections. Above it
-    /// a connection gets one segment at most, and is reset if that isn't read at once.
+    /// The receive budget: memory that received and unread bytes pin, over all connections. Above
+    /// it a connection gets one segment at most, and is reset if that isn't read at once.
     pub recv_total_bytes: u64,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,

@@ -42,7 +42,8 @@ lockgate_wire::counters! {
         payload_bytes_out,
         /// Packets that an interface refused though it had room.
         tx_failed,
-        /// Small frames (SYN-ACK, RST, immediate ACK, ARP, ICMP) lost for want of a route, memory or room.
+        /// Small frames (SYN-ACK, RST, immediate ACK, ARP, ICMP) lost for want of a route, memory
+        /// or room.
         answers_lost,
         /// Segments dropped because the next hop is unreachable.
         neighbour_unreachable,

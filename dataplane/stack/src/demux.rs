@@ -13,8 +13,8 @@ pub(crate) enum FlowTarget {
 
 /// The flow table. An entry has eight bytes; the four-tuple itself is in the slab.
 ///
-/// The hash is keyed with a secret, so that peers can't choose four-tuples that collide. The hash of
-/// a NIC isn't used, because its key is known.
+/// The hash is keyed with a secret, so that peers can't choose four-tuples that collide. The hash
+/// of a NIC isn't used, because its key is known.
 #[derive(Debug)]
 pub(crate) struct FlowTable {
     table: HashTable<FlowEntry>,

@@ -1,4 +1,4 @@
-//! What the caller lends to a stack for the length of a call.
+//! What the caller passes to a stack for one call.
 
 use lockgate_ktls::Ciphers;
 use pktbuf::{Output, PagePool};

@@ -1,8 +1,8 @@
 //! Sockets over TCP and TLS records: demultiplexing, handshakes, packets in and packets out.
 //!
 //! A [`Stack`] owns the connections of one worker: its sockets, half-open and TIME-WAIT entries,
-//! listeners, flow table and timers. It uses no threads, no clock and no ports. Time is an argument;
-//! memory, ciphers and interfaces are lent for each call ([`Env`]). TCP's decisions are
+//! listeners, flow table and timers. It uses no threads, no clock and no ports. Time is an
+//! argument; memory, ciphers and interfaces are passed for one call ([`Env`]). TCP's decisions are
 //! `lockgate_tcp`'s, IP's are `lockgate_ip`'s, records are `lockgate_ktls`'s; rustls runs the TLS
 //! handshake and is dropped when the keys are handed over ([`tls`]).
 //!
@@ -24,8 +24,9 @@
 //!
 //! - A socket is in each list once at most, and a listed index whose socket was removed is skipped
 //!   (`schedule`).
-//! - The send queue ends where TCP was told, and the chain of received bytes ends where TCP says. A
-//!   payload's memory is reserved before TCP gets the segment, because a verdict can't be undone.
+//! - The send queue and TCP have the same end of the stream to be sent, the chain of received bytes
+//!   and TCP the same end of the received one. A payload's memory is reserved before TCP gets the
+//!   segment, because a verdict can't be undone.
 //! - Every limit over all sockets of a worker has one owner: what received bytes may pin, the
 //!   reserve that sending leaves to reading, and the starved sockets are `memory`'s; active
 //!   handshakes are `handshakes`'.
@@ -36,12 +37,12 @@
 //!
 //! # How the types work together
 //!
-//! A segment's four-tuple leads through the flow table (`demux`) to a socket, a half-open entry or a
-//! TIME-WAIT entry. A socket (`socket`) joins a `lockgate_tcp::Connection`, a
+//! A segment's four-tuple leads through the flow table (`demux`) to a socket, a half-open entry or
+//! a TIME-WAIT entry. A socket (`socket`) joins a `lockgate_tcp::Connection`, a
 //! `lockgate_ktls::RecordQueue` for sending, and for receiving a byte stream, a handshake or a
-//! `lockgate_ktls::Deframer`. What sockets share is the context (`context`), a part for each purpose.
-//! Packets leave through the IP layer (`egress`), which finds route and neighbour. One timer wheel
-//! ([`wheel`]) has a timer for every entry of the tables.
+//! `lockgate_ktls::Deframer`. What sockets share is the context (`context`), a part for each
+//! purpose. Packets leave through the IP layer (`egress`), which finds route and neighbour. One
+//! timer wheel ([`wheel`]) has a timer for every entry of the tables.
 //!
 //! # Example
 //!

@@ -129,7 +129,7 @@ impl Socket {
         all.into_iter().flatten().min()
     }
 
-    /// The timer went off.
+    /// Handles an expired timer.
     pub(crate) fn on_timer(&mut self, now: Instant, cx: &mut SocketContext) {
         if !self.is_tcp_over() {
             let event = self.tcp.on_timer(now, &mut cx.tcp);
@@ -209,8 +209,8 @@ impl Socket {
         self.application == Application::Detached
     }
 
-    /// TCP's part is over, and not by both sides closing. An earlier reason stays: a peer that
-    /// resets after our alert was told why.
+    /// Ends TCP's part before both sides have closed. An earlier reason stays: a peer that resets
+    /// after our alert ended for the alert's reason.
     fn end_tcp(&mut self, reason: CloseReason) {
         self.phase = TcpPhase::Over;
         self.end.get_or_insert(reason);

@@ -7,8 +7,8 @@
 //!
 //! Timers are entries of an array indexed by the caller's [`TimerKey`]; arming, moving and
 //! cancelling are O(1) and allocate nothing. A deadline that moves later only changes the entry,
-//! which is moved when its old slot comes up. That is the usual case: every acknowledgment pushes the
-//! retransmission timer back.
+//! which is moved when its old slot comes up. That is the usual case: every acknowledgment pushes
+//! the retransmission timer back.
 
 use lockgate_wire::time::Instant;
 
@@ -64,8 +64,8 @@ impl Wheel {
         }
     }
 
-    /// Disarms and returns one timer that is due at `now`. Returns `None` when nothing is due, or when
-    /// `budget` is used up: every entry that is fired or moved to a lower level costs one.
+    /// Disarms and returns one timer that is due at `now`. Returns `None` when nothing is due, or
+    /// when `budget` is used up: every entry that is fired or moved to a lower level costs one.
     pub fn expire(&mut self, now: Instant, budget: &mut u32) -> Option<TimerKey> {
         let now_tick = tick_floor(now).max(self.tick);
         loop {
@@ -93,8 +93,8 @@ impl Wheel {
         }
     }
 
-    /// When [`Wheel::expire`] has to be called next. Never later than the earliest deadline rounded up
-    /// to a tick. Earlier if entries have to be moved to a lower level first.
+    /// When [`Wheel::expire`] has to be called next. Never later than the earliest deadline rounded
+    /// up to a tick. Earlier if entries have to be moved to a lower level first.
     pub fn next_timer(&self) -> Option<Instant> {
         self.first_slot()
             .map(|slot| Instant::from_nanos(slot.start << TICK_SHIFT))

@@ -13,8 +13,8 @@
 //!
 //! # Invariants
 //!
-//! - A test's outcome doesn't depend on the machine's speed or load: nothing here reads a clock, and
-//!   waits are limited only to catch hangs.
+//! - A test's outcome doesn't depend on the machine's speed or load: nothing here reads a clock,
+//!   and waits are limited only to catch hangs.
 //! - Nothing random depends on anything but a seed.
 //! - It uses no other crate of the workspace, so each of them can use it. What needs large
 //!   dependencies is behind a feature.

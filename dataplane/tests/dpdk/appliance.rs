@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use lockgate::appliance::{self, StartError};
+use lockgate::appliance::{self, ApplianceError};
 use lockgate::clock;
 use lockgate::config::{self, Config, Host};
 use lockgate::control::{self, GroupKind, Stop};
@@ -167,7 +167,7 @@ fn what_a_device_refuses_is_a_fault() {
     let place = Place::new();
     let config = place.config("net_af_packet0,iface=lg-nowhere", &cores_here()[..1]);
     match appliance::run(config, &Stop::default()) {
-        Err(StartError::Config(faults)) => {
+        Err(ApplianceError::Config(faults)) => {
             let said = faults.to_string();
             assert!(
                 said.contains("lg-nowhere") && said.contains("a.toml"),

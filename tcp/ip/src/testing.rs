@@ -202,7 +202,7 @@ pub(crate) fn flush(host: &mut IpLayer, now: Instant) -> Vec<(IfaceId, Vec<u8>)>
 }
 
 /// Resolves the peer, so that replies are sent at once.
-pub(crate) fn introduce(host: &mut IpLayer, addr: &str) {
+pub(crate) fn add_neighbour(host: &mut IpLayer, addr: &str) {
     let hop = NextHop {
         iface: ETH,
         addr: addr.parse().unwrap(),

@@ -193,7 +193,7 @@ mod arp_tests {
         assert!(h.neighbours().is_empty());
         assert_eq!(h.counters().neighbours.unasked, 1);
         // Nor those to others, even about neighbours that we know.
-        introduce(&mut h, "10.0.0.254");
+        add_neighbour(&mut h, "10.0.0.254");
         let reply = arp(Operation::Reply, (OTHER, "10.0.0.254"), (PEER, "10.0.0.3"));
         run(&mut h, at(0), ETH, &arp_frame(MacAddr::BROADCAST, &reply));
         assert_eq!(h.lookup(at(0), hop("10.0.0.254")), Lookup::Resolved(PEER));
@@ -205,7 +205,7 @@ mod arp_tests {
         let announce = request((OTHER, "10.0.0.254"), "10.0.0.254");
         run(&mut h, at(0), ETH, &announce);
         assert!(h.neighbours().is_empty());
-        introduce(&mut h, "10.0.0.254");
+        add_neighbour(&mut h, "10.0.0.254");
         run(&mut h, at(0), ETH, &announce);
         let state = h.neighbours().state(at(0), hop("10.0.0.254"));
         assert_eq!(state, Some(NeighbourState::Stale { mac: OTHER }));
@@ -375,7 +375,7 @@ mod discovery_tests {
     #[test]
     fn probing_goes_to_the_known_address() {
         let mut h = host();
-        introduce(&mut h, "fe80::2");
+        add_neighbour(&mut h, "fe80::2");
         assert_eq!(h.lookup(at(0), hop("fe80::2")), Lookup::Resolved(PEER));
         let sent = flush(&mut h, at(5000));
         let (to, addrs, _, bytes) = read_v6(&sent[0].1);
@@ -522,7 +522,7 @@ mod echo_tests {
     #[test]
     fn echo_requests_are_answered() {
         let mut h = host();
-        introduce(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "10.0.0.2");
         let ping = icmp_v4("10.0.0.2", "10.0.0.1", &Icmpv4Message::EchoRequest(ECHO));
         let Answer::Frame(ETH, reply) = run(&mut h, at(0), ETH, &ping) else {
             panic!()
@@ -534,7 +534,7 @@ mod echo_tests {
             Ok(Icmpv4Message::EchoReply(ECHO))
         );
 
-        introduce(&mut h, "fe80::fe");
+        add_neighbour(&mut h, "fe80::fe");
         let ping = Icmpv6Message::EchoRequest(ECHO);
         let ping = icmp_v6("2001:db8:77::2", "2001:db8::1", &ping);
         let Answer::Frame(ETH, reply) = run(&mut h, at(0), ETH, &ping) else {
@@ -550,7 +550,7 @@ mod echo_tests {
     #[test]
     fn echo_requests_to_all_nodes_are_answered_from_our_address() {
         let mut h = host();
-        introduce(&mut h, "fe80::2");
+        add_neighbour(&mut h, "fe80::2");
         let ping = icmp_v6("fe80::2", "ff02::1", &Icmpv6Message::EchoRequest(ECHO));
         let Answer::Frame(_, reply) = run(&mut h, at(0), ETH, &ping) else {
             panic!()
@@ -578,7 +578,7 @@ mod echo_tests {
     #[test]
     fn echo_requests_above_the_mtu_are_not_answered() {
         let mut h = host();
-        introduce(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "10.0.0.2");
         let ping = |len: usize| {
             let data = vec![1; len];
             icmp_v4(
@@ -603,7 +603,7 @@ mod echo_tests {
     #[test]
     fn echo_replies_are_rate_limited() {
         let mut h = host();
-        introduce(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "10.0.0.2");
         let ping = icmp_v4("10.0.0.2", "10.0.0.1", &Icmpv4Message::EchoRequest(ECHO));
         let answered = (0..500)
             .filter(|_| run(&mut h, at(0), ETH, &ping) != Answer::None)
@@ -728,8 +728,8 @@ mod error_tests {
     #[test]
     fn ports_protocols_and_parameters_are_rejected() {
         let mut h = host();
-        introduce(&mut h, "10.0.0.2");
-        introduce(&mut h, "2001:db8::2");
+        add_neighbour(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "2001:db8::2");
         for (protocol, code) in [(IpProtocol::UDP, 3), (IpProtocol(132), 2)] {
             let frame = from_peer("10.0.0.2", "10.0.0.1", protocol, &[5; 600]);
             let Answer::Frame(_, reply) = run(&mut h, at(0), ETH, &frame) else {
@@ -778,7 +778,7 @@ mod error_tests {
     #[test]
     fn padding_is_not_quoted() {
         let mut h = host();
-        introduce(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "10.0.0.2");
         let mut frame = from_peer("10.0.0.2", "10.0.0.1", IpProtocol::UDP, &[5; 8]);
         let len = frame.len();
         frame.resize(60, 0xee);
@@ -795,8 +795,8 @@ mod error_tests {
             h.reject(at(0), &p, why, bytes, &mut out)
         };
         let mut h = host();
-        introduce(&mut h, "10.0.0.2");
-        introduce(&mut h, "fe80::2");
+        add_neighbour(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "fe80::2");
         let parts = |frame: &[u8]| match host().receive(ETH, frame, &meta(frame)) {
             Ingress::Icmp(p) | Ingress::Reject(p, _) => p,
             other @ (Ingress::Tcp(_) | Ingress::Arp(_) | Ingress::Drop(_)) => panic!("{other:?}"),
@@ -843,7 +843,7 @@ mod error_tests {
             error_rate: rate,
             ..IpConfig::default()
         });
-        introduce(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "10.0.0.2");
         let frame = from_peer("10.0.0.2", "10.0.0.1", IpProtocol::UDP, &[5; 8]);
         let sent = |h: &mut IpLayer, ms| run(h, at(ms), ETH, &frame) != Answer::None;
         assert_eq!((0..20).filter(|_| sent(&mut h, 0)).count(), 3);
@@ -869,7 +869,7 @@ mod dispatch_tests {
             h.dispatch(at(0), hop("10.0.0.2"), &mut copy),
             DispatchOutcome::Queued
         );
-        introduce(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "10.0.0.2");
         assert_eq!(
             h.dispatch(at(0), hop("10.0.0.2"), &mut copy),
             DispatchOutcome::Send
@@ -937,7 +937,7 @@ mod dispatch_tests {
     #[test]
     fn progress_confirms_reachability() {
         let mut h = host();
-        introduce(&mut h, "10.0.0.2");
+        add_neighbour(&mut h, "10.0.0.2");
         h.lookup(at(0), hop("10.0.0.2"));
         h.confirm(at(1), hop("10.0.0.2"));
         assert_eq!(flush(&mut h, at(0) + Duration::from_secs(10)), []);

@@ -115,7 +115,7 @@ fn a_time_out_keeps_reports_and_reneging_ends_them() {
     assert!(!board.has_reneged(&ranges));
     board.on_ack(100, &mut AckOutcome::default(), &mut ranges);
     assert!(board.has_reneged(&ranges));
-    board.expunge(&mut ranges);
+    board.clear_sack(&mut ranges);
     board.on_timeout(1000, &mut ranges);
     board.check(&ranges);
     assert_eq!(board.next_pending(&ranges), Some(100..1000));
@@ -249,7 +249,7 @@ proptest! {
                 }
                 Op::Renege => {
                     let before = board.delivered;
-                    board.expunge(&mut ranges);
+                    board.clear_sack(&mut ranges);
                     told -= before - board.delivered;
                     reported.clear();
                 }

@@ -211,7 +211,7 @@ impl Host {
                 HalfOpenVerdict::Closed => self.end = End::Listen,
                 HalfOpenVerdict::Established(conn) => {
                     self.end = End::Open(conn);
-                    self.tell_room();
+                    self.report_room();
                     self.receive(now, packet);
                 }
             },
@@ -278,7 +278,7 @@ impl Host {
         } else if self.read < self.have && self.read_at <= now {
             self.read_at = now + self.app.read_every;
         }
-        self.tell_room();
+        self.report_room();
     }
 
     fn keep(&mut self, start: u64, end: u64) {
@@ -299,7 +299,7 @@ impl Host {
         self.read_at = now + self.app.read_every;
     }
 
-    fn tell_room(&mut self) {
+    fn report_room(&mut self) {
         let unread = u32::try_from(self.have - self.read).unwrap_or(u32::MAX);
         if let End::Open(conn) = &mut self.end {
             conn.room(self.app.receive_buffer.saturating_sub(unread));
@@ -365,7 +365,7 @@ impl Host {
         if self.read < self.have && self.read_at <= now {
             self.read_now(now);
         }
-        self.tell_room();
+        self.report_room();
         let End::Open(conn) = &mut self.end else {
             return;
         };

@@ -117,7 +117,7 @@ impl World {
         hosts[from].transmit(*now, &mut |packet| {
             let arrivals = links[from].send(*now, &packet);
             if *trace {
-                tell(*now, from, &packet, arrivals);
+                trace_packet(*now, from, &packet, arrivals);
             }
             for at in arrivals.into_iter().flatten() {
                 let slot = free.pop().unwrap_or_else(|| {
@@ -159,7 +159,7 @@ impl World {
 }
 
 /// Prints a packet like tcpdump.
-fn tell(now: Instant, from: usize, packet: &Packet, arrivals: [Option<Instant>; 2]) {
+fn trace_packet(now: Instant, from: usize, packet: &Packet, arrivals: [Option<Instant>; 2]) {
     let tcp = &packet.tcp;
     println!(
         "{:9.3} {} {:?} at {} len {} (seq {} ack {} win {}) {:?} {}",

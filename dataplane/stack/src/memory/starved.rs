@@ -11,12 +11,12 @@ use crate::schedule::Membership;
 
 /// The starved sockets: those that need page buffers or ranges to continue.
 ///
-/// All of them are woken when less memory is in use than at the last look, and every
+/// All of them are woken when less memory is in use than at the last check, and every
 /// [`RETRY_INTERVAL`] in any case: another worker may have freed memory since.
 #[derive(Debug, Default)]
 pub(crate) struct StarvedSockets {
     list: VecDeque<u32>,
-    /// What was in use at the last look.
+    /// Memory in use at the last check.
     usage: PoolUsage,
     ranges_used: u32,
     retry_at: Option<Instant>,
@@ -37,7 +37,7 @@ impl StarvedSockets {
         self.list.pop_front()
     }
 
-    /// Compares what is in use with the last look. Returns how many sockets at the front of the
+    /// Compares what is in use with the last check. Returns how many sockets at the front of the
     /// list the caller has to wake.
     pub(crate) fn count_to_wake(
         &mut self,

@@ -137,6 +137,14 @@ impl Socket {
     }
 
     /// Resets an orphaned connection whose peer keeps its window closed, though it answers probes.
+    ///
+    /// The rule: at each deadline, `orphan_timeout` after the last one,
+    /// - everything acknowledged: nothing to do;
+    /// - window closed now: reset;
+    /// - window open now: one more `orphan_timeout`. A loss has TCP's own time-outs.
+    ///
+    /// The window is examined at the deadline only. A peer that opens it by a byte just then gets
+    /// another period, each time, as long as it acknowledges within `user_timeout`.
     pub(super) fn check_orphan(&mut self, now: Instant, limits: &Limits, schedule: &mut Schedule) {
         if self.orphan_until.is_none_or(|until| now < until) || !self.awaits_acknowledgment() {
             return;
@@ -144,7 +152,6 @@ impl Socket {
         if self.tcp.is_window_blocked() {
             self.abort(CloseReason::TimedOut, schedule);
         } else {
-            // A loss: TCP's retransmission has time-outs of its own.
             self.orphan_until = Some(now + limits.orphan_timeout);
         }
     }
@@ -205,9 +212,9 @@ impl Socket {
         self.closing = Closing::FinQueued;
     }
 
-    /// Whether both streams have ended and the peer acknowledged everything before our close_notify.
-    /// A reset is a clean end then: many clients close their socket after their own close_notify,
-    /// and their kernel answers ours by a reset.
+    /// Whether both streams have ended and the peer acknowledged everything before our
+    /// close_notify. A reset is a clean end then: many clients close their socket after their own
+    /// close_notify, and their kernel answers ours by a reset.
     pub(super) fn is_closed_both_ways(&self) -> bool {
         let close_notify = self.tx.params().map_or(0, |params| {
             u64::from(params.head_len()) + ALERT_LEN + u64::from(params.tail_len())

@@ -99,8 +99,8 @@ fn a_spent_key_ends_by_a_fin_alone() {
     assert_eq!(socket.close_reason(), CloseReason::Crypto);
 }
 
-/// A Readable notice comes once until everything is read, again when a starved reader may find a page
-/// buffer, and never after the application has closed.
+/// A Readable notice comes once until everything is read, again when a starved reader may find a
+/// page buffer, and never after the application has closed.
 #[test]
 fn readable_notices_come_once_and_again_after_starvation() {
     let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(0);
@@ -134,7 +134,8 @@ fn readable_notices_come_once_and_again_after_starvation() {
     assert!(cx.notices.pop().is_none(), "it was closed");
 }
 
-/// A socket to be reset stays open until its turn, and a second abort doesn't revive one that's over.
+/// A socket to be reset stays open until its turn, and a second abort doesn't revive one that's
+/// over.
 #[test]
 fn an_abort_is_carried_out_in_the_next_turn() {
     let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(0);

@@ -1,4 +1,5 @@
-//! Packets of a socket: what TCP offers, as much of it as the queue, the interface and memory allow.
+//! Packets of a socket: what TCP offers, as much of it as the queue, the interface and memory
+//! allow.
 
 use core::ops::Range;
 
@@ -22,7 +23,8 @@ enum PacketOutcome {
 }
 
 impl Socket {
-    /// Sends what can be sent now: at most `packets_left` packets, and about `turn_bytes_max` bytes.
+    /// Sends what can be sent now: at most `packets_left` packets, and about `turn_bytes_max`
+    /// bytes.
     pub(crate) fn transmit<N: Output>(
         &mut self,
         now: Instant,
@@ -150,8 +152,10 @@ impl Socket {
         Ok(range.start..range.start + if whole == 0 { len } else { whole })
     }
 
-    /// Commits an intent and hands its packet to the interface. A packet refused for want of room is
-    /// a local loss: TCP retries the range in a later turn.
+    /// Retries a send that the interface refuses: commits an intent and passes its packet on.
+    ///
+    /// A packet that is refused for lack of room is a local loss, so a send is retried by TCP in a
+    /// later turn.
     #[expect(
         clippy::too_many_arguments,
         reason = "one step of transmit_one, with its locals"
@@ -214,7 +218,7 @@ impl Socket {
 
 /// Frames that one burst is cut into at most.
 ///
-/// Software segmentation has a list of frames of limited length. A burst that doesn't fit is refused
-/// however often it is retried, and with a tiny segment size even a short burst is many frames. With
-/// segments of the default size (536 bytes) the limit is 32 KiB.
+/// Software segmentation has a list of frames of limited length. A burst that doesn't fit is
+/// refused however often it is retried, and with a tiny segment size even a short burst is many
+/// frames. With segments of the default size (536 bytes) the limit is 32 KiB.
 const BURST_FRAMES_MAX: u32 = 61;

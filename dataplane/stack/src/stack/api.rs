@@ -17,9 +17,9 @@ use crate::socket::Socket;
 impl Stack {
     /// Copies bytes into the send queue. Returns how many were taken.
     ///
-    /// If fewer were taken than given, a [`Notice::Writable`](crate::Notice::Writable) follows. With
-    /// `more` the last record stays open for the next call, and unsent until it is full or a call
-    /// without `more` closes it.
+    /// If fewer were taken than given, a [`Notice::Writable`](crate::Notice::Writable) follows.
+    /// With `more` the last record stays open for the next call, and unsent until it is full or a
+    /// call without `more` closes it.
     ///
     /// # Errors
     /// If there is no such socket, its sending side is closed, or its TLS handshake isn't over.
@@ -79,7 +79,8 @@ impl Stack {
         socket.send_record(kind, content, cx, pages)
     }
 
-    /// Changes the sending keys of a TLS 1.3 socket. With `ask_peer` the peer has to change its own.
+    /// Changes the sending keys of a TLS 1.3 socket. With `ask_peer` the peer has to change its
+    /// own.
     ///
     /// A key near its usage limit is changed without a call.
     ///
@@ -134,8 +135,8 @@ impl Stack {
         }
     }
 
-    /// Closes the socket: as [`Stack::shutdown`], and received bytes are dropped. The last notice is
-    /// [`Notice::Closed`](crate::Notice::Closed), when the socket is removed.
+    /// Closes the socket: as [`Stack::shutdown`], and received bytes are dropped. The last notice
+    /// is [`Notice::Closed`](crate::Notice::Closed), when the socket is removed.
     pub fn close(&mut self, socket: SocketId) {
         if let Some((socket, cx)) = self.socket_mut(socket) {
             socket.close(&mut cx.schedule);

@@ -60,8 +60,8 @@ impl Stack {
         self.wake_waiting(now, env);
     }
 
-    /// Handles a TCP segment. If it belongs to no connection, it is forwarded to the next worker while
-    /// `forwards_left` isn't 0.
+    /// Handles a TCP segment. If it belongs to no connection, it is forwarded to the next worker
+    /// while `forwards_left` isn't 0.
     pub(super) fn on_tcp<N: Output>(
         &mut self,
         now: Instant,
