@@ -646,11 +646,11 @@ fn a_fault_in_the_middle_of_tls12_gets_its_alert() {
     let rows: Vec<(&str, usize, Vec<u8>, CloseReason)> = vec![
         ("type 99", 0, vec![99, 3, 3, 0, 1], MALFORMED),
         ("type 99", 1, vec![99, 3, 3, 0, 1], MALFORMED),
-        ("2^14 + 1", 0, vec![22, 3, 3, 0x40, 1], MALFORMED),
+        ("2^14 + 1", 0, vec![22, 3, 3, 0x40, 1], MISBEHAVED),
         ("no tag", 1, record(22, &[1; 15]), MISBEHAVED),
         ("nothing", 1, vec![22, 3, 3, 0, 0], MISBEHAVED),
-        ("2^14 + 2048", 1, vec![22, 3, 3, 0x48, 0], MALFORMED),
-        ("2^14 + 2049", 1, vec![22, 3, 3, 0x48, 1], MALFORMED),
+        ("2^14 + 2048", 1, vec![22, 3, 3, 0x48, 0], MISBEHAVED),
+        ("2^14 + 2049", 1, vec![22, 3, 3, 0x48, 1], MISBEHAVED),
     ];
     for (what, records, bytes, expected) in rows {
         let mut config = Arc::unwrap_or_clone(config(suite, versions));
