@@ -16,7 +16,8 @@ pub enum Absence {
 }
 
 impl Absence {
-    /// Whether the next lookup most likely has the same result, so that a negative cache may keep it.
+    /// Whether the next lookup most likely has the same result, so that a negative cache may keep
+    /// it.
     pub(crate) fn is_lasting(self) -> bool {
         match self {
             Self::NotFound | Self::Directory | Self::Forbidden => true,

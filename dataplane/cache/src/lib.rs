@@ -120,9 +120,9 @@
 //!   than two seconds old, and a large file wasn't modified in the last five minutes. Else it is
 //!   weak. A weak one that was too young is replaced when the file is read again at a later look.
 //!
-//! A change through a shared memory mapping may be noticed late or not at all: the tag stays strong.
-//! A single write that takes longer than two seconds may be noticed late. Replacing files by
-//! renaming has none of these doubts.
+//! A change through a shared memory mapping may be noticed late or not at all: the tag stays
+//! strong. A single write that takes longer than two seconds may be noticed late. Replacing files
+//! by renaming has none of these doubts.
 //!
 //! *Nothing outside of a root is served.* The kernel resolves paths with `openat2`: not above the
 //! root, whatever symbolic links say (`RESOLVE_BENEATH`), nor through `/proc`'s links

@@ -194,8 +194,8 @@ pub(crate) fn crowd(setup: Setup, clients: usize, tls: bool) {
     scene.finish();
 }
 
-/// Sends the request once all clients are connected, and closes once all have their response. Clients
-/// that failed wait, too.
+/// Sends the request once all clients are connected, and closes once all have their response.
+/// Clients that failed wait, too.
 fn meet<S: Stream>(conn: io::Result<Conn<S>>, path: &str, all_here: &Barrier) -> io::Result<Reply> {
     all_here.wait();
     let answered = conn.and_then(|mut conn| {

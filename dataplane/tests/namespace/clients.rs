@@ -127,7 +127,8 @@ fn read_on<S: Stream>(conn: &mut Conn<S>, bytes: &AtomicU64) {
     assert_eq!(error, ErrorKind::UnexpectedEof, "TLS misses its end");
 }
 
-/// Bytes that aren't TLS get an alert, and bytes that aren't HTTP get 400. Other clients are served.
+/// Bytes that aren't TLS get an alert, and bytes that aren't HTTP get 400. Other clients are
+/// served.
 pub(crate) fn garbage(setup: Setup) {
     let scene = setup.start();
     let hello = {
@@ -481,9 +482,9 @@ fn slow_to_ask() {
     scene.finish();
 }
 
-/// A client that reads nothing is cut off. One that reads a little all the time is served for longer
-/// than those that are cut off, unless the machine kept it from reading. `server::tests` check the limit
-/// with simulated time.
+/// A client that reads nothing is cut off. One that reads a little all the time is served for
+/// longer than those that are cut off, unless the machine kept it from reading. `server::tests`
+/// check the limit with simulated time.
 fn slow_to_read() {
     let scene = Setup::new().set("http.send_timeout", "5s").start();
     let bytes = scene.file("large.bin", 8 << 20);

@@ -64,8 +64,8 @@ fn ping(scene: &Scene, address: &str, size: u16, end: &[&str]) -> Ran {
         .arg(address))
 }
 
-/// A closed port answers TCP by a reset and UDP by port unreachable: the client's error is "refused",
-/// not "timed out".
+/// A closed port answers TCP by a reset and UDP by port unreachable: the client's error is
+/// "refused", not "timed out".
 fn closed_ports() {
     let scene = Setup::new().start();
     scene.inside(|| {
@@ -97,8 +97,8 @@ fn closed_ports() {
     scene.finish();
 }
 
-/// While the peer of a veth pair leaves checksums to its card, every packet is dropped. The log warns
-/// once, with the command that helps; after that command requests are served.
+/// While the peer of a veth pair leaves checksums to its card, every packet is dropped. The log
+/// warns once, with the command that helps; after that command requests are served.
 fn partial_checksums() {
     let scene = Setup::new().start();
     let file = scene.file("some.bin", 10_000);

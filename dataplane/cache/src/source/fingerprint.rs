@@ -32,8 +32,8 @@ pub(crate) struct FileTime {
 pub(crate) enum Change {
     /// None.
     None,
-    /// Names of it were removed, as when another file is renamed over it. This moves the change time.
-    /// The modification time shows that nothing was written, unless a program put it back.
+    /// Names of it were removed, as when another file is renamed over it. This moves the change
+    /// time. The modification time shows that nothing was written, unless a program put it back.
     Unlinked,
     /// It is longer. Its first bytes may or may not be the same.
     Grown,

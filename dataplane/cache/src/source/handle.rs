@@ -112,10 +112,10 @@ impl FileHandle {
     /// - The status is as before, and would show any change: it does.
     /// - The file grew, and its tag is strong: it doesn't, because the span may have been
     ///   overwritten before the file grew. Spans in memory were read before, and stay.
-    /// - The file grew and its tag is weak, or names of it were removed, or a change within the same
-    ///   tick might not show: it does if the spans that were read before have their old digests
-    ///   still. `reread` finds the digest that a span has now. At most 64 are read again for each
-    ///   span, and all that are known for the last one and after names were removed.
+    /// - The file grew and its tag is weak, or names of it were removed, or a change within the
+    ///   same tick might not show: it does if the spans that were read before have their old
+    ///   digests still. `reread` finds the digest that a span has now. At most 64 are read again
+    ///   for each span, and all that are known for the last one and after names were removed.
     /// - Anything else: it doesn't, and nothing more can be read of this version.
     pub(crate) fn check_read(
         &self,

@@ -44,8 +44,8 @@ pub(crate) struct SpanTable {
     /// Identifies the table while it lives.
     id: u64,
     /// Span `i` is in slot `i % slots`, if it is in memory. The number of slots is the object's
-    /// number of spans, or what the arena has room for, whichever is less. Only sources and eviction
-    /// write.
+    /// number of spans, or what the arena has room for, whichever is less. Only sources and
+    /// eviction write.
     slots: Box<[ArcSwapOption<LoadedSpan>]>,
 }
 

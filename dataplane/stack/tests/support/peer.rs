@@ -1,4 +1,5 @@
-//! rustls's own client over a plain socket of host A: an independent implementation that shares no record code.
+//! rustls's own client over a plain socket of host A: an independent implementation that shares no
+//! record code.
 
 use std::io::{Read, Write};
 use std::sync::Arc;

@@ -54,7 +54,8 @@ struct ClientState {
     left: usize,
     /// Rest of a request that isn't sent yet.
     request: Vec<u8>,
-    /// The requested file and the bytes received of its body; `head` is what was received of the head.
+    /// The requested file and the bytes received of its body; `head` is what was received of the
+    /// head.
     answer: Option<(usize, usize)>,
     head: Vec<u8>,
     closing: bool,
