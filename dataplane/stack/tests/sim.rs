@@ -294,12 +294,7 @@ fn both_sides_have_exactly_what_was_sent() {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     std::thread::scope(|scope| {
         for first in 0..threads as u64 {
-            scope.spawn(move || {
-                (first..seeds)
-                    .step_by(threads)
-                    .filter(|seed| !STALLED.contains(seed))
-                    .for_each(run)
-            });
+            scope.spawn(move || (first..seeds).step_by(threads).for_each(run));
         }
     });
 }
@@ -308,8 +303,5 @@ fn both_sides_have_exactly_what_was_sent() {
 const DELAYED_ACK: Duration = Duration::from_millis(40);
 const LAZY: [u64; 4] = [0, 0, 1, 100];
 const SEEDS: u64 = 10_000;
-/// Known not to end: a receive buffer of 2 KiB that holds one byte out of order has no room for
-/// the bytes before it that its scaled window could announce.
-const STALLED: [u64; 3] = [7147, 9417, 9511];
 const SIZES: [u64; 5] = [0, 100, 5000, 60_000, 300_000];
 const WINDOWS: [u32; 5] = [2048, 8192, 65_536, 262_144, 1 << 20];

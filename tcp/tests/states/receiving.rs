@@ -291,6 +291,45 @@ fn room_that_shrinks_is_not_taken_back_but_not_renewed() {
     assert_eq!(verdict.answer.unwrap().window, 0);
 }
 
+/// Less than a unit of the window scale remains of the window. While a byte in it is missing, it is
+/// rounded up: a closed window would leave the missing bytes to window probes. Without a hole it is
+/// rounded down, or a peer could send a unit after the other though nothing is read.
+#[test]
+fn a_hole_in_the_last_unit_of_the_window_keeps_it_open() {
+    let config = TcpConfig {
+        window_scaling: true,
+        window_max: 4 << 20,
+        ..plain()
+    };
+    let options = TcpOptions {
+        mss: Some(1000),
+        window_scale: Some(0),
+        ..TcpOptions::NONE
+    };
+    let mut rig = Rig::open_with(config, options, 10_000);
+    // The shift is 7. All of the advertised window but 21 bytes arrives, and nothing is read.
+    let full = i64::from(rig.conn.info(&rig.sh).receive_window);
+    let mut at = 0_i64;
+    while at < full - 21 {
+        let len = u32::try_from((full - 21 - at).min(50_000)).unwrap();
+        assert!(!rig.feed(seg(ACK, at, len)).keep.is_empty());
+        at += i64::from(len);
+        rig.conn.room(0);
+        rig.sends();
+    }
+    // A probe is refused only beyond the edge.
+    let verdict = rig.feed(seg(ACK, full + 500, 1));
+    assert_eq!(verdict.answer.unwrap().window, 0, "no hole");
+    let verdict = rig.feed(seg(ACK, at + 20, 1));
+    assert!(!verdict.keep.is_empty());
+    assert_eq!(verdict.answer.unwrap().window, 1, "20 bytes are missing");
+    let verdict = rig.feed(seg(ACK, at, 20));
+    assert_eq!(verdict.readable, StreamOffset(u64::try_from(full).unwrap()));
+    rig.conn.room(0);
+    let windows: Vec<_> = rig.sends().iter().map(|out| out.tcp.window).collect();
+    assert_eq!(windows, [0], "the hole is filled");
+}
+
 #[test]
 fn a_window_that_opens_is_announced() {
     let mut rig = Rig::open();
