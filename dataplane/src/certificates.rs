@@ -60,6 +60,9 @@ fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateFi
 fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateFileError> {
     let text = read_pem(path).map_err(|message| CertificateFileError::key(path, message))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound if is_encrypted(&text) => {
+            CertificateFileError::key(path, ENCRYPTED_KEY)
+        }
         pem::Error::NoItemsFound => CertificateFileError::key(path, "no private key in it"),
         other => CertificateFileError::key(path, pem_message(&other)),
     })
@@ -81,6 +84,12 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
         bytes.drain(..UTF8_BOM.len());
     }
     Ok(bytes)
+}
+
+/// Whether the text holds an encrypted private key: of PKCS #8, or with OpenSSL's older header.
+fn is_encrypted(text: &[u8]) -> bool {
+    let has = |mark: &[u8]| text.windows(mark.len()).any(|window| window == mark);
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
 /// UTF-16 has a byte-order mark, or a zero in one of the first two bytes, which PEM never has.
@@ -136,8 +145,19 @@ impl CertificateFileError {
     }
 }
 
-fn pem_message(error: &pem::Error) -> String {
-    format!("not PEM: {error}")
+/// Fixed texts: those of the library contain bytes of the file, which may be a private key.
+const fn pem_message(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "not PEM: a BEGIN line without its END line; write each on a line of its own"
+        }
+        pem::Error::IllegalSectionStart { .. } => {
+            "not PEM: a BEGIN line with more on it; write it on a line of its own"
+        }
+        pem::Error::Base64Decode(_) => "not PEM: a section is not base64",
+        pem::Error::NoItemsFound => "not PEM: no section found",
+        _ => "not PEM",
+    }
 }
 
 /// The time in which a certificate is valid, in seconds since 1970; both ends included.
@@ -202,6 +222,7 @@ impl fmt::Display for ValidityWarning {
 
 const NO_CERTIFICATE: &str = "no certificate in it";
 const NOT_A_CERTIFICATE: &str = "not a certificate";
+const ENCRYPTED_KEY: &str = "the private key is encrypted; write it without a passphrase";
 
 /// Certificates of a chain, the leaf included.
 const CHAIN_MAX: usize = 16;
@@ -236,6 +257,44 @@ mod tests {
         let ancient = ValidityPeriod { from: -2, to: -1 };
         assert_eq!(ancient.validity_at(0), expired(0));
         assert!(ancient.validity_at(u64::MAX).is_some());
+    }
+
+    /// A key on a single line, or with its first line joined to its header: no byte of it may reach a
+    /// log.
+    #[test]
+    fn messages_about_keys_hold_no_byte_of_them() {
+        let folder = lockgate_testing::ScratchDir::new();
+        let file = folder.path().join("bad.key");
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let chain = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, expected) in [
+            (key.replace('\n', ""), "a BEGIN line without its END line"),
+            (key.replacen('\n', " ", 1), "not PEM"),
+            (
+                key.replace("-----END", "-----AND"),
+                "a BEGIN line without its END line",
+            ),
+            (key.replacen('M', "!", 1), "not base64"),
+            (
+                key.replace("PRIVATE", "ENCRYPTED PRIVATE"),
+                "the private key is encrypted",
+            ),
+            (chain.to_owned(), "no private key in it"),
+        ] {
+            std::fs::write(&file, &text).unwrap();
+            let error = load_key(&file).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(expected), "{shown}");
+            for secret in key.lines().filter(|line| !line.starts_with("---")) {
+                assert!(!shown.contains(secret), "{shown}");
+                let numbers = format!("{:?}", secret.as_bytes());
+                assert!(!shown.contains(numbers.trim_matches(['[', ']'])), "{shown}");
+            }
+            let message = load_chain(&file).map(|_| ()).map_err(|e| e.to_string());
+            let numbers = format!("{:?}", key.as_bytes().get(30..40).unwrap());
+            let hidden = |m: &String| !m.contains(numbers.trim_matches(['[', ']']));
+            assert!(message.as_ref().err().is_none_or(hidden), "{message:?}");
+        }
     }
 
     /// Both time formats (RFC 5280, 4.1.2.5: UTCTime through 2049, then GeneralizedTime).
