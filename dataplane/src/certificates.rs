@@ -233,6 +233,8 @@ const SECONDS_PER_DAY: u64 = 86_400;
 
 #[cfg(test)]
 mod tests {
+    use lockgate_testing::certificates::Identity;
+
     use super::*;
 
     #[test]
@@ -305,14 +307,10 @@ mod tests {
             ((2000, 2050), 946_684_800, 2_524_608_000),
             ((1950, 9999), -631_152_000, 253_370_764_800),
         ] {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-            params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
-            params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
-            let certificate = params.self_signed(&key).unwrap();
+            let certificate = Identity::valid_in(&[], years).certificate();
             let expected = ValidityPeriod { from, to };
             assert_eq!(
-                ValidityPeriod::of(certificate.der()),
+                ValidityPeriod::of(&certificate),
                 Some(expected),
                 "{years:?}"
             );

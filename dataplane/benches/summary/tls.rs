@@ -1,28 +1,22 @@
 //! Certificates and TLS configurations: TLS 1.3 with AES-128-GCM and a P-256 key everywhere.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use lockgate_ktls::nonce;
 use lockgate_stack::tls::{Certificate, CipherSuite, TlsOptions, TlsServer, TlsVersions};
-use rcgen::CertifiedKey;
+use lockgate_testing::certificates::{self, KeyKind};
 use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, ConnectionTrafficSecrets, RootCertStore, ServerConfig};
 
 /// A self-signed certificate and its key.
-pub(crate) struct Identity {
-    generated: CertifiedKey<rcgen::KeyPair>,
-}
+pub(crate) struct Identity(certificates::Identity);
 
 impl Identity {
     pub(crate) fn new() -> Self {
-        let names = vec![NAME.to_owned()];
-        Self {
-            generated: rcgen::generate_simple_self_signed(names).unwrap(),
-        }
+        Self(certificates::Identity::self_signed(&[NAME], KeyKind::Ecdsa))
     }
 
     /// Returns a TLS server for the stack.
@@ -57,7 +51,7 @@ impl Identity {
     /// extracted.
     pub(crate) fn rustls_client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(self.generated.cert.der().clone()).unwrap();
+        roots.add(self.0.certificate().into()).unwrap();
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -70,17 +64,15 @@ impl Identity {
 
     /// Writes `demo.crt` and `demo.key`.
     pub(crate) fn write(&self, directory: &Path) {
-        fs::write(directory.join("demo.crt"), self.generated.cert.pem()).unwrap();
-        let key = self.generated.signing_key.serialize_pem();
-        fs::write(directory.join("demo.key"), key).unwrap();
+        self.0.write(directory, "demo");
     }
 
     fn chain(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.generated.cert.der().clone()]
+        vec![self.0.certificate().into()]
     }
 
     fn key(&self) -> PrivateKeyDer<'static> {
-        PrivatePkcs8KeyDer::from(self.generated.signing_key.serialize_der()).into()
+        PrivatePkcs8KeyDer::from(self.0.key()).into()
     }
 }
 

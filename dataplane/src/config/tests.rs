@@ -5,6 +5,7 @@ use lockgate_drivers::Assume;
 use lockgate_stack::tls::{CipherSuite, TlsVersions};
 use lockgate_tcp::congestion::Algorithm;
 use lockgate_testing::ScratchDir;
+use lockgate_testing::certificates::Identity;
 use proptest::prelude::*;
 
 use super::document::Document;
@@ -31,13 +32,7 @@ impl Scratch {
     }
 
     fn certificate(&self, name: &str, years: (i32, i32)) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(vec!["lockgate.test".to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
-        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
-        let certificate = params.self_signed(&key).unwrap();
-        fs::write(self.path(&format!("{name}.crt")), certificate.pem()).unwrap();
-        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        Identity::valid_in(&["lockgate.test"], years).write(self.0.path(), name);
     }
 
     pub(crate) fn parse(&self, text: &str) -> Result<Config, Faults> {

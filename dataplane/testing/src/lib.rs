@@ -1,4 +1,5 @@
-//! What the tests and benchmarks of every crate share. A dev-dependency: no program uses it.
+//! What the tests and benchmarks of every crate share. A dev-dependency, except that the cache's
+//! feature for fault tests uses it optionally.
 //!
 //! It owns
 //!
@@ -8,6 +9,7 @@
 //! - [`skip`], which reports a test that can't run on this machine;
 //! - [`process`], commands whose output is collected;
 //! - `proptest_config` (feature `proptest`), a property test's number of cases and fixed seed;
+//! - `certificates` (feature `certificates`), keys and certificates;
 //! - `cases` (feature `cases`), a harness that runs each test case in a process of its own;
 //! - `network` (feature `network`), network namespaces joined by veth pairs, and programs in them.
 //!
@@ -35,6 +37,8 @@
 
 #[cfg(feature = "cases")]
 pub mod cases;
+#[cfg(feature = "certificates")]
+pub mod certificates;
 #[cfg(feature = "network")]
 pub mod network;
 pub mod process;

@@ -1,21 +1,18 @@
 //! Two handshake drivers against each other, in memory.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use lockgate_testing::certificates::{self, KeyKind};
 use rustls::ProtocolVersion;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 
 use super::handshake::Side;
 use super::*;
 
-/// A certificate authority of the tests' own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// A certificate authority, in the types of rustls.
+struct Authority(certificates::Authority);
 
 impl Authority {
     fn named(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Self(certificates::Authority::new(name))
     }
 
     fn new() -> Self {
@@ -23,35 +20,28 @@ impl Authority {
     }
 
     fn root(&self) -> CertificateDer<'static> {
-        self.0.der().clone()
+        self.0.certificate().into()
     }
 
     fn parts(
         &self,
         names: &[&str],
-        algorithm: &'static rcgen::SignatureAlgorithm,
+        kind: KeyKind,
     ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let key = KeyPair::generate_for(algorithm).unwrap();
-        let leaf = CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &self.0)
-            .unwrap();
-        (
-            vec![leaf.der().clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
+        let identity = self.0.issue(names, kind);
+        let key = PrivatePkcs8KeyDer::from(identity.key()).into();
+        (vec![identity.certificate().into()], key)
     }
 
-    fn leaf(&self, names: &[&str], algorithm: &'static rcgen::SignatureAlgorithm) -> Certificate {
-        let (chain, key) = self.parts(names, algorithm);
+    fn leaf(&self, names: &[&str], kind: KeyKind) -> Certificate {
+        let (chain, key) = self.parts(names, kind);
         Certificate::new(chain, &key).unwrap()
     }
 }
 
-const ECDSA: &rcgen::SignatureAlgorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
-const RSA: &rcgen::SignatureAlgorithm = &rcgen::PKCS_RSA_SHA256;
-const ED25519: &rcgen::SignatureAlgorithm = &rcgen::PKCS_ED25519;
+const ECDSA: KeyKind = KeyKind::Ecdsa;
+const RSA: KeyKind = KeyKind::Rsa;
+const ED25519: KeyKind = KeyKind::Ed25519;
 
 fn name(name: &str) -> ServerName<'static> {
     ServerName::try_from(name.to_owned()).unwrap()

@@ -6,7 +6,7 @@ use lockgate_stack::tls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerN
 use lockgate_stack::tls::{
     Certificate, CipherSuite, TlsClient, TlsOptions, TlsServer, TlsVersions,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use lockgate_testing::certificates::{Authority, KeyKind};
 
 /// The authority, a leaf for `server.test` of each kind of key.
 pub(crate) struct Pki {
@@ -20,25 +20,17 @@ pub(crate) struct Pki {
 pub(crate) fn pki() -> &'static Pki {
     static PKI: OnceLock<Pki> = OnceLock::new();
     PKI.get_or_init(|| {
-        let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "test root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let authority = CertifiedIssuer::self_signed(params, key).unwrap();
-        let leaf = |algorithm| {
-            let key = KeyPair::generate_for(algorithm).unwrap();
-            let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-            let leaf = params.signed_by(&key, &authority).unwrap();
-            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-            Certificate::new(vec![leaf.der().clone()], &key).unwrap()
+        let authority = Authority::new("test root");
+        let leaf = |kind| {
+            let identity = authority.issue(&[NAME], kind);
+            let key = PrivatePkcs8KeyDer::from(identity.key()).into();
+            Certificate::new(vec![identity.certificate().into()], &key).unwrap()
         };
         Pki {
-            root: authority.der().clone(),
-            ecdsa: leaf(&rcgen::PKCS_ECDSA_P256_SHA256),
-            rsa: leaf(&rcgen::PKCS_RSA_SHA256),
-            ed25519: leaf(&rcgen::PKCS_ED25519),
+            root: authority.certificate().into(),
+            ecdsa: leaf(KeyKind::Ecdsa),
+            rsa: leaf(KeyKind::Rsa),
+            ed25519: leaf(KeyKind::Ed25519),
         }
     })
 }

@@ -7,7 +7,7 @@ use lockgate_stack::tls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerN
 use lockgate_stack::tls::{
     Certificate, CipherSuite, TlsClient, TlsOptions, TlsServer, TlsVersions,
 };
-use rcgen::{CertificateParams, KeyPair};
+use lockgate_testing::certificates::{Identity, KeyKind};
 
 pub(crate) struct Pki {
     root: CertificateDer<'static>,
@@ -18,14 +18,16 @@ pub(crate) struct Pki {
 
 impl Pki {
     pub(crate) fn new() -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
-        let leaf = params.self_signed(&key).expect("a certificate");
-        let der = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let identity = Identity::self_signed(&[NAME], KeyKind::Ecdsa);
+        let root = CertificateDer::from(identity.certificate());
+        let key = PrivatePkcs8KeyDer::from(identity.key()).into();
         Self {
-            root: leaf.der().clone(),
-            leaf: Certificate::new(vec![leaf.der().clone()], &der).expect("they match"),
-            pem: (leaf.pem(), key.serialize_pem()),
+            leaf: Certificate::new(vec![root.clone()], &key).expect("they match"),
+            root,
+            pem: (
+                identity.certificate_pem().to_owned(),
+                identity.key_pem().to_owned(),
+            ),
         }
     }
 

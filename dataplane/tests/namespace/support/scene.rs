@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lockgate_testing::ScratchDir;
+use lockgate_testing::certificates::{Identity, KeyKind};
 use rustls::RootCertStore;
 use toml::{Table, Value};
 
@@ -147,16 +148,16 @@ impl Setup {
         };
         let scratch = ScratchDir::new();
         for stem in &self.certificates {
-            let algorithm = match stem.strip_prefix("other-").unwrap_or(stem) {
-                "rsa" => &rcgen::PKCS_RSA_SHA256,
-                _ => &rcgen::PKCS_ECDSA_P256_SHA256,
+            let kind = match stem.strip_prefix("other-").unwrap_or(stem) {
+                "rsa" => KeyKind::Rsa,
+                _ => KeyKind::Ecdsa,
             };
             let names = if stem.starts_with("other-") {
                 OTHER_NAMES
             } else {
                 NAMES
             };
-            material::certificate(scratch.path(), stem, algorithm, names);
+            Identity::named(stem, names, kind).write(scratch.path(), stem);
         }
         scratch.write(CONFIG, self.text());
         scratch.write("www/index.html", INDEX);
