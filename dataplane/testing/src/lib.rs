@@ -8,7 +8,8 @@
 //! - [`wait_until`], the only way to wait for an event of another thread or process;
 //! - [`skip`], which reports a test that can't run on this machine;
 //! - [`process`], commands whose output is collected;
-//! - `proptest_config` (feature `proptest`), a property test's number of cases and fixed seed;
+//! - `proptest_config` (feature `proptest`), a property test's number of cases and fixed seed,
+//!   which every property test uses;
 //! - `certificates` (feature `certificates`), keys and certificates;
 //! - `cases` (feature `cases`), a harness that runs each test case in a process of its own;
 //! - `network` (feature `network`), network namespaces joined by veth pairs, and programs in them.

@@ -1,11 +1,13 @@
 //! Configurations for property tests.
 
+use std::env;
+
 use proptest::test_runner::{Config, RngSeed};
 
 /// A configuration for `proptest!`: so many cases, from a fixed seed, nothing stored.
 ///
-/// Every run tries the same cases, so a property test passes always or never. For other cases set
-/// `PROPTEST_RNG_SEED`; `PROPTEST_CASES` has no effect.
+/// Every run tries the same cases, so a property test passes always or never, also when the test
+/// binary is run directly. `PROPTEST_RNG_SEED` sets another seed, `PROPTEST_CASES` another number.
 ///
 /// ```
 /// proptest::proptest! {
@@ -26,6 +28,11 @@ pub fn proptest_config(cases: u32) -> Config {
     let rng_seed = match config.rng_seed {
         RngSeed::Random => RngSeed::Fixed(SEED),
         RngSeed::Fixed(seed) => RngSeed::Fixed(seed),
+    };
+    let cases = if env::var_os("PROPTEST_CASES").is_some() {
+        config.cases
+    } else {
+        cases
     };
     Config {
         cases,
@@ -57,7 +64,7 @@ mod tests {
             tried.into_inner()
         };
         let first = cases();
-        assert_eq!(first.len(), 32);
+        assert_eq!(first.len(), proptest_config(32).cases as usize);
         assert_eq!(first, cases());
     }
 }
