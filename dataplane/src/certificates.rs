@@ -267,7 +267,8 @@ mod tests {
     fn messages_about_keys_hold_no_byte_of_them() {
         let folder = lockgate_testing::ScratchDir::new();
         let file = folder.path().join("bad.key");
-        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let identity = Identity::valid_in(&[], (2020, 2060));
+        let key = identity.key_pem();
         let chain = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for (text, expected) in [
             (key.replace('\n', ""), "a BEGIN line without its END line"),
