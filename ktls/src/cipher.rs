@@ -9,6 +9,7 @@ use core::str::FromStr;
 
 use thiserror::Error;
 
+pub use self::aws::RecordOpener;
 use crate::codec::{self, Aad};
 use crate::counters::{Counter, Counters};
 use crate::error::CryptoError;

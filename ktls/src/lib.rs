@@ -103,7 +103,9 @@ mod suite;
 mod testing;
 
 pub use alert::{Alert, AlertDescription, AlertLevel};
-pub use cipher::{BackendChoice, Ciphers, OpenJob, RecordCipher, SealJob, UnknownBackend};
+pub use cipher::{
+    BackendChoice, Ciphers, OpenJob, RecordCipher, RecordOpener, SealJob, UnknownBackend,
+};
 pub use codec::{Aad, Head, LEGACY_VERSION, RecordHeader, inner_type, nonce};
 pub use counters::{Counter, Counters};
 pub use deframer::{Deframer, Received, RecordMeta, Role, RxRecord};

@@ -3,8 +3,9 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::deframer::Role;
 use crate::schedule;
 use crate::suite::{NONCE_LEN, Params, Suite, Version};
 
@@ -74,6 +75,39 @@ impl Session {
             params,
             source: KeySource::KeyAndIv,
         })
+    }
+
+    /// Creates the TLS 1.2 session of what `sender` sends, from the master secret and the randoms of
+    /// client and server.
+    pub fn from_master_secret(
+        suite: Suite,
+        secret: &[u8],
+        client_random: &[u8; 32],
+        server_random: &[u8; 32],
+        sender: Role,
+    ) -> Option<Self> {
+        //= https://www.rfc-editor.org/rfc/rfc5246#section-6.3
+        //# key_block = PRF(SecurityParameters.master_secret,
+        //#                 "key expansion",
+        //#                 SecurityParameters.server_random +
+        //#                 SecurityParameters.client_random);
+        let mut block = Zeroizing::new([0; 2 * KEY_MAX + 2 * NONCE_LEN]);
+        let seed: [&[u8]; 2] = [server_random, client_random];
+        schedule::prf(suite, secret, "key expansion", &seed, &mut block[..]);
+        let params = Params::new(suite, Version::Tls12);
+        let (key_len, explicit) = (suite.key_len(), usize::from(params.explicit_nonce_len()));
+        let fixed = NONCE_LEN - explicit;
+        let second = match sender {
+            Role::Client => 0,
+            Role::Server => 1,
+        };
+        let key = &block[second * key_len..][..key_len];
+        let mut iv = [0; NONCE_LEN];
+        iv[..fixed].copy_from_slice(&block[2 * key_len + second * fixed..][..fixed]);
+        // RFC 5288, 3 leaves the explicit part to the sender. As in rustls, it begins with the bytes
+        // behind the key block, and each record's number is added by XOR.
+        iv[fixed..].copy_from_slice(&block[2 * key_len + 2 * fixed..][..explicit]);
+        Self::from_key(params, key, &iv)
     }
 
     /// Returns the session after a KeyUpdate; `None` if this one has no traffic secret.

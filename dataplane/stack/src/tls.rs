@@ -2,7 +2,8 @@
 //! by handing the keys over to the record layer.
 //!
 //! rustls runs the handshake. Around it, `screen` checks each record before rustls sees it, `hello`
-//! reads what rustls doesn't report, and `alerts` translates its errors; `docs/ktls.md` has the
+//! reads what rustls doesn't report, `protected` opens a client's records of TLS 1.3 first, and
+//! `alerts` translates its errors; `docs/ktls.md` has the
 //! table of faults and alerts.
 
 mod alerts;
@@ -13,6 +14,7 @@ mod failure;
 mod handover;
 mod handshake;
 mod hello;
+mod protected;
 mod resolver;
 mod screen;
 mod server;

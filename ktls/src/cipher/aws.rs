@@ -1,5 +1,7 @@
 //! The aws-lc-rs backend, which is preferred.
 
+use core::fmt;
+
 use aws_lc_rs::aead::{
     self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
@@ -63,14 +65,7 @@ impl RecordCipher for AwsLcRs {
 
     fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
         let expanded = self.keys.get(session, |keys| expand(session, keys.key()))?;
-        let inputs = OpenInputs::new(session.params(), &expanded.iv, &job)?;
-        let nonce = Nonce::assume_unique_for_key(inputs.nonce);
-        let len = job.body.len() - TAG_LEN;
-        expanded
-            .key
-            .open_in_place(nonce, aead::Aad::from(&inputs.aad), job.body)
-            .map_err(|_| CryptoError::BadTag)?;
-        Ok(len)
+        open(session.params(), expanded, job)
     }
 
     fn forget(&mut self, id: SessionId) {
@@ -78,7 +73,62 @@ impl RecordCipher for AwsLcRs {
     }
 }
 
+/// Opens records outside of the record layer: those that end a handshake. It has its own expanded
+/// key, which no table holds, and counts nothing.
+pub struct RecordOpener {
+    params: Params,
+    expanded: Expanded<LessSafeKey>,
+}
+
+impl RecordOpener {
+    /// Expands the session's key.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Backend`] if the cipher refuses the key.
+    pub fn new(session: &Session) -> Result<Self, CryptoError> {
+        let keys = session.keys();
+        Ok(Self {
+            params: session.params(),
+            expanded: Expanded {
+                key: expand(session, keys.key())?,
+                iv: *keys.iv(),
+            },
+        })
+    }
+
+    /// Opens one record; see [`RecordCipher::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::BadTag`] if the record is not authentic.
+    pub fn open(&self, job: OpenJob<'_>) -> Result<usize, CryptoError> {
+        open(self.params, &self.expanded, job)
+    }
+}
+
+impl fmt::Debug for RecordOpener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordOpener({}, key withheld)", self.params)
+    }
+}
+
 pub(super) const NAME: &str = "aws-lc-rs";
+
+fn open(
+    params: Params,
+    expanded: &Expanded<LessSafeKey>,
+    job: OpenJob<'_>,
+) -> Result<usize, CryptoError> {
+    let inputs = OpenInputs::new(params, &expanded.iv, &job)?;
+    let nonce = Nonce::assume_unique_for_key(inputs.nonce);
+    let len = job.body.len() - TAG_LEN;
+    expanded
+        .key
+        .open_in_place(nonce, aead::Aad::from(&inputs.aad), job.body)
+        .map_err(|_| CryptoError::BadTag)?;
+    Ok(len)
+}
 
 fn expand(session: &Session, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
     let algorithm = match session.params().suite {

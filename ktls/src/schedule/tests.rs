@@ -86,3 +86,23 @@ fn the_next_secret_by_hand() {
         assert_ne!(session.id(), by_hand.id());
     }
 }
+
+/// The vector of TLS 1.2's PRF with SHA-256 that the TLS working group's list published.
+#[test]
+fn prf_with_sha256() {
+    let secret = hex("9bbe436ba940f017b17652849a71db35");
+    let seed = hex("a0ba9f936cda311827a6f796ffd5198c");
+    let expected = hex(
+        "e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a
+         6b301791e90d35c9c9a46b4e14baf9af0fa022f7077def17abfd3797c0564bab
+         4fbc91666e9def9b97fce34f796789baa48082d122ee42c5a72e5a5110fff701
+         87347b66",
+    );
+    for pieces in [vec![&seed[..]], vec![&seed[..5], &seed[5..]]] {
+        for len in [0, 1, 31, 32, 33, 100] {
+            let mut out = vec![0; len];
+            prf(Suite::Aes128Gcm, &secret, "test label", &pieces, &mut out);
+            assert_eq!(out, expected[..len], "{len}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{Alert, Ciphers, Deframer, HEADER_LEN, RecordHeader, Role};
+use lockgate_ktls::{Alert, AlertDescription, Ciphers, Deframer, HEADER_LEN, RecordHeader, Role};
 use lockgate_wire::Instant;
 use pktbuf::{Buffer, LARGE_CAPACITY, PagePool, Stream};
 use rustls::pki_types::ServerName;
@@ -273,7 +273,10 @@ impl Socket {
         }
         cx.counters.count_failed_handshake(failure);
         self.end.get_or_insert(CloseReason::Handshake(failure));
-        self.request_close(alert.map(Alert::fatal));
+        self.request_close(alert.map(|description| match description {
+            AlertDescription::CLOSE_NOTIFY => Alert::CLOSE_NOTIFY,
+            description => Alert::fatal(description),
+        }));
         self.application = Application::Detached;
         self.make_ready(&mut cx.schedule);
     }

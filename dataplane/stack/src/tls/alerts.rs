@@ -42,9 +42,21 @@ pub(super) fn refusal(error: &Error, context: &Context) -> AlertChoice {
         };
     }
     let failure = failure(error);
+    if failure == Failure::PeerClosed {
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-6.1
+        //# Each party MUST send a "close_notify" alert before closing its write
+        //# side of the connection, unless it has already sent some error alert.
+        //
+        // The library answers one in a handshake by decode_error.
+        return AlertChoice {
+            fault: Fault::CLOSED,
+            replaces: true,
+        };
+    }
     let fault = match failure {
-        Failure::PeerAlert(_) | Failure::PeerClosed => Fault::silent(failure),
-        Failure::Incompatible
+        Failure::PeerAlert(_) => Fault::silent(failure),
+        Failure::PeerClosed
+        | Failure::Incompatible
         | Failure::BadCertificate
         | Failure::Misbehaved
         | Failure::Malformed

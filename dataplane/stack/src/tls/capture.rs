@@ -25,6 +25,8 @@ pub(crate) struct Captured {
     pub(super) client: Option<Secret>,
     /// The server's.
     pub(super) server: Option<Secret>,
+    /// The master secret (TLS 1.2).
+    pub(super) master: Option<MasterSecret>,
     /// The server name that the client requested (SNI).
     pub(crate) sni: Option<Box<str>>,
     /// Whether no certificate fitted a hello.
@@ -42,6 +44,13 @@ struct Step {
 pub(crate) struct Secret {
     bytes: [u8; SECRET_BYTES_MAX],
     len: usize,
+}
+
+/// TLS 1.2's master secret, with the client's random that it belongs to.
+#[derive(Debug)]
+pub(super) struct MasterSecret {
+    pub(super) secret: Secret,
+    pub(super) client_random: [u8; 32],
 }
 
 /// The key log of every configuration made here.
@@ -63,9 +72,19 @@ impl Captured {
             .or_else(|| self.client_handshake.take());
         self.client = seen.client.or_else(|| self.client.take());
         self.server = seen.server.or_else(|| self.server.take());
+        self.master = seen.master.or_else(|| self.master.take());
         self.sni = seen.sni.or_else(|| self.sni.take());
         self.no_certificate |= seen.no_certificate;
         result
+    }
+}
+
+impl MasterSecret {
+    fn new(secret: &[u8], client_random: &[u8]) -> Option<Self> {
+        Some(Self {
+            secret: Secret::new(secret)?,
+            client_random: client_random.try_into().ok()?,
+        })
     }
 }
 
@@ -97,17 +116,21 @@ impl std::fmt::Debug for Secret {
 }
 
 impl KeyLog for Capture {
-    fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         STEP.with_borrow_mut(|Step { captured, .. }| match label {
             CLIENT_HANDSHAKE_LABEL => captured.client_handshake = Secret::new(secret),
             CLIENT_LABEL => captured.client = Secret::new(secret),
             SERVER_LABEL => captured.server = Secret::new(secret),
+            MASTER_LABEL => captured.master = MasterSecret::new(secret, client_random),
             _ => {}
         });
     }
 
     fn will_log(&self, label: &str) -> bool {
-        matches!(label, CLIENT_HANDSHAKE_LABEL | CLIENT_LABEL | SERVER_LABEL)
+        matches!(
+            label,
+            CLIENT_HANDSHAKE_LABEL | CLIENT_LABEL | SERVER_LABEL | MASTER_LABEL
+        )
     }
 }
 
@@ -135,6 +158,7 @@ const NO_STEP: Step = Step {
         client_handshake: None,
         client: None,
         server: None,
+        master: None,
         sni: None,
         no_certificate: false,
     },
@@ -143,5 +167,6 @@ const NO_STEP: Step = Step {
 const CLIENT_HANDSHAKE_LABEL: &str = "CLIENT_HANDSHAKE_TRAFFIC_SECRET";
 const CLIENT_LABEL: &str = "CLIENT_TRAFFIC_SECRET_0";
 const SERVER_LABEL: &str = "SERVER_TRAFFIC_SECRET_0";
-/// SHA-384, the longest hash of a suite.
+const MASTER_LABEL: &str = "CLIENT_RANDOM";
+/// SHA-384, the longest hash of a suite; a master secret is as long.
 const SECRET_BYTES_MAX: usize = 48;

@@ -40,6 +40,11 @@ impl Fault {
     pub(super) const TOO_LONG: Self =
         Self::of(Failure::TooLong, AlertDescription::ILLEGAL_PARAMETER);
 
+    /// Bytes that can't be parsed.
+    pub(super) const MALFORMED: Self = Self::of(Failure::Malformed, AlertDescription::DECODE_ERROR);
+    /// The peer's close_notify, which is answered by another.
+    pub(super) const CLOSED: Self = Self::of(Failure::PeerClosed, AlertDescription::CLOSE_NOTIFY);
+
     pub(super) const fn of(failure: Failure, alert: AlertDescription) -> Self {
         Self {
             failure,

@@ -9,7 +9,7 @@ mod admission;
 mod library;
 
 use lockgate_ktls::{
-    Alert, AlertDescription, ContentType, HEADER_LEN, LEGACY_VERSION, RecordHeader, Session,
+    Alert, AlertDescription, ContentType, HEADER_LEN, LEGACY_VERSION, RecordHeader, Role, Session,
 };
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
@@ -17,11 +17,13 @@ use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, Error, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
+pub(super) use self::admission::MESSAGE_BYTES_MAX;
 use self::library::{CallOutcome, Conn, Stop, handle};
 use super::alerts::{self, AlertChoice, Context};
 use super::capture::Captured;
 use super::failure::{Failure, Fault};
-use super::hello::{HelloFacts, Offered};
+use super::hello::{HelloFacts, MESSAGE_HEADER_LEN, Offered};
+use super::protected::ProtectedRecords;
 use super::screen::{PeerProtection, check_header};
 use super::{TlsClient, TlsServer};
 
@@ -41,6 +43,10 @@ pub(crate) struct Handshake {
     ours: Offered,
     /// Records so far that did not advance the handshake.
     idle: u8,
+    /// The client's records of TLS 1.3; servers only, from the first one on.
+    protected: Option<ProtectedRecords>,
+    /// TLS 1.2: the ServerHello's random.
+    server_random: Option<[u8; RANDOM_LEN]>,
     /// TLS 1.2: the peer has sent its ChangeCipherSpec.
     peer_changed_cipher: bool,
     /// We have sent a change_cipher_spec record.
@@ -122,6 +128,8 @@ impl Handshake {
             hello: None,
             ours,
             idle: 0,
+            protected: None,
+            server_random: None,
             peer_changed_cipher: false,
             changed_cipher: false,
             alerted: false,
@@ -155,28 +163,8 @@ impl Handshake {
         self.captured = captured;
         match outcome.map_err(|error| self.refuse(error))? {
             CallOutcome::Ready => self.finish().map(Progress::Done),
-            CallOutcome::More | CallOutcome::Blocked => {
-                self.check_progress(record, protection)?;
-                Ok(Progress::Blocked)
-            }
+            CallOutcome::More | CallOutcome::Blocked => Ok(Progress::Blocked),
         }
-    }
-
-    /// Checks a record that the library consumed without progress.
-    fn check_progress(&mut self, record: &[u8], protection: PeerProtection) -> Result<(), Fault> {
-        let waits_for_finished = protection == PeerProtection::Tls13
-            && matches!(self.conn, Conn::Server(_))
-            && record.first() == Some(&ContentType::APPLICATION_DATA.0);
-        if !waits_for_finished || !self.incoming.is_empty() {
-            return Ok(());
-        }
-        // A client has nothing to send but its Finished and alerts, and the library has dropped
-        // the record. Without padding, two lengths give away what it was: an empty record, which
-        // RFC 8446, 5.4 forbids, and a protected change_cipher_spec, which section 5 does.
-        if record.len() <= HEADER_LEN + PROTECTED_CCS_LEN {
-            return Err(Fault::UNEXPECTED);
-        }
-        self.count_idle()
     }
 
     fn count_idle(&mut self) -> Result<(), Fault> {
@@ -229,7 +217,9 @@ impl Handshake {
         while self.conn.wants_write() && matches!(self.call_library(), Ok(CallOutcome::More)) {}
         let last = last_record(&self.outgoing[before..]).map(|at| before + at);
         match last.map(|at| (at, ContentType(self.outgoing[at]))) {
-            Some((at, ContentType::ALERT)) if replaces => self.outgoing.truncate(at),
+            Some((at, ContentType::ALERT | ContentType::APPLICATION_DATA)) if replaces => {
+                self.outgoing.truncate(at);
+            }
             Some((_, ContentType::ALERT | ContentType::APPLICATION_DATA)) => self.alerted = true,
             Some(_) | None => {}
         }
@@ -248,26 +238,22 @@ impl Handshake {
 
     /// Sends an alert for a fault that the library doesn't report.
     fn send_alert(&mut self, description: AlertDescription) {
-        let version = self.conn.version();
         let is_tls13 = self.captured.client_handshake.is_some();
-        let is_tls12 = version == Some(ProtocolVersion::TLSv1_2) && self.changed_cipher;
-        if is_tls13 {
-            let secret = match self.conn {
-                Conn::Server(_) => self.captured.server.as_ref(),
-                Conn::Client(_) => self.captured.client_handshake.as_ref(),
-                Conn::Ended => None,
+        let is_tls12 =
+            self.conn.version() == Some(ProtocolVersion::TLSv1_2) && self.changed_cipher;
+        if is_tls13 || is_tls12 {
+            let (session, number) = if is_tls13 {
+                // Nothing has been sent under the secret.
+                (self.tls13_session(), 0)
+            } else {
+                // Our Finished was the first record.
+                (self.tls12_session(), 1)
             };
-            // Nothing has been sent under either secret.
-            let session = self.conn.suite().zip(secret);
-            let session =
-                session.and_then(|(suite, secret)| Session::from_secret(suite, secret.as_bytes()));
             self.alert_keys = session.map(|session| AlertKeys {
                 description,
                 session,
-                number: 0,
+                number,
             });
-        } else if is_tls12 {
-            self.provoke_alert();
         } else {
             let alert = if description == AlertDescription::CLOSE_NOTIFY {
                 Alert::CLOSE_NOTIFY
@@ -283,20 +269,31 @@ impl Handshake {
         }
     }
 
-    /// Makes the library send unexpected_message, by a record that it has to refuse.
-    ///
-    /// In TLS 1.2, between our Finished and the peer's, only the library has the keys.
-    fn provoke_alert(&mut self) {
-        let refused: &[u8] = if self.peer_changed_cipher {
-            &[ContentType::CHANGE_CIPHER_SPEC.0, 3, 3, 0, 1, 1]
-        } else {
-            &[ContentType::APPLICATION_DATA.0, 3, 3, 0, 1, 0]
+    /// Returns the keys of our next record in TLS 1.3.
+    fn tls13_session(&self) -> Option<Session> {
+        let secret = match self.conn {
+            Conn::Server(_) => self.captured.server.as_ref()?,
+            Conn::Client(_) => self.captured.client_handshake.as_ref()?,
+            Conn::Ended => return None,
         };
-        self.incoming.extend_from_slice(refused);
-        let before = self.outgoing.len();
-        let _ = self.call_library();
-        while self.conn.wants_write() && matches!(self.call_library(), Ok(CallOutcome::More)) {}
-        self.alerted |= self.outgoing.len() > before;
+        Session::from_secret(self.conn.suite()?, secret.as_bytes())
+    }
+
+    /// Returns the keys of our records after our ChangeCipherSpec in TLS 1.2.
+    fn tls12_session(&self) -> Option<Session> {
+        let sender = match self.conn {
+            Conn::Server(_) => Role::Server,
+            Conn::Client(_) => Role::Client,
+            Conn::Ended => return None,
+        };
+        let master = self.captured.master.as_ref()?;
+        Session::from_master_secret(
+            self.conn.suite()?,
+            master.secret.as_bytes(),
+            &master.client_random,
+            self.server_random.as_ref()?,
+            sender,
+        )
     }
 
     /// Returns the records to be sent, in order.
@@ -342,8 +339,12 @@ impl Handshake {
             Conn::Ended => return Err(Stop::Fault(Fault::silent(Failure::Internal))),
         };
         self.incoming.drain(..discard.min(self.incoming.len()));
-        self.changed_cipher |= kinds(&self.outgoing[before..])
-            .any(|(_, kind)| kind == ContentType::CHANGE_CIPHER_SPEC);
+        for (at, kind) in kinds(&self.outgoing[before..]) {
+            self.changed_cipher |= kind == ContentType::CHANGE_CIPHER_SPEC;
+            if kind == ContentType::HANDSHAKE && self.server_random.is_none() {
+                self.server_random = server_random(&self.outgoing[before + at + HEADER_LEN..]);
+            }
+        }
         outcome
     }
 
@@ -384,6 +385,14 @@ impl Handshake {
         }
         Ok(Box::new(established))
     }
+}
+
+/// Returns the random of a ServerHello, if `message` begins with one.
+fn server_random(message: &[u8]) -> Option<[u8; RANDOM_LEN]> {
+    let rest = message.strip_prefix(&[SERVER_HELLO])?;
+    rest.get(MESSAGE_HEADER_LEN - 1 + VERSION_LEN..)?
+        .first_chunk()
+        .copied()
 }
 
 /// Returns offset and type of each record.
@@ -436,11 +445,12 @@ impl Negotiated {
     }
 }
 
+const SERVER_HELLO: u8 = 2;
+const VERSION_LEN: usize = 2;
+const RANDOM_LEN: usize = 32;
 /// What may wait for the end of a message: the longest one, and as much again for the headers,
 /// tags and padding of its records.
 const INCOMING_BYTES_MAX: usize = 128 * 1024;
 /// Records of a handshake that may pass without advancing it, such as change_cipher_spec in TLS
 /// 1.3.
 const IDLE_MAX: u8 = 32;
-/// Length field of a protected change_cipher_spec without padding: content, type and tag.
-const PROTECTED_CCS_LEN: usize = 18;

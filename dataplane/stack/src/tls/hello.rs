@@ -12,6 +12,8 @@ pub(super) struct HelloFacts {
     supported_versions: Option<Offered>,
     /// Whether there is a supported_groups extension.
     pub(super) has_groups: bool,
+    /// Whether early data may follow.
+    pub(super) has_early_data: bool,
 }
 
 /// Versions listed in supported_versions.
@@ -35,6 +37,7 @@ impl HelloFacts {
             legacy_version,
             supported_versions: None,
             has_groups: false,
+            has_early_data: false,
         };
         if rest.is_empty() {
             return Some(facts);
@@ -45,6 +48,7 @@ impl HelloFacts {
             let mut body = take_vector16(&mut extensions)?;
             match kind {
                 SUPPORTED_GROUPS => facts.has_groups = true,
+                EARLY_DATA => facts.has_early_data = true,
                 SUPPORTED_VERSIONS => {
                     let listed = take_vector8(&mut body)?;
                     let has = |version: [u8; 2]| listed.chunks_exact(2).any(|v| v == version);
@@ -103,6 +107,7 @@ fn take_vector16<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 pub(super) const MESSAGE_HEADER_LEN: usize = 4;
 const RANDOM_LEN: usize = 32;
 const SUPPORTED_GROUPS: u16 = 10;
+const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 const TLS12: [u8; 2] = [3, 3];
 const TLS13: [u8; 2] = [3, 4];

@@ -8,7 +8,7 @@ use lockgate_ktls::{AlertDescription, ContentType, LEGACY_VERSION, RecordHeader,
 
 use super::failure::{Failure, Fault};
 
-/// PeerProtection of the records that the peer sends now.
+/// Protection of the records that the peer sends now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerProtection {
     /// None: there are no keys yet.

@@ -3,7 +3,7 @@
 use lockgate_ktls::{Alert, AlertDescription, ContentType, HEADER_LEN, RecordHeader};
 use rustls::ProtocolVersion;
 
-use super::{Conn, Handshake};
+use super::{Conn, Handshake, server_random};
 use crate::tls::failure::{Failure, Fault};
 use crate::tls::hello::{HelloFacts, MESSAGE_HEADER_LEN};
 use crate::tls::screen::{PeerProtection, check_header};
@@ -36,11 +36,39 @@ impl Handshake {
                 self.admit_hello(content)?;
                 Ok(true)
             }
+            ContentType::HANDSHAKE if is_plaintext => {
+                self.server_random = self.server_random.or_else(|| server_random(content));
+                Ok(true)
+            }
+            ContentType::APPLICATION_DATA
+                if protection == PeerProtection::Tls13 && matches!(self.conn, Conn::Server(_)) =>
+            {
+                self.admit_protected(content)
+            }
             _ => Ok(true),
         }
     }
 
+    /// Checks a client's protected record in TLS 1.3.
+    fn admit_protected(&mut self, content: &[u8]) -> Result<bool, Fault> {
+        if self.protected.is_none()
+            && let Some(suite) = self.conn.suite()
+            && let Some(secret) = &self.captured.client_handshake
+        {
+            let has_early_data = self.hello.is_some_and(|hello| hello.has_early_data);
+            self.protected = ProtectedRecords::new(suite, secret, has_early_data);
+        }
+        match &mut self.protected {
+            Some(protected) => protected.admit(content),
+            None => Err(Fault::silent(Failure::Internal)),
+        }
+    }
+
     fn admit_change_cipher_spec(&mut self, content: &[u8]) -> Result<bool, Fault> {
+        // The library answers another value in TLS 1.2 by decode_error.
+        if content != [1] && !self.peer_changed_cipher {
+            return Err(Fault::UNEXPECTED);
+        }
         let version = self.conn.version();
         if version == Some(ProtocolVersion::TLSv1_3) {
             //= https://www.rfc-editor.org/rfc/rfc8446#section-5
@@ -51,9 +79,6 @@ impl Handshake {
             //# simply drop it without further processing.
             //
             // The library refuses the third.
-            if content != [1] {
-                return Err(Fault::UNEXPECTED);
-            }
             self.count_idle()?;
             return Ok(false);
         }
@@ -64,18 +89,14 @@ impl Handshake {
     /// Checks an alert in plaintext.
     fn admit_alert(&self, content: &[u8]) -> Result<bool, Fault> {
         let Some(alert) = Alert::parse(content) else {
-            return Err(Fault::of(
-                Failure::Malformed,
-                AlertDescription::DECODE_ERROR,
-            ));
+            return Err(Fault::MALFORMED);
         };
         if alert.description == AlertDescription::CLOSE_NOTIFY {
             //= https://www.rfc-editor.org/rfc/rfc5246#section-7.2.1
             //# The other party MUST respond with a close_notify
             //# alert of its own and close down the connection immediately,
             //# discarding any pending writes.
-            let alert = AlertDescription::CLOSE_NOTIFY;
-            return Err(Fault::of(Failure::PeerClosed, alert));
+            return Err(Fault::CLOSED);
         }
         if self.conn.version() != Some(ProtocolVersion::TLSv1_3) && !alert.level.is_known() {
             let alert = AlertDescription::ILLEGAL_PARAMETER;
@@ -132,4 +153,4 @@ fn hello_len(message: &[u8]) -> Result<Option<usize>, Fault> {
 
 const CLIENT_HELLO: u8 = 1;
 /// The longest handshake message, without its header: the library's limit.
-const MESSAGE_BYTES_MAX: usize = 0xffff;
+pub(in crate::tls) const MESSAGE_BYTES_MAX: usize = 0xffff;
