@@ -239,8 +239,7 @@ impl Handshake {
     /// Sends an alert for a fault that the library doesn't report.
     fn send_alert(&mut self, description: AlertDescription) {
         let is_tls13 = self.captured.client_handshake.is_some();
-        let is_tls12 =
-            self.conn.version() == Some(ProtocolVersion::TLSv1_2) && self.changed_cipher;
+        let is_tls12 = self.conn.version() == Some(ProtocolVersion::TLSv1_2) && self.changed_cipher;
         if is_tls13 || is_tls12 {
             let (session, number) = if is_tls13 {
                 // Nothing has been sent under the secret.

@@ -6,6 +6,7 @@ use rustls::ProtocolVersion;
 use super::{Conn, Handshake, server_random};
 use crate::tls::failure::{Failure, Fault};
 use crate::tls::hello::{HelloFacts, MESSAGE_HEADER_LEN};
+use crate::tls::protected::ProtectedRecords;
 use crate::tls::screen::{PeerProtection, check_header};
 
 impl Handshake {
