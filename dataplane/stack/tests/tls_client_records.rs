@@ -14,7 +14,7 @@ use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use lockgate_ktls::{Session, Suite};
 use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
 use lockgate_stack::{CloseReason, Failure, ListenConfig, Notice};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use lockgate_testing::certificates::{Authority, KeyKind};
 use rustls::client::Resumption;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{
@@ -423,17 +423,10 @@ fn a_finished_in_pieces_is_accepted() {
 
 /// A client with a ticket of another server, which allows this much early data.
 fn early_client(suite: CipherSuite, max_early_data: u32) -> Arc<ClientConfig> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let authority = CertifiedIssuer::self_signed(params, key).unwrap();
-    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let leaf = CertificateParams::new(vec![pki::NAME.to_owned()])
-        .unwrap()
-        .signed_by(&key, &authority)
-        .unwrap();
+    let authority = Authority::new("other root");
+    let leaf = authority.issue(&[pki::NAME], KeyKind::Ed25519);
     let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone()).unwrap();
+    roots.add(authority.certificate().into()).unwrap();
     roots.add(pki::pki().root.clone()).unwrap();
 
     let base = config(suite, TlsVersions::Tls13);
@@ -447,12 +440,12 @@ fn early_client(suite: CipherSuite, max_early_data: u32) -> Arc<ClientConfig> {
     config.enable_early_data = true;
     let config = Arc::new(config);
 
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let key = PrivatePkcs8KeyDer::from(leaf.key()).into();
     let mut other = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
+        .with_single_cert(vec![leaf.certificate().into()], key)
         .unwrap();
     other.max_early_data_size = max_early_data;
     let mut client = ClientConnection::new(config.clone(), pki::name()).unwrap();
