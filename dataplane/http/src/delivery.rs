@@ -12,7 +12,7 @@ use crate::limits::Limits;
 /// full queue pinned by asking for more.
 ///
 /// The caller knows how many bytes are unacknowledged only when it checks, so it checks
-/// [`CHECKS`] times within the limit. A client is stalled when that many checks in a row found no
+/// four times within the limit. A client is stalled when that many checks in a row found no
 /// progress: after the limit, and within a quarter more.
 ///
 /// - Before bytes are sent: [`Delivery::on_sample`]. After it: [`Delivery::on_sent`].
