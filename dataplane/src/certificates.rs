@@ -261,8 +261,8 @@ mod tests {
         assert!(ancient.validity_at(u64::MAX).is_some());
     }
 
-    /// A key on a single line, or with its first line joined to its header: no byte of it may reach a
-    /// log.
+    /// A key on a single line, or with its first line joined to its header: no byte of it may reach
+    /// a log.
     #[test]
     fn messages_about_keys_hold_no_byte_of_them() {
         let folder = lockgate_testing::ScratchDir::new();

@@ -1,5 +1,5 @@
-//! Key schedules: the part of TLS 1.3's that is used after the handshake (RFC 8446, 7), and the keys
-//! of TLS 1.2 (RFC 5246, 5 and 6.3).
+//! Key schedules: the part of TLS 1.3's that is used after the handshake (RFC 8446, 7), and the
+//! keys of TLS 1.2 (RFC 5246, 5 and 6.3).
 
 use aws_lc_rs::{hkdf, hmac};
 

@@ -77,8 +77,8 @@ impl Session {
         })
     }
 
-    /// Creates the TLS 1.2 session of what `sender` sends, from the master secret and the randoms of
-    /// client and server.
+    /// Creates the TLS 1.2 session of what `sender` sends, from the master secret and the randoms
+    /// of client and server.
     pub fn from_master_secret(
         suite: Suite,
         secret: &[u8],
@@ -104,8 +104,8 @@ impl Session {
         let key = &block[second * key_len..][..key_len];
         let mut iv = [0; NONCE_LEN];
         iv[..fixed].copy_from_slice(&block[2 * key_len + second * fixed..][..fixed]);
-        // RFC 5288, 3 leaves the explicit part to the sender. As in rustls, it begins with the bytes
-        // behind the key block, and each record's number is added by XOR.
+        // RFC 5288, 3 leaves the explicit part to the sender. As in rustls, it begins with the
+        // bytes behind the key block, and each record's number is added by XOR.
         iv[fixed..].copy_from_slice(&block[2 * key_len + 2 * fixed..][..explicit]);
         Self::from_key(params, key, &iv)
     }

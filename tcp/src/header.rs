@@ -144,9 +144,9 @@ impl Connection {
         let field = if room >= advertised + step {
             room >> shift
         } else {
-            // Rounding down moves the advertised edge back, rounding up may advertise too much. It is
-            // rounded up where there is room, and where less than a unit remains and bytes in it are
-            // missing: a closed window would leave them to window probes, byte by byte.
+            // Rounding down moves the advertised edge back, rounding up may advertise too much. It
+            // is rounded up where there is room, and where less than a unit remains and bytes in it
+            // are missing: a closed window would leave them to window probes, byte by byte.
             let up = advertised.div_ceil(1 << shift);
             let is_blocking = advertised >> shift == 0 && rcv.pieces.count > 0;
             if up << shift <= room || is_blocking {

@@ -82,7 +82,7 @@ impl Stack {
             config,
             partial_checksum_on: None,
             // Xorshift can't leave zero.
-            random: Xorshift64::new(seed),
+            random: Xorshift64::new(seed | 1),
         })
     }
 

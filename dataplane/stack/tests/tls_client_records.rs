@@ -1,6 +1,6 @@
 //! A client's records between the server's first flight and its own Finished, sealed by the test as
-//! no honest client does: each fault gets the alert that the RFCs name, and early data of an unknown
-//! ticket is skipped. The table is in `docs/ktls.md`.
+//! no honest client does: each fault gets the alert that the RFCs name, and early data of an
+//! unknown ticket is skipped. The table is in `docs/ktls.md`.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

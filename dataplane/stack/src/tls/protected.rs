@@ -147,6 +147,6 @@ fn admit_alert(content: &[u8]) -> Result<bool, Fault> {
 
 const FINISHED: u8 = 20;
 const CONTENT_MAX: usize = 1 << 14;
-/// Most bytes of early data that are skipped, without their records' types and tags. Tickets of ours
-/// allow none, and what tickets of others allow isn't known: servers commonly allow 2^14.
+/// Most bytes of early data that are skipped, without their records' types and tags. Tickets of
+/// ours allow none, and what tickets of others allow isn't known: servers commonly allow 2^14.
 const EARLY_DATA_MAX: usize = 1 << 14;
