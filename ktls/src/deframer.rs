@@ -11,6 +11,7 @@ use crate::codec::{self, RecordHeader};
 use crate::counters::Counter;
 use crate::error::{CryptoError, RxError};
 use crate::pages;
+use crate::role::Role;
 use crate::session::Session;
 use crate::suite::{ContentType, HEAD_MAX, HEADER_LEN, Params, Version};
 
@@ -58,15 +59,6 @@ struct FloodLimits {
     empty: u8,
     messages: u8,
     warnings: u8,
-}
-
-/// Role in the handshake.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// The end that sent the ClientHello.
-    Client,
-    /// The end that answered it.
-    Server,
 }
 
 /// An event of the received stream, returned by [`Deframer::next`].

@@ -96,6 +96,7 @@ mod error;
 mod mode;
 mod pages;
 mod queue;
+mod role;
 pub mod schedule;
 mod session;
 mod suite;
@@ -108,10 +109,11 @@ pub use cipher::{
 };
 pub use codec::{Aad, Head, LEGACY_VERSION, RecordHeader, inner_type, nonce};
 pub use counters::{Counter, Counters};
-pub use deframer::{Deframer, Received, RecordMeta, Role, RxRecord};
+pub use deframer::{Deframer, Received, RecordMeta, RxRecord};
 pub use error::{CryptoError, Errno, RxError, TxError};
 pub use mode::{Mode, Refusal, choose_mode};
 pub use queue::{KeyUse, Limits, RecordQueue};
+pub use role::Role;
 pub use session::{Keys, Session, SessionId};
 pub use suite::{
     ContentType, EXPLICIT_NONCE_LEN, HEAD_MAX, HEADER_LEN, NONCE_LEN, PLAINTEXT_MAX, Params, Suite,

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::deframer::Role;
+use crate::role::Role;
 use crate::schedule;
 use crate::suite::{NONCE_LEN, Params, Suite, Version};
 

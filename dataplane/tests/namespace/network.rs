@@ -32,11 +32,10 @@ fn pings(mtu: u16) {
     let scene = Setup::new().mtu(mtu).start();
     for (address, headers) in [(SERVER4, 28), (SERVER6, 48)] {
         for size in [0, 1, 56, 1000, mtu - headers - 1, mtu - headers] {
-            // Sends requests until two are answered; the time limit catches a hang.
+            // Sends requests until two are answered, which exit code 0 reports; late answers may
+            // come together. The time limit catches a hang.
             let answered = ping(&scene, address, size, &["-c", "2", "-w", "120"]);
             assert_eq!(answered.code, Some(0), "{address} {size}: {answered:?}");
-            let said = answered.text();
-            assert!(said.contains(" 2 received"), "{address} {size}: {said}");
         }
         // The af_packet driver has the kernel put IPv4 together: then it's the answer that is too
         // large.

@@ -1,7 +1,7 @@
 //! Post-handshake messages.
 
-use super::Role;
 use crate::error::RxError;
+use crate::role::Role;
 use crate::suite::Version;
 
 /// A complete message.
