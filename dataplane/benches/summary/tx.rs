@@ -125,7 +125,7 @@ fn rounds(side: &mut Endpoint, pages: &[Arc<SharedSpan>]) -> (f64, f64) {
             eprintln!("{this:.2} GB/s in {turns} turns, {empty} of them with nothing to do");
         }
         subject = subject.max(this);
-        // Pages far from those that were just sent.
+        // Pages far from the pages just sent.
         let part = &pages[(round + parts / 2) % parts * spans..][..spans];
         let start = side.clock.now();
         bare.run(part);

@@ -2,7 +2,7 @@
 //! other.
 //!
 //! The server has core 0 and wrk core 1. The MTU is 1500, with no offloads at either end. The two
-//! servers take turns: the one that isn't measured is stopped.
+//! servers take turns: the other server is stopped meanwhile.
 
 use std::fs;
 use std::path::Path;

@@ -50,7 +50,7 @@ pub enum StartError {
 
 impl FileCache {
     /// Starts a cache for the trees below `roots` and one client for each worker. Tree `i` is
-    /// [`RootId::new(i)`](crate::RootId::new). `clock` has to be the one that stamps the files.
+    /// [`RootId::new(i)`](crate::RootId::new). `clock` has to be the clock that stamps the files.
     ///
     /// # Errors
     ///

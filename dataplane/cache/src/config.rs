@@ -23,7 +23,7 @@ pub struct CacheConfig {
     pub outstanding_max: u16,
     /// Cached paths of each client.
     pub table_entries: u32,
-    /// Spans that are loaded ahead of the one that a body is at.
+    /// Spans loaded ahead of a body's current span.
     pub read_ahead: u8,
 }
 

@@ -118,7 +118,7 @@
 //!   and served for at most twice that. Each change of the version makes a new object.
 //! - The tag is strong if the file system is trusted with change times, the change time is more
 //!   than two seconds old, and a large file wasn't modified in the last five minutes. Else it is
-//!   weak. A weak one that was too young is replaced when the file is read again at a later look.
+//!   weak. A weak tag of a young file is replaced when a later lookup reads the file again.
 //!
 //! A change through a shared memory mapping may be noticed late or not at all: the tag stays
 //! strong. A single write that takes longer than two seconds may be noticed late. Replacing files

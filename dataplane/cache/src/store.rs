@@ -193,7 +193,7 @@ impl Store {
         }
     }
 
-    /// Puts a task behind those that wait for memory or for an open file. A read-ahead that has no
+    /// Queues a task until memory or an open file is available. A read-ahead that has no
     /// waiters is cancelled instead.
     pub(crate) fn defer(&self, task: Task) {
         let mut state = self.state();
@@ -267,7 +267,7 @@ impl Store {
             }
             return None;
         }
-        // Memory goes to those that wait for it.
+        // Freed memory goes to waiting tasks first.
         if is_read_ahead && !state.deferred.is_empty() {
             return None;
         }

@@ -448,7 +448,7 @@ fn spans_in_use_are_never_evicted_and_a_fill_waits_for_them() {
         "all of the memory is in use"
     );
 
-    // Another body waits. It takes no memory from those that have some.
+    // Another body waits. It takes no memory from other bodies.
     let object = waiter.find("other").unwrap();
     let mut body = FileBody::new(object, 0..u64::MAX);
     assert!(matches!(

@@ -20,7 +20,7 @@
 //!
 //! - A write through a shared memory mapping. The first one to a page moves the change time;
 //!   further ones don't before the page was written back, and on tmpfs never again.
-//! - A single write(2) that goes on for more than two seconds. It is stamped when it begins.
+//! - A single write(2) that lasts more than two seconds. It is stamped at its start.
 //! - A clock that is set back and stamps a change with the very nanosecond of an older one.
 //! - A disk image with times that its builder chose, whatever file system is in it.
 //! - For a body that is running while the file is rewritten in place: a program that puts back the

@@ -129,7 +129,7 @@ impl Object {
         self.end_revalidation();
     }
 
-    /// Returns whether the caller is the one that has to request revalidation.
+    /// Returns true if the caller has to request revalidation.
     pub(crate) fn begin_revalidation(&self) -> bool {
         !self.is_revalidating.swap(true, Ordering::Relaxed)
     }

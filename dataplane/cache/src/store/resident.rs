@@ -61,7 +61,7 @@ impl ResidentSpans {
     }
 
     /// The most frames that have to be swept to find every span that can be evicted: the first
-    /// round clears the marks of those that were referenced.
+    /// round clears the marks of referenced spans.
     pub(super) fn sweeps_max(&self) -> usize {
         2 * self.frames.len() + 1
     }
@@ -136,7 +136,7 @@ impl Resident {
         };
         match (object.content(), self.index) {
             (Content::Whole(Some(span)), _) => {
-                // The index doesn't hold one that was retired.
+                // A retired object is not in the index.
                 let own = if object.is_retired() { 1 } else { 2 };
                 let is_pinned = Arc::strong_count(&object) > own || Arc::strong_count(span) > 1;
                 of(is_pinned, object.is_referenced())

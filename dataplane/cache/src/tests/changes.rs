@@ -437,7 +437,7 @@ fn a_rewrite_after_a_name_was_removed_has_another_strong_tag() {
         let modified = fs::metadata(tree.path(name)).unwrap().modified().unwrap();
         wait_for_tick();
         fs::remove_file(tree.path("other")).unwrap();
-        // The running body goes on: what was read is the same.
+        // The running body continues: its spans read before are unchanged.
         assert!(waiter.read(&mut body, ALL, &mut out));
         assert_eq!((out.len(), version(&out)), (len, 1));
         waiter.expire();
@@ -512,7 +512,7 @@ fn a_body_under_a_strong_tag_fails_at_the_first_unread_span_once_the_file_grew()
         // The rest of the span that it had.
         assert_eq!(out.len(), 4 * SPAN_BYTES as usize, "{name}");
         assert_eq!(version(&out), 1, "{name}");
-        // One that needs nothing else than was read before ends well.
+        // A body whose spans were all read before ends well.
         let mut out = Vec::new();
         assert!(waiter.read(&mut read_before, ALL, &mut out), "{name}");
         assert_eq!((out.len(), version(&out)), (200_000, 1), "{name}");
@@ -587,7 +587,7 @@ fn a_large_file_that_was_modified_minutes_ago_has_a_weak_tag_and_may_grow() {
     assert!(!is_strong(&longer), "{longer}");
     assert_ne!(longer, young);
 
-    // A body that was begun under the weak tag goes on under it.
+    // A body that began under the weak tag continues under it.
     let mut body = FileBody::new(waiter.find("large").unwrap(), 0..u64::MAX);
     let mut out = Vec::new();
     assert!(waiter.read(&mut body, 100_000, &mut out));

@@ -152,10 +152,10 @@ impl Socket {
         Ok(range.start..range.start + if whole == 0 { len } else { whole })
     }
 
-    /// Retries a send that the interface refuses: commits an intent and passes its packet on.
+    /// Commits an intent and passes its packet to the interface.
     ///
-    /// A packet that is refused for lack of room is a local loss, so a send is retried by TCP in a
-    /// later turn.
+    /// A send that the interface refuses for lack of room is retried: it counts as a local loss,
+    /// and TCP retries the send in a later turn.
     #[expect(
         clippy::too_many_arguments,
         reason = "one step of transmit_one, with its locals"
