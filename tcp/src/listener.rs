@@ -1,10 +1,12 @@
 //! Half-open connections of a listener (SYN-RECEIVED).
 
+use core::time::Duration;
+
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum};
 
-use crate::options::{default_mss, syn_options, timestamp_now};
-use crate::{Connection, OpenParams, SegmentIn, Shared, State, reset_for};
+use crate::options::{default_mss, echoed_rtt, syn_options, timestamp_now};
+use crate::{Connection, OpenParams, SegmentIn, Shared, State, TcpConfig, reset_for};
 
 /// A connection attempt answered with a SYN-ACK.
 ///
@@ -172,7 +174,7 @@ impl HalfOpen {
                 None => HalfOpenVerdict::Drop,
             };
         }
-        HalfOpenVerdict::Established(self.connection(now, sh))
+        HalfOpenVerdict::Established(self.connection(now, segment, sh))
     }
 
     /// Handles the deadline: retransmits the SYN-ACK or gives up.
@@ -186,12 +188,15 @@ impl HalfOpen {
         }
         sh.counters.timeouts += 1;
         self.retries += 1;
-        let wait = sh
-            .config
-            .rto_initial
-            .saturating_mul(1 << self.retries.min(16));
-        self.deadline = now + wait.min(sh.config.rto_max);
+        self.deadline = now + self.wait(&sh.config);
         HalfOpenTimer::Retransmit(self.syn_ack(now, sh))
+    }
+
+    /// How long the SYN-ACK that was sent last is waited for.
+    fn wait(&self, config: &TcpConfig) -> Duration {
+        let doubled = config.rto_initial.saturating_mul(1 << self.retries.min(16));
+        // The first wait isn't cut.
+        doubled.min(config.rto_max.max(config.rto_initial))
     }
 
     /// When to call [`on_timer`](Self::on_timer).
@@ -212,7 +217,7 @@ impl HalfOpen {
 
     /// Creates the connection, in SYN-RECEIVED. The segment that completes the handshake is passed
     /// to it next.
-    fn connection(&self, now: Instant, sh: &Shared) -> Connection {
+    fn connection(&self, now: Instant, segment: &SegmentIn<'_>, sh: &Shared) -> Connection {
         let mut conn = Connection::new(now, &self.opening(), sh);
         conn.state = State::SynReceived;
         conn.rcv.irs = self.irs;
@@ -230,11 +235,14 @@ impl HalfOpen {
         };
         conn.snd.window_max = u32::from(self.window);
         conn.snd.wl1 = self.irs;
+        let sent_at = self.deadline - self.wait(&sh.config);
         if self.retries == 0 {
-            let sent_at = self.deadline - sh.config.rto_initial;
             conn.rtt.sample(now.saturating_since(sent_at), 1);
         } else {
-            conn.rtt.syn_lost = true;
+            let timestamps = segment.tcp.options.timestamps;
+            let echo = timestamps.filter(|_| self.timestamps);
+            let rtt = echo.and_then(|ts| echoed_rtt(now, self.ts_offset, ts.ecr, sent_at));
+            conn.rtt.sample_of_lost_syn(rtt);
         }
         conn.set_mss(self.mss_peer, sh);
         conn

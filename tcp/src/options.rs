@@ -1,5 +1,7 @@
 //! TCP options negotiated by the two SYNs.
 
+use core::time::Duration;
+
 use lockgate_wire::Instant;
 use lockgate_wire::tcp::{TcpOptions, Timestamps};
 
@@ -34,6 +36,22 @@ pub(crate) fn timestamp_now(now: Instant, offset: u32) -> u32 {
     millis.wrapping_add(offset)
 }
 
+/// The round-trip time of what was sent last at `last_sent`, from the TSecr of its ACK.
+///
+/// Returns `None` for the echo of an earlier transmission: the ACK of that one may have been lost,
+/// and each such sample would lengthen the next RTO, and with it the next sample.
+pub(crate) fn echoed_rtt(
+    now: Instant,
+    ts_offset: u32,
+    ecr: u32,
+    last_sent: Instant,
+) -> Option<Duration> {
+    let ticks = timestamp_now(now, ts_offset).wrapping_sub(ecr);
+    let longest = now.saturating_since(last_sent) + TICK;
+    let is_of_last = Duration::from_millis(u64::from(ticks)) <= longest;
+    is_of_last.then(|| Duration::from_millis(u64::from(ticks.max(1))))
+}
+
 /// The options of a SYN.
 pub(crate) fn syn_options(now: Instant, opening: &OpenParams, cfg: &TcpConfig) -> TcpOptions {
     TcpOptions {
@@ -56,3 +74,6 @@ pub(crate) fn syn_options(now: Instant, opening: &OpenParams, cfg: &TcpConfig) -
 pub(crate) const fn default_mss(ipv6: bool) -> u16 {
     if ipv6 { 1220 } else { 536 }
 }
+
+/// One tick of the timestamp clock.
+const TICK: Duration = Duration::from_millis(1);

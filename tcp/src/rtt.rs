@@ -14,7 +14,7 @@ pub(crate) struct Rtt {
     min: u32,
     /// Consecutive time-outs: the exponent of the backoff.
     pub(crate) backoff: u8,
-    /// The SYN was retransmitted and no sample was taken since.
+    /// The SYN was retransmitted, and no sample of data was taken since.
     pub(crate) syn_lost: bool,
 }
 
@@ -52,6 +52,15 @@ impl Rtt {
         self.srtt = weigh(self.srtt, rtt, 8 * n).max(1);
     }
 
+    /// Handles the ACK of a SYN that was retransmitted: takes its sample, if the peer echoed a
+    /// timestamp. The RTO stays long until data was acknowledged.
+    pub(crate) fn sample_of_lost_syn(&mut self, rtt: Option<Duration>) {
+        if let Some(rtt) = rtt {
+            self.sample(rtt, 1);
+        }
+        self.syn_lost = true;
+    }
+
     /// The retransmission time-out, with backoff.
     pub(crate) fn rto(&self, cfg: &TcpConfig) -> Duration {
         let base = self.rto_unscaled(cfg);
@@ -61,17 +70,18 @@ impl Rtt {
 
     /// The retransmission time-out without backoff.
     pub(crate) fn rto_unscaled(&self, cfg: &TcpConfig) -> Duration {
+        //= https://www.rfc-editor.org/rfc/rfc6298#section-5
+        //# If the timer expires awaiting the ACK of a SYN segment and the
+        //# TCP implementation is using an RTO less than 3 seconds, the RTO
+        //# MUST be re-initialized to 3 seconds when data transmission
+        //# begins (i.e., after the three-way handshake completes).
+        let least = if self.syn_lost {
+            RTO_SYN_LOST
+        } else {
+            Duration::ZERO
+        };
         if self.srtt == 0 {
-            //= https://www.rfc-editor.org/rfc/rfc6298#section-5
-            //# If the timer expires awaiting the ACK of a SYN segment and the
-            //# TCP implementation is using an RTO less than 3 seconds, the RTO
-            //# MUST be re-initialized to 3 seconds when data transmission
-            //# begins (i.e., after the three-way handshake completes).
-            return if self.syn_lost {
-                cfg.rto_initial.max(RTO_SYN_LOST)
-            } else {
-                cfg.rto_initial
-            };
+            return cfg.rto_initial.max(least);
         }
         //= https://www.rfc-editor.org/rfc/rfc6298#section-2
         //# RTO <- SRTT + max (G, K*RTTVAR)
@@ -82,7 +92,7 @@ impl Rtt {
         // the RTT instead, or a long and steady path would time out on the first delayed ACK. So it
         // takes the place of G (as on Linux; FreeBSD adds a slop).
         let rto = Duration::from_nanos(self.srtt + nanos(cfg.rto_min).max(4 * self.rttvar));
-        rto.min(cfg.rto_max.max(cfg.rto_min))
+        rto.min(cfg.rto_max.max(cfg.rto_min)).max(least)
     }
 
     /// Doubles the time-out.

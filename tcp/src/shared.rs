@@ -67,7 +67,7 @@ impl ChallengeLimit {
             per_second,
             left: 0,
             refill_at: Instant::ZERO,
-            random: Xorshift64::new(seed | 1 << 63),
+            random: Xorshift64::new(seed),
         }
     }
 

@@ -67,7 +67,9 @@ pub struct Limits {
     /// window. Bytes that are out of order may pin four times as much until they are joined.
     pub recv_buffer_bytes: u32,
     /// The receive budget: memory that received and unread bytes pin, over all connections. Above
-    /// it a connection gets one segment at most, and is reset if that isn't read at once.
+    /// it a connection gets one segment at most, and is reset if that isn't read at once. It has
+    /// to be less than the memory of all received buffers, or unread bytes can pin every buffer
+    /// and no frame is received.
     pub recv_total_bytes: u64,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,

@@ -81,8 +81,7 @@ impl Stack {
             isn: IsnSource::new([isn_high, isn_low]),
             config,
             partial_checksum_on: None,
-            // Xorshift can't leave zero.
-            random: Xorshift64::new(seed | 1),
+            random: Xorshift64::new(seed),
         })
     }
 

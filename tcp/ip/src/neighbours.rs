@@ -68,7 +68,7 @@ impl Neighbours {
             solicits: TokenBucket::new(config.solicit_rate),
             next_deadline: Instant::MAX,
             sweep: 0,
-            random: Xorshift64::new(seed | 1),
+            random: Xorshift64::new(seed),
             counters: NeighbourCounters::default(),
         }
     }

@@ -1,13 +1,11 @@
 //! "Fifth, check the ACK field": acknowledgments, send window, SACK, RTT samples, loss recovery.
 
-use core::time::Duration;
-
 use lockgate_wire::Instant;
 use lockgate_wire::tcp::Flags;
 
 use super::Step;
 use crate::congestion::{CongestionControl, Delivered};
-use crate::options::timestamp_now;
+use crate::options::echoed_rtt;
 use crate::recovery::{AckOutcome, DUP_THRESHOLD, Phase};
 use crate::timers::{RtxMode, Timer};
 use crate::transmit::signed;
@@ -262,14 +260,10 @@ impl Connection {
             //# RTTM Rule: A TSecr value received in a segment MAY be used to update
             //# the averaged RTT measurement only if the segment advances
             //# the left edge of the send window, i.e., SND.UNA is increased.
-            let ago = timestamp_now(now, self.negotiated.ts_offset).wrapping_sub(ts.ecr);
-            // An echo of an earlier transmission gives no sample: the ACK of that one may have been
-            // lost, and each such sample would lengthen the next RTO, and with it the next sample.
-            // The backoff stays, as without timestamps.
-            let last = now.saturating_since(resent_at) + TICK;
-            if Duration::from_millis(u64::from(ago)) <= last {
-                self.rtt
-                    .sample(Duration::from_millis(u64::from(ago.max(1))), samples);
+            // If the echo gives no sample, the backoff stays, as without timestamps.
+            let ts_offset = self.negotiated.ts_offset;
+            if let Some(rtt) = echoed_rtt(now, ts_offset, ts.ecr, resent_at) {
+                self.rtt.sample(rtt, samples);
                 self.rtt.backoff = 0;
             }
         }
@@ -396,5 +390,3 @@ impl Connection {
     }
 }
 
-/// One tick of the timestamp clock.
-const TICK: Duration = Duration::from_millis(1);

@@ -4,7 +4,7 @@ use lockgate_wire::Instant;
 use lockgate_wire::tcp::{Flags, TcpHeader};
 
 use crate::congestion::{Congestion, initial_window};
-use crate::options::{TIMESTAMPS_LEN, default_mss};
+use crate::options::{TIMESTAMPS_LEN, default_mss, echoed_rtt};
 use crate::timers::{RtxMode, Timer};
 use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
 
@@ -59,8 +59,14 @@ impl Connection {
             self.snd.rtx_mode = RtxMode::Retransmit;
             return (None, Event::None);
         }
+        let last_sent = self.snd.last_sent;
+        let timestamps = segment.tcp.options.timestamps;
         if self.rtt.backoff == 0 {
-            self.rtt.sample(now.saturating_since(self.snd.last_sent), 1);
+            self.rtt.sample(now.saturating_since(last_sent), 1);
+        } else if let (Some(ts), true) = (timestamps, self.negotiated.timestamps) {
+            let ts_offset = self.negotiated.ts_offset;
+            let rtt = echoed_rtt(now, ts_offset, ts.ecr, last_sent);
+            self.rtt.sample_of_lost_syn(rtt);
         }
         self.rtt.backoff = 0;
         //# If SND.UNA > ISS (our SYN has been ACKed), change the connection

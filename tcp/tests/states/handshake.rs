@@ -155,6 +155,51 @@ fn a_lost_syn_makes_the_beginning_careful() {
     assert_eq!(info.rto, Duration::from_secs(3));
 }
 
+/// RFC 7323, section 4: the echo tells which SYN was acknowledged. The RTO stays at 3 s until data
+/// was acknowledged (RFC 6298, section 5.7).
+#[test]
+fn a_timestamp_echo_gives_the_round_trip_of_a_lost_syn() {
+    // (the echoed timestamp, the sample): the SYNs were sent at 107 000 and 108 000.
+    for (ecr, srtt) in [(108_000, Some(ms(20))), (107_000, None)] {
+        let mut rig = Rig::connecting(TcpConfig::default());
+        rig.sends();
+        rig.timer();
+        rig.sends();
+        let options = TcpOptions {
+            timestamps: Some(Timestamps { val: 77, ecr }),
+            ..everything()
+        };
+        let syn_ack = seg(SYN, -1, 0);
+        let _ = rig.feed_after(ms(20), Seg { options, ..syn_ack });
+        let info = rig.conn.info(&rig.sh);
+        assert_eq!((info.srtt, info.cwnd), (srtt, 1388), "echo {ecr}");
+        assert_eq!(info.rto, Duration::from_secs(3), "echo {ecr}");
+        assert_data_ends_the_long_rto(&mut rig);
+
+        // The same for a SYN-ACK.
+        let mut listen = ListenRig::new(TcpConfig::default(), everything());
+        listen.now = listen.half.deadline();
+        let _ = listen.half.on_timer(listen.now, &mut listen.sh);
+        listen.now += ms(20);
+        let (mut rig, _) = listen.open(seg(ACK, 0, 0).ts(78, ecr));
+        let info = rig.conn.info(&rig.sh);
+        assert_eq!((info.srtt, info.cwnd), (srtt, 1388), "echo {ecr}");
+        assert_eq!(info.rto, Duration::from_secs(3), "echo {ecr}");
+        assert_data_ends_the_long_rto(&mut rig);
+    }
+}
+
+/// One segment of data is acknowledged after 20 ms.
+fn assert_data_ends_the_long_rto(rig: &mut Rig) {
+    rig.write(100);
+    rig.sends();
+    let ecr = 7_000 + u32::try_from(rig.now.as_millis()).unwrap();
+    let _ = rig.feed_after(ms(20), seg(ACK, 0, 0).ack(100).ts(79, ecr));
+    let info = rig.conn.info(&rig.sh);
+    assert_eq!(info.srtt, Some(ms(20)));
+    assert!(info.rto < Duration::from_secs(1), "{:?}", info.rto);
+}
+
 #[test]
 fn an_unacceptable_ack_in_syn_sent_is_reset() {
     for ack in [-1, 1, 5000] {
