@@ -25,6 +25,12 @@ pub fn load(
     let leaf = certificates.first();
     let validity = leaf.and_then(|leaf| ValidityPeriod::of(leaf));
     let validity = validity.ok_or_else(|| CertificateFileError::chain(chain, NOT_A_CERTIFICATE))?;
+    for (number, issuer) in (1..).zip(&certificates).skip(1) {
+        if ValidityPeriod::of(issuer).is_none() {
+            let message = format!("number {number} in it is {NOT_A_CERTIFICATE}");
+            return Err(CertificateFileError::chain(chain, message));
+        }
+    }
     let private = load_key(key)?;
     let certificate = Certificate::new(certificates, &private).map_err(|error| match error {
         tls::CertificateError::EmptyChain => CertificateFileError::chain(chain, NO_CERTIFICATE),
@@ -297,6 +303,31 @@ mod tests {
             let numbers = format!("{:?}", key.as_bytes().get(30..40).unwrap());
             let hidden = |m: &String| !m.contains(numbers.trim_matches(['[', ']']));
             assert!(message.as_ref().err().is_none_or(hidden), "{message:?}");
+        }
+    }
+
+    /// Clients would refuse the whole chain. So the appliance refuses to start, and says which one
+    /// it is.
+    #[test]
+    fn each_certificate_of_a_chain_is_checked() {
+        let folder = lockgate_testing::ScratchDir::new();
+        let (chain, key) = (folder.path().join("chain"), folder.path().join("key"));
+        let identity = Identity::valid_in(&[], (2020, 2060));
+        std::fs::write(&key, identity.key_pem()).unwrap();
+        let leaf = identity.certificate_pem();
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (text, fault) in [
+            (format!("{leaf}{leaf}"), None),
+            (format!("{garbage}{leaf}"), Some("not a certificate")),
+            (
+                format!("{leaf}{leaf}{garbage}"),
+                Some("number 3 in it is not a certificate"),
+            ),
+        ] {
+            std::fs::write(&chain, text).unwrap();
+            let message = load(&chain, &key).map(|_| ()).map_err(|e| e.to_string());
+            let expected = fault.map(|fault| format!("{}: {fault}", chain.display()));
+            assert_eq!(message.err(), expected);
         }
     }
 

@@ -237,16 +237,17 @@ fn driver(name: &str) -> Option<Driver> {
         .map(|&(_, driver)| driver)
 }
 
-/// `[domain:]bus:device.function` in hexadecimal.
+/// `[domain:]bus:device.function` in hexadecimal. A bus has 32 devices of 8 functions.
 fn is_pci(name: &str) -> bool {
     let Some((rest, function)) = name.rsplit_once('.') else {
         return false;
     };
     let hex = |s: &str, len: usize| s.len() == len && s.bytes().all(|b| b.is_ascii_hexdigit());
     let fields: Vec<&str> = rest.split(':').collect();
+    let is_device = |s: &str| hex(s, 2) && matches!(s.as_bytes(), [b'0' | b'1', _]);
     let address = match fields[..] {
-        [domain, bus, device] => hex(domain, 4) && hex(bus, 2) && hex(device, 2),
-        [bus, device] => hex(bus, 2) && hex(device, 2),
+        [domain, bus, device] => hex(domain, 4) && hex(bus, 2) && is_device(device),
+        [bus, device] => hex(bus, 2) && is_device(device),
         _ => false,
     };
     address && matches!(function.as_bytes(), [b'0'..=b'7'])
@@ -275,6 +276,8 @@ mod tests {
             ("virtio_user0", Some(Driver::VirtioUser)),
             ("0000:03:00.0", Some(Driver::Pci)),
             ("03:00.1,arg=2", Some(Driver::Pci)),
+            ("0000:03:1f.7", Some(Driver::Pci)),
+            ("0000:03:20.0", None),
             ("03:00.8", None),
             ("3:00.0", None),
             ("0000:03:00", None),

@@ -62,6 +62,9 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<PortSection>
             .find(|p| p.device == port.device && p.device.is_some())
         {
             reader.fault("device", format!("port \"{}\" is this device", same.name));
+        } else if let Some((same, interface)) = port_of_same_interface(&ports, &port) {
+            let message = format!("port \"{same}\" uses interface {interface} already");
+            reader.fault("device", message);
         }
         ports.push(port);
     }
@@ -72,6 +75,21 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<PortSection>
         );
     }
     ports
+}
+
+/// Returns the name of an earlier port with the same kernel interface, and the interface. Two ports
+/// on one interface would both get every frame.
+fn port_of_same_interface<'a>(
+    ports: &'a [PortSection],
+    port: &'a PortSection,
+) -> Option<(&'a str, &'a str)> {
+    let interface = port.device.as_ref()?.kernel_interface()?;
+    let uses_it = |other: &&PortSection| {
+        let device = other.device.as_ref();
+        device.and_then(Device::kernel_interface) == Some(interface)
+    };
+    let same = ports.iter().find(uses_it)?;
+    Some((&same.name, interface))
 }
 
 /// Returns how to open each port, with one queue for each worker.

@@ -246,6 +246,7 @@ const BAD: &[(&str, &str, &str)] = &[
     // Ports.
     ("name = \"p0\"\n", "", "t.toml:1: port.name: missing: 1 to 15 of a-z, 0-9, - and _\nt.toml:4: interface.on: there is no port \"p0\""),
     ("", "[[port]]\nname = \"p0\"\ndevice = \"net_ring0\"\n", "t.toml:17: port.name: another port is called \"p0\"\nt.toml:18: port.device: port \"p0\" is this device"),
+    ("device = \"net_ring0\"", "device = \"net_af_packet0,iface=e\"\n[[port]]\nname = \"p1\"\ndevice = \"net_af_packet1,iface=e\"", "t.toml:6: port.device: port \"p0\" uses interface e already"),
     ("", "[[port]]\nname = \"Port one\"\ndevice = \"net_null0\"\n", "t.toml:17: port.name: a name is 1 to 15 of a-z, 0-9, - and _"),
     ("", "[[port]]\nname = \"p1\"\ndevice = \"net_af_xdp0,iface=x\"\nmtu = 9000\n", "t.toml:19: port.mtu: net_af_xdp0 can do 1500 at most"),
     ("", "[[port]]\nname = \"p1\"\ndevice = \"net_af_packet0,iface=x\"\nassume = [\"tso\"]\n", "t.toml:19: port.assume: only net_ring and net_memif can assume offloads: packets leave this machine's memory on any other device"),
