@@ -375,7 +375,7 @@ fn draining_ends_everything() {
         assert_eq!(
             world.a.stack.counters().end_refused,
             1,
-            "nobody listens any more"
+            "the listener is closed"
         );
         assert!(world.a.stack.remote_addr(a).is_none());
         world.run(Duration::from_secs(1));

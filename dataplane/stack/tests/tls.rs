@@ -140,8 +140,8 @@ fn tickets_resume_sessions() {
 fn a_server_that_cannot_prove_its_name_is_refused() {
     let mut world = World::simple();
     listen(&mut world, &TlsOptions::default());
-    let nobody = Arc::new(TlsClient::new([], &TlsOptions::default()).unwrap());
-    connect(&mut world, &nobody);
+    let no_roots = Arc::new(TlsClient::new([], &TlsOptions::default()).unwrap());
+    connect(&mut world, &no_roots);
     let refused = CloseReason::Handshake(Failure::BadCertificate);
     assert_eq!(closed(&mut world, 0), refused);
     let told = closed(&mut world, 1);

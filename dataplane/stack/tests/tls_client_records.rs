@@ -51,7 +51,7 @@ fn send(world: &mut World, peer: &Peer, bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
         let host = &mut world.a;
-        // Refused once the other side has closed: nobody reads the rest.
+        // Refused once the other side has closed: the rest stays unread.
         let Ok(taken) = host.stack.send(peer.socket, rest, false, &mut host.pages) else {
             break;
         };

@@ -137,7 +137,7 @@ fn starts_answers_and_drains() {
     assert!(ended.is_ok(), "{ended:?}");
     assert!(
         control::stats(&place.socket()).is_err(),
-        "nobody answers any more"
+        "a stopped appliance answered"
     );
     assert!(!place.socket().exists(), "the socket is gone");
 }

@@ -379,7 +379,10 @@ fn no_neighbour() {
         took <= TcpConfig::default().syn_timeout + SECOND,
         "{took:?}"
     );
-    assert_eq!(world.host.net.syns, 0, "nobody to send them to");
+    assert_eq!(
+        world.host.net.syns, 0,
+        "there is no address to send them to"
+    );
     let counters = world.host.stack.counters();
     assert_eq!(counters.end_timed_out, 500);
     assert!(counters.neighbour_unreachable + counters.waited_for_neighbour >= 500);

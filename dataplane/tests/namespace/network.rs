@@ -69,7 +69,7 @@ fn closed_ports() {
     let scene = Setup::new().start();
     scene.inside(|| {
         for to in [address4(81), address6(81), address4(65535), address6(1)] {
-            let error = connect(to).expect_err("nobody listens");
+            let error = connect(to).expect_err("no port listens");
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{to}");
         }
         for (to, from) in [(SERVER4, "0.0.0.0"), (SERVER6, "::")] {

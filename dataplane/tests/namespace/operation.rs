@@ -112,7 +112,7 @@ fn socket_taken() {
     scene.server.signal(rustix::process::Signal::KILL);
     wait_until("end of the killed instance", || scene.server.try_reap());
     let socket = scene.scratch.path().join(SOCKET);
-    assert!(socket.exists(), "nobody removed it");
+    assert!(socket.exists(), "a killed appliance leaves its socket");
     let config = scene.scratch.path().join(CONFIG);
     let again = Server::start(scene.net.server(), &config, &socket, 1);
     again.finish();

@@ -274,7 +274,7 @@ fn nothing_outside() {
                 );
                 let text = String::from_utf8_lossy(&reply.body);
                 assert!(
-                    !text.contains("nobody") && !text.contains("root:"),
+                    !text.contains("secret text") && !text.contains("root:"),
                     "{path}: {text}"
                 );
             }

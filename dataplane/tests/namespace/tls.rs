@@ -144,7 +144,7 @@ fn certificates() {
         ("A.Other.Test", "RSA-PSS+SHA256", "CN = other-rsa"),
         // A wildcard is for one label. A name that none has gets the first certificate.
         ("a.b.other.test", "", "CN = ecdsa"),
-        ("nobody.test", "", "CN = ecdsa"),
+        ("unknown.test", "", "CN = ecdsa"),
         ("", "", "CN = ecdsa"),
     ];
     for version in ["-tls1_2", "-tls1_3"] {

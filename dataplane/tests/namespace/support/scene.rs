@@ -161,7 +161,7 @@ impl Setup {
         }
         scratch.write(CONFIG, self.text());
         scratch.write("www/index.html", INDEX);
-        scratch.write("secret.txt", b"nobody may see this");
+        scratch.write("secret.txt", b"secret text");
         (net, scratch)
     }
 
