@@ -102,6 +102,9 @@ impl Scenario {
         limits.recv_buffer_bytes = self.recv_buffer[side];
         limits.send_buffer_bytes = self.send_buffer[side];
         limits.send_low_water_bytes = self.send_buffer[side] / 2;
+        // As the appliance's configuration does: unread bytes pin half of the received buffers at
+        // most, so that the other half receives.
+        limits.recv_total_bytes = u64::from(spec.buffers) * BUFFER_BYTES / 2;
         spec.config.handshake_timeout = Duration::from_secs(120);
         // Keepalive detects a dead link at the side that only receives.
         spec.config.tcp.keepalive = Some(Keepalive {
@@ -301,6 +304,8 @@ fn both_sides_have_exactly_what_was_sent() {
 
 /// An acknowledgement may be late by this, which a small window feels every time.
 const DELAYED_ACK: Duration = Duration::from_millis(40);
+/// What a received buffer pins at least: its room for a frame.
+const BUFFER_BYTES: u64 = 2048;
 const LAZY: [u64; 4] = [0, 0, 1, 100];
 const SEEDS: u64 = 10_000;
 const SIZES: [u64; 5] = [0, 100, 5000, 60_000, 300_000];

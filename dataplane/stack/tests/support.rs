@@ -151,12 +151,6 @@ impl HostSpec {
         let address = Cidr::new(self.addr, length).unwrap();
         self.config.interfaces = vec![(interface, vec![address])];
         small_tables(&mut self.config);
-        // As the appliance's configuration does: unread bytes pin half of the received buffers at
-        // most, so that the other half receives.
-        let limits = &mut self.config.limits;
-        limits.recv_total_bytes = limits
-            .recv_total_bytes
-            .min(u64::from(self.buffers) * BUFFER_BYTES / 2);
         let secret = [
             self.secret,
             self.secret ^ 1,
@@ -177,9 +171,6 @@ impl HostSpec {
         }
     }
 }
-
-/// What a received buffer pins at least: its room for a frame.
-const BUFFER_BYTES: u64 = 2048;
 
 /// Tables are allocated at the start; a thousand tests shouldn't each allocate a server's.
 fn small_tables(config: &mut StackConfig) {
