@@ -1,7 +1,7 @@
 //! Key schedules: the part of TLS 1.3's that is used after the handshake (RFC 8446, 7), and the
 //! keys of TLS 1.2 (RFC 5246, 5 and 6.3).
 
-use aws_lc_rs::{hkdf, hmac};
+use aws_lc_rs::{hkdf, tls_prf};
 
 use crate::suite::{NONCE_LEN, Suite};
 
@@ -54,26 +54,24 @@ pub fn traffic_keys(suite: Suite, secret: &[u8], key: &mut [u8], iv: &mut [u8; N
 
 /// Fills `out` with PRF(`secret`, `label`, `seed`) of TLS 1.2, using the hash of `suite`.
 pub fn prf(suite: Suite, secret: &[u8], label: &str, seed: &[&[u8]], out: &mut [u8]) {
+    if out.is_empty() {
+        return;
+    }
     let algorithm = match suite {
-        Suite::Aes128Gcm | Suite::Chacha20Poly1305 => hmac::HMAC_SHA256,
-        Suite::Aes256Gcm => hmac::HMAC_SHA384,
+        Suite::Aes128Gcm | Suite::Chacha20Poly1305 => &tls_prf::P_SHA256,
+        Suite::Aes256Gcm => &tls_prf::P_SHA384,
     };
-    let key = hmac::Key::new(algorithm, secret);
-    let sign = |first: &[u8], rest: &[&[u8]]| {
-        let mut context = hmac::Context::with_key(&key);
-        context.update(first);
-        rest.iter().for_each(|part| context.update(part));
-        context.sign()
-    };
-    let seed = [&[label.as_bytes()], seed].concat();
+    let seed = seed.concat();
     //= https://www.rfc-editor.org/rfc/rfc5246#section-5
-    //# P_hash(secret, seed) = HMAC_hash(secret, A(1) + seed) +
-    //#                        HMAC_hash(secret, A(2) + seed) +
-    //#                        HMAC_hash(secret, A(3) + seed) + ...
-    let mut a = sign(&[], &seed);
-    for part in out.chunks_mut(algorithm.digest_algorithm().output_len()) {
-        part.copy_from_slice(&sign(a.as_ref(), &seed).as_ref()[..part.len()]);
-        a = sign(a.as_ref(), &[]);
+    //# PRF(secret, label, seed) = P_<hash>(secret, label + seed)
+    //
+    // The library wipes its intermediate values and the result, which HMACs of our own would leave
+    // on the stack.
+    let derived = tls_prf::Secret::new(algorithm, secret)
+        .and_then(|secret| secret.derive(label.as_bytes(), &seed, out.len()));
+    assert!(derived.is_ok(), "a master secret isn't empty");
+    if let Ok(derived) = derived {
+        out.copy_from_slice(derived.as_ref());
     }
 }
 

@@ -22,16 +22,21 @@ impl SessionId {
 
 /// The keys of one direction: immutable, replaced as a whole, wiped when dropped.
 ///
-/// A session has 64 bytes. It stores the traffic secret if there is one, because key, IV and the
-/// next secret derive from it; otherwise key and IV. The expanded key that a cipher works with is
-/// ten times as large and is cached in the worker's bounded table, see
+/// A session has 24 bytes, and 48 of key material on the heap. It stores the traffic secret if there
+/// is one, because key, IV and the next secret derive from it; otherwise key and IV. The expanded key
+/// that a cipher works with is ten times as large and is cached in the worker's bounded table, see
 /// [`Ciphers`](crate::Ciphers).
 pub struct Session {
     id: SessionId,
-    material: [u8; MATERIAL_LEN],
+    /// In a box: moving a session moves the pointer, and leaves no copy of the key behind.
+    material: Box<Material>,
     params: Params,
     source: KeySource,
 }
+
+/// A traffic secret, or IV and key. Wiped when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Material([u8; MATERIAL_LEN]);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KeySource {
@@ -46,8 +51,8 @@ impl Session {
         if secret.len() != suite.secret_len() {
             return None;
         }
-        let mut material = [0; MATERIAL_LEN];
-        material[..secret.len()].copy_from_slice(secret);
+        let mut material = Material::zeroed();
+        material.0[..secret.len()].copy_from_slice(secret);
         let params = Params::new(suite, Version::Tls13);
         Some(Self {
             id: SessionId::fresh(),
@@ -66,9 +71,9 @@ impl Session {
         if key.len() != params.suite.key_len() {
             return None;
         }
-        let mut material = [0; MATERIAL_LEN];
-        material[..NONCE_LEN].copy_from_slice(iv);
-        material[NONCE_LEN..][..key.len()].copy_from_slice(key);
+        let mut material = Material::zeroed();
+        material.0[..NONCE_LEN].copy_from_slice(iv);
+        material.0[NONCE_LEN..][..key.len()].copy_from_slice(key);
         Some(Self {
             id: SessionId::fresh(),
             material,
@@ -102,7 +107,7 @@ impl Session {
             Role::Server => 1,
         };
         let key = &block[second * key_len..][..key_len];
-        let mut iv = [0; NONCE_LEN];
+        let mut iv = Zeroizing::new([0; NONCE_LEN]);
         iv[..fixed].copy_from_slice(&block[2 * key_len + second * fixed..][..fixed]);
         // RFC 5288, 3 leaves the explicit part to the sender. As in rustls, it begins with the
         // bytes behind the key block, and each record's number is added by XOR.
@@ -119,36 +124,36 @@ impl Session {
         let len = suite.secret_len();
         let mut next = Self {
             id: SessionId::fresh(),
-            material: [0; MATERIAL_LEN],
+            material: Material::zeroed(),
             params: self.params,
             source: KeySource::TrafficSecret,
         };
-        schedule::next_secret(suite, &self.material[..len], &mut next.material[..len]);
+        schedule::next_secret(suite, &self.material.0[..len], &mut next.material.0[..len]);
         Some(next)
     }
 
     /// Returns key and IV, derived from the traffic secret if there is one.
     pub fn keys(&self) -> Keys {
         let suite = self.params.suite;
-        let mut keys = Keys {
+        let len = suite.key_len();
+        let mut keys = Box::new(KeyAndIv {
             key: [0; KEY_MAX],
             iv: [0; NONCE_LEN],
-            len: suite.key_len(),
-        };
+        });
+        let material = &self.material.0;
         match self.source {
             KeySource::TrafficSecret => schedule::traffic_keys(
                 suite,
-                &self.material[..suite.secret_len()],
-                &mut keys.key[..keys.len],
+                &material[..suite.secret_len()],
+                &mut keys.key[..len],
                 &mut keys.iv,
             ),
             KeySource::KeyAndIv => {
-                keys.iv.copy_from_slice(&self.material[..NONCE_LEN]);
-                keys.key
-                    .copy_from_slice(&self.material[NONCE_LEN..][..KEY_MAX]);
+                keys.iv.copy_from_slice(&material[..NONCE_LEN]);
+                keys.key.copy_from_slice(&material[NONCE_LEN..][..KEY_MAX]);
             }
         }
-        keys
+        Keys { keys, len }
     }
 
     /// Returns the session's identifier.
@@ -168,22 +173,23 @@ impl Session {
 
     /// Returns the IV for the explicit nonce of TLS 1.2 GCM, without deriving anything. Sessions
     /// made from a secret are TLS 1.3, whose records have no explicit nonce.
-    pub(crate) fn explicit_iv(&self) -> [u8; NONCE_LEN] {
-        let mut iv = [0; NONCE_LEN];
-        if self.source == KeySource::KeyAndIv {
-            iv.copy_from_slice(&self.material[..NONCE_LEN]);
+    pub(crate) fn explicit_iv(&self) -> &[u8; NONCE_LEN] {
+        match self.source {
+            KeySource::KeyAndIv => self.material.0.first_chunk().unwrap_or(&NO_IV),
+            KeySource::TrafficSecret => &NO_IV,
         }
-        iv
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.material.zeroize();
-    }
-}
-
+// Its only secret is in `Material`.
 impl ZeroizeOnDrop for Session {}
+
+impl Material {
+    /// Key material to be filled in where it stays.
+    fn zeroed() -> Box<Self> {
+        Box::new(Self([0; MATERIAL_LEN]))
+    }
+}
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -191,35 +197,39 @@ impl fmt::Debug for Session {
     }
 }
 
-/// A session's key and IV, wiped when dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
+/// A session's key and IV, wiped when dropped. In a box, so that moving them leaves no copy.
 pub struct Keys {
+    keys: Box<KeyAndIv>,
+    len: usize,
+}
+
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct KeyAndIv {
     key: [u8; KEY_MAX],
     iv: [u8; NONCE_LEN],
-    #[zeroize(skip)]
-    len: usize,
 }
 
 impl Keys {
     /// Returns the key.
     pub fn key(&self) -> &[u8] {
-        &self.key[..self.len]
+        &self.keys.key[..self.len]
     }
 
     /// Returns the IV.
-    pub const fn iv(&self) -> &[u8; NONCE_LEN] {
-        &self.iv
+    pub fn iv(&self) -> &[u8; NONCE_LEN] {
+        &self.keys.iv
     }
 }
 
+// Its only secrets are in `KeyAndIv`.
+impl ZeroizeOnDrop for Keys {}
+
 const KEY_MAX: usize = 32;
+const NO_IV: [u8; NONCE_LEN] = [0; NONCE_LEN];
 /// A SHA-384 traffic secret, or a key of 32 bytes with its IV.
 const MATERIAL_LEN: usize = 48;
 
-const _: () = assert!(
-    size_of::<Session>() == 64,
-    "a session at rest is one cache line"
-);
+const _: () = assert!(size_of::<Session>() == 24, "a session at rest is thin");
 
 #[cfg(test)]
 mod tests {
@@ -251,9 +261,27 @@ mod tests {
             let session = Session::from_key(params, &key, &iv).unwrap();
             assert_eq!(session.keys().key(), key);
             assert_eq!(session.keys().iv(), &iv);
-            assert_eq!(session.explicit_iv(), iv);
+            assert_eq!(session.explicit_iv(), &iv);
             assert!(!session.can_rekey() && session.next().is_none());
         }
+    }
+
+    /// What holds key material wipes it, and is moved by pointer.
+    #[test]
+    fn key_material_is_wiped_and_not_moved() {
+        fn wiped<T: ZeroizeOnDrop>() {}
+        wiped::<Material>();
+        wiped::<KeyAndIv>();
+        wiped::<Session>();
+        wiped::<Keys>();
+        assert!(size_of::<Session>() < MATERIAL_LEN && size_of::<Keys>() < KEY_MAX);
+
+        let session = Session::from_secret(Suite::Aes128Gcm, &[0xab; 32]).unwrap();
+        let keys = session.keys();
+        let before = (&raw const *session.material, &raw const *keys.keys);
+        let (session, keys) = core::hint::black_box((Box::new(session), Box::new(keys)));
+        let after = (&raw const *session.material, &raw const *keys.keys);
+        assert_eq!(before, after);
     }
 
     #[test]

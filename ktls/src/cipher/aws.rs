@@ -14,6 +14,8 @@ use crate::suite::{Params, Suite, TAG_LEN};
 
 /// Seals page-cache pages out of place in one pass, and other records in place.
 ///
+/// aws-lc keeps an expanded key on its heap and wipes it when it frees it.
+///
 /// `TlsRecordSealingKey` would check that nonces increase. It isn't used, because a record that is
 /// cut before it was sealed gives its number back; the send queue keeps nonces unique.
 pub(super) struct AwsLcRs {
@@ -90,10 +92,7 @@ impl RecordOpener {
         let keys = session.keys();
         Ok(Self {
             params: session.params(),
-            expanded: Expanded {
-                key: expand(session, keys.key())?,
-                iv: *keys.iv(),
-            },
+            expanded: Expanded::new(expand(session, keys.key())?, &keys),
         })
     }
 

@@ -3,7 +3,7 @@
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::table::KeyTable;
 use super::{OpenInputs, OpenJob, RecordCipher, SealInputs, SealJob};
@@ -17,6 +17,7 @@ pub(super) struct RustCrypto {
     scratch: Vec<u8>,
 }
 
+/// An expanded key, in a box so that it isn't copied when it moves. Wiped when dropped.
 enum Key {
     Aes128(Box<Aes128Gcm>),
     Aes256(Box<Aes256Gcm>),
@@ -132,4 +133,55 @@ impl Key {
     }
 }
 
+impl Drop for Key {
+    /// Overwrites what the crates leave: `polyval` keeps GHASH's key in a union, which nothing
+    /// wipes.
+    fn drop(&mut self) {
+        match self {
+            Self::Aes128(key) => overwrite(key.as_mut(), Aes128Gcm::new(&[0_u8; 16].into())),
+            Self::Aes256(key) => overwrite(key.as_mut(), Aes256Gcm::new(&[0_u8; 32].into())),
+            Self::Chacha20(_) => {}
+        }
+    }
+}
+
+// AES's round keys and ChaCha20's key are wiped by their own types, GHASH's key above.
+impl ZeroizeOnDrop for Key {}
+
+/// Replaces a value where it is, even if nothing reads it afterwards.
+fn overwrite<T>(place: &mut T, value: T) {
+    *place = value;
+    core::hint::black_box(place);
+}
+
 pub(super) const NAME: &str = "rustcrypto";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The crates' features that wipe keys are on: without them, this doesn't compile.
+    #[test]
+    fn expanded_keys_are_wiped() {
+        fn wiped<T: ZeroizeOnDrop>() {}
+        wiped::<aes::Aes128>();
+        wiped::<aes::Aes256>();
+        wiped::<ChaCha20Poly1305>();
+        wiped::<Key>();
+        assert!(size_of::<Key>() <= 16, "it moves by pointer");
+    }
+
+    #[test]
+    fn a_key_is_overwritten_in_place() {
+        struct Noted<'a>(u8, &'a core::cell::Cell<u8>);
+        impl Drop for Noted<'_> {
+            fn drop(&mut self) {
+                self.1.set(self.0);
+            }
+        }
+        let dropped = core::cell::Cell::new(0);
+        let mut place = Noted(1, &dropped);
+        overwrite(&mut place, Noted(2, &dropped));
+        assert_eq!((place.0, dropped.get()), (2, 1), "the old one was dropped");
+    }
+}

@@ -2,14 +2,27 @@
 
 use std::collections::HashMap;
 
+use zeroize::Zeroizing;
+
 use crate::error::CryptoError;
 use crate::session::{Keys, Session, SessionId};
 use crate::suite::NONCE_LEN;
 
-/// An expanded key and the IV that goes with it.
+/// An expanded key and the IV that goes with it, both wiped when dropped: the key by its type.
+///
+/// Both are behind pointers, so that a table that grows or closes a gap leaves no copy of them in
+/// memory.
 pub(super) struct Expanded<K> {
     pub(super) key: K,
-    pub(super) iv: [u8; NONCE_LEN],
+    pub(super) iv: Box<Zeroizing<[u8; NONCE_LEN]>>,
+}
+
+impl<K> Expanded<K> {
+    pub(super) fn new(key: K, keys: &Keys) -> Self {
+        let mut iv = Box::new(Zeroizing::new([0; NONCE_LEN]));
+        iv.copy_from_slice(keys.iv());
+        Self { key, iv }
+    }
 }
 
 /// Expanded keys by session id, with LRU eviction.
@@ -63,13 +76,7 @@ impl<K> KeyTable<K> {
                 None => {
                     let keys = session.keys();
                     let key = expand(&keys)?;
-                    self.insert(
-                        id,
-                        Expanded {
-                            key,
-                            iv: *keys.iv(),
-                        },
-                    )
+                    self.insert(id, Expanded::new(key, &keys))
                 }
             },
         };
@@ -184,7 +191,7 @@ mod tests {
                 })
                 .unwrap();
             assert_eq!(expanded.key, session.keys().key()[0]);
-            assert_eq!(&expanded.iv, session.keys().iv());
+            assert_eq!(&**expanded.iv, session.keys().iv());
         }
         // a, b, c were made; d put out b; b, made again, put out c.
         assert_eq!(made, 5);

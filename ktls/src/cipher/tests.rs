@@ -27,7 +27,7 @@ fn sealed(
     let params = session.params();
     let kind = ContentType(kind);
     let len = u16::try_from(content.len()).unwrap();
-    let head = Head::new(params, &session.explicit_iv(), number, kind, len);
+    let head = Head::new(params, session.explicit_iv(), number, kind, len);
     let mut body = if in_place {
         content.to_vec()
     } else {

@@ -71,7 +71,7 @@ impl Protection {
         let content = u16::try_from(buf.body_len()).map_err(|_| TxError::MessageSize)?;
         let head = Head::new(
             params,
-            &self.current.explicit_iv(),
+            self.current.explicit_iv(),
             self.next,
             kind,
             content,

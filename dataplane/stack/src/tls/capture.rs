@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 
 use rustls::KeyLog;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::hello::HelloFacts;
 
@@ -40,11 +40,9 @@ struct Step {
     hello: Option<HelloFacts>,
 }
 
-/// One traffic secret: as long as the suite's hash.
-pub(crate) struct Secret {
-    bytes: [u8; SECRET_BYTES_MAX],
-    len: usize,
-}
+/// One traffic secret: as long as the suite's hash. On the heap, so that moving it leaves no copy,
+/// and wiped when dropped.
+pub(crate) struct Secret(Zeroizing<Box<[u8]>>);
 
 /// TLS 1.2's master secret, with the client's random that it belongs to.
 #[derive(Debug)]
@@ -90,22 +88,11 @@ impl MasterSecret {
 
 impl Secret {
     fn new(secret: &[u8]) -> Option<Self> {
-        let mut bytes = [0; SECRET_BYTES_MAX];
-        bytes.get_mut(..secret.len())?.copy_from_slice(secret);
-        Some(Self {
-            bytes,
-            len: secret.len(),
-        })
+        (secret.len() <= SECRET_BYTES_MAX).then(|| Self(Zeroizing::new(secret.into())))
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.bytes.zeroize();
+        &self.0
     }
 }
 
