@@ -104,6 +104,9 @@ impl RecordQueue {
     /// Queues a KeyUpdate under the current key and switches to the next key (RFC 8446, 4.6.3).
     /// With `ask_peer` it requests the same of the peer. TLS 1.3 only.
     ///
+    /// Records that are queued keep the current key. An open record stays open, and will have the
+    /// next key.
+    ///
     /// # Errors
     ///
     /// - [`TxError::RekeyBusy`] while records of the previous key are unsealed: at most two keys
@@ -121,16 +124,12 @@ impl RecordQueue {
         if keys.has_previous() {
             return Err(TxError::RekeyBusy);
         }
-        if !keys.can_frame(1 + u64::from(keys.open.is_some())) {
+        if !keys.can_frame(1) {
             return Err(TxError::KeySpent);
         }
         let next = keys.session().next().ok_or(TxError::RekeyUnsupported)?;
         let mut buf = filled(&key_update(ask_peer), pool)?;
-        self.flush()?;
         let at = self.stream.end();
-        let Some(keys) = self.keys.as_mut() else {
-            return Err(TxError::WrongMode);
-        };
         let mut sealer = ciphers.sealer(keys.params())?;
         keys.frame(ContentType::HANDSHAKE, &mut buf)?;
         // Sealed at once, so that no cut can remove the record that a key change depends on.
@@ -159,10 +158,15 @@ impl RecordQueue {
     /// It removes unsealed records, whose numbers are reused, the open record, and plain bytes
     /// after `sent`, the end of what TCP ever sent. Sealed records stay, because the peer may have
     /// seen a byte of them.
-    pub fn cut_unsent(&mut self, sent: u64) -> u64 {
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError`] if the numbers can't be reused, which is a fault of the queue. Only the open
+    /// record was removed; the connection has to be reset.
+    pub fn cut_unsent(&mut self, sent: u64) -> Result<u64, CryptoError> {
         let Some(keys) = self.keys.as_mut() else {
             self.unsealed = self.stream.truncate(sent);
-            return self.unsealed;
+            return Ok(self.unsealed);
         };
         keys.open = None;
         let floor = keys.sealed_end.max(sent);
@@ -172,12 +176,12 @@ impl RecordQueue {
             .find(|(offset, _)| *offset >= floor)
             .and_then(|(_, block)| block.record());
         if let Some(record) = first_cut {
-            keys.roll_back(record);
+            keys.roll_back(record)?;
         }
         let end = self.stream.truncate(floor);
         keys.control_end = keys.control_end.min(end);
         self.unsealed = self.unsealed.min(end);
-        end
+        Ok(end)
     }
 
     /// Frees acknowledged bytes up to `to`, in whole records: a retransmission from the middle of a
@@ -235,7 +239,7 @@ impl RecordQueue {
         }
     }
 
-    /// Makes a key change due after fewer records than the suite allows.
+    /// Makes a key change (TLS 1.2: the end) due after fewer records than the suite allows.
     pub fn set_refresh_after(&mut self, records: u32) {
         if let Some(keys) = self.keys.as_mut() {
             keys.set_refresh_after(records);

@@ -6,7 +6,7 @@ use crate::cipher::{Ciphers, SealJob, Sealer};
 use crate::codec::Head;
 use crate::error::{CryptoError, TxError};
 use crate::session::Session;
-use crate::suite::{CONTENT_MAX, ContentType, Params, Version};
+use crate::suite::{CONTENT_MAX, ContentType, Params};
 
 /// Use of the current key, compared with its limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,7 @@ pub(super) struct Protection {
 
 struct Previous {
     session: Session,
+    epoch: u8,
     /// Offset after its last record, the KeyUpdate.
     until: u64,
 }
@@ -69,13 +70,7 @@ impl Protection {
         }
         let params = self.current.params();
         let content = u16::try_from(buf.body_len()).map_err(|_| TxError::MessageSize)?;
-        let head = Head::new(
-            params,
-            self.current.explicit_iv(),
-            self.next,
-            kind,
-            content,
-        );
+        let head = Head::new(params, self.current.explicit_iv(), self.next, kind, content);
         let record = RecordFields {
             number: self.next,
             kind: kind.0,
@@ -92,17 +87,26 @@ impl Protection {
     }
 
     /// Makes the numbers from this record's on available again. None of them was sealed.
-    pub(super) fn roll_back(&mut self, first_cut: RecordFields) {
-        debug_assert_eq!(first_cut.epoch, self.epoch, "a key change is never cut");
-        debug_assert!(first_cut.number < self.next, "only framed records are cut");
+    ///
+    /// # Errors
+    ///
+    /// If the record isn't one of the current key's: its number would be used for two plaintexts.
+    pub(super) fn roll_back(&mut self, first_cut: RecordFields) -> Result<(), CryptoError> {
+        if first_cut.epoch != self.epoch || !(self.first..self.next).contains(&first_cut.number) {
+            return Err(CryptoError::Backend);
+        }
         self.next = first_cut.number;
+        Ok(())
     }
 
     /// Switches to `session`. `until` is the offset after the KeyUpdate under the current one.
     pub(super) fn start_epoch(&mut self, session: Session, until: u64) {
         debug_assert!(self.previous.is_none(), "at most two keys live");
-        let session = core::mem::replace(&mut self.current, session);
-        self.previous = Some(Box::new(Previous { session, until }));
+        self.previous = Some(Box::new(Previous {
+            session: core::mem::replace(&mut self.current, session),
+            epoch: self.epoch,
+            until,
+        }));
         self.sealed_end = until;
         self.epoch = self.epoch.wrapping_add(1);
         self.first = 0;
@@ -144,6 +148,9 @@ impl Protection {
         let mut done = 0;
         for run in run.chunk_by_mut(|a, b| a.record.epoch == b.record.epoch) {
             let epoch = run.first().map_or(self.epoch, |first| first.record.epoch);
+            let Some(session) = self.session_of(epoch) else {
+                return (done, Err(CryptoError::Backend));
+            };
             let jobs = run.iter_mut().map(|parts| SealJob {
                 number: parts.record.number,
                 kind: ContentType(parts.record.kind),
@@ -152,7 +159,7 @@ impl Protection {
                 body: parts.body,
                 tail: parts.tail,
             });
-            let (sealed, result) = sealer.seal(self.session_of(epoch), jobs);
+            let (sealed, result) = sealer.seal(session, jobs);
             done += sealed;
             if result.is_err() {
                 return (done, result);
@@ -161,12 +168,13 @@ impl Protection {
         (done, Ok(()))
     }
 
-    /// Returns the session of an epoch.
-    fn session_of(&self, epoch: u8) -> &Session {
-        match &self.previous {
-            Some(previous) if epoch != self.epoch => &previous.session,
-            _ => &self.current,
+    /// Returns the session of an epoch, if it is one of the two that live.
+    fn session_of(&self, epoch: u8) -> Option<&Session> {
+        if epoch == self.epoch {
+            return Some(&self.current);
         }
+        let previous = self.previous.as_deref()?;
+        (epoch == previous.epoch).then_some(&previous.session)
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -217,18 +225,17 @@ impl Protection {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.3
         //# Because the size of sequence numbers is 64-bit, they should not wrap.
         let (mut refresh, mut spent) = (u64::MAX - WRAP_MARGIN, u64::MAX);
-        let params = self.params();
-        if params.version == Version::Tls13 {
-            //= https://www.rfc-editor.org/rfc/rfc8446#section-5.5
-            //# For AES-GCM, up to 2^24.5 full-size records (about 24 million) may be
-            //# encrypted on a given connection while keeping a safety margin of
-            //# approximately 2^-57 for Authenticated Encryption (AE) security.
-            if params.suite.is_gcm() {
-                refresh = refresh.min(self.first.saturating_add(GCM_REFRESH));
-                spent = spent.min(self.first.saturating_add(GCM_SPENT));
-            }
-            refresh = refresh.min(self.first.saturating_add(u64::from(self.refresh_after)));
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.5
+        //# For AES-GCM, up to 2^24.5 full-size records (about 24 million) may be
+        //# encrypted on a given connection while keeping a safety margin of
+        //# approximately 2^-57 for Authenticated Encryption (AE) security.
+        //
+        // The margin is the cipher's, whatever the version; RFC 5288 names none.
+        if self.params().suite.is_gcm() {
+            refresh = refresh.min(self.first.saturating_add(GCM_REFRESH));
+            spent = spent.min(self.first.saturating_add(GCM_SPENT));
         }
+        refresh = refresh.min(self.first.saturating_add(u64::from(self.refresh_after)));
         (refresh, spent)
     }
 
@@ -243,7 +250,57 @@ impl Protection {
 
 /// Numbers left when `RefreshDue` begins: enough for what is queued and an alert.
 const WRAP_MARGIN: u64 = 1 << 16;
-/// Records after which a GCM key is changed: rustls's limit too.
+/// Records after which a GCM key is changed, or a TLS 1.2 connection closed: rustls's limit too.
 const GCM_REFRESH: u64 = 1 << 24;
 /// Records after which a GCM key is no longer used: 2^24.5 (RFC 8446, 5.5).
 const GCM_SPENT: u64 = 23_726_566;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{Suite, Version};
+
+    fn keys() -> Protection {
+        let params = Params::new(Suite::Aes128Gcm, Version::Tls13);
+        let session = Session::from_secret(params.suite, &[1; 32]).unwrap();
+        Protection::new(session, 10, 0)
+    }
+
+    #[test]
+    fn an_epoch_that_does_not_live_has_no_session() {
+        let mut keys = keys();
+        let first = keys.current.id();
+        assert_eq!(keys.session_of(0).map(Session::id), Some(first));
+        assert!(keys.session_of(1).is_none() && keys.session_of(255).is_none());
+
+        let next = keys.current.next().unwrap();
+        let second = next.id();
+        keys.start_epoch(next, 100);
+        assert_eq!(keys.session_of(0).map(Session::id), Some(first));
+        assert_eq!(keys.session_of(1).map(Session::id), Some(second));
+        assert!(keys.session_of(2).is_none() && keys.session_of(255).is_none());
+
+        let mut ciphers = Ciphers::new(crate::BackendChoice::Auto, 2);
+        keys.drop_previous(100, &mut ciphers);
+        assert!(keys.session_of(0).is_none(), "its records are sealed");
+    }
+
+    /// The number of another key's record, or one that wasn't framed, is never given out again.
+    #[test]
+    fn only_framed_numbers_of_the_current_key_are_taken_back() {
+        let mut keys = keys();
+        keys.set_next_number(13);
+        let record = |epoch, number| RecordFields {
+            number,
+            kind: 23,
+            epoch,
+        };
+        for (epoch, number) in [(1, 11), (255, 11), (0, 13), (0, 14), (0, 9)] {
+            let error = keys.roll_back(record(epoch, number));
+            assert_eq!(error, Err(CryptoError::Backend), "{epoch} {number}");
+            assert_eq!(keys.next_number(), 13);
+        }
+        keys.roll_back(record(0, 11)).unwrap();
+        assert_eq!(keys.next_number(), 11);
+    }
+}

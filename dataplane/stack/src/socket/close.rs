@@ -187,7 +187,10 @@ impl Socket {
         if let Some(alert) = alert.filter(|_| self.tx.params().is_some()) {
             if alert != Alert::CLOSE_NOTIFY {
                 // The alert replaces what was neither sealed nor sent.
-                self.tx.cut_unsent(self.tcp.sent().0);
+                if self.tx.cut_unsent(self.tcp.sent().0).is_err() {
+                    self.abort(CloseReason::Crypto, &mut cx.schedule);
+                    return;
+                }
             }
             let pushed = self
                 .tx

@@ -85,6 +85,30 @@ fn a_used_up_tls12_key_ends_by_close_notify() {
     assert_eq!(socket.close_reason(), CloseReason::Crypto);
 }
 
+/// An AES-GCM key of TLS 1.2 has a usage limit, too: nothing more is taken from the application, what
+/// is queued is sent, and close_notify follows.
+#[test]
+fn a_tls12_key_at_its_usage_limit_ends_by_close_notify() {
+    let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(7);
+    socket.tx.set_refresh_after(3);
+    let now = Instant::from_millis(2);
+    for n in 0..3 {
+        socket.advance_keys(&mut cx, &mut ciphers, &mut pages);
+        let sent = socket.send(&[b"record"], false, &mut cx, &mut pages);
+        assert_eq!(sent, Ok(6), "record {n}");
+    }
+    let queued = socket.tx.end();
+    socket.advance_keys(&mut cx, &mut ciphers, &mut pages);
+    let refused = socket.send(&[b"too late"], false, &mut cx, &mut pages);
+    assert_eq!(refused, Err(crate::notice::SendError::Closed));
+    socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
+    assert_eq!(cx.counters.close_notify_out, 1);
+    assert_eq!(socket.tx.next_number(), Some(7 + 4), "and close_notify");
+    assert!(socket.tx.end() > queued && socket.closing == Closing::FinQueued);
+    assert_eq!(socket.phase, TcpPhase::Open);
+    assert_eq!(socket.close_reason(), CloseReason::Crypto);
+}
+
 /// Without any number left the FIN goes alone, which doesn't count as a clean end.
 #[test]
 fn a_spent_key_ends_by_a_fin_alone() {

@@ -191,10 +191,8 @@ impl Model {
             Op::Rekey => {
                 let ciphers = &mut self.world.ciphers;
                 match self.queue.update_keys(false, ciphers, &mut self.world.pool) {
-                    Ok(()) => {
-                        self.close_open();
-                        self.written.push((22, vec![24, 0, 0, 1, 0]));
-                    }
+                    // The open record stays open.
+                    Ok(()) => self.written.push((22, vec![24, 0, 0, 1, 0])),
                     Err(TxError::RekeyUnsupported) => {
                         assert_eq!(self.peer.params.version, Version::Tls12);
                     }
@@ -287,7 +285,7 @@ impl Model {
 
     /// Cuts, reads the rest, and continues with a stream of only those bytes.
     fn cut(&mut self) {
-        let end = self.queue.cut_unsent(self.sent());
+        let end = self.queue.cut_unsent(self.sent()).unwrap();
         self.open.clear();
         assert!(end >= self.sent());
         assert_eq!(end, self.queue.end());
