@@ -144,12 +144,30 @@ impl Deframer {
         ciphers: &mut Ciphers,
         pool: &mut PagePool,
     ) -> Result<Received, RxError> {
+        self.next_with_reserve(ciphers, pool, &mut None)
+    }
+
+    /// As [`next`](Self::next), but a record for which the pool has no page buffer is opened in
+    /// `reserve`, which is taken.
+    ///
+    /// The buffer is handed over as it is. Were it returned to the pool instead, the pool's own
+    /// reserve for sealing, or another socket, could keep it from the reader.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub fn next_with_reserve(
+        &mut self,
+        ciphers: &mut Ciphers,
+        pool: &mut PagePool,
+        reserve: &mut Option<PageBuf>,
+    ) -> Result<Received, RxError> {
         match self.rx.state {
             State::Open => {}
             State::Closed => return Ok(Received::NeedBytes),
             State::Failed(error) => return Err(error),
         }
-        let result = self.step(ciphers, pool);
+        let result = self.step(ciphers, pool, reserve);
         match &result {
             Err(error) => {
                 ciphers.counters.add(Counter::of(*error), 1);
@@ -198,9 +216,11 @@ impl Deframer {
         self.chain.len()
     }
 
-    /// Returns the bytes of memory that they pin.
+    /// Returns the bytes of memory that they pin, together with an incomplete handshake message.
     pub fn true_size(&self) -> u32 {
-        self.chain.true_size()
+        self.chain
+            .true_size()
+            .saturating_add(self.rx.joiner.true_size())
     }
 
     /// Returns the number of the next record.
@@ -213,7 +233,12 @@ impl Deframer {
         self.rx.session.params()
     }
 
-    fn step(&mut self, ciphers: &mut Ciphers, pool: &mut PagePool) -> Result<Received, RxError> {
+    fn step(
+        &mut self,
+        ciphers: &mut Ciphers,
+        pool: &mut PagePool,
+        reserve: &mut Option<PageBuf>,
+    ) -> Result<Received, RxError> {
         if let Some(message) = self.rx.take_message()? {
             return self.rx.on_message(message, ciphers);
         }
@@ -227,7 +252,7 @@ impl Deframer {
         if self.rx.number == u64::MAX {
             return Err(RxError::SequenceExhausted);
         }
-        let Some((kind, record)) = self.open(header, total, ciphers, pool)? else {
+        let Some((kind, record)) = self.open(header, total, ciphers, pool, reserve)? else {
             return Ok(Received::NeedPages);
         };
         self.rx.on_record(kind, record, ciphers)
@@ -258,6 +283,7 @@ impl Deframer {
         total: u32,
         ciphers: &mut Ciphers,
         pool: &mut PagePool,
+        reserve: &mut Option<PageBuf>,
     ) -> Result<Option<(ContentType, RxRecord)>, RxError> {
         let params = self.rx.session.params();
         let mut head = [0; HEAD_MAX];
@@ -273,7 +299,7 @@ impl Deframer {
             ciphers.counters.add(Counter::RxInplace, 1);
             Opened::Buffer(buffer)
         } else {
-            let Some(page) = self.gather(head_len, total, pool) else {
+            let Some(page) = self.gather(head_len, total, pool, reserve) else {
                 return Ok(None);
             };
             ciphers.counters.add(Counter::RxGathered, 1);
@@ -321,10 +347,17 @@ impl Deframer {
     }
 
     /// Copies the record at the front, without its head, into one page buffer.
-    fn gather(&mut self, head_len: u32, total: u32, pool: &mut PagePool) -> Option<PageBuf> {
+    fn gather(
+        &mut self,
+        head_len: u32,
+        total: u32,
+        pool: &mut PagePool,
+        reserve: &mut Option<PageBuf>,
+    ) -> Option<PageBuf> {
         let len = total - head_len;
         let start = self.chain.start();
-        let mut page = pages::alloc_for_copy(len, pool)?;
+        let reserved = || reserve.take_if(|page| page.room() >= len);
+        let mut page = pages::alloc_for_copy(len, pool).or_else(reserved)?;
         let chain = &self.chain;
         page.append_with(len, |out| chain.copy_to(start + u64::from(head_len), out));
         self.chain.release(start + u64::from(total));

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, SocketId};
+use pktbuf::PoolConfig;
+use support::app::App;
 use support::link::Link;
 use support::{HostSpec, World, pki};
 
@@ -128,4 +130,88 @@ fn handshakes_are_done_while_there_is_no_room_for_more() {
     assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
 }
 
+/// Both hosts send more than their pools hold, by records that the other side's window takes only
+/// in part. A record is read in the buffer that sending leaves to readers, so every byte arrives.
+#[test]
+fn readers_have_a_buffer_though_both_pools_are_full_of_what_is_sent() {
+    for large_spans in [2, 3, 4] {
+        let spec = |number| {
+            let mut spec = HostSpec::new(number);
+            spec.pool = PoolConfig {
+                blocks: 64,
+                small_spans: 8,
+                large_spans,
+            };
+            spec.config.limits.recv_buffer_bytes = 8 * 1024;
+            spec
+        };
+        let mut world = World::new(spec(1), spec(2), Link::perfect());
+        let options = TlsOptions::default();
+        let listen = ListenConfig {
+            tls: Some(pki::server(&options)),
+            ..ListenConfig::default()
+        };
+        let at = world.b_addr(443);
+        world.b.stack.listen(at, listen).unwrap();
+        let client = pki::client(&options);
+        let mut pairs: Vec<[App; 2]> = Vec::new();
+        for n in 0..4 {
+            let app = |n, peer| App::new(n, BOTH_WAYS, peer, true).by_reference(true);
+            let (mut a, mut b) = (app(n, !n), app(!n, n));
+            // Windows close, at different times.
+            a.lazy = Duration::from_micros(2000 + 300 * n);
+            b.lazy = Duration::from_micros(3000 - 300 * n);
+            let config = ConnectConfig {
+                tls: Some((client.clone(), pki::name())),
+                ..ConnectConfig::default()
+            };
+            a.socket = Some(world.a.stack.connect(world.now, at, config).unwrap());
+            let accepted = |n: &Notice| match n {
+                Notice::HandshakeDone(socket, info) => Some((*socket, info.clone())),
+                _ => None,
+            };
+            for (of, app) in [(0, &mut a), (1, &mut b)] {
+                let (socket, info) = world.expect(of, "HandshakeDone", accepted);
+                app.socket = Some(socket);
+                app.on_notice(&Notice::HandshakeDone(socket, info));
+            }
+            pairs.push([a, b]);
+        }
+        let done = world.run_until(Duration::from_secs(300), |world| {
+            for (of, notices) in [&mut world.notices_a, &mut world.notices_b]
+                .into_iter()
+                .enumerate()
+            {
+                for notice in std::mem::take(notices) {
+                    pairs
+                        .iter_mut()
+                        .for_each(|pair| pair[of].on_notice(&notice));
+                }
+            }
+            let mut any = true;
+            while any {
+                any = false;
+                for [a, b] in &mut pairs {
+                    any |= a.turn(world.now, &mut world.a);
+                    any |= b.turn(world.now, &mut world.b);
+                }
+                world.settle();
+            }
+            let apps = pairs.iter().flatten();
+            world.wake = apps.filter_map(App::wake).min();
+            pairs.iter().flatten().all(|app| app.closed.is_some())
+        });
+        assert!(done, "{large_spans} spans: {pairs:#?}");
+        for app in pairs.iter().flatten() {
+            assert_eq!((app.received, app.wrong), (BOTH_WAYS, None), "{app:?}");
+        }
+        assert!(world.b.stack.counters().starved > 0, "nothing was scarce");
+        world.wake = None;
+        world.run(Duration::from_secs(90));
+        world.a.assert_full();
+        world.b.assert_full();
+    }
+}
+
 const TOTAL: u64 = 40_000;
+const BOTH_WAYS: u64 = 150_000;

@@ -1,5 +1,7 @@
 //! Post-handshake messages.
 
+use core::num::NonZeroU32;
+
 use crate::error::RxError;
 use crate::role::Role;
 use crate::suite::Version;
@@ -14,20 +16,42 @@ pub(super) enum Message {
 
 /// Joins messages that span records and splits those that share one.
 ///
-/// The buffer is bounded: a type that is not allowed is refused by its first byte, a length by the
-/// fourth, and a record adds at most 2^14 bytes.
+/// What it keeps is bounded. A type that is not allowed is refused by its first byte, a length by
+/// the fourth. The body of a message that is only refused, a ClientHello, is dropped as it comes.
+/// So between two records it holds
+/// - of a server: at most 4 bytes;
+/// - of a client: at most one ticket message of [`TICKET_MAX`] bytes, without its last byte.
+///
+/// Messages behind the first one of a record, at most 2^14 bytes, stay until the next call.
 #[derive(Default)]
 pub(super) struct HandshakeJoiner {
     bytes: Vec<u8>,
+    /// What remains of a ClientHello's body: dropped when it comes.
+    dropped: Option<NonZeroU32>,
+    /// Whether a ClientHello has been dropped and not reported yet.
+    renegotiation: bool,
 }
 
 impl HandshakeJoiner {
-    pub(super) fn add(&mut self, content: &[u8]) {
+    pub(super) fn add(&mut self, mut content: &[u8]) {
+        if let Some(left) = self.dropped {
+            let len = content.len().min(left.get() as usize);
+            content = &content[len..];
+            self.dropped = u32::try_from(len)
+                .ok()
+                .and_then(|len| NonZeroU32::new(left.get() - len));
+            self.renegotiation = self.dropped.is_none();
+        }
         self.bytes.extend_from_slice(content);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.dropped.is_none() && !self.renegotiation
+    }
+
+    /// Returns the bytes of memory that it has.
+    pub(super) fn true_size(&self) -> u32 {
+        u32::try_from(self.bytes.capacity()).unwrap_or(u32::MAX)
     }
 
     /// Removes and returns the first message, if it is complete.
@@ -36,6 +60,9 @@ impl HandshakeJoiner {
         version: Version,
         role: Role,
     ) -> Result<Option<Message>, RxError> {
+        if core::mem::take(&mut self.renegotiation) {
+            return Ok(Some(Message::Renegotiation));
+        }
         let Some(&kind) = self.bytes.first() else {
             return Ok(None);
         };
@@ -46,6 +73,11 @@ impl HandshakeJoiner {
         let len = u32::from_be_bytes([0, high, mid, low]) as usize;
         length.check(len)?;
         let Some(body) = self.bytes.get(HEADER_LEN..HEADER_LEN + len) else {
+            if kind == CLIENT_HELLO {
+                let missing = HEADER_LEN + len - self.bytes.len();
+                self.dropped = u32::try_from(missing).ok().and_then(NonZeroU32::new);
+                self.bytes = Vec::new();
+            }
             return Ok(None);
         };
         let message = match kind {
@@ -60,6 +92,7 @@ impl HandshakeJoiner {
             self.bytes = Vec::new();
         } else {
             self.bytes.drain(..HEADER_LEN + len);
+            self.bytes.shrink_to_fit();
         }
         Ok(Some(message))
     }

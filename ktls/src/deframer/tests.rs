@@ -520,6 +520,47 @@ fn without_pages_a_record_waits() {
     }
 }
 
+/// A buffer that was kept back is handed over as it is: in the pool it would be part of the reserve
+/// for sealing, and no reader would get it.
+#[test]
+fn a_record_is_opened_in_the_buffer_kept_back_for_it() {
+    let config = PoolConfig {
+        blocks: 4,
+        small_spans: 1,
+        large_spans: 3,
+    };
+    for params in Params::ALL {
+        let mut rig = Rig::new(params, Role::Server, 3);
+        rig.world.pool = World::with_pool(config).pool;
+        let big = rig.rng.bytes(16_384);
+        let wire = [rig.peer.seal(DATA, &big), rig.peer.seal(DATA, &big)].concat();
+        rig.push(&wire);
+        let mut reserve = rig.world.pool.alloc(pktbuf::LARGE_CAPACITY);
+        let address = |page: &PageBuf| page.bytes().unwrap().as_ptr();
+        let kept = address(reserve.as_ref().unwrap());
+        let held = [(); 2].map(|()| rig.world.pool.alloc(16_384).unwrap());
+
+        let (ciphers, pool) = (&mut rig.world.ciphers, &mut rig.world.pool);
+        let found = rig.rx.next_with_reserve(ciphers, pool, &mut reserve);
+        let Ok(Received::Record(opened)) = found else {
+            panic!("{found:?}");
+        };
+        assert!(reserve.is_none() && opened.as_slice() == big);
+        assert_eq!(opened.as_slice().as_ptr(), kept);
+        let found = rig.rx.next_with_reserve(ciphers, pool, &mut reserve);
+        assert!(matches!(found, Ok(Received::NeedPages)), "{found:?}");
+
+        // With a free page buffer, the one kept back stays.
+        drop((opened, held));
+        reserve = pool.alloc(pktbuf::LARGE_CAPACITY);
+        let found = rig.rx.next_with_reserve(ciphers, pool, &mut reserve);
+        assert!(matches!(found, Ok(Received::Record(_))), "{found:?}");
+        drop(found);
+        assert!(reserve.take().is_some());
+        rig.finish();
+    }
+}
+
 #[test]
 fn prequeue() {
     let mut world = World::new();
@@ -833,6 +874,59 @@ fn renegotiation_is_reported_and_limited() {
         let mut expected = vec![Event::Renegotiation; 4];
         expected.push(Event::Error(RxError::Flood));
         assert_eq!(rig.drain(), expected);
+    });
+}
+
+/// Whatever the pieces of a message are, a server keeps no more of it than its header.
+#[test]
+fn a_server_keeps_nothing_of_a_message_that_it_refuses() {
+    let hello = [&[1, 0, 0x40, 0][..], &[9; 16_384]].concat();
+    for piece in [1000, 7, 1] {
+        of(&Params::ALL[..3], |rig| {
+            for (n, part) in hello.chunks(piece).enumerate() {
+                let is_last = (n + 1) * piece >= hello.len();
+                // The header of the next one is in the last record.
+                let part = if is_last {
+                    [part, &[1, 0, 0]].concat()
+                } else {
+                    part.to_vec()
+                };
+                let wire = rig.peer.seal(ContentType::HANDSHAKE, &part);
+                rig.push_whole(&wire);
+                let expected = if is_last {
+                    Event::Renegotiation
+                } else {
+                    Event::Nothing
+                };
+                assert_eq!(rig.drain(), [expected]);
+                assert!(rig.rx.true_size() <= 8, "{} bytes", rig.rx.true_size());
+            }
+            // Its end inside a message is noticed.
+            let ended = rig.rx.finish(&mut rig.world.ciphers);
+            assert_eq!(ended, Err(RxError::Truncated));
+        });
+    }
+}
+
+/// What a client keeps of a ticket counts as memory that it pins, until the ticket is complete.
+#[test]
+fn an_incomplete_ticket_counts_as_pinned() {
+    of(&Params::ALL[3..], |rig| {
+        rig.rx.rx.role = Role::Client;
+        let ticket = [&[4, 0, 0x40, 0][..], &[9; 16_384]].concat();
+        for (n, part) in ticket.chunks(4097).enumerate() {
+            let wire = rig.peer.seal(ContentType::HANDSHAKE, part);
+            rig.push_whole(&wire);
+            let events = rig.drain();
+            let pinned = rig.rx.true_size() as usize;
+            if n < 3 {
+                assert_eq!(events, [Event::Nothing]);
+                assert!(pinned >= (n + 1) * 4097, "{pinned}");
+            } else {
+                assert_eq!(events, [Event::Ticket(ticket[4..].to_vec())]);
+                assert_eq!(pinned, 0);
+            }
+        }
     });
 }
 

@@ -7,7 +7,10 @@ use pktbuf::{LARGE_CAPACITY, PageBuf, PagePool};
 /// Without it two hosts can wait for each other forever: both pools are full of what each has to
 /// send, and neither host can read an acknowledgment's record for want of a buffer.
 ///
-/// Rule: nothing is taken from the pool for sending before the reserve is filled.
+/// Rules:
+/// - nothing is taken from the pool for sending before the reserve is filled;
+/// - a reader gets the page buffer itself. In the pool it would be part of what is kept for sealing,
+///   or another socket's.
 #[derive(Debug, Default)]
 pub(crate) struct SendReserve {
     page: Option<PageBuf>,
@@ -23,9 +26,13 @@ impl SendReserve {
         self.page.is_some()
     }
 
-    /// Returns the reserve to the pool, for a reader or because no socket is left. Returns whether
-    /// it was filled.
-    pub(crate) fn release(&mut self) -> bool {
-        self.page.take().is_some()
+    /// Lends the reserve to a reader, who takes the page buffer if the pool has none for it.
+    pub(crate) fn page_mut(&mut self) -> &mut Option<PageBuf> {
+        &mut self.page
+    }
+
+    /// Returns the reserve to the pool, because no socket is left.
+    pub(crate) fn release(&mut self) {
+        self.page = None;
     }
 }

@@ -56,7 +56,8 @@ impl Socket {
             let Rx::Tls(deframer) = &mut self.rx else {
                 return Ok(Recv::Nothing);
             };
-            match deframer.next(ciphers, pages) {
+            let reserve = cx.memory.reserve.page_mut();
+            match deframer.next_with_reserve(ciphers, pages, reserve) {
                 //= https://www.rfc-editor.org/rfc/rfc8446#section-5
                 //# If a TLS
                 //# implementation receives an unexpected record type, it MUST terminate
@@ -78,7 +79,6 @@ impl Socket {
                     let _ = deframer.finish(ciphers);
                     return Ok(Recv::End { clean: false });
                 }
-                Ok(Received::NeedPages) if cx.memory.reserve.release() => {}
                 Ok(Received::NeedPages) => {
                     self.set_read_notice(ReadNotice::AwaitsPages);
                     self.make_starved(cx);
