@@ -95,6 +95,8 @@ pub(super) struct Pending {
     /// The peer acknowledged something since the last neighbour lookup, so the next hop is
     /// reachable.
     pub(super) reachability_confirmed: bool,
+    /// Received records that were opened since the last turn.
+    pub(super) records_opened: u8,
 }
 
 /// How a socket's turn to send ended.

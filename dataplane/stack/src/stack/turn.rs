@@ -33,6 +33,7 @@ impl Stack {
         if !core::mem::take(&mut socket.lists.ready) {
             return SendOutcome::Done;
         }
+        socket.resume_reading(&mut cx.notices);
         socket.continue_handshake(cx, env.ciphers, env.pages);
         if let Some(reset) = socket.advance_close(now, cx, env.ciphers, env.pages) {
             egress.reply(now, &socket.tuple, &reset, &mut cx.counters, env);

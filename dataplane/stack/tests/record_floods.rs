@@ -1,0 +1,139 @@
+//! Floods of short records: a turn opens a limited number of them, and other clients are served.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use lockgate_ktls::{ContentType, Counter};
+use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
+use support::{World, pki};
+
+/// Both ends of a connection with one suite.
+fn pair(world: &mut World, n: usize) -> (SocketId, SocketId) {
+    let (suite, versions) = pki::SUITES[n];
+    let tls = pki::client(&pki::only(suite, versions));
+    let at = world.b_addr(443);
+    let config = ConnectConfig {
+        tls: Some((tls, pki::name())),
+        ..ConnectConfig::default()
+    };
+    let a = world.a.stack.connect(world.now, at, config).unwrap();
+    let agreed = |world: &mut World, of| {
+        world.expect(of, "HandshakeDone", |n| match n {
+            Notice::HandshakeDone(socket, _) => Some(*socket),
+            _ => None,
+        })
+    };
+    agreed(world, 0);
+    (a, agreed(world, 1))
+}
+
+/// Records that B has opened.
+fn opened(world: &World) -> u64 {
+    let counters = &world.b.ciphers.counters;
+    counters.value(Counter::OcfTls12GcmDecrypts) + counters.value(Counter::OcfTls13GcmDecrypts)
+}
+
+/// One turn of B's worker: what the notices say is read, and a request is answered. Returns the
+/// sockets that were readable.
+fn turn(world: &mut World, fair: SocketId) -> Vec<SocketId> {
+    world.b.turn(world.now);
+    let mut readable = Vec::new();
+    let mut notices = std::mem::take(&mut world.notices_b);
+    notices.extend(std::iter::from_fn(|| world.b.stack.poll_notice()));
+    for notice in notices {
+        if let Notice::Readable(socket) = notice {
+            readable.push(socket);
+            let (bytes, _) = world.b.drain(socket);
+            if socket == fair && !bytes.is_empty() {
+                world.b.send(fair, b"response");
+            }
+        }
+    }
+    readable
+}
+
+/// Sends each byte from A as a record of its own. B doesn't read.
+fn flood(world: &mut World, a: SocketId, kind: ContentType, content: &[u8]) {
+    for byte in content {
+        let mut waited = 0;
+        loop {
+            let host = &mut world.a;
+            let sent = host.stack.send_record(a, kind, &[*byte], &mut host.pages);
+            if sent.unwrap() {
+                break;
+            }
+            waited += 1;
+            assert!(waited < 1000, "a record was never sent");
+            world.run(Duration::from_millis(1));
+        }
+    }
+    world.run(Duration::from_millis(20));
+}
+
+/// Two kinds of flood: data of one byte each, and a ClientHello (of a renegotiation) in pieces of
+/// one byte. Neither costs more than so many records a turn and socket.
+#[test]
+fn a_flood_of_short_records_leaves_turns_to_others() {
+    let hello = [&[1, 0, 8, 0][..], &[9; 2048]].concat();
+    let rows = [
+        (0, ContentType::APPLICATION_DATA, vec![b'x'; 2052]),
+        (3, ContentType::APPLICATION_DATA, vec![b'x'; 2052]),
+        (3, ContentType::HANDSHAKE, hello),
+    ];
+    for (suite, kind, content) in rows {
+        let mut world = World::simple();
+        let listen = ListenConfig {
+            tls: Some(pki::server(&TlsOptions::default())),
+            ..ListenConfig::default()
+        };
+        let at = world.b_addr(443);
+        world.b.stack.listen(at, listen).unwrap();
+        let floods: Vec<_> = (0..5).map(|_| pair(&mut world, suite)).collect();
+        let (fair_a, fair_b) = pair(&mut world, 0);
+        world.run(Duration::from_millis(10));
+        let start = opened(&world);
+        for (a, _) in &floods {
+            flood(&mut world, *a, kind, &content);
+        }
+        world.notices_b.clear();
+        for (_, b) in &floods {
+            // As if the notice had come only now.
+            assert_eq!(world.b.drain(*b).1, None);
+        }
+        let first = opened(&world) - start;
+        assert!(first <= 5 * PER_TURN, "{first} records in one turn");
+
+        world.a.send(fair_a, b"request");
+        world.settle();
+        world.now = world.link.next().unwrap();
+        while let Some((to, frame)) = world.link.take(world.now) {
+            let host = if to == 0 { &mut world.a } else { &mut world.b };
+            host.receive(world.now, &frame);
+        }
+        let mut turns = 0;
+        let mut served = None;
+        let mut before = opened(&world);
+        let total = start + 5 * content.len() as u64 + 1;
+        while before < total {
+            turns += 1;
+            assert!(turns < 100, "{} of {total} records", before - start);
+            if turn(&mut world, fair_b).contains(&fair_b) {
+                served.get_or_insert(turns);
+            }
+            let now = opened(&world);
+            assert!(now - before <= 5 * PER_TURN + 1, "{} records", now - before);
+            before = now;
+        }
+        assert_eq!(served, Some(1), "the fair client is served in the first turn");
+        assert!(turns >= content.len() as u64 / PER_TURN - 1);
+        world.run(Duration::from_millis(5));
+        assert_eq!(world.a.drain(fair_a).0, b"response");
+    }
+}
+
+/// Records that one socket opens in a turn, at most.
+const PER_TURN: u64 = 64;
