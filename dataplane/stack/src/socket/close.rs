@@ -191,6 +191,13 @@ impl Socket {
                     self.abort(CloseReason::Crypto, &mut cx.schedule);
                     return;
                 }
+            } else if self.pending.key_update && self.tx.open_len() > 0 {
+                // The open record is application data: the KeyUpdate that the peer asked for
+                // precedes it.
+                self.change_keys(cx, ciphers, pages);
+                if self.pending.key_update {
+                    return;
+                }
             }
             let pushed = self
                 .tx

@@ -93,7 +93,18 @@ impl Socket {
                     return Ok(Recv::Nothing);
                 }
                 Ok(Received::KeyUpdated { answer }) => {
-                    self.pending.key_update |= answer;
+                    //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.3
+                    //# If the request_update field is set to "update_requested", then the
+                    //# receiver MUST send a KeyUpdate of its own with request_update set to
+                    //# "update_not_requested" prior to sending its next Application Data
+                    //# record.
+                    //
+                    // So it is queued before the application can answer the record behind it. If
+                    // that isn't possible now, sends take nothing until it is.
+                    if answer {
+                        self.pending.key_update = true;
+                        self.advance_keys(cx, ciphers, pages);
+                    }
                     self.make_ready(&mut cx.schedule);
                 }
                 Ok(Received::Ticket(body)) => {

@@ -84,7 +84,8 @@ impl Socket {
         }
         // A record with a few bytes may pin the memory of a full one. Without this limit, a peer
         // that acknowledges nothing could have all spans pinned by short answers.
-        if self.is_full(limits) {
+        // No application data precedes a KeyUpdate that the peer asked for.
+        if self.is_full(limits) || self.pending.key_update {
             return 0;
         }
         let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
@@ -119,11 +120,14 @@ impl Socket {
     }
 
     /// Queues a Writable notice if the application asked for one and the send queue is below its
-    /// low-water mark. A starved socket's notice waits until the socket is woken.
+    /// low-water mark. A starved socket's notice waits until the socket is woken, and until a
+    /// KeyUpdate that the peer asked for is queued.
     pub(crate) fn notify_writable(&mut self, limits: &Limits, notices: &mut NoticeQueue) {
         let is_low = !self.lists.starved && self.is_below_low_water(limits);
+        let owes_key_update = self.pending.key_update;
         if let Application::Attached { wants_writable, .. } = &mut self.application
             && is_low
+            && !owes_key_update
             && core::mem::take(wants_writable)
         {
             notices.push(Notice::Writable(self.id));
@@ -149,17 +153,45 @@ impl Socket {
             }
             (KeyUse::RefreshDue | KeyUse::Spent, Some(_)) => false,
         };
+        let answer = self.pending.key_update && self.can_answer_key_update(&cx.limits);
+        if (refresh || answer) && self.is_sending() {
+            self.change_keys(cx, ciphers, pages);
+        }
+    }
+
+    /// Whether the KeyUpdate that the peer asked for is to be queued now.
+    ///
+    /// It waits
+    /// - while the queue is full. Nothing is taken from the application then either;
+    /// - while an earlier answer isn't acknowledged and nothing was sent or could be sent behind
+    ///   it: a peer that acknowledges nothing gets one answer, however often it asks.
+    ///
+    /// The acknowledgment that it waits for lists the socket for a turn, and so does a send that
+    /// took nothing.
+    fn can_answer_key_update(&self, limits: &Limits) -> bool {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.3
         //# This mechanism allows either side to force an update to the entire
         //# connection, but causes an implementation which receives multiple
         //# KeyUpdates while it is silent to respond with a single update.
-        // The acknowledgment that a deferred answer waits for lists the socket for a turn.
-        let silent = self.tx.control_end() == self.tx.end() && self.tx.open_len() == 0;
-        let held = self.is_full(&cx.limits) || (silent && self.defers_answers(&cx.limits));
-        let answer = self.pending.key_update && !held;
-        if !(refresh || answer) || !self.is_sending() {
-            return;
-        }
+        let has_data = self.tx.control_end() != self.tx.end() || self.tx.open_len() > 0;
+        let waits_to_send = matches!(
+            self.application,
+            Application::Attached {
+                wants_writable: true,
+                ..
+            }
+        ) && self.is_below_low_water(limits);
+        let silent = !has_data && !waits_to_send;
+        !(self.is_full(limits) || silent && self.defers_answers(limits))
+    }
+
+    /// Queues a KeyUpdate and changes the sending keys, if memory and the earlier keys allow.
+    pub(super) fn change_keys(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) {
         match self.tx.update_keys(false, ciphers, pages) {
             Ok(()) => {
                 self.pending.key_update = false;
@@ -169,7 +201,11 @@ impl Socket {
             // The previous keys still seal queued records. Acknowledgments will drain those.
             Err(TxError::RekeyBusy) => {}
             Err(TxError::Crypto(_)) => self.abort(CloseReason::Crypto, &mut cx.schedule),
-            Err(_) => self.pending.key_update = false,
+            // Without the answer nothing more may be sent.
+            Err(_) if self.pending.key_update => {
+                self.abort(CloseReason::Crypto, &mut cx.schedule);
+            }
+            Err(_) => {}
         }
     }
 
@@ -249,7 +285,7 @@ impl Socket {
             Err(error) => return Err(SendError::Record(error)),
         };
         let short = (taken as usize) < given;
-        if short {
+        if short && !self.pending.key_update {
             // The bytes that an open record waits for can't come before it is sent itself.
             self.tx.flush().map_err(SendError::Record)?;
         }
@@ -261,7 +297,7 @@ impl Socket {
             if let Application::Attached { wants_writable, .. } = &mut self.application {
                 *wants_writable = true;
             }
-            if self.is_below_low_water(&cx.limits) {
+            if self.is_below_low_water(&cx.limits) && !self.pending.key_update {
                 // Memory is missing, not room in the queue: no acknowledgment will free any.
                 self.make_starved(cx);
             }

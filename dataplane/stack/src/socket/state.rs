@@ -90,7 +90,8 @@ pub(super) enum Linger {
 pub(super) struct Pending {
     /// A payload was taken though the worker's receive budget was used up.
     pub(super) over_receive_budget: bool,
-    /// The peer asked for new sending keys.
+    /// The peer asked for new sending keys. Until the KeyUpdate is queued, nothing is taken from
+    /// the application.
     pub(super) key_update: bool,
     /// The peer acknowledged something since the last neighbour lookup, so the next hop is
     /// reachable.

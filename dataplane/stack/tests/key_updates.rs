@@ -1,0 +1,281 @@
+//! KeyUpdates of the peer: the answer comes before the next application data, and answers don't add
+//! up.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lockgate_ktls::Counter;
+use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::{ListenConfig, Notice, SocketId};
+use pktbuf::{LARGE_CAPACITY, PageBuf, SMALL_CAPACITY};
+use support::peer::{Peer, config};
+use support::{Host, World, pki};
+
+/// A rustls client of TLS 1.3 on host A, and the server's socket.
+fn connect(world: &mut World) -> (Peer, SocketId) {
+    let listen = ListenConfig {
+        tls: Some(pki::server(&TlsOptions::default())),
+        ..ListenConfig::default()
+    };
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, listen).unwrap();
+    let (suite, versions) = pki::SUITES[0];
+    let mut peer = Peer::connect(world, &config(suite, versions));
+    peer.pump(world);
+    let b = world.expect(1, "HandshakeDone", |n| match n {
+        Notice::HandshakeDone(socket, _) => Some(*socket),
+        _ => None,
+    });
+    world.run(Duration::from_millis(5));
+    (peer, b)
+}
+
+/// Sends KeyUpdate(update_requested) and a request in one segment. B reads both.
+fn ask(world: &mut World, peer: &mut Peer, b: SocketId) {
+    peer.tls.refresh_traffic_keys().unwrap();
+    peer.write(b"GET");
+    let bytes = peer.outgoing();
+    peer.send_raw(world, &bytes);
+    assert_eq!(world.b.drain(b), (b"GET".to_vec(), None));
+}
+
+/// The payload that B sends from now on; the link loses nothing.
+fn watch(world: &mut World) -> Rc<RefCell<Vec<u8>>> {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let stream = seen.clone();
+    world.link.filter = Some(Box::new(move |from, frame| {
+        if from == 1 {
+            stream.borrow_mut().extend_from_slice(payload(frame));
+        }
+        false
+    }));
+    seen
+}
+
+/// Loses every segment with payload from B.
+fn lose_answers(world: &mut World) {
+    world.link.filter = Some(Box::new(|from, frame| {
+        from == 1 && !payload(frame).is_empty()
+    }));
+}
+
+/// The payload of a TCP segment in an IPv4 frame.
+fn payload(frame: &[u8]) -> &[u8] {
+    if frame[12..14] != [8, 0] {
+        return &[];
+    }
+    let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+    &frame[34 + usize::from(frame[46] >> 4) * 4..total]
+}
+
+/// Bytes of content of each record of TLS 1.3.
+fn contents(mut stream: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    while let [23, 3, 3, high, low, rest @ ..] = stream {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        found.push(length - 17);
+        stream = &rest[length..];
+    }
+    assert!(stream.is_empty(), "whole records");
+    found
+}
+
+/// Takes every page buffer of a host.
+fn hold_pages(host: &mut Host) -> Vec<PageBuf> {
+    let mut held = Vec::new();
+    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
+        while let Some(page) = host.pages.alloc(capacity) {
+            held.push(page);
+        }
+    }
+    held
+}
+
+fn answers(world: &World) -> u64 {
+    world.b.ciphers.counters.value(Counter::TxRekeyOk)
+}
+
+/// The application answers in the same call that read the request, before the socket's turn.
+#[test]
+fn the_answer_precedes_the_response_in_the_same_flight() {
+    let mut world = World::simple();
+    let (mut peer, b) = connect(&mut world);
+    for _ in 0..3 {
+        let seen = watch(&mut world);
+        ask(&mut world, &mut peer, b);
+        assert_eq!(world.b.send(b, &[7; 100]), 100, "nothing has to wait");
+        peer.read(&mut world);
+        assert_eq!(contents(&seen.borrow()), [KEY_UPDATE, 100]);
+        assert_eq!(peer.error, None);
+    }
+    assert_eq!(peer.received, [7; 300]);
+}
+
+/// What the application has written to an open record wasn't sent: the KeyUpdate precedes it.
+#[test]
+fn the_answer_precedes_an_open_record() {
+    let mut world = World::simple();
+    let (mut peer, b) = connect(&mut world);
+    let seen = watch(&mut world);
+    let host = &mut world.b;
+    let taken = host.stack.send(b, b"head, ", true, &mut host.pages);
+    assert_eq!(taken, Ok(6));
+    ask(&mut world, &mut peer, b);
+    assert_eq!(world.b.send(b, b"body"), 4);
+    peer.read(&mut world);
+    assert_eq!(contents(&seen.borrow()), [KEY_UPDATE, 10]);
+    assert_eq!((peer.received.as_slice(), &peer.error), (&b"head, body"[..], &None));
+}
+
+/// Without memory for the KeyUpdate nothing is taken from the application, and closing waits, too.
+#[test]
+fn application_data_waits_while_the_answer_has_no_buffer() {
+    for shut in [false, true] {
+        let mut world = World::simple();
+        let (mut peer, b) = connect(&mut world);
+        let seen = watch(&mut world);
+        let host = &mut world.b;
+        let taken = host.stack.send(b, b"head", true, &mut host.pages);
+        assert_eq!(taken, Ok(4));
+        let mut held = hold_pages(&mut world.b);
+        ask(&mut world, &mut peer, b);
+        // There is memory for a response now, but the KeyUpdate comes first.
+        held.truncate(1);
+        assert_eq!(world.b.stack.send_space(b), 0);
+        assert_eq!(world.b.send(b, &[7; 100]), 0);
+        if shut {
+            world.b.stack.shutdown(b);
+        } else {
+            world.expect(1, "Writable", |n| {
+                matches!(n, Notice::Writable(_)).then_some(())
+            });
+            assert_eq!(world.b.send(b, &[7; 100]), 100);
+        }
+        drop(held);
+        peer.read(&mut world);
+        assert_eq!(peer.error, None);
+        let expected = if shut {
+            vec![KEY_UPDATE, 4, 2]
+        } else {
+            vec![KEY_UPDATE, 104]
+        };
+        assert_eq!(contents(&seen.borrow()), expected);
+        assert_eq!(peer.clean_end, shut);
+    }
+}
+
+/// Closing with an open record waits for the KeyUpdate's buffer.
+#[test]
+fn closing_waits_for_the_answer_if_a_record_is_open() {
+    let mut world = World::simple();
+    let (mut peer, b) = connect(&mut world);
+    let seen = watch(&mut world);
+    let host = &mut world.b;
+    let taken = host.stack.send(b, b"head", true, &mut host.pages);
+    assert_eq!(taken, Ok(4));
+    let held = hold_pages(&mut world.b);
+    ask(&mut world, &mut peer, b);
+    world.b.stack.shutdown(b);
+    peer.read(&mut world);
+    assert_eq!(contents(&seen.borrow()), []);
+    drop(held);
+    peer.read(&mut world);
+    assert_eq!(contents(&seen.borrow()), [KEY_UPDATE, 4, 2]);
+    assert!(peer.error.is_none() && peer.clean_end);
+    assert_eq!(peer.received, b"head");
+}
+
+/// A peer acknowledges nothing and asks with every request: two keys live at most, the queue stays
+/// short, and nothing is lost once it acknowledges again.
+#[test]
+fn answers_to_a_peer_that_acknowledges_nothing_are_bounded() {
+    let mut world = World::simple();
+    let (mut peer, b) = connect(&mut world);
+    lose_answers(&mut world);
+    // Much more than the congestion window: it stays unsealed.
+    let old = world.b.send(b, &[1; 100_000]) as usize;
+    assert!(old > 30_000, "{old}");
+    world.run(Duration::from_micros(100));
+    ask(&mut world, &mut peer, b);
+    assert_eq!(answers(&world), 1);
+    // Under the second key, behind the KeyUpdate.
+    let new = world.b.send(b, &[2; 100]) as usize;
+
+    let queued = world.b.stack.send_queued(b);
+    let pinned = world.b.pages.usage();
+    for _ in 0..100 {
+        ask(&mut world, &mut peer, b);
+        assert_eq!(world.b.send(b, &[3; 100]), 0, "a third key has to wait");
+    }
+    assert_eq!(answers(&world), 1);
+    assert_eq!(world.b.stack.send_queued(b), queued);
+    let after = world.b.pages.usage();
+    assert_eq!(after.small_spans_used, pinned.small_spans_used);
+    assert_eq!(after.large_spans_used, pinned.large_spans_used);
+
+    world.link.filter = None;
+    world.expect(1, "Writable", |n| {
+        matches!(n, Notice::Writable(_)).then_some(())
+    });
+    assert_eq!(answers(&world), 2, "one answer to all of them");
+    assert_eq!(world.b.send(b, &[3; 100]), 100);
+    for _ in 0..100 {
+        peer.read(&mut world);
+    }
+    assert_eq!(peer.error, None);
+    let expected = [&vec![1; old][..], &vec![2; new], &[3; 100]].concat();
+    assert!(peer.received == expected, "{} bytes", peer.received.len());
+}
+
+/// The same with short answers, which are sealed at once: what the peer may have in flight, and then
+/// the two keys, are the limit. A client beside it is served.
+#[test]
+fn short_answers_with_key_updates_are_bounded() {
+    let mut world = World::simple();
+    let (mut peer, b) = connect(&mut world);
+    let (suite, versions) = pki::SUITES[0];
+    let mut fair = Peer::connect(&mut world, &config(suite, versions));
+    fair.pump(&mut world);
+    let fair_b = world.expect(1, "HandshakeDone", |n| match n {
+        Notice::HandshakeDone(socket, _) => Some(*socket),
+        _ => None,
+    });
+    world.run(Duration::from_millis(5));
+
+    // Only the first one's answers are lost.
+    let port = world.a.stack.local_addr(peer.socket).unwrap().port();
+    world.link.filter = Some(Box::new(move |from, frame| {
+        from == 1 && !payload(frame).is_empty() && frame[36..38] == port.to_be_bytes()
+    }));
+    let mut taken = 0;
+    for _ in 0..300 {
+        ask(&mut world, &mut peer, b);
+        taken += world.b.send(b, &[5; 100]);
+        fair.write(b"hello");
+        let bytes = fair.outgoing();
+        fair.send_raw(&mut world, &bytes);
+        assert_eq!(world.b.drain(fair_b).0, b"hello");
+        assert_eq!(world.b.send(fair_b, b"there"), 5);
+        fair.read(&mut world);
+        assert_eq!(std::mem::take(&mut fair.received), b"there");
+    }
+    // A congestion window of 14,600 bytes, in pairs of a KeyUpdate and a response.
+    assert!((10..=120).contains(&answers(&world)), "{}", answers(&world));
+    assert!(taken <= 12_000, "{taken}");
+
+    world.link.filter = None;
+    for _ in 0..100 {
+        world.run(Duration::from_millis(100));
+        peer.read(&mut world);
+    }
+    assert_eq!(peer.error, None);
+    assert_eq!(peer.received.len(), taken as usize);
+}
+
+/// Bytes of a KeyUpdate message.
+const KEY_UPDATE: usize = 5;
