@@ -22,10 +22,10 @@ impl SessionId {
 
 /// The keys of one direction: immutable, replaced as a whole, wiped when dropped.
 ///
-/// A session has 24 bytes, and 48 of key material on the heap. It stores the traffic secret if there
-/// is one, because key, IV and the next secret derive from it; otherwise key and IV. The expanded key
-/// that a cipher works with is ten times as large and is cached in the worker's bounded table, see
-/// [`Ciphers`](crate::Ciphers).
+/// A session has 24 bytes, and 48 of key material on the heap. It stores the traffic secret if
+/// there is one, because key, IV and the next secret derive from it; otherwise key and IV. The
+/// expanded key that a cipher works with is ten times as large and is cached in the worker's
+/// bounded table, see [`Ciphers`](crate::Ciphers).
 pub struct Session {
     id: SessionId,
     /// In a box: moving a session moves the pointer, and leaves no copy of the key behind.

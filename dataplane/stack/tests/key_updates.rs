@@ -232,8 +232,8 @@ fn answers_to_a_peer_that_acknowledges_nothing_are_bounded() {
     assert!(peer.received == expected, "{} bytes", peer.received.len());
 }
 
-/// The same with short answers, which are sealed at once: what the peer may have in flight, and then
-/// the two keys, are the limit. A client beside it is served.
+/// The same with short answers, which are sealed at once: what the peer may have in flight, and
+/// then the two keys, are the limit. A client beside it is served.
 #[test]
 fn short_answers_with_key_updates_are_bounded() {
     let mut world = World::simple();

@@ -9,8 +9,8 @@ use pktbuf::{LARGE_CAPACITY, PageBuf, PagePool};
 ///
 /// Rules:
 /// - nothing is taken from the pool for sending before the reserve is filled;
-/// - a reader gets the page buffer itself. In the pool it would be part of what is kept for sealing,
-///   or another socket's.
+/// - a reader gets the page buffer itself. In the pool it would be part of what is kept for
+///   sealing, or another socket's.
 #[derive(Debug, Default)]
 pub(crate) struct SendReserve {
     page: Option<PageBuf>,

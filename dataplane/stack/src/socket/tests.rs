@@ -85,8 +85,8 @@ fn a_used_up_tls12_key_ends_by_close_notify() {
     assert_eq!(socket.close_reason(), CloseReason::Crypto);
 }
 
-/// An AES-GCM key of TLS 1.2 has a usage limit, too: nothing more is taken from the application, what
-/// is queued is sent, and close_notify follows.
+/// An AES-GCM key of TLS 1.2 has a usage limit, too: nothing more is taken from the application,
+/// what is queued is sent, and close_notify follows.
 #[test]
 fn a_tls12_key_at_its_usage_limit_ends_by_close_notify() {
     let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_number(7);
