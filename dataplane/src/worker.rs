@@ -7,6 +7,7 @@
 
 mod connections;
 mod idle;
+mod siblings;
 mod transport;
 
 use core::net::SocketAddr;
@@ -17,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use lockgate_drivers::WorkerPorts;
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::TlsServer;
-use lockgate_stack::{Env, ListenConfig, ListenerId, Notice, SiblingFrame, Stack};
+use lockgate_stack::{Env, ListenConfig, ListenerId, Notice, Stack};
 use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, PagePool};
 
@@ -28,6 +29,7 @@ use crate::control::{GroupKind, Metric, MetricGroup};
 use crate::server;
 
 pub use self::idle::{IdleBackoff, IdlePolicy};
+pub use self::siblings::Siblings;
 
 /// A command to a running worker.
 #[derive(Debug)]
@@ -68,15 +70,6 @@ pub struct WorkerParts {
     pub commands: Receiver<WorkerCommand>,
     /// The channels to the other workers.
     pub siblings: Siblings,
-}
-
-/// A worker's channels to and from the others, for frames that concern every worker.
-#[derive(Debug)]
-pub struct Siblings {
-    /// To each of the others, the next worker first: together these orders form a ring.
-    pub senders: Vec<Sender<SiblingFrame>>,
-    /// From all the others.
-    pub receiver: Receiver<SiblingFrame>,
 }
 
 /// A worker.
@@ -211,6 +204,12 @@ impl Worker {
             Metric::counter("worker.idle_turns", self.idle_turns),
             Metric::counter("worker.siblings_full", self.siblings_full),
             Metric::gauge("worker.connections", u64::from(self.stack.connections())),
+            Metric::gauge("worker.handshakes", u64::from(self.stack.handshakes())),
+            Metric::gauge("worker.handshake_bytes", self.stack.handshake_bytes()),
+            Metric::gauge(
+                "worker.handshake_flight_bytes",
+                self.stack.handshake_flight_bytes(),
+            ),
             Metric::gauge("http.open", self.connections.open() as u64),
         ];
         values.extend(counters(&mut self.connections.server().counters().iter()));
@@ -255,12 +254,10 @@ impl Worker {
         if let Some(on) = self.stack.take_partial_checksum() {
             env.net.warn_of_partial_checksums(on);
         }
-        let exchanged = self
-            .siblings
-            .exchange_frames(now, &mut self.stack, &mut env);
+        let exchanged = self.siblings.exchange(now, &mut self.stack, &mut env);
         self.siblings_full += exchanged.dropped;
         self.stack.on_timer(now, &mut env);
-        let handshakes = self.stack.step_handshake(&mut env);
+        let handshakes = self.stack.step_handshake(now, &mut env);
 
         let mut moved = self.dispatch_notices(clock);
         let mut cx = StackContext {
@@ -375,79 +372,6 @@ impl Worker {
         timers.into_iter().flatten().min()
     }
 }
-
-impl Siblings {
-    /// No other workers.
-    pub fn none() -> Self {
-        Self {
-            senders: Vec::new(),
-            receiver: crossbeam_channel::never(),
-        }
-    }
-
-    /// Connects each of `count` workers to all others. Returns one end for each worker.
-    pub fn full_mesh(count: usize) -> Vec<Self> {
-        if count < 2 {
-            return (0..count).map(|_| Self::none()).collect();
-        }
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..count)
-            .map(|_| crossbeam_channel::bounded(SIBLING_QUEUE_LEN))
-            .unzip();
-        // The next worker first, then round the ring.
-        let others = |me: usize| {
-            let round = (1..count).map(move |step| (me + step) % count);
-            round.map(|other| Sender::clone(&senders[other])).collect()
-        };
-        let each = receivers.into_iter().enumerate();
-        each.map(|(me, receiver)| Self {
-            senders: others(me),
-            receiver,
-        })
-        .collect()
-    }
-
-    /// Exchanges frames with the other workers: broadcasts the stack's, and gives it theirs.
-    fn exchange_frames(
-        &self,
-        now: Instant,
-        stack: &mut Stack,
-        env: &mut Env<'_, WorkerPorts>,
-    ) -> FrameExchange {
-        let mut done = FrameExchange {
-            received_any: false,
-            dropped: 0,
-        };
-        while let Some(frame) = stack.poll_sibling_frame() {
-            let count = if frame.is_for_next() {
-                1
-            } else {
-                self.senders.len()
-            };
-            for sibling in self.senders.iter().take(count) {
-                // A full channel drops the frame. Its sender repeats what matters: ARP, neighbour
-                // discovery, a segment.
-                done.dropped += u64::from(sibling.try_send(frame.clone()).is_err());
-            }
-        }
-        for frame in self.receiver.try_iter().take(SIBLING_FRAMES_PER_TURN) {
-            done.received_any = true;
-            stack.on_sibling_frame(now, &frame, env);
-        }
-        done
-    }
-}
-
-/// The outcome of [`Siblings::exchange_frames`].
-struct FrameExchange {
-    received_any: bool,
-    dropped: u64,
-}
-
-/// Frames of other workers that a turn takes.
-const SIBLING_FRAMES_PER_TURN: usize = 256;
-
-/// Frames of other workers that may wait for a worker.
-const SIBLING_QUEUE_LEN: usize = 1024;
 
 /// The first capacity of the inbox: about what all ports deliver in a turn.
 const RX_PACKETS_EXPECTED: usize = 256;

@@ -130,7 +130,7 @@ impl Endpoint {
             self.stack.on_packet(now, on, packet, &mut env);
         }
         self.stack.on_timer(now, &mut env);
-        self.stack.step_handshake(&mut env);
+        self.stack.step_handshake(now, &mut env);
         received
     }
 

@@ -7,7 +7,7 @@ use lockgate_cache::FileClient;
 use lockgate_drivers::{self as drivers, Eal, Port, PortConfig, PortError, Queue, WorkerPorts};
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::{TlsConfigError, TlsServer};
-use lockgate_stack::{Stack, StackConfig};
+use lockgate_stack::{FlowDirectory, SiblingPlace, Stack, StackConfig};
 use pktbuf::{PageArena, PagePool, Region};
 
 use super::{ApplianceError, translate};
@@ -112,6 +112,7 @@ pub(super) struct WorkerSpec {
     memory: Region,
     files: FileClient,
     siblings: Siblings,
+    place: Option<SiblingPlace>,
 }
 
 /// Makes one specification for each worker: its queue of every port, its memory, its client of the
@@ -129,6 +130,17 @@ pub(super) fn worker_specs(
         .collect();
     let cores = shared.config.workers.cores.clone();
     let siblings = Siblings::full_mesh(cores.len());
+    let workers = u16::try_from(cores.len()).unwrap_or(u16::MAX);
+    let [hash_secret, ..] = shared.secret;
+    let directory =
+        (workers > 1).then(|| FlowDirectory::new(workers, &shared.stack.limits, hash_secret));
+    let place = |number| {
+        let directory = Arc::clone(directory.as_ref()?);
+        Some(SiblingPlace {
+            directory,
+            number: u16::try_from(number).ok()?,
+        })
+    };
     let each = pools.into_iter().zip(clients).zip(siblings).zip(cores);
     each.enumerate()
         .map(|(number, (((memory, files), siblings), core))| WorkerSpec {
@@ -139,6 +151,7 @@ pub(super) fn worker_specs(
             memory,
             files,
             siblings,
+            place: place(number),
         })
         .collect()
 }
@@ -180,7 +193,11 @@ impl WorkerSpec {
             pages.inject_failures(failures.seed, failures.one_in);
         }
         let now = shared.clock.now();
-        let stack = Stack::new(now, shared.stack.clone(), shared.secret)?;
+        let stack = StackConfig {
+            siblings: self.place,
+            ..shared.stack.clone()
+        };
+        let stack = Stack::new(now, stack, shared.secret)?;
         // The port of each interface.
         let ports: Vec<_> = config.interfaces.iter().map(|on| on.port).collect();
         let mut worker = Worker::new(WorkerParts {

@@ -28,7 +28,8 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
         limits: config.limits,
         handshake_timeout: config.tls.handshake_timeout,
         ktls: config.ktls.enable,
-        siblings: u16::try_from(config.workers.cores.len() - 1).unwrap_or(u16::MAX),
+        // Each worker's own.
+        siblings: None,
         record_len_max: config.ktls.record_max,
     }
 }

@@ -89,6 +89,7 @@ pub(super) fn limits(document: &Document<'_>) -> Limits {
     let (tcp, limits) = (document.one("tcp"), document.one("limits"));
     let connections_max = tcp.count("connections_max");
     let half_open_max: u32 = tcp.count("half_open_max");
+    let handshakes_max = half_open_max.min(connections_max);
     let window_max: u32 = tcp.size("window_max").unwrap_or_default();
     let send_queue_max: u32 = limits.size("send_queue_max").unwrap_or_default();
     Limits {
@@ -97,7 +98,8 @@ pub(super) fn limits(document: &Document<'_>) -> Limits {
         // Each connection leaves one TIME-WAIT entry at most.
         time_wait_max: connections_max,
         // A handshake's memory is bounded, so as many as half-open connections.
-        handshakes_max: half_open_max.min(connections_max),
+        handshakes_max,
+        handshake_bytes_max: (u64::from(handshakes_max) * HANDSHAKE_BYTES).max(1 << 20),
         ranges_max: limits.count("sent_ranges"),
         send_buffer_bytes: send_queue_max,
         send_low_water_bytes: send_queue_max / 2,
@@ -244,6 +246,10 @@ const CHACHA20_POLY1305: Suites = [
 
 /// Session tickets after a full handshake; two, as most servers send.
 const TICKETS: u8 = 2;
+
+/// Received bytes of records and messages that aren't complete, for each handshake: several times a
+/// usual ClientHello.
+const HANDSHAKE_BYTES: u64 = 8 << 10;
 
 /// Bytes that one connection's unread data may pin. Requests are short.
 const RECV_BUFFER_MAX: u32 = 512 << 10;

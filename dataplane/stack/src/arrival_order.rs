@@ -1,111 +1,168 @@
-//! The order in which entries came into a slab.
+//! The order in which entries of a table came into a list.
 
-use std::collections::VecDeque;
-
-use crate::slab::SlabKey;
-
-/// Arrival order of slab entries. Removed entries stay as tombstones; the generation distinguishes
-/// a reused slot.
+/// Entries of a table in order of arrival, by their indices. Every operation takes constant time.
 ///
-/// When more than half of the keys are tombstones, all tombstones are discarded. So the list is at
-/// most twice as long as the largest number of live entries, and an operation costs a few steps on
-/// average.
-#[derive(Debug, Default)]
-pub(crate) struct ArrivalOrder {
-    list: VecDeque<SlabKey>,
-    tombstones: usize,
+/// Lists that have no entry in common can share their links ([`ArrivalLinks`]).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ArrivalList {
+    oldest: u32,
+    newest: u32,
+    len: u32,
 }
 
-impl ArrivalOrder {
-    /// Whether there is no live entry.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.len() == self.tombstones
-    }
+/// The links of all entries of a table.
+///
+/// Invariant: an entry is in one [`ArrivalList`] at most, which the caller knows.
+#[derive(Debug)]
+pub(crate) struct ArrivalLinks {
+    links: Vec<Link>,
+}
 
-    /// Adds a new entry. It must not be in the list.
-    pub(crate) fn push(&mut self, key: SlabKey) {
-        self.list.push_back(key);
-    }
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    /// The entry that came before; [`UNLISTED`] if this entry is in no list.
+    older: u32,
+    newer: u32,
+}
 
-    /// Takes the oldest key, which may be a tombstone: then the caller reports it by
-    /// [`ArrivalOrder::discard_tombstone`].
-    pub(crate) fn pop(&mut self) -> Option<SlabKey> {
-        self.list.pop_front()
-    }
-
-    /// The key popped last was a tombstone.
-    pub(crate) fn discard_tombstone(&mut self) {
-        self.tombstones = self.tombstones.saturating_sub(1);
-    }
-
-    /// An entry in the list was removed from its slab. `is_live` tells whether an entry is still in
-    /// the slab.
-    pub(crate) fn on_removed(&mut self, is_live: impl Fn(SlabKey) -> bool) {
-        self.tombstones += 1;
-        if self.tombstones > self.list.len() / 2 {
-            self.list.retain(|key| is_live(*key));
-            self.tombstones = 0;
+impl ArrivalLinks {
+    /// Links for a table of `capacity` entries. Their memory is touched as entries are used.
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self {
+            links: Vec::with_capacity(capacity as usize),
         }
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.list.len()
+    /// Appends an entry as the newest. It must be in no list.
+    pub(crate) fn push(&mut self, list: &mut ArrivalList, index: u32) {
+        debug_assert!(!self.is_listed(index), "an entry is in one list at most");
+        let at = index as usize;
+        if at >= self.links.len() {
+            self.links.resize(at + 1, Link::UNLISTED);
+        }
+        let older = list.newest;
+        match self.links.get_mut(older as usize) {
+            Some(link) => link.newer = index,
+            None => list.oldest = index,
+        }
+        list.newest = index;
+        list.len += 1;
+        if let Some(link) = self.links.get_mut(at) {
+            *link = Link { older, newer: NONE };
+        }
+    }
+
+    /// Removes an entry from the list that it is in, if it is in any.
+    pub(crate) fn remove(&mut self, list: &mut ArrivalList, index: u32) {
+        if !self.is_listed(index) {
+            return;
+        }
+        let Some(slot) = self.links.get_mut(index as usize) else {
+            return;
+        };
+        let Link { older, newer } = core::mem::replace(slot, Link::UNLISTED);
+        match self.links.get_mut(older as usize) {
+            Some(link) => link.newer = newer,
+            None => list.oldest = newer,
+        }
+        match self.links.get_mut(newer as usize) {
+            Some(link) => link.older = older,
+            None => list.newest = older,
+        }
+        list.len -= 1;
+    }
+
+    /// Whether an entry is in a list.
+    pub(crate) fn is_listed(&self, index: u32) -> bool {
+        self.links
+            .get(index as usize)
+            .is_some_and(|link| link.older != UNLISTED)
+    }
+
+    /// Iterates over a list, the oldest entry first.
+    pub(crate) fn iter(&self, list: &ArrivalList) -> impl Iterator<Item = u32> {
+        let mut next = list.oldest();
+        core::iter::from_fn(move || {
+            let index = next?;
+            let link = self.links.get(index as usize);
+            next = link.map(|link| link.newer).filter(|index| *index != NONE);
+            Some(index)
+        })
     }
 }
 
+impl ArrivalList {
+    pub(crate) const fn new() -> Self {
+        Self {
+            oldest: NONE,
+            newest: NONE,
+            len: 0,
+        }
+    }
+
+    /// The entry that came first.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        (self.oldest != NONE).then_some(self.oldest)
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Link {
+    const UNLISTED: Self = Self {
+        older: UNLISTED,
+        newer: UNLISTED,
+    };
+}
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+/// The mark of an entry that is in no list. Tables have fewer entries.
+const UNLISTED: u32 = u32::MAX - 1;
+
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use proptest::prelude::*;
 
     use super::*;
 
-    fn key(n: u32) -> SlabKey {
-        // Slots are reused.
-        SlabKey {
-            index: n % 3,
-            generation: n,
-        }
-    }
-
     proptest! {
         #![proptest_config(lockgate_testing::proptest_config(256))]
 
-        /// Behaves as a list from which removed entries are taken at once, and isn't much longer.
+        /// Two lists that share their links behave as two vectors.
         #[test]
-        fn order_is_kept_and_length_is_bounded(
-            steps in proptest::collection::vec(0_u8..4, 0..300),
+        fn entries_leave_in_order_of_arrival_from_any_place(
+            steps in proptest::collection::vec((0_u32..12, any::<bool>()), 0..200),
         ) {
-            let mut queue = ArrivalOrder::default();
-            let mut model: VecDeque<SlabKey> = VecDeque::new();
-            let mut most = 0;
-            for (n, step) in (0_u32..).zip(steps) {
-                match step {
-                    0 | 1 => {
-                        queue.push(key(n));
-                        model.push_back(key(n));
+            let mut links = ArrivalLinks::new(4);
+            let mut lists = [ArrivalList::new(), ArrivalList::new()];
+            let mut models: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+            for (index, second) in steps {
+                let list = models.iter().position(|model| model.contains(&index));
+                match list {
+                    Some(list) => {
+                        links.remove(&mut lists[list], index);
+                        models[list].retain(|listed| *listed != index);
                     }
-                    2 => {
-                        let at = n as usize % model.len().max(1);
-                        if model.remove(at).is_some() {
-                            queue.on_removed(|key| model.contains(&key));
-                        }
-                    }
-                    _ => {
-                        let popped = loop {
-                            match queue.pop() {
-                                Some(key) if !model.contains(&key) => queue.discard_tombstone(),
-                                other => break other,
-                            }
-                        };
-                        prop_assert_eq!(popped, model.pop_front());
+                    None => {
+                        links.push(&mut lists[usize::from(second)], index);
+                        models[usize::from(second)].push(index);
                     }
                 }
-                prop_assert_eq!(queue.is_empty(), model.is_empty());
-                most = most.max(model.len());
-                prop_assert!(queue.len() <= 2 * most);
+                // An entry that isn't listed can be removed.
+                links.remove(&mut lists[0], 12);
+                prop_assert_eq!(links.is_listed(index), list.is_none());
+                for (list, model) in lists.iter().zip(&models) {
+                    prop_assert_eq!(list.oldest(), model.first().copied());
+                    prop_assert_eq!(list.len() as usize, model.len());
+                    prop_assert_eq!(&links.iter(list).collect::<Vec<_>>(), model);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use lockgate_tcp::TcpConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 
+use crate::flow_directory::SiblingPlace;
 use crate::tls::{TlsClient, TlsServer};
 
 /// The configuration of one worker's stack.
@@ -32,16 +33,18 @@ pub struct StackConfig {
     /// The most bytes of content in a sent record: 64 (RFC 8449) to 2^14, the default. Values
     /// outside count as the nearest of these.
     pub record_len_max: u16,
-    /// How many other workers have the same addresses and get frames from this one by
-    /// [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame).
-    pub siblings: u16,
+    /// The worker's place among those that have the same addresses, if there are others. They get
+    /// frames and packets from this one by
+    /// [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame) and
+    /// [`Stack::poll_misdirected_packet`](crate::Stack::poll_misdirected_packet).
+    pub siblings: Option<SiblingPlace>,
 }
 
 /// The limits of one worker's stack. Memory for tables is taken once, at the start:
 ///
 /// | what | bytes each |
 /// |---|---|
-/// | connection: socket, flow entry, timer | 700 |
+/// | connection: socket, flow entry, timer, places in order of arrival | 730 |
 /// | half-open: entry, flow entry, timer | 150 |
 /// | TIME-WAIT: entry, flow entry, timer | 150 |
 /// | range (sent or out of order) | 48 |
@@ -49,13 +52,19 @@ pub struct StackConfig {
 pub struct Limits {
     /// Connections.
     pub connections_max: u32,
-    /// Half-open connections of all listeners. One more evicts the oldest.
+    /// Half-open connections of all listeners. One more evicts the oldest of the listener that has
+    /// the most.
     pub half_open_max: u32,
     /// Connections in TIME-WAIT. One more ends without TIME-WAIT.
     pub time_wait_max: u32,
-    /// TLS handshakes with state in the TLS library. One more waits for admission, its bytes
-    /// unread.
+    /// TLS handshakes with state in the TLS library: about 10 KiB each. One more waits for
+    /// admission, its bytes unread. It evicts the oldest that has waited for its peer for 250 ms. A
+    /// flood of ClientHellos evicts a handshake whose round-trip time is shorter than this many
+    /// signatures take (about 100 µs each) at no rate, so more are better.
     pub handshakes_max: u32,
+    /// Received bytes of all TLS handshakes that wait for more from their peers. They are on the
+    /// heap, outside the packet buffers. One byte more evicts the oldest of these handshakes.
+    pub handshake_bytes_max: u64,
     /// Ranges of sent and of out-of-order bytes, over all connections.
     pub ranges_max: u32,
     /// Bytes queued for sending, per connection; see [`Limits::send_low_water_bytes`].
@@ -91,7 +100,8 @@ pub struct Limits {
 pub struct ListenConfig {
     /// The TLS server configuration; `None` is plain TCP.
     pub tls: Option<Arc<TlsServer>>,
-    /// Half-open connections of this listener; 0 means as many as the stack allows.
+    /// Half-open connections of this listener; 0 means as many as the stack allows. One more evicts
+    /// this listener's oldest.
     pub backlog: u32,
     /// Whether small segments wait for acknowledgments (Nagle). Off by default.
     pub nagle: bool,
@@ -157,6 +167,7 @@ impl Default for Limits {
             half_open_max: 4096,
             time_wait_max: 32_768,
             handshakes_max: 4096,
+            handshake_bytes_max: 32 << 20,
             ranges_max: 65_536,
             send_buffer_bytes: 1 << 20,
             send_low_water_bytes: 512 << 10,
@@ -182,7 +193,7 @@ impl Default for StackConfig {
             handshake_timeout: Duration::from_secs(10),
             ktls: true,
             record_len_max: RECORD_LEN_MAX,
-            siblings: 0,
+            siblings: None,
         }
     }
 }

@@ -46,7 +46,7 @@ impl SocketContext {
             notices: NoticeQueue::default(),
             schedule: Schedule::default(),
             memory: Memory::new(limits.recv_total_bytes),
-            handshakes: Handshakes::new(limits.handshakes_max),
+            handshakes: Handshakes::new(&limits),
         }
     }
 }

@@ -14,10 +14,14 @@ lockgate_wire::counters! {
         packets_in,
         /// Frames received from sibling workers.
         sibling_frames_in,
-        /// Segments without a connection on this worker, forwarded to the next worker.
-        segments_forwarded,
         /// Frames for sibling workers dropped because their queue was full.
         sibling_frames_lost,
+        /// Segments and ICMP errors moved to the sibling worker that may have their connection.
+        misdirected_out,
+        /// Of those due: dropped because their queue was full.
+        misdirected_lost,
+        /// Segments and ICMP errors received from sibling workers.
+        misdirected_in,
         /// TCP segments with a good checksum.
         segments_in,
         /// Segments dropped because of a bad TCP checksum.
@@ -32,9 +36,10 @@ lockgate_wire::counters! {
         receive_budget_resets,
         /// Segments for no connection and no listener.
         no_connection,
-        /// Resets sent in answer to segments without a connection.
+        /// Resets sent in answer to segments without a connection, or that a half-open connection
+        /// or a stopped listener doesn't take.
         resets_out,
-        /// Resets not sent because of `resets_per_second_max`.
+        /// Of those that were due: not sent because of `resets_per_second_max`.
         resets_limited,
         /// Packets handed to an interface.
         packets_out,
@@ -59,10 +64,15 @@ lockgate_wire::counters! {
         accepted,
         /// Connections opened here.
         connected,
-        /// SYNs and final ACKs dropped because a backlog or the connection table was full.
+        /// SYNs dropped because no half-open connection may be kept.
         syn_dropped,
+        /// Final ACKs of half-open connections dropped because the connection table was full and no
+        /// connection could be reclaimed.
+        accept_dropped,
         /// Half-open connections evicted by newer ones.
         half_open_evicted,
+        /// Of those: because their listener's backlog was full.
+        half_open_evicted_backlog,
         /// Half-open connections whose SYN-ACK was retransmitted in vain.
         half_open_timed_out,
         /// Connections that entered TIME-WAIT.
@@ -89,6 +99,10 @@ lockgate_wire::counters! {
         handshakes_failed_protocol,
         /// Of those: timed out.
         handshakes_failed_timeout,
+        /// Of those: reset because newer handshakes, or connections, needed their memory or place.
+        handshakes_evicted,
+        /// Of those: had state in the TLS library.
+        handshakes_evicted_active,
         /// Of those: internal errors.
         handshakes_failed_internal,
         /// close_notify alerts queued.
@@ -164,6 +178,7 @@ impl Counters {
                 &mut self.handshakes_failed_protocol
             }
             Failure::TimedOut => &mut self.handshakes_failed_timeout,
+            Failure::Evicted => &mut self.handshakes_evicted,
             Failure::Internal => &mut self.handshakes_failed_internal,
         } += 1;
     }

@@ -3,6 +3,8 @@
 use hashbrown::HashTable;
 use lockgate_wire::FourTuple;
 
+use crate::flow_directory::SiblingPlace;
+
 /// Where a connection is kept: the index of a socket, a half-open entry or a TIME-WAIT entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlowTarget {
@@ -19,6 +21,8 @@ pub(crate) enum FlowTarget {
 pub(crate) struct FlowTable {
     table: HashTable<FlowEntry>,
     secret: u64,
+    /// Where sibling workers find what is in the table.
+    siblings: Option<SiblingPlace>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +35,12 @@ struct FlowEntry {
 const _: () = assert!(size_of::<FlowEntry>() == 8);
 
 impl FlowTable {
-    /// Allocates the table.
-    pub(crate) fn new(capacity: usize, secret: u64) -> Self {
+    /// Allocates the table. With siblings their directory's secret keys the hash, else `secret`.
+    pub(crate) fn new(capacity: usize, secret: u64, siblings: Option<SiblingPlace>) -> Self {
         Self {
             table: HashTable::with_capacity(capacity),
-            secret,
+            secret: siblings.as_ref().map_or(secret, |s| s.directory.secret()),
+            siblings,
         }
     }
 
@@ -58,6 +63,9 @@ impl FlowTable {
 
     /// Adds a connection. It must not be in the table.
     pub(crate) fn insert(&mut self, hash: u32, target: FlowTarget) {
+        if let Some(siblings) = &self.siblings {
+            siblings.insert(hash);
+        }
         let spread = |e: &FlowEntry| u64::from(e.hash).wrapping_mul(SPREAD);
         self.table.insert_unique(
             u64::from(hash).wrapping_mul(SPREAD),
@@ -81,6 +89,9 @@ impl FlowTable {
         );
         if let Ok(entry) = found {
             entry.remove();
+            if let Some(siblings) = &self.siblings {
+                siblings.remove(hash);
+            }
         }
     }
 }
@@ -131,7 +142,7 @@ mod tests {
     #[test]
     fn entries_are_found_by_tuple_and_kept_apart_by_kind() {
         let tuples: Vec<FourTuple> = (0..3000).map(tuple).collect();
-        let mut flows = FlowTable::new(3000, 99);
+        let mut flows = FlowTable::new(3000, 99, None);
         let target = |n: u32| match n % 3 {
             0 => FlowTarget::Socket(n),
             1 => FlowTarget::HalfOpen(n),

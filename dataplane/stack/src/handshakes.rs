@@ -1,38 +1,103 @@
-//! Which TLS handshakes may begin, and which can take a step.
+//! Which TLS handshakes may begin, which can take a step, and which are evicted.
 //!
 //! A handshake with state in the TLS library is *active*; there are `active_max` of them at most.
-//! One that can't begin queues for admission in order of arrival. The next begins when an active
-//! one ends, so nothing overtakes the queue.
+//! Before that it waits for its first record, and then for admission in order of arrival. Admission
+//! and the steps of active handshakes take turns, so a flood of ClientHellos doesn't stop the
+//! handshakes that have begun.
+//!
+//! # What unfinished handshakes may hold
+//!
+//! | resource | limit |
+//! |---|---|
+//! | state in the TLS library | `handshakes_max` handshakes |
+//! | flights that aren't acknowledged | half of the small spans |
+//! | received bytes of records and messages that aren't complete | `handshake_bytes_max` bytes |
+//! | connections | `connections_max` |
+//!
+//! At each limit the oldest handshake that waits for its peer is evicted: its connection is reset.
+//! Its age counts from its connection, then from its first byte, from the step that begins it, and
+//! from each flight that it sends (two at most). Received bytes don't make it younger.
+//!
+//! All limits but that of bytes leave a handshake [`HOLD_TIME`] in any case; what needs its place
+//! waits. Beyond that, a flood evicts a handshake only if it brings as much as
+//! the limit within one round-trip time of that handshake:
+//!
+//! - `handshakes_max` ClientHellos. Each costs this worker a signature of about 100 µs, so with the
+//!   default of 4 096 that takes 0.4 s, whatever the rate of the flood.
+//! - `handshake_bytes_max` bytes. With the default of 32 MiB and a round-trip time of 200 ms that
+//!   is a rate of 1.3 Gbit/s for each worker.
+//!
+//! Handshakes of connections that were opened from here count as active and are never evicted.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
-use crate::arrival_order::ArrivalOrder;
+use lockgate_wire::Instant;
+
+use crate::arrival_order::{ArrivalLinks, ArrivalList};
+use crate::config::Limits;
 use crate::notice::SocketId;
 use crate::schedule::Membership;
-use crate::slab::SlabKey;
 use crate::tls::CIPHERTEXT_MAX;
 
-/// Admission and scheduling of one worker's TLS handshakes.
+/// Admission, scheduling and limits of one worker's TLS handshakes. Sockets are named by their
+/// indices.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     /// Handshakes that have state in the TLS library.
     active: u32,
     active_max: u32,
-    /// Handshakes that can take a step, in order of their turns.
+    /// What unfinished handshakes hold together: the sum of what each reported last.
+    held: Holding,
+    bytes_max: u64,
+    flight_bytes_max: u64,
+    /// Active handshakes that can take a step, in order of their turns.
     stepping: VecDeque<u32>,
+    admission_is_next: bool,
     /// Handshakes that wait for admission.
-    queue: ArrivalOrder,
+    queue: ArrivalList,
+    queue_links: ArrivalLinks,
+    /// All handshakes that peers opened, from the connection on.
+    accepted: ArrivalList,
+    accepted_links: ArrivalLinks,
+    /// Handshakes that hold bytes of their first record, and active ones. No handshake is in both.
+    partial: ArrivalList,
+    begun: ArrivalList,
+    links: ArrivalLinks,
+    /// When the oldest active handshake may be evicted, if another waits for its place.
+    retry_at: Option<Instant>,
     /// Memory for one record of a handshake.
     pub(crate) record: Box<[u8]>,
 }
 
+/// Memory that an unfinished handshake holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// On the heap: received bytes.
+    pub(crate) bytes: u64,
+    /// In page buffers: what the peer hasn't acknowledged.
+    pub(crate) flight_bytes: u64,
+}
+
 impl Handshakes {
-    pub(crate) fn new(active_max: u32) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let links = || ArrivalLinks::new(limits.connections_max);
         Self {
             active: 0,
-            active_max,
+            active_max: limits.handshakes_max,
+            held: Holding::default(),
+            bytes_max: limits.handshake_bytes_max,
+            flight_bytes_max: u64::MAX,
             stepping: VecDeque::new(),
-            queue: ArrivalOrder::default(),
+            admission_is_next: false,
+            queue: ArrivalList::new(),
+            queue_links: links(),
+            accepted: ArrivalList::new(),
+            accepted_links: links(),
+            partial: ArrivalList::new(),
+            begun: ArrivalList::new(),
+            links: links(),
+            retry_at: None,
             record: vec![0; RECORD_BYTES_MAX].into_boxed_slice(),
         }
     }
@@ -42,32 +107,105 @@ impl Handshakes {
         self.active
     }
 
-    /// Whether one more handshake may become active.
+    /// What unfinished handshakes hold together.
+    pub(crate) fn held(&self) -> Holding {
+        self.held
+    }
+
+    /// Sets what flights that aren't acknowledged may pin.
+    pub(crate) fn set_flight_bytes_max(&mut self, bytes: u64) {
+        self.flight_bytes_max = bytes;
+    }
+
+    /// Whether one more handshake may become active. Its flight may exceed the limit of flights.
     pub(crate) fn has_capacity(&self) -> bool {
+        let has_flights = self.held.flight_bytes > 0;
         self.active < self.active_max
+            && (!has_flights || self.held.flight_bytes < self.flight_bytes_max)
     }
 
-    /// Whether a handshake that wasn't queued may begin: none that waits is overtaken.
-    pub(crate) fn can_admit_unqueued(&self) -> bool {
-        self.has_capacity() && self.queue.is_empty()
+    /// Whether any handshake can take a step, or may be able to once the oldest active one is
+    /// evicted.
+    pub(crate) fn has_steps(&self, now: Instant) -> bool {
+        let may_admit = self.has_capacity() || self.retry_at.is_none_or(|at| now >= at);
+        !self.stepping.is_empty() || (may_admit && !self.queue.is_empty())
     }
 
-    /// Whether any handshake can take a step.
-    pub(crate) fn has_steps(&self) -> bool {
-        !self.stepping.is_empty() || (self.has_capacity() && !self.queue.is_empty())
+    /// When a handshake that waits for admission may take the place of the oldest active one.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.retry_at.filter(|_| !self.queue.is_empty())
+    }
+
+    /// A peer has opened a connection whose handshake comes next.
+    pub(crate) fn on_accepted(&mut self, index: u32) {
+        self.accepted_links.push(&mut self.accepted, index);
+    }
+
+    /// A handshake that a peer opened holds the first bytes of its first record.
+    pub(crate) fn on_partial(&mut self, index: u32) {
+        if self.accepted_links.is_listed(index) && !self.links.is_listed(index) {
+            self.links.push(&mut self.partial, index);
+        }
     }
 
     /// A handshake has got state in the TLS library.
-    pub(crate) fn on_begun(&mut self) {
+    pub(crate) fn on_begun(&mut self, index: u32) {
         self.active += 1;
+        self.links.remove(&mut self.partial, index);
+        if self.accepted_links.is_listed(index) {
+            self.links.push(&mut self.begun, index);
+        }
     }
 
-    /// An active handshake has given up its state in the TLS library.
-    pub(crate) fn on_ended(&mut self) {
-        self.active -= 1;
+    /// An active handshake has sent a flight and waits for the peer's.
+    pub(crate) fn on_flight(&mut self, index: u32) {
+        if self.links.is_listed(index) {
+            self.links.remove(&mut self.begun, index);
+            self.links.push(&mut self.begun, index);
+        }
     }
 
-    /// Lists a socket whose handshake can take a step.
+    /// A handshake has ended.
+    pub(crate) fn on_ended(&mut self, index: u32, was_active: bool) {
+        self.queue_links.remove(&mut self.queue, index);
+        self.accepted_links.remove(&mut self.accepted, index);
+        if was_active {
+            self.active -= 1;
+            self.links.remove(&mut self.begun, index);
+            self.retry_at = None;
+        } else {
+            self.links.remove(&mut self.partial, index);
+        }
+    }
+
+    /// Replaces a handshake's share of what all hold.
+    pub(crate) fn update_held(&mut self, before: Holding, now: Holding) {
+        let held = &mut self.held;
+        held.bytes = held.bytes - before.bytes + now.bytes;
+        held.flight_bytes = held.flight_bytes - before.flight_bytes + now.flight_bytes;
+    }
+
+    /// Whether handshakes hold more received bytes than they may.
+    pub(crate) fn is_over_bytes(&self) -> bool {
+        self.held.bytes > self.bytes_max
+    }
+
+    /// The oldest handshakes that hold bytes of their first record.
+    pub(crate) fn oldest_partial(&self) -> impl Iterator<Item = u32> {
+        self.links.iter(&self.partial).take(EXAMINED_MAX)
+    }
+
+    /// The oldest active handshakes.
+    pub(crate) fn oldest_active(&self) -> impl Iterator<Item = u32> {
+        self.links.iter(&self.begun).take(EXAMINED_MAX)
+    }
+
+    /// The oldest handshakes of all, those without a first byte included.
+    pub(crate) fn oldest_accepted(&self) -> impl Iterator<Item = u32> {
+        self.accepted_links.iter(&self.accepted).take(EXAMINED_MAX)
+    }
+
+    /// Lists a socket whose active handshake can take a step.
     pub(crate) fn add_stepping(&mut self, id: SocketId, lists: &mut Membership) {
         if !core::mem::replace(&mut lists.stepping, true) {
             self.stepping.push_back(id.index);
@@ -80,74 +218,149 @@ impl Handshakes {
         self.stepping.pop_front()
     }
 
-    /// Queues a socket for admission.
-    pub(crate) fn enqueue(&mut self, id: SocketId, lists: &mut Membership) {
-        if !core::mem::replace(&mut lists.awaiting_admission, true) {
-            self.queue.push(id.into());
+    /// Queues a socket for admission, unless it is queued.
+    pub(crate) fn enqueue(&mut self, index: u32) {
+        if !self.is_queued(index) {
+            self.queue_links.push(&mut self.queue, index);
         }
+    }
+
+    /// Whether a socket waits for admission.
+    pub(crate) fn is_queued(&self, index: u32) -> bool {
+        self.queue_links.is_listed(index)
+    }
+
+    /// Whether any socket waits for admission.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Takes the socket that has waited longest for admission, if one more handshake may become
-    /// active. `is_live` tells whether a socket still exists. The `awaiting_admission` bit is the
-    /// caller's to clear.
-    pub(crate) fn pop_admitted(&mut self, is_live: impl Fn(SlabKey) -> bool) -> Option<u32> {
-        while self.has_capacity() {
-            let key = self.queue.pop()?;
-            if is_live(key) {
-                return Some(key.index);
-            }
-            self.queue.discard_tombstone();
-        }
-        None
+    /// active.
+    pub(crate) fn pop_admitted(&mut self) -> Option<u32> {
+        let index = self.queue.oldest().filter(|_| self.has_capacity())?;
+        self.queue_links.remove(&mut self.queue, index);
+        Some(index)
     }
 
-    /// A socket that waited for admission was removed from its table.
-    pub(crate) fn on_removed(&mut self, is_live: impl Fn(SlabKey) -> bool) {
-        self.queue.on_removed(is_live);
+    /// Sets when admission is tried again: no active handshake may be evicted before.
+    pub(crate) fn retry_admission_at(&mut self, at: Instant) {
+        self.retry_at = Some(at);
+    }
+
+    /// Whether admission comes before the steps of active handshakes this time; it alternates.
+    pub(crate) fn toggle_admission(&mut self) -> bool {
+        self.admission_is_next = !self.admission_is_next;
+        self.admission_is_next
     }
 }
 
 /// The longest record, header included.
 pub(crate) const RECORD_BYTES_MAX: usize = lockgate_ktls::HEADER_LEN + CIPHERTEXT_MAX;
 
+/// How long a handshake may wait for its peer before another may take its place: most round trips
+/// are shorter. Without it, clients that come at once would evict each other.
+pub(crate) const HOLD_TIME: Duration = Duration::from_millis(250);
+
+/// How many of the oldest handshakes are examined for one that waits for its peer. The others wait
+/// for a step, which takes it to the end of its list or ends it.
+const EXAMINED_MAX: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn id(index: u32) -> SocketId {
-        SocketId {
-            index,
-            generation: 0,
-        }
+    fn handshakes(active_max: u32) -> Handshakes {
+        Handshakes::new(&Limits {
+            handshakes_max: active_max,
+            handshake_bytes_max: 1000,
+            connections_max: 8,
+            ..Limits::default()
+        })
     }
 
     #[test]
     fn handshakes_are_admitted_in_order_of_arrival_up_to_the_limit() {
-        let mut handshakes = Handshakes::new(1);
-        let mut lists = [Membership::default(); 3];
-        assert!(handshakes.can_admit_unqueued());
-        handshakes.on_begun();
-        assert!(!handshakes.has_capacity());
-        for (index, lists) in (0..).zip(&mut lists) {
-            handshakes.enqueue(id(index), lists);
-            handshakes.enqueue(id(index), lists);
-            assert!(lists.awaiting_admission);
+        let mut handshakes = handshakes(1);
+        let now = Instant::ZERO;
+        assert!(!handshakes.has_steps(now));
+        for index in [3, 0, 1, 2, 0] {
+            handshakes.enqueue(index);
         }
-        assert!(!handshakes.has_steps(), "the only place is taken");
-        assert_eq!(handshakes.pop_admitted(|_| true), None);
+        assert_eq!(handshakes.pop_admitted(), Some(3));
+        handshakes.on_begun(3);
+        assert_eq!(handshakes.pop_admitted(), None, "the only place is taken");
+        handshakes.retry_admission_at(now + HOLD_TIME);
+        assert!(!handshakes.has_steps(now) && handshakes.has_steps(now + HOLD_TIME));
+        assert_eq!(handshakes.deadline(), Some(now + HOLD_TIME));
 
-        handshakes.on_ended();
-        assert!(handshakes.has_steps() && !handshakes.can_admit_unqueued());
-        // The first is gone.
-        let is_live = |key: SlabKey| key.index != 0;
-        handshakes.on_removed(is_live);
-        assert_eq!(handshakes.pop_admitted(is_live), Some(1));
-        handshakes.on_begun();
-        assert_eq!(handshakes.pop_admitted(is_live), None);
-        handshakes.on_ended();
-        assert_eq!(handshakes.pop_admitted(is_live), Some(2));
-        assert_eq!(handshakes.pop_admitted(is_live), None);
-        assert!(handshakes.can_admit_unqueued() && !handshakes.has_steps());
-        assert_eq!(handshakes.active(), 0);
+        // The first in the queue ends.
+        handshakes.on_ended(0, false);
+        handshakes.on_ended(3, true);
+        assert!(handshakes.has_steps(now));
+        assert_eq!(handshakes.pop_admitted(), Some(1));
+        handshakes.on_begun(1);
+        handshakes.on_ended(1, true);
+        assert_eq!(handshakes.pop_admitted(), Some(2));
+        assert_eq!(handshakes.deadline(), None);
+        assert_eq!((handshakes.active(), handshakes.has_queue()), (0, false));
+    }
+
+    /// What makes a handshake younger: its first byte and its flights, and nothing else.
+    #[test]
+    fn the_oldest_handshakes_are_those_that_sent_a_flight_longest_ago() {
+        let mut handshakes = handshakes(8);
+        let oldest = |handshakes: &Handshakes| {
+            (
+                handshakes.oldest_partial().collect::<Vec<_>>(),
+                handshakes.oldest_active().collect::<Vec<_>>(),
+                handshakes.oldest_accepted().collect::<Vec<_>>(),
+            )
+        };
+        for index in 0..4 {
+            handshakes.on_accepted(index);
+        }
+        for index in [3, 1, 0, 3] {
+            handshakes.on_partial(index);
+        }
+        // Opened from here.
+        handshakes.on_partial(7);
+        handshakes.on_begun(7);
+        handshakes.on_flight(7);
+        assert_eq!(
+            oldest(&handshakes),
+            (vec![3, 1, 0], vec![], vec![0, 1, 2, 3])
+        );
+        handshakes.on_begun(1);
+        handshakes.on_begun(3);
+        handshakes.on_partial(1);
+        assert_eq!(oldest(&handshakes), (vec![0], vec![1, 3], vec![0, 1, 2, 3]));
+        handshakes.on_flight(1);
+        assert_eq!(oldest(&handshakes).1, [3, 1]);
+        handshakes.on_ended(3, true);
+        handshakes.on_ended(0, false);
+        handshakes.on_ended(7, true);
+        assert_eq!(oldest(&handshakes), (vec![], vec![1], vec![1, 2]));
+        assert_eq!(handshakes.active(), 1);
+    }
+
+    #[test]
+    fn the_limits_hold_for_the_sum() {
+        let mut handshakes = handshakes(8);
+        let holding = |bytes, flight_bytes| Holding {
+            bytes,
+            flight_bytes,
+        };
+        handshakes.set_flight_bytes_max(100);
+        handshakes.update_held(Holding::default(), holding(600, 50));
+        handshakes.update_held(Holding::default(), holding(400, 49));
+        assert!(handshakes.has_capacity() && !handshakes.is_over_bytes());
+        handshakes.update_held(holding(400, 49), holding(401, 50));
+        assert!(!handshakes.has_capacity() && handshakes.is_over_bytes());
+        handshakes.update_held(holding(401, 50), Holding::default());
+        handshakes.update_held(holding(600, 50), Holding::default());
+        assert_eq!(handshakes.held(), Holding::default());
+        handshakes.set_flight_bytes_max(0);
+        assert!(handshakes.has_capacity(), "one flight is always possible");
     }
 }

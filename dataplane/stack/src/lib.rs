@@ -10,8 +10,8 @@
 //!
 //! 1. [`Stack::on_packet`] for every packet of a burst. Answers that can't wait (RST, ARP, ICMP)
 //!    leave at once.
-//! 2. [`Stack::on_sibling_frame`] for frames of other workers, and [`Stack::poll_sibling_frame`]
-//!    for theirs.
+//! 2. [`Stack::on_sibling_frame`] and [`Stack::on_misdirected_packet`] for what other workers give,
+//!    [`Stack::poll_sibling_frame`] and [`Stack::poll_misdirected_packet`] for what they get.
 //! 3. [`Stack::on_timer`] if [`Stack::next_timer`] is due.
 //! 4. [`Stack::step_handshake`]: one step of one TLS handshake. A signature takes a hundred
 //!    microseconds, and the ports have to be polled in between.
@@ -28,8 +28,8 @@
 //!   and TCP the same end of the received one. A payload's memory is reserved before TCP gets the
 //!   segment, because a verdict can't be undone.
 //! - Every limit over all sockets of a worker has one owner: what received bytes may pin, the
-//!   reserve that sending leaves to reading, and the starved sockets are `memory`'s; active
-//!   handshakes are `handshakes`'.
+//!   reserve that sending leaves to reading, and the starved sockets are `memory`'s; what
+//!   unfinished handshakes hold is `handshakes`'.
 //! - A record's bytes never leave before they are sealed, and a sealed record is never cut.
 //! - [`Notice::Closed`] is a socket's last notice, and its [`SocketId`] is never reused.
 //! - Nothing is allocated from the heap per packet. No packet or record leads to a panic: it leads
@@ -100,7 +100,7 @@
 //! if stack.next_timer().is_some_and(|at| at <= now) {
 //!     stack.on_timer(now, &mut env);
 //! }
-//! stack.step_handshake(&mut env);
+//! stack.step_handshake(now, &mut env);
 //! while let Some(notice) = stack.poll_notice() {
 //!     println!("{notice:?}");
 //! }
@@ -118,6 +118,7 @@ mod counters;
 mod demux;
 mod egress;
 mod env;
+mod flow_directory;
 mod half_open;
 mod handshakes;
 mod listeners;
@@ -137,9 +138,10 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use env::Env;
+pub use flow_directory::{FlowDirectory, SiblingPlace};
 pub use notice::{
     Chunk, CloseReason, ListenerId, Notice, Recv, RecvError, SendError, SocketId, TlsInfo,
 };
-pub use sibling_frames::SiblingFrame;
+pub use sibling_frames::{MisdirectedPacket, SiblingFrame};
 pub use stack::Stack;
 pub use tls::Failure;

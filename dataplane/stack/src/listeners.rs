@@ -26,9 +26,9 @@ pub(crate) struct Listeners {
 pub(crate) struct Listener {
     at: Endpoint,
     pub(crate) tls: Option<Arc<TlsServer>>,
-    backlog: u32,
+    /// The most half-open connections.
+    pub(crate) backlog: u32,
     pub(crate) nagle: bool,
-    half_open: u32,
 }
 
 impl Listeners {
@@ -45,7 +45,6 @@ impl Listeners {
             tls,
             backlog,
             nagle,
-            half_open: 0,
         });
         self.by_address.insert(at, index);
         ListenerId(index)
@@ -79,24 +78,6 @@ impl Listeners {
 
     pub(crate) fn get(&self, index: u32) -> Option<&Listener> {
         self.list.get(index as usize)
-    }
-
-    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Listener> {
-        self.list.get_mut(index as usize)
-    }
-}
-
-impl Listener {
-    /// Counts one more half-open connection. Returns false if the backlog is full.
-    pub(crate) fn reserve_backlog(&mut self) -> bool {
-        let has_room = self.half_open < self.backlog;
-        self.half_open += u32::from(has_room);
-        has_room
-    }
-
-    /// Counts one half-open connection less.
-    pub(crate) fn release_backlog(&mut self) {
-        self.half_open -= 1;
     }
 }
 

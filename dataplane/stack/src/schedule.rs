@@ -23,8 +23,6 @@ pub(crate) struct Membership {
     pub(crate) starved: bool,
     /// In [`Handshakes`](crate::handshakes::Handshakes)' list of handshakes that can take a step.
     pub(crate) stepping: bool,
-    /// In [`Handshakes`](crate::handshakes::Handshakes)' queue for admission.
-    pub(crate) awaiting_admission: bool,
 }
 
 /// The sockets with work, and the sockets that wait for a neighbour's address.

@@ -1,13 +1,16 @@
-//! Frames between the workers of a host.
+//! What the workers of a host exchange.
 //!
-//! A port spreads connections over its queues, and with them over workers. What belongs to no
-//! connection (ARP, neighbour discovery, ICMP) comes to any worker. That worker answers it; the
-//! others only learn: about neighbours that they look for themselves, and about errors of their
-//! own connections.
+//! A port spreads connections over its queues, and with them over workers. ARP and neighbour
+//! discovery belong to no connection and come to any worker. That worker answers them; the others
+//! get copies ([`SiblingFrame`]) and only learn neighbours that they look for themselves.
 //!
 //! A port may also bring a segment of a connection to another queue than the segments before it
-//! (`net_af_packet` does when a queue is full). A worker that doesn't know the connection forwards
-//! the segment to the next worker; the last one answers it if it doesn't know it either.
+//! (`net_af_packet` does when a queue is full), and ICMP errors come to any queue. A worker that
+//! doesn't know the connection looks it up in the [`FlowDirectory`](crate::FlowDirectory) and moves
+//! the packet to the worker that may have it ([`MisdirectedPacket`]). A packet of no connection
+//! costs nothing elsewhere.
+//!
+//! Each kind has a queue of its own, so that a flood of one doesn't displace the other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,57 +24,93 @@ use pktbuf::Buffer;
 pub struct SiblingFrame {
     pub(crate) iface: IfaceId,
     pub(crate) bytes: Arc<[u8]>,
-    pub(crate) recipients: Recipients,
 }
 
-/// Which workers a frame is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recipients {
-    /// All siblings.
-    All,
-    /// The next worker, which may forward it this many times.
-    Next { forwards_left: u16 },
+/// A TCP segment or ICMP error that one worker received, for another that may have its connection.
+#[derive(Debug)]
+pub struct MisdirectedPacket {
+    pub(crate) iface: IfaceId,
+    pub(crate) packet: Buffer,
+    /// The worker that received it. It is given to each worker once at most.
+    pub(crate) origin: u16,
+    to: u16,
 }
 
-impl SiblingFrame {
-    /// Whether it is for the next worker only, in an order that leads round all of them.
-    pub fn is_for_next(&self) -> bool {
-        self.recipients != Recipients::All
+impl MisdirectedPacket {
+    /// The number of the worker that it is for.
+    pub fn recipient(&self) -> u16 {
+        self.to
     }
 }
 
-/// Frames to be fetched for the siblings, those of one burst at most.
-#[derive(Debug, Default)]
-pub(crate) struct SiblingQueue {
+/// What waits to be fetched for the siblings.
+#[derive(Debug)]
+pub(crate) struct SiblingQueues {
     frames: VecDeque<SiblingFrame>,
+    packets: VecDeque<MisdirectedPacket>,
 }
 
-impl SiblingQueue {
-    /// Queues a frame. Returns false if the queue is full.
-    pub(crate) fn push(&mut self, frame: SiblingFrame) -> bool {
-        let has_room = self.frames.len() < FRAMES_MAX;
+impl SiblingQueues {
+    /// Allocates the queues, if there are siblings.
+    pub(crate) fn new(has_siblings: bool) -> Self {
+        let capacity = if has_siblings { QUEUE_MAX } else { 0 };
+        Self {
+            frames: VecDeque::with_capacity(capacity),
+            packets: VecDeque::with_capacity(capacity),
+        }
+    }
+
+    /// Queues a frame for all siblings. Returns false if the queue is full.
+    pub(crate) fn push_frame(&mut self, iface: IfaceId, bytes: &[u8]) -> bool {
+        let has_room = self.frames.len() < QUEUE_MAX;
         if has_room {
-            self.frames.push_back(frame);
+            self.frames.push_back(SiblingFrame {
+                iface,
+                bytes: bytes.into(),
+            });
         }
         has_room
     }
 
-    pub(crate) fn pop(&mut self) -> Option<SiblingFrame> {
+    /// Queues a packet for worker `to`. Returns false if the queue is full; the packet is dropped
+    /// then.
+    pub(crate) fn push_packet(
+        &mut self,
+        iface: IfaceId,
+        packet: Buffer,
+        origin: u16,
+        to: u16,
+    ) -> bool {
+        let has_room = self.packets.len() < QUEUE_MAX;
+        if has_room {
+            self.packets.push_back(MisdirectedPacket {
+                iface,
+                packet,
+                origin,
+                to,
+            });
+        }
+        has_room
+    }
+
+    pub(crate) fn pop_frame(&mut self) -> Option<SiblingFrame> {
         self.frames.pop_front()
+    }
+
+    pub(crate) fn pop_packet(&mut self) -> Option<MisdirectedPacket> {
+        self.packets.pop_front()
     }
 }
 
-/// Returns the bytes of a frame that concerns every worker: ARP, neighbour discovery, and ICMP
-/// errors. A frame in several buffers, or with a VLAN tag outside its bytes, is no such frame: no
-/// interface has tags.
+/// Returns the bytes of a frame that concerns every worker: ARP and neighbour discovery. A frame in
+/// several buffers, or with a VLAN tag outside its bytes, is no such frame: no interface has tags.
 pub(crate) fn broadcast_bytes<'a>(packet: &'a Buffer, ingress: &Ingress) -> Option<&'a [u8]> {
     let bytes = packet.front();
     let is_for_all = match ingress {
         Ingress::Arp(_) => true,
         Ingress::Icmp(found) => {
             let message = bytes.get(found.l4_at..).unwrap_or_default();
-            is_icmp_error(found.addrs.is_ipv6(), message)
-                || is_discovery(found.addrs.is_ipv6(), message)
+            is_discovery(found.addrs.is_ipv6(), message)
         }
         Ingress::Tcp(_) | Ingress::Reject(..) | Ingress::Drop(_) => false,
     };
@@ -79,19 +118,10 @@ pub(crate) fn broadcast_bytes<'a>(packet: &'a Buffer, ingress: &Ingress) -> Opti
     (is_for_all && is_whole).then_some(bytes)
 }
 
-/// Whether a message is destination unreachable, packet too big, time exceeded or parameter
-/// problem.
-pub(crate) fn is_icmp_error(ipv6: bool, message: &[u8]) -> bool {
-    match message.first() {
-        Some(kind) if ipv6 => (1..=4).contains(kind),
-        Some(kind) => matches!(kind, 3 | 11 | 12),
-        None => false,
-    }
-}
-
 /// Whether a message is a neighbour solicitation or advertisement.
 fn is_discovery(ipv6: bool, message: &[u8]) -> bool {
     ipv6 && matches!(message.first(), Some(135 | 136))
 }
 
-const FRAMES_MAX: usize = 256;
+/// Frames, and packets, that wait to be fetched: what one turn gives to the siblings at most.
+const QUEUE_MAX: usize = 64;

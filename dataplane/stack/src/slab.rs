@@ -92,11 +92,6 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Whether an entry is still in the table.
-    pub(crate) fn contains(&self, SlabKey { index, generation }: SlabKey) -> bool {
-        self.get(index).is_some() && self.generation(index) == generation
-    }
-
     pub(crate) fn len(&self) -> u32 {
         self.len
     }

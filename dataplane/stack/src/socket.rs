@@ -6,6 +6,7 @@
 
 mod close;
 mod handshake;
+mod handshake_input;
 mod read;
 mod receive;
 mod send;
@@ -223,9 +224,7 @@ impl Socket {
         cx.counters.connected += 1;
         cx.notices.push(Notice::Connected(self.id));
         // A TLS client sends first.
-        if matches!(self.rx, Rx::Handshake(_)) {
-            cx.handshakes.add_stepping(self.id, &mut self.lists);
-        }
+        self.schedule_handshake(&mut cx.handshakes);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod connect;
+mod handshakes;
 mod ingress;
 mod listen;
 mod siblings;
@@ -20,7 +21,7 @@ use crate::env::Env;
 use crate::half_open::HalfOpenTable;
 use crate::listeners::{Listeners, ResetLimit};
 use crate::notice::{Notice, SocketId};
-use crate::sibling_frames::SiblingQueue;
+use crate::sibling_frames::SiblingQueues;
 use crate::slab::Slab;
 use crate::socket::{SendOutcome, Socket};
 use crate::time_wait::TimeWaitEntry;
@@ -40,7 +41,9 @@ pub struct Stack {
     resets: ResetLimit,
     cx: SocketContext,
     egress: Egress,
-    sibling_frames: SiblingQueue,
+    siblings: SiblingQueues,
+    #[cfg(debug_assertions)]
+    misdirected_steps: u64,
     isn: IsnSource,
     config: StackConfig,
     /// For [`Stack::take_partial_checksum`].
@@ -71,13 +74,15 @@ impl Stack {
             sockets: Slab::new(limits.connections_max),
             half_open: HalfOpenTable::new(limits.half_open_max),
             time_wait: Slab::new(limits.time_wait_max),
-            flows: FlowTable::new(entries as usize, hash_secret),
+            flows: FlowTable::new(entries as usize, hash_secret, config.siblings.clone()),
             wheel: Wheel::new(now, entries),
             listeners: Listeners::default(),
             resets: ResetLimit::new(limits.resets_per_second_max),
             cx: SocketContext::new(&config, seed),
             egress: Egress::new(&config, seed)?,
-            sibling_frames: SiblingQueue::default(),
+            siblings: SiblingQueues::new(config.siblings.is_some()),
+            #[cfg(debug_assertions)]
+            misdirected_steps: 0,
             isn: IsnSource::new([isn_high, isn_low]),
             config,
             partial_checksum_on: None,
@@ -108,7 +113,7 @@ impl Stack {
         }
         self.send_ip_frames(now, env);
         // The end of a socket's handshake may admit another.
-        self.cx.schedule.ready_len() > 0 || self.cx.handshakes.has_steps()
+        self.cx.schedule.ready_len() > 0 || self.cx.handshakes.has_steps(now)
     }
 
     /// Runs the timers that are due.
@@ -136,23 +141,9 @@ impl Stack {
             self.wheel.next_timer(),
             self.egress.ip.deadline(),
             self.cx.memory.starved.deadline(),
+            self.cx.handshakes.deadline(),
         ];
         deadlines.into_iter().flatten().min()
-    }
-
-    /// Takes one step of one TLS handshake. Returns true if more can be taken.
-    ///
-    /// A step with a signature takes a hundred microseconds and more, so poll the ports between two
-    /// steps.
-    pub fn step_handshake<N: Output>(&mut self, env: &mut Env<'_, N>) -> bool {
-        let admitted = self.next_admitted_handshake();
-        if let Some(index) = admitted.or_else(|| self.next_stepping_handshake())
-            && let Some(socket) = self.sockets.get_mut(index)
-        {
-            socket.step_handshake(admitted.is_some(), &mut self.cx, env.ciphers, env.pages);
-            self.arm_socket_timer(index);
-        }
-        self.cx.handshakes.has_steps()
     }
 
     /// Returns the interface of the latest segment whose checksum the sender left to its network

@@ -154,7 +154,65 @@ fn a_listeners_backlog_is_its_own() {
             .receive(world.now, &segment(Ipv4Addr::new(10, 0, 0, 77), &syn(port)));
     }
     assert_eq!(world.b.stack.half_open(), 10);
-    assert_eq!(world.b.stack.counters().syn_dropped, 90);
+    let counters = world.b.stack.counters();
+    assert_eq!(counters.half_open_evicted, 90);
+    assert_eq!(counters.half_open_evicted_backlog, 90);
+    // A client connects in spite of the flood.
+    world
+        .a
+        .stack
+        .connect(world.now, at, ConnectConfig::default())
+        .unwrap();
+    world.expect(0, "Connected", |n| {
+        matches!(n, Notice::Connected(_)).then_some(())
+    });
+}
+
+/// A full table evicts the oldest of the listener that has the most: a flood of one listener takes
+/// no entry of another.
+#[test]
+fn a_flood_of_one_listener_leaves_the_others_their_entries() {
+    let mut spec = HostSpec::new(2);
+    spec.config.limits.half_open_max = 16;
+    let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
+    for port in [80, 443] {
+        let at = world.b_addr(port);
+        world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    }
+    let from = Ipv4Addr::new(10, 0, 0, 77);
+    let to = |port, dst_port| TcpHeader {
+        dst_port,
+        ..syn(port)
+    };
+    for port in 1..=100 {
+        world.b.receive(world.now, &segment(from, &to(port, 443)));
+    }
+    for port in 1..=4 {
+        world.b.receive(world.now, &segment(from, &to(port, 80)));
+    }
+    for port in 101..=200 {
+        world.b.receive(world.now, &segment(from, &to(port, 443)));
+    }
+    // Resets show which are left.
+    let before = world.b.stack.half_open();
+    assert_eq!(before, 16);
+    for port in 1..=4 {
+        let reset = TcpHeader {
+            seq: syn(port).seq + 1,
+            flags: Flags::RST,
+            ..to(port, 80)
+        };
+        world.b.receive(world.now, &segment(from, &reset));
+    }
+    assert_eq!(world.b.stack.half_open(), 12);
+    let counters = world.b.stack.counters();
+    assert_eq!(
+        (
+            counters.half_open_evicted,
+            counters.half_open_evicted_backlog
+        ),
+        (188, 0)
+    );
 }
 
 #[test]
@@ -190,7 +248,7 @@ fn connections_beyond_the_limit_wait_for_a_place() {
         .collect();
     world.run(Duration::from_millis(100));
     assert_eq!(world.b.stack.connections(), 5);
-    assert!(world.b.stack.counters().syn_dropped > 0);
+    assert!(world.b.stack.counters().accept_dropped > 0);
     for socket in &sockets[..5] {
         world.a.stack.abort(*socket);
     }

@@ -6,8 +6,11 @@ mod support;
 
 use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use lockgate_stack::{ConnectConfig, ListenConfig, Notice};
+use lockgate_stack::{
+    ConnectConfig, FlowDirectory, ListenConfig, Notice, SiblingPlace, SocketId, StackConfig,
+};
 use lockgate_wire::Instant;
 
 use self::support::{Host, HostSpec};
@@ -16,13 +19,17 @@ const NOW: Instant = Instant::from_millis(1000);
 
 /// Two workers with the same addresses, and a client.
 fn two_workers_and_a_client(spec: fn(u8) -> HostSpec) -> (Host, Host, Host) {
+    let directory = FlowDirectory::new(2, &StackConfig::default().limits, 99);
     let worker = |number| {
         let mut worker = spec(2);
-        worker.config.siblings = 1;
-        worker.secret = number;
+        worker.config.siblings = Some(SiblingPlace {
+            directory: Arc::clone(&directory),
+            number,
+        });
+        worker.secret = u64::from(number) + 7;
         worker.build()
     };
-    (worker(7), worker(8), spec(1).build())
+    (worker(0), worker(1), spec(1).build())
 }
 
 fn frames(host: &mut Host) -> Vec<Vec<u8>> {
@@ -30,14 +37,30 @@ fn frames(host: &mut Host) -> Vec<Vec<u8>> {
     host.net.frames.drain(..).collect()
 }
 
-/// Delivers the sibling frames of one worker to the other. Returns their number.
-fn exchange_sibling_frames(from: &mut Host, to: &mut Host) -> usize {
-    let mut count = 0;
+/// What one worker gave to the other.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Exchanged {
+    frames: usize,
+    packets: usize,
+}
+
+/// Delivers what one worker has for its sibling to the other.
+fn exchange(from: &mut Host, to: &mut Host) -> Exchanged {
+    let mut exchanged = Exchanged::default();
     while let Some(frame) = from.stack.poll_sibling_frame() {
         to.with(|stack, env| stack.on_sibling_frame(NOW, &frame, env));
-        count += 1;
+        exchanged.frames += 1;
     }
-    count
+    while let Some(packet) = from.stack.poll_misdirected_packet() {
+        to.with(|stack, env| stack.on_misdirected_packet(NOW, packet, env));
+        exchanged.packets += 1;
+    }
+    exchanged
+}
+
+/// Packets without frames.
+fn packets(packets: usize) -> Exchanged {
+    Exchanged { frames: 0, packets }
 }
 
 /// A client connects to the second worker, and everything that belongs to no connection comes to
@@ -68,7 +91,7 @@ fn connects(spec: fn(u8) -> HostSpec) {
             };
             worker.receive(NOW, &frame);
         }
-        exchange_sibling_frames(&mut first, &mut second);
+        exchange(&mut first, &mut second);
         for frame in frames(&mut first).into_iter().chain(frames(&mut second)) {
             client.receive(NOW, &frame);
         }
@@ -108,6 +131,7 @@ fn without_siblings_nothing_is_kept() {
         alone.receive(NOW, &frame);
     }
     assert!(alone.stack.poll_sibling_frame().is_none());
+    assert!(alone.stack.poll_misdirected_packet().is_none());
 }
 
 #[test]
@@ -144,7 +168,7 @@ fn an_icmp_error_is_forwarded_to_the_sibling() {
         0,
         "it isn't the first worker's connection"
     );
-    assert_eq!(exchange_sibling_frames(&mut first, &mut second), 1);
+    assert_eq!(exchange(&mut first, &mut second), packets(1));
     assert_eq!(second.stack.tcp_counters().too_big, 1);
     let again = NOW + Duration::from_secs(2);
     second.with(|stack, env| stack.on_timer(again, env));
@@ -195,59 +219,171 @@ fn internet_checksum(bytes: &[u8]) -> u16 {
     !u16::try_from(sum).unwrap()
 }
 
-#[test]
-fn a_segment_at_the_wrong_worker_is_forwarded() {
-    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+/// A connection of the client to the second worker. Returns both ends.
+fn connect_to_second(
+    first: &mut Host,
+    second: &mut Host,
+    client: &mut Host,
+) -> (SocketId, SocketId) {
     let at = SocketAddr::new(second.addr, 80);
-    for worker in [&mut first, &mut second] {
+    for worker in [first, &mut *second] {
         worker.stack.listen(at, ListenConfig::default()).unwrap();
     }
-    let socket = client
-        .stack
-        .connect(NOW, at, ConnectConfig::default())
-        .unwrap();
-    let exchange = |second: &mut Host, client: &mut Host| {
-        for _ in 0..6 {
-            for frame in frames(client) {
-                second.receive(NOW, &frame);
-            }
-            for frame in frames(second) {
-                client.receive(NOW, &frame);
-            }
+    let config = ConnectConfig::default();
+    let socket = client.stack.connect(NOW, at, config).unwrap();
+    for _ in 0..6 {
+        for frame in frames(client) {
+            second.receive(NOW, &frame);
         }
-    };
-    exchange(&mut second, &mut client);
+        for frame in frames(second) {
+            client.receive(NOW, &frame);
+        }
+    }
     let mut accepted = None;
     while let Some(notice) = second.stack.poll_notice() {
         if let Notice::Accepted { socket, .. } = notice {
             accepted = Some(socket);
         }
     }
-    let accepted = accepted.expect("a connection");
+    while second.stack.poll_sibling_frame().is_some() {}
+    (socket, accepted.expect("a connection"))
+}
+
+#[test]
+fn a_segment_at_the_wrong_worker_is_moved() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+    let (socket, accepted) = connect_to_second(&mut first, &mut second, &mut client);
 
     client.send(socket, b"to the wrong one");
     for frame in frames(&mut client) {
         first.receive(NOW, &frame);
     }
     assert!(frames(&mut first).is_empty(), "no reset");
-    assert_eq!(first.stack.counters().segments_forwarded, 1);
-    assert_eq!(exchange_sibling_frames(&mut first, &mut second), 1);
+    assert_eq!(first.stack.counters().misdirected_out, 1);
+    assert_eq!(exchange(&mut first, &mut second), packets(1));
+    assert!(first.buffers.is_full(), "the receiver has a copy");
     assert_eq!(second.drain(accepted).0, b"to the wrong one");
 
-    // A segment without a connection visits each worker once; the last one answers.
+    // A segment without a connection goes nowhere.
     second.stack.abort_all();
     drop(frames(&mut second));
-    while second.stack.poll_sibling_frame().is_some() {}
     client.send(socket, b"no connection");
     for frame in frames(&mut client) {
         first.receive(NOW, &frame);
     }
-    assert_eq!(exchange_sibling_frames(&mut first, &mut second), 1);
-    assert_eq!(
-        exchange_sibling_frames(&mut second, &mut first),
-        0,
-        "it isn't forwarded again"
-    );
+    assert_eq!(exchange(&mut first, &mut second), packets(0));
+    assert_eq!(first.stack.counters().resets_out, 1);
+    assert_eq!(second.stack.counters().misdirected_in, 1);
+    for host in [&mut first, &mut second] {
+        host.stack.abort_all();
+        drop(frames(host));
+        host.assert_full();
+    }
+}
+
+/// A worker that hasn't the connection that the directory has for it passes the packet on to the
+/// next worker that may have it, but never back.
+#[test]
+fn a_packet_is_given_to_each_worker_once() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+    let (socket, _) = connect_to_second(&mut first, &mut second, &mut client);
+    client.send(socket, b"late");
+    for frame in frames(&mut client) {
+        first.receive(NOW, &frame);
+    }
+    // The connection ends while the segment is on its way.
+    second.stack.abort_all();
+    drop(frames(&mut second));
+    assert_eq!(exchange(&mut first, &mut second), packets(1));
+    assert_eq!(exchange(&mut second, &mut first), packets(0));
     assert_eq!(first.stack.counters().resets_out, 0);
     assert_eq!(second.stack.counters().resets_out, 1);
+}
+
+/// A flood of acknowledgments for no connection costs the sibling nothing, and a flood for one of
+/// its connections takes its own queue only: the ARP reply that the sibling needs comes through.
+#[test]
+fn a_flood_at_one_worker_does_not_reach_the_sibling() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+    let (socket, accepted) = connect_to_second(&mut first, &mut second, &mut client);
+    client.send(socket, b"x");
+    let segment = frames(&mut client).pop().expect("a segment");
+
+    for n in 0..10_000_u16 {
+        // Another port: the checksum stays valid by the opposite change of the window.
+        let mut frame = segment.clone();
+        let port = u16::from_be_bytes([frame[34], frame[35]]);
+        let window = u16::from_be_bytes([frame[48], frame[49]]);
+        let (port, window) = add_opposite(port, window, n + 1);
+        frame[34..36].copy_from_slice(&port.to_be_bytes());
+        frame[48..50].copy_from_slice(&window.to_be_bytes());
+        first.receive(NOW, &frame);
+    }
+    assert_eq!(exchange(&mut first, &mut second), packets(0));
+    assert_eq!(second.stack.counters().misdirected_in, 0);
+    let counters = first.stack.counters();
+    assert_eq!(counters.bad_checksum, 0);
+    // Each is looked up once in the other worker's part of the directory.
+    assert_eq!(first.stack.misdirected_steps(), 10_000);
+    assert_eq!(second.stack.misdirected_steps(), 0);
+    // The limit of resets counts what it withholds.
+    assert_eq!((counters.resets_out, counters.resets_limited), (1000, 9000));
+
+    // A flood for a connection of the sibling fills the queue of packets.
+    for _ in 0..1000 {
+        first.receive(NOW, &segment);
+    }
+    let arp = arp_request([10, 0, 0, 9]);
+    first.receive(NOW, &arp);
+    let exchanged = exchange(&mut first, &mut second);
+    assert_eq!(
+        exchanged,
+        Exchanged {
+            frames: 1,
+            packets: 64
+        }
+    );
+    assert_eq!(first.stack.counters().misdirected_lost, 936);
+    assert_eq!(first.stack.counters().sibling_frames_lost, 0);
+    assert_eq!(second.drain(accepted).0, b"x");
+    assert!(first.stack.misdirected_steps() <= 10_000 + 2 * 1000);
+    assert_eq!(second.stack.misdirected_steps(), 64);
+}
+
+/// ICMP errors about no connection of the host stay where they came to.
+#[test]
+fn icmp_errors_about_no_connection_cost_the_sibling_nothing() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+    let (socket, accepted) = connect_to_second(&mut first, &mut second, &mut client);
+    second.send(accepted, &[7; 1400]);
+    let mut sent = frames(&mut second).pop().expect("a segment");
+    let known = too_big(&sent, client.addr, second.addr, 1280);
+    for port in 0..1000_u16 {
+        sent[36..38].copy_from_slice(&port.to_be_bytes());
+        first.receive(NOW, &too_big(&sent, client.addr, second.addr, 1280));
+    }
+    assert_eq!(exchange(&mut first, &mut second), packets(0));
+    first.receive(NOW, &known);
+    assert_eq!(exchange(&mut first, &mut second), packets(1));
+    assert_eq!(second.stack.tcp_counters().too_big, 1);
+    client.stack.abort(socket);
+}
+
+/// Adds `n` to the one and subtracts it from the other, in one's complement.
+fn add_opposite(one: u16, other: u16, n: u16) -> (u16, u16) {
+    let add = |a: u16, b: u16| {
+        let sum = u32::from(a) + u32::from(b);
+        u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap()
+    };
+    (add(one, n), add(other, !n))
+}
+
+/// An ARP request for B's address from `from`.
+fn arp_request(from: [u8; 4]) -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 0, from[3]];
+    let mut frame = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+    frame.extend_from_slice(&mac);
+    frame.extend_from_slice(&from);
+    frame.extend_from_slice(&[0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+    frame
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
-use lockgate_stack::{Env, Notice, Recv, SocketId, Stack, StackConfig};
+use lockgate_stack::{Env, Limits, Notice, Recv, SocketId, Stack, StackConfig};
 use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{
     HeapBuffers, Info, NotSent, Output, Packet, PagePool, PoolConfig, Region, Room, TxError, gso,
@@ -174,11 +174,17 @@ impl HostSpec {
 
 /// Tables are allocated at the start; a thousand tests shouldn't each allocate a server's.
 fn small_tables(config: &mut StackConfig) {
-    let limits = &mut config.limits;
-    limits.connections_max = limits.connections_max.min(1024);
-    limits.half_open_max = limits.half_open_max.min(256);
-    limits.time_wait_max = limits.time_wait_max.min(256);
-    limits.ranges_max = limits.ranges_max.min(8192);
+    let (limits, default) = (&mut config.limits, Limits::default());
+    // A test that sets a limit means it.
+    let shrink = |limit: &mut u32, default, small| {
+        if *limit == default {
+            *limit = small;
+        }
+    };
+    shrink(&mut limits.connections_max, default.connections_max, 1024);
+    shrink(&mut limits.half_open_max, default.half_open_max, 256);
+    shrink(&mut limits.time_wait_max, default.time_wait_max, 256);
+    shrink(&mut limits.ranges_max, default.ranges_max, 8192);
 }
 
 impl Host {
@@ -209,7 +215,7 @@ impl Host {
             if stack.next_timer().is_some_and(|at| at <= now) {
                 stack.on_timer(now, env);
             }
-            let steps = stack.step_handshake(env);
+            let steps = stack.step_handshake(now, env);
             stack.poll(now, env, budget) || steps
         })
     }

@@ -125,7 +125,7 @@ impl<N: Output> Host<N> {
     fn turn(&mut self, now: Instant) -> bool {
         let more = self.with(|stack, env| {
             stack.on_timer(now, env);
-            stack.step_handshake(env) | stack.poll(now, env, 256)
+            stack.step_handshake(now, env) | stack.poll(now, env, 256)
         });
         while let Some(notice) = self.stack.poll_notice() {
             if let Notice::Readable(socket) = notice {

@@ -186,7 +186,7 @@ pub(super) const TCP: &[Key] = &[
     key(
         "half_open_max",
         count(16, 1_000_000, 4096, "per worker"),
-        "Half-open connections. One more evicts the oldest.",
+        "Half-open connections, and TLS handshakes under way. One more evicts the oldest.",
     ),
     key(
         "connections_max",

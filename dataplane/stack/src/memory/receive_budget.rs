@@ -1,5 +1,7 @@
 //! The receive budget: what received and unread bytes of all sockets may pin together.
 
+use crate::handshakes::RECORD_BYTES_MAX;
+
 /// The receive budget of one worker.
 ///
 /// Invariant: `pinned_bytes` is the sum of what every socket reported last by
@@ -10,11 +12,11 @@
 /// - `max / 2` is pinned, if it is out of order: it can't be read yet.
 ///
 /// Above that, a payload in order is still accepted, so that peers who send beginnings of records,
-/// or requests behind responses that they don't read, can't keep out the packets of everybody else:
+/// or requests behind responses that they don't read, can't keep out the packets of others:
 /// - by an established socket that has nothing to be read. Most requests fit one segment and are
 ///   read before the turn is over. A socket whose payload is still unread then is reset;
-/// - by a handshake that pins less than [`FLIGHT_BYTES`], up to `max * 3 / 2`. It may have to wait
-///   for admission, and some ClientHellos take two segments.
+/// - by a handshake, which copies it out of its packet buffers at once. What it holds then counts
+///   in the memory for handshakes, and one that has [`FLIGHT_BYTES_MAX`] takes no more.
 #[derive(Debug)]
 pub(crate) struct ReceiveBudget {
     pinned_bytes: u64,
@@ -60,12 +62,14 @@ impl ReceiveBudget {
         self.pinned_bytes < limit
     }
 
-    /// Applies the budget to a payload of a handshake that pins `own_bytes`.
-    pub(crate) fn admit_handshake(&self, is_in_order: bool, own_bytes: u32) -> PayloadAdmission {
-        let limit = self.bytes_max.saturating_add(self.bytes_max / 2);
-        if self.covers(is_in_order)
-            || (is_in_order && self.pinned_bytes < limit && own_bytes < FLIGHT_BYTES)
-        {
+    /// Applies the budget to a payload of a handshake that has `buffered` bytes in order.
+    pub(crate) fn admit_handshake(&self, is_in_order: bool, buffered: u64) -> PayloadAdmission {
+        let is_admitted = if is_in_order {
+            buffered < FLIGHT_BYTES_MAX
+        } else {
+            self.covers(false)
+        };
+        if is_admitted {
             PayloadAdmission::Accept
         } else {
             PayloadAdmission::Refuse
@@ -84,8 +88,9 @@ impl ReceiveBudget {
     }
 }
 
-/// What the first segment of a long ClientHello pins, at most.
-const FLIGHT_BYTES: u32 = 8 * 1024;
+/// Received bytes that a handshake may hold, whose next step is due: a record is complete long
+/// before.
+const FLIGHT_BYTES_MAX: u64 = 2 * RECORD_BYTES_MAX as u64;
 
 #[cfg(test)]
 mod tests {
@@ -114,17 +119,16 @@ mod tests {
             let found = budget(pinned).admit(in_order, readable);
             assert_eq!(found, expected, "{pinned} {in_order} {readable}");
         }
-        // (pinned, in order, own bytes) -> a handshake's admission.
-        for (pinned, in_order, own, expected) in [
-            (999, true, u32::MAX, Accept),
-            (1499, true, FLIGHT_BYTES - 1, Accept),
-            (1499, true, FLIGHT_BYTES, Refuse),
-            (1500, true, 0, Refuse),
-            (499, false, u32::MAX, Accept),
+        // (pinned, in order, buffered) -> a handshake's admission.
+        for (pinned, in_order, buffered, expected) in [
+            (999, true, 0, Accept),
+            (9999, true, FLIGHT_BYTES_MAX - 1, Accept),
+            (0, true, FLIGHT_BYTES_MAX, Refuse),
+            (499, false, FLIGHT_BYTES_MAX, Accept),
             (500, false, 0, Refuse),
         ] {
-            let found = budget(pinned).admit_handshake(in_order, own);
-            assert_eq!(found, expected, "{pinned} {in_order} {own}");
+            let found = budget(pinned).admit_handshake(in_order, buffered);
+            assert_eq!(found, expected, "{pinned} {in_order} {buffered}");
         }
     }
 

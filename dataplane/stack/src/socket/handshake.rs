@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{Alert, AlertDescription, Ciphers, Deframer, HEADER_LEN, RecordHeader, Role};
+use lockgate_ktls::{Alert, AlertDescription, Ciphers, Deframer, HEADER_LEN, Role};
 use lockgate_wire::Instant;
-use pktbuf::{Buffer, LARGE_CAPACITY, PagePool, Stream};
+use lockgate_wire::tcp::TcpHeader;
+use pktbuf::{PagePool, SMALL_CAPACITY};
 use rustls::pki_types::ServerName;
 
+use super::handshake_input::HandshakeInput;
 use super::state::{Application, Closing};
-use super::{Rx, Socket};
+use super::{OpenedBy, Rx, Socket};
 use crate::context::SocketContext;
-use crate::handshakes::Handshakes;
+use crate::handshakes::{Handshakes, Holding};
 use crate::notice::{CloseReason, Notice, TlsInfo};
 use crate::tls::{
     AlertKeys, Established, Failure, Handshake, PeerProtection, Progress, Side, TlsClient,
@@ -20,11 +22,15 @@ use crate::tls::{
 /// The receiving side of a socket whose TLS handshake is in progress.
 pub(crate) struct HandshakeState {
     /// Received bytes that the TLS library hasn't processed.
-    pub(super) chain: Stream<Buffer>,
+    pub(super) input: HandshakeInput,
     tls: Library,
     /// Set when the handshake is done and its last bytes wait for page buffers.
     done: Option<Box<Established>>,
     pub(super) deadline: Instant,
+    /// When it got its connection, began, or sent its last flight.
+    since: Instant,
+    /// What it holds, as [`Handshakes`] has it.
+    held: Holding,
     failed: bool,
     /// An alert of a failed handshake that has to be sealed.
     alert: Option<AlertKeys>,
@@ -42,34 +48,38 @@ enum Library {
 }
 
 impl HandshakeState {
-    pub(crate) fn server(tls: Arc<TlsServer>, deadline: Instant) -> Box<Self> {
-        Self::new(Library::Server(tls), deadline)
+    pub(crate) fn server(now: Instant, tls: Arc<TlsServer>, deadline: Instant) -> Box<Self> {
+        Self::new(now, Library::Server(tls), deadline)
     }
 
     pub(crate) fn client(
+        now: Instant,
         tls: Arc<TlsClient>,
         name: ServerName<'static>,
         deadline: Instant,
     ) -> Box<Self> {
-        Self::new(Library::Client(tls, name), deadline)
+        Self::new(now, Library::Client(tls, name), deadline)
     }
 
-    fn new(library: Library, deadline: Instant) -> Box<Self> {
+    fn new(now: Instant, library: Library, deadline: Instant) -> Box<Self> {
         Box::new(Self {
-            chain: Stream::new(),
+            input: HandshakeInput::default(),
             tls: library,
             done: None,
             deadline,
+            since: now,
+            held: Holding::default(),
             failed: false,
             alert: None,
         })
     }
 
-    /// Frees the library's state, so that the next queued handshake may begin.
-    pub(super) fn end(&mut self, handshakes: &mut Handshakes) {
-        if let Library::Running(_) = core::mem::replace(&mut self.tls, Library::Ended) {
-            handshakes.on_ended();
-        }
+    /// Frees the library's state and gives back all that the handshake of socket `index` holds, so
+    /// that the next queued handshake may begin.
+    pub(super) fn end(&mut self, index: u32, handshakes: &mut Handshakes) {
+        let library = core::mem::replace(&mut self.tls, Library::Ended);
+        handshakes.on_ended(index, matches!(library, Library::Running(_)));
+        handshakes.update_held(core::mem::take(&mut self.held), Holding::default());
     }
 
     /// Creates the library's state, if there is none.
@@ -104,14 +114,10 @@ impl HandshakeState {
         }
     }
 
-    /// Returns the length of the record at the head of the chain, if it is complete. For a record
-    /// that is refused by its header, the header's length.
+    /// Returns the length of the first record, if it is complete. For a record that is refused by
+    /// its header, the header's length.
     fn whole_record(&self) -> Option<usize> {
-        let mut header = [0; HEADER_LEN];
-        if self.chain.copy_to(self.chain.start(), &mut header) < HEADER_LEN {
-            return None;
-        }
-        let header = RecordHeader::parse(header);
+        let header = self.input.header()?;
         let may_begin = match &self.tls {
             Library::Running(handshake) => handshake.may_begin(header),
             Library::Server(_) | Library::Client(..) | Library::Ended => {
@@ -121,8 +127,26 @@ impl HandshakeState {
         if !may_begin {
             return Some(HEADER_LEN);
         }
-        let length = usize::from(header.length);
-        (self.chain.len() >= (HEADER_LEN + length) as u64).then_some(HEADER_LEN + length)
+        let length = HEADER_LEN + usize::from(header.length);
+        (self.input.len() >= length as u64).then_some(length)
+    }
+
+    /// Copies received bytes out of their packet buffers if they have to wait for the peer, or if
+    /// `must_compact`. A failed handshake drops them.
+    pub(super) fn settle_input(&mut self, must_compact: bool) {
+        if self.failed {
+            self.input.clear();
+        } else if must_compact || (self.done.is_none() && self.whole_record().is_none()) {
+            self.input.compact();
+        }
+    }
+
+    /// The number of bytes that wait for page buffers to be sent from.
+    fn output_len(&self) -> usize {
+        match &self.tls {
+            Library::Running(handshake) => handshake.outgoing().len(),
+            Library::Server(_) | Library::Client(..) | Library::Ended => 0,
+        }
     }
 }
 
@@ -140,11 +164,33 @@ impl Socket {
         }
     }
 
-    /// Runs one step of the handshake, if one is possible. A handshake that hasn't begun is queued
-    /// for admission, unless it is `first` in the queue.
+    /// Lists a new socket's handshake as one that a peer opened, if it is one.
+    pub(crate) fn register_handshake(&self, handshakes: &mut Handshakes) {
+        if matches!(self.rx, Rx::Handshake(_)) && self.opened_by == OpenedBy::Peer {
+            handshakes.on_accepted(self.id.index);
+        }
+    }
+
+    /// Lists the handshake for its next step, or for admission, if a step is possible.
+    pub(super) fn schedule_handshake(&mut self, handshakes: &mut Handshakes) {
+        let Rx::Handshake(state) = &self.rx else {
+            return;
+        };
+        if !self.can_step() {
+            return;
+        }
+        if state.has_begun() {
+            handshakes.add_stepping(self.id, &mut self.lists);
+        } else {
+            handshakes.enqueue(self.id.index);
+        }
+    }
+
+    /// Runs one step of the handshake, if one is possible. A handshake that begins by it was
+    /// admitted.
     pub(crate) fn step_handshake(
         &mut self,
-        first: bool,
+        now: Instant,
         cx: &mut SocketContext,
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
@@ -155,18 +201,17 @@ impl Socket {
         let Rx::Handshake(state) = &mut self.rx else {
             return;
         };
-        let had_begun = state.has_begun();
-        // Admission is in order of arrival.
-        let may_step = had_begun || first || (cx.handshakes.can_admit_unqueued());
-        if !may_step {
-            cx.handshakes.enqueue(self.id, &mut self.lists);
-            return;
-        }
+        let (had_begun, had_output) = (state.has_begun(), state.output_len());
         let progress = take_step(state, self.tcp.peer_closed(), &mut cx.handshakes.record);
         if !had_begun && state.has_begun() {
-            cx.handshakes.on_begun();
+            cx.handshakes.on_begun(self.id.index);
+            state.since = now;
         }
         match progress {
+            Progress::Blocked if state.output_len() > had_output => {
+                cx.handshakes.on_flight(self.id.index);
+                state.since = now;
+            }
             Progress::Blocked => {}
             Progress::Done(established) => state.done = Some(established),
             Progress::Failed(failure) => {
@@ -177,12 +222,74 @@ impl Socket {
                 self.fail_handshake(failure, cx);
             }
         }
+        if let Rx::Handshake(state) = &mut self.rx {
+            // What is left may have to wait for the peer.
+            state.settle_input(false);
+        }
         self.continue_handshake(cx, ciphers, pages);
         self.update_room(&cx.limits, &mut cx.memory.receive);
-        if self.can_step() {
-            cx.handshakes.add_stepping(self.id, &mut self.lists);
-        }
+        self.schedule_handshake(&mut cx.handshakes);
         self.make_ready(&mut cx.schedule);
+    }
+
+    /// Whether the handshake isn't over and only the peer can continue it: it waits neither for a
+    /// step nor for page buffers.
+    pub(crate) fn awaits_handshake_of_peer(&self, handshakes: &Handshakes) -> bool {
+        match &self.rx {
+            Rx::Handshake(state) => {
+                !self.lists.stepping
+                    && !handshakes.is_queued(self.id.index)
+                    && state.done.is_none()
+                    && state.output_len() == 0
+            }
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => false,
+        }
+    }
+
+    /// When the handshake got its connection, began, or sent its last flight.
+    pub(crate) fn handshake_since(&self) -> Option<Instant> {
+        match &self.rx {
+            Rx::Handshake(state) => Some(state.since),
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => None,
+        }
+    }
+
+    /// Ends the connection of a handshake that loses its memory or its place to newer ones. Returns
+    /// the reset.
+    pub(crate) fn evict_handshake(&mut self, cx: &mut SocketContext) -> Option<TcpHeader> {
+        // A failed handshake was counted.
+        if let Rx::Handshake(state) = &mut self.rx
+            && !core::mem::replace(&mut state.failed, true)
+        {
+            cx.counters.handshakes_evicted_active += u64::from(state.has_begun());
+            cx.counters.count_failed_handshake(Failure::Evicted);
+        }
+        self.application = Application::Detached;
+        self.end_tcp(CloseReason::Handshake(Failure::Evicted));
+        self.tcp.abort(&mut cx.tcp)
+    }
+
+    /// Updates what the handshake holds of the worker's memory for handshakes.
+    pub(super) fn update_handshake_share(&mut self, handshakes: &mut Handshakes) {
+        let Rx::Handshake(state) = &mut self.rx else {
+            return;
+        };
+        // Nothing of the application's own connections is evicted.
+        if self.opened_by == OpenedBy::Application {
+            return;
+        }
+        let library = match &state.tls {
+            Library::Running(handshake) => handshake.buffered_bytes(),
+            Library::Server(_) | Library::Client(..) | Library::Ended => 0,
+        };
+        let held = Holding {
+            bytes: state.input.heap_bytes() + library,
+            flight_bytes: u64::from(self.tx.true_size()),
+        };
+        if held.bytes > 0 && state.held.bytes == 0 && !state.has_begun() {
+            handshakes.on_partial(self.id.index);
+        }
+        handshakes.update_held(core::mem::replace(&mut state.held, held), held);
     }
 
     /// Queues the handshake's bytes and then hands the keys over, without a further record.
@@ -198,16 +305,18 @@ impl Socket {
         }
         if !self.flush_handshake(pages) {
             self.make_starved(cx);
-        }
-        if let Rx::Handshake(state) = &mut self.rx
-            && state
-                .handshake()
-                .is_none_or(|handshake| handshake.outgoing().is_empty())
-            && let Some(established) = state.done.take()
-            && let Err(failure) = self.install_keys(*established, cx, ciphers)
+        } else if let Rx::Handshake(state) = &mut self.rx
+            && state.done.is_some()
         {
-            self.fail_handshake(failure, cx);
+            if !state.input.spread(pages) {
+                self.make_starved(cx);
+            } else if let Some(established) = state.done.take()
+                && let Err(failure) = self.install_keys(*established, cx, ciphers)
+            {
+                self.fail_handshake(failure, cx);
+            }
         }
+        self.update_handshake_share(&mut cx.handshakes);
         if !self.is_tcp_over() && self.is_sending() {
             self.update_tcp_queue();
         }
@@ -226,9 +335,10 @@ impl Socket {
             if outgoing.is_empty() {
                 return true;
             }
+            // A flight of a few KiB would leave most of a large span unused.
             let want = u32::try_from(outgoing.len())
-                .unwrap_or(LARGE_CAPACITY)
-                .min(LARGE_CAPACITY);
+                .unwrap_or(SMALL_CAPACITY)
+                .min(SMALL_CAPACITY);
             let Some(mut page) = pages.alloc(want) else {
                 return false;
             };
@@ -268,7 +378,7 @@ impl Socket {
             state.failed = true;
             state.done = None;
             state.deadline = Instant::MAX;
-            state.chain.release(state.chain.end());
+            state.input.clear();
             alert = state.alert.as_ref().map(|alert| alert.description);
         }
         cx.counters.count_failed_handshake(failure);
@@ -295,8 +405,8 @@ impl Socket {
         let Rx::Handshake(state) = &mut self.rx else {
             return Err(Failure::Internal);
         };
-        let chain = core::mem::take(&mut state.chain);
-        state.end(&mut cx.handshakes);
+        let chain = state.input.take_chain();
+        state.end(self.id.index, &mut cx.handshakes);
         let (role, tickets) = match established.side {
             Side::Server => (Role::Server, None),
             Side::Client { tickets } => (Role::Client, tickets),
@@ -331,9 +441,7 @@ fn take_step(state: &mut HandshakeState, peer_closed: bool, scratch: &mut [u8]) 
         &[]
     } else if let Some(len) = state.whole_record() {
         let record = scratch.get_mut(..len).unwrap_or_default();
-        let at = state.chain.start();
-        state.chain.copy_to(at, record);
-        state.chain.release(at + len as u64);
+        state.input.take(record);
         &*record
     } else if peer_closed {
         return Progress::Failed(Failure::PeerClosed);

@@ -28,7 +28,7 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Option<TcpHeader> {
         if self.is_tcp_over() {
-            return lockgate_tcp::reset_for(&segment);
+            return None;
         }
         // The payload's memory is reserved first: what TCP keeps counts as received.
         match self.apply_receive_budget(&segment, &payload, &cx.memory.receive) {
@@ -48,7 +48,9 @@ impl Socket {
         };
         let verdict = self.tcp.on_segment(now, segment, &mut cx.tcp);
         if verdict.keep.start < verdict.keep.end {
-            self.store_payload(verdict.keep, verdict.skip_front, payload);
+            // Beyond the budget not even a whole record may pin packet buffers until its step.
+            let must_compact = !cx.memory.receive.covers(true);
+            self.store_payload(verdict.keep, verdict.skip_front, payload, must_compact);
         }
         debug_assert!(
             matches!(self.rx, Rx::Ended) || self.received == verdict.readable.0,
@@ -81,7 +83,7 @@ impl Socket {
         let is_in_order = self.tcp.recv_offset(segment.tcp.seq) == Some(self.tcp.received());
         match &self.rx {
             Rx::Ended => PayloadAdmission::Accept,
-            Rx::Handshake(_) => budget.admit_handshake(is_in_order, self.pinned),
+            Rx::Handshake(state) => budget.admit_handshake(is_in_order, state.input.len()),
             Rx::Plain(_) | Rx::Tls(_) => budget.admit(is_in_order, self.is_readable()),
         }
     }
@@ -99,11 +101,12 @@ impl Socket {
             return Ok(payload);
         }
         let next = self.tcp.received();
+        let room = match &self.rx {
+            Rx::Handshake(_) => REASSEMBLY_MIN,
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => limits.recv_buffer_bytes.max(REASSEMBLY_MIN),
+        };
         let limits = ReassemblyLimits {
-            true_size: limits
-                .recv_buffer_bytes
-                .max(REASSEMBLY_MIN)
-                .saturating_mul(4),
+            true_size: room.saturating_mul(4),
             items: limits.reassembly_items_max,
         };
         // Of a segment with an impossible sequence number TCP keeps nothing: any offset will do.
@@ -111,8 +114,15 @@ impl Socket {
         self.reassembly.admit(next.0, at.0, payload, &limits, pages)
     }
 
-    /// Puts the part of a payload that TCP keeps into the chain or the reassembly.
-    fn store_payload(&mut self, keep: Range<StreamOffset>, skip: u32, mut payload: Buffer) {
+    /// Puts the part of a payload that TCP keeps into the chain or the reassembly. With
+    /// `must_compact` a handshake copies it, whether it can use it now or not.
+    fn store_payload(
+        &mut self,
+        keep: Range<StreamOffset>,
+        skip: u32,
+        mut payload: Buffer,
+        must_compact: bool,
+    ) {
         payload.trim_front(skip);
         payload.truncate(u32::try_from(keep.end.0 - keep.start.0).unwrap_or(u32::MAX));
         let at = keep.start.0;
@@ -122,8 +132,9 @@ impl Socket {
                 stream.end()
             }
             Rx::Handshake(state) => {
-                self.reassembly.insert(at, payload, &mut state.chain);
-                state.chain.end()
+                state.input.insert(at, payload, &mut self.reassembly);
+                state.settle_input(must_compact);
+                state.input.end()
             }
             Rx::Tls(deframer) => {
                 let mut in_order = Stream::starting_at(self.received);
@@ -141,7 +152,8 @@ impl Socket {
     /// Queues a Readable notice or lists the handshake for a step, if there is something new.
     fn on_stream_advanced(&mut self, peer_closed: bool, cx: &mut SocketContext) {
         if matches!(self.rx, Rx::Handshake(_)) {
-            cx.handshakes.add_stepping(self.id, &mut self.lists);
+            self.update_handshake_share(&mut cx.handshakes);
+            self.schedule_handshake(&mut cx.handshakes);
         } else if self.is_readable() || peer_closed {
             self.notify_readable(&mut cx.notices);
         }
@@ -161,7 +173,7 @@ impl Socket {
         self.reassembly.clear();
         match core::mem::replace(&mut self.rx, Rx::Ended) {
             Rx::Tls(deframer) => deframer.retire(ciphers),
-            Rx::Handshake(mut state) => state.end(handshakes),
+            Rx::Handshake(mut state) => state.end(self.id.index, handshakes),
             Rx::Plain(_) | Rx::Ended => {}
         }
         self.tickets = None;
@@ -192,7 +204,7 @@ impl Socket {
         // A record can be read only when it is complete, so there is always room for one.
         let (pinned, record) = match &self.rx {
             Rx::Plain(stream) => (stream.true_size(), 0),
-            Rx::Handshake(state) => (state.chain.true_size(), record_room(state.chain.len())),
+            Rx::Handshake(state) => (state.input.pinned(), record_room(state.input.len())),
             Rx::Tls(deframer) => (deframer.true_size(), record_room(deframer.buffered())),
             Rx::Ended => (0, 0),
         };
@@ -201,7 +213,13 @@ impl Socket {
         if self.is_tcp_over() {
             return;
         }
-        let room = limits.recv_buffer_bytes.saturating_sub(pinned);
+        let room = match &self.rx {
+            // A flight, whatever the receive buffer.
+            Rx::Handshake(_) => 0,
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => {
+                limits.recv_buffer_bytes.saturating_sub(pinned)
+            }
+        };
         self.tcp.room(room.max(record));
     }
 
@@ -215,7 +233,7 @@ impl Socket {
     pub(super) fn is_readable(&self) -> bool {
         match &self.rx {
             Rx::Plain(stream) => !stream.is_empty(),
-            Rx::Handshake(state) => !state.chain.is_empty(),
+            Rx::Handshake(state) => !state.input.is_empty(),
             Rx::Tls(deframer) => deframer.buffered() > 0,
             Rx::Ended => false,
         }

@@ -181,6 +181,17 @@ impl Stack {
         self.cx.handshakes.active()
     }
 
+    /// Received bytes of TLS handshakes that wait for more from their peers; see
+    /// [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max).
+    pub fn handshake_bytes(&self) -> u64 {
+        self.cx.handshakes.held().bytes
+    }
+
+    /// Memory of page buffers with handshake flights that peers haven't acknowledged.
+    pub fn handshake_flight_bytes(&self) -> u64 {
+        self.cx.handshakes.held().flight_bytes
+    }
+
     /// The remote address of a connection.
     pub fn remote_addr(&self, socket: SocketId) -> Option<SocketAddr> {
         self.socket(socket).map(|socket| socket.tuple.remote.into())

@@ -8,6 +8,7 @@ use pktbuf::Stream;
 
 use super::Stack;
 use crate::config::{ConnectConfig, ConnectError};
+use crate::demux::FlowTarget;
 use crate::notice::SocketId;
 use crate::socket::{HandshakeState, OpenedBy, Rx, Socket};
 
@@ -32,7 +33,7 @@ impl Stack {
         let rx = match config.tls {
             Some((tls, name)) => {
                 let deadline = now + self.config.handshake_timeout;
-                Rx::Handshake(HandshakeState::client(tls, name, deadline))
+                Rx::Handshake(HandshakeState::client(now, tls, name, deadline))
             }
             None => Rx::Plain(Stream::new()),
         };
@@ -65,7 +66,7 @@ impl Stack {
         }
         let tuple = |port| FourTuple::new(Endpoint::new(addr, port), remote);
         if let Some(port) = wanted.map(|wanted| wanted.port()).filter(|port| *port != 0) {
-            return match self.find(&tuple(port)) {
+            return match self.find_tuple(&tuple(port)) {
                 None => Ok(tuple(port)),
                 Some(_) => Err(ConnectError::InUse),
             };
@@ -74,8 +75,12 @@ impl Stack {
         let first = self.random_below(ports);
         (0..ports)
             .map(|n| tuple(EPHEMERAL_FIRST + (first + n) % ports))
-            .find(|tuple| self.find(tuple).is_none())
+            .find(|tuple| self.find_tuple(tuple).is_none())
             .ok_or(ConnectError::InUse)
+    }
+
+    fn find_tuple(&self, tuple: &FourTuple) -> Option<FlowTarget> {
+        self.find(tuple, self.flows.hash(tuple))
     }
 
     /// Returns a random number below `bound`.

@@ -1,7 +1,7 @@
 //! Received packets: classification, checksums, and the connection that they belong to.
 
 use lockgate_ip::{IcmpError, IcmpErrorKind, IcmpOutcome, Ingress, IpPacket};
-use lockgate_tcp::{SegmentIn, Unreachable};
+use lockgate_tcp::{SegmentIn, Unreachable, reset_for};
 use lockgate_wire::ip::{Ecn, IpProtocol};
 use lockgate_wire::tcp::{Flags, TcpView};
 use lockgate_wire::{Endpoint, FourTuple, IfaceId, Instant};
@@ -26,8 +26,7 @@ impl Stack {
         let meta = frame_meta(&packet);
         let ingress = self.egress.ip.receive(iface, packet.front(), &meta);
         if let Ingress::Tcp(found) = ingress {
-            let siblings = self.config.siblings;
-            return self.on_tcp(now, &found, packet, siblings, env);
+            return self.on_tcp(now, &found, packet, None, env);
         }
         self.broadcast_to_siblings(iface, &packet, &ingress);
         let Egress { ip, frame } = &mut self.egress;
@@ -44,7 +43,9 @@ impl Stack {
                 match ip.on_icmp(now, &found, message, frame) {
                     IcmpOutcome::Done => None,
                     IcmpOutcome::Reply(reply) => Some(reply),
-                    IcmpOutcome::Error(error) => return self.on_icmp_error(now, &error),
+                    IcmpOutcome::Error(error) => {
+                        return self.on_icmp_error(now, &error, (iface, packet), None);
+                    }
                 }
             }
             Ingress::Reject(found, refusal) => {
@@ -60,14 +61,14 @@ impl Stack {
         self.wake_waiting(now, env);
     }
 
-    /// Handles a TCP segment. If it belongs to no connection, it is forwarded to the next worker
-    /// while `forwards_left` isn't 0.
+    /// Handles a TCP segment. If its connection may be a sibling worker's, it is moved there.
+    /// `origin` is the worker that received it, if that isn't this worker.
     pub(super) fn on_tcp<N: Output>(
         &mut self,
         now: Instant,
         found: &IpPacket,
         packet: Buffer,
-        forwards_left: u16,
+        origin: Option<u16>,
         env: &mut Env<'_, N>,
     ) {
         let bytes = packet.front().get(found.l4_at..).unwrap_or_default();
@@ -83,7 +84,8 @@ impl Stack {
             self.cx.counters.malformed += 1;
             return;
         }
-        if !is_intact(found, &packet) {
+        // The worker that received it has checked it.
+        if origin.is_none() && !is_intact(found, &packet) {
             self.cx.counters.bad_checksum += 1;
             if has_partial_checksum(found, bytes) {
                 self.cx.counters.partial_checksum += 1;
@@ -91,7 +93,7 @@ impl Stack {
             }
             return;
         }
-        self.cx.counters.segments_in += 1;
+        self.cx.counters.segments_in += u64::from(origin.is_none());
 
         let local = Endpoint::new(found.dst(), header.dst_port);
         let remote = Endpoint::new(found.src(), header.src_port);
@@ -104,13 +106,27 @@ impl Stack {
             ce: u16::from(ecn == Ecn::Ce),
             len: u32::try_from(payload_len).unwrap_or(u32::MAX),
         };
-        let target = self.find(&tuple);
-        if target.is_none() && forwards_left > 0 && !header.flags.contains(Flags::SYN) {
-            return self.forward_to_next_worker(found.iface, &packet, forwards_left - 1);
+        let hash = self.flows.hash(&tuple);
+        let target = self.find(&tuple, hash);
+        // A SYN opens a connection here, where its next segments come to.
+        let opens = header.flags.contains(Flags::SYN) && !header.flags.contains(Flags::ACK);
+        if target.is_none()
+            && !opens
+            && let Some(owner) = self.next_owner(hash, origin)
+        {
+            return self.redirect(found.iface, packet, origin, owner);
         }
         let mut payload = packet;
         payload.trim_front(u32::try_from(found.l4_at + header_len).unwrap_or(u32::MAX));
         payload.truncate(segment.len);
+        // A connection keeps no packet buffer of another worker.
+        if origin.is_some() && target.is_some() && !payload.is_empty() {
+            let Some(copy) = payload.copied(env.pages) else {
+                self.cx.counters.refused_payload += 1;
+                return;
+            };
+            payload = copy;
+        }
         match target {
             Some(FlowTarget::Socket(index)) => {
                 self.on_socket_segment(now, index, &segment, payload, env)
@@ -136,17 +152,39 @@ impl Stack {
             return;
         };
         let tuple = socket.tuple;
+        if socket.is_tcp_over() {
+            if let Some(reset) = reset_for(segment) {
+                self.send_reset(now, &tuple, &reset, env);
+            }
+            return;
+        }
         let answer = socket.on_segment(now, *segment, payload, &mut self.cx, env.pages);
         if let Some(header) = answer {
             self.egress
                 .reply(now, &tuple, &header, &mut self.cx.counters, env);
         }
+        self.enforce_handshake_bytes(now, env);
     }
 
-    /// Handles an ICMP error about a segment that was sent from here.
-    pub(super) fn on_icmp_error(&mut self, now: Instant, error: &IcmpError) {
-        let Some(FlowTarget::Socket(index)) = self.find(&error.flow) else {
-            return;
+    /// Handles an ICMP error about a segment that was sent from this host. If its connection may be
+    /// a sibling worker's, the packet is moved there, as in [`Stack::on_tcp`].
+    pub(super) fn on_icmp_error(
+        &mut self,
+        now: Instant,
+        error: &IcmpError,
+        (iface, packet): (IfaceId, Buffer),
+        origin: Option<u16>,
+    ) {
+        let hash = self.flows.hash(&error.flow);
+        let index = match self.find(&error.flow, hash) {
+            Some(FlowTarget::Socket(index)) => index,
+            Some(FlowTarget::HalfOpen(_) | FlowTarget::TimeWait(_)) => return,
+            None => {
+                if let Some(owner) = self.next_owner(hash, origin) {
+                    self.redirect(iface, packet, origin, owner);
+                }
+                return;
+            }
         };
         let cx = &mut self.cx;
         let Some(socket) = self
@@ -172,9 +210,9 @@ impl Stack {
         socket.make_ready(&mut cx.schedule);
     }
 
-    /// Finds a connection by its four-tuple.
-    pub(super) fn find(&self, tuple: &FourTuple) -> Option<FlowTarget> {
-        self.flows.find(self.flows.hash(tuple), |target| {
+    /// Finds a connection by its four-tuple and that one's hash.
+    pub(super) fn find(&self, tuple: &FourTuple, hash: u32) -> Option<FlowTarget> {
+        self.flows.find(hash, |target| {
             let found = match target {
                 FlowTarget::Socket(index) => self.sockets.get(index).map(|s| &s.tuple),
                 FlowTarget::HalfOpen(index) => self.half_open.get(index).map(|h| &h.tuple),

@@ -52,11 +52,7 @@ impl Stack {
         let Some(listener) = self.listeners.find(&tuple.local) else {
             self.cx.counters.no_connection += 1;
             if let Some(reset) = reset_for(segment) {
-                if self.resets.take(now) {
-                    self.send_reset(now, tuple, &reset, env);
-                } else {
-                    self.cx.counters.resets_limited += 1;
-                }
+                self.send_reset(now, tuple, &reset, env);
             }
             return;
         };
@@ -68,9 +64,7 @@ impl Stack {
                 }
             }
             None => {
-                if let Some(reset) = HalfOpen::refuse(segment)
-                    && self.resets.take(now)
-                {
+                if let Some(reset) = HalfOpen::refuse(segment) {
                     self.send_reset(now, tuple, &reset, env);
                 }
             }
@@ -92,12 +86,12 @@ impl Stack {
         let tuple = entry.tuple;
         match entry.state.on_segment(now, segment, &mut self.cx.tcp) {
             HalfOpenVerdict::Drop => {}
-            HalfOpenVerdict::Reply(header) | HalfOpenVerdict::Reset(header) => {
-                self.reply(now, &tuple, &header, env);
-            }
+            HalfOpenVerdict::Reply(header) => self.reply(now, &tuple, &header, env),
+            HalfOpenVerdict::Reset(reset) => self.send_reset(now, &tuple, &reset, env),
             HalfOpenVerdict::Closed => self.remove_half_open(index),
             HalfOpenVerdict::Established(mut tcp) => {
-                if !self.listeners.is_accepting(entry.listener) {
+                let (listener, hash) = (entry.listener, entry.hash);
+                if !self.listeners.is_accepting(listener) {
                     let reset = tcp.abort(&mut self.cx.tcp);
                     self.remove_half_open(index);
                     if let Some(reset) = reset {
@@ -105,12 +99,11 @@ impl Stack {
                     }
                     return;
                 }
-                if self.sockets.is_full() {
+                if self.sockets.is_full() && !self.reclaim_connection(now, env) {
                     // The peer retransmits, and there may be room by then.
-                    self.cx.counters.syn_dropped += 1;
+                    self.cx.counters.accept_dropped += 1;
                     return;
                 }
-                let (listener, hash) = (entry.listener, entry.hash);
                 self.remove_half_open(index);
                 if let Some(socket) = self.accept(now, &tuple, hash, listener, tcp) {
                     self.on_socket_segment(now, socket.index, segment, payload, env);
@@ -193,7 +186,7 @@ impl Stack {
         let rx = match &config.tls {
             Some(tls) => {
                 let deadline = now + self.config.handshake_timeout;
-                Rx::Handshake(HandshakeState::server(tls.clone(), deadline))
+                Rx::Handshake(HandshakeState::server(now, tls.clone(), deadline))
             }
             None => Rx::Plain(Stream::new()),
         };
@@ -207,22 +200,18 @@ impl Stack {
         Some(socket)
     }
 
-    /// Adds a half-open connection, or returns false if the listener's backlog is full. If the
-    /// table is full, the oldest entry is evicted: to keep out a peer, a flood has to fill the
-    /// whole table within that peer's round-trip time.
+    /// Adds a half-open connection, or returns false if none may be kept. A full backlog evicts the
+    /// listener's oldest entry, a full table the oldest entry of the listener that has the most.
     fn add_half_open(&mut self, tuple: &FourTuple, listener: u32, state: HalfOpen) -> bool {
-        let Some(config) = self.listeners.get_mut(listener) else {
-            return false;
-        };
-        if self.cx.limits.half_open_max == 0 || !config.reserve_backlog() {
-            self.cx.counters.syn_dropped += 1;
-            return false;
-        }
-        if self.half_open.is_full()
-            && let Some((index, entry)) = self.half_open.evict_oldest()
-        {
-            self.cx.counters.half_open_evicted += 1;
-            self.on_half_open_removed(index, &entry);
+        let backlog = self.listeners.get(listener).map_or(0, |l| l.backlog);
+        let own = self.half_open.len_of(listener);
+        if own > 0 && own >= backlog {
+            self.cx.counters.half_open_evicted_backlog += 1;
+            self.evict_half_open_of(listener);
+        } else if self.half_open.is_full() {
+            let largest = self.half_open.largest_listener();
+            let is_own = largest.is_none_or(|largest| self.half_open.len_of(largest) == own);
+            self.evict_half_open_of(largest.filter(|_| !is_own).unwrap_or(listener));
         }
         let hash = self.flows.hash(tuple);
         let deadline = state.deadline();
@@ -232,12 +221,21 @@ impl Stack {
             listener,
             state,
         }) else {
+            self.cx.counters.syn_dropped += 1;
             return false;
         };
         let target = FlowTarget::HalfOpen(index);
         self.flows.insert(hash, target);
         self.wheel.set(self.timer_of(target), Some(deadline));
         true
+    }
+
+    /// Evicts the oldest entry of a listener.
+    fn evict_half_open_of(&mut self, listener: u32) {
+        if let Some((index, entry)) = self.half_open.evict_oldest_of(listener) {
+            self.cx.counters.half_open_evicted += 1;
+            self.on_half_open_removed(index, &entry);
+        }
     }
 
     fn remove_half_open(&mut self, index: u32) {
@@ -251,20 +249,22 @@ impl Stack {
         let target = FlowTarget::HalfOpen(index);
         self.wheel.set(self.timer_of(target), None);
         self.flows.remove(entry.hash, target);
-        if let Some(listener) = self.listeners.get_mut(entry.listener) {
-            listener.release_backlog();
-        }
     }
 
-    fn send_reset<N: Output>(
+    /// Sends a reset for a segment that no connection takes, unless too many were sent.
+    pub(super) fn send_reset<N: Output>(
         &mut self,
         now: Instant,
         tuple: &FourTuple,
         reset: &tcp::TcpHeader,
         env: &mut Env<'_, N>,
     ) {
-        self.cx.counters.resets_out += 1;
-        self.reply(now, tuple, reset, env);
+        if self.resets.take(now) {
+            self.cx.counters.resets_out += 1;
+            self.reply(now, tuple, reset, env);
+        } else {
+            self.cx.counters.resets_limited += 1;
+        }
     }
 
     /// Sends a segment without payload at once.

@@ -1,22 +1,28 @@
 //! What a stack learns from sibling workers, and what it sends to them.
 
-use lockgate_ip::{FrameMeta, IcmpOutcome, Ingress, IpPacket};
+use lockgate_ip::{FrameMeta, IcmpOutcome, Ingress};
 use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, Output};
 
 use super::Stack;
+use crate::egress::frame_meta;
 use crate::env::Env;
-use crate::sibling_frames::{Recipients, SiblingFrame, broadcast_bytes, is_icmp_error};
+use crate::sibling_frames::{MisdirectedPacket, SiblingFrame, broadcast_bytes};
 
 impl Stack {
-    /// Returns the next frame for the sibling workers' [`Stack::on_sibling_frame`]. There are none
-    /// if [`StackConfig::siblings`](crate::StackConfig::siblings) is 0.
+    /// Returns the next frame for all sibling workers' [`Stack::on_sibling_frame`]. There are none
+    /// without [`StackConfig::siblings`](crate::StackConfig::siblings).
     pub fn poll_sibling_frame(&mut self) -> Option<SiblingFrame> {
-        self.sibling_frames.pop()
+        self.siblings.pop_frame()
     }
 
-    /// Handles a frame that a sibling worker received: learns from it without answering it, or
-    /// takes over a segment that the sibling has no connection for.
+    /// Returns the next packet for the [`Stack::on_misdirected_packet`] of worker
+    /// [`recipient`](MisdirectedPacket::recipient).
+    pub fn poll_misdirected_packet(&mut self) -> Option<MisdirectedPacket> {
+        self.siblings.pop_packet()
+    }
+
+    /// Learns from a frame that a sibling worker received and answered.
     pub fn on_sibling_frame<N: Output>(
         &mut self,
         now: Instant,
@@ -33,50 +39,78 @@ impl Stack {
         };
         match self.egress.ip.receive(frame.iface, bytes, &meta) {
             Ingress::Arp(arp) => self.egress.ip.learn_from_arp(now, &arp),
-            Ingress::Icmp(found) => self.learn_from_icmp(now, &found, bytes),
-            Ingress::Tcp(found) => {
-                if let Recipients::Next { forwards_left } = frame.recipients
-                    && let Some(packet) = env.pages.alloc_buffer(bytes)
-                {
-                    self.on_tcp(now, &found, packet, forwards_left, env);
-                }
+            Ingress::Icmp(found) => {
+                let message = bytes.get(found.l4_at..found.l4_at + found.l4_len);
+                let message = message.unwrap_or_default();
+                self.egress.ip.learn_from_discovery(now, &found, message);
             }
-            Ingress::Reject(..) | Ingress::Drop(_) => {}
+            Ingress::Tcp(_) | Ingress::Reject(..) | Ingress::Drop(_) => {}
         }
         self.egress.send_ip_frames(now, &mut self.cx.counters, env);
         self.wake_waiting(now, env);
     }
 
-    fn learn_from_icmp(&mut self, now: Instant, found: &IpPacket, bytes: &[u8]) {
-        let message = bytes.get(found.l4_at..found.l4_at + found.l4_len);
-        let message = message.unwrap_or_default();
-        if !is_icmp_error(found.addrs.is_ipv6(), message) {
-            self.egress.ip.learn_from_discovery(now, found, message);
-            return;
-        }
-        // An ICMP error is never answered, so there is no room for an answer.
-        if let IcmpOutcome::Error(error) = self.egress.ip.on_icmp(now, found, message, &mut []) {
-            self.on_icmp_error(now, &error);
+    /// Handles a packet that a sibling worker received, whose connection this worker may have.
+    pub fn on_misdirected_packet<N: Output>(
+        &mut self,
+        now: Instant,
+        misdirected: MisdirectedPacket,
+        env: &mut Env<'_, N>,
+    ) {
+        self.cx.counters.misdirected_in += 1;
+        self.count_steps(1);
+        let MisdirectedPacket {
+            iface,
+            packet,
+            origin,
+            ..
+        } = misdirected;
+        let meta = FrameMeta {
+            ip_checksum_good: true,
+            ..frame_meta(&packet)
+        };
+        match self.egress.ip.receive(iface, packet.front(), &meta) {
+            Ingress::Tcp(found) => self.on_tcp(now, &found, packet, Some(origin), env),
+            Ingress::Icmp(found) => {
+                let message = packet.front().get(found.l4_at..found.l4_at + found.l4_len);
+                let message = message.unwrap_or_default();
+                // An ICMP error is never answered, so there is no room for an answer.
+                let outcome = self.egress.ip.on_icmp(now, &found, message, &mut []);
+                if let IcmpOutcome::Error(error) = outcome {
+                    self.on_icmp_error(now, &error, (iface, packet), Some(origin));
+                }
+            }
+            Ingress::Arp(_) | Ingress::Reject(..) | Ingress::Drop(_) => {}
         }
     }
 
-    /// Forwards a segment to the next worker, which may forward it `forwards_left` times.
-    pub(super) fn forward_to_next_worker(
+    /// Returns the sibling worker that may have a connection, if one may. `origin` is the worker
+    /// that received its packet, if that isn't this worker.
+    pub(super) fn next_owner(&mut self, hash: u32, origin: Option<u16>) -> Option<u16> {
+        let siblings = self.config.siblings.as_ref()?;
+        let (owner, steps) = siblings.next_owner(hash, origin.unwrap_or(siblings.number));
+        self.count_steps(steps);
+        owner
+    }
+
+    /// Moves a packet to worker `to`.
+    pub(super) fn redirect(
         &mut self,
         iface: IfaceId,
-        packet: &Buffer,
-        forwards_left: u16,
+        packet: Buffer,
+        origin: Option<u16>,
+        to: u16,
     ) {
-        self.cx.counters.segments_forwarded += 1;
-        let mut bytes = Vec::with_capacity(packet.len() as usize);
-        packet
-            .fragments()
-            .for_each(|piece| bytes.extend_from_slice(piece));
-        self.queue_sibling_frame(SiblingFrame {
-            iface,
-            bytes: bytes.into(),
-            recipients: Recipients::Next { forwards_left },
-        });
+        let Some(own) = self.config.siblings.as_ref().map(|own| own.number) else {
+            return;
+        };
+        let origin = origin.unwrap_or(own);
+        self.count_steps(1);
+        if self.siblings.push_packet(iface, packet, origin, to) {
+            self.cx.counters.misdirected_out += 1;
+        } else {
+            self.cx.counters.misdirected_lost += 1;
+        }
     }
 
     /// Queues a copy of a frame for all siblings, if it concerns them.
@@ -86,20 +120,28 @@ impl Stack {
         packet: &Buffer,
         ingress: &Ingress,
     ) {
-        if self.config.siblings > 0
+        if self.config.siblings.is_some()
             && let Some(bytes) = broadcast_bytes(packet, ingress)
+            && !self.siblings.push_frame(iface, bytes)
         {
-            self.queue_sibling_frame(SiblingFrame {
-                iface,
-                bytes: bytes.into(),
-                recipients: Recipients::All,
-            });
+            self.cx.counters.sibling_frames_lost += 1;
         }
     }
 
-    fn queue_sibling_frame(&mut self, frame: SiblingFrame) {
-        if !self.sibling_frames.push(frame) {
-            self.cx.counters.sibling_frames_lost += 1;
-        }
+    /// Counts steps for packets that belong to no connection of this worker: directory look-ups and
+    /// exchanges with siblings.
+    #[cfg(debug_assertions)]
+    fn count_steps(&mut self, steps: u32) {
+        self.misdirected_steps += u64::from(steps);
+    }
+
+    #[cfg(not(debug_assertions))]
+    fn count_steps(&self, _steps: u32) {}
+
+    /// The steps for packets that belong to no connection of this worker: directory look-ups and
+    /// exchanges with siblings. Counted in debug builds only.
+    #[cfg(debug_assertions)]
+    pub fn misdirected_steps(&self) -> u64 {
+        self.misdirected_steps
     }
 }

@@ -8,7 +8,6 @@ use super::Stack;
 use crate::demux::FlowTarget;
 use crate::env::Env;
 use crate::notice::{Notice, SocketId};
-use crate::slab::SlabKey;
 use crate::socket::{SendOutcome, Socket};
 
 impl Stack {
@@ -82,6 +81,7 @@ impl Stack {
         let id = SocketId::from(self.sockets.key(index));
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.id = id;
+            socket.register_handshake(&mut self.cx.handshakes);
             socket.update_room(&self.cx.limits, &mut self.cx.memory.receive);
         }
         self.flows.insert(hash, FlowTarget::Socket(index));
@@ -96,10 +96,6 @@ impl Stack {
         let target = FlowTarget::Socket(index);
         self.wheel.set(self.timer_of(target), None);
         self.flows.remove(socket.hash, target);
-        if socket.lists.awaiting_admission {
-            let sockets = &self.sockets;
-            self.cx.handshakes.on_removed(|key| sockets.contains(key));
-        }
         let reason = socket.close_reason();
         self.cx.counters.count_end(reason);
         self.cx.notices.push(Notice::Closed(socket.id, reason));
@@ -147,32 +143,5 @@ impl Stack {
                 socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
             }
         }
-    }
-
-    /// Takes the handshake that has waited longest for admission, if one may begin.
-    pub(super) fn next_admitted_handshake(&mut self) -> Option<u32> {
-        let sockets = &mut self.sockets;
-        loop {
-            let is_live = |key: SlabKey| sockets.contains(key);
-            let index = self.cx.handshakes.pop_admitted(is_live)?;
-            let socket = sockets.get_mut(index)?;
-            socket.lists.awaiting_admission = false;
-            // It may have been closed, or have timed out, while it waited.
-            if socket.can_step() {
-                return Some(index);
-            }
-        }
-    }
-
-    /// Takes the next handshake that has begun and can take a step.
-    pub(super) fn next_stepping_handshake(&mut self) -> Option<u32> {
-        while let Some(index) = self.cx.handshakes.pop_stepping() {
-            // An index may be listed for a socket that was removed.
-            let socket = self.sockets.get_mut(index);
-            if socket.is_some_and(|s| core::mem::take(&mut s.lists.stepping)) {
-                return Some(index);
-            }
-        }
-        None
     }
 }

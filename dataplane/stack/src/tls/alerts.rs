@@ -62,6 +62,7 @@ pub(super) fn refusal(error: &Error, context: &Context) -> AlertChoice {
         | Failure::Malformed
         | Failure::TooLong
         | Failure::TimedOut
+        | Failure::Evicted
         | Failure::Internal => Fault::of(failure, alert(error)),
     };
     AlertChoice {

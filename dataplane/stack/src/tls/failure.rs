@@ -21,6 +21,8 @@ pub enum Failure {
     TooLong,
     /// The handshake timed out.
     TimedOut,
+    /// Its memory or its place was needed by newer handshakes.
+    Evicted,
     /// A failure of this side, such as no cipher backend for the suite.
     Internal,
 }

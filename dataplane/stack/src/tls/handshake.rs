@@ -303,6 +303,13 @@ impl Handshake {
     /// Removes the first `len` bytes of [`Handshake::outgoing`], which are queued.
     pub(crate) fn sent(&mut self, len: usize) {
         self.outgoing.drain(..len);
+        free_empty(&mut self.outgoing);
+    }
+
+    /// Memory for received and outgoing bytes, beside the library's own state.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        let buffers = [&self.incoming, &self.outgoing, &self.partial_hello];
+        buffers.iter().map(|buffer| buffer.capacity() as u64).sum()
     }
 
     /// Whether an error alert ends [`Handshake::outgoing`].
@@ -338,6 +345,7 @@ impl Handshake {
             Conn::Ended => return Err(Stop::Fault(Fault::silent(Failure::Internal))),
         };
         self.incoming.drain(..discard.min(self.incoming.len()));
+        free_empty(&mut self.incoming);
         for (at, kind) in kinds(&self.outgoing[before..]) {
             self.changed_cipher |= kind == ContentType::CHANGE_CIPHER_SPEC;
             if kind == ContentType::HANDSHAKE && self.server_random.is_none() {
@@ -383,6 +391,13 @@ impl Handshake {
             return Err(Fault::silent(fault.failure));
         }
         Ok(Box::new(established))
+    }
+}
+
+/// Frees the memory of a buffer that has no bytes: a handshake may wait for its peer for long.
+fn free_empty(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() {
+        *buffer = Vec::new();
     }
 }
 

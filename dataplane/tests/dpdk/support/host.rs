@@ -162,7 +162,7 @@ impl Host {
         self.inbox = inbox;
         busy |= self.with(|stack, env| {
             stack.on_timer(now, env);
-            stack.step_handshake(env)
+            stack.step_handshake(now, env)
         });
         while let Some(notice) = self.stack.poll_notice() {
             busy = true;
