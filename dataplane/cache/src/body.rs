@@ -12,7 +12,8 @@ use crate::store::object::{Object, SPAN_BYTES};
 
 /// A range of an object, from front to back, as references to spans.
 ///
-/// It holds the object, so its bytes are of one version. If the file is replaced by renaming, or if
+/// It holds the object, so its bytes are of one version. It holds no span while its caller has no
+/// room for more of it: a client that reads nothing pins no memory of a large file. If the file is replaced by renaming, or if
 /// it only grows and its tag is weak, the body continues in the old version. If the file is changed
 /// otherwise, the body ends in [`Piece::Failed`] at the first span that isn't in memory.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct FileBody {
     object: Arc<Object>,
     at: u64,
     end: u64,
-    /// The span that `at` is in, with its index, once it is loaded.
+    /// The span that `at` is in, with its index, from its arrival until a part of it was taken.
     current: Option<(u64, Arc<SharedSpan>)>,
     wait: Option<Ticket>,
     /// The first span that read-ahead wasn't requested for.
@@ -46,20 +47,19 @@ impl FileBody {
     pub fn new(object: Arc<Object>, range: Range<u64>) -> Self {
         let end = range.end.min(object.entity().len());
         let at = range.start.min(end);
-        let current = object.whole().map(|span| (0, Arc::clone(span)));
         Self {
             object,
             at,
             end,
-            current,
+            current: None,
             wait: None,
             ahead: 0,
             failed: None,
         }
     }
 
-    /// Returns the next piece. A second call returns the same, unless [`FileBody::advance`] was
-    /// called: a caller that has no room calls again later.
+    /// Returns the next piece. A caller that has no room for all of it calls [`FileBody::advance`]
+    /// with what it has taken, which may be nothing, and calls again later.
     pub fn pull(&mut self, files: &mut FileClient, token: Token) -> Piece<'_> {
         if self.at >= self.end {
             return Piece::End;
@@ -68,20 +68,21 @@ impl FileBody {
             return Piece::Failed(absence);
         }
         let index = self.at / u64::from(SPAN_BYTES);
-        if self
-            .current
-            .as_ref()
-            .is_none_or(|(current, _)| *current != index)
-        {
+        let is_current = |current: &(u64, _)| current.0 == index;
+        if !self.current.as_ref().is_some_and(is_current) {
             self.current = None;
             if self.wait.is_some() {
                 return Piece::Pending;
             }
-            match files.span(&self.object, index, token) {
-                Ok(span) => self.current = Some((index, span)),
-                Err(ticket) => self.wait = Some(ticket),
+            if let Some(span) = self.object.whole() {
+                self.current = Some((index, Arc::clone(span)));
+            } else {
+                match files.span(&self.object, index, token) {
+                    Ok(span) => self.current = Some((index, span)),
+                    Err(ticket) => self.wait = Some(ticket),
+                }
+                self.ahead = self.read_ahead(files, index);
             }
-            self.ahead = self.read_ahead(files, index);
         }
         let Some((_, span)) = &self.current else {
             return Piece::Pending;
@@ -100,9 +101,7 @@ impl FileBody {
     /// Moves on by `bytes` of the piece that was pulled last.
     pub fn advance(&mut self, bytes: u32) {
         self.at = (self.at + u64::from(bytes)).min(self.end);
-        if self.at >= self.end {
-            self.current = None;
-        }
+        self.current = None;
     }
 
     /// Takes an answer. Returns false if the body doesn't wait for it.

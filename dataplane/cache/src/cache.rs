@@ -3,27 +3,32 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use pktbuf::PageArena;
 use rustix::process::{Resource, getrlimit};
 
+use crate::budget::RequestBudget;
 use crate::client::FileClient;
 use crate::config::CacheConfig;
 use crate::counters::{ClientCounters, FileCounters};
 use crate::queue::RequestQueue;
 use crate::source::clock::WallClock;
-use crate::source::filesystem::{ChangeTimeCheck, has_reliable_change_time};
+use crate::source::filesystem::{FileSystem, Kernel};
 use crate::source::{FileSource, SourceError};
 use crate::store::Store;
 use crate::store::object::SPAN_BYTES;
 
-/// The cache. It owns the loader threads, which end when it is dropped.
+/// The cache. It owns the reader threads, which end when it is dropped; see
+/// [`FileCache::shut_down`].
 #[derive(Debug)]
 pub struct FileCache {
     store: Arc<Store>,
     source: FileSource,
     clients: Vec<Arc<ClientCounters>>,
+    requests_max: u64,
+    objects_max: u64,
 }
 
 /// Why a cache can't be started.
@@ -62,24 +67,17 @@ impl FileCache {
         workers: usize,
         clock: WallClock,
     ) -> Result<(Self, Vec<FileClient>), StartError> {
-        Self::start_with(
-            arena,
-            roots,
-            config,
-            workers,
-            clock,
-            has_reliable_change_time,
-        )
+        Self::start_with(arena, roots, config, workers, clock, Arc::new(Kernel))
     }
 
-    /// The same, with another decision about which files' change times are trusted.
+    /// The same, with other system calls.
     pub(crate) fn start_with(
         arena: PageArena,
         roots: &[PathBuf],
         config: &CacheConfig,
         workers: usize,
         clock: WallClock,
-        has_reliable_change_time: ChangeTimeCheck,
+        system: Arc<dyn FileSystem>,
     ) -> Result<(Self, Vec<FileClient>), StartError> {
         let Ok(workers) = u16::try_from(workers) else {
             return Err(StartError::TooMany);
@@ -92,35 +90,31 @@ impl FileCache {
         }
         let open_limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let config = config.clone().clamped(open_limit);
-        let outstanding = usize::from(config.outstanding_max);
+        let waiting = RequestBudget::outstanding_max(config.outstanding_max, roots.len());
         let (completions, inboxes): (Vec<_>, Vec<_>) =
-            (0..workers).map(|_| bounded(outstanding)).unzip();
+            (0..workers).map(|_| bounded(waiting)).unzip();
         let store = Arc::new(Store::new(
             arena,
             config.objects_max,
-            config.revalidate,
+            config.freshness(),
             completions,
         ));
-        let capacity = outstanding * usize::from(workers.max(1));
-        let queue = Arc::new(RequestQueue::new(capacity, config.loaders));
-        let source = FileSource::start(
-            &store,
-            &queue,
-            roots,
-            &config,
-            clock,
-            has_reliable_change_time,
-        )?;
+        let queue = Arc::new(RequestQueue::new(usize::from(workers), waiting));
+        let source = FileSource::start(&store, &queue, roots, &config, clock, system)?;
         let counters: Vec<_> = (0..workers).map(|_| Arc::default()).collect();
         let clients = (0..workers)
             .zip(inboxes)
             .zip(&counters)
-            .map(|((id, inbox), counters)| FileClient::new(id, &config, &queue, inbox, counters))
+            .map(|((id, inbox), counters)| {
+                FileClient::new(id, &config, roots.len(), &queue, inbox, counters)
+            })
             .collect();
         let cache = Self {
             store,
             source,
             clients: counters,
+            requests_max: u64::from(config.outstanding_max) * u64::from(workers),
+            objects_max: u64::from(config.objects_max),
         };
         Ok((cache, clients))
     }
@@ -129,18 +123,27 @@ impl FileCache {
     pub fn counters(&self) -> FileCounters {
         let memory = self.store.memory();
         let mut counters = FileCounters {
+            requests_max: self.requests_max,
             objects: self.store.objects() as u64,
-            files_open: u64::from(self.source.files_open()),
+            objects_max: self.objects_max,
             bytes_used: memory.bytes_used as u64,
             bytes_max: memory.bytes as u64,
             ..FileCounters::default()
         };
         counters.add_store(self.store.counters());
-        counters.add_loaders(self.source.counters());
+        self.source.count(&mut counters);
         for client in &self.clients {
             counters.add_client(client);
         }
         counters
+    }
+
+    /// Ends the reader threads, and waits for them for at most `wait`. Returns how many are left.
+    ///
+    /// Those hang in a system call of a file system that doesn't answer. They keep the memory that
+    /// they read to, and end when the file system lets them go, or with the process.
+    pub fn shut_down(mut self, wait: Duration) -> usize {
+        self.source.shut_down(wait)
     }
 
     #[cfg(test)]
@@ -148,7 +151,7 @@ impl FileCache {
         &self.source
     }
 
-    /// Stops every loader until the guard is dropped.
+    /// Stops every reader and the dispatcher until the guard is dropped.
     #[cfg(any(test, feature = "testing"))]
     pub fn stall(&self) -> impl Drop + '_ {
         self.store.hold()

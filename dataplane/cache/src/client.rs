@@ -1,6 +1,5 @@
 //! A worker's handle to the cache. Nothing in it blocks.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,8 +8,10 @@ use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
 use crate::absence::Absence;
+use crate::budget::{Refusal, RequestBudget};
 use crate::config::CacheConfig;
 use crate::counters::ClientCounters;
+use crate::freshness::{Age, Freshness};
 use crate::key::{Key, RootId};
 use crate::queue::RequestQueue;
 use crate::request::{Completion, Outcome, Request, Ticket, Token, Waiter};
@@ -32,12 +33,13 @@ pub enum Lookup {
 pub struct FileClient {
     id: u16,
     config: CacheConfig,
+    freshness: Freshness,
+    roots: usize,
     queue: Arc<RequestQueue>,
     inbox: Receiver<Completion>,
     table: PathTable,
-    outstanding: u16,
+    budget: RequestBudget,
     next_ticket: u32,
-    starved: VecDeque<(Token, Ticket)>,
     counters: Arc<ClientCounters>,
 }
 
@@ -45,6 +47,7 @@ impl FileClient {
     pub(crate) fn new(
         id: u16,
         config: &CacheConfig,
+        roots: usize,
         queue: &Arc<RequestQueue>,
         inbox: Receiver<Completion>,
         counters: &Arc<ClientCounters>,
@@ -52,32 +55,34 @@ impl FileClient {
         Self {
             id,
             config: config.clone(),
+            freshness: config.freshness(),
+            roots,
             queue: Arc::clone(queue),
             inbox,
             table: PathTable::new(config.table_entries),
-            outstanding: 0,
+            budget: RequestBudget::new(config.outstanding_max, roots),
             next_ticket: 0,
-            starved: VecDeque::new(),
             counters: Arc::clone(counters),
         }
     }
 
     /// Looks up `path`, relative to a tree's top, without a slash at either end.
     ///
-    /// With `r` for [`CacheConfig::revalidate`], an object that was validated `age` ago is
+    /// With `r` for [`CacheConfig::revalidate`] and `s` for [`CacheConfig::stale_max`], an object
+    /// that was validated `age` ago is
     ///
     /// - returned if `age <= r`;
-    /// - returned and revalidated in the background if `r < age <= 2 * r`;
-    /// - revalidated before it is returned if `2 * r < age`.
+    /// - returned and revalidated in the background if `r < age <= r + s`;
+    /// - revalidated before it is returned if `r + s < age`.
     pub fn lookup(&mut self, now: Instant, root: RootId, path: &[u8], token: Token) -> Lookup {
         match self.table.find(now, root, path) {
             Some(CachedPath::Object(object)) => {
-                let age = now.saturating_since(object.validated_at());
-                let limit = self.config.revalidate;
-                if age > limit && age <= 2 * limit {
+                let age = self.freshness.of(&object, now);
+                if age == Age::Stale {
+                    self.counters.stale.add(1);
                     self.request_revalidation(now, &object);
                 }
-                if age <= 2 * limit {
+                if age != Age::Expired {
                     object.mark_referenced();
                     self.counters.hits.add(1);
                     return Lookup::Found(object);
@@ -89,12 +94,16 @@ impl FileClient {
             }
             None => {}
         }
+        // No file has such a name: it isn't worth a request.
+        if path.len() >= PATH_MAX || root.index() >= self.roots {
+            return Lookup::Absent(Absence::NotFound);
+        }
         self.counters.misses.add(1);
         let key = Key {
             root,
             path: path.into(),
         };
-        let ticket = self.request(token, |waiter| Request::Lookup {
+        let ticket = self.request(root, token, |waiter| Request::Lookup {
             key,
             now,
             waiter: Some(waiter),
@@ -105,8 +114,8 @@ impl FileClient {
     /// Returns the next answer. To be called until there is none, once a turn.
     pub fn poll(&mut self, now: Instant) -> Option<Completion> {
         if let Ok(completion) = self.inbox.try_recv() {
-            debug_assert!(self.outstanding > 0, "an answer without a request");
-            self.outstanding = self.outstanding.saturating_sub(1);
+            self.budget.on_answer(completion.root);
+            self.note_outstanding();
             match &completion.outcome {
                 Outcome::Found(object) => self.table.insert_object(object),
                 Outcome::Absent { key, absence } if absence.is_lasting() => {
@@ -120,20 +129,18 @@ impl FileClient {
             }
             return Some(completion);
         }
-        if self.starved.is_empty() || !self.has_room() {
-            return None;
-        }
-        let (token, ticket) = self.starved.pop_front()?;
+        let (root, token, ticket) = self.budget.next_starved()?;
         Some(Completion {
             token,
             ticket,
+            root,
             outcome: Outcome::Retry,
         })
     }
 
     /// The number of requests that weren't answered yet.
     pub fn outstanding(&self) -> usize {
-        usize::from(self.outstanding) + self.starved.len()
+        (self.budget.outstanding() + self.budget.starved()) as usize
     }
 
     /// Returns span `index` of a large object if it is in memory. Else requests it and returns the
@@ -149,8 +156,8 @@ impl FileClient {
             return Ok(span);
         }
         self.counters.span_misses.add(1);
-        let object = Arc::clone(object);
-        Err(self.request(token, |waiter| Request::ReadSpan {
+        let (root, object) = (object.key().root, Arc::clone(object));
+        Err(self.request(root, token, |waiter| Request::ReadSpan {
             object,
             index,
             waiter: Some(waiter),
@@ -173,41 +180,51 @@ impl FileClient {
                 index,
                 waiter: None,
             };
-            if self.queue.is_half_full() || !self.queue.try_send(request) {
+            if self.queue.is_half_full(self.id) || !self.queue.try_send(self.id, request) {
                 return index;
             }
         }
         to.max(from)
     }
 
-    fn has_room(&self) -> bool {
-        self.outstanding < self.config.outstanding_max && !self.queue.is_full()
-    }
-
-    fn request(&mut self, token: Token, request: impl FnOnce(Waiter) -> Request) -> Ticket {
+    fn request(
+        &mut self,
+        root: RootId,
+        token: Token,
+        request: impl FnOnce(Waiter) -> Request,
+    ) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket = self.next_ticket.wrapping_add(1);
         let waiter = Waiter {
             client: self.id,
+            root,
             token,
             ticket,
         };
-        if self.outstanding < self.config.outstanding_max && self.queue.try_send(request(waiter)) {
-            self.outstanding += 1;
-        } else {
-            self.counters.starved.add(1);
-            if self.starved.len() >= STARVED_MAX {
-                // The oldest has most likely timed out; if not, HTTP's own time-out answers it.
-                self.starved.pop_front();
+        let refusal = match self.budget.try_take(root) {
+            Ok(()) if self.queue.try_send(self.id, request(waiter)) => {
+                self.note_outstanding();
+                return ticket;
             }
-            self.starved.push_back((token, ticket));
+            Ok(()) => {
+                self.budget.on_answer(root);
+                Refusal::Client
+            }
+            Err(refusal) => refusal,
+        };
+        match refusal {
+            Refusal::Client => self.counters.starved.add(1),
+            Refusal::Root => self.counters.starved_root.add(1),
+        }
+        if !self.budget.starve(root, token, ticket) {
+            self.counters.starved_dropped.add(1);
         }
         ticket
     }
 
     /// Requests revalidation of the object, unless a request is on its way. It has no waiter.
     fn request_revalidation(&self, now: Instant, object: &Object) {
-        if !object.begin_revalidation() {
+        if !object.begin_revalidation(now) {
             return;
         }
         let request = Request::Lookup {
@@ -215,9 +232,15 @@ impl FileClient {
             now,
             waiter: None,
         };
-        if !self.queue.try_send(request) {
+        if self.queue.is_half_full(self.id) || !self.queue.try_send(self.id, request) {
             object.end_revalidation();
         }
+    }
+
+    fn note_outstanding(&self) {
+        self.counters
+            .outstanding
+            .set(u64::from(self.budget.outstanding()));
     }
 }
 
@@ -225,11 +248,11 @@ impl fmt::Debug for FileClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileClient")
             .field("id", &self.id)
-            .field("outstanding", &self.outstanding)
-            .field("starved", &self.starved.len())
+            .field("outstanding", &self.budget.outstanding())
+            .field("starved", &self.budget.starved())
             .finish_non_exhaustive()
     }
 }
 
-/// Requests that wait for room in the queue. Those of closed connections stay until their turn.
-const STARVED_MAX: usize = 65_536;
+/// The kernel resolves no path of this length (`PATH_MAX`, with the zero byte at its end).
+const PATH_MAX: usize = 4_096;

@@ -11,6 +11,11 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Sets a gauge, which one thread writes.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -24,14 +29,20 @@ pub(crate) struct ClientCounters {
     pub(crate) misses: Counter,
     pub(crate) span_hits: Counter,
     pub(crate) span_misses: Counter,
+    pub(crate) stale: Counter,
     pub(crate) starved: Counter,
+    pub(crate) starved_root: Counter,
+    pub(crate) starved_dropped: Counter,
+    /// A gauge.
+    pub(crate) outstanding: Counter,
 }
 
 /// The counters of the store.
 #[derive(Debug, Default)]
 pub(crate) struct StoreCounters {
     pub(crate) evictions: Counter,
-    pub(crate) waits: Counter,
+    pub(crate) stale: Counter,
+    pub(crate) objects_refused: Counter,
     pub(crate) revalidations: Counter,
     pub(crate) changed_files: Counter,
     pub(crate) absent: Counter,
@@ -43,6 +54,10 @@ pub(crate) struct LoaderCounters {
     pub(crate) loads: Counter,
     pub(crate) bytes_read: Counter,
     pub(crate) read_errors: Counter,
+    pub(crate) waits: Counter,
+    pub(crate) file_waits: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) readers_refused: Counter,
 }
 
 /// A snapshot of the cache's counters.
@@ -50,22 +65,48 @@ pub(crate) struct LoaderCounters {
 pub struct FileCounters {
     /// Lookups answered by a worker itself.
     pub hits: u64,
-    /// Lookups that a loader had to answer.
+    /// Lookups answered from memory while a check of the file was due or in progress.
+    pub stale: u64,
+    /// Lookups that had to wait for an answer.
     pub misses: u64,
     /// Requests for spans of large files that were in memory.
     pub span_hits: u64,
     /// Requests for spans of large files that had to be read.
     pub span_misses: u64,
-    /// Requests that waited in a client for room in the queue.
+    /// Requests that workers have outstanding now.
+    pub requests: u64,
+    /// Requests that workers may have outstanding.
+    pub requests_max: u64,
+    /// Requests that waited in a client: it had as many outstanding as it may.
     pub starved: u64,
+    /// Requests that waited in a client: their root had its share of the client's requests.
+    pub starved_root: u64,
+    /// Waiting requests that were dropped, the oldest ones of their root. Their connections time
+    /// out.
+    pub starved_dropped: u64,
+    /// Tasks that wait for a reader now.
+    pub queued: u64,
+    /// Read-ahead and checks that were dropped, because their root's queue was full or memory
+    /// short.
+    pub dropped: u64,
+    /// Reader threads now.
+    pub readers: u64,
+    /// Reader threads that read, or hang in a file system.
+    pub readers_busy: u64,
+    /// Reader threads that there may be.
+    pub readers_max: u64,
+    /// Reader threads that the system refused to start.
+    pub readers_refused: u64,
     /// Spans read.
     pub loads: u64,
     /// Bytes read.
     pub bytes_read: u64,
     /// Spans evicted.
     pub evictions: u64,
-    /// Loads that were deferred for lack of memory, or of open files.
+    /// Loads that were deferred for lack of memory.
     pub waits: u64,
+    /// Lookups that were deferred for lack of open files.
+    pub file_waits: u64,
     /// Lookups that found the stored version.
     pub revalidations: u64,
     /// Stored files that were found changed, replaced or removed.
@@ -76,8 +117,16 @@ pub struct FileCounters {
     pub absent: u64,
     /// Objects that are stored now.
     pub objects: u64,
+    /// Objects that may be stored.
+    pub objects_max: u64,
+    /// Objects that weren't stored, because all that were are in use.
+    pub objects_refused: u64,
     /// Large files that are open now.
     pub files_open: u64,
+    /// Large files that may be open.
+    pub files_open_max: u64,
+    /// Large files that wait to be closed.
+    pub files_closing: u64,
     /// Bytes of the arena in use now.
     pub bytes_used: u64,
     /// Bytes of the arena.
@@ -89,20 +138,36 @@ impl FileCounters {
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
             ("files.hits", self.hits),
+            ("files.stale", self.stale),
             ("files.misses", self.misses),
             ("files.span_hits", self.span_hits),
             ("files.span_misses", self.span_misses),
+            ("files.requests", self.requests),
+            ("files.requests_max", self.requests_max),
             ("files.starved", self.starved),
+            ("files.starved_root", self.starved_root),
+            ("files.starved_dropped", self.starved_dropped),
+            ("files.queued", self.queued),
+            ("files.dropped", self.dropped),
+            ("files.readers", self.readers),
+            ("files.readers_busy", self.readers_busy),
+            ("files.readers_max", self.readers_max),
+            ("files.readers_refused", self.readers_refused),
             ("files.loads", self.loads),
             ("files.bytes_read", self.bytes_read),
             ("files.evictions", self.evictions),
             ("files.waits", self.waits),
+            ("files.file_waits", self.file_waits),
             ("files.revalidations", self.revalidations),
             ("files.changed_files", self.changed_files),
             ("files.read_errors", self.read_errors),
             ("files.absent", self.absent),
             ("files.objects", self.objects),
+            ("files.objects_max", self.objects_max),
+            ("files.objects_refused", self.objects_refused),
             ("files.files_open", self.files_open),
+            ("files.files_open_max", self.files_open_max),
+            ("files.files_closing", self.files_closing),
             ("files.bytes_used", self.bytes_used),
             ("files.bytes_max", self.bytes_max),
         ]
@@ -114,12 +179,17 @@ impl FileCounters {
         self.misses += client.misses.read();
         self.span_hits += client.span_hits.read();
         self.span_misses += client.span_misses.read();
+        self.stale += client.stale.read();
         self.starved += client.starved.read();
+        self.starved_root += client.starved_root.read();
+        self.starved_dropped += client.starved_dropped.read();
+        self.requests += client.outstanding.read();
     }
 
     pub(crate) fn add_store(&mut self, store: &StoreCounters) {
         self.evictions += store.evictions.read();
-        self.waits += store.waits.read();
+        self.stale += store.stale.read();
+        self.objects_refused += store.objects_refused.read();
         self.revalidations += store.revalidations.read();
         self.changed_files += store.changed_files.read();
         self.absent += store.absent.read();
@@ -129,5 +199,9 @@ impl FileCounters {
         self.loads += loaders.loads.read();
         self.bytes_read += loaders.bytes_read.read();
         self.read_errors += loaders.read_errors.read();
+        self.waits += loaders.waits.read();
+        self.file_waits += loaders.file_waits.read();
+        self.dropped += loaders.dropped.read();
+        self.readers_refused += loaders.readers_refused.read();
     }
 }

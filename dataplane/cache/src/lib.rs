@@ -131,13 +131,16 @@
 
 mod absence;
 mod body;
+mod budget;
 mod cache;
 mod client;
 mod config;
 mod counters;
+mod freshness;
 mod key;
 mod queue;
 mod request;
+mod share;
 mod source;
 mod store;
 mod table;

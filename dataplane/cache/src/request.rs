@@ -1,12 +1,13 @@
 //! What clients ask of the loaders, and what they get back.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
 use crate::absence::Absence;
-use crate::key::Key;
+use crate::key::{Key, RootId};
 use crate::store::object::Object;
 
 /// Identifies, to the worker, what waits for an answer: a connection.
@@ -24,6 +25,7 @@ pub struct Completion {
     pub token: Token,
     /// The request that is answered.
     pub ticket: Ticket,
+    pub(crate) root: RootId,
     pub(crate) outcome: Outcome,
 }
 
@@ -66,15 +68,38 @@ pub(crate) enum Request {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiter {
     pub(crate) client: u16,
+    pub(crate) root: RootId,
     pub(crate) token: Token,
     pub(crate) ticket: Ticket,
 }
 
-/// A request that the store admitted: its waiters are registered there.
+/// A task for a source. The waiters of a lookup and of a read are registered in the store.
 #[derive(Debug)]
 pub(crate) enum Task {
-    Lookup { key: Key, now: Instant },
-    ReadSpan { object: Arc<Object>, index: u64 },
+    Lookup {
+        key: Key,
+        now: Instant,
+    },
+    ReadSpan {
+        object: Arc<Object>,
+        index: u64,
+    },
+    /// Closes a file that no object has any more.
+    Close {
+        root: RootId,
+        file: OwnedFd,
+    },
+}
+
+impl Task {
+    /// The tree that it is about.
+    pub(crate) fn root(&self) -> RootId {
+        match self {
+            Self::Lookup { key, .. } => key.root,
+            Self::ReadSpan { object, .. } => object.key().root,
+            Self::Close { root, .. } => *root,
+        }
+    }
 }
 
 impl Completion {

@@ -4,97 +4,103 @@
 //! makes the validators of each, and keeps what it needs to read more of it in the object's
 //! [`SourceHandle`](handle::SourceHandle). Files are the only source so far: loader threads open
 //! them below a root directory and read them.
+//!
+//! The [`pool`] has the threads, the [`scheduler`] decides what they do next, and [`loader`] does
+//! it. All system calls go through [`FileSystem`](filesystem::FileSystem).
 
 pub(crate) mod clock;
 mod digests;
+mod fair_queue;
 pub(crate) mod filesystem;
 mod fingerprint;
 pub(crate) mod handle;
+mod job;
 mod loader;
+mod open_files;
+mod pool;
 mod root;
+mod scheduler;
 mod validators;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{fmt, io};
 
 use hashbrown::DefaultHashBuilder;
 
 use self::clock::WallClock;
-use self::filesystem::ChangeTimeCheck;
+use self::filesystem::FileSystem;
 use self::loader::Files;
+use self::open_files::OpenFiles;
+use self::pool::LoaderPool;
 use self::root::Root;
 use crate::config::CacheConfig;
-use crate::counters::LoaderCounters;
+use crate::counters::{FileCounters, LoaderCounters};
 use crate::queue::RequestQueue;
 use crate::store::Store;
 
-/// Trees of files, and the loader threads that read them. The threads end when this is dropped.
+/// Trees of files, and the threads that read them.
 pub(crate) struct FileSource {
     files: Arc<Files>,
-    threads: Vec<JoinHandle<()>>,
+    pool: LoaderPool,
 }
 
 /// Why a file source can't be started.
 pub(crate) enum SourceError {
     /// A root directory can't be opened.
     Root(PathBuf, io::Error),
-    /// A loader thread can't be spawned.
+    /// A thread can't be spawned.
     Thread(io::Error),
 }
 
 impl FileSource {
-    /// Opens the root directories and spawns the loader threads.
+    /// Opens the root directories and spawns the first threads.
     pub(crate) fn start(
         store: &Arc<Store>,
         queue: &Arc<RequestQueue>,
         roots: &[PathBuf],
         config: &CacheConfig,
         clock: WallClock,
-        has_reliable_change_time: ChangeTimeCheck,
+        system: Arc<dyn FileSystem>,
     ) -> Result<Self, SourceError> {
-        let roots = roots
-            .iter()
-            .map(|path| Root::open(path).map_err(|error| SourceError::Root(path.clone(), error)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let open = |path: &PathBuf| {
+            let root = Root::open(&*system, path);
+            root.map_err(|error| SourceError::Root(path.clone(), error))
+        };
+        let roots = roots.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let wake = Arc::clone(queue);
+        let open = OpenFiles::new(config.open_max, roots.len(), move || wake.wake());
         let files = Arc::new(Files {
             store: Arc::clone(store),
-            queue: Arc::clone(queue),
+            system,
             roots,
             revalidate: config.revalidate,
             whole_bytes_max: config.whole_bytes_max,
-            open_max: config.open_max,
-            open: Arc::default(),
+            open: Arc::new(open),
             counters: LoaderCounters::default(),
             clock,
-            has_reliable_change_time,
             hasher: DefaultHashBuilder::default(),
+            is_memory_short: false.into(),
         });
-        let mut source = Self {
-            files,
-            threads: Vec::new(),
-        };
-        for at in 0..usize::from(config.loaders) {
-            let files = Arc::clone(&source.files);
-            let thread = thread::Builder::new().name(format!("files-{at}"));
-            source.threads.push(
-                thread
-                    .spawn(move || files.run_loader(at))
-                    .map_err(SourceError::Thread)?,
-            );
-        }
-        Ok(source)
+        let pool = LoaderPool::start(&files, queue, config.loaders).map_err(SourceError::Thread)?;
+        Ok(Self { files, pool })
     }
 
-    /// The number of large files that are open.
-    pub(crate) fn files_open(&self) -> u32 {
-        self.files.open.load(Ordering::Relaxed)
+    /// Ends the threads, and waits for them for at most `wait`. Returns how many are left: they
+    /// hang in a file system, and end when it lets them go.
+    pub(crate) fn shut_down(&mut self, wait: Duration) -> usize {
+        self.pool.shut_down(wait)
     }
 
-    pub(crate) fn counters(&self) -> &LoaderCounters {
-        &self.files.counters
+    /// Adds what the source counts.
+    pub(crate) fn count(&self, counters: &mut FileCounters) {
+        let open = &self.files.open;
+        counters.files_open = u64::from(open.open());
+        counters.files_open_max = u64::from(open.max());
+        counters.files_closing = u64::from(open.closing());
+        self.pool.count(counters);
+        counters.add_loaders(&self.files.counters);
     }
 
     #[cfg(test)]
@@ -108,16 +114,5 @@ impl fmt::Debug for FileSource {
         f.debug_struct("FileSource")
             .field("roots", &self.files.roots)
             .finish_non_exhaustive()
-    }
-}
-
-impl Drop for FileSource {
-    fn drop(&mut self) {
-        self.files.queue.stop();
-        for thread in self.threads.drain(..) {
-            thread.thread().unpark();
-            // The panic hook has reported a loader that panicked.
-            let _ = thread.join();
-        }
     }
 }

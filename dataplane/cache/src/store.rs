@@ -3,9 +3,10 @@
 //! Sources fill it. What they use of it is the whole seam between them:
 //!
 //! 1. [`Store::admit`] answers a request at once if it can; else it registers the waiter, and
-//!    returns a task if no source is at it yet.
+//!    returns a task to queue. [`Store::start`] says whether the task is still to be done when its
+//!    turn has come, and [`Store::cancel`] drops it.
 //! 2. The source does the task in its own time: it looks at what is [stored](Store::find), gets
-//!    [memory](Store::allocate) or [defers](Store::defer) the task, and makes an [`Object`].
+//!    [memory](Store::allocate) or waits for it, and makes an [`Object`].
 //! 3. It ends a lookup by [`Store::revalidated`], [`Store::insert`] or [`Store::absent`], and a
 //!    read by [`Store::publish_span`] or [`Store::fail_span`]. Each of them answers the waiters.
 //!
@@ -16,11 +17,9 @@ pub(crate) mod object;
 mod resident;
 mod waiters;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use lockgate_wire::Instant;
@@ -31,6 +30,7 @@ use self::object::{Object, SPAN_BYTES, SpanTable};
 use self::waiters::Waiters;
 use crate::absence::Absence;
 use crate::counters::StoreCounters;
+use crate::freshness::{Age, Freshness};
 use crate::key::Key;
 use crate::request::{Completion, Outcome, Request, Task, Waiter};
 
@@ -39,7 +39,7 @@ pub(crate) struct Store {
     arena: PageArena,
     /// One for each client, with room for all that it may have outstanding.
     completions: Vec<Sender<Completion>>,
-    revalidate: Duration,
+    freshness: Freshness,
     next_table_id: AtomicU64,
     state: Mutex<State>,
     counters: StoreCounters,
@@ -49,8 +49,13 @@ pub(crate) struct Store {
 struct State {
     index: Index,
     waiters: Waiters,
-    /// Tasks that wait for memory or for an open file, in their order of arrival.
-    deferred: VecDeque<Task>,
+}
+
+/// What a source has to do for a request.
+pub(crate) struct Admitted {
+    pub(crate) task: Task,
+    /// No client waits for it: it may be dropped.
+    pub(crate) is_background: bool,
 }
 
 impl Store {
@@ -58,34 +63,44 @@ impl Store {
     pub(crate) fn new(
         arena: PageArena,
         objects_max: u32,
-        revalidate: Duration,
+        freshness: Freshness,
         completions: Vec<Sender<Completion>>,
     ) -> Self {
         Self {
             arena,
             completions,
-            revalidate,
+            freshness,
             next_table_id: AtomicU64::new(0),
             state: Mutex::new(State {
                 index: Index::new(objects_max),
                 waiters: Waiters::default(),
-                deferred: VecDeque::new(),
             }),
             counters: StoreCounters::default(),
         }
     }
 
     /// Answers a request at once if the answer is known. Else registers its waiter, and returns a
-    /// task if no source is at it yet.
-    pub(crate) fn admit(&self, request: Request) -> Option<Task> {
+    /// task if one has to be queued. Read-ahead is dropped while `is_memory_short`.
+    pub(crate) fn admit(&self, request: Request, is_memory_short: bool) -> Option<Admitted> {
         match request {
             Request::Lookup { key, now, waiter } => self.admit_lookup(key, now, waiter),
             Request::ReadSpan {
                 object,
                 index,
                 waiter,
-            } => self.admit_read(object, index, waiter),
+            } => self.admit_read(object, index, waiter, is_memory_short),
         }
+    }
+
+    /// Notes that a source starts a task. Returns false if it must not: the same task was started
+    /// for another client.
+    pub(crate) fn start(&self, task: &Task) -> bool {
+        self.state().waiters.start(task)
+    }
+
+    /// Drops a task that no client waits for. Returns false, and changes nothing, if one does.
+    pub(crate) fn cancel(&self, task: &Task) -> bool {
+        self.state().waiters.cancel(task)
     }
 
     /// The object that is stored under `key`.
@@ -100,14 +115,9 @@ impl Store {
         SpanTable::new(id, spans, resident_max)
     }
 
-    /// Allocates memory for a span, evicting others. Returns none as long as older tasks wait,
-    /// unless the caller's own is the oldest and `was_deferred`.
-    pub(crate) fn allocate(&self, len: usize, was_deferred: bool) -> Option<PageMut> {
-        let mut state = self.state();
-        if !was_deferred && !state.deferred.is_empty() {
-            return None;
-        }
-        let (page, evicted) = state.index.allocate(&self.arena, len);
+    /// Allocates memory for a span, evicting others.
+    pub(crate) fn allocate(&self, len: usize) -> Option<PageMut> {
+        let (page, evicted) = self.state().index.allocate(&self.arena, len);
         self.counters.evictions.add(evicted);
         page
     }
@@ -193,34 +203,6 @@ impl Store {
         }
     }
 
-    /// Queues a task until memory or an open file is available. A read-ahead that has no
-    /// waiters is cancelled instead.
-    pub(crate) fn defer(&self, task: Task) {
-        let mut state = self.state();
-        if let Task::ReadSpan { object, index } = &task
-            && let Some(table) = object.spans()
-            && state.waiters.cancel_read_ahead(table.id(), *index)
-        {
-            return;
-        }
-        self.counters.waits.add(1);
-        state.deferred.push_back(task);
-    }
-
-    /// Puts the oldest deferred task back, because it still can't be done.
-    pub(crate) fn defer_again(&self, task: Task) {
-        self.state().deferred.push_front(task);
-    }
-
-    /// Takes the oldest deferred task, to try it again.
-    pub(crate) fn next_deferred(&self) -> Option<Task> {
-        self.state().deferred.pop_front()
-    }
-
-    pub(crate) fn has_deferred(&self) -> bool {
-        !self.state().deferred.is_empty()
-    }
-
     /// The number of objects that are stored.
     pub(crate) fn objects(&self) -> usize {
         self.state().index.len()
@@ -240,26 +222,51 @@ impl Store {
         self.state()
     }
 
-    fn admit_lookup(&self, key: Key, now: Instant, waiter: Option<Waiter>) -> Option<Task> {
+    fn admit_lookup(&self, key: Key, now: Instant, waiter: Option<Waiter>) -> Option<Admitted> {
         let mut state = self.state();
-        if let Some(object) = state.index.find(&key)
-            && now.saturating_since(object.validated_at()) <= self.revalidate
-        {
+        if let Some(object) = state.index.find(&key) {
             let object = Arc::clone(object);
-            drop(state);
-            self.answer_found(waiter, &object);
-            return None;
+            match self.freshness.of(&object, now) {
+                Age::Fresh => {
+                    drop(state);
+                    self.answer_found(waiter, &object);
+                    return None;
+                }
+                // The waiter gets it now, the check follows.
+                Age::Stale if waiter.is_some() => {
+                    let is_first = object.begin_revalidation(now)
+                        && state.waiters.register_for_lookup(&key, None);
+                    drop(state);
+                    self.counters.stale.add(1);
+                    self.answer_found(waiter, &object);
+                    return is_first.then_some(Admitted {
+                        task: Task::Lookup { key, now },
+                        is_background: true,
+                    });
+                }
+                Age::Stale | Age::Expired => {}
+            }
         }
+        let is_background = waiter.is_none();
         state
             .waiters
             .register_for_lookup(&key, waiter)
-            .then_some(Task::Lookup { key, now })
+            .then_some(Admitted {
+                task: Task::Lookup { key, now },
+                is_background,
+            })
     }
 
-    fn admit_read(&self, object: Arc<Object>, index: u64, waiter: Option<Waiter>) -> Option<Task> {
+    fn admit_read(
+        &self,
+        object: Arc<Object>,
+        index: u64,
+        waiter: Option<Waiter>,
+        is_memory_short: bool,
+    ) -> Option<Admitted> {
         let mut state = self.state();
         let table = object.spans()?;
-        let is_read_ahead = waiter.is_none();
+        let is_background = waiter.is_none();
         if let Some(span) = table.get(index) {
             drop(state);
             if let Some(waiter) = waiter {
@@ -268,13 +275,16 @@ impl Store {
             return None;
         }
         // Freed memory goes to waiting tasks first.
-        if is_read_ahead && !state.deferred.is_empty() {
+        if is_background && is_memory_short {
             return None;
         }
         state
             .waiters
             .register_for_span(table.id(), index, waiter)
-            .then_some(Task::ReadSpan { object, index })
+            .then_some(Admitted {
+                task: Task::ReadSpan { object, index },
+                is_background,
+            })
     }
 
     fn store_found(&self, object: &Arc<Object>, is_same_version: bool) {
@@ -282,7 +292,9 @@ impl Store {
         if !is_same_version && state.index.find(object.key()).is_some() {
             self.counters.changed_files.add(1);
         }
-        state.index.insert(object);
+        if !state.index.insert(object) {
+            self.counters.objects_refused.add(1);
+        }
         let waiters = state.waiters.take_for_lookup(object.key());
         drop(state);
         self.answer_found(waiters, object);
@@ -302,6 +314,7 @@ impl Store {
         let sent = completions.try_send(Completion {
             token: waiter.token,
             ticket: waiter.ticket,
+            root: waiter.root,
             outcome,
         });
         debug_assert!(

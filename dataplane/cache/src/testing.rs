@@ -2,13 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lockgate_testing::ScratchDir;
 use pktbuf::{PageArena, Region};
+use rustix::fs::Stat;
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::source::filesystem::{FileSystem, Kernel};
 use super::{CacheConfig, FileCache, FileClient, WallClock};
 
 /// A root directory of its own, which is removed on drop.
@@ -70,15 +75,163 @@ pub(crate) fn start_with(
     clock: WallClock,
     is_trusted: bool,
 ) -> (FileCache, Vec<FileClient>) {
+    let gate = Gate::new(is_trusted);
+    start_gated(&[tree], bytes, config, workers, clock, &gate)
+}
+
+/// A cache of several trees, whose system calls go through a gate.
+pub fn start_gated(
+    trees: &[&Tree],
+    bytes: usize,
+    config: &CacheConfig,
+    workers: usize,
+    clock: WallClock,
+    gate: &Gate,
+) -> (FileCache, Vec<FileClient>) {
     let mut region = Region::heap(bytes).unwrap();
     let arena = PageArena::new(&mut region, bytes).unwrap();
-    let roots = [tree.0.path().to_owned()];
-    let check = if is_trusted {
-        |_: &_| true
-    } else {
-        |_: &_| false
-    };
-    FileCache::start_with(arena, &roots, config, workers, clock, check).unwrap()
+    let roots: Vec<_> = trees.iter().map(|tree| tree.0.path().to_owned()).collect();
+    let system = Arc::new(gate.clone());
+    FileCache::start_with(arena, &roots, config, workers, clock, system).unwrap()
+}
+
+/// The kernel's file systems, which hang when a test says so.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<GateShared>);
+
+#[derive(Debug)]
+struct GateShared {
+    /// Change times are trusted, whatever file system the scratch directory is on.
+    is_trusted: bool,
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    /// What hangs: a kind of call, and the directory that it is about.
+    closed: Vec<(Call, PathBuf)>,
+    /// The calls that hang now.
+    hanging: Vec<Call>,
+    /// The paths that were opened.
+    opened: Vec<Vec<u8>>,
+}
+
+/// A kind of system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `openat2` of a file.
+    Open,
+    /// `fstat` of an open file.
+    Status,
+    /// `pread` of an open file.
+    Read,
+    /// `close` of an open file.
+    Close,
+}
+
+impl Gate {
+    /// An open gate.
+    pub fn new(is_trusted: bool) -> Self {
+        Self(Arc::new(GateShared {
+            is_trusted,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// Has calls of a kind hang, if they are about a file in the tree.
+    pub fn close(&self, call: Call, tree: &Tree) {
+        let top = tree.0.path().canonicalize().unwrap();
+        self.state().closed.push((call, top));
+    }
+
+    /// Lets all calls go.
+    pub fn open(&self) {
+        self.state().closed.clear();
+        self.0.changed.notify_all();
+    }
+
+    /// The calls that hang now.
+    pub fn hanging(&self) -> Vec<Call> {
+        self.state().hanging.clone()
+    }
+
+    /// The paths that were opened or hang, in their order.
+    pub fn opened(&self) -> Vec<Vec<u8>> {
+        self.state().opened.clone()
+    }
+
+    /// Whether no thread of a cache can come to it any more.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// Waits until that many calls hang.
+    pub fn wait_for_hanging(&self, count: usize) {
+        let state = self.state();
+        let fewer = |state: &mut GateState| state.hanging.len() < count;
+        drop(self.0.changed.wait_while(state, fewer).unwrap());
+    }
+
+    /// Hangs as long as the gate is closed for the call.
+    fn pass(&self, call: Call, file: &OwnedFd) {
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let path = path.unwrap_or_default();
+        let is_closed = |state: &GateState| {
+            let mut closed = state.closed.iter();
+            closed.any(|(kind, top)| *kind == call && path.starts_with(top))
+        };
+        let mut state = self.state();
+        if !is_closed(&state) {
+            return;
+        }
+        state.hanging.push(call);
+        self.0.changed.notify_all();
+        state = self
+            .0
+            .changed
+            .wait_while(state, |state| is_closed(state))
+            .unwrap();
+        let at = state.hanging.iter().position(|hanging| *hanging == call);
+        state.hanging.remove(at.unwrap());
+        self.0.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FileSystem for Gate {
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        Kernel.open_directory(path)
+    }
+
+    fn open_beneath(&self, directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+        self.state().opened.push(path.to_vec());
+        self.pass(Call::Open, directory);
+        Kernel.open_beneath(directory, path)
+    }
+
+    fn status(&self, file: &OwnedFd) -> Result<Stat, Errno> {
+        self.pass(Call::Status, file);
+        Kernel.status(file)
+    }
+
+    fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.pass(Call::Read, file);
+        Kernel.read(file, buffer, offset)
+    }
+
+    fn has_reliable_change_time(&self, _: &OwnedFd) -> bool {
+        self.0.is_trusted
+    }
+
+    fn close(&self, file: OwnedFd) {
+        self.pass(Call::Close, &file);
+        Kernel.close(file);
+    }
 }
 
 /// The clock that the kernel stamps files with.

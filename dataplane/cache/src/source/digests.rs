@@ -39,6 +39,11 @@ impl SpanDigests {
         }
     }
 
+    /// The number of spans besides the first whose digests are known.
+    pub(crate) fn others(&self) -> usize {
+        self.others.iter().flatten().count()
+    }
+
     /// Whether the first span and up to `limit` others have the digests that `reread` finds now.
     /// Each call continues at the next index to verify.
     pub(crate) fn verify(

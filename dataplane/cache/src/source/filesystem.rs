@@ -1,11 +1,87 @@
-//! File systems whose change times can be trusted.
+//! The system calls of a file source, and which file systems' change times can be trusted.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
-use rustix::fs::fstatfs;
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, open, openat2};
+use rustix::io::{Errno, pread};
 
-/// Returns whether the change time of a file can be trusted.
-pub(crate) type ChangeTimeCheck = fn(&OwnedFd) -> bool;
+/// The system calls of a file source.
+///
+/// Each of them may block for as long as the file system likes: for ever on a network file system
+/// whose server is gone. So only loader threads make them.
+pub(crate) trait FileSystem: Send + Sync {
+    /// Opens a root directory.
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd, Errno>;
+
+    /// Opens what `path` names below a directory, for reading. The kernel resolves it: not above
+    /// the directory, nor through `/proc`'s links.
+    fn open_beneath(&self, directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno>;
+
+    /// Returns the status of an open file.
+    fn status(&self, file: &OwnedFd) -> Result<Stat, Errno>;
+
+    /// Reads at `offset`. Returns the number of bytes; 0 at the end of the file.
+    fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
+
+    /// Whether the file is on a local file system on which this kernel stamps every inode that
+    /// changes.
+    fn has_reliable_change_time(&self, file: &OwnedFd) -> bool;
+
+    /// Closes a file. FUSE waits for its server here, too.
+    fn close(&self, file: OwnedFd);
+}
+
+/// The kernel's file systems.
+pub(crate) struct Kernel;
+
+impl FileSystem for Kernel {
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    }
+
+    fn open_beneath(&self, directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+        // Opening a FIFO would wait for a writer, opening a terminal could make it ours.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let path: &Path = Path::new(OsStr::from_bytes(path));
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        for _ in 0..RACES_MAX {
+            match openat2(directory, path, flags, Mode::empty(), resolve) {
+                // A directory was renamed while the kernel resolved `..`.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return done,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    fn status(&self, file: &OwnedFd) -> Result<Stat, Errno> {
+        fstat(file)
+    }
+
+    fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        pread(file, buffer, offset)
+    }
+
+    fn has_reliable_change_time(&self, file: &OwnedFd) -> bool {
+        has_reliable_change_time(file)
+    }
+
+    fn close(&self, file: OwnedFd) {
+        drop(file);
+    }
+}
 
 /// Whether the file is on a local file system on which this kernel stamps every inode that changes.
 ///
@@ -16,7 +92,7 @@ pub(crate) type ChangeTimeCheck = fn(&OwnedFd) -> bool;
 /// - SquashFS and EROFS are images. Their builder sets the times, often to a fixed one, so a
 ///   rebuilt image may have the same times for other bytes.
 /// - Overlayfs shows the times of its lower layers, which may be on any of these.
-pub(crate) fn has_reliable_change_time(file: &OwnedFd) -> bool {
+fn has_reliable_change_time(file: &OwnedFd) -> bool {
     fstatfs(file).is_ok_and(|status| {
         // The type of the field depends on the machine; magic numbers have 32 bits.
         u32::try_from(status.f_type & 0xffff_ffff).is_ok_and(is_reliable)
@@ -26,6 +102,9 @@ pub(crate) fn has_reliable_change_time(file: &OwnedFd) -> bool {
 fn is_reliable(magic: u32) -> bool {
     RELIABLE.contains(&magic)
 }
+
+/// Attempts at a path that changes while it is resolved.
+const RACES_MAX: u32 = 16;
 
 /// Magic numbers of statfs(2).
 const RELIABLE: [u32; 8] = [

@@ -3,8 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::fs::{Stat, fstat};
+use rustix::fs::Stat;
 use rustix::io::Errno;
+
+use super::filesystem::FileSystem;
 
 /// The status of a file that identifies a version of its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +58,8 @@ pub(crate) enum ChangeAge {
 }
 
 impl Fingerprint {
-    pub(crate) fn of(file: &OwnedFd) -> Result<Self, Errno> {
-        fstat(file).map(|stat| Self::from_stat(&stat))
+    pub(crate) fn of(system: &dyn FileSystem, file: &OwnedFd) -> Result<Self, Errno> {
+        system.status(file).map(|stat| Self::from_stat(&stat))
     }
 
     pub(crate) fn from_stat(stat: &Stat) -> Self {

@@ -1,15 +1,14 @@
 //! Handles: what an object keeps of its source.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::digests::SpanDigests;
+use super::filesystem::FileSystem;
 use super::fingerprint::{Change, ChangeAge, Fingerprint};
+use super::open_files::OpenFile;
 
 /// What an object keeps of its source: one variant for each kind of source. The store never looks
 /// inside.
@@ -38,13 +37,8 @@ struct Reads {
     fingerprint: Fingerprint,
     /// Every change since then shows in its status.
     is_settled: bool,
-    digests: SpanDigests,
-}
-
-/// An open file that counts towards the limit of open files.
-pub(crate) struct OpenFile {
-    file: OwnedFd,
-    count: Arc<AtomicU32>,
+    /// None while a loader verifies them.
+    digests: Option<SpanDigests>,
 }
 
 /// A span that was just read.
@@ -55,6 +49,26 @@ pub(crate) struct ReadSpan {
     pub(crate) is_last: bool,
     /// The time before it was read.
     pub(crate) now: Duration,
+}
+
+/// The verification of spans that were read before. It has the digests of the file meanwhile.
+pub(crate) struct Verification {
+    digests: SpanDigests,
+    change: Change,
+    found: Fingerprint,
+    /// The number of spans that are left to verify.
+    left: usize,
+}
+
+/// The result of a step of checking a span that was just read.
+pub(crate) enum CheckStep {
+    Done(ReadVerdict),
+    /// Other spans have to be read again first. Call again with the verification.
+    Verifying(Verification),
+    /// An append seems to be in progress: the span has to be read again a little later.
+    Touched,
+    /// Another loader verifies spans of the file: the span has to be read again a little later.
+    Busy,
 }
 
 /// Whether what was read belongs to the version of the handle.
@@ -85,13 +99,13 @@ impl FileHandle {
             reads: Mutex::new(Reads {
                 fingerprint: opened,
                 is_settled: opened.is_settled(now),
-                digests: SpanDigests::new(spans),
+                digests: Some(SpanDigests::new(spans)),
             }),
         }
     }
 
     pub(crate) fn file(&self) -> Option<&OwnedFd> {
-        self.file.as_ref().map(|open| &open.file)
+        self.file.as_ref().and_then(OpenFile::file)
     }
 
     /// Whether this is the version that was found at its path. It is compared with the status that
@@ -117,44 +131,116 @@ impl FileHandle {
     ///   digests still. `reread` finds the digest that a span has now. At most 64 are read again
     ///   for each span, and all that are known for the last one and after names were removed.
     /// - Anything else: it doesn't, and nothing more can be read of this version.
+    ///
+    /// A step reads at most 17 spans, so that a loader can do other work between two of them.
     pub(crate) fn check_read(
         &self,
+        system: &dyn FileSystem,
         span: &ReadSpan,
+        verification: Option<Verification>,
         reread: impl FnMut(u64) -> Option<u64>,
-    ) -> ReadVerdict {
+    ) -> CheckStep {
+        let verification = match verification {
+            Some(verification) => Ok(verification),
+            None => self.begin_check(system, span),
+        };
+        match verification {
+            Ok(verification) => self.verify(span, verification, reread),
+            Err(CheckStep::Done(ReadVerdict::Changed)) => {
+                self.set_changed();
+                CheckStep::Done(ReadVerdict::Changed)
+            }
+            Err(step) => step,
+        }
+    }
+
+    /// Compares the status with the last one. Takes the digests if they have to be verified.
+    fn begin_check(
+        &self,
+        system: &dyn FileSystem,
+        span: &ReadSpan,
+    ) -> Result<Verification, CheckStep> {
+        let changed = CheckStep::Done(ReadVerdict::Changed);
         let Some(file) = self.file().filter(|_| !self.is_changed()) else {
-            return ReadVerdict::Changed;
+            return Err(changed);
+        };
+        let before = self.reads().fingerprint;
+        let Ok(found) = Fingerprint::of(system, file) else {
+            return Err(changed);
         };
         let mut reads = self.reads();
-        let change = change_since(file, &reads.fingerprint);
-        let verdict = match change {
-            Ok((Change::None, _)) if reads.is_settled => ReadVerdict::Unchanged,
-            Ok((Change::Grown, _)) if self.is_strong => ReadVerdict::Changed,
-            Ok((change @ (Change::None | Change::Unlinked | Change::Grown), found)) => {
-                let limit = if span.is_last || change == Change::Unlinked {
-                    usize::MAX
-                } else {
-                    VERIFIED_MAX
-                };
-                if reads.digests.verify(limit, reread) {
-                    reads.fingerprint = found;
-                    reads.is_settled = found.is_settled(span.now);
-                    if change == Change::Grown {
-                        ReadVerdict::Grown
-                    } else {
-                        ReadVerdict::Unchanged
-                    }
+        let reads = &mut *reads;
+        if !reads.fingerprint.is_same_version(&before) {
+            return Err(CheckStep::Busy);
+        }
+        let Some(digests) = &mut reads.digests else {
+            return Err(CheckStep::Busy);
+        };
+        let change = before.change_to(&found);
+        match change {
+            Change::None if reads.is_settled => {
+                let is_same = digests.insert(span.index, span.digest);
+                let verdict = if is_same {
+                    ReadVerdict::Unchanged
                 } else {
                     ReadVerdict::Changed
-                }
+                };
+                Err(CheckStep::Done(verdict))
             }
-            Ok((Change::Touched | Change::Other, _)) | Err(_) => ReadVerdict::Changed,
-        };
-        if verdict == ReadVerdict::Changed || !reads.digests.insert(span.index, span.digest) {
-            self.set_changed();
-            return ReadVerdict::Changed;
+            Change::Grown if self.is_strong => Err(changed),
+            Change::None | Change::Unlinked | Change::Grown => {
+                let all = digests.others();
+                let left = if span.is_last || change == Change::Unlinked {
+                    all
+                } else {
+                    all.min(VERIFIED_MAX)
+                };
+                let digests = reads.digests.take().ok_or(CheckStep::Busy)?;
+                Ok(Verification {
+                    digests,
+                    change,
+                    found,
+                    left,
+                })
+            }
+            Change::Touched => Err(CheckStep::Touched),
+            Change::Other => Err(changed),
         }
-        verdict
+    }
+
+    /// Verifies a few spans. Returns the digests to the handle after the last one.
+    fn verify(
+        &self,
+        span: &ReadSpan,
+        mut verification: Verification,
+        reread: impl FnMut(u64) -> Option<u64>,
+    ) -> CheckStep {
+        let count = verification.left.min(STEP_SPANS);
+        let is_same = verification.digests.verify(count, reread);
+        verification.left -= count;
+        if is_same && verification.left > 0 && !self.is_changed() {
+            return CheckStep::Verifying(verification);
+        }
+        let Verification {
+            mut digests,
+            change,
+            found,
+            ..
+        } = verification;
+        let is_same = is_same && digests.insert(span.index, span.digest);
+        let mut reads = self.reads();
+        reads.digests = Some(digests);
+        if !is_same || self.is_changed() {
+            self.set_changed();
+            return CheckStep::Done(ReadVerdict::Changed);
+        }
+        reads.fingerprint = found;
+        reads.is_settled = found.is_settled(span.now);
+        CheckStep::Done(if change == Change::Grown {
+            ReadVerdict::Grown
+        } else {
+            ReadVerdict::Unchanged
+        })
     }
 
     /// No more of this version can be read.
@@ -171,47 +257,9 @@ impl FileHandle {
     }
 }
 
-impl OpenFile {
-    /// Counts `file` as open. Returns it if `max` are open already.
-    pub(crate) fn new(file: OwnedFd, count: &Arc<AtomicU32>, max: u32) -> Result<Self, OwnedFd> {
-        let next = |open: u32| (open < max).then_some(open + 1);
-        if count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .is_err()
-        {
-            return Err(file);
-        }
-        Ok(Self {
-            file,
-            count: Arc::clone(count),
-        })
-    }
-}
-
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Returns what happened to an open file since it had a fingerprint, and its fingerprint now. Waits
-/// for an append that may be in progress.
-fn change_since(file: &OwnedFd, before: &Fingerprint) -> Result<(Change, Fingerprint), Errno> {
-    let mut found = Fingerprint::of(file)?;
-    for _ in 0..APPEND_TRIES {
-        if before.change_to(&found) != Change::Touched {
-            break;
-        }
-        thread::sleep(APPEND_PAUSE);
-        found = Fingerprint::of(file)?;
-    }
-    Ok((before.change_to(&found), found))
-}
-
-/// How long an append may take from its times to its length, as often as it's looked for.
-const APPEND_PAUSE: Duration = Duration::from_millis(1);
-const APPEND_TRIES: u32 = 20;
-
 /// Spans of a growing file that are read again for each new one: 4 MiB, less than a millisecond
 /// from the kernel's page cache.
 const VERIFIED_MAX: usize = 64;
+
+/// Spans that are read again in one step: a mebibyte, and the first span.
+const STEP_SPANS: usize = 16;

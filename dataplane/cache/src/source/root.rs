@@ -1,19 +1,17 @@
 //! Trees of files: opening what a path names, and reading the status of the file.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use lockgate_wire::Instant;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::clock::WallClock;
+use super::filesystem::FileSystem;
 use super::fingerprint::{Change, Fingerprint};
 use crate::absence::Absence;
 
@@ -35,33 +33,55 @@ pub(crate) struct Opened {
     pub(crate) is_growing: bool,
 }
 
+/// What was seen of a file that changes, at the attempts to open it so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settling {
+    attempts: u32,
+    /// Its status at the first attempt and at the last one.
+    seen: Option<(Fingerprint, Fingerprint)>,
+    /// Something else happened to it than that it grew.
+    was_rewritten: bool,
+}
+
+/// The result of an attempt to open a file.
+pub(crate) enum OpenOutcome {
+    Opened(Opened),
+    /// It was changed just now. The next attempt has to be some milliseconds later.
+    Unsettled,
+    Absent(Absence),
+}
+
 impl Root {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let directory = Arc::new(open_directory(path)?);
+    pub(crate) fn open(system: &dyn FileSystem, path: &Path) -> io::Result<Self> {
+        let directory = Arc::new(system.open_directory(path)?);
         Ok(Self {
             path: path.to_owned(),
             open: Mutex::new((directory, Instant::ZERO)),
         })
     }
 
-    /// Opens what `path` names in this tree, if it's a regular file, and reads its status.
+    /// Opens what `path` names in this tree.
     pub(crate) fn open_file(
         &self,
+        system: &dyn FileSystem,
         path: &[u8],
         now: Instant,
         reopen_after: Duration,
-        clock: &WallClock,
-    ) -> Result<Opened, Absence> {
-        let directory = self.directory(now, reopen_after);
-        let file = open_beneath(&directory, path).map_err(absence)?;
-        settle(file, clock)
+    ) -> Result<OwnedFd, Absence> {
+        let directory = self.directory(system, now, reopen_after);
+        system.open_beneath(&directory, path).map_err(absence)
     }
 
-    fn directory(&self, now: Instant, reopen_after: Duration) -> Arc<OwnedFd> {
+    fn directory(
+        &self,
+        system: &dyn FileSystem,
+        now: Instant,
+        reopen_after: Duration,
+    ) -> Arc<OwnedFd> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_since(open.1) >= reopen_after {
             // If it can't be opened now, the one from before stays in use.
-            if let Ok(directory) = open_directory(&self.path) {
+            if let Ok(directory) = system.open_directory(&self.path) {
                 open.0 = Arc::new(directory);
             }
             open.1 = now;
@@ -70,74 +90,69 @@ impl Root {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    open(
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-}
-
-fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
-    // Opening a FIFO would wait for a writer, opening a terminal could make it ours.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let path: &Path = Path::new(OsStr::from_bytes(path));
-    let path = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
-    for _ in 0..RACES_MAX {
-        match openat2(directory, path, flags, Mode::empty(), resolve) {
-            // A directory was renamed while the kernel resolved `..`.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            done => return done,
-        }
-    }
-    Err(Errno::AGAIN)
-}
-
-/// Reads the status of the file, once every later change is certain to show in it.
-///
-/// Two changes within one tick of the kernel's clock have the same time, and a write is stamped
-/// when it begins, not when it ends. So a file that was changed just now is looked at again 3 ms
-/// later, at most 30 times. A file that doesn't come to rest is served only if it grows.
-fn settle(file: OwnedFd, clock: &WallClock) -> Result<Opened, Absence> {
-    let mut first: Option<Fingerprint> = None;
-    let mut last: Option<(Fingerprint, Duration)> = None;
-    let mut only_grows = true;
-    for _ in 0..SETTLE_TRIES {
+impl Settling {
+    /// Reads the status of the file, which is certain to show every later change.
+    ///
+    /// Two changes within one tick of the kernel's clock have the same time, and a write is stamped
+    /// when it begins, not when it ends. So a file that was changed just now is opened again a few
+    /// milliseconds later, at most 30 times. A file that doesn't come to rest is served only if it
+    /// grows.
+    pub(crate) fn examine(
+        &mut self,
+        system: &dyn FileSystem,
+        file: OwnedFd,
+        clock: &WallClock,
+    ) -> OpenOutcome {
         let now = clock.now();
-        let stat = fstat(&file).map_err(|_| Absence::Failed)?;
+        let Ok(stat) = system.status(&file) else {
+            return OpenOutcome::Absent(Absence::Failed);
+        };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
-            FileType::Directory => return Err(Absence::Directory),
-            _ => return Err(Absence::Forbidden),
+            FileType::Directory => return OpenOutcome::Absent(Absence::Directory),
+            _ => return OpenOutcome::Absent(Absence::Forbidden),
         }
         let found = Fingerprint::from_stat(&stat);
-        if found.is_settled(now) {
-            return Ok(Opened {
+        let opened = |is_growing| {
+            OpenOutcome::Opened(Opened {
                 file,
                 found,
                 now,
-                is_growing: false,
-            });
+                is_growing,
+            })
+        };
+        if found.is_settled(now) {
+            return opened(false);
         }
-        only_grows &= last.is_none_or(|(last, _)| last.change_to(&found) != Change::Other);
-        first.get_or_insert(found);
-        last = Some((found, now));
-        thread::sleep(SETTLE_PAUSE);
-    }
-    match (first, last) {
-        (Some(first), Some((found, now))) if only_grows && found.len > first.len => Ok(Opened {
-            file,
-            found,
-            now,
-            is_growing: true,
-        }),
+        let first = self.observe(&found);
+        self.attempts += 1;
+        if self.attempts < SETTLE_ATTEMPTS {
+            return OpenOutcome::Unsettled;
+        }
+        if !self.was_rewritten && found.len > first.len {
+            return opened(true);
+        }
         // It is rewritten all the time: its versions can't be distinguished.
-        _ => Err(Absence::Changing),
+        OpenOutcome::Absent(Absence::Changing)
+    }
+
+    /// Notes the status of a file that isn't at rest. Returns its status at the first attempt.
+    fn observe(&mut self, found: &Fingerprint) -> Fingerprint {
+        let is_same_file =
+            |seen: &Fingerprint| (seen.device, seen.inode) == (found.device, found.inode);
+        let first = match &self.seen {
+            Some((first, last)) if is_same_file(last) => {
+                self.was_rewritten |= last.change_to(found) == Change::Other;
+                *first
+            }
+            // The first attempt, or another file was renamed over it since.
+            Some(_) | None => {
+                self.was_rewritten = false;
+                *found
+            }
+        };
+        self.seen = Some((first, *found));
+        first
     }
 }
 
@@ -154,8 +169,4 @@ fn absence(error: Errno) -> Absence {
     }
 }
 
-/// Attempts at a path that changes while it is resolved.
-const RACES_MAX: u32 = 16;
-
-const SETTLE_PAUSE: Duration = Duration::from_millis(3);
-const SETTLE_TRIES: u32 = 30;
+const SETTLE_ATTEMPTS: u32 = 30;

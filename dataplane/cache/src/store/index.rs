@@ -50,13 +50,13 @@ impl Index {
     }
 
     /// Stores an object in the place of the one with the same key. If as many are stored as may be,
-    /// and all are in use, this one isn't: it lives as long as a body or a lookup's answer holds
-    /// it.
-    pub(super) fn insert(&mut self, object: &Arc<Object>) {
+    /// and all are in use, this one isn't, and false is returned: it lives as long as a body or a
+    /// lookup's answer holds it.
+    pub(super) fn insert(&mut self, object: &Arc<Object>) -> bool {
         self.remove(object.key());
         let class = match object.content() {
             // Nothing of it could be evicted, so each lookup asks the source.
-            Content::Whole(None) => return,
+            Content::Whole(None) => return true,
             Content::Whole(Some(span)) => {
                 self.spans.insert(object, None, span);
                 Class::Small
@@ -72,7 +72,7 @@ impl Index {
         while self.objects.len() >= self.objects_max {
             if !self.evict_object(Class::Small) && !self.evict_object(Class::Large) {
                 object.retire();
-                return;
+                return false;
             }
         }
         let Self {
@@ -82,6 +82,7 @@ impl Index {
         objects.insert_unique(hash, Arc::clone(object), |object| {
             hasher.hash_one(object.key())
         });
+        true
     }
 
     /// Removes the object under `key`. Returns whether there was one.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use lockgate_http::Entity;
@@ -23,8 +24,8 @@ pub struct Object {
     source: SourceHandle,
     /// When the source last found this version current.
     validated_at: AtomicU64,
-    /// A request to revalidate it is on its way.
-    is_revalidating: AtomicBool,
+    /// When a check was requested that has no result yet; 0 if there is none.
+    check_requested_at: AtomicU64,
     /// It is not in the index any more: its path has another version, or none.
     is_retired: AtomicBool,
     /// Used since eviction last passed it.
@@ -71,7 +72,7 @@ impl Object {
             entity,
             source,
             validated_at: AtomicU64::new(now.as_nanos()),
-            is_revalidating: AtomicBool::new(false),
+            check_requested_at: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             is_referenced: AtomicBool::new(false),
         }
@@ -129,13 +130,25 @@ impl Object {
         self.end_revalidation();
     }
 
-    /// Returns true if the caller has to request revalidation.
-    pub(crate) fn begin_revalidation(&self) -> bool {
-        !self.is_revalidating.swap(true, Ordering::Relaxed)
+    /// Returns true if the caller has to request revalidation. A request that has no result after
+    /// [`CHECK_AGAIN`] may have been dropped, and is made again.
+    pub(crate) fn begin_revalidation(&self, now: Instant) -> bool {
+        let requested = self.check_requested_at.load(Ordering::Relaxed);
+        let age = now.saturating_since(Instant::from_nanos(requested));
+        (requested == 0 || age >= CHECK_AGAIN)
+            && self
+                .check_requested_at
+                .compare_exchange(
+                    requested,
+                    now.as_nanos().max(1),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
     }
 
     pub(crate) fn end_revalidation(&self) {
-        self.is_revalidating.store(false, Ordering::Relaxed);
+        self.check_requested_at.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn mark_referenced(&self) {
@@ -218,3 +231,6 @@ fn set(flag: &AtomicBool) {
         flag.store(true, Ordering::Relaxed);
     }
 }
+
+/// How long a requested check may have no result before it is requested again.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);

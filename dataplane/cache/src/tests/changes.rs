@@ -548,9 +548,9 @@ fn a_body_under_a_strong_tag_ends_well_if_all_of_it_was_read_before_the_file_gre
     assert_eq!((out.len(), version(&out)), (len, 1));
     assert_eq!(cache.counters().loads, loads, "nothing was read of it");
 
-    // Nothing has noticed it. The tag is given for twice the interval, and no longer.
+    // Nothing has noticed it. The tag is given until the object has expired, and no longer.
     let tag = waiter.tag("a");
-    waiter.millis += 2_001;
+    waiter.millis += 11_001;
     let after = waiter.tag("a");
     assert_ne!(after, tag);
     assert!(object.is_retired());

@@ -1,0 +1,325 @@
+//! The threads of a file source: one dispatcher, and loaders.
+//!
+//! - The *dispatcher* takes requests from the clients' queues and has the store answer them, or
+//!   queues jobs. It makes no system call on a file, so no file system can stop it: what is in
+//!   memory is served whatever the loaders do.
+//! - A *loader* does one job at a time, and may hang in it. If no loader is idle, another one is
+//!   spawned. So there are at most [`CacheConfig::loaders`] for each root: the scheduler gives a
+//!   root no more, and a loader without a job isn't spawned. One that was idle for ten seconds
+//!   ends, except the last one.
+//!
+//! [`CacheConfig::loaders`]: crate::CacheConfig::loaders
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, after};
+
+use super::job::{Job, JobEnd};
+use super::loader::Files;
+use super::scheduler::Scheduler;
+use crate::counters::FileCounters;
+use crate::key::RootId;
+use crate::queue::RequestQueue;
+use crate::request::{Request, Task};
+use crate::store::Admitted;
+
+/// The threads. They end when this is dropped.
+pub(super) struct LoaderPool {
+    shared: Arc<Shared>,
+    dispatcher: Option<JoinHandle<()>>,
+}
+
+/// What all threads share.
+struct Shared {
+    files: Arc<Files>,
+    queue: Arc<RequestQueue>,
+    threads_max: usize,
+    state: Mutex<State>,
+    /// A loader has to look for a job, or to end.
+    work: Condvar,
+    /// A loader has ended.
+    ended: Condvar,
+}
+
+/// The lock is held for moments, never while a loader does a job.
+struct State {
+    scheduler: Scheduler,
+    /// Jobs that continue after a pause, and what tells that it's over. All pauses are equally
+    /// long, so the first one ends first.
+    paused: VecDeque<(Receiver<std::time::Instant>, Job)>,
+    threads: usize,
+    /// Loaders without a job,
+    idle: usize,
+    /// and how many of them were woken, or spawned, and don't run yet.
+    woken: usize,
+    is_stopped: bool,
+}
+
+impl LoaderPool {
+    /// Spawns the dispatcher and the first loader.
+    pub(super) fn start(
+        files: &Arc<Files>,
+        queue: &Arc<RequestQueue>,
+        loaders_per_root: u8,
+    ) -> io::Result<Self> {
+        let roots = files.roots.len();
+        let shared = Arc::new(Shared {
+            files: Arc::clone(files),
+            queue: Arc::clone(queue),
+            threads_max: (roots * usize::from(loaders_per_root)).max(1),
+            state: Mutex::new(State {
+                scheduler: Scheduler::new(roots, usize::from(loaders_per_root)),
+                paused: VecDeque::new(),
+                threads: 0,
+                idle: 0,
+                woken: 0,
+                is_stopped: false,
+            }),
+            work: Condvar::new(),
+            ended: Condvar::new(),
+        });
+        let mut pool = Self {
+            shared: Arc::clone(&shared),
+            dispatcher: None,
+        };
+        shared.spawn_loader(&mut shared.state())?;
+        let name = "files-dispatch".to_owned();
+        let thread = thread::Builder::new().name(name);
+        pool.dispatcher = Some(thread.spawn(move || shared.run_dispatcher())?);
+        Ok(pool)
+    }
+
+    pub(super) fn shut_down(&mut self, wait: Duration) -> usize {
+        self.shared.queue.stop();
+        if let Some(dispatcher) = self.dispatcher.take() {
+            // The panic hook has reported a thread that panicked.
+            let _ = dispatcher.join();
+        }
+        let mut state = self.shared.state();
+        state.is_stopped = true;
+        self.shared.work.notify_all();
+        let waited = self
+            .shared
+            .ended
+            .wait_timeout_while(state, wait, |state| state.threads > 0);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.threads
+    }
+
+    pub(super) fn count(&self, counters: &mut FileCounters) {
+        let state = self.shared.state();
+        counters.readers = state.threads as u64;
+        counters.readers_busy = (state.threads - state.idle) as u64;
+        counters.readers_max = self.shared.threads_max as u64;
+        counters.queued = state.scheduler.queued() as u64;
+    }
+}
+
+impl Drop for LoaderPool {
+    fn drop(&mut self) {
+        if !self.shared.state().is_stopped {
+            self.shut_down(SHUTDOWN_WAIT);
+        }
+    }
+}
+
+impl Shared {
+    fn run_dispatcher(self: &Arc<Self>) {
+        self.queue.register_dispatcher();
+        while !self.queue.is_stopped() {
+            if self.dispatch() {
+                continue;
+            }
+            // No event comes when a worker drops a span, or at the end of a pause.
+            self.queue
+                .park(|| self.state().has_to_look().then_some(LOOK_AGAIN));
+        }
+    }
+
+    fn run_loader(self: &Arc<Self>) {
+        let mut state = self.state();
+        loop {
+            // It was counted as idle and woken.
+            state.idle -= 1;
+            state.woken = state.woken.saturating_sub(1);
+            while !state.is_stopped
+                && let Some(job) = state.scheduler.next()
+            {
+                self.wake_loader(&mut state);
+                drop(state);
+                let root = job.root();
+                let end = self.files.run(job);
+                self.end_job(root, end);
+                // Saves the dispatcher's wake-up.
+                self.dispatch();
+                state = self.state();
+            }
+            if state.is_stopped {
+                break;
+            }
+            state.idle += 1;
+            let waited = self.work.wait_timeout(state, IDLE_MAX);
+            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            if timeout.timed_out() && state.threads > 1 && !state.scheduler.has_ready() {
+                state.idle -= 1;
+                state.woken = state.woken.min(state.idle);
+                break;
+            }
+        }
+        state.threads -= 1;
+        drop(state);
+        self.ended.notify_all();
+    }
+
+    /// Takes requests and resumes jobs that can continue. Returns false if there was no request.
+    fn dispatch(self: &Arc<Self>) -> bool {
+        let is_short = self.files.is_memory_short.load(Ordering::Relaxed);
+        let has_taken = self.queue.drain(DRAINED_MAX, |client, request| {
+            self.admit(client, request, is_short)
+        });
+        let mut state = self.state();
+        while let Some((root, file)) = self.files.open.next_to_close() {
+            let task = Task::Close { root, file };
+            let is_background = false;
+            let admitted = Admitted {
+                task,
+                is_background,
+            };
+            state.scheduler.resume(Job::new(0, admitted));
+        }
+        while let Some((end, _)) = state.paused.front()
+            && end.try_recv().is_ok()
+            && let Some((_, job)) = state.paused.pop_front()
+        {
+            state.scheduler.resume(job);
+        }
+        state
+            .scheduler
+            .grant_memory(|len| self.files.store.allocate(len));
+        state
+            .scheduler
+            .grant_files(|root| self.files.make_room(root));
+        self.note_memory(&state);
+        self.wake_loader(&mut state);
+        has_taken
+    }
+
+    fn admit(&self, client: u16, request: Request, is_memory_short: bool) {
+        let Some(admitted) = self.files.store.admit(request, is_memory_short) else {
+            return;
+        };
+        let refused = self.state().scheduler.push(Job::new(client, admitted));
+        let Err(mut job) = refused else {
+            return;
+        };
+        if self.files.store.cancel(&job.task) {
+            self.files.counters.dropped.add(1);
+            return;
+        }
+        // A client waits for it by now.
+        job.is_background = false;
+        let pushed = self.state().scheduler.push(job);
+        debug_assert!(pushed.is_ok(), "only background jobs are refused");
+    }
+
+    /// Ends a job, or queues its next step.
+    fn end_job(&self, root: RootId, end: JobEnd) {
+        if let JobEnd::NoMemory(job, _) = &end
+            && matches!(job.task, Task::ReadSpan { .. })
+            && self.files.store.cancel(&job.task)
+        {
+            self.files.counters.dropped.add(1);
+            self.state().scheduler.finish(root);
+            return;
+        }
+        let mut state = self.state();
+        state.scheduler.finish(root);
+        match end {
+            JobEnd::Done => {}
+            JobEnd::NoMemory(job, len) => {
+                self.files.counters.waits.add(u64::from(!job.was_granted));
+                state.scheduler.wait_for_memory(job, len);
+            }
+            JobEnd::NoFile(job) => {
+                self.files.counters.file_waits.add(1);
+                state.scheduler.wait_for_file(job);
+            }
+            JobEnd::Later(job) => state.paused.push_back((after(PAUSE), job)),
+            JobEnd::Yield(job) => state.scheduler.resume(job),
+        }
+        self.note_memory(&state);
+        let has_to_look = state.has_to_look();
+        drop(state);
+        if has_to_look {
+            self.queue.wake();
+        }
+    }
+
+    fn note_memory(&self, state: &State) {
+        let is_short = state.scheduler.is_memory_short();
+        self.files
+            .is_memory_short
+            .store(is_short, Ordering::Relaxed);
+    }
+
+    /// Wakes a loader if there is a job for it, or spawns one. That one wakes the next.
+    fn wake_loader(self: &Arc<Self>, state: &mut State) {
+        if !state.scheduler.has_ready() || state.woken > 0 || state.is_stopped {
+            return;
+        }
+        if state.idle > 0 {
+            state.woken += 1;
+            self.work.notify_one();
+        } else if state.threads < self.threads_max && self.spawn_loader(state).is_err() {
+            // Those that run take the job when they are done.
+            self.files.counters.readers_refused.add(1);
+        }
+    }
+
+    fn spawn_loader(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        let thread = thread::Builder::new().name(format!("files-{}", state.threads));
+        thread
+            .stack_size(STACK_BYTES)
+            .spawn(move || shared.run_loader())?;
+        state.threads += 1;
+        state.idle += 1;
+        state.woken += 1;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether a job waits for what no event tells of.
+    fn has_to_look(&self) -> bool {
+        self.scheduler.has_deferred() || !self.paused.is_empty()
+    }
+}
+
+/// Requests of each client that are taken in turn.
+const DRAINED_MAX: usize = 16;
+
+/// How long a job pauses that has to look at a file again.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// How often it's looked for memory, open files and ends of pauses, if a job waits for one.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// How long a loader may be idle.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// How long dropping the cache waits for loaders.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
+
+/// A loader's stack: a few system calls deep, with buffers on the heap.
+const STACK_BYTES: usize = 256 << 10;

@@ -1,0 +1,217 @@
+use lockgate_wire::Instant;
+use pktbuf::{PageArena, Region};
+
+use super::*;
+use crate::key::Key;
+use crate::request::Task;
+use crate::store::Admitted;
+
+const ROOTS: usize = 3;
+const RUNNING_MAX: usize = 2;
+
+fn scheduler() -> Scheduler {
+    Scheduler::new(ROOTS, RUNNING_MAX)
+}
+
+fn job(root: u16, client: u16, name: u32) -> Job {
+    let key = Key {
+        root: RootId::new(root),
+        path: name.to_be_bytes().into(),
+    };
+    let task = Task::Lookup {
+        key,
+        now: Instant::ZERO,
+    };
+    let is_background = false;
+    Job::new(
+        client,
+        Admitted {
+            task,
+            is_background,
+        },
+    )
+}
+
+fn background(root: u16, name: u32) -> Job {
+    Job {
+        is_background: true,
+        ..job(root, 0, name)
+    }
+}
+
+/// Root, client and name of a job.
+fn parts(job: &Job) -> (u16, u16, u32) {
+    let Task::Lookup { key, .. } = &job.task else {
+        panic!("only lookups here");
+    };
+    let root = u16::try_from(key.root.index()).unwrap();
+    (
+        root,
+        job.client,
+        u32::from_be_bytes(key.path[..].try_into().unwrap()),
+    )
+}
+
+fn next(scheduler: &mut Scheduler) -> Option<(u16, u16, u32)> {
+    scheduler.next().as_ref().map(parts)
+}
+
+fn push(scheduler: &mut Scheduler, job: Job) {
+    assert!(scheduler.push(job).is_ok());
+}
+
+#[test]
+fn a_root_that_hangs_keeps_its_threads_and_no_more() {
+    let mut scheduler = scheduler();
+    for name in 0..1_000 {
+        push(&mut scheduler, job(0, 0, name));
+    }
+    assert_eq!(next(&mut scheduler), Some((0, 0, 0)));
+    assert_eq!(next(&mut scheduler), Some((0, 0, 1)));
+    assert_eq!(next(&mut scheduler), None, "it has as many as it may");
+    // They never end. Others are served one after the other.
+    for name in 0..100 {
+        push(&mut scheduler, job(1, 0, name));
+        assert!(scheduler.has_ready());
+        assert_eq!(next(&mut scheduler), Some((1, 0, name)));
+        scheduler.finish(RootId::new(1));
+    }
+    scheduler.finish(RootId::new(0));
+    assert_eq!(next(&mut scheduler), Some((0, 0, 2)));
+    assert_eq!(next(&mut scheduler), None);
+    assert_eq!(scheduler.queued(), 997);
+}
+
+#[test]
+fn roots_and_the_clients_of_a_root_are_served_in_turn() {
+    let mut scheduler = scheduler();
+    for name in 0..100 {
+        push(&mut scheduler, job(0, 0, name));
+        push(&mut scheduler, job(1, 0, name));
+    }
+    push(&mut scheduler, job(0, 1, 0));
+    push(&mut scheduler, job(2, 1, 0));
+    let mut order = Vec::new();
+    for _ in 0..8 {
+        let (root, client, _) = next(&mut scheduler).unwrap();
+        order.push((root, client));
+        scheduler.finish(RootId::new(root));
+    }
+    // A round of the roots, and another one with the next client of root 0.
+    let expected = [
+        (0, 0),
+        (1, 0),
+        (2, 1),
+        (0, 1),
+        (1, 0),
+        (0, 0),
+        (1, 0),
+        (0, 0),
+    ];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn jobs_that_continue_alternate_with_new_ones() {
+    let mut scheduler = scheduler();
+    for name in 0..10 {
+        push(&mut scheduler, job(0, 0, name));
+    }
+    let mut order = Vec::new();
+    // The first one never ends: a log that is verified.
+    for _ in 0..8 {
+        let job = scheduler.next().unwrap();
+        let name = parts(&job).2;
+        order.push(name);
+        scheduler.finish(RootId::new(0));
+        if name == 0 {
+            scheduler.resume(job);
+        }
+    }
+    assert_eq!(order, [0, 1, 0, 2, 0, 3, 0, 4]);
+}
+
+#[test]
+fn background_jobs_of_a_root_are_bounded() {
+    let mut scheduler = scheduler();
+    let queued = (0..1_000).filter(|name| scheduler.push(background(0, *name)).is_ok());
+    assert_eq!(queued.count(), BACKGROUND_MAX);
+    push(&mut scheduler, job(0, 0, 1_000));
+    assert!(scheduler.push(background(1, 0)).is_ok(), "another root's");
+    assert!(scheduler.next().is_some());
+    assert!(
+        scheduler.push(background(0, 1_001)).is_ok(),
+        "one was taken"
+    );
+    assert!(scheduler.push(background(0, 1_002)).is_err());
+}
+
+/// Memory for tests: an arena of a few pages.
+fn arena(pages: usize) -> PageArena {
+    let mut region = Region::heap(pages * 4_096).unwrap();
+    PageArena::new(&mut region, pages * 4_096).unwrap()
+}
+
+#[test]
+fn memory_is_granted_to_clients_in_turn_and_never_to_a_root_that_hangs() {
+    let mut scheduler = scheduler();
+    for name in 0..2 {
+        push(&mut scheduler, job(0, 0, name));
+        assert!(next(&mut scheduler).is_some());
+    }
+    // Root 0 hangs. The jobs of it that wait for memory are passed over.
+    for name in 10..20 {
+        scheduler.wait_for_memory(job(0, 0, name), 4_096);
+    }
+    for name in 20..23 {
+        scheduler.wait_for_memory(job(1, 0, name), 4_096);
+    }
+    scheduler.wait_for_memory(job(2, 1, 30), 4_096);
+    assert!(scheduler.is_memory_short());
+    let arena = arena(100);
+    let grant = |scheduler: &mut Scheduler, mut pages: usize| {
+        scheduler.grant_memory(|len| {
+            pages = pages.checked_sub(1)?;
+            arena.alloc(len)
+        });
+    };
+    grant(&mut scheduler, 2);
+    assert_eq!(next(&mut scheduler), Some((1, 0, 20)));
+    assert_eq!(next(&mut scheduler), Some((2, 1, 30)));
+    assert_eq!(next(&mut scheduler), None);
+    // As much as there is: root 1 gets no more than it has threads for.
+    grant(&mut scheduler, 100);
+    assert_eq!(next(&mut scheduler), Some((1, 0, 21)));
+    assert_eq!(next(&mut scheduler), None);
+    assert!(
+        !scheduler.is_memory_short(),
+        "nothing waits for memory that could run"
+    );
+    scheduler.finish(RootId::new(1));
+    grant(&mut scheduler, 100);
+    assert_eq!(next(&mut scheduler), Some((1, 0, 22)));
+    // Once root 0 answers, its jobs get memory, one for each thread.
+    for name in 10..20 {
+        scheduler.finish(RootId::new(0));
+        grant(&mut scheduler, 100);
+        let mut job = scheduler.next().unwrap();
+        assert_eq!(parts(&job), (0, 0, name));
+        assert!(job.page.take().is_some() && job.was_granted);
+    }
+}
+
+#[test]
+fn a_root_whose_files_are_all_in_use_doesnt_hold_up_another() {
+    let mut scheduler = scheduler();
+    for name in 0..3 {
+        scheduler.wait_for_file(job(0, 0, name));
+        scheduler.wait_for_file(job(1, 0, name));
+    }
+    assert!(scheduler.has_deferred() && !scheduler.has_ready());
+    scheduler.grant_files(|root| root == RootId::new(1));
+    assert_eq!(next(&mut scheduler), Some((1, 0, 0)));
+    assert_eq!(next(&mut scheduler), None);
+    scheduler.grant_files(|_| true);
+    assert_eq!(next(&mut scheduler), Some((0, 0, 0)));
+    assert_eq!(next(&mut scheduler), Some((1, 0, 1)));
+}

@@ -1,0 +1,168 @@
+//! What one client, or one kind of request, can't take from others.
+
+use super::super::testing::{Call, Gate, start_gated};
+use super::*;
+
+/// A worker whose clients request everything, beside one whose client requests a file.
+#[test]
+fn a_worker_with_many_requests_doesnt_delay_another() {
+    let tree = Tree::new();
+    tree.write("fair", b"fair");
+    let gate = Gate::new(true);
+    let config = CacheConfig::default();
+    let (cache, mut clients) = start_gated(&[&tree], MIB, &config, 2, kernel_clock(), &gate);
+    let now = Instant::from_secs(10);
+    gate.close(Call::Open, &tree);
+    for n in 0..500_u64 {
+        let name = format!("{n}");
+        let found = clients[0].lookup(now, ROOT, name.as_bytes(), Token(n));
+        assert!(matches!(found, Lookup::Pending(_)));
+    }
+    gate.wait_for_hanging(2);
+    // Also a file that the other worker has requested last, and isn't looked up yet.
+    for name in ["fair", "499"] {
+        let found = clients[1].lookup(now, ROOT, name.as_bytes(), Token(1));
+        assert!(matches!(found, Lookup::Pending(_)));
+    }
+    wait_until("all to be queued", || cache.counters().queued == 500);
+    gate.open();
+    let mut waiter = Waiter::new(clients.pop().unwrap());
+    waiter.completion();
+    waiter.completion();
+    let opened = gate.opened();
+    let place = |name: &[u8]| opened.iter().position(|path| path == name).unwrap();
+    // Two hang, then both workers in turn; two readers may take them in another order.
+    assert!(place(b"fair") <= 5, "{}", place(b"fair"));
+    assert!(place(b"499") <= 8, "{}", place(b"499"));
+    let once = opened.iter().filter(|path| **path == b"499").count();
+    assert_eq!(once, 1, "both workers get the one result");
+    let mut waiter = Waiter::new(clients.pop().unwrap());
+    for _ in 0..500 {
+        waiter.completion();
+    }
+}
+
+/// Takes answers until no request is outstanding.
+fn drain(waiter: &mut Waiter) {
+    while waiter.client.outstanding() > 0 {
+        waiter.completion();
+    }
+}
+
+#[test]
+fn absent_names_evict_nothing_and_leave_room_for_other_lookups() {
+    let tree = Tree::new();
+    for n in 0..100 {
+        tree.write(&format!("hot{n}"), &stamped(n, 1_000));
+    }
+    let config = CacheConfig {
+        // As many as are hot, in sets of four.
+        table_entries: 512,
+        ..CacheConfig::default()
+    };
+    let (cache, client) = start_one(&tree, MIB, &config);
+    let mut waiter = Waiter::new(client);
+    for n in 0..100 {
+        assert_eq!(version(&waiter.fetch(&format!("hot{n}")).unwrap()), n);
+    }
+    let known = |waiter: &mut Waiter| {
+        let known = (0..100).filter(|n| waiter.knows(&format!("hot{n}")));
+        let count = known.count();
+        drain(waiter);
+        count
+    };
+    let before = known(&mut waiter);
+    assert!(before > 90, "{before}");
+    let objects = cache.counters().objects;
+    for batch in 0..20 {
+        for n in 0..1_000 {
+            assert!(!waiter.knows(&format!("absent/{batch}/{n}")));
+        }
+        drain(&mut waiter);
+    }
+    let counters = cache.counters();
+    assert!(counters.absent >= 20_000, "{counters:?}");
+    assert_eq!((counters.objects, counters.evictions), (objects, 0));
+    assert_eq!(known(&mut waiter), before);
+    // A path that no file can have isn't looked up.
+    let misses = cache.counters().misses;
+    assert_eq!(
+        waiter.find(&"d/".repeat(2_048)).unwrap_err(),
+        Absence::NotFound
+    );
+    assert_eq!(
+        waiter.find(&"x".repeat(100_000)).unwrap_err(),
+        Absence::NotFound
+    );
+    assert_eq!(cache.counters().misses, misses);
+}
+
+#[test]
+fn small_ranges_of_a_large_file_evict_no_file_in_demand() {
+    let tree = Tree::new();
+    for n in 0..16 {
+        tree.write(&format!("hot{n}"), &stamped(n, 16_384));
+    }
+    let spans = 320;
+    tree.write("huge", &stamped(77, spans * SPAN_BYTES as usize));
+    let (cache, client) = start_one(&tree, MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    let huge = waiter.find("huge").unwrap();
+    for n in 0..16 {
+        assert_eq!(version(&waiter.fetch(&format!("hot{n}")).unwrap()), n);
+    }
+    let misses = cache.counters().misses;
+    // Each range is another span: twenty times the memory.
+    for index in 0..spans as u64 {
+        let at = index * u64::from(SPAN_BYTES);
+        let mut body = FileBody::new(Arc::clone(&huge), at..at + 1);
+        let mut out = Vec::new();
+        assert!(waiter.read(&mut body, ALL, &mut out));
+        assert_eq!(out, [77]);
+        for n in 0..16 {
+            assert!(waiter.knows(&format!("hot{n}")), "{n} after {index}");
+        }
+    }
+    let counters = cache.counters();
+    assert!(counters.evictions >= 300, "{counters:?}");
+    assert_eq!(counters.misses, misses);
+    assert_eq!(counters.span_misses, spans as u64);
+}
+
+/// Bodies whose clients read nothing, of as many spans as there is memory.
+#[test]
+fn bodies_that_nothing_is_taken_of_hold_no_spans() {
+    let tree = Tree::new();
+    let spans = 64;
+    tree.write("huge", &stamped(1, spans * SPAN_BYTES as usize));
+    tree.write("fair", &stamped(2, 500_000));
+    let config = CacheConfig {
+        read_ahead: 0,
+        ..CacheConfig::default()
+    };
+    let (cache, client) = start_one(&tree, MIB, &config);
+    let mut waiter = Waiter::new(client);
+    let huge = waiter.find("huge").unwrap();
+    let mut idle: Vec<_> = (0..spans as u64)
+        .map(|index| {
+            let at = index * u64::from(SPAN_BYTES);
+            let mut body = FileBody::new(Arc::clone(&huge), at..u64::MAX);
+            while !matches!(body.pull(&mut waiter.client, Token(1)), Piece::Span(..)) {
+                let completion = waiter.completion();
+                assert!(body.on_completion(completion));
+            }
+            // The window is closed.
+            body.advance(0);
+            body
+        })
+        .collect();
+    assert_eq!(version(&waiter.fetch("fair").unwrap()), 2);
+    assert_eq!(cache.counters().waits, 0);
+    // Each of them continues.
+    for (index, body) in (0..).zip(&mut idle) {
+        let mut out = Vec::new();
+        assert!(waiter.read(body, 512, &mut out));
+        let at = index * SPAN_BYTES as usize / BLOCK;
+        assert_eq!(out[8..16], (at as u64).to_le_bytes());
+    }
+}
