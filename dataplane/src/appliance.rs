@@ -214,7 +214,9 @@ impl Running {
         }
         // In this order: the reader of counters first, then their sources.
         drop(self.control);
-        drop(self.cache);
+        let now = self.clock.now();
+        let left = deadline.map_or(Duration::ZERO, |at: Instant| at.saturating_since(now));
+        close_cache(self.cache, left);
         if let Ok(ports) = Arc::try_unwrap(self.ports) {
             close_ports(ports);
         }
@@ -274,6 +276,18 @@ fn spawn_worker(
     ))
 }
 
+/// Ends the threads that read files. Those that hang in a file system end with the process.
+fn close_cache(cache: Arc<FileCache>, left: Duration) {
+    let wait = left.clamp(READERS_END_MIN, READERS_END_MAX);
+    let readers = Arc::into_inner(cache).map_or(0, |cache| cache.shut_down(wait));
+    if readers > 0 {
+        tracing::warn!(
+            readers,
+            "file cache: readers hang in a file system; the process ends without them"
+        );
+    }
+}
+
 fn close_ports(ports: Vec<Port>) {
     for mut port in ports {
         let name = port.name().to_owned();
@@ -297,6 +311,11 @@ const LINK_POLL_PERIOD: Duration = Duration::from_millis(50);
 
 /// How often it's polled whether the workers have ended.
 const JOIN_POLL_PERIOD: Duration = Duration::from_millis(5);
+
+/// How long readers of files may take to end: what is left of the drain, within these limits. A read
+/// from a disk takes milliseconds.
+const READERS_END_MIN: Duration = Duration::from_millis(100);
+const READERS_END_MAX: Duration = Duration::from_secs(1);
 
 /// Commands that may be queued for a worker.
 const COMMANDS_QUEUED_MAX: usize = 16;

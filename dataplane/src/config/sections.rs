@@ -190,6 +190,7 @@ pub(super) fn cache(document: &Document<'_>) -> (CacheConfig, u64) {
     let cache = document.one("cache");
     let config = CacheConfig {
         revalidate: cache.time("revalidate"),
+        stale_max: cache.time("stale_max"),
         objects_max: cache.count("files_max"),
         loaders: cache.count("readers"),
         ..CacheConfig::default()

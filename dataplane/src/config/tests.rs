@@ -149,7 +149,7 @@ fn what_a_file_says_reaches_the_components() {
            [limits]\nmbufs = 1000\npage_buffers = 300\nspans_small = 70\nspans_large = 20\n\
            sent_ranges = 256\nsend_queue_max = \"32KiB\"\n\
            [http]\nsend_timeout = \"3s\"\nrequest_max = 600\nheaders_max = 9\nrequests_max = 7\n\
-           [cache]\nfiles_max = 17\nrevalidate = \"0s\"\nreaders = 3\nmemory_max = \"2MiB\"\n\
+           [cache]\nfiles_max = 17\nrevalidate = \"0s\"\nstale_max = \"3s\"\nreaders = 3\nmemory_max = \"2MiB\"\n\
            [tls]\ntickets = false\n[drain]\ndeadline = \"4s\"\n[log]\nlevel = \"trace\"\n";
     let config = Scratch::new().parse(&text).unwrap();
     let tcp = &config.tcp;
@@ -186,6 +186,7 @@ fn what_a_file_says_reaches_the_components() {
         (config.cache.revalidate, config.cache_bytes),
         (Duration::ZERO, 2 << 20)
     );
+    assert_eq!(config.cache.stale_max, Duration::from_secs(3));
     assert_eq!(config.tls.options.tickets, 0);
     assert_eq!(config.drain_deadline, Duration::from_secs(4));
     assert_eq!(config.log_level, Level::TRACE);

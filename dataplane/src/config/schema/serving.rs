@@ -153,13 +153,19 @@ pub(super) const CACHE: &[Key] = &[
     key(
         "revalidate",
         time(0, H, S),
-        "Age at which a file is looked at again. An old version is served for at most twice this \
-         time after the file changed.",
+        "Age at which a file is checked again: the first request that comes later starts a check.",
+    ),
+    key(
+        "stale_max",
+        time(0, H, 10 * S),
+        "How much older than `revalidate` a file may be that is served while its check isn't done. \
+         After that, requests wait for the check. With `0s` they wait for every check.",
     ),
     key(
         "readers",
-        count(1, 32, 2, "threads"),
-        "Threads that read files.",
+        count(1, 32, 2, "threads per site"),
+        "Threads that read files of one site at a time. They are started as sites need them: a \
+         site whose file system hangs keeps its own, and the others go on.",
     ),
 ];
 

@@ -308,6 +308,7 @@ root = "www"
 [cache]
 memory_max = "16MiB"
 revalidate = "0s"
+stale_max = "0s"
 [limits]
 mbufs = 4096
 page_buffers = 8192
