@@ -11,15 +11,15 @@
 //!
 //! # How the types work together
 //!
-//! - [`FileCache`] owns everything and the loader threads. It gives each worker a [`FileClient`].
+//! - [`FileCache`] owns everything and the threads. It gives each worker a [`FileClient`].
 //! - [`FileClient::lookup`] returns an [`Object`], or a [`Ticket`] for a [`Completion`] that
 //!   [`FileClient::poll`] returns later. A worker calls `poll` once a turn and never blocks.
 //! - [`FileBody`] is a range of an object. [`FileBody::pull`] returns it span by span.
 //!
-//! Inside, a client sends requests to a queue. A loader has the store *admit* each of them: the
-//! store answers it at once, or *registers a waiter*. The loader *loads* the object or span, and
-//! the store answers all waiters. A task that finds no memory is *deferred*. `source` and `store`
-//! have the details of the seam between them.
+//! Inside, a client sends requests to a queue of its own. A *dispatcher* thread has the store
+//! *admit* each of them: the store answers it at once, or *registers a waiter*. A *loader* thread
+//! *loads* the object or span, and the store answers all waiters. A task that finds no memory is
+//! *deferred*. `source` and `store` have the details of the seam between them.
 //!
 //! # Example
 //!
@@ -91,17 +91,36 @@
 //! | 8 bytes for each span of a large object | as many as the arena has room for |
 //! | 16 bytes for each span of a large object | 1 024 |
 //! | cached paths for each client | [`CacheConfig::table_entries`] |
-//! | requests in the queue for each client | [`CacheConfig::outstanding_max`] |
-//! | open files | [`CacheConfig::open_max`], and one for each loader |
+//! | requests of each client | [`CacheConfig::outstanding_max`], and one for each root |
+//! | read-ahead and checks that are queued, for each root | 64 |
+//! | threads | [`CacheConfig::loaders`] for each root, and the dispatcher |
+//! | open files | [`CacheConfig::open_max`], and one for each loader and each root |
+//! | files that wait to be closed | [`CacheConfig::open_max`], and one for each root |
+//!
+//! *Roots don't share a fate.* A system call on a file may never return. Only loaders make them, and
+//! a root has a limited number of loaders, of each client's requests, of open files and of reads
+//! that were granted memory. The dispatcher makes none, so what is in memory is always served.
+//! Limits that shrink as their resource runs out (Choudhury and Hahne 1998) leave a part of it
+//! however many roots hang.
+//!
+//! *Clients don't share a fate.* Each has its own queue and its own budget of requests. The queues
+//! of a root, and deferred tasks, are served client by client. What clients pin isn't counted for
+//! each: that is the spans in send queues, and objects in one span while their bodies are sent.
+//!
+//! *Requests evict nothing that is in demand.* Absent names have a table of their own in the client,
+//! and no place in the store. A span that was used since eviction last passed it stays, so a scan
+//! through a large file evicts the scan.
 //!
 //! *A file larger than the memory streams through it.* A file of at most
 //! [`CacheConfig::whole_bytes_max`] is one span. A larger one has spans of [`SPAN_BYTES`], which
 //! are loaded and evicted one by one.
 //!
 //! *Nothing starves for memory.* A load that finds none evicts a span that is unused and
-//! unreferenced. If there is none, the load waits in order of arrival until a span is dropped. A
-//! body holds one span, and [`CacheConfig::read_ahead`] others are loaded for it, but none while a
-//! load waits. So memory is held up for as long as clients take to read a span, which HTTP bounds.
+//! unreferenced. If there is none, the load waits until a span is dropped: in order of arrival among
+//! the loads of its client, clients in turn. A body holds a span of a large file from its arrival
+//! until its caller has taken what it has room for, and [`CacheConfig::read_ahead`] others are
+//! loaded for it, but none while a load waits. So memory is held up for as long as what was sent
+//! isn't acknowledged, which HTTP bounds.
 //!
 //! *An object is one version.* Its bytes have the validators of its entity:
 //!
@@ -115,7 +134,8 @@
 //! - If the file only grew, bodies under a weak tag continue to the announced length if what was
 //!   read before is still the same. Bodies under a strong tag fail.
 //! - An object is looked at again when it is [`CacheConfig::revalidate`] old, in the background,
-//!   and served for at most twice that. Each change of the version makes a new object.
+//!   and served for at most [`CacheConfig::stale_max`] longer. Each change of the version makes a
+//!   new object.
 //! - The tag is strong if the file system is trusted with change times, the change time is more
 //!   than two seconds old, and a large file wasn't modified in the last five minutes. Else it is
 //!   weak. A weak tag of a young file is replaced when a later lookup reads the file again.

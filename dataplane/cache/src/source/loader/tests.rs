@@ -7,7 +7,7 @@ use super::*;
 use crate::source::filesystem::Kernel;
 use crate::source::fingerprint::ChangeAge;
 use crate::store::Admitted;
-use crate::testing::{Tree, kernel_time, start};
+use crate::testing::{Tree, kernel_time, start, start_with};
 use crate::{CacheConfig, FileCache};
 
 /// A loader without a thread, and the cache that it works for.
@@ -129,4 +129,114 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
     assert_eq!((counters.objects, counters.bytes_used), (0, 0));
     drop(object);
     assert_eq!(cache.counters().files_open, 0);
+}
+
+/// A loader without a thread, whose clock stands still, on a file system that isn't trusted.
+fn loader_at(tree: &Tree, now: Duration) -> (FileCache, Arc<Files>) {
+    let clock = WallClock::new(move || now);
+    let config = CacheConfig::default();
+    let (cache, _) = start_with(tree, 1 << 20, &config, 1, clock, false);
+    let files = Arc::clone(cache.source().files());
+    (cache, files)
+}
+
+/// A job that the store has started.
+fn job(task: Task) -> Job {
+    let is_background = true;
+    Job {
+        is_started: true,
+        ..Job::new(
+            0,
+            Admitted {
+                task,
+                is_background,
+            },
+        )
+    }
+}
+
+fn lookup(name: &str) -> Job {
+    let now = Instant::from_secs(1);
+    job(Task::Lookup {
+        key: key(name),
+        now,
+    })
+}
+
+fn key(name: &str) -> Key {
+    Key {
+        root: RootId::new(0),
+        path: name.as_bytes().into(),
+    }
+}
+
+/// A loader that waited for the file to come to rest would serve no other one meanwhile.
+#[test]
+fn a_file_that_was_changed_just_now_is_looked_at_in_steps() {
+    let tree = Tree::new();
+    tree.write("a", b"x");
+    let (cache, loader) = loader_at(&tree, kernel_time());
+    let mut job = lookup("a");
+    for attempt in 1..30 {
+        job = match loader.run(job) {
+            JobEnd::Later(job) => job,
+            _ => panic!("attempt {attempt}"),
+        };
+    }
+    // Its versions can't be distinguished.
+    assert!(matches!(loader.run(job), JobEnd::Done));
+    assert_eq!(cache.counters().absent, 1);
+}
+
+/// One client downloads a log: before its last span is served, all are read again.
+#[test]
+fn spans_of_a_growing_file_are_verified_in_steps_with_other_jobs_in_between() {
+    let tree = Tree::new();
+    let spans = 200;
+    tree.write("log", &vec![b'x'; spans * SPAN_BYTES as usize]);
+    tree.write("other", b"other");
+    let (cache, loader) = loader_at(&tree, kernel_time() + Duration::from_secs(3_600));
+    assert!(matches!(loader.run(lookup("log")), JobEnd::Done));
+    let object = loader.store.find(&key("log")).unwrap();
+    let read = |index| {
+        let object = Arc::clone(&object);
+        job(Task::ReadSpan { object, index })
+    };
+    for index in 0..spans as u64 - 1 {
+        assert!(matches!(loader.run(read(index)), JobEnd::Done), "{index}");
+    }
+    let append = OpenOptions::new().append(true).open(tree.path("log"));
+    append.unwrap().write_all(b"a line").unwrap();
+
+    let mut last = read(spans as u64 - 1);
+    let mut steps = 0;
+    loop {
+        let before = cache.counters().loads;
+        let end = loader.run(last);
+        let loads = cache.counters().loads - before;
+        steps += 1;
+        assert!(loads <= 18, "{loads} in step {steps}");
+        last = match end {
+            JobEnd::Done => break,
+            JobEnd::Yield(job) => job,
+            _ => panic!("step {steps}"),
+        };
+        // Another file, and another span of this one, which holds no memory while it waits.
+        assert!(matches!(loader.run(lookup("other")), JobEnd::Done));
+        let JobEnd::Later(waiting) = loader.run(read(7)) else {
+            panic!("step {steps}");
+        };
+        assert!(waiting.page.is_none() && waiting.reading.is_none());
+    }
+    // 198 spans besides the first and the last one, 16 in a step.
+    assert_eq!(steps, 13);
+    assert!(object.spans().unwrap().contains(spans as u64 - 1));
+    assert!(
+        object.is_retired(),
+        "the next lookup finds the longer version"
+    );
+    assert!(matches!(
+        loader.run(read(7)),
+        JobEnd::Yield(_) | JobEnd::Done
+    ));
 }
