@@ -312,8 +312,8 @@ const LINK_POLL_PERIOD: Duration = Duration::from_millis(50);
 /// How often it's polled whether the workers have ended.
 const JOIN_POLL_PERIOD: Duration = Duration::from_millis(5);
 
-/// How long readers of files may take to end: what is left of the drain, within these limits. A read
-/// from a disk takes milliseconds.
+/// How long readers of files may take to end: what is left of the drain, within these limits. A
+/// read from a disk takes milliseconds.
 const READERS_END_MIN: Duration = Duration::from_millis(100);
 const READERS_END_MAX: Duration = Duration::from_secs(1);
 

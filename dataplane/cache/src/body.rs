@@ -13,9 +13,10 @@ use crate::store::object::{Object, SPAN_BYTES};
 /// A range of an object, from front to back, as references to spans.
 ///
 /// It holds the object, so its bytes are of one version. It holds no span while its caller has no
-/// room for more of it: a client that reads nothing pins no memory of a large file. If the file is replaced by renaming, or if
-/// it only grows and its tag is weak, the body continues in the old version. If the file is changed
-/// otherwise, the body ends in [`Piece::Failed`] at the first span that isn't in memory.
+/// room for more of it: a client that reads nothing pins no memory of a large file. If the file is
+/// replaced by renaming, or if it only grows and its tag is weak, the body continues in the old
+/// version. If the file is changed otherwise, the body ends in [`Piece::Failed`] at the first span
+/// that isn't in memory.
 #[derive(Debug)]
 pub struct FileBody {
     object: Arc<Object>,

@@ -97,30 +97,30 @@
 //! | open files | [`CacheConfig::open_max`], and one for each loader and each root |
 //! | files that wait to be closed | [`CacheConfig::open_max`], and one for each root |
 //!
-//! *Roots don't share a fate.* A system call on a file may never return. Only loaders make them, and
-//! a root has a limited number of loaders, of each client's requests, of open files and of reads
-//! that were granted memory. The dispatcher makes none, so what is in memory is always served.
-//! Limits that shrink as their resource runs out (Choudhury and Hahne 1998) leave a part of it
-//! however many roots hang.
+//! *Roots don't share a fate.* A system call on a file may never return. Only loaders make them,
+//! and a root has a limited number of loaders, of each client's requests, of open files and of
+//! reads that were granted memory. The dispatcher makes none, so what is in memory is always
+//! served. Limits that shrink as their resource runs out (Choudhury and Hahne 1998) leave a part of
+//! it however many roots hang.
 //!
 //! *Clients don't share a fate.* Each has its own queue and its own budget of requests. The queues
 //! of a root, and deferred tasks, are served client by client. What clients pin isn't counted for
 //! each: that is the spans in send queues, and objects in one span while their bodies are sent.
 //!
-//! *Requests evict nothing that is in demand.* Absent names have a table of their own in the client,
-//! and no place in the store. A span that was used since eviction last passed it stays, so a scan
-//! through a large file evicts the scan.
+//! *Requests evict nothing that is in demand.* Absent names have a table of their own in the
+//! client, and no place in the store. A span that was used since eviction last passed it stays, so
+//! a scan through a large file evicts the scan.
 //!
 //! *A file larger than the memory streams through it.* A file of at most
 //! [`CacheConfig::whole_bytes_max`] is one span. A larger one has spans of [`SPAN_BYTES`], which
 //! are loaded and evicted one by one.
 //!
 //! *Nothing starves for memory.* A load that finds none evicts a span that is unused and
-//! unreferenced. If there is none, the load waits until a span is dropped: in order of arrival among
-//! the loads of its client, clients in turn. A body holds a span of a large file from its arrival
-//! until its caller has taken what it has room for, and [`CacheConfig::read_ahead`] others are
-//! loaded for it, but none while a load waits. So memory is held up for as long as what was sent
-//! isn't acknowledged, which HTTP bounds.
+//! unreferenced. If there is none, the load waits until a span is dropped: in order of arrival
+//! among the loads of its client, clients in turn. A body holds a span of a large file from its
+//! arrival until its caller has taken what it has room for, and [`CacheConfig::read_ahead`] others
+//! are loaded for it, but none while a load waits. So memory is held up for as long as what was
+//! sent isn't acknowledged, which HTTP bounds.
 //!
 //! *An object is one version.* Its bytes have the validators of its entity:
 //!
