@@ -205,6 +205,10 @@ impl Worker {
             Metric::counter("worker.siblings_full", self.siblings_full),
             Metric::gauge("worker.connections", u64::from(self.stack.connections())),
             Metric::gauge("worker.handshakes", u64::from(self.stack.handshakes())),
+            Metric::gauge(
+                "worker.received_bytes_pinned",
+                self.stack.received_bytes_pinned(),
+            ),
             Metric::gauge("worker.handshake_bytes", self.stack.handshake_bytes()),
             Metric::gauge(
                 "worker.handshake_flight_bytes",

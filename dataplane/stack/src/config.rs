@@ -75,10 +75,10 @@ pub struct Limits {
     /// Memory that received and unread bytes pin, per connection. The rest of it is the receive
     /// window. Bytes that are out of order may pin four times as much until they are joined.
     pub recv_buffer_bytes: u32,
-    /// The receive budget: memory that received and unread bytes pin, over all connections. Above
-    /// it a connection gets one segment at most, and is reset if that isn't read at once. It has
-    /// to be less than the memory of all received buffers, or unread bytes can pin every buffer
-    /// and no frame is received.
+    /// The receive budget: memory that received and unread bytes pin, over all connections. A
+    /// connection may pin as much as is free, and a record in any case. While it is exceeded, the
+    /// connections that pin the most are reset. It has to be half of the memory of all received
+    /// buffers at most, or unread bytes can pin every buffer and no frame is received.
     pub recv_total_bytes: u64,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,

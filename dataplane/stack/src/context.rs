@@ -45,7 +45,7 @@ impl SocketContext {
             counters: Counters::default(),
             notices: NoticeQueue::default(),
             schedule: Schedule::default(),
-            memory: Memory::new(limits.recv_total_bytes),
+            memory: Memory::new(&limits),
             handshakes: Handshakes::new(&limits),
         }
     }

@@ -32,7 +32,7 @@ lockgate_wire::counters! {
         malformed,
         /// Segments dropped because a receive limit or the pool had no room for their payload.
         refused_payload,
-        /// Connections reset because they were over the receive budget.
+        /// Connections reset because they pinned the most while the receive budget was exceeded.
         receive_budget_resets,
         /// Segments for no connection and no listener.
         no_connection,

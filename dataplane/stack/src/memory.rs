@@ -10,6 +10,7 @@ mod starved;
 pub(crate) use self::receive_budget::{PayloadAdmission, ReceiveBudget};
 pub(crate) use self::send_reserve::SendReserve;
 pub(crate) use self::starved::StarvedSockets;
+use crate::config::Limits;
 
 /// The memory owner of one worker.
 #[derive(Debug)]
@@ -23,10 +24,10 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// A memory owner whose sockets may pin `receive_bytes_max` bytes by what they received.
-    pub(crate) fn new(receive_bytes_max: u64) -> Self {
+    /// A memory owner with these limits.
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            receive: ReceiveBudget::new(receive_bytes_max),
+            receive: ReceiveBudget::new(limits.recv_total_bytes, limits.connections_max),
             reserve: SendReserve::default(),
             starved: StarvedSockets::default(),
         }

@@ -8,6 +8,7 @@ mod listen;
 mod siblings;
 mod time_wait;
 mod turn;
+mod unread;
 
 use lockgate_tcp::IsnSource;
 use lockgate_wire::{IfaceId, Instant, Xorshift64};
@@ -94,6 +95,7 @@ impl Stack {
     /// there is more to do now.
     pub fn poll<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>, budget: u32) -> bool {
         env.pages.reclaim();
+        self.enforce_receive_budget(now, env);
         if self.sockets.len() > 0 {
             self.cx.memory.reserve.fill(env.pages);
         }
@@ -141,6 +143,7 @@ impl Stack {
             self.wheel.next_timer(),
             self.egress.ip.deadline(),
             self.cx.memory.starved.deadline(),
+            self.cx.memory.receive.deadline(),
             self.cx.handshakes.deadline(),
         ];
         deadlines.into_iter().flatten().min()

@@ -83,13 +83,6 @@ impl Socket {
             }
             TcpPhase::Open => {}
         }
-        if self.pending.over_receive_budget {
-            let budget = &cx.memory.receive;
-            let reset = self.reset_over_receive_budget(budget, &mut cx.tcp, &mut cx.counters);
-            if self.is_tcp_over() {
-                return reset;
-            }
-        }
         if let Closing::Requested(alert) = self.closing {
             self.queue_fin(alert, cx, ciphers, pages);
         }

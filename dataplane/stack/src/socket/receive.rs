@@ -12,7 +12,6 @@ use super::state::{Application, PeerStream, ReadNotice};
 use super::{Rx, Socket};
 use crate::config::Limits;
 use crate::context::SocketContext;
-use crate::counters::Counters;
 use crate::handshakes::{Handshakes, RECORD_BYTES_MAX};
 use crate::memory::{PayloadAdmission, ReceiveBudget};
 use crate::notice::{CloseReason, Notice, NoticeQueue};
@@ -33,7 +32,6 @@ impl Socket {
         // The payload's memory is reserved first: what TCP keeps counts as received.
         match self.apply_receive_budget(&segment, &payload, &cx.memory.receive) {
             PayloadAdmission::Accept => {}
-            PayloadAdmission::AcceptOverBudget => self.pending.over_receive_budget = true,
             PayloadAdmission::Refuse => {
                 cx.counters.refused_payload += 1;
                 return None;
@@ -49,7 +47,7 @@ impl Socket {
         let verdict = self.tcp.on_segment(now, segment, &mut cx.tcp);
         if verdict.keep.start < verdict.keep.end {
             // Beyond the budget not even a whole record may pin packet buffers until its step.
-            let must_compact = !cx.memory.receive.covers(true);
+            let must_compact = !cx.memory.receive.is_covered();
             self.store_payload(verdict.keep, verdict.skip_front, payload, must_compact);
         }
         debug_assert!(
@@ -81,10 +79,16 @@ impl Socket {
             return PayloadAdmission::Accept;
         }
         let is_in_order = self.tcp.recv_offset(segment.tcp.seq) == Some(self.tcp.received());
+        // Bytes that wait out of order for this payload are no reason to refuse it.
+        let own = if is_in_order {
+            self.pinned.saturating_sub(self.reassembly.true_size())
+        } else {
+            self.pinned
+        };
         match &self.rx {
             Rx::Ended => PayloadAdmission::Accept,
-            Rx::Handshake(state) => budget.admit_handshake(is_in_order, state.input.len()),
-            Rx::Plain(_) | Rx::Tls(_) => budget.admit(is_in_order, self.is_readable()),
+            Rx::Handshake(state) => budget.admit_handshake(is_in_order, own, state.input.len()),
+            Rx::Plain(_) | Rx::Tls(_) => budget.admit(is_in_order, own),
         }
     }
 
@@ -179,24 +183,12 @@ impl Socket {
         self.tickets = None;
     }
 
-    /// Resets a socket that took a payload over the receive budget and hasn't got rid of it.
-    /// Returns the reset.
-    pub(super) fn reset_over_receive_budget(
-        &mut self,
-        budget: &ReceiveBudget,
-        tcp: &mut lockgate_tcp::Shared,
-        counters: &mut Counters,
-    ) -> Option<TcpHeader> {
-        let is_over = core::mem::take(&mut self.pending.over_receive_budget)
-            && self.is_readable()
-            && budget.is_exceeded();
-        if !is_over {
-            return None;
-        }
-        counters.receive_budget_resets += 1;
+    /// Ends the connection of a socket whose unread bytes pin too much memory. Returns the reset.
+    pub(crate) fn reset_unread(&mut self, tcp: &mut lockgate_tcp::Shared) -> Option<TcpHeader> {
+        let is_over = self.is_tcp_over();
         self.application = Application::Detached;
         self.end_tcp(CloseReason::Aborted);
-        self.tcp.abort(tcp)
+        if is_over { None } else { self.tcp.abort(tcp) }
     }
 
     /// Updates TCP's receive window and the socket's share of the receive budget.
@@ -217,7 +209,8 @@ impl Socket {
             // A flight, whatever the receive buffer.
             Rx::Handshake(_) => 0,
             Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => {
-                limits.recv_buffer_bytes.saturating_sub(pinned)
+                let share = u32::try_from(budget.share()).unwrap_or(u32::MAX);
+                limits.recv_buffer_bytes.min(share).saturating_sub(pinned)
             }
         };
         self.tcp.room(room.max(record));
@@ -225,7 +218,7 @@ impl Socket {
 
     /// Updates the socket's share of the receive budget.
     pub(super) fn update_pinned(&mut self, bytes: u32, budget: &mut ReceiveBudget) {
-        budget.update(self.pinned, bytes);
+        budget.update(self.id.index, self.pinned, bytes);
         self.pinned = bytes;
     }
 

@@ -88,8 +88,6 @@ pub(super) enum Linger {
 /// What the socket's next turn has to consider. Each may be set whatever the others are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pending {
-    /// A payload was taken though the worker's receive budget was used up.
-    pub(super) over_receive_budget: bool,
     /// The peer asked for new sending keys. Until the KeyUpdate is queued, nothing is taken from
     /// the application.
     pub(super) key_update: bool,

@@ -181,6 +181,12 @@ impl Stack {
         self.cx.handshakes.active()
     }
 
+    /// Memory that received and unread bytes pin; see
+    /// [`Limits::recv_total_bytes`](crate::Limits::recv_total_bytes).
+    pub fn received_bytes_pinned(&self) -> u64 {
+        self.cx.memory.receive.pinned_bytes()
+    }
+
     /// Received bytes of TLS handshakes that wait for more from their peers; see
     /// [`Limits::handshake_bytes_max`](crate::Limits::handshake_bytes_max).
     pub fn handshake_bytes(&self) -> u64 {

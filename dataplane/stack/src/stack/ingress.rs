@@ -158,6 +158,7 @@ impl Stack {
             }
             return;
         }
+        self.cx.memory.receive.advance(now);
         let answer = socket.on_segment(now, *segment, payload, &mut self.cx, env.pages);
         if let Some(header) = answer {
             self.egress
