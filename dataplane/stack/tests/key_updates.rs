@@ -129,7 +129,10 @@ fn the_answer_precedes_an_open_record() {
     assert_eq!(world.b.send(b, b"body"), 4);
     peer.read(&mut world);
     assert_eq!(contents(&seen.borrow()), [KEY_UPDATE, 10]);
-    assert_eq!((peer.received.as_slice(), &peer.error), (&b"head, body"[..], &None));
+    assert_eq!(
+        (peer.received.as_slice(), &peer.error),
+        (&b"head, body"[..], &None)
+    );
 }
 
 /// Without memory for the KeyUpdate nothing is taken from the application, and closing waits, too.

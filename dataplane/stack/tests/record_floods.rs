@@ -128,7 +128,11 @@ fn a_flood_of_short_records_leaves_turns_to_others() {
             assert!(now - before <= 5 * PER_TURN + 1, "{} records", now - before);
             before = now;
         }
-        assert_eq!(served, Some(1), "the fair client is served in the first turn");
+        assert_eq!(
+            served,
+            Some(1),
+            "the fair client is served in the first turn"
+        );
         assert!(turns >= content.len() as u64 / PER_TURN - 1);
         world.run(Duration::from_millis(5));
         assert_eq!(world.a.drain(fair_a).0, b"response");
