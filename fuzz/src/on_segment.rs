@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use lockgate_tcp::{Connection, OpenParams, SegmentIn, Shared, TcpConfig};
+use lockgate_tcp::{Connection, OpenParams, SegmentIn, Shared, SharedParams, TcpConfig};
 use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
@@ -13,7 +13,14 @@ use lockgate_wire::{Instant, SeqNum, StreamOffset};
 /// If a property doesn't hold.
 pub fn run(input: &[u8]) {
     let mut bytes = Bytes(input);
-    let mut sh = Shared::new(TcpConfig::default(), 64, u64::from(bytes.byte()));
+    let seed = u64::from(bytes.byte());
+    let params = SharedParams {
+        ranges: 64,
+        connections: 1,
+        challenge_seed: seed,
+        ranges_seed: seed,
+    };
+    let mut sh = Shared::new(TcpConfig::default(), &params);
     let mut now = Instant::from_nanos(1_000_000_000);
     let opening = OpenParams {
         local_port: 1,

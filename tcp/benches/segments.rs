@@ -4,7 +4,7 @@
 use core::hint::black_box;
 use core::time::Duration;
 
-use lockgate_tcp::{Connection, OpenParams, SegmentIn, Shared, TcpConfig};
+use lockgate_tcp::{Connection, OpenParams, SegmentIn, Shared, SharedParams, TcpConfig};
 use lockgate_wire::tcp::{Flags, SackBlock, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
 
@@ -67,7 +67,13 @@ fn open() -> (Connection, Shared, Instant) {
         window_max: 64 << 20,
         ..TcpConfig::default()
     };
-    let mut sh = Shared::new(config, 10_000, 1);
+    let params = SharedParams {
+        ranges: 10_000,
+        connections: 1,
+        challenge_seed: 1,
+        ranges_seed: 2,
+    };
+    let mut sh = Shared::new(config, &params);
     let opening = OpenParams {
         local_port: 443,
         remote_port: 40_000,

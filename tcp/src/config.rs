@@ -59,8 +59,10 @@ pub struct TcpConfig {
     pub challenge_acks_per_second: u32,
     /// Limit of out-of-order pieces per connection.
     pub reassembly_pieces_max: u32,
-    /// Limit of recorded sent ranges per connection; at the limit no new data is sent. A range is
-    /// what was sent at one time, up to 64 KiB, or a part of it.
+    /// Limit of recorded sent ranges per connection. A range is what was sent at one time, up to
+    /// 64 KiB, or a part of it. At the limit, and at the connection's share of the worker's slab,
+    /// new data joins the last range, and SACK blocks are recorded only in part. Changes have no
+    /// effect after [`Shared::new`](crate::Shared::new).
     pub sent_ranges_max: u32,
 }
 

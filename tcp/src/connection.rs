@@ -229,6 +229,18 @@ impl Connection {
         self.timers = Timers::OFF;
     }
 
+    /// Joins sent ranges if the connection holds more than twice its share of the slab.
+    //
+    // To half of the share, so that an ACK pays for no more than what was added since then.
+    #[inline]
+    pub(crate) fn reclaim_ranges(&mut self, sh: &mut Shared) {
+        if sh.ranges.is_far_too_many(self.board.tree.count) {
+            let target = (sh.ranges.allowance() / 2).max(1);
+            self.board.shrink(target, &mut sh.ranges);
+            sh.counters.ranges_reclaimed += 1;
+        }
+    }
+
     /// Sets TCP_NODELAY: small segments are sent without waiting for ACKs (no Nagle algorithm).
     pub fn set_nodelay(&mut self, on: bool) {
         self.stamp = self.stamp.wrapping_add(1);
@@ -352,7 +364,7 @@ impl Connection {
             sack: self.negotiated.sack,
             timestamps: self.negotiated.timestamps,
             window_scaling: self.negotiated.scaling,
-            ranges: self.board.list.count + self.rcv.pieces.count,
+            ranges: self.board.tree.count + self.rcv.pieces.count,
         }
     }
 
@@ -365,7 +377,7 @@ impl Connection {
         self.board.check(&sh.ranges);
         let mut pieces: Vec<_> = sh
             .ranges
-            .iter_from(self.rcv.pieces.head)
+            .iter_pieces(&self.rcv.pieces)
             .map(|(_, piece)| (piece.start, piece.end()))
             .collect();
         pieces.sort_unstable();
@@ -380,7 +392,7 @@ impl Connection {
         );
         assert_eq!(pieces.len(), self.rcv.pieces.count as usize);
         if self.state == State::Closed {
-            assert_eq!(self.board.list.count + self.rcv.pieces.count, 0);
+            assert_eq!(self.board.tree.count + self.rcv.pieces.count, 0);
             assert_eq!(self.timers.next(), None);
         } else if self.state.is_synchronized() {
             assert_eq!(

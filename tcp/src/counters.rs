@@ -45,12 +45,16 @@ lockgate_wire::counters! {
         timed_out,
         /// Out-of-order payload dropped because the connection's limit of pieces was reached.
         reassembly_dropped,
-        /// Ranges that could not be recorded because the worker's slab of ranges was exhausted.
+        /// Out-of-order payload dropped because the connection's share of the worker's ranges, or
+        /// the half of them that such payload may take, was used up.
         ranges_exhausted,
-        /// SACK blocks recorded only in part: the slab was exhausted, or the receiver reported too
-        /// many small pieces.
+        /// SACK blocks recorded only in part: the connection's share of the worker's ranges was
+        /// used up, or the receiver reported too many small pieces.
         sack_splits_refused,
-    /// ICMP messages ignored because they quoted no segment in flight (RFC 5927).
+        /// Times that a connection's sent ranges were joined because they were more than twice its
+        /// share of the worker's ranges.
+        ranges_reclaimed,
+        /// ICMP messages ignored because they quoted no segment in flight (RFC 5927).
         icmp_ignored,
         /// ICMP "unreachable" messages that did not end a connection.
         unreachable,

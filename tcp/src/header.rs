@@ -117,7 +117,7 @@ impl Connection {
         }
         let pieces = sh
             .ranges
-            .iter_from(self.rcv.pieces.head)
+            .iter_pieces(&self.rcv.pieces)
             .filter_map(|(_, piece)| {
                 SackBlock::new(self.rcv.seq(piece.start), self.rcv.seq(piece.end()))
             });

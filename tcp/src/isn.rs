@@ -61,6 +61,14 @@ impl core::fmt::Debug for IsnSource {
     }
 }
 
+/// Returns the seed of one of several random streams that are drawn from one secret.
+///
+/// What a peer learns of one stream tells nothing about the secret, and so nothing about the other
+/// streams.
+pub fn stream_seed(secret: u64, stream: u64) -> u64 {
+    SipHasher24::new_with_keys(secret, stream).finish()
+}
+
 /// Separates the two uses of one secret.
 #[derive(Clone, Copy)]
 enum Purpose {

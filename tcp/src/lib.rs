@@ -32,10 +32,17 @@
 //!
 //! ```
 //! use lockgate_tcp::{Connection, HalfOpen, HalfOpenVerdict, OpenParams, SegmentIn, Shared,
-//! TcpConfig}; use lockgate_wire::{Instant, SeqNum, StreamOffset};
+//! SharedParams, TcpConfig};
+//! use lockgate_wire::{Instant, SeqNum, StreamOffset};
 //!
 //! let now = Instant::from_secs(1);
-//! let mut sh = Shared::new(TcpConfig::default(), 1024, 1);
+//! let sizes = SharedParams {
+//!     ranges: 1024,
+//!     connections: 2,
+//!     challenge_seed: 1,
+//!     ranges_seed: 2,
+//! };
+//! let mut sh = Shared::new(TcpConfig::default(), &sizes);
 //! let params = |local_port, remote_port, isn| OpenParams {
 //!     local_port,
 //!     remote_port,
@@ -103,7 +110,7 @@ pub use isn::IsnSource;
 pub use listener::{HalfOpen, HalfOpenTimer, HalfOpenVerdict};
 pub use open_params::OpenParams;
 pub use segment::{SegmentIn, reset_for};
-pub use shared::Shared;
+pub use shared::{Shared, SharedParams};
 pub use state::State;
 pub use time_wait::{TimeWait, TimeWaitVerdict};
 pub use verdict::{Event, Intent, IntentKind, Sent, Verdict};

@@ -3,12 +3,17 @@
 //! Invariants: the ranges cover SND.UNA to SND.NXT in order and without gaps; adjacent SACKed
 //! ranges are merged. Byte sums per kind make `pipe` a subtraction. The scoreboard knows offsets
 //! only: no sequence numbers, windows or congestion control.
+//!
+//! Costs: finding a range, marking one and choosing the next one to retransmit take logarithmic
+//! time. A SACK block, an ACK, a retransmission and a loss take that for each range that they mark,
+//! split, join or free, and no more. Only time-outs, a smaller path MTU and
+//! [`shrink`](Scoreboard::shrink) visit all ranges.
 
 use core::ops::Range;
 
 use lockgate_wire::Instant;
 
-use crate::ranges::{Link, List, Ranges, SentRange};
+use crate::ranges::{Kinds, Ranges, SentRange, Tree};
 
 mod marks;
 mod next;
@@ -28,13 +33,7 @@ pub(crate) enum Phase {
 /// The sent ranges of a connection and their state.
 #[derive(Debug)]
 pub(crate) struct Scoreboard {
-    pub(crate) list: List,
-    /// Range of the last SACK block: where the search for the next one begins.
-    sack_hint: Link,
-    /// The highest SACKed range.
-    highest_sacked: Link,
-    /// No range before this one is pending retransmission.
-    pending_from: Link,
+    pub(crate) tree: Tree,
     /// Bytes SACKed above the cumulative ACK.
     sacked: u32,
     /// Bytes marked lost, retransmitted or not.
@@ -47,6 +46,9 @@ pub(crate) struct Scoreboard {
     pub(crate) duplicates: u32,
     /// Everything below this offset that is not SACKed has been marked lost.
     lost_below: u64,
+    /// End of the retransmitted part of a range that could not be split for want of an entry. The
+    /// rest follows when the part is acknowledged. Otherwise `u64::MAX`.
+    resume_at: u64,
     /// RFC 6675's RecoveryPoint: recovery ends when this offset is acknowledged.
     pub(crate) recovery_point: u64,
     /// Bytes delivered over the life of the connection.
@@ -97,16 +99,14 @@ impl AckOutcome {
 
 impl Scoreboard {
     pub(crate) const EMPTY: Self = Self {
-        list: List::EMPTY,
-        sack_hint: Link::NONE,
-        highest_sacked: Link::NONE,
-        pending_from: Link::NONE,
+        tree: Tree::EMPTY,
         sacked: 0,
         lost: 0,
         pending: 0,
         resent: 0,
         duplicates: 0,
         lost_below: 0,
+        resume_at: u64::MAX,
         recovery_point: 0,
         delivered: 0,
         phase: Phase::Open,
@@ -131,87 +131,83 @@ impl Scoreboard {
         self.pending
     }
 
+    /// Whether one more transmission can be recorded, in a range of its own or in the last one.
+    pub(crate) fn can_record(&self, ranges: &Ranges) -> bool {
+        if ranges.may_grow(self.tree.count) {
+            return true;
+        }
+        let last = self.tree.last.get().map(|last| &ranges[last]);
+        last.is_some_and(|last| last.kind() == Kinds::PLAIN && last.len < RANGE_MAX)
+    }
+
     /// Records new bytes as sent.
     ///
-    /// They are merged with the last range if both were sent at the same time, up to `RANGE_MAX`.
+    /// They are merged with the last range if both were sent at the same time, up to `RANGE_MAX`,
+    /// or if the connection may not hold another range.
     pub(crate) fn on_sent(&mut self, start: u64, len: u32, now: Instant, ranges: &mut Ranges) {
-        let delivered = self.delivered;
-        if let Some(tail) = self.list.tail.get() {
-            let last = &mut ranges[tail];
-            let same_turn = last.last_sent == now && last.delivered == delivered;
-            let sum = last.len.checked_add(len).filter(|n| *n <= RANGE_MAX);
-            if let Some(sum) = sum
-                && same_turn
-                && last.times_sent == 1
-                && !last.sacked
-                && !last.lost
-            {
-                last.len = sum;
+        let range = SentRange::new(start, len, now, self.delivered);
+        if let Some(last) = self.tree.last.get()
+            && ranges[last].kind() == Kinds::PLAIN
+        {
+            let sum = ranges[last].len.saturating_add(len);
+            let same_turn = ranges[last].is_sent_like(&range) && sum <= RANGE_MAX;
+            if same_turn || !ranges.may_grow(self.tree.count) {
+                ranges[last].append(&range);
                 return;
             }
         }
-        let range = SentRange {
-            start,
-            len,
-            last_sent: now,
-            delivered,
-            times_sent: 1,
-            ..SentRange::UNUSED
-        };
-        let pushed = ranges.push_back(&mut self.list, range);
+        let pushed = ranges.push_last(&mut self.tree, range);
         debug_assert!(
             pushed.is_some(),
-            "nothing new is offered when the slab is exhausted"
+            "nothing new is offered that can't be recorded"
         );
     }
 
     /// Records the retransmission of `at..end`.
     pub(crate) fn on_resent(&mut self, at: u64, end: u64, now: Instant, ranges: &mut Ranges) {
         let delivered = self.delivered;
-        let mut here = self.find(at, ranges);
+        let mut here = ranges.find(&self.tree, at);
         while let Some(link) = here.get() {
             let range = ranges[link];
             if range.start >= end {
                 break;
             }
-            if range.start < at && !range.sacked {
-                match self.split(link, at, ranges) {
+            if range.sacked {
+                here = ranges.next(link);
+                continue;
+            }
+            if range.start < at {
+                match self.split_for_repair(link, at, ranges) {
                     Some(rest) => here = rest,
                     None => break,
                 }
                 continue;
             }
-            if !range.sacked && range.end() > end {
-                // Without memory for a split the whole range counts as retransmitted; a time-out
-                // repairs the rest.
-                self.split(link, end, ranges);
+            if range.end() > end && self.split_for_repair(link, end, ranges).is_none() {
+                // The whole range counts as retransmitted.
+                self.resume_at = self.resume_at.min(end);
             }
-            let range = &mut ranges[link];
-            if !range.sacked {
+            let range = ranges[link];
+            if !range.resent {
+                self.resent += range.len;
+                if range.lost {
+                    self.pending -= range.len;
+                }
+            }
+            ranges.mark(link, |range| {
                 range.last_sent = now;
                 range.delivered = delivered;
                 range.times_sent = range.times_sent.saturating_add(1);
-                if !range.resent {
-                    range.resent = true;
-                    self.resent += range.len;
-                    if range.lost {
-                        self.pending -= range.len;
-                    }
-                }
-            }
-            here = range.next;
-            if self.pending_from == link {
-                self.pending_from = here;
-            }
-        }
-        if self.pending == 0 {
-            self.pending_from = Link::NONE;
+                range.resent = true;
+            });
+            let joined = self.join_equal(link, ranges);
+            here = ranges.next(joined);
         }
     }
 
     /// Removes everything below `ack`.
     pub(crate) fn on_ack(&mut self, ack: u64, outcome: &mut AckOutcome, ranges: &mut Ranges) {
-        while let Some(head) = self.list.head.get() {
+        while let Some(head) = self.tree.first.get() {
             let range = ranges[head];
             if range.start >= ack {
                 break;
@@ -228,11 +224,17 @@ impl Scoreboard {
                 self.delivered += u64::from(gone);
             }
             if whole {
-                self.remove_first(head, range.next, ranges);
+                ranges.remove(&mut self.tree, head);
             } else {
                 let rest = &mut ranges[head];
                 rest.start += u64::from(gone);
                 rest.len -= gone;
+            }
+        }
+        if ack >= self.resume_at {
+            self.resume_at = u64::MAX;
+            if let Some(head) = self.tree.first.get().filter(|head| ranges[*head].resent) {
+                self.mark_lost_again(head, ranges);
             }
         }
     }
@@ -246,37 +248,44 @@ impl Scoreboard {
         outcome: &mut AckOutcome,
         ranges: &mut Ranges,
     ) {
-        let mut here = self.find(block.start, ranges);
-        self.sack_hint = here;
+        let mut here = ranges.find(&self.tree, block.start);
         while let Some(link) = here.get() {
             let range = ranges[link];
             if range.start >= block.end {
                 break;
             }
-            here = range.next;
             if range.sacked {
+                here = ranges.next(link);
                 continue;
             }
-            // The block covers part of a range: split it. If the slab is exhausted, or the receiver
-            // asks for too many splits, the block is ignored: SACK is advisory.
+            // The block covers part of a range: split it. If the connection may not hold another
+            // range, or the receiver asks for too many splits, the part is ignored: it is at most
+            // retransmitted in vain.
+            //= https://www.rfc-editor.org/rfc/rfc2018#section-3
+            //# The SACK option is advisory, in that, while it notifies the data
+            //# sender that the data receiver has received the indicated segments,
+            //# the data receiver is permitted to later discard data which have been
+            //# reported in a SACK option.
             if range.start < block.start {
-                match self.split_for_sack(link, block.start, mss, ranges) {
-                    Some(rest) => here = rest,
+                here = match self.split_for_sack(link, block.start, mss, ranges) {
+                    Some(rest) => rest,
                     None => {
                         outcome.splits_refused += 1;
-                        here = range.next;
+                        ranges.next(link)
                     }
-                }
+                };
                 continue;
             }
             if range.end() > block.end
                 && self.split_for_sack(link, block.end, mss, ranges).is_none()
             {
                 outcome.splits_refused += 1;
+                // The split at the block's start is of no use alone.
+                self.join_equal(link, ranges);
                 break;
             }
-            self.mark_sacked(link, outcome, ranges);
-            here = ranges[self.sack_hint].next;
+            let joined = self.mark_sacked(link, outcome, ranges);
+            here = ranges.next(joined);
         }
     }
 
@@ -290,27 +299,25 @@ impl Scoreboard {
     //#    numbers greater than 'SeqNum' have been SACKed.
     pub(crate) fn detect_losses(&mut self, mss: u32, ranges: &mut Ranges) -> bool {
         let (mut bytes, mut blocks) = (0, 0);
-        let mut here = self.highest_sacked;
+        let mut here = ranges.last_of(&self.tree, Kinds::SACKED);
         while let Some(link) = here.get() {
             let range = ranges[link];
-            if range.sacked {
-                bytes += range.len;
-                blocks += 1;
-                if bytes > (DUP_THRESHOLD - 1) * mss || blocks >= DUP_THRESHOLD {
-                    return self.mark_lost_below(link, ranges);
-                }
-            }
+            bytes += range.len;
+            blocks += 1;
             if range.start <= self.lost_below {
                 return false;
             }
-            here = range.prev;
+            if bytes > (DUP_THRESHOLD - 1) * mss || blocks >= DUP_THRESHOLD {
+                return self.mark_lost_below(link, ranges);
+            }
+            here = ranges.last_before(link, Kinds::SACKED);
         }
         false
     }
 
     /// Marks the first `len` outstanding bytes lost.
     pub(crate) fn mark_first_lost(&mut self, len: u32, ranges: &mut Ranges) {
-        let Some(head) = self.list.head.get() else {
+        let Some(head) = self.tree.first.get() else {
             return;
         };
         let end = ranges[head].start + u64::from(len);
@@ -318,72 +325,93 @@ impl Scoreboard {
             return;
         }
         if ranges[head].end() > end {
-            self.split(head, end, ranges);
+            // Without an entry for a split the whole range is retransmitted.
+            self.split_for_repair(head, end, ranges);
         }
         self.mark_lost(head, ranges);
     }
 
     /// Marks outstanding ranges longer than `mss` lost: they exceed the new path MTU.
     pub(crate) fn mark_longer_lost(&mut self, mss: u32, ranges: &mut Ranges) {
-        let mut here = self.list.head;
+        let mut here = self.tree.first;
         while let Some(link) = here.get() {
-            here = ranges[link].next;
             if ranges[link].len > mss {
                 self.mark_lost_again(link, ranges);
             }
+            here = ranges.next(link);
         }
     }
 
     /// Marks `at..end` lost, retransmitted or not: it never left the host.
     pub(crate) fn mark_unsent(&mut self, at: u64, end: u64, ranges: &mut Ranges) {
-        let mut here = self.find(at, ranges);
+        let mut here = ranges.find(&self.tree, at);
         while let Some(link) = here.get() {
             let range = ranges[link];
             if range.start >= end {
                 break;
             }
-            here = range.next;
             if range.sacked {
+                here = ranges.next(link);
                 continue;
             }
-            // Without memory for a split the whole range is retransmitted.
+            // Without an entry for a split the whole range is retransmitted.
             if range.start < at
-                && let Some(rest) = self.split(link, at, ranges)
+                && let Some(rest) = self.split_for_repair(link, at, ranges)
             {
                 here = rest;
                 continue;
             }
             if range.end() > end {
-                self.split(link, end, ranges);
+                self.split_for_repair(link, end, ranges);
             }
-            here = ranges[link].next;
             self.mark_lost_again(link, ranges);
+            here = ranges.next(link);
         }
     }
 
-    /// Handles a retransmission time-out: marks everything that is not SACKed lost.
+    /// Handles a retransmission time-out: marks everything that is not SACKed lost. Neighbours are
+    /// joined.
     pub(crate) fn on_timeout(&mut self, sent: u64, ranges: &mut Ranges) {
-        let mut here = self.list.head;
-        while let Some(link) = here.get() {
-            let range = &mut ranges[link];
-            here = range.next;
-            if !range.sacked {
-                range.lost = true;
-                range.resent = false;
-            }
-        }
+        self.mark_and_join_unsacked(true, ranges);
         self.lost = self.flight(ranges) - self.sacked;
         self.pending = self.lost;
-        self.resent = 0;
         self.duplicates = 0;
         self.dup_acks = 0;
         self.force = false;
-        self.pending_from = self.list.head;
         self.lost_below = sent;
         //= https://www.rfc-editor.org/rfc/rfc6675#section-5.1
         // Fast recovery can start again once everything outstanding now is acknowledged.
         self.recovery_point = sent;
         self.phase = Phase::Loss;
+    }
+
+    /// Joins ranges until `target` of them are left at most.
+    ///
+    /// Neighbours with the same marks are joined first. If that isn't enough, all marks are
+    /// cleared: SACK is advisory, and what was lost is found again by later reports or by the
+    /// retransmission time-out. One call takes steps for all ranges and frees most of them, each of
+    /// which took a step to add.
+    pub(crate) fn shrink(&mut self, target: u32, ranges: &mut Ranges) {
+        let mut here = self.tree.first;
+        while let Some(link) = here.get() {
+            let next = ranges.next(link);
+            let alike = next
+                .get()
+                .filter(|n| ranges[*n].is_marked_like(&ranges[link]));
+            here = match alike {
+                Some(next) => {
+                    self.join(link, next, ranges);
+                    link
+                }
+                None => next,
+            };
+        }
+        if self.tree.count > target {
+            self.clear_sack(ranges);
+            self.mark_and_join_unsacked(false, ranges);
+            self.lost = 0;
+            self.pending = 0;
+        }
     }
 
     /// Whether the receiver reneged: the first unacknowledged range is SACKed (RFC 2018, 8).
@@ -392,24 +420,22 @@ impl Scoreboard {
     //# been acknowledged to the data sender, even if the data has already been reported
     //# in a SACK option.
     pub(crate) fn has_reneged(&self, ranges: &Ranges) -> bool {
-        self.list.head.get().is_some_and(|head| ranges[head].sacked)
+        let first = self.tree.first.get();
+        first.is_some_and(|first| ranges[first].sacked)
     }
 
     /// Clears all SACK marks.
     pub(crate) fn clear_sack(&mut self, ranges: &mut Ranges) {
-        let mut here = self.list.head;
+        let mut here = ranges.first_of(&self.tree, Kinds::SACKED);
         while let Some(link) = here.get() {
-            let range = &mut ranges[link];
-            here = range.next;
-            if range.sacked {
+            self.delivered = self.delivered.saturating_sub(u64::from(ranges[link].len));
+            ranges.mark(link, |range| {
                 range.sacked = false;
                 range.times_sent = range.times_sent.max(2);
-                self.delivered = self.delivered.saturating_sub(u64::from(range.len));
-            }
+            });
+            here = ranges.first_of(&self.tree, Kinds::SACKED);
         }
         self.sacked = 0;
-        self.highest_sacked = Link::NONE;
-        self.sack_hint = Link::NONE;
         self.lost_below = 0;
     }
 
@@ -431,8 +457,8 @@ impl Scoreboard {
 
     /// Frees all ranges.
     pub(crate) fn clear(&mut self, ranges: &mut Ranges) {
-        while let Some(head) = self.list.head.get() {
-            ranges.remove(&mut self.list, head);
+        while let Some(head) = self.tree.first.get() {
+            ranges.remove(&mut self.tree, head);
         }
         *self = Self {
             delivered: self.delivered,

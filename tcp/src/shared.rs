@@ -4,8 +4,22 @@ use core::time::Duration;
 
 use lockgate_wire::{Instant, Xorshift64};
 
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, SlabSizes};
 use crate::{Counters, TcpConfig};
+
+/// Sizes and seeds of a worker's [`Shared`].
+#[derive(Clone, Copy, Debug)]
+pub struct SharedParams {
+    /// Entries of the slab that all connections share, for sent ranges and out-of-order pieces.
+    pub ranges: u32,
+    /// The most connections at one time. Each has one more entry of its own, so that it can send
+    /// whatever the others hold.
+    pub connections: u32,
+    /// Seed of the challenge ACK limits.
+    pub challenge_seed: u64,
+    /// Seed of the levels of the trees of sent ranges.
+    pub ranges_seed: u64,
+}
 
 /// Settings, counters and slab of ranges of a worker.
 #[derive(Debug)]
@@ -19,15 +33,18 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Allocates a slab of `ranges` entries for the sent ranges and out-of-order pieces of all
-    /// connections. Nothing is allocated later. `seed` seeds the only random decision, the
-    /// challenge ACK limit.
-    pub fn new(config: TcpConfig, ranges: u32, seed: u64) -> Self {
+    /// Allocates the slab of ranges. Nothing is allocated later.
+    pub fn new(config: TcpConfig, params: &SharedParams) -> Self {
+        let sizes = SlabSizes {
+            shared: params.ranges,
+            connections: params.connections,
+            per_connection_max: config.sent_ranges_max,
+        };
         Self {
-            challenge: ChallengeLimit::new(config.challenge_acks_per_second, seed),
+            challenge: ChallengeLimit::new(config.challenge_acks_per_second, params.challenge_seed),
             config,
             counters: Counters::default(),
-            ranges: Ranges::new(ranges),
+            ranges: Ranges::new(sizes, params.ranges_seed),
         }
     }
 
@@ -39,6 +56,12 @@ impl Shared {
     /// Size of the slab in entries.
     pub fn ranges_total(&self) -> u32 {
         self.ranges.total()
+    }
+
+    /// Accesses to entries of the slab so far: the steps that acknowledgments, SACK blocks and
+    /// transmissions took. Counted in debug builds only, for tests.
+    pub fn range_steps(&self) -> u64 {
+        self.ranges.steps()
     }
 
     /// Memory held, in bytes.

@@ -15,6 +15,7 @@ impl Connection {
         if self.timers.take_expired(Timer::DelayedAck, now) {
             self.rcv.ack_due = true;
         }
+        self.reclaim_ranges(sh);
         let mut event = Event::None;
         if self.timers.take_expired(Timer::Linger, now) {
             event = Event::Closed;

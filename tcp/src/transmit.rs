@@ -260,7 +260,7 @@ impl Connection {
     /// New data to send; `free` is what the congestion window allows. Empty: a FIN alone.
     fn next_new_data(&self, free: u32, sh: &Shared) -> Option<Range<u64>> {
         let snd = &self.snd;
-        if snd.fin_sent() || !self.can_remember(sh) {
+        if snd.fin_sent() || !self.board.can_record(&sh.ranges) {
             return None;
         }
         let limit = snd.ready.min(snd.edge).min(snd.nxt + u64::from(free));
@@ -319,16 +319,11 @@ impl Connection {
     //# the send window is zero, in order to "probe" the window.
     fn next_probe(&self, sh: &Shared) -> Option<(IntentKind, Range<u64>)> {
         let snd = &self.snd;
-        if snd.una == snd.nxt && !self.can_remember(sh) {
+        if snd.una == snd.nxt && !self.board.can_record(&sh.ranges) {
             return None;
         }
         let end = (snd.una + 1).min(snd.queued);
         Some((IntentKind::WindowProbe, snd.una.min(end)..end))
-    }
-
-    /// Whether one more sent range can be recorded.
-    fn can_remember(&self, sh: &Shared) -> bool {
-        sh.ranges.has_free() && self.board.list.count < sh.config.sent_ranges_max
     }
 
     /// The congestion window, reduced to the restart window after an idle period.

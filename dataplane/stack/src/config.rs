@@ -44,7 +44,7 @@ pub struct StackConfig {
 ///
 /// | what | bytes each |
 /// |---|---|
-/// | connection: socket, flow entry, timer, places in order of arrival | 730 |
+/// | connection: socket, flow entry, timer, places in order of arrival, range of its own | 780 |
 /// | half-open: entry, flow entry, timer | 150 |
 /// | TIME-WAIT: entry, flow entry, timer | 150 |
 /// | range (sent or out of order) | 48 |
@@ -65,7 +65,8 @@ pub struct Limits {
     /// Received bytes of all TLS handshakes that wait for more from their peers. They are on the
     /// heap, outside the packet buffers. One byte more evicts the oldest of these handshakes.
     pub handshake_bytes_max: u64,
-    /// Ranges of sent and of out-of-order bytes, over all connections.
+    /// Ranges of sent and of out-of-order bytes that all connections share. Each connection has one
+    /// more of its own.
     pub ranges_max: u32,
     /// Bytes queued for sending, per connection; see [`Limits::send_low_water_bytes`].
     pub send_buffer_bytes: u32,

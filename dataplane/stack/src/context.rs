@@ -1,6 +1,6 @@
 //! What the sockets of one worker share.
 
-use lockgate_tcp::Shared;
+use lockgate_tcp::{Shared, SharedParams};
 
 use crate::config::{Limits, StackConfig};
 use crate::counters::Counters;
@@ -8,6 +8,7 @@ use crate::handshakes::Handshakes;
 use crate::memory::Memory;
 use crate::notice::NoticeQueue;
 use crate::schedule::Schedule;
+use crate::seeds::Seeds;
 
 /// What the sockets of one worker share, a part for each purpose. Functions borrow only the parts
 /// that they need; those that need several take all of it.
@@ -33,10 +34,17 @@ pub(crate) struct RecordLayerSettings {
 }
 
 impl SocketContext {
-    pub(crate) fn new(config: &StackConfig, seed: u64) -> Self {
+    /// `seeds` are those of TCP's random decisions.
+    pub(crate) fn new(config: &StackConfig, seeds: &Seeds) -> Self {
         let limits = config.limits;
+        let params = SharedParams {
+            ranges: limits.ranges_max,
+            connections: limits.connections_max,
+            challenge_seed: seeds.challenges,
+            ranges_seed: seeds.ranges,
+        };
         Self {
-            tcp: Shared::new(config.tcp.clone(), limits.ranges_max, seed),
+            tcp: Shared::new(config.tcp.clone(), &params),
             limits,
             record_layer: RecordLayerSettings {
                 enabled: config.ktls,

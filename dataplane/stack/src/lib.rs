@@ -125,6 +125,7 @@ mod listeners;
 mod memory;
 mod notice;
 mod schedule;
+mod seeds;
 mod sibling_frames;
 mod slab;
 mod socket;

@@ -22,6 +22,7 @@ use crate::env::Env;
 use crate::half_open::HalfOpenTable;
 use crate::listeners::{Listeners, ResetLimit};
 use crate::notice::{Notice, SocketId};
+use crate::seeds::Seeds;
 use crate::sibling_frames::SiblingQueues;
 use crate::slab::Slab;
 use crate::socket::{SendOutcome, Socket};
@@ -71,6 +72,7 @@ impl Stack {
         }
         let entries: u32 = tables.iter().sum();
         let [hash_secret, isn_high, isn_low, seed] = secret;
+        let seeds = Seeds::new(seed);
         Ok(Self {
             sockets: Slab::new(limits.connections_max),
             half_open: HalfOpenTable::new(limits.half_open_max),
@@ -79,15 +81,15 @@ impl Stack {
             wheel: Wheel::new(now, entries),
             listeners: Listeners::default(),
             resets: ResetLimit::new(limits.resets_per_second_max),
-            cx: SocketContext::new(&config, seed),
-            egress: Egress::new(&config, seed)?,
+            cx: SocketContext::new(&config, &seeds),
+            egress: Egress::new(&config, seeds.neighbours)?,
             siblings: SiblingQueues::new(config.siblings.is_some()),
             #[cfg(debug_assertions)]
             misdirected_steps: 0,
             isn: IsnSource::new([isn_high, isn_low]),
             config,
             partial_checksum_on: None,
-            random: Xorshift64::new(seed),
+            random: Xorshift64::new(seeds.ports),
         })
     }
 

@@ -358,7 +358,6 @@ fn exhausted_pools_slow_down_and_lose_nothing() {
                 small_spans: 12,
                 large_spans: 4,
             };
-            spec.buffers = 96;
             spec.config.limits.ranges_max = 24;
             spec
         };

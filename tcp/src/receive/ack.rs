@@ -105,6 +105,7 @@ impl Connection {
     /// Processes an acceptable ACK: SND.UNA =< SEG.ACK =< SND.NXT.
     fn on_ack(&mut self, now: Instant, ack: u64, segment: &SegmentIn<'_>, sh: &mut Shared) {
         let old_edge = self.snd.edge;
+        self.reclaim_ranges(sh);
         self.update_window(segment);
         if self.snd.rtx_mode == RtxMode::Persist {
             // The peer answers window probes, so the connection does not time out.
@@ -130,7 +131,7 @@ impl Connection {
             // time-out.
             self.board.mark_unsent(ack, ack + 1, &mut sh.ranges);
         }
-        if self.board.list.count == 0 && self.board.phase == Phase::Open {
+        if self.board.tree.count == 0 && self.board.phase == Phase::Open {
             self.board.dup_acks = 0;
         } else {
             let advance = advanced.then_some(before);

@@ -49,6 +49,7 @@ impl Connection {
         self.snd.keepalives = 0;
         self.update_window(segment);
         if ack > 0 {
+            self.reclaim_ranges(sh);
             let mut outcome = AckOutcome::default();
             self.advance(now, self.snd.una + ack, &mut outcome, sh);
             self.sample_rtt(now, segment, &outcome);

@@ -3,18 +3,18 @@
 //! Pieces neither touch nor overlap. The list is ordered by the last update, most recent first: the
 //! order in which SACK reports them (RFC 2018, 4).
 
-use crate::ranges::{Link, List};
+use crate::ranges::{Link, PieceList};
 use crate::{Connection, Shared};
 
 impl Connection {
     /// Records an out-of-order piece. Returns true if any of it is new and has to be kept.
     pub(super) fn insert_piece(&mut self, start: u64, end: u64, sh: &mut Shared) -> bool {
         let (mut from, mut to) = (start, end);
-        let mut merged = Link::NONE;
+        let mut merged: Option<Link> = None;
         let mut here = self.rcv.pieces.head;
         while let Some(link) = here.get() {
             let piece = sh.ranges[link];
-            here = piece.next;
+            here = sh.ranges.next_piece(link);
             if piece.end() < start || piece.start > end {
                 continue;
             }
@@ -26,14 +26,14 @@ impl Connection {
                 return false;
             }
             (from, to) = (from.min(piece.start), to.max(piece.end()));
-            if merged.is_none() {
-                merged = link;
-            } else {
+            if merged.is_some() {
                 sh.ranges.remove_piece(&mut self.rcv.pieces, link);
+            } else {
+                merged = Some(link);
             }
         }
         let len = u32::try_from(to - from).unwrap_or(u32::MAX);
-        if let Some(link) = merged.get() {
+        if let Some(link) = merged {
             sh.ranges[link].start = from;
             sh.ranges[link].len = len;
             sh.ranges.move_to_front(&mut self.rcv.pieces, link);
@@ -57,7 +57,7 @@ impl Connection {
         let had_pieces = self.rcv.pieces.count > 0;
         loop {
             let nxt = self.rcv.nxt;
-            let mut pieces = sh.ranges.iter_from(self.rcv.pieces.head);
+            let mut pieces = sh.ranges.iter_pieces(&self.rcv.pieces);
             let Some((link, piece)) = pieces.find(|(_, p)| p.start <= nxt) else {
                 return had_pieces;
             };
@@ -75,7 +75,7 @@ impl Connection {
     pub(super) fn received_end(&self, sh: &Shared) -> u64 {
         let ends = sh
             .ranges
-            .iter_from(self.rcv.pieces.head)
+            .iter_pieces(&self.rcv.pieces)
             .map(|(_, piece)| piece.end());
         ends.fold(self.rcv.nxt, u64::max)
     }
@@ -85,7 +85,7 @@ impl Connection {
         while let Some(head) = self.rcv.pieces.head.get() {
             sh.ranges.remove_piece(&mut self.rcv.pieces, head);
         }
-        self.rcv.pieces = List::EMPTY;
+        self.rcv.pieces = PieceList::EMPTY;
     }
 
     fn note_overlap(&mut self, start: u64, end: u64) {

@@ -3,7 +3,7 @@
 use lockgate_wire::tcp::SackBlock;
 use lockgate_wire::{Instant, SeqNum};
 
-use crate::ranges::List;
+use crate::ranges::PieceList;
 use crate::transmit::{distance, low, signed};
 
 /// The receive side of a connection. Offsets count the peer's FIN as one byte.
@@ -16,7 +16,7 @@ pub(crate) struct ReceiveVars {
     /// Time of the last acceptable segment.
     pub(crate) last_at: Instant,
     /// Out-of-order pieces, most recent first.
-    pub(crate) pieces: List,
+    pub(crate) pieces: PieceList,
     /// Range received twice and not yet reported by D-SACK; empty if none.
     pub(super) dsack: (SeqNum, SeqNum),
     pub(crate) irs: SeqNum,
@@ -51,7 +51,7 @@ impl ReceiveVars {
             nxt: 0,
             fin: u64::MAX,
             last_at: now,
-            pieces: List::EMPTY,
+            pieces: PieceList::EMPTY,
             dsack: (irs, irs),
             irs,
             edge: 0,

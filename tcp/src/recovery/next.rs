@@ -3,22 +3,27 @@
 use core::ops::Range;
 
 use super::Scoreboard;
-use crate::ranges::{Ranges, SentRange};
+use crate::ranges::{Kinds, Ranges};
 
 impl Scoreboard {
     /// Rule 1: the next bytes pending retransmission.
+    #[inline]
     pub(crate) fn next_pending(&self, ranges: &Ranges) -> Option<Range<u64>> {
         if self.pending == 0 {
             return None;
         }
-        let waits = |r: &SentRange| r.lost && !r.resent && !r.sacked;
-        let mut found = ranges
-            .iter_from(self.pending_from)
-            .map(|(_, r)| r)
-            .skip_while(|r| !waits(r));
+        self.find_pending(ranges)
+    }
+
+    fn find_pending(&self, ranges: &Ranges) -> Option<Range<u64>> {
+        let link = ranges.first_of(&self.tree, Kinds::PENDING).get()?;
+        let mut found = ranges.iter_from(link).map(|(_, range)| range);
         let first = found.next()?;
         let mut end = first.end();
-        for next in found.take_while(|r| waits(r)).take(COALESCE_MAX) {
+        for next in found
+            .take_while(|range| range.kind() == Kinds::PENDING)
+            .take(COALESCE_MAX)
+        {
             end = next.end();
         }
         Some(first.start..end)
@@ -32,13 +37,10 @@ impl Scoreboard {
     //#     (specifically excluding step (1.c)), then one segment of up to
     //#     SMSS octets starting with S3 SHOULD be returned.
     pub(crate) fn next_speculative(&self, ranges: &Ranges) -> Option<Range<u64>> {
-        let highest = self.highest_sacked.get()?;
-        ranges
-            .iter_from(self.list.head)
-            .take_while(|(link, _)| *link != highest)
-            .map(|(_, r)| r)
-            .find(|r| !r.sacked && !r.resent)
-            .map(|r| r.start..r.end())
+        let highest = ranges.last_of(&self.tree, Kinds::SACKED).get()?;
+        let first = ranges.first_of(&self.tree, Kinds::PLAIN).get()?;
+        let range = &ranges[first];
+        (range.start < ranges[highest].start).then(|| range.start..range.end())
     }
 
     /// Rule 4: the rescue retransmission of the last outstanding bytes, once per recovery.
@@ -50,7 +52,7 @@ impl Scoreboard {
         if self.rescued {
             return None;
         }
-        let mut here = self.list.tail;
+        let mut here = self.tree.last;
         while let Some(link) = here.get() {
             let range = &ranges[link];
             if !range.sacked {
@@ -58,7 +60,7 @@ impl Scoreboard {
                     range.start.max(range.end().saturating_sub(u64::from(mss)))..range.end(),
                 );
             }
-            here = range.prev;
+            here = ranges.prev(link);
         }
         None
     }

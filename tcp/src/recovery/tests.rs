@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ranges::SlabSizes;
 
 const MSS: u32 = 100;
 
@@ -10,9 +11,19 @@ fn at(n: u64) -> Instant {
     Instant::from_millis(n)
 }
 
+/// A slab for one connection with so many entries beyond its own.
+fn slab(shared: u32) -> Ranges {
+    let sizes = SlabSizes {
+        shared,
+        connections: 1,
+        per_connection_max: u32::MAX,
+    };
+    Ranges::new(sizes, 1)
+}
+
 /// Ten segments, each sent in a turn of its own.
 fn ten() -> (Scoreboard, Ranges) {
-    let (mut board, mut ranges) = (Scoreboard::EMPTY, Ranges::new(64));
+    let (mut board, mut ranges) = (Scoreboard::EMPTY, slab(400));
     for i in 0..10 {
         board.on_sent(i * 100, 100, at(i), &mut ranges);
     }
@@ -29,13 +40,13 @@ fn sack(board: &mut Scoreboard, ranges: &mut Ranges, block: Range<u64>) -> AckOu
 
 #[test]
 fn bursts_of_one_turn_are_one_range_up_to_a_limit() {
-    let (mut board, mut ranges) = (Scoreboard::EMPTY, Ranges::new(64));
+    let (mut board, mut ranges) = (Scoreboard::EMPTY, slab(400));
     for i in 0..10 {
         board.on_sent(i * 10_000, 10_000, at(1), &mut ranges);
     }
-    assert_eq!(board.list.count, 2);
+    assert_eq!(board.tree.count, 2);
     board.on_sent(100_000, 10, at(2), &mut ranges);
-    assert_eq!(board.list.count, 3, "another turn");
+    assert_eq!(board.tree.count, 3, "another turn");
     board.check(&ranges);
 }
 
@@ -48,7 +59,7 @@ fn reported_neighbours_are_joined() {
             100
         );
     }
-    assert_eq!(board.list.count, 6, "five of them are one");
+    assert_eq!(board.tree.count, 6, "five of them are one");
     assert_eq!(board.pipe(1000), 500);
     assert_eq!(
         sack(&mut board, &mut ranges, 100..600).delivered,
@@ -127,7 +138,7 @@ fn a_time_out_keeps_reports_and_reneging_ends_them() {
 
 #[test]
 fn an_exhausted_slab_forgets_reports_but_nothing_else() {
-    let (mut board, mut ranges) = (Scoreboard::EMPTY, Ranges::new(2));
+    let (mut board, mut ranges) = (Scoreboard::EMPTY, slab(1));
     board.on_sent(0, 1000, at(0), &mut ranges);
     let outcome = sack(&mut board, &mut ranges, 200..300);
     // One cut was possible.
@@ -144,7 +155,7 @@ fn an_exhausted_slab_forgets_reports_but_nothing_else() {
 
 #[test]
 fn what_never_left_is_lost_whatever_it_was_part_of() {
-    let (mut board, mut ranges) = (Scoreboard::EMPTY, Ranges::new(64));
+    let (mut board, mut ranges) = (Scoreboard::EMPTY, slab(400));
     board.on_sent(0, 1000, at(0), &mut ranges);
     board.mark_unsent(300, 500, &mut ranges);
     board.check(&ranges);
@@ -156,6 +167,43 @@ fn what_never_left_is_lost_whatever_it_was_part_of() {
         (board.next_pending(&ranges), board.pipe(1000)),
         (Some(300..400), 900)
     );
+}
+
+/// A connection that has to give ranges back keeps its marks if joining equal neighbours is enough.
+#[test]
+fn ranges_are_joined_before_marks_are_cleared() {
+    let (mut board, mut ranges) = ten();
+    sack(&mut board, &mut ranges, 500..900);
+    board.shrink(3, &mut ranges);
+    board.check(&ranges);
+    assert_eq!((board.tree.count, board.pipe(1000)), (3, 600));
+    board.shrink(2, &mut ranges);
+    board.check(&ranges);
+    assert_eq!((board.tree.count, board.pipe(1000)), (1, 1000));
+    assert_eq!(board.delivered, 0);
+    // Ranges that were sent at different times are measured by timestamps only.
+    let mut outcome = AckOutcome::default();
+    board.on_ack(300, &mut outcome, &mut ranges);
+    assert_eq!((outcome.sent_at(), outcome.resent_at), (None, Some(at(0))));
+}
+
+/// What is retransmitted in one turn is one range, and so is what was lost at a time-out.
+#[test]
+fn equal_neighbours_are_joined() {
+    let (mut board, mut ranges) = ten();
+    board.on_timeout(1000, &mut ranges);
+    board.check(&ranges);
+    assert_eq!(board.tree.count, 1);
+    for start in [0, 100, 200] {
+        board.on_resent(start, start + 100, at(20), &mut ranges);
+        board.check(&ranges);
+    }
+    assert_eq!(board.tree.count, 2, "what was sent again, and the rest");
+    // A block of which only one edge can be recorded leaves no split behind.
+    let (mut board, mut ranges) = (Scoreboard::EMPTY, slab(1));
+    board.on_sent(0, 1000, at(0), &mut ranges);
+    sack(&mut board, &mut ranges, 200..300);
+    assert_eq!(board.tree.count, 1);
 }
 
 /// What can happen to a scoreboard.
@@ -171,6 +219,7 @@ enum Op {
     Unsent(u64, u64),
     Renege,
     FirstLost,
+    Shrink(u32),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -185,6 +234,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0u64..2000, 1u64..300).prop_map(|(a, n)| Op::Unsent(a, n)),
         1 => Just(Op::Renege),
         1 => Just(Op::FirstLost),
+        1 => (1u32..8).prop_map(Op::Shrink),
     ]
 }
 
@@ -196,16 +246,16 @@ proptest! {
     #[test]
     fn agrees_with_a_naive_model(
         ops in proptest::collection::vec(op(), 1..120),
-        slab in prop_oneof![Just(400u32), 1u32..12],
+        entries in prop_oneof![Just(10_000u32), 0u32..12],
     ) {
-        let (mut board, mut ranges) = (Scoreboard::EMPTY, Ranges::new(slab));
+        let (mut board, mut ranges) = (Scoreboard::EMPTY, slab(entries));
         let (mut una, mut nxt) = (0u64, 0u64);
         let mut reported = BTreeSet::new();
         let mut told = 0u64;
         for (i, op) in ops.into_iter().enumerate() {
             let now = at(i as u64 / 2);
             match op {
-                Op::Send(n) if ranges.has_free() => {
+                Op::Send(n) if board.can_record(&ranges) => {
                     board.on_sent(nxt, n, now, &mut ranges);
                     nxt += u64::from(n);
                 }
@@ -254,17 +304,26 @@ proptest! {
                     reported.clear();
                 }
                 Op::FirstLost => board.mark_first_lost(MSS, &mut ranges),
+                Op::Shrink(target) => {
+                    let before = board.delivered;
+                    board.shrink(target, &mut ranges);
+                    prop_assert!(board.tree.count <= target);
+                    if board.delivered < before {
+                        told -= before - board.delivered;
+                        reported.clear();
+                    }
+                }
             }
             board.check(&ranges);
             prop_assert_eq!(u64::from(board.flight(&ranges)), nxt - una);
             prop_assert_eq!(board.delivered, told);
             let known: Vec<u64> = ranges
-                .iter_from(board.list.head)
+                .iter_from(board.tree.first)
                 .filter(|(_, r)| r.sacked)
                 .flat_map(|(_, r)| r.start..r.end())
                 .collect();
             prop_assert!(known.iter().all(|b| reported.contains(b)), "only what was reported");
-            if slab == 400 {
+            if entries == 10_000 {
                 prop_assert_eq!(known.len(), reported.len(), "and all of it");
             }
             let waiting = board.next_pending(&ranges).is_some();

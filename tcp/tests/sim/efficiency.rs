@@ -24,8 +24,8 @@ fn one_way(total: u64, config: TcpConfig, there: LinkConfig, seed: u64) -> World
     };
     let app = AppConfig::sender(total);
     let hosts = [
-        host(0, config.clone(), app, MSS, 20_000, seed),
-        host(1, config, AppConfig::sender(0), MSS, 20_000, seed + 1),
+        host(0, config.clone(), app, MSS, 65_536, seed),
+        host(1, config, AppConfig::sender(0), MSS, 65_536, seed + 1),
     ];
     let mut world = World::new(hosts, [there, back], seed);
     world.hosts[0].connect(world.now);
@@ -81,10 +81,10 @@ fn time_for_holes(sack: bool) -> (Duration, World) {
             config.clone(),
             AppConfig::sender(4000 * SEGMENT),
             MSS,
-            20_000,
+            65_536,
             7,
         ),
-        host(1, config, AppConfig::sender(0), MSS, 20_000, 8),
+        host(1, config, AppConfig::sender(0), MSS, 65_536, 8),
     ];
     let there = LinkConfig {
         drop,
@@ -191,8 +191,8 @@ fn after_a_pause_the_window_is_the_initial_one() {
         ..AppConfig::sender(400 * SEGMENT)
     };
     let hosts = [
-        host(0, config.clone(), app, MSS, 20_000, 2),
-        host(1, config, AppConfig::sender(0), MSS, 20_000, 3),
+        host(0, config.clone(), app, MSS, 65_536, 2),
+        host(1, config, AppConfig::sender(0), MSS, 65_536, 3),
     ];
     let mut world = World::new(hosts, [0, 1].map(|_| LinkConfig::clean(RTT / 2)), 2);
     world.hosts[0].connect(world.now);

@@ -34,10 +34,10 @@ fn utilisation(algorithm: Algorithm, loss_ppm: u32, rtt_ms: u64, window: u32) ->
             config.clone(),
             AppConfig::sender(1 << 40),
             1460,
-            20_000,
+            65_536,
             5,
         ),
-        host(1, config, receiver, 1460, 20_000, 6),
+        host(1, config, receiver, 1460, 65_536, 6),
     ];
     let links = [loss_ppm, 0].map(|loss_ppm| LinkConfig {
         rate: RATE,

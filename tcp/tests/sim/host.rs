@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use lockgate_tcp::{
     Connection, ConnectionInfo, Event, HalfOpen, HalfOpenTimer, HalfOpenVerdict, IntentKind,
-    OpenParams, SegmentIn, Shared, State, TcpConfig, TimeWait, TimeWaitVerdict, Verdict, reset_for,
+    OpenParams, SegmentIn, Shared, SharedParams, State, TcpConfig, TimeWait, TimeWaitVerdict,
+    Verdict, reset_for,
 };
 use lockgate_testing::Random;
 use lockgate_wire::tcp::TcpHeader;
@@ -116,7 +117,15 @@ impl Host {
     ) -> Self {
         Self {
             end: End::Listen,
-            sh: Shared::new(config, ranges, seed),
+            sh: Shared::new(
+                config,
+                &SharedParams {
+                    ranges,
+                    connections: 1,
+                    challenge_seed: seed,
+                    ranges_seed: seed ^ 0x5eed,
+                },
+            ),
             app,
             notes: Notes::default(),
             opening,

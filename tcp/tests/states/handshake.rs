@@ -7,7 +7,9 @@ use lockgate_tcp::{TcpConfig, Unreachable};
 use lockgate_wire::SeqNum;
 use lockgate_wire::tcp::{Flags, TcpOptions, Timestamps};
 
-use crate::rig::{ACK, FIN, ListenRig, RST, Rig, SYN, Seg, header, ms, opening, plain, seg, span};
+use crate::rig::{
+    ACK, FIN, ListenRig, RST, Rig, SYN, Seg, header, ms, opening, params, plain, seg, span,
+};
 
 fn everything() -> TcpOptions {
     TcpOptions {
@@ -367,7 +369,7 @@ fn a_listener_answers_with_what_both_want() {
 
 #[test]
 fn a_listener_takes_only_syns() {
-    let sh = lockgate_tcp::Shared::new(plain(), 10, 1);
+    let sh = lockgate_tcp::Shared::new(plain(), &params(10, 1));
     let now = lockgate_wire::Instant::ZERO;
     let syn = |flags: Flags| {
         header(

@@ -10,6 +10,7 @@
 
 mod closing;
 mod handshake;
+mod hostile;
 mod receiving;
 mod recovering;
 mod resets;

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use lockgate_tcp::{
     Connection, Event, HalfOpen, HalfOpenVerdict, IntentKind, OpenParams, SegmentIn, Sent, Shared,
-    State, TcpConfig, Verdict,
+    SharedParams, State, TcpConfig, Verdict,
 };
 use lockgate_wire::tcp::{Flags, SackBlock, SackList, TcpHeader, TcpOptions, Timestamps};
 use lockgate_wire::{Instant, SeqNum, StreamOffset};
@@ -99,6 +99,16 @@ pub(crate) fn opening() -> OpenParams {
     }
 }
 
+/// A worker's slab: so many shared entries, and one for each connection.
+pub(crate) fn params(ranges: u32, connections: u32) -> SharedParams {
+    SharedParams {
+        ranges,
+        connections,
+        challenge_seed: 1,
+        ranges_seed: 2,
+    }
+}
+
 /// Without options and delays: every segment means just what it says.
 pub(crate) fn plain() -> TcpConfig {
     TcpConfig {
@@ -120,7 +130,7 @@ impl Rig {
     pub(crate) fn connecting_as(config: TcpConfig, opening: OpenParams, irs: SeqNum) -> Self {
         let now = Instant::from_secs(100);
         let room = config.window_max;
-        let sh = Shared::new(config, 200, 1);
+        let sh = Shared::new(config, &params(200, 1));
         let mut conn = Connection::connect(now, &opening, &sh);
         conn.room(room);
         Self {
@@ -366,7 +376,7 @@ impl ListenRig {
     pub(crate) fn new(config: TcpConfig, options: TcpOptions) -> Self {
         let now = Instant::from_secs(100);
         let (iss, irs) = (opening().isn, SeqNum(5_000_000));
-        let sh = Shared::new(config, 200, 1);
+        let sh = Shared::new(config, &params(200, 1));
         let tcp = header(
             Seg {
                 options,

@@ -193,7 +193,7 @@ pub(super) const LIMITS: &[Key] = &[
     key(
         "sent_ranges",
         count(256, 1 << 24, 65_536, "per worker"),
-        "Ranges of sent bytes that TCP tracks until they are acknowledged.",
+        "Ranges of unacknowledged bytes that connections share, beside one for each.",
     ),
     key(
         "send_queue_max",

@@ -11,6 +11,7 @@ use pktbuf::{PagePool, PoolConfig, Region};
 use super::*;
 use crate::config::StackConfig;
 use crate::notice::Recv;
+use crate::seeds::Seeds;
 
 /// Returns a connected socket that sends with a TLS 1.2 key whose next record has this number.
 fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region) {
@@ -22,7 +23,7 @@ fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region)
     let mut region = Region::heap(PagePool::bytes_needed(config)).unwrap();
     let pages = PagePool::new(&mut region, config).unwrap();
     let mut ciphers = Ciphers::new(BackendChoice::Auto, 4);
-    let mut cx = SocketContext::new(&StackConfig::default(), 1);
+    let mut cx = SocketContext::new(&StackConfig::default(), &Seeds::new(1));
     let now = Instant::from_millis(1);
     let opening = OpenParams {
         local_port: 1000,

@@ -4,8 +4,8 @@
 use core::ops::Range;
 
 use lockgate_ktls::{CryptoError, Limits as BurstLimits};
-use lockgate_tcp::{Intent, IntentKind, Shared};
-use lockgate_wire::{Instant, StreamOffset};
+use lockgate_tcp::{Intent, IntentKind};
+use lockgate_wire::Instant;
 use pktbuf::{Output, Packet, Slices};
 
 use super::{SendOutcome, Socket};
@@ -37,11 +37,7 @@ impl Socket {
         let mut known = None;
         while !self.is_tcp_over() {
             let Some(intent) = self.tcp.poll_transmit(now, &cx.tcp) else {
-                return if self.waits_for_ranges(&cx.tcp) {
-                    SendOutcome::Starved
-                } else {
-                    SendOutcome::Done
-                };
+                return SendOutcome::Done;
             };
             if *packets_left == 0 || left == 0 {
                 return SendOutcome::TurnOver;
@@ -207,12 +203,6 @@ impl Socket {
                 PacketOutcome::Sent(len)
             }
         }
-    }
-
-    /// Whether TCP has something to send and only lacks a free entry in the slab of sent ranges.
-    fn waits_for_ranges(&self, tcp: &Shared) -> bool {
-        tcp.ranges_used() >= tcp.ranges_total()
-            && self.tcp.sent() < StreamOffset(self.tx.ready_end())
     }
 }
 
