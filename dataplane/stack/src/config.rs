@@ -44,7 +44,7 @@ pub struct StackConfig {
 ///
 /// | what | bytes each |
 /// |---|---|
-/// | connection: socket, flow entry, timer, places in order of arrival, range of its own | 780 |
+/// | connection: socket, flow entry, timer, places in order of arrival, range of its own | 790 |
 /// | half-open: entry, flow entry, timer | 150 |
 /// | TIME-WAIT: entry, flow entry, timer | 150 |
 /// | range (sent or out of order) | 48 |

@@ -15,12 +15,13 @@
 //! | connections | `connections_max` |
 //!
 //! At each limit the oldest handshake that waits for its peer is evicted: its connection is reset.
-//! Its age counts from its connection, then from its first byte, from the step that begins it, and
-//! from each flight that it sends (two at most). Received bytes don't make it younger.
+//! Its age counts from its connection, and anew from the step that begins it and from each flight
+//! that it sends (two at most). Received bytes don't make it younger. Those that haven't begun are
+//! in the order of their first bytes.
 //!
 //! All limits but that of bytes leave a handshake [`HOLD_TIME`] in any case; what needs its place
-//! waits. Beyond that, a flood evicts a handshake only if it brings as much as
-//! the limit within one round-trip time of that handshake:
+//! waits. Beyond that, a flood evicts a handshake only if it brings as much as the limit within one
+//! round-trip time of that handshake:
 //!
 //! - `handshakes_max` ClientHellos. Each costs this worker a signature of about 100 µs, so with the
 //!   default of 4 096 that takes 0.4 s, whatever the rate of the flood.

@@ -6,11 +6,13 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
 use lockgate_stack::{CloseReason, ConnectConfig, Failure, ListenConfig, Notice, SocketId};
 use lockgate_wire::Instant;
+use rustls::ClientConfig;
 use support::link::{Faults, Link};
 use support::peer::{self, Peer};
 use support::{HostSpec, World, pki};
@@ -58,9 +60,7 @@ impl Scene {
             hello: Vec::new(),
         };
         // A whole ClientHello, of a client that goes away.
-        let versions = lockgate_stack::tls::TlsVersions::Tls13;
-        let suite = lockgate_stack::tls::CipherSuite::TLS13_AES_128_GCM_SHA256;
-        let mut peer = Peer::connect(&mut scene.world, &peer::config(suite, versions));
+        let mut peer = Peer::connect(&mut scene.world, &peer_config());
         scene.hello = peer.outgoing();
         scene.world.a.stack.abort(peer.socket);
         scene.world.run(Duration::from_secs(1));
@@ -193,6 +193,10 @@ impl Scene {
     }
 }
 
+fn peer_config() -> Arc<ClientConfig> {
+    peer::config(CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13)
+}
+
 /// Host B with room for so many bytes of unfinished handshakes.
 fn server(handshake_bytes_max: u64) -> HostSpec {
     let mut spec = HostSpec::new(2);
@@ -235,7 +239,7 @@ fn long_client_hellos_without_their_end_keep_no_client_out() {
     scene.end();
 }
 
-/// Three thousand first bytes take memory for three thousand bytes, and no step of any handshake.
+/// First bytes of three thousand connections take memory for as many bytes, no packet buffers.
 #[test]
 fn single_bytes_keep_no_client_out() {
     let mut scene = Scene::new(server(1 << 20), Duration::from_millis(5));
@@ -355,6 +359,72 @@ fn unacknowledged_flights_leave_buffers_to_others() {
     scene.assert_served(20);
     assert!(scene.world.b.stack.counters().handshakes_evicted_active > 50);
     scene.end();
+}
+
+/// Admission and the steps of handshakes that have begun take turns: a client's last flight doesn't
+/// wait until all ClientHellos of a flood have their signatures.
+#[test]
+fn a_flood_of_client_hellos_does_not_stop_a_handshake_that_has_begun() {
+    let mut scene = Scene::new(server(1 << 20), Duration::from_millis(5));
+    let hostile: Vec<SocketId> = (0..50).map(|_| scene.connect_hostile()).collect();
+    let mut peer = Peer::connect(&mut scene.world, &peer_config());
+    let hello = peer.outgoing();
+    peer.send_raw(&mut scene.world, &hello);
+    scene.run(Duration::from_millis(20), |_| {});
+    let world = &mut scene.world;
+    peer.read(world);
+    for socket in &hostile {
+        assert!(world.a.send(*socket, &scene.hello) > 0);
+    }
+    deliver_without_a_turn(world);
+    let finished = peer.outgoing();
+    assert!(world.a.send(peer.socket, &finished) > 0);
+    deliver_without_a_turn(world);
+    let mut steps = 0;
+    while world.b.stack.counters().handshakes_tls13 == 0 {
+        let now = world.now;
+        world.b.with(|stack, env| stack.step_handshake(now, env));
+        steps += 1;
+        assert!(
+            steps <= 4,
+            "two records of the client's, and two admissions"
+        );
+    }
+    assert!(world.b.stack.handshakes() <= 2);
+    scene.run(Duration::from_secs(1), |_| {});
+    scene.end();
+}
+
+/// A record that isn't complete takes no step, so it doesn't delay the handshakes that can.
+#[test]
+fn an_incomplete_record_takes_no_step() {
+    let mut scene = Scene::new(server(1 << 20), Duration::from_millis(5));
+    let hostile: Vec<SocketId> = (0..50).map(|_| scene.connect_hostile()).collect();
+    scene.run(Duration::from_millis(20), |_| {});
+    let world = &mut scene.world;
+    for socket in &hostile {
+        assert!(world.a.send(*socket, &scene.hello[..100]) > 0);
+    }
+    deliver_without_a_turn(world);
+    let now = world.now;
+    assert!(world.b.stack.handshake_bytes() >= 5000);
+    assert!(!world.b.with(|stack, env| stack.step_handshake(now, env)));
+    for socket in &hostile[..1] {
+        assert!(world.a.send(*socket, &scene.hello[100..]) > 0);
+    }
+    deliver_without_a_turn(world);
+    assert!(!world.b.with(|stack, env| stack.step_handshake(now, env)));
+    assert_eq!(world.b.stack.handshakes(), 1, "the complete one has begun");
+    scene.end();
+}
+
+/// Gives host B what A has to send, and nothing else: B takes no turn.
+fn deliver_without_a_turn(world: &mut World) {
+    let now = world.now;
+    while world.a.turn(now) {}
+    for frame in std::mem::take(&mut world.a.net.frames) {
+        world.b.receive(now, &frame);
+    }
 }
 
 /// A table full of connections that say nothing has room for a client.

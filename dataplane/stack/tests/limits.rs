@@ -228,6 +228,20 @@ fn resets_for_closed_ports_are_limited() {
     let counters = world.b.stack.counters();
     assert_eq!((counters.resets_out, counters.resets_limited), (100, 900));
     assert_eq!(counters.no_connection, 1000);
+
+    // So are those for a listener's port.
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, ListenConfig::default()).unwrap();
+    for port in 1000..2000 {
+        let ack = TcpHeader {
+            flags: Flags::ACK,
+            ..syn(port)
+        };
+        let from = Ipv4Addr::new(10, 0, 0, 77);
+        world.b.receive(world.now, &segment(from, &ack));
+    }
+    let counters = world.b.stack.counters();
+    assert_eq!((counters.resets_out, counters.resets_limited), (100, 1900));
 }
 
 #[test]

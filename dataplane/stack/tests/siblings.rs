@@ -8,12 +8,13 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{
     ConnectConfig, FlowDirectory, ListenConfig, Notice, SiblingPlace, SocketId, StackConfig,
 };
 use lockgate_wire::Instant;
 
-use self::support::{Host, HostSpec};
+use self::support::{Host, HostSpec, pki};
 
 const NOW: Instant = Instant::from_millis(1000);
 
@@ -348,6 +349,73 @@ fn a_flood_at_one_worker_does_not_reach_the_sibling() {
     assert_eq!(second.drain(accepted).0, b"x");
     assert!(first.stack.misdirected_steps() <= 10_000 + 2 * 1000);
     assert_eq!(second.stack.misdirected_steps(), 64);
+}
+
+/// A TLS client of the second worker, half of whose segments come to the first: it gets its data
+/// while the first is flooded by acknowledgments for no connection and by ICMP errors.
+#[test]
+fn a_client_is_served_by_two_workers_in_a_flood() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+    let options = TlsOptions::default();
+    let at = SocketAddr::new(second.addr, 443);
+    for worker in [&mut first, &mut second] {
+        let listen = ListenConfig {
+            tls: Some(pki::server(&options)),
+            ..ListenConfig::default()
+        };
+        worker.stack.listen(at, listen).unwrap();
+    }
+    let config = ConnectConfig {
+        tls: Some((pki::client(&options), pki::name())),
+        ..ConnectConfig::default()
+    };
+    let socket = client.stack.connect(NOW, at, config).unwrap();
+    let (mut count, mut port) = (0, 0);
+    let (mut received, mut requests) = (0, 0);
+    for _ in 0..200 {
+        for frame in frames(&mut client) {
+            count += 1;
+            let is_syn = frame[12..14] == [8, 0] && frame[47] & 2 != 0;
+            if count % 2 == 0 && !is_syn && frame[12..14] == [8, 0] {
+                for _ in 0..200 {
+                    port += 1;
+                    let mut unknown = frame.clone();
+                    let window = u16::from_be_bytes([frame[48], frame[49]]);
+                    let own = u16::from_be_bytes([frame[34], frame[35]]);
+                    let (own, window) = add_opposite(own, window, port);
+                    unknown[34..36].copy_from_slice(&own.to_be_bytes());
+                    unknown[48..50].copy_from_slice(&window.to_be_bytes());
+                    first.receive(NOW, &unknown);
+                }
+                first.receive(NOW, &frame);
+            } else {
+                second.receive(NOW, &frame);
+            }
+            exchange(&mut first, &mut second);
+            exchange(&mut second, &mut first);
+        }
+        for frame in frames(&mut second) {
+            client.receive(NOW, &frame);
+        }
+        drop(frames(&mut first));
+        let is_done = matches!(client.stack.poll_notice(), Some(Notice::HandshakeDone(..)));
+        if is_done || (requests > 0 && requests < 5 && received == requests * 40_000) {
+            requests += 1;
+            client.send(socket, b"request");
+        }
+        while let Some(notice) = second.stack.poll_notice() {
+            if let Notice::Readable(socket) = notice {
+                assert_eq!(second.drain(socket).0, b"request");
+                assert_eq!(second.send(socket, &[9; 40_000]), 40_000);
+            }
+        }
+        received += client.drain(socket).0.len();
+    }
+    assert_eq!(received, 200_000);
+    let (first, second) = (first.stack.counters(), second.stack.counters());
+    assert!(port > 1000 && first.misdirected_out > 5, "{port} {first}");
+    assert_eq!(second.misdirected_in, first.misdirected_out);
+    assert_eq!(first.misdirected_lost, 0);
 }
 
 /// ICMP errors about no connection of the host stay where they came to.

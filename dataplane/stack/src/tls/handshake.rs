@@ -35,8 +35,10 @@ pub(crate) struct Handshake {
     /// Complete records to be sent.
     outgoing: Vec<u8>,
     captured: Captured,
-    /// The received part of a ClientHello that spans records.
-    partial_hello: Vec<u8>,
+    /// The received part of a client's message in plaintext that spans records.
+    partial: Vec<u8>,
+    /// The length of those records.
+    partial_records_len: usize,
     /// The client's last hello; servers only.
     hello: Option<HelloFacts>,
     /// The versions that this server speaks.
@@ -124,7 +126,8 @@ impl Handshake {
             incoming: Vec::new(),
             outgoing: Vec::new(),
             captured: Captured::default(),
-            partial_hello: Vec::new(),
+            partial: Vec::new(),
+            partial_records_len: 0,
             hello: None,
             ours,
             idle: 0,
@@ -154,7 +157,6 @@ impl Handshake {
         if !record.is_empty() && !self.admit(record, protection)? {
             return Ok(Progress::Blocked);
         }
-        self.incoming.extend_from_slice(record);
         if self.incoming.len() > INCOMING_BYTES_MAX {
             return Err(Fault::TOO_LONG);
         }
@@ -163,7 +165,13 @@ impl Handshake {
         self.captured = captured;
         match outcome.map_err(|error| self.refuse(error))? {
             CallOutcome::Ready => self.finish().map(Progress::Done),
-            CallOutcome::More | CallOutcome::Blocked => Ok(Progress::Blocked),
+            CallOutcome::More | CallOutcome::Blocked => {
+                // The library looks at all pieces of a Finished again with each new one.
+                if protection == PeerProtection::Tls12 {
+                    self.count_idle()?;
+                }
+                Ok(Progress::Blocked)
+            }
         }
     }
 
@@ -308,7 +316,7 @@ impl Handshake {
 
     /// Memory for received and outgoing bytes, beside the library's own state.
     pub(crate) fn buffered_bytes(&self) -> u64 {
-        let buffers = [&self.incoming, &self.outgoing, &self.partial_hello];
+        let buffers = [&self.incoming, &self.outgoing, &self.partial];
         buffers.iter().map(|buffer| buffer.capacity() as u64).sum()
     }
 

@@ -110,6 +110,34 @@ fn done(ends: (End, End)) -> (Box<Established>, Box<Established>) {
     (server.done.unwrap(), client.done.unwrap())
 }
 
+/// A ClientHello in records of a byte each takes memory for its bytes, and the library gets it
+/// once, not each piece with all pieces before it.
+#[test]
+fn a_hello_in_pieces_is_joined_before_the_library_gets_it() {
+    let authority = Authority::new();
+    let options = TlsOptions::default();
+    let certificate = authority.leaf(&["server.test"], ECDSA);
+    let tls = TlsServer::new(vec![certificate], &options).unwrap();
+    let client = TlsClient::new([authority.root()], &options).unwrap();
+    let mut server = End::new(Handshake::server(&tls).unwrap());
+    let mut client = End::new(Handshake::client(&client, name("server.test")).unwrap());
+    client.step(&[]);
+    let hello = client.handshake.outgoing().to_vec();
+    client.handshake.sent(hello.len());
+    let content = &hello[5..];
+    for (n, byte) in (1..).zip(content) {
+        assert!(server.handshake.outgoing().is_empty());
+        server.step(&[22, 3, 1, 0, 1, *byte]);
+        let is_last = n == content.len() as u64;
+        assert!(
+            is_last || (n..=2 * n + 64).contains(&server.handshake.buffered_bytes()),
+            "{n}"
+        );
+    }
+    while server.deliver(&mut client) | client.deliver(&mut server) {}
+    done((server, client));
+}
+
 fn only(suite: CipherSuite, versions: TlsVersions) -> TlsOptions {
     TlsOptions {
         versions,

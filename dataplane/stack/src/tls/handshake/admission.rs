@@ -1,16 +1,17 @@
-//! Checks of a record before rustls gets it.
+//! Checks of a record before rustls gets it, and the joining of messages in several records.
 
 use lockgate_ktls::{Alert, AlertDescription, ContentType, HEADER_LEN, RecordHeader};
 use rustls::ProtocolVersion;
 
-use super::{Conn, Handshake, server_random};
+use super::{Conn, Handshake, INCOMING_BYTES_MAX, server_random};
 use crate::tls::failure::{Failure, Fault};
 use crate::tls::hello::{HelloFacts, MESSAGE_HEADER_LEN};
 use crate::tls::protected::ProtectedRecords;
 use crate::tls::screen::{PeerProtection, check_header};
 
 impl Handshake {
-    /// Checks a record before the library gets it. Returns false for one to be dropped.
+    /// Checks a record and appends it to what the library gets next. Returns false if the library
+    /// gets nothing: the record is dropped, or kept until its message is complete.
     pub(super) fn admit(
         &mut self,
         record: &[u8],
@@ -24,29 +25,74 @@ impl Handshake {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
         //# Handshake messages MUST NOT be interleaved with other record
         //# types.
-        let is_partial = !self.incoming.is_empty();
+        let is_partial = !self.incoming.is_empty() || !self.partial.is_empty();
         let is_plaintext = protection == PeerProtection::Plaintext
             || protection == PeerProtection::Tls13 && header.kind != ContentType::APPLICATION_DATA;
         if is_partial && is_plaintext && header.kind != ContentType::HANDSHAKE {
             return Err(Fault::UNEXPECTED);
         }
-        match header.kind {
-            ContentType::CHANGE_CIPHER_SPEC => self.admit_change_cipher_spec(content),
-            ContentType::ALERT if is_plaintext => self.admit_alert(content),
-            ContentType::HANDSHAKE if self.expects_hello() => {
-                self.admit_hello(content)?;
-                Ok(true)
+        let is_server = matches!(self.conn, Conn::Server(_));
+        let is_admitted = match header.kind {
+            ContentType::CHANGE_CIPHER_SPEC => self.admit_change_cipher_spec(content)?,
+            ContentType::ALERT if is_plaintext => self.admit_alert(content)?,
+            ContentType::HANDSHAKE if is_plaintext && is_server => {
+                return self.join(record, content);
             }
             ContentType::HANDSHAKE if is_plaintext => {
                 self.server_random = self.server_random.or_else(|| server_random(content));
-                Ok(true)
+                true
             }
-            ContentType::APPLICATION_DATA
-                if protection == PeerProtection::Tls13 && matches!(self.conn, Conn::Server(_)) =>
-            {
-                self.admit_protected(content)
+            ContentType::APPLICATION_DATA if protection == PeerProtection::Tls13 && is_server => {
+                self.admit_protected(content)?
             }
-            _ => Ok(true),
+            _ => true,
+        };
+        if is_admitted {
+            self.incoming.extend_from_slice(record);
+        }
+        Ok(is_admitted)
+    }
+
+    /// Joins a client's message in plaintext. The library gets it when it is complete, in records
+    /// as long as possible: it looks at all records of a message again with each new one, which
+    /// would make short ones costly.
+    fn join(&mut self, record: &[u8], content: &[u8]) -> Result<bool, Fault> {
+        let expects_hello = self.expects_hello();
+        if self.partial.is_empty()
+            && let Some(len) = message_len(content, expects_hello)?
+        {
+            self.read_hello(content.get(..len), expects_hello);
+            self.incoming.extend_from_slice(record);
+            return Ok(true);
+        }
+        self.partial_records_len += record.len();
+        if self.partial_records_len > INCOMING_BYTES_MAX {
+            return Err(Fault::TOO_LONG);
+        }
+        self.partial.extend_from_slice(content);
+        let Some(len) = message_len(&self.partial, expects_hello)? else {
+            return Ok(false);
+        };
+        let joined = core::mem::take(&mut self.partial);
+        self.partial_records_len = 0;
+        self.read_hello(joined.get(..len), expects_hello);
+        let [kind, major, minor, ..] = *record else {
+            return Err(Fault::silent(Failure::Internal));
+        };
+        for content in joined.chunks(CONTENT_MAX) {
+            let [high, low] = u16::try_from(content.len())
+                .unwrap_or(u16::MAX)
+                .to_be_bytes();
+            self.incoming
+                .extend_from_slice(&[kind, major, minor, high, low]);
+            self.incoming.extend_from_slice(content);
+        }
+        Ok(true)
+    }
+
+    fn read_hello(&mut self, message: Option<&[u8]>, expects_hello: bool) {
+        if expects_hello {
+            self.hello = message.and_then(HelloFacts::parse);
         }
     }
 
@@ -117,28 +163,12 @@ impl Handshake {
             && undecided
             && self.protection() == PeerProtection::Plaintext
     }
-
-    /// Checks the first bytes of a ClientHello, and reads its facts once it is complete.
-    fn admit_hello(&mut self, content: &[u8]) -> Result<(), Fault> {
-        if self.partial_hello.is_empty()
-            && let Some(len) = hello_len(content)?
-        {
-            self.hello = HelloFacts::parse(&content[..len]);
-            return Ok(());
-        }
-        self.partial_hello.extend_from_slice(content);
-        if let Some(len) = hello_len(&self.partial_hello)? {
-            self.hello = HelloFacts::parse(&self.partial_hello[..len]);
-            self.partial_hello = Vec::new();
-        }
-        Ok(())
-    }
 }
 
-/// Returns the length of a ClientHello with its header, once it is complete. Fails if `message`
-/// begins another message, or one that is too long.
-fn hello_len(message: &[u8]) -> Result<Option<usize>, Fault> {
-    if message.first() != Some(&CLIENT_HELLO) {
+/// Returns the length of a message with its header, once it is complete. Fails if another message
+/// begins where a ClientHello is expected, or if it is too long.
+fn message_len(message: &[u8], expects_hello: bool) -> Result<Option<usize>, Fault> {
+    if expects_hello && message.first() != Some(&CLIENT_HELLO) {
         return Err(Fault::UNEXPECTED);
     }
     let Some(&[_, high, mid, low]) = message.first_chunk() else {
@@ -152,6 +182,8 @@ fn hello_len(message: &[u8]) -> Result<Option<usize>, Fault> {
     Ok((message.len() >= len).then_some(len))
 }
 
+/// The content of the longest record (RFC 8446, 5.1).
+const CONTENT_MAX: usize = 1 << 14;
 const CLIENT_HELLO: u8 = 1;
 /// The longest handshake message, without its header: the library's limit.
 pub(in crate::tls) const MESSAGE_BYTES_MAX: usize = 0xffff;
