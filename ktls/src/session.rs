@@ -22,21 +22,24 @@ impl SessionId {
 
 /// The keys of one direction: immutable, replaced as a whole, wiped when dropped.
 ///
-/// A session has 24 bytes, and 48 of key material on the heap. It stores the traffic secret if
-/// there is one, because key, IV and the next secret derive from it; otherwise key and IV. The
-/// expanded key that a cipher works with is ten times as large and is cached in the worker's
-/// bounded table, see [`Ciphers`](crate::Ciphers).
+/// A session has 16 bytes, and 56 on the heap. It stores the traffic secret if there is one,
+/// because key, IV and the next secret derive from it; otherwise key and IV. The expanded key that
+/// a cipher works with is ten times as large and is cached in the worker's bounded table, see
+/// [`Ciphers`](crate::Ciphers).
 pub struct Session {
-    id: SessionId,
     /// In a box: moving a session moves the pointer, and leaves no copy of the key behind.
     material: Box<Material>,
     params: Params,
     source: KeySource,
 }
 
-/// A traffic secret, or IV and key. Wiped when dropped.
+/// A traffic secret, or IV and key, with the session's identifier. Wiped when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
-struct Material([u8; MATERIAL_LEN]);
+struct Material {
+    bytes: [u8; MATERIAL_LEN],
+    #[zeroize(skip)]
+    id: SessionId,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KeySource {
@@ -52,10 +55,9 @@ impl Session {
             return None;
         }
         let mut material = Material::zeroed();
-        material.0[..secret.len()].copy_from_slice(secret);
+        material.bytes[..secret.len()].copy_from_slice(secret);
         let params = Params::new(suite, Version::Tls13);
         Some(Self {
-            id: SessionId::fresh(),
             material,
             params,
             source: KeySource::TrafficSecret,
@@ -72,10 +74,9 @@ impl Session {
             return None;
         }
         let mut material = Material::zeroed();
-        material.0[..NONCE_LEN].copy_from_slice(iv);
-        material.0[NONCE_LEN..][..key.len()].copy_from_slice(key);
+        material.bytes[..NONCE_LEN].copy_from_slice(iv);
+        material.bytes[NONCE_LEN..][..key.len()].copy_from_slice(key);
         Some(Self {
-            id: SessionId::fresh(),
             material,
             params,
             source: KeySource::KeyAndIv,
@@ -123,12 +124,12 @@ impl Session {
         let suite = self.params.suite;
         let len = suite.secret_len();
         let mut next = Self {
-            id: SessionId::fresh(),
             material: Material::zeroed(),
             params: self.params,
             source: KeySource::TrafficSecret,
         };
-        schedule::next_secret(suite, &self.material.0[..len], &mut next.material.0[..len]);
+        let (secret, next_secret) = (&self.material.bytes, &mut next.material.bytes);
+        schedule::next_secret(suite, &secret[..len], &mut next_secret[..len]);
         Some(next)
     }
 
@@ -140,7 +141,7 @@ impl Session {
             key: [0; KEY_MAX],
             iv: [0; NONCE_LEN],
         });
-        let material = &self.material.0;
+        let material = &self.material.bytes;
         match self.source {
             KeySource::TrafficSecret => schedule::traffic_keys(
                 suite,
@@ -157,8 +158,8 @@ impl Session {
     }
 
     /// Returns the session's identifier.
-    pub const fn id(&self) -> SessionId {
-        self.id
+    pub fn id(&self) -> SessionId {
+        self.material.id
     }
 
     /// Returns suite and version.
@@ -175,7 +176,7 @@ impl Session {
     /// made from a secret are TLS 1.3, whose records have no explicit nonce.
     pub(crate) fn explicit_iv(&self) -> &[u8; NONCE_LEN] {
         match self.source {
-            KeySource::KeyAndIv => self.material.0.first_chunk().unwrap_or(&NO_IV),
+            KeySource::KeyAndIv => self.material.bytes.first_chunk().unwrap_or(&NO_IV),
             KeySource::TrafficSecret => &NO_IV,
         }
     }
@@ -185,15 +186,19 @@ impl Session {
 impl ZeroizeOnDrop for Session {}
 
 impl Material {
-    /// Key material to be filled in where it stays.
+    /// Key material of a new session, to be filled in where it stays.
     fn zeroed() -> Box<Self> {
-        Box::new(Self([0; MATERIAL_LEN]))
+        Box::new(Self {
+            bytes: [0; MATERIAL_LEN],
+            id: SessionId::fresh(),
+        })
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Session({}, {}, keys withheld)", self.id.0, self.params)
+        let id = self.material.id.0;
+        write!(f, "Session({id}, {}, keys withheld)", self.params)
     }
 }
 
@@ -229,7 +234,7 @@ const NO_IV: [u8; NONCE_LEN] = [0; NONCE_LEN];
 /// A SHA-384 traffic secret, or a key of 32 bytes with its IV.
 const MATERIAL_LEN: usize = 48;
 
-const _: () = assert!(size_of::<Session>() == 24, "a session at rest is thin");
+const _: () = assert!(size_of::<Session>() == 16 && size_of::<Material>() == 56);
 
 #[cfg(test)]
 mod tests {

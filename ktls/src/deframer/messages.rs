@@ -25,6 +25,12 @@ pub(super) enum Message {
 /// Messages behind the first one of a record, at most 2^14 bytes, stay until the next call.
 #[derive(Default)]
 pub(super) struct HandshakeJoiner {
+    /// None between messages, which is nearly always.
+    unhandled: Option<Box<Unhandled>>,
+}
+
+#[derive(Default)]
+struct Unhandled {
     bytes: Vec<u8>,
     /// What remains of a ClientHello's body: dropped when it comes.
     dropped: Option<NonZeroU32>,
@@ -33,7 +39,41 @@ pub(super) struct HandshakeJoiner {
 }
 
 impl HandshakeJoiner {
-    pub(super) fn add(&mut self, mut content: &[u8]) {
+    /// Adds the content of a record, which isn't empty.
+    pub(super) fn add(&mut self, content: &[u8]) {
+        self.unhandled.get_or_insert_default().add(content);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unhandled.is_none()
+    }
+
+    /// Returns the bytes of memory that it has.
+    pub(super) fn true_size(&self) -> u32 {
+        let bytes = |unhandled: &Unhandled| size_of::<Unhandled>() + unhandled.bytes.capacity();
+        let bytes = self.unhandled.as_deref().map_or(0, bytes);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// Removes and returns the first message, if it is complete.
+    pub(super) fn take_message(
+        &mut self,
+        version: Version,
+        role: Role,
+    ) -> Result<Option<Message>, RxError> {
+        let Some(unhandled) = &mut self.unhandled else {
+            return Ok(None);
+        };
+        let message = unhandled.take_message(version, role)?;
+        if unhandled.is_empty() {
+            self.unhandled = None;
+        }
+        Ok(message)
+    }
+}
+
+impl Unhandled {
+    fn add(&mut self, mut content: &[u8]) {
         if let Some(left) = self.dropped {
             let len = content.len().min(left.get() as usize);
             content = &content[len..];
@@ -45,21 +85,11 @@ impl HandshakeJoiner {
         self.bytes.extend_from_slice(content);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.dropped.is_none() && !self.renegotiation
     }
 
-    /// Returns the bytes of memory that it has.
-    pub(super) fn true_size(&self) -> u32 {
-        u32::try_from(self.bytes.capacity()).unwrap_or(u32::MAX)
-    }
-
-    /// Removes and returns the first message, if it is complete.
-    pub(super) fn take_message(
-        &mut self,
-        version: Version,
-        role: Role,
-    ) -> Result<Option<Message>, RxError> {
+    fn take_message(&mut self, version: Version, role: Role) -> Result<Option<Message>, RxError> {
         if core::mem::take(&mut self.renegotiation) {
             return Ok(Some(Message::Renegotiation));
         }

@@ -674,9 +674,5 @@ fn sizes() {
         "{}",
         size_of::<RecordQueue>()
     );
-    assert!(
-        size_of::<Protection>() <= 136,
-        "{}",
-        size_of::<Protection>()
-    );
+    assert!(size_of::<Protection>() <= 72, "{}", size_of::<Protection>());
 }
