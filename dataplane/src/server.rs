@@ -373,6 +373,8 @@ impl Server {
                 let more = matches!(pulled, Pull::Bytes(_));
                 let (outcome, sent) = response.send_head(transport, more);
                 self.counters.bytes_copied += u64::from(sent);
+                // Nothing was taken yet: a body that has to wait for its head holds no memory.
+                response.body.advance(0);
                 (outcome, sent)
             }
             Pull::End => return self.end(clock, client, transport),

@@ -1,25 +1,29 @@
 //! Bodies: ranges of objects, pulled span by span.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use pktbuf::SharedSpan;
 
 use crate::absence::Absence;
-use crate::client::FileClient;
+use crate::client::{FileClient, Lookup};
+use crate::key::Key;
 use crate::request::{Completion, Outcome, Ticket, Token};
+use crate::source::handle::Version;
 use crate::store::object::{Object, SPAN_BYTES};
 
 /// A range of an object, from front to back, as references to spans.
 ///
-/// It holds the object, so its bytes are of one version. It holds no span while its caller has no
-/// room for more of it: a client that reads nothing pins no memory of a large file. If the file is
-/// replaced by renaming, or if it only grows and its tag is weak, the body continues in the old
-/// version. If the file is changed otherwise, the body ends in [`Piece::Failed`] at the first span
-/// that isn't in memory.
+/// Its bytes are of one version. If the file is replaced by renaming, or if it only grows and its
+/// tag is weak, the body continues in the old version. If the file is changed otherwise, the body
+/// ends in [`Piece::Failed`] at the first span that isn't in memory.
+///
+/// A client that reads nothing pins no memory: the body holds no span, and no object that is kept
+/// in one span, while its caller has no room for more. If such an object is evicted meanwhile, the
+/// body looks its file up again, and ends in [`Piece::Failed`] if that was changed or replaced.
 #[derive(Debug)]
 pub struct FileBody {
-    object: Arc<Object>,
+    object: BodyObject,
     at: u64,
     end: u64,
     /// The span that `at` is in, with its index, from its arrival until a part of it was taken.
@@ -28,6 +32,18 @@ pub struct FileBody {
     /// The first span that read-ahead wasn't requested for.
     ahead: u64,
     failed: Option<Absence>,
+}
+
+/// The object of a body.
+#[derive(Debug)]
+enum BodyObject {
+    Held(Arc<Object>),
+    /// It may be evicted.
+    Released {
+        object: Weak<Object>,
+        key: Arc<Key>,
+        version: Version,
+    },
 }
 
 /// The next piece of a body.
@@ -49,7 +65,7 @@ impl FileBody {
         let end = range.end.min(object.entity().len());
         let at = range.start.min(end);
         Self {
-            object,
+            object: BodyObject::Held(object),
             at,
             end,
             current: None,
@@ -75,15 +91,10 @@ impl FileBody {
             if self.wait.is_some() {
                 return Piece::Pending;
             }
-            if let Some(span) = self.object.whole() {
-                self.current = Some((index, Arc::clone(span)));
-            } else {
-                match files.span(&self.object, index, token) {
-                    Ok(span) => self.current = Some((index, span)),
-                    Err(ticket) => self.wait = Some(ticket),
-                }
-                self.ahead = self.read_ahead(files, index);
-            }
+            self.request(files, index, token);
+        }
+        if let Some(absence) = self.failed {
+            return Piece::Failed(absence);
         }
         let Some((_, span)) = &self.current else {
             return Piece::Pending;
@@ -103,6 +114,15 @@ impl FileBody {
     pub fn advance(&mut self, bytes: u32) {
         self.at = (self.at + u64::from(bytes)).min(self.end);
         self.current = None;
+        if let BodyObject::Held(object) = &self.object
+            && object.whole().is_some()
+        {
+            self.object = BodyObject::Released {
+                object: Arc::downgrade(object),
+                key: Arc::clone(object.shared_key()),
+                version: object.source().version(),
+            };
+        }
     }
 
     /// Takes an answer. Returns false if the body doesn't wait for it.
@@ -117,8 +137,7 @@ impl FileBody {
             Outcome::Failed(absence) | Outcome::Absent { absence, .. } => {
                 self.failed = Some(absence);
             }
-            // Not an answer to a request for a span.
-            Outcome::Found(_) => self.failed = Some(Absence::Failed),
+            Outcome::Found(object) => self.hold(object),
         }
         true
     }
@@ -128,16 +147,44 @@ impl FileBody {
         self.end - self.at
     }
 
-    /// The object that this is a range of.
-    pub fn object(&self) -> &Arc<Object> {
-        &self.object
+    /// Finds the span `index`, or requests it or its object.
+    fn request(&mut self, files: &mut FileClient, index: u64, token: Token) {
+        if let BodyObject::Released { object, key, .. } = &self.object {
+            if let Some(object) = object.upgrade() {
+                self.object = BodyObject::Held(object);
+            } else {
+                match files.lookup_again(&Arc::clone(key), token) {
+                    Lookup::Found(object) => self.hold(object),
+                    Lookup::Absent(absence) => self.failed = Some(absence),
+                    Lookup::Pending(ticket) => self.wait = Some(ticket),
+                }
+            }
+        }
+        let BodyObject::Held(object) = &self.object else {
+            return;
+        };
+        if let Some(span) = object.whole() {
+            self.current = Some((index, Arc::clone(span)));
+            return;
+        }
+        match files.span(object, index, token) {
+            Ok(span) => self.current = Some((index, span)),
+            Err(ticket) => self.wait = Some(ticket),
+        }
+        // At least one byte is left.
+        if index < (self.end - 1) / u64::from(SPAN_BYTES) {
+            self.ahead = files.read_ahead(object, self.ahead, index);
+        }
     }
 
-    fn read_ahead(&self, files: &FileClient, index: u64) -> u64 {
-        let last = (self.end - 1) / u64::from(SPAN_BYTES);
-        if index >= last {
-            return self.ahead;
+    /// Takes the object that was looked up again, if it is of the same version.
+    fn hold(&mut self, found: Arc<Object>) {
+        if let BodyObject::Released { version, .. } = &self.object {
+            if found.whole().is_some() && found.source().is_version(version) {
+                self.object = BodyObject::Held(found);
+            } else {
+                self.failed = Some(Absence::Changing);
+            }
         }
-        files.read_ahead(&self.object, self.ahead, index)
     }
 }

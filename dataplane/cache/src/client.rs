@@ -39,6 +39,8 @@ pub struct FileClient {
     inbox: Receiver<Completion>,
     table: PathTable,
     budget: RequestBudget,
+    /// The time of the last call.
+    now: Instant,
     next_ticket: u32,
     counters: Arc<ClientCounters>,
 }
@@ -61,6 +63,7 @@ impl FileClient {
             inbox,
             table: PathTable::new(config.table_entries),
             budget: RequestBudget::new(config.outstanding_max, roots),
+            now: Instant::ZERO,
             next_ticket: 0,
             counters: Arc::clone(counters),
         }
@@ -75,6 +78,7 @@ impl FileClient {
     /// - returned and revalidated in the background if `r < age <= r + s`;
     /// - revalidated before it is returned if `r + s < age`.
     pub fn lookup(&mut self, now: Instant, root: RootId, path: &[u8], token: Token) -> Lookup {
+        self.now = now;
         match self.table.find(now, root, path) {
             Some(CachedPath::Object(object)) => {
                 let age = self.freshness.of(&object, now);
@@ -113,6 +117,7 @@ impl FileClient {
 
     /// Returns the next answer. To be called until there is none, once a turn.
     pub fn poll(&mut self, now: Instant) -> Option<Completion> {
+        self.now = now;
         if let Ok(completion) = self.inbox.try_recv() {
             self.budget.on_answer(completion.root);
             self.note_outstanding();
@@ -141,6 +146,11 @@ impl FileClient {
     /// The number of requests that weren't answered yet.
     pub fn outstanding(&self) -> usize {
         (self.budget.outstanding() + self.budget.starved()) as usize
+    }
+
+    /// Looks up an object that a body had released.
+    pub(crate) fn lookup_again(&mut self, key: &Key, token: Token) -> Lookup {
+        self.lookup(self.now, key.root, &key.path, token)
     }
 
     /// Returns span `index` of a large object if it is in memory. Else requests it and returns the

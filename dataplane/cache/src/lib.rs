@@ -104,8 +104,10 @@
 //! it however many roots hang.
 //!
 //! *Clients don't share a fate.* Each has its own queue and its own budget of requests. The queues
-//! of a root, and deferred tasks, are served client by client. What clients pin isn't counted for
-//! each: that is the spans in send queues, and objects in one span while their bodies are sent.
+//! of a root, and deferred tasks, are served client by client. What a client's connections pin are
+//! the spans in their send queues, which the stack limits for each worker. Beside them, a body holds
+//! memory only from the arrival of what it requested until its caller has taken what it has room
+//! for.
 //!
 //! *Requests evict nothing that is in demand.* Absent names have a table of their own in the
 //! client, and no place in the store. A span that was used since eviction last passed it stays, so
@@ -117,10 +119,9 @@
 //!
 //! *Nothing starves for memory.* A load that finds none evicts a span that is unused and
 //! unreferenced. If there is none, the load waits until a span is dropped: in order of arrival
-//! among the loads of its client, clients in turn. A body holds a span of a large file from its
-//! arrival until its caller has taken what it has room for, and [`CacheConfig::read_ahead`] others
-//! are loaded for it, but none while a load waits. So memory is held up for as long as what was
-//! sent isn't acknowledged, which HTTP bounds.
+//! among the loads of its client, clients in turn. [`CacheConfig::read_ahead`] spans are loaded
+//! ahead of a body, but none while a load waits. So memory is held up for as long as what was sent
+//! isn't acknowledged, which HTTP bounds.
 //!
 //! *An object is one version.* Its bytes have the validators of its entity:
 //!
@@ -129,6 +130,8 @@
 //!   another time.
 //! - The status of the file is compared after each read. If it changed, bodies fail; see
 //!   [`Piece::Failed`]. Spans in memory were read before, and are still served to running bodies.
+//! - A file in one span isn't open. If it is evicted while a body of it waits for its caller, the
+//!   body finds the file again by its name, and fails if it finds another version or nothing.
 //! - Names may be removed, as by renaming another file over it: bodies continue if what was read
 //!   before is still the same.
 //! - If the file only grew, bodies under a weak tag continue to the announced length if what was

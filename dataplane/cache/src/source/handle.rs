@@ -16,6 +16,10 @@ pub(crate) enum SourceHandle {
     File(FileHandle),
 }
 
+/// Which version of a representation an object is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version(Fingerprint);
+
 /// One version of a file.
 pub(crate) struct FileHandle {
     /// The open file, if its contents are read span by span.
@@ -78,6 +82,19 @@ pub(crate) enum ReadVerdict {
     /// It does, as far as can be known: the file is longer now. Its tag is weak.
     Grown,
     Changed,
+}
+
+impl SourceHandle {
+    pub(crate) fn version(&self) -> Version {
+        let Self::File(handle) = self;
+        Version(handle.opened)
+    }
+
+    /// Whether this is the same version of the same representation.
+    pub(crate) fn is_version(&self, version: &Version) -> bool {
+        let Self::File(handle) = self;
+        handle.is_version(&version.0)
+    }
 }
 
 impl FileHandle {

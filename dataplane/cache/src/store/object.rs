@@ -18,7 +18,7 @@ pub const SPAN_BYTES: u32 = 64 * 1024;
 
 /// One version of a representation. It never changes: a file that changes gets a new object.
 pub struct Object {
-    key: Key,
+    key: Arc<Key>,
     content: Content,
     entity: Entity,
     source: SourceHandle,
@@ -67,7 +67,7 @@ impl Object {
         now: Instant,
     ) -> Self {
         Self {
-            key,
+            key: Arc::new(key),
             content,
             entity,
             source,
@@ -92,6 +92,10 @@ impl Object {
     }
 
     pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) fn shared_key(&self) -> &Arc<Key> {
         &self.key
     }
 

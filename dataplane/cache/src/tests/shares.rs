@@ -166,3 +166,40 @@ fn bodies_that_nothing_is_taken_of_hold_no_spans() {
         assert_eq!(out[8..16], (at as u64).to_le_bytes());
     }
 }
+
+/// The same with files in one span, which have to be found again.
+#[test]
+fn bodies_that_nothing_is_taken_of_hold_no_small_files() {
+    let tree = Tree::new();
+    let (files, len) = (64, 60_000);
+    for n in 0..files {
+        tree.write(&format!("f{n}"), &stamped(n, len));
+    }
+    tree.write("fair", &stamped(99, 500_000));
+    let (cache, client) = start_one(&tree, MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    let mut idle: Vec<_> = (0..files)
+        .map(|n| {
+            let object = waiter.find(&format!("f{n}")).unwrap();
+            let mut body = FileBody::new(object, 0..u64::MAX);
+            let mut out = Vec::new();
+            // A record was taken, and the window is closed then.
+            assert!(waiter.read(&mut body, 16_384, &mut out));
+            (body, out)
+        })
+        .collect();
+    assert_eq!(version(&waiter.fetch("fair").unwrap()), 99);
+    let counters = cache.counters();
+    assert_eq!(counters.waits, 0);
+    assert!(counters.evictions >= 48, "{counters:?}");
+    // Each of them continues, except those of another version: they are cut off.
+    tree.replace("f0", &stamped(100, len));
+    fs::remove_file(tree.path("f1")).unwrap();
+    waiter.millis += 60_000;
+    for (n, (body, out)) in (0..).zip(&mut idle) {
+        let is_whole = waiter.read(body, ALL, out);
+        assert_eq!(is_whole, n > 1, "{n}");
+        assert_eq!(out.len(), if n > 1 { len } else { 16_384 });
+        assert_eq!(version(out), n);
+    }
+}
