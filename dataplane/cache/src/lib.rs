@@ -105,9 +105,9 @@
 //!
 //! *Clients don't share a fate.* Each has its own queue and its own budget of requests. The queues
 //! of a root, and deferred tasks, are served client by client. What a client's connections pin are
-//! the spans in their send queues, which the stack limits for each worker. Beside them, a body holds
-//! memory only from the arrival of what it requested until its caller has taken what it has room
-//! for.
+//! the spans in their send queues, which the stack limits for each worker. Beside them, a body
+//! holds memory only from the arrival of what it requested until its caller has taken what it has
+//! room for.
 //!
 //! *Requests evict nothing that is in demand.* Absent names have a table of their own in the
 //! client, and no place in the store. A span that was used since eviction last passed it stays, so
