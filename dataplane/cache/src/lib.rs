@@ -92,7 +92,7 @@
 //! | 16 bytes for each span of a large object | 1 024 |
 //! | cached paths for each client | [`CacheConfig::table_entries`] |
 //! | requests of each client | [`CacheConfig::outstanding_max`], and one for each root |
-//! | read-ahead and checks that are queued, for each root | 64 |
+//! | read-ahead and checks that are queued, for each root | 256 |
 //! | threads | [`CacheConfig::loaders`] for each root, and the dispatcher |
 //! | open files | [`CacheConfig::open_max`], and one for each loader and each root |
 //! | files that wait to be closed | [`CacheConfig::open_max`], and one for each root |

@@ -138,6 +138,11 @@ impl FileHandle {
         self.age < age
     }
 
+    /// Whether a loader verifies spans of the file: no other span can be checked meanwhile.
+    pub(crate) fn is_verifying(&self) -> bool {
+        self.reads().digests.is_none()
+    }
+
     /// Decides whether a span that was just read belongs to this version.
     ///
     /// - The status is as before, and would show any change: it does.

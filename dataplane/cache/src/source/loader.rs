@@ -219,6 +219,7 @@ impl Files {
         let handle = file_of(&object);
         let (page, span, verification) = match job.reading.take() {
             Some(reading) => (reading.page, reading.span, Some(reading.verification)),
+            None if handle.is_verifying() => return JobEnd::Later(job),
             None => match self.read_span(&object, index, job.page.take()) {
                 Ok((page, span)) => (page, span, None),
                 Err(ReadError::NoMemory(len)) => return JobEnd::NoMemory(job, len),

@@ -300,9 +300,11 @@ impl Shared {
 }
 
 impl State {
-    /// Whether a job waits for what no event tells of.
+    /// Whether a job waits for what no event tells of: memory, a file, the end of a pause, or a
+    /// loader that the system refused to start.
     fn has_to_look(&self) -> bool {
-        self.scheduler.has_deferred() || !self.paused.is_empty()
+        let needs_loader = self.scheduler.has_ready() && self.idle == 0;
+        self.scheduler.has_deferred() || !self.paused.is_empty() || needs_loader
     }
 }
 
@@ -312,7 +314,8 @@ const DRAINED_MAX: usize = 16;
 /// How long a job pauses that has to look at a file again.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// How often it's looked for memory, open files and ends of pauses, if a job waits for one.
+/// How often it's looked for memory, open files, ends of pauses and new loaders, if a job waits for
+/// one.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// How long a loader may be idle.

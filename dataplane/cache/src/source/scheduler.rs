@@ -221,7 +221,7 @@ fn root_id(at: usize) -> RootId {
 
 /// Read-ahead and checks of one root that are queued. More of them are dropped: a body requests
 /// what it needs, and a check is requested again.
-const BACKGROUND_MAX: usize = 64;
+const BACKGROUND_MAX: usize = 256;
 
 /// Roots that are looked at in one step.
 const FILES_STEP: usize = 16;

@@ -221,12 +221,14 @@ fn spans_of_a_growing_file_are_verified_in_steps_with_other_jobs_in_between() {
             JobEnd::Yield(job) => job,
             _ => panic!("step {steps}"),
         };
-        // Another file, and another span of this one, which holds no memory while it waits.
+        // Another file, and another span of this one, which isn't read and holds no memory.
         assert!(matches!(loader.run(lookup("other")), JobEnd::Done));
+        let before = cache.counters().loads;
         let JobEnd::Later(waiting) = loader.run(read(7)) else {
             panic!("step {steps}");
         };
         assert!(waiting.page.is_none() && waiting.reading.is_none());
+        assert_eq!(cache.counters().loads, before);
     }
     // 198 spans besides the first and the last one, 16 in a step.
     assert_eq!(steps, 13);
