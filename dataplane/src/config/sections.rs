@@ -89,7 +89,8 @@ pub(super) fn limits(document: &Document<'_>) -> Limits {
     let (tcp, limits) = (document.one("tcp"), document.one("limits"));
     let connections_max = tcp.count("connections_max");
     let half_open_max: u32 = tcp.count("half_open_max");
-    let handshakes_max = half_open_max.min(connections_max);
+    // A handshake's memory is bounded. The more, the higher the rate of a flood has to be.
+    let handshakes_max = half_open_max.max(HANDSHAKES_MIN).min(connections_max);
     let window_max: u32 = tcp.size("window_max").unwrap_or_default();
     let send_queue_max: u32 = limits.size("send_queue_max").unwrap_or_default();
     Limits {
@@ -97,7 +98,6 @@ pub(super) fn limits(document: &Document<'_>) -> Limits {
         half_open_max,
         // Each connection leaves one TIME-WAIT entry at most.
         time_wait_max: connections_max,
-        // A handshake's memory is bounded, so as many as half-open connections.
         handshakes_max,
         handshake_bytes_max: (u64::from(handshakes_max) * HANDSHAKE_BYTES).max(1 << 20),
         ranges_max: limits.count("sent_ranges"),
@@ -247,6 +247,9 @@ const CHACHA20_POLY1305: Suites = [
 
 /// Session tickets after a full handshake; two, as most servers send.
 const TICKETS: u8 = 2;
+
+/// TLS handshakes under way, unless there may be fewer connections.
+const HANDSHAKES_MIN: u32 = 1024;
 
 /// Received bytes of records and messages that aren't complete, for each handshake: several times a
 /// usual ClientHello.

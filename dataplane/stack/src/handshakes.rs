@@ -25,6 +25,8 @@
 //!
 //! - `handshakes_max` ClientHellos. Each costs this worker a signature of about 100 µs, so with the
 //!   default of 4 096 that takes 0.4 s, whatever the rate of the flood.
+//! - ClientHellos whose flights take half of the small spans. With 8 192 spans and two for each
+//!   flight, 2 048 in [`HOLD_TIME`] are 8 000 a second, which is about what a core signs.
 //! - `handshake_bytes_max` bytes. With the default of 32 MiB and a round-trip time of 200 ms that
 //!   is a rate of 1.3 Gbit/s for each worker.
 //!

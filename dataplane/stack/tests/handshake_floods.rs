@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
-use lockgate_stack::{CloseReason, ConnectConfig, Failure, ListenConfig, Notice, SocketId};
+use lockgate_stack::{CloseReason, ConnectConfig, Failure, Limits, ListenConfig, Notice, SocketId};
 use lockgate_wire::Instant;
 use rustls::ClientConfig;
 use support::link::{Faults, Link};
@@ -236,6 +236,41 @@ fn long_client_hellos_without_their_end_keep_no_client_out() {
     assert_eq!(counters.handshakes_evicted_active, 0);
     assert_eq!(counters.refused_payload, 0);
     assert_eq!(counters.handshakes_failed, counters.handshakes_evicted);
+    scene.end();
+}
+
+/// With the default limits, and as many packet buffers as the appliance has by default, a thousand
+/// such ClientHellos fit: nothing is evicted or refused.
+#[test]
+fn a_thousand_long_client_hellos_fit_the_default_limits() {
+    let mut spec = server(Limits::default().handshake_bytes_max);
+    spec.buffers = 8192;
+    let mut scene = Scene::new(spec, Duration::from_millis(5));
+    let mut beginning = vec![22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc];
+    beginning.resize(5 + 16_384 - 905, 7);
+    for _ in 0..100 {
+        let hostile: Vec<SocketId> = (0..10).map(|_| scene.connect_hostile()).collect();
+        scene.run(Duration::from_millis(20), |_| {});
+        for socket in hostile {
+            let sent = scene.world.a.send(socket, &beginning);
+            assert_eq!(sent as usize, beginning.len());
+        }
+        scene.run(Duration::from_millis(20), |_| {});
+    }
+    let bytes = scene.world.b.stack.handshake_bytes();
+    assert!((15 << 20..17 << 20).contains(&bytes), "{bytes}");
+    assert_eq!(scene.world.b.buffers.usage().blocks_used, 0);
+    for _ in 0..10 {
+        scene.connect_fair();
+        scene.run(Duration::from_millis(10), |_| {});
+    }
+    scene.run(Duration::from_millis(100), |_| {});
+    scene.assert_served(10);
+    let counters = scene.world.b.stack.counters();
+    assert_eq!(
+        (counters.handshakes_evicted, counters.refused_payload),
+        (0, 0)
+    );
     scene.end();
 }
 

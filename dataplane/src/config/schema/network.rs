@@ -186,7 +186,7 @@ pub(super) const TCP: &[Key] = &[
     key(
         "half_open_max",
         count(16, 1_000_000, 4096, "per worker"),
-        "Half-open connections, and TLS handshakes under way. One more evicts the oldest.",
+        "Half-open connections; TLS handshakes, 1024 at least. One more evicts the oldest.",
     ),
     key(
         "connections_max",
