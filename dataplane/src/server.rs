@@ -12,6 +12,7 @@ mod sites;
 mod transport;
 
 use lockgate_cache::{Completion, FileClient, Token};
+pub use lockgate_http::RequestWait;
 use lockgate_http::{
     Action, Connection, DateCache, Delivery, DeliveryCheck, Expired, HttpContext, Limits, response,
 };
@@ -19,7 +20,7 @@ use lockgate_wire::Instant;
 
 pub use self::body::{BodySource, Pull};
 pub use self::counters::HttpCounters;
-use self::respond::{PendingResponse, Stage};
+use self::respond::{PendingResponse, Stage, send_head};
 pub use self::sites::{HostPattern, ParseHostError, Site, Sites};
 pub use self::transport::{RecvOutcome, Transport};
 
@@ -105,9 +106,15 @@ impl ClientConnection {
 
     /// Takes note of the bytes that were handed over.
     fn on_sent<T: Transport>(&mut self, clock: TurnClock, transport: &T, cx: &HttpContext) {
-        let unacknowledged = transport.unacknowledged();
-        self.delivery.on_sent(clock.now, unacknowledged, &cx.limits);
+        let progress = transport.progress();
+        self.delivery.on_sent(clock.now, progress, &cx.limits);
         self.machine.on_progress(clock.now, cx);
+    }
+
+    /// What the connection waits for to be received. Unacknowledged bytes of a response don't
+    /// matter.
+    pub fn request_wait(&self) -> RequestWait {
+        self.machine.request_wait()
     }
 
     /// Whether it is between two requests, with nothing begun.
@@ -226,13 +233,13 @@ impl Server {
         token: Token,
         transport: &mut T,
     ) -> DriveOutcome {
-        let (now, left) = (clock.now, transport.unacknowledged());
-        match client.delivery.check(now, left, &self.http.limits) {
+        let (now, progress) = (clock.now, transport.progress());
+        match client.delivery.check(now, progress, &self.http.limits) {
             DeliveryCheck::NotDue | DeliveryCheck::InFlight => {}
             DeliveryCheck::Delivered => client.machine.on_progress(now, &self.http),
             DeliveryCheck::Stalled => return self.abort_stalled(transport),
         }
-        client.delivery.on_sample(now, left, &self.http.limits);
+        client.delivery.on_sample(progress);
         if client.delivery.is_in_flight() && client.machine.waits_for_delivery() {
             let is_due = |deadline: Instant| deadline <= now;
             if client.machine.deadline().is_some_and(is_due) {
@@ -322,11 +329,8 @@ impl Server {
             response.head.extend_from_slice(response::CONTINUE);
             response
         });
-        let unacknowledged = transport.unacknowledged();
-        client
-            .delivery
-            .on_sample(clock.now, unacknowledged, &self.http.limits);
-        let (outcome, sent) = response.send_head(transport, false);
+        client.delivery.on_sample(transport.progress());
+        let (outcome, sent, _) = send_head(&response.head, &mut response.head_sent, &[], transport);
         self.counters.bytes_copied += u64::from(sent);
         if sent > 0 {
             client.on_sent(clock, transport, &self.http);
@@ -352,10 +356,7 @@ impl Server {
         let Some(response) = client.response.as_deref_mut() else {
             return StepOutcome::Abort;
         };
-        let unacknowledged = transport.unacknowledged();
-        client
-            .delivery
-            .on_sample(clock.now, unacknowledged, &self.http.limits);
+        client.delivery.on_sample(transport.progress());
         let untouched = response.status.is_some();
         let has_head = response.head_sent < response.head.len();
         let (outcome, sent) = match response.body.pull(&mut self.files, token) {
@@ -369,20 +370,19 @@ impl Server {
                 self.counters.cut_off += 1;
                 return StepOutcome::Abort;
             }
-            pulled if has_head => {
-                let more = matches!(pulled, Pull::Bytes(_));
-                let (outcome, sent) = response.send_head(transport, more);
-                self.counters.bytes_copied += u64::from(sent);
-                // Nothing was taken yet: a body that has to wait for its head holds no memory.
+            Pull::Span(..) | Pull::End if has_head => {
+                let sent = send_head(&response.head, &mut response.head_sent, &[], transport);
+                self.counters.bytes_copied += u64::from(sent.1);
+                // A body that has to wait for its head holds no memory.
                 response.body.advance(0);
-                (outcome, sent)
+                (sent.0, sent.1)
             }
             Pull::End => return self.end(clock, client, transport),
             Pull::Bytes(bytes) => {
-                let sent = transport.send(bytes, false);
-                let outcome = outcome_of_send(sent, bytes.len());
+                let (outcome, sent, of_body) =
+                    send_head(&response.head, &mut response.head_sent, bytes, transport);
                 self.counters.bytes_copied += u64::from(sent);
-                response.body.advance(sent);
+                response.body.advance(of_body);
                 (outcome, sent)
             }
             Pull::Span(span, at, len) => {
@@ -452,7 +452,7 @@ fn outcome_of_send(sent: u32, given: usize) -> StepOutcome {
 /// Room that a record of the largest size has beside a head.
 const COPY_BYTES_MAX: u32 = 15_872;
 /// Bytes that a head is expected to need. A longer one only costs a second record.
-const HEAD_BYTES_EXPECTED: u32 = 512;
+pub(crate) const HEAD_BYTES_EXPECTED: u32 = 512;
 const _: () = assert!(
     (COPY_BYTES_MAX + HEAD_BYTES_EXPECTED) as usize == lockgate_ktls::PLAINTEXT_MAX,
     "head and body fill one record"

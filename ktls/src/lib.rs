@@ -103,6 +103,7 @@ mod suite;
 #[cfg(test)]
 mod testing;
 
+pub use crate::pages::sealing_reserve;
 pub use alert::{Alert, AlertDescription, AlertLevel};
 pub use cipher::{
     BackendChoice, Ciphers, OpenJob, RecordCipher, RecordOpener, SealJob, UnknownBackend,

@@ -18,8 +18,9 @@ pub(crate) fn alloc_for_copy(capacity: u32, pool: &mut PagePool) -> Option<PageB
     pool.alloc(capacity)
 }
 
-/// Large spans of the reserve: a sixteenth of the pool, and at least one.
-fn sealing_reserve(usage: &PoolUsage) -> u32 {
+/// Returns how many large spans of a pool are kept back from copies, for sealing: a sixteenth, and at
+/// least one.
+pub fn sealing_reserve(usage: &PoolUsage) -> u32 {
     let one_in_16 = (usage.large_spans / 16).max(1);
     one_in_16.min(usage.large_spans.saturating_sub(1))
 }

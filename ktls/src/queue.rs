@@ -36,8 +36,8 @@ use write::filled;
 /// are those of the first transmission.
 pub struct RecordQueue {
     stream: Stream<PageBuf>,
-    /// Everything before this offset is sealed or plain. An unsealed record begins here, or the
-    /// stream ends.
+    /// Everything before this offset is sealed or plain. Behind it there may be sealed records
+    /// between unsealed ones.
     unsealed: u64,
     keys: Option<Box<Protection>>,
 }
@@ -187,11 +187,33 @@ impl RecordQueue {
     /// Frees acknowledged bytes up to `to`, in whole records: a retransmission from the middle of a
     /// record needs all of it.
     pub fn release(&mut self, to: u64) {
+        let keys = self.keys.as_ref();
+        let sealed_end = keys.map_or(0, |keys| keys.sealed_end).max(self.unsealed);
         debug_assert!(
-            to <= self.unsealed,
+            to <= sealed_end,
             "only what was sealed is sent and acknowledged"
         );
-        self.stream.release(to.min(self.unsealed));
+        self.stream.release(to.min(sealed_end));
+        // Of records whose ciphertext was dropped, those that are acknowledged aren't sealed again.
+        self.unsealed = self.unsealed.max(self.stream.first_offset());
+    }
+
+    /// Drops the ciphertext of records that were sealed from the page cache, and to which no port
+    /// refers any more. They are sealed again, with the same result, when they have to be sent
+    /// again: number, key and plaintext are those of the first time. Returns the number of spans
+    /// that were freed.
+    ///
+    /// Records of the previous key stay sealed: that key may be gone.
+    pub fn drop_ciphertext(&mut self, pool: &mut PagePool) -> u32 {
+        let Some(keys) = &self.keys else {
+            return 0;
+        };
+        let sealed = keys.epoch_start..self.unsealed;
+        let (freed, first) = self.stream.drop_ciphertext(sealed, pool);
+        if let Some(first) = first {
+            self.unsealed = first;
+        }
+        freed
     }
 
     /// Seals the records that `range` touches, each as a whole, in order. Returns the offset up to
@@ -229,7 +251,7 @@ impl RecordQueue {
                 return Err(cipher_error(error));
             }
         }
-        Ok(sealed_to.min(range.end))
+        Ok(sealed_to.clamp(range.start, range.end))
     }
 
     /// Limits the content of records framed from now on, in bytes: 1 to 2^14, which is the default.
@@ -266,6 +288,24 @@ impl RecordQueue {
             return want.start..want.start + if whole == 0 { len } else { whole };
         }
         want.start..want.start + len
+    }
+
+    /// Shortens `range` so that sealing it takes at most `spans` spans of the pool: a span for each
+    /// unsealed record that refers to the page cache. Others are sealed in place.
+    pub fn clamp_to_spans(&self, range: &Range<u64>, spans: u32) -> Range<u64> {
+        let mut left = spans;
+        for (offset, block) in self.stream.iter_from(self.unsealed) {
+            if offset >= range.end {
+                break;
+            }
+            if block.state() == State::Framed && block.is_by_reference() {
+                let Some(rest) = left.checked_sub(1) else {
+                    return range.start..offset.max(range.start);
+                };
+                left = rest;
+            }
+        }
+        range.clone()
     }
 
     /// Appends the pieces of a prepared `range` to `out`, as many as fit. Returns the offset that
@@ -328,6 +368,21 @@ impl RecordQueue {
         let open = self.keys.as_ref().and_then(|keys| keys.open.as_ref());
         let open = open.map_or(0, |buf| buf.true_size());
         self.stream.true_size().saturating_add(open)
+    }
+
+    /// Returns the number of page buffers in the queue.
+    pub fn items(&self) -> u32 {
+        self.stream.items()
+    }
+
+    /// Returns whether something sealed, or plain, is unacknowledged.
+    pub fn has_sealed(&self) -> bool {
+        self.unsealed > self.stream.start()
+    }
+
+    /// Returns whether bytes before `end` have to be sealed before they can be sent.
+    pub fn needs_sealing(&self, end: u64) -> bool {
+        end > self.unsealed
     }
 
     /// Returns the offset after the last record that isn't application data, or 0. It is beyond

@@ -322,6 +322,14 @@ impl Connection {
         self.snd.rtx_mode == RtxMode::Persist
     }
 
+    /// The bytes from the first unacknowledged one on that may be in flight: the smaller of the
+    /// congestion window and the peer's window. 0 while the peer's window is closed.
+    pub fn usable_window(&self) -> u32 {
+        let peer = self.snd.edge.saturating_sub(self.snd.una);
+        let peer = u32::try_from(peer).unwrap_or(u32::MAX);
+        self.congestion.window().min(peer)
+    }
+
     /// Converts an offset in our stream to a sequence number.
     pub fn send_seq(&self, at: StreamOffset) -> SeqNum {
         self.snd.seq(at.0)

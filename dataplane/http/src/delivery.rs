@@ -4,26 +4,40 @@ use lockgate_wire::Instant;
 
 use crate::limits::Limits;
 
-/// The delivery of responses to one client: a clock that runs while bytes of responses are
-/// unacknowledged, and that only acknowledgments set back.
+/// The delivery of responses to one client: whether it acknowledges them fast enough.
 ///
-/// It holds [`Limits::send_timeout`] whether a response fits into the send queue or not, and
-/// whatever the connection does next: more responses don't set it back, or a client could keep a
-/// full queue pinned by asking for more.
+/// While bytes of responses are unacknowledged, a client has to acknowledge
+/// [`Limits::send_rate_min`] bytes a second. A client that is slower for
+/// [`Limits::send_timeout`] is stalled: the rate counts, so that a byte now and then doesn't keep a
+/// connection. It doesn't matter whether a response fits into the send queue, and more responses
+/// don't set the clock back, or a client could keep a full queue pinned by asking for more.
 ///
-/// The caller knows how many bytes are unacknowledged only when it checks, so it checks
-/// four times within the limit. A client is stalled when that many checks in a row found no
-/// progress: after the limit, and within a quarter more.
+/// The caller knows how many bytes are unacknowledged only when it checks, so it checks four times
+/// within the limit. A client is stalled when that many checks in a row found it too slow: after
+/// the limit, and within a quarter more. Time in which the connection waits for memory of this
+/// host doesn't count.
 ///
 /// - Before bytes are sent: [`Delivery::on_sample`]. After it: [`Delivery::on_sent`].
 /// - At [`Delivery::deadline`]: [`Delivery::check`].
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
     check_at: Instant,
-    /// As of the last check.
-    unacknowledged: u32,
-    /// Checks in a row that found no progress.
-    quiet_checks: u8,
+    /// Bytes acknowledged in all until the last check, modulo 2^32.
+    acknowledged: u32,
+    /// Checks in a row that found the client too slow.
+    slow_checks: u8,
+    is_in_flight: bool,
+}
+
+/// What the transport knows at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendProgress {
+    /// Bytes acknowledged since the connection began.
+    pub acknowledged: u64,
+    /// Bytes that were handed over and aren't acknowledged.
+    pub unacknowledged: u64,
+    /// Whether the connection waits for acknowledgments, and not for memory of this host.
+    pub waits_for_peer: bool,
 }
 
 /// Result of a check.
@@ -44,41 +58,51 @@ impl Delivery {
     pub fn new() -> Self {
         Self {
             check_at: Instant::ZERO,
-            unacknowledged: 0,
-            quiet_checks: 0,
+            acknowledged: 0,
+            slow_checks: 0,
+            is_in_flight: false,
         }
     }
 
-    /// Bytes are about to be handed over, while so many are unacknowledged.
-    pub fn on_sample(&mut self, now: Instant, unacknowledged: u64, limits: &Limits) {
-        if saturate(unacknowledged) < self.unacknowledged {
-            self.restart(now, limits);
-        }
-        self.unacknowledged = self.unacknowledged.min(saturate(unacknowledged));
+    /// Bytes are about to be handed over.
+    pub fn on_sample(&mut self, progress: SendProgress) {
+        self.is_in_flight &= progress.unacknowledged > 0;
     }
 
-    /// Bytes were handed over; so many are unacknowledged now.
-    pub fn on_sent(&mut self, now: Instant, unacknowledged: u64, limits: &Limits) {
-        if self.unacknowledged == 0 {
-            self.restart(now, limits);
+    /// Bytes were handed over.
+    pub fn on_sent(&mut self, now: Instant, progress: SendProgress, limits: &Limits) {
+        if !self.is_in_flight {
+            self.is_in_flight = true;
+            self.slow_checks = 0;
+            self.restart(now, progress, limits);
         }
-        self.unacknowledged = saturate(unacknowledged);
     }
 
-    /// Looks, if it is time to, while so many bytes are unacknowledged.
-    pub fn check(&mut self, now: Instant, unacknowledged: u64, limits: &Limits) -> DeliveryCheck {
+    /// Looks, if it is time to.
+    pub fn check(
+        &mut self,
+        now: Instant,
+        progress: SendProgress,
+        limits: &Limits,
+    ) -> DeliveryCheck {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return DeliveryCheck::NotDue;
         }
-        let progress = saturate(unacknowledged) < self.unacknowledged;
-        self.unacknowledged = saturate(unacknowledged);
-        if unacknowledged == 0 {
+        if progress.unacknowledged == 0 {
+            self.is_in_flight = false;
             return DeliveryCheck::Delivered;
         }
-        let quiet_checks = if progress { 0 } else { self.quiet_checks + 1 };
-        self.restart(now, limits);
-        self.quiet_checks = quiet_checks;
-        if quiet_checks < CHECKS {
+        let period = limits.send_timeout.duration() / u32::from(CHECKS);
+        let rate_min = u128::from(limits.send_rate_min.value());
+        let bytes = low_bits(progress.acknowledged).wrapping_sub(self.acknowledged);
+        let is_slow = u128::from(bytes) * 1000 < rate_min * period.as_millis();
+        self.restart(now, progress, limits);
+        if !is_slow {
+            self.slow_checks = 0;
+        } else if progress.waits_for_peer {
+            self.slow_checks += 1;
+        }
+        if self.slow_checks < CHECKS {
             DeliveryCheck::InFlight
         } else {
             DeliveryCheck::Stalled
@@ -87,17 +111,17 @@ impl Delivery {
 
     /// When to call [`Delivery::check`].
     pub fn deadline(&self) -> Option<Instant> {
-        self.is_in_flight().then_some(self.check_at)
+        self.is_in_flight.then_some(self.check_at)
     }
 
-    /// Whether bytes were unacknowledged at the last check.
+    /// Whether bytes were unacknowledged when the caller looked last.
     pub fn is_in_flight(&self) -> bool {
-        self.unacknowledged > 0
+        self.is_in_flight
     }
 
-    fn restart(&mut self, now: Instant, limits: &Limits) {
+    fn restart(&mut self, now: Instant, progress: SendProgress, limits: &Limits) {
         self.check_at = now + limits.send_timeout.duration() / u32::from(CHECKS);
-        self.quiet_checks = 0;
+        self.acknowledged = low_bits(progress.acknowledged);
     }
 }
 
@@ -107,8 +131,9 @@ impl Default for Delivery {
     }
 }
 
-fn saturate(bytes: u64) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
+fn low_bits(bytes: u64) -> u32 {
+    bytes as u32
 }
 
 /// Looks within the limit.
@@ -117,11 +142,12 @@ const CHECKS: u8 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Timeout;
+    use crate::limits::{Bounded, Timeout};
 
     fn limits() -> Limits {
         Limits {
             send_timeout: Timeout::clamped(4_000),
+            send_rate_min: Bounded::clamped(100),
             ..Limits::default()
         }
     }
@@ -130,11 +156,25 @@ mod tests {
         Instant::from_millis(millis)
     }
 
-    /// Looks at each deadline while the client acknowledges nothing; when it was found stalled.
-    fn stalls_at(mut delivery: Delivery, unacknowledged: u64) -> Instant {
+    fn progress(acknowledged: u64, unacknowledged: u64) -> SendProgress {
+        SendProgress {
+            acknowledged,
+            unacknowledged,
+            waits_for_peer: true,
+        }
+    }
+
+    fn check(delivery: &mut Delivery, millis: u64, found: SendProgress) -> DeliveryCheck {
+        delivery.check(at(millis), found, &limits())
+    }
+
+    /// Looks at each deadline while the client acknowledges `step` bytes between two; when it was
+    /// found stalled.
+    fn stalls_at(mut delivery: Delivery, mut acknowledged: u64, step: u64) -> Instant {
         loop {
             let now = delivery.deadline().expect("bytes are in flight");
-            match delivery.check(now, unacknowledged, &limits()) {
+            acknowledged += step;
+            match delivery.check(now, progress(acknowledged, 1), &limits()) {
                 DeliveryCheck::InFlight => {}
                 DeliveryCheck::Stalled => return now,
                 found @ (DeliveryCheck::NotDue | DeliveryCheck::Delivered) => panic!("{found:?}"),
@@ -149,57 +189,73 @@ mod tests {
             (delivery.deadline(), delivery.is_in_flight()),
             (None, false)
         );
-        delivery.on_sample(at(500), 0, &limits());
-        delivery.on_sent(at(500), 100, &limits());
+        delivery.on_sample(progress(0, 0));
+        delivery.on_sent(at(500), progress(0, 100), &limits());
         assert_eq!(delivery.deadline(), Some(at(1_500)));
-        assert_eq!(stalls_at(delivery, 100), at(4_500));
+        assert_eq!(stalls_at(delivery, 0, 0), at(4_500));
         // More bytes don't set it back.
-        assert_eq!(
-            delivery.check(at(1_500), 100, &limits()),
-            DeliveryCheck::InFlight
-        );
-        delivery.on_sample(at(2_400), 100, &limits());
-        delivery.on_sent(at(2_400), 200, &limits());
-        assert_eq!(stalls_at(delivery, 200), at(4_500));
+        let found = check(&mut delivery, 1_500, progress(0, 100));
+        assert_eq!(found, DeliveryCheck::InFlight);
+        delivery.on_sample(progress(0, 100));
+        delivery.on_sent(at(2_400), progress(0, 200), &limits());
+        assert_eq!(stalls_at(delivery, 0, 0), at(4_500));
+    }
+
+    /// 100 bytes a second are enough. A byte less is not, however long it comes regularly.
+    #[test]
+    fn the_rate_of_acknowledgments_counts() {
+        // The count passes 2^32 on the way.
+        let start = (1 << 32) - 250;
+        let mut delivery = Delivery::new();
+        delivery.on_sent(at(0), progress(start, 10_000), &limits());
+        assert_eq!(stalls_at(delivery, start, 99), at(4_000));
+        let mut acknowledged = start;
+        for second in 1..50 {
+            acknowledged += 100;
+            let found = check(&mut delivery, second * 1000, progress(acknowledged, 1));
+            assert_eq!(found, DeliveryCheck::InFlight);
+        }
+        assert_eq!(stalls_at(delivery, acknowledged, 1), at(53_000));
     }
 
     #[test]
-    fn acknowledgments_set_it_back() {
+    fn what_is_delivered_ends_the_clock() {
         let mut delivery = Delivery::new();
-        delivery.on_sent(at(0), 100, &limits());
-        // Seen at a check.
+        delivery.on_sent(at(0), progress(0, 150), &limits());
         assert_eq!(
-            delivery.check(at(999), 99, &limits()),
+            check(&mut delivery, 999, progress(150, 0)),
             DeliveryCheck::NotDue
         );
         assert_eq!(
-            delivery.check(at(1_000), 99, &limits()),
-            DeliveryCheck::InFlight
-        );
-        assert_eq!(stalls_at(delivery, 99), at(5_000));
-        // Seen before more is sent.
-        delivery.on_sample(at(1_700), 98, &limits());
-        delivery.on_sent(at(1_700), 150, &limits());
-        assert_eq!(stalls_at(delivery, 150), at(5_700));
-        // All of it.
-        assert_eq!(
-            delivery.check(at(2_700), 0, &limits()),
+            check(&mut delivery, 1_000, progress(150, 0)),
             DeliveryCheck::Delivered
         );
         assert_eq!(delivery.deadline(), None);
         assert_eq!(
-            delivery.check(at(9_000), 0, &limits()),
+            check(&mut delivery, 9_000, progress(150, 0)),
             DeliveryCheck::NotDue
         );
-        // And from the beginning.
-        delivery.on_sent(at(9_000), 1, &limits());
-        assert_eq!(stalls_at(delivery, 1), at(13_000));
+        // And from the beginning; also if nothing was left before more is sent.
+        delivery.on_sent(at(9_000), progress(150, 1), &limits());
+        assert_eq!(stalls_at(delivery, 150, 0), at(13_000));
+        delivery.on_sample(progress(151, 0));
+        delivery.on_sent(at(9_900), progress(151, 1), &limits());
+        assert_eq!(stalls_at(delivery, 151, 0), at(13_900));
     }
 
+    /// The client isn't to blame while this host has no memory to send from.
     #[test]
-    fn more_bytes_than_it_counts_are_still_in_flight() {
+    fn time_without_memory_does_not_count() {
         let mut delivery = Delivery::new();
-        delivery.on_sent(at(0), u64::MAX, &limits());
-        assert_eq!(stalls_at(delivery, u64::MAX), at(4_000));
+        delivery.on_sent(at(0), progress(0, 100), &limits());
+        for second in 1..=20 {
+            let starved = SendProgress {
+                waits_for_peer: false,
+                ..progress(0, 100)
+            };
+            let found = check(&mut delivery, second * 1000, starved);
+            assert_eq!(found, DeliveryCheck::InFlight);
+        }
+        assert_eq!(stalls_at(delivery, 0, 0), at(24_000));
     }
 }

@@ -90,10 +90,10 @@ mod validators;
 
 pub use conditional::Selection;
 pub use date::{DateCache, HttpDate};
-pub use delivery::{Delivery, DeliveryCheck};
+pub use delivery::{Delivery, DeliveryCheck, SendProgress};
 pub use entity::{ContentType, Entity};
 pub use limits::{Bounded, Limits, Timeout};
-pub use machine::{Action, Connection, Expired, HttpContext};
+pub use machine::{Action, Connection, Expired, HttpContext, RequestWait};
 pub use method::Method;
 pub use request::{Field, Request, Version};
 pub use status::Status;

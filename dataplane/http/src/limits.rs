@@ -83,9 +83,12 @@ pub struct Limits {
     pub idle_timeout: Timeout,
     /// How long the lookup of an object may take. Then the request gets 503.
     pub lookup_timeout: Timeout,
-    /// How long bytes of responses may be unacknowledged without progress. Then the connection is
-    /// reset, within a quarter more ([`crate::Delivery`]).
+    /// How long a client may acknowledge responses more slowly than
+    /// [`send_rate_min`](Self::send_rate_min). Then the connection is reset, within a quarter more
+    /// ([`crate::Delivery`]).
     pub send_timeout: Timeout,
+    /// Bytes a second that a client has to acknowledge while responses are sent to it.
+    pub send_rate_min: Bounded<1, 1_000_000>,
     /// How long the client may take to close its side after it acknowledged the last response.
     pub linger_timeout: Timeout,
 }
@@ -104,6 +107,7 @@ impl Default for Limits {
             idle_timeout: Timeout::clamped(60_000),
             lookup_timeout: Timeout::clamped(10_000),
             send_timeout: Timeout::clamped(30_000),
+            send_rate_min: Bounded::clamped(512),
             linger_timeout: Timeout::clamped(5_000),
         }
     }

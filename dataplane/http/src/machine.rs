@@ -78,6 +78,17 @@ pub enum Expired {
     Stalled,
 }
 
+/// What a connection waits for to be received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestWait {
+    /// Nothing.
+    None,
+    /// The request after so many.
+    Request(u32),
+    /// The rest of a request, after so many.
+    Rest(u32),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Before the first byte of a request.
@@ -331,6 +342,17 @@ impl Connection {
     /// The request that gets the response. After a refusal it may be incomplete.
     pub fn request(&self) -> Option<&Request> {
         self.request.as_deref()
+    }
+
+    /// What the connection waits for to be received.
+    pub fn request_wait(&self) -> RequestWait {
+        match self.phase {
+            Phase::Idle => RequestWait::Request(self.served),
+            Phase::Head | Phase::AwaitingContinue | Phase::Body => RequestWait::Rest(self.served),
+            Phase::AwaitingResponse | Phase::Responding | Phase::Lingering | Phase::Done => {
+                RequestWait::None
+            }
+        }
     }
 
     /// Whether it waits for the first byte of a request.

@@ -8,13 +8,13 @@ use lockgate_drivers::{self as drivers, Eal, Port, PortConfig, PortError, Queue,
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::{TlsConfigError, TlsServer};
 use lockgate_stack::{FlowDirectory, SiblingPlace, Stack, StackConfig};
-use pktbuf::{PageArena, PagePool, Region};
+use pktbuf::{PageArena, PagePool, Region, SMALL_CAPACITY};
 
 use super::{ApplianceError, translate};
 use crate::clock::Clock;
 use crate::config::{Config, Place};
 use crate::control::MetricGroup;
-use crate::server::Server;
+use crate::server::{HEAD_BYTES_EXPECTED, Server};
 use crate::worker::{Siblings, Worker, WorkerCommand, WorkerParts};
 
 /// The memory of the cache and of each worker's page buffers.
@@ -271,5 +271,7 @@ fn secret() -> Result<[u64; 4], getrandom::Error> {
 /// Expanded keys that a worker caches: about a megabyte.
 const EXPANDED_KEYS: usize = 1024;
 
-/// Objects up to this length are copied into the record of their response's head.
-const COPY_MAX: u32 = 8 << 10;
+/// Objects up to this length are copied into the record of their response's head. Both fit into a
+/// small span. What is longer is sent by reference: the ciphertext of it can be dropped and made
+/// again when memory is short, that of a copy can't.
+const COPY_MAX: u32 = SMALL_CAPACITY - HEAD_BYTES_EXPECTED;

@@ -106,6 +106,7 @@ pub(super) fn limits(document: &Document<'_>) -> Limits {
         recv_buffer_bytes: window_max.min(RECV_BUFFER_MAX),
         // Half of the packet buffers may be pinned by unread bytes; the other half receives.
         recv_total_bytes: u64::from(mbufs(document)) * u64::from(RX_ROOM_MIN) / 2,
+        send_rate_min: document.one("http").count("send_rate_min"),
         // The limit that HTTP applies while it still has the response.
         orphan_timeout: document.one("http").time("send_timeout"),
         ..Limits::default()
@@ -180,6 +181,7 @@ pub(super) fn http(document: &Document<'_>) -> HttpLimits {
         header_timeout: timeout(http.time("header_timeout")),
         idle_timeout: timeout(http.time("idle_timeout")),
         send_timeout: timeout(http.time("send_timeout")),
+        send_rate_min: Bounded::clamped(http.count("send_rate_min")),
         requests_max: Bounded::clamped(http.count("requests_max")),
         ..HttpLimits::default()
     }

@@ -42,18 +42,6 @@ impl PendingResponse {
         }
     }
 
-    pub(super) fn send_head<T: Transport>(
-        &mut self,
-        transport: &mut T,
-        more: bool,
-    ) -> (StepOutcome, u32) {
-        let head = self.head.get(self.head_sent..).unwrap_or_default();
-        let sent = transport.send(head, more);
-        let outcome = outcome_of_send(sent, head.len());
-        self.head_sent += sent as usize;
-        (outcome, sent)
-    }
-
     /// Clears the response, so that another one can be begun. If a part of 100 (Continue) was sent,
     /// the rest stays in front: the client couldn't tell the part from a head.
     pub(super) fn retract(&mut self) {
@@ -75,6 +63,26 @@ impl PendingResponse {
         self.status = None;
         self.lookup_retries = 0;
     }
+}
+
+/// Sends the rest of a head, with `body` behind it. Returns how many bytes were taken, and how many
+/// of those are the body's.
+pub(super) fn send_head<T: Transport>(
+    head: &[u8],
+    head_sent: &mut usize,
+    body: &[u8],
+    transport: &mut T,
+) -> (StepOutcome, u32, u32) {
+    let head = head.get(*head_sent..).unwrap_or_default();
+    let sent = transport.send(&[head, body]);
+    let of_head = head.len().min(sent as usize);
+    *head_sent += of_head;
+    let of_body = sent - u32::try_from(of_head).unwrap_or(sent);
+    (
+        outcome_of_send(sent, head.len() + body.len()),
+        sent,
+        of_body,
+    )
 }
 
 impl Server {

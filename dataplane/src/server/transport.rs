@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockgate_http::SendProgress;
 use pktbuf::SharedSpan;
 
 /// A byte stream to a client, borrowed for one call of the server.
@@ -15,15 +16,15 @@ pub trait Transport {
     /// were taken.
     fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> RecvOutcome;
 
-    /// Copies bytes into the send queue. Returns how many it took. With `more`, the bytes of the
-    /// next call go into the same record, as far as it has room.
-    fn send(&mut self, bytes: &[u8], more: bool) -> u32;
+    /// Copies the bytes of all parts, in order, into the send queue. Returns how many it took. They
+    /// share records, whose memory has the size of what they hold.
+    fn send(&mut self, parts: &[&[u8]]) -> u32;
 
     /// Sends `len` bytes of a span by reference, from position `at` on. Returns how many it took.
     fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32;
 
-    /// Bytes in the send queue that the peer hasn't acknowledged, records' overhead included.
-    fn unacknowledged(&self) -> u64;
+    /// What the peer has acknowledged, records' overhead included.
+    fn progress(&self) -> SendProgress;
 
     /// Closes the sending side. Receiving stays possible.
     fn shutdown(&mut self);

@@ -9,7 +9,7 @@ use lockgate_stack::{Notice, SocketId};
 use lockgate_wire::Instant;
 
 use super::transport::{StackContext, StackTransport, UnreadChunk};
-use crate::server::{ClientConnection, DriveOutcome, Server, TurnClock};
+use crate::server::{ClientConnection, DriveOutcome, RequestWait, Server, TurnClock};
 
 /// All HTTP connections of a worker.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ struct HttpConnection {
     unread: Option<Box<UnreadChunk>>,
     /// Whether it is in [`Connections::yielded`].
     is_yielded: bool,
+    /// What the stack was told about it.
+    wait: RequestWait,
 }
 
 impl Connections {
@@ -63,6 +65,7 @@ impl Connections {
             client,
             unread: None,
             is_yielded: false,
+            wait: RequestWait::None,
         };
         if let Some(old) = self.table[index].replace(entry) {
             self.server.release_client(old.client);
@@ -111,7 +114,7 @@ impl Connections {
             let outcome = self
                 .server
                 .on_file(clock, client, token, &mut transport, completion);
-            self.apply(socket, outcome);
+            self.apply(socket, outcome, cx);
         }
         count
     }
@@ -148,7 +151,7 @@ impl Connections {
             let outcome = self
                 .server
                 .on_timer(clock, client, token(socket), &mut transport);
-            self.apply(socket, outcome);
+            self.apply(socket, outcome, cx);
         }
     }
 
@@ -187,7 +190,7 @@ impl Connections {
             unread: &mut entry.unread,
         };
         let outcome = self.server.on_drain(&entry.client, &mut transport);
-        self.apply(socket, outcome);
+        self.apply(socket, outcome, cx);
     }
 
     fn drive(&mut self, clock: TurnClock, socket: SocketId, cx: &mut StackContext<'_>) {
@@ -205,13 +208,20 @@ impl Connections {
         let outcome = self
             .server
             .drive(clock, &mut entry.client, token(socket), &mut transport);
-        self.apply(socket, outcome);
+        self.apply(socket, outcome, cx);
     }
 
-    fn apply(&mut self, socket: SocketId, outcome: DriveOutcome) {
+    fn apply(&mut self, socket: SocketId, outcome: DriveOutcome, cx: &mut StackContext<'_>) {
         let Some(entry) = self.get_mut(socket) else {
             return;
         };
+        let wait = entry.client.request_wait();
+        if wait != entry.wait {
+            entry.wait = wait;
+            // The idle time begins anew with each request, and with each response.
+            cx.stack.set_idle(socket, false);
+            cx.stack.set_idle(socket, wait != RequestWait::None);
+        }
         match outcome {
             DriveOutcome::Done => self.remove(socket),
             DriveOutcome::Again if !entry.is_yielded => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockgate_http::SendProgress;
 use lockgate_ktls::Ciphers;
 use lockgate_stack::{Chunk, Recv, SendError, SocketId, Stack};
 use pktbuf::{PagePool, SharedSpan};
@@ -102,8 +103,9 @@ impl Transport for StackTransport<'_, '_> {
         RecvOutcome::Taken(taken)
     }
 
-    fn send(&mut self, bytes: &[u8], more: bool) -> u32 {
-        let sent = self.cx.stack.send(self.id, bytes, more, self.cx.pages);
+    fn send(&mut self, parts: &[&[u8]]) -> u32 {
+        let stack = &mut *self.cx.stack;
+        let sent = stack.send_parts(self.id, parts, false, self.cx.pages);
         self.bytes_accepted(sent)
     }
 
@@ -115,8 +117,12 @@ impl Transport for StackTransport<'_, '_> {
         self.bytes_accepted(sent)
     }
 
-    fn unacknowledged(&self) -> u64 {
-        self.cx.stack.send_queued(self.id)
+    fn progress(&self) -> SendProgress {
+        SendProgress {
+            acknowledged: self.cx.stack.acknowledged(self.id),
+            unacknowledged: self.cx.stack.send_queued(self.id),
+            waits_for_peer: self.cx.stack.waits_for_peer(self.id),
+        }
     }
 
     fn shutdown(&mut self) {

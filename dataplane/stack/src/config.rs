@@ -90,6 +90,9 @@ pub struct Limits {
     pub timers_per_turn_max: u32,
     /// Resets per second that answer segments without a connection.
     pub resets_per_second_max: u32,
+    /// Bytes a second that a peer has to acknowledge while something is sent to it. A connection
+    /// below this may be reset, when others wait for memory.
+    pub send_rate_min: u32,
     /// How long the peer of a connection that was closed here may acknowledge nothing of what is
     /// left to send. The connection is reset then: TCP alone never gives up a peer that keeps its
     /// window closed and answers every probe.
@@ -178,6 +181,7 @@ impl Default for Limits {
             turn_bytes_max: 256 << 10,
             timers_per_turn_max: 1024,
             resets_per_second_max: 1000,
+            send_rate_min: 512,
             orphan_timeout: Duration::from_secs(60),
         }
     }

@@ -54,8 +54,16 @@ lockgate_wire::counters! {
         neighbour_unreachable,
         /// Times that a connection waited for neighbour resolution.
         waited_for_neighbour,
-        /// Times that a connection was starved: waited for page buffers or ranges.
+        /// Times that a connection was starved: waited for page buffers.
         starved,
+        /// Spans freed by dropping the ciphertext of records that are sealed again if they have to
+        /// be retransmitted.
+        ciphertext_dropped,
+        /// Idle connections closed because the table of connections was nearly full.
+        reclaimed_idle,
+        /// Connections reset for others that waited for memory or a place in the table, because
+        /// their peers took less than `send_rate_min`.
+        reclaimed_slow,
         /// Payload bytes that applications gave by copy.
         bytes_by_copy,
         /// Payload bytes that applications gave by reference.
@@ -129,6 +137,8 @@ lockgate_wire::counters! {
         end_timed_out,
         /// Connections aborted by the application.
         end_aborted,
+        /// Connections reset to reclaim their memory or their place in the table.
+        end_reclaimed,
         /// Connections aborted because the worker stopped.
         end_drained,
         /// Connections that ended because their TLS handshake failed.
@@ -150,6 +160,7 @@ impl Counters {
             CloseReason::Refused => &mut self.end_refused,
             CloseReason::TimedOut => &mut self.end_timed_out,
             CloseReason::Aborted => &mut self.end_aborted,
+            CloseReason::Reclaimed => &mut self.end_reclaimed,
             CloseReason::Drained => &mut self.end_drained,
             CloseReason::Handshake(_) => &mut self.end_handshake,
             CloseReason::Tls(_) => &mut self.end_tls,

@@ -3,13 +3,17 @@
 //! Every question whether a socket may take or pin memory is answered here, so that limits over all
 //! sockets of a worker have one owner.
 
+mod idle_order;
 mod receive_budget;
 mod send_reserve;
+mod send_share;
 mod starved;
 
+pub(crate) use self::idle_order::IdleOrder;
 pub(crate) use self::receive_budget::{PayloadAdmission, ReceiveBudget};
 pub(crate) use self::send_reserve::SendReserve;
-pub(crate) use self::starved::StarvedSockets;
+pub(crate) use self::send_share::{GUARANTEED_BYTES, SendShare};
+pub(crate) use self::starved::{Missing, MissingSet, StarvedSockets};
 use crate::config::Limits;
 
 /// The memory owner of one worker.
@@ -19,8 +23,10 @@ pub(crate) struct Memory {
     pub(crate) receive: ReceiveBudget,
     /// The page buffer that sending leaves to receiving.
     pub(crate) reserve: SendReserve,
-    /// Sockets that wait for page buffers or ranges.
+    /// Sockets that wait for page buffers.
     pub(crate) starved: StarvedSockets,
+    /// Idle sockets, which are closed when the table of sockets gets full.
+    pub(crate) idle: IdleOrder,
 }
 
 impl Memory {
@@ -30,6 +36,7 @@ impl Memory {
             receive: ReceiveBudget::new(limits.recv_total_bytes, limits.connections_max),
             reserve: SendReserve::default(),
             starved: StarvedSockets::default(),
+            idle: IdleOrder::new(limits.connections_max),
         }
     }
 }

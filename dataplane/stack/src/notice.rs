@@ -119,6 +119,9 @@ pub enum CloseReason {
     TimedOut,
     /// Reset by this side: the application aborted the connection, or data came after its close.
     Aborted,
+    /// Reset or closed by this side because others needed its memory or its place, and it was idle
+    /// or its peer took less than [`Limits::send_rate_min`](crate::Limits::send_rate_min).
+    Reclaimed,
     /// The worker stopped before the connection ended.
     Drained,
     /// The TLS handshake failed.

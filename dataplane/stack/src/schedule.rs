@@ -6,21 +6,20 @@
 
 use std::collections::VecDeque;
 
+use crate::memory::MissingSet;
 use crate::notice::SocketId;
 
 /// The lists that a socket is in.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "a set: a socket can be in several lists at a time"
-)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Membership {
     /// In [`Schedule`]'s list of sockets with work.
     pub(crate) ready: bool,
     /// In [`Schedule`]'s list of sockets that wait for neighbour resolution.
     pub(crate) unresolved: bool,
-    /// In [`StarvedSockets`](crate::memory::StarvedSockets).
-    pub(crate) starved: bool,
+    /// In which queues of [`StarvedSockets`](crate::memory::StarvedSockets).
+    pub(crate) starved: MissingSet,
+    /// It was woken from these, and has taken no such memory since.
+    pub(crate) granted: MissingSet,
     /// In [`Handshakes`](crate::handshakes::Handshakes)' list of handshakes that can take a step.
     pub(crate) stepping: bool,
 }

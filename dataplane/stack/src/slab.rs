@@ -77,6 +77,11 @@ impl<T> Slab<T> {
         self.slots.get_mut(index as usize)?.value.as_mut()
     }
 
+    /// The number of slots that were ever used: all indices are below.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(self.capacity)
+    }
+
     /// The generation of a slot: how many entries it had before.
     pub(crate) fn generation(&self, index: u32) -> u32 {
         self.slots

@@ -7,6 +7,7 @@
 mod close;
 mod handshake;
 mod handshake_input;
+mod progress;
 mod read;
 mod receive;
 mod send;
@@ -16,14 +17,16 @@ mod transmit;
 use lockgate_ktls::{Deframer, RecordQueue};
 use lockgate_tcp::{Connection, Event};
 use lockgate_wire::{FourTuple, Instant};
-use pktbuf::{Buffer, Reassembly, Stream};
+use pktbuf::{Buffer, PagePool, Reassembly, Stream};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 
 pub(crate) use self::handshake::HandshakeState;
+use self::progress::Progress;
 use self::state::{Application, Closing, Linger, PeerStream, Pending, ReadNotice, TcpPhase};
 pub(crate) use self::state::{OpenedBy, SendOutcome};
 use crate::context::SocketContext;
+use crate::memory::Missing;
 use crate::notice::{CloseReason, Notice, NoticeQueue, SocketId};
 use crate::schedule::{Membership, Schedule};
 
@@ -55,11 +58,15 @@ pub(crate) struct Socket {
     application: Application,
     peer_stream: PeerStream,
     pending: Pending,
+    /// How fast the peer acknowledges what it is sent.
+    progress: Progress,
+    /// It is being closed because it was idle and others need its place.
+    pub(crate) is_closing_idle: bool,
     /// The lists that it is in.
     pub(crate) lists: Membership,
 }
 
-const _: () = assert!(size_of::<Socket>() <= 664);
+const _: () = assert!(size_of::<Socket>() <= 688);
 
 /// The receiving side.
 pub(crate) enum Rx {
@@ -108,6 +115,8 @@ impl Socket {
             },
             peer_stream: PeerStream::Open,
             pending: Pending::default(),
+            progress: Progress::new(),
+            is_closing_idle: false,
             lists: Membership::default(),
         }
     }
@@ -173,14 +182,47 @@ impl Socket {
         schedule.add_ready(self.id, &mut self.lists);
     }
 
-    /// Lists the socket as starved: it needs memory to continue.
+    /// The bytes that the peer acknowledges a second, if the socket has waited for its peer long
+    /// enough to tell.
+    pub(crate) fn progress_rate(&self, now: Instant) -> Option<u64> {
+        self.progress.rate(now, self.tx.start())
+    }
+
+    /// The offset of the first unacknowledged byte.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.tx.start()
+    }
+
+    /// Whether it waits for acknowledgments and for nothing else.
+    pub(crate) fn waits_for_peer(&self) -> bool {
+        self.progress.is_running()
+    }
+
+    /// Drops ciphertext that can be made again. Returns the number of spans that were freed.
+    pub(crate) fn drop_ciphertext(&mut self, pages: &mut PagePool) -> u32 {
+        self.tx.drop_ciphertext(pages)
+    }
+
+    /// The bytes of memory that the socket holds.
+    pub(crate) fn memory_held(&self) -> u64 {
+        u64::from(self.tx.true_size()) + u64::from(self.pinned)
+    }
+
+    /// Lists the socket as starved: it needs page buffers to continue.
     pub(crate) fn make_starved(&mut self, cx: &mut SocketContext) {
-        let is_new = cx.memory.starved.add(self.id, &mut self.lists);
+        self.make_starved_of(Missing::Pages, cx);
+    }
+
+    /// Lists the socket as starved: it needs this memory to continue.
+    pub(crate) fn make_starved_of(&mut self, missing: Missing, cx: &mut SocketContext) {
+        self.progress.stop();
+        let is_new = cx.memory.starved.add(self.id, missing, &mut self.lists);
         cx.counters.starved += u64::from(is_new);
     }
 
     /// Lists the socket as waiting for neighbour resolution.
     pub(crate) fn make_unresolved(&mut self, cx: &mut SocketContext) {
+        self.progress.stop();
         let is_new = cx.schedule.add_unresolved(self.id, &mut self.lists);
         cx.counters.waited_for_neighbour += u64::from(is_new);
     }

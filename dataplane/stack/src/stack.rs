@@ -5,6 +5,7 @@ mod connect;
 mod handshakes;
 mod ingress;
 mod listen;
+mod reclaim;
 mod siblings;
 mod time_wait;
 mod turn;
@@ -52,6 +53,10 @@ pub struct Stack {
     partial_checksum_on: Option<IfaceId>,
     /// Draws ephemeral ports.
     random: Xorshift64,
+    /// Index of the socket that [`Stack::reclaim`] looked at last.
+    reclaim_at: u32,
+    /// Sockets that [`Stack::reclaim`] has closed because they were idle.
+    closing_idle: u32,
 }
 
 impl Stack {
@@ -90,6 +95,8 @@ impl Stack {
             config,
             partial_checksum_on: None,
             random: Xorshift64::new(seeds.ports),
+            reclaim_at: 0,
+            closing_idle: 0,
         })
     }
 
@@ -101,6 +108,7 @@ impl Stack {
         if self.sockets.len() > 0 {
             self.cx.memory.reserve.fill(env.pages);
         }
+        self.reclaim(now, env);
         self.wake_waiting(now, env);
         let mut packets_left = budget;
         let mut blocked = 0;

@@ -260,29 +260,32 @@ fn a_peer_that_takes_nothing_of_what_is_left_is_reset() {
     for tls in modes() {
         let mut world = World::simple();
         let (a, b) = connected(&mut world, tls.as_ref());
-        let sent = world.b.send(b, &vec![1; 1_000_000]);
-        assert!(sent > 900_000, "more than A's window");
+        // As much as A's window takes, and what may be queued ahead of a closed one.
+        let mut sent = 0;
+        for _ in 0..1000 {
+            sent += world.b.send(b, &[1; 100_000]);
+            world.run(Duration::from_millis(5));
+        }
+        assert!(sent > 300_000, "{sent} bytes are A's window and a record");
         world.b.stack.close(b);
         let before = world.now;
-        // Progress of any size resets the orphan's timer.
-        for _ in 0..3 {
-            world.run(Duration::from_secs(50));
-            assert_eq!(world.b.stack.connections(), 1);
-            let mut taken = 0;
-            while taken < 100_000 {
-                let host = &mut world.a;
-                match host.stack.recv(a, &mut host.ciphers, &mut host.pages) {
-                    Ok(Recv::Data(chunk)) => taken += chunk.len(),
-                    other => panic!("{other:?} behind {taken} bytes"),
-                }
-            }
-        }
+        world.run(Duration::from_secs(50));
+        assert_eq!(world.b.stack.connections(), 1);
+        // Progress of any size resets the orphan's timer. (With TLS a chunk is all that is left.)
+        let (least, most) = if tls.is_none() {
+            let host = &mut world.a;
+            let taken = host.stack.recv(a, &mut host.ciphers, &mut host.pages);
+            assert!(matches!(taken, Ok(Recv::Data(_))), "{taken:?}");
+            (105, 180)
+        } else {
+            (60, 185)
+        };
         // The rest of a window may be filled by a probe yet; after that nothing is taken.
         assert!(world.run_until(Duration::from_secs(300), |world| {
             world.b.stack.connections() == 0
         }));
         let took = world.now.saturating_since(before);
-        assert!((205..=310).contains(&took.as_secs()), "{took:?}");
+        assert!((least..=most).contains(&took.as_secs()), "{took:?}");
         assert_eq!(closed(&mut world, 1), CloseReason::TimedOut);
         assert_eq!(closed(&mut world, 0), CloseReason::Reset);
         assert_eq!(world.b.stack.counters().end_timed_out, 1);

@@ -157,7 +157,10 @@ fn the_largest_unread_sockets_are_reset_first() {
 fn handshakes_are_done_while_there_is_no_room_for_more() {
     let mut world = world();
     let (hog_a, _) = connect(&mut world);
-    assert_eq!(world.a.send(hog_a, &[1; 200_000]), 200_000);
+    for _ in 0..10 {
+        world.a.send(hog_a, &[1; 200_000]);
+        world.run(Duration::from_millis(1));
+    }
     world.run(Duration::from_millis(20));
     let options = TlsOptions::default();
     for _ in 0..3 {

@@ -181,7 +181,7 @@ fn small_tables(config: &mut StackConfig) {
             *limit = small;
         }
     };
-    shrink(&mut limits.connections_max, default.connections_max, 1024);
+    shrink(&mut limits.connections_max, default.connections_max, 1100);
     shrink(&mut limits.half_open_max, default.half_open_max, 256);
     shrink(&mut limits.time_wait_max, default.time_wait_max, 256);
     shrink(&mut limits.ranges_max, default.ranges_max, 8192);

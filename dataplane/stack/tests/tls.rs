@@ -312,8 +312,8 @@ fn our_key_updates_are_understood() {
     for round in 0..10_u8 {
         for _ in 0..4 {
             let bytes = vec![round; 20_000];
-            assert_eq!(world.b.send(b, &bytes), 20_000);
-            sent.extend(bytes);
+            let taken = world.b.send(b, &bytes) as usize;
+            sent.extend(&bytes[..taken]);
         }
         let host = &mut world.b;
         host.stack

@@ -248,8 +248,8 @@ fn short_answers_pin_no_more_memory_than_long_ones() {
     world.run(Duration::from_millis(5));
     let mut sent = answer_shortly(&mut world, b);
     let pinned = world.b.pages.usage().large_spans_used;
-    assert!((90..=110).contains(&pinned), "{pinned}");
-    assert_eq!(world.b.stack.send_space(b), 0);
+    // A fifth of the pool: a quarter of what it leaves free.
+    assert!((45..=55).contains(&pinned), "{pinned}");
     let mut received = 0;
     for _ in 0..20 {
         world.expect(1, "Writable", |n| {
@@ -422,8 +422,11 @@ fn records_are_as_short_as_configured() {
             let (mut peer, b) = rustls_peer(&mut world, n);
             let overhead = if n == 0 { 17 } else { 24 };
             let seen = watch(&mut world);
-            assert_eq!(world.b.send(b, &[3; 40_000]), 40_000);
+            let mut left = 40_000;
             for _ in 0..20 {
+                if left > 0 {
+                    left -= world.b.send(b, &vec![3; left]) as usize;
+                }
                 peer.read(&mut world);
             }
             assert_eq!(peer.received, [3; 40_000]);

@@ -69,6 +69,8 @@ pub(crate) struct Fields {
     /// First byte of the body.
     pub(crate) body: *mut u8,
     pub(crate) memory: Memory,
+    /// Of a record that was sealed from the page cache into `memory`: its plaintext.
+    pub(crate) source: Option<Source>,
     pub(crate) record: RecordFields,
     pub(crate) body_len: u32,
     /// At its end, the record's header.
@@ -87,6 +89,7 @@ impl Fields {
             links: Links::new(),
             body: ptr::null_mut(),
             memory: Memory::None,
+            source: None,
             record: RecordFields::default(),
             body_len: 0,
             head: [0; HEAD_MAX],
@@ -98,6 +101,13 @@ impl Fields {
     }
 }
 
+/// Where the plaintext of a sealed record is: in a span of the page cache, which never changes.
+pub(crate) struct Source {
+    pub(crate) span: Arc<SharedSpan>,
+    /// First byte of the plaintext.
+    pub(crate) body: *mut u8,
+}
+
 /// Memory of a block's body.
 pub(crate) enum Memory {
     /// None: the block is in the free list.
@@ -107,7 +117,7 @@ pub(crate) enum Memory {
     /// A large span of the pool, by its first byte.
     Large(NonNull<u8>),
     /// A span of the page cache.
-    Shared(#[expect(dead_code, reason = "held, not looked at")] Arc<SharedSpan>),
+    Shared(Arc<SharedSpan>),
 }
 
 impl Memory {

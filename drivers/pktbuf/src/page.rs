@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::Ordering;
 
-use crate::block::{self, Block, Fields, HEAD_MAX, Memory, RecordFields, State};
+use crate::block::{self, Block, Fields, HEAD_MAX, Memory, RecordFields, Source, State};
 use crate::links::{Link, Links};
 use crate::pool::PagePool;
 use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, TAIL_ROOM};
@@ -224,10 +224,33 @@ impl PageBuf {
         // SAFETY: as above; bytes have no alignment.
         unsafe { head.write(fields.head) };
         if !matches!(sealing.memory, Memory::None) {
-            fields.body = sealing.body.as_ptr();
-            fields.memory = sealing.memory;
+            let body = std::mem::replace(&mut fields.body, sealing.body.as_ptr());
+            if let Memory::Shared(span) = std::mem::replace(&mut fields.memory, sealing.memory) {
+                fields.source = Some(Source { span, body });
+            }
         }
         fields.state = State::Sealed;
+    }
+
+    /// Makes a sealed record framed again, and returns the span of its ciphertext to the pool.
+    /// Returns whether that was possible: the record was sealed from the page cache, and no port
+    /// refers to it.
+    ///
+    /// Sealing it again gives the same bytes: record number, type and plaintext are the same.
+    pub(crate) fn drop_ciphertext(&mut self, pool: &PagePool) -> bool {
+        if self.fields.state != State::Sealed || !self.is_sole() || !pool.owns(self) {
+            return false;
+        }
+        let fields = self.fields_mut();
+        let Some(Source { span, body }) = fields.source.take() else {
+            return false;
+        };
+        fields.body = body;
+        let memory = std::mem::replace(&mut fields.memory, Memory::Shared(span));
+        fields.state = State::Framed;
+        fields.attached.store(false, Ordering::Relaxed);
+        pool.put_span(&memory);
+        true
     }
 
     /// Returns whether it isn't attached to a packet and never was.

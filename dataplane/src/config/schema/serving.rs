@@ -120,7 +120,14 @@ pub(super) const HTTP: &[Key] = &[
     key(
         "send_timeout",
         time(100 * MS, H, 60 * S),
-        "A response that makes no progress for this long is reset.",
+        "A connection is reset if the client takes less than `send_rate_min` for this long while a \
+         response is sent to it.",
+    ),
+    key(
+        "send_rate_min",
+        count(1, 1_000_000, 512, "bytes a second"),
+        "The least rate at which a client has to take responses. When memory is short, slower \
+         connections are reset first, without waiting for `send_timeout`.",
     ),
     key(
         "request_max",

@@ -6,109 +6,249 @@ use std::collections::VecDeque;
 use lockgate_wire::Instant;
 use pktbuf::PoolUsage;
 
+use super::send_share::free_blocks;
 use crate::notice::SocketId;
 use crate::schedule::Membership;
 
-/// The starved sockets: those that need page buffers or ranges to continue.
+/// What a starved socket waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Page buffers, to queue something or to open a record.
+    Pages,
+    /// Spans, to seal what is queued.
+    Spans,
+}
+
+impl Missing {
+    pub(crate) const ALL: [Self; 2] = [Self::Pages, Self::Spans];
+}
+
+/// A set of kinds of memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MissingSet(u8);
+
+impl MissingSet {
+    pub(crate) fn contains(self, missing: Missing) -> bool {
+        self.0 & (1 << missing as u8) != 0
+    }
+
+    /// Returns whether it wasn't in the set.
+    pub(crate) fn insert(&mut self, missing: Missing) -> bool {
+        let is_new = !self.contains(missing);
+        self.0 |= 1 << missing as u8;
+        is_new
+    }
+
+    /// Returns whether it was in the set.
+    pub(crate) fn remove(&mut self, missing: Missing) -> bool {
+        let was_in = self.contains(missing);
+        self.0 &= !(1 << missing as u8);
+        was_in
+    }
+}
+
+/// The starved sockets: a queue for each kind of memory.
 ///
-/// All of them are woken when less memory is in use than at the last check, and every
-/// [`RETRY_INTERVAL`] in any case: another worker may have freed memory since.
+/// - Sockets are woken in order of arrival, as many as there is room for, [`WAKE_MAX`] of each queue
+///   a turn at most. So a freed span costs one wake-up, however many sockets wait.
+/// - They are woken when memory was freed since the last check, and every [`RETRY_INTERVAL`] in any
+///   case: another worker may have freed memory since.
+/// - A woken socket has a *grant* until it has taken memory of that kind. While others wait, a
+///   socket below its guaranteed memory takes none without a grant, so that it doesn't overtake
+///   them.
 #[derive(Debug, Default)]
 pub(crate) struct StarvedSockets {
-    list: VecDeque<u32>,
+    /// A queue for each of [`Missing::ALL`].
+    queues: [VecDeque<u32>; 2],
     /// Memory in use at the last check.
     usage: PoolUsage,
-    ranges_used: u32,
     retry_at: Option<Instant>,
 }
 
 impl StarvedSockets {
     /// Lists a starved socket. Returns true if it wasn't listed yet.
-    pub(crate) fn add(&mut self, id: SocketId, lists: &mut Membership) -> bool {
-        let is_new = !core::mem::replace(&mut lists.starved, true);
+    pub(crate) fn add(&mut self, id: SocketId, missing: Missing, lists: &mut Membership) -> bool {
+        lists.granted.remove(missing);
+        let is_new = lists.starved.insert(missing);
         if is_new {
-            self.list.push_back(id.index);
+            self.queues[missing as usize].push_back(id.index);
         }
         is_new
     }
 
-    /// Takes the next starved socket.
-    pub(crate) fn pop(&mut self) -> Option<u32> {
-        self.list.pop_front()
+    /// Takes the next socket that waits for this.
+    pub(crate) fn pop(&mut self, missing: Missing) -> Option<u32> {
+        self.queues[missing as usize].pop_front()
     }
 
-    /// Compares what is in use with the last check. Returns how many sockets at the front of the
-    /// list the caller has to wake.
+    /// Whether a socket may take such memory now: none waits for it, or it was woken to take some.
+    pub(crate) fn admits(&self, missing: Missing, lists: Membership) -> bool {
+        self.queues[missing as usize].is_empty() || lists.granted.contains(missing)
+    }
+
+    /// Whether any socket waits for page buffers or spans.
+    pub(crate) fn is_waiting_for_pages(&self) -> bool {
+        !self.is_empty()
+    }
+
+    /// Compares what is in use with the last check. Returns how many sockets at the front of each
+    /// queue the caller has to wake, in the order of [`Missing::ALL`].
     pub(crate) fn count_to_wake(
         &mut self,
         now: Instant,
         usage: impl FnOnce() -> PoolUsage,
-        ranges_used: u32,
-    ) -> usize {
-        if self.list.is_empty() {
-            return 0;
+    ) -> [usize; 2] {
+        if self.is_empty() {
+            return [0; 2];
         }
         let usage = usage();
         let before = core::mem::replace(&mut self.usage, usage);
         let is_freed = usage.blocks_used < before.blocks_used
             || usage.small_spans_used < before.small_spans_used
-            || usage.large_spans_used < before.large_spans_used
-            || core::mem::replace(&mut self.ranges_used, ranges_used) > ranges_used;
+            || usage.large_spans_used < before.large_spans_used;
         let is_due = self.retry_at.is_none_or(|at| now >= at);
         if !is_freed && !is_due {
-            return 0;
+            return [0; 2];
         }
-        self.retry_at = Some(now + RETRY_INTERVAL);
-        self.list.len()
+        let spans = free_spans(usage);
+        let rooms = [free_blocks(&usage).min(spans), spans];
+        let mut is_rest_due = false;
+        let mut counts = [0; 2];
+        for ((count, queue), room) in counts.iter_mut().zip(&self.queues).zip(rooms) {
+            let wanted = queue.len().min(room as usize);
+            *count = wanted.min(WAKE_MAX);
+            is_rest_due |= wanted > WAKE_MAX;
+        }
+        self.retry_at = Some(if is_rest_due {
+            now
+        } else {
+            now + RETRY_INTERVAL
+        });
+        counts
     }
 
     /// When starved sockets are woken though nothing was freed here.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let is_waiting = !self.list.is_empty();
-        is_waiting.then(|| self.retry_at.unwrap_or(Instant::ZERO))
+        (!self.is_empty()).then(|| self.retry_at.unwrap_or(Instant::ZERO))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
     }
 }
 
+fn free_spans(usage: PoolUsage) -> u32 {
+    let large = usage.large_spans.saturating_sub(usage.large_spans_used);
+    let small = usage.small_spans.saturating_sub(usage.small_spans_used);
+    large.saturating_add(small)
+}
+
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// Sockets of each queue that are woken in one turn.
+const WAKE_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn add(starved: &mut StarvedSockets, index: u32) {
+    fn add(starved: &mut StarvedSockets, index: u32, missing: Missing) {
         let id = SocketId {
             index,
             generation: 0,
         };
         let mut lists = Membership::default();
-        assert!(starved.add(id, &mut lists) && lists.starved);
-        assert!(!starved.add(id, &mut lists), "a socket is listed once");
+        lists.granted.insert(missing);
+        assert!(starved.add(id, missing, &mut lists) && lists.starved.contains(missing));
+        assert!(!lists.granted.contains(missing), "the grant was of no use");
+        assert!(
+            !starved.add(id, missing, &mut lists),
+            "a socket is listed once"
+        );
+    }
+
+    fn used(large_spans_used: u32) -> PoolUsage {
+        PoolUsage {
+            blocks: 100,
+            large_spans: 10,
+            large_spans_used,
+            ..PoolUsage::default()
+        }
     }
 
     #[test]
     fn starved_sockets_are_woken_by_freed_memory_and_by_time() {
-        let used = |large_spans_used| PoolUsage {
-            large_spans_used,
-            ..PoolUsage::default()
-        };
         let ms = Instant::from_millis;
         let us = Instant::from_micros;
         let mut starved = StarvedSockets::default();
         assert_eq!(starved.deadline(), None);
-        assert_eq!(starved.count_to_wake(ms(0), || unreachable!(), 0), 0);
+        assert_eq!(starved.count_to_wake(ms(0), || unreachable!()), [0; 2]);
 
-        add(&mut starved, 7);
-        add(&mut starved, 3);
+        add(&mut starved, 7, Missing::Pages);
+        add(&mut starved, 3, Missing::Pages);
+        add(&mut starved, 4, Missing::Spans);
         assert_eq!(starved.deadline(), Some(Instant::ZERO));
-        // The first look has nothing to compare with.
-        assert_eq!(starved.count_to_wake(ms(1), || used(9), 5), 2);
-        assert_eq!(starved.deadline(), Some(ms(2)));
-        assert_eq!(starved.count_to_wake(us(1100), || used(9), 5), 0);
-        assert_eq!(starved.count_to_wake(us(1200), || used(8), 5), 2, "a span");
-        assert_eq!(starved.count_to_wake(us(1300), || used(8), 4), 2, "a range");
-        assert_eq!(starved.count_to_wake(us(2299), || used(8), 4), 0);
-        assert_eq!(starved.count_to_wake(us(2300), || used(8), 4), 2, "time");
-        assert_eq!([starved.pop(), starved.pop()], [Some(7), Some(3)]);
+        let mut wake = |now, spans| starved.count_to_wake(now, || used(spans));
+        // The first check has nothing to compare with.
+        assert_eq!(wake(ms(1), 10), [0, 0], "there is no room");
+        assert_eq!(wake(us(1100), 9), [1, 1], "one span was freed");
+        assert_eq!(wake(us(1200), 9), [0, 0], "nothing was freed");
+        assert_eq!(wake(us(1300), 8), [2, 1], "two are free");
+        assert_eq!(wake(us(2299), 8), [0, 0]);
+        assert_eq!(wake(us(2300), 8), [2, 1], "time");
+        assert_eq!(starved.deadline(), Some(us(3300)));
+        assert_eq!(starved.pop(Missing::Pages), Some(7));
+        assert_eq!(starved.pop(Missing::Spans), Some(4));
+        assert_eq!(starved.pop(Missing::Pages), Some(3));
         assert_eq!(starved.deadline(), None);
+    }
+
+    /// Without a free block, what is queued already can still be sealed.
+    #[test]
+    fn sealing_needs_no_block() {
+        let mut starved = StarvedSockets::default();
+        add(&mut starved, 1, Missing::Pages);
+        add(&mut starved, 2, Missing::Spans);
+        let usage = PoolUsage {
+            blocks_used: 100,
+            ..used(2)
+        };
+        let counts = starved.count_to_wake(Instant::from_millis(1), || usage);
+        assert_eq!(counts, [0, 1]);
+    }
+
+    /// A turn wakes a bounded number. The next turn wakes more.
+    #[test]
+    fn a_turn_wakes_no_more_than_its_share() {
+        let mut starved = StarvedSockets::default();
+        let sockets = u32::try_from(WAKE_MAX).unwrap() + 1;
+        for index in 0..sockets {
+            add(&mut starved, index, Missing::Pages);
+        }
+        let many = PoolUsage {
+            blocks: 2000,
+            large_spans: 1000,
+            ..PoolUsage::default()
+        };
+        let now = Instant::from_millis(5);
+        assert_eq!(starved.count_to_wake(now, || many), [WAKE_MAX, 0]);
+        assert_eq!(starved.deadline(), Some(now), "the rest is due");
+        for _ in 0..WAKE_MAX {
+            assert!(starved.pop(Missing::Pages).is_some());
+        }
+        assert_eq!(starved.count_to_wake(now, || many), [1, 0]);
+    }
+
+    #[test]
+    fn a_waiting_socket_is_not_overtaken() {
+        let mut starved = StarvedSockets::default();
+        let (plain, mut granted) = (Membership::default(), Membership::default());
+        granted.granted.insert(Missing::Pages);
+        assert!(starved.admits(Missing::Pages, plain));
+        add(&mut starved, 1, Missing::Spans);
+        assert!(starved.admits(Missing::Pages, plain), "it waits for spans");
+        add(&mut starved, 2, Missing::Pages);
+        assert!(!starved.admits(Missing::Pages, plain));
+        assert!(starved.admits(Missing::Pages, granted));
+        assert!(!starved.admits(Missing::Spans, plain));
     }
 }

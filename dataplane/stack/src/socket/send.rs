@@ -9,7 +9,8 @@ use super::state::Application;
 use super::{Rx, Socket};
 use crate::config::Limits;
 use crate::context::SocketContext;
-use crate::notice::{CloseReason, Notice, NoticeQueue, SendError};
+use crate::memory::{GUARANTEED_BYTES, Missing, SendShare};
+use crate::notice::{CloseReason, Notice, SendError};
 
 impl Socket {
     /// Copies bytes into the queue. Returns how many were taken.
@@ -22,13 +23,13 @@ impl Socket {
     ) -> Result<u32, SendError> {
         self.check_sending()?;
         let given: usize = parts.iter().map(|part| part.len()).sum();
-        let space = self.send_space(&cx.limits) as usize;
-        let result = if given == 0 {
-            self.tx.push_bytes(parts, more, pages)
+        let pushed = if given == 0 {
+            let pushed = self.tx.push_bytes(parts, more, pages);
+            pushed.map(|taken| (taken, SendRoom::Full))
         } else {
-            self.push_parts(parts, given.min(space), given, more, cx, pages)
+            self.push_records(parts, given, more, cx, pages)
         };
-        let taken = self.after_push(result, given, cx)?;
+        let taken = self.after_push(pushed, given, cx)?;
         cx.counters.bytes_by_copy += u64::from(taken);
         Ok(taken)
     }
@@ -43,13 +44,20 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Result<u32, SendError> {
         self.check_sending()?;
-        let take = len.min(self.send_space(&cx.limits));
-        let result = if len > 0 && (take == 0 || !cx.memory.reserve.fill(pages)) {
-            Ok(0)
-        } else {
-            self.tx.push_span(span, at, take, pages)
+        let pushed = match self.send_room(cx, pages) {
+            SendRoom::Bytes(room) if len > 0 => {
+                let pushed = self.tx.push_span(span, at, len.min(room), pages);
+                self.lists.granted.remove(Missing::Pages);
+                // Fewer bytes than asked for: the pool is exhausted.
+                pushed.map(|taken| match taken < len.min(room) {
+                    true => (taken, SendRoom::Starved),
+                    false => (taken, SendRoom::Full),
+                })
+            }
+            SendRoom::Bytes(_) => Err(TxError::Empty),
+            none @ (SendRoom::Full | SendRoom::Starved) => Ok((0, none)),
         };
-        let taken = self.after_push(result, len as usize, cx)?;
+        let taken = self.after_push(pushed, len as usize, cx)?;
         cx.counters.bytes_by_reference += u64::from(taken);
         Ok(taken)
     }
@@ -63,33 +71,71 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Result<bool, SendError> {
         self.check_sending()?;
-        let room = self.send_space(&cx.limits) as usize;
-        let taken = if content.len() > room || !cx.memory.reserve.fill(pages) {
-            Ok(0)
-        } else {
-            let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
-            self.tx
-                .push_message(kind, content, pages)
-                .map(|()| len.max(1))
+        let room = self.send_room(cx, pages);
+        let pushed = match room {
+            SendRoom::Bytes(bytes) if content.len() <= bytes as usize => {
+                let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
+                let pushed = self.tx.push_message(kind, content, pages);
+                pushed.map(|()| (len.max(1), room))
+            }
+            SendRoom::Bytes(_) | SendRoom::Full => Ok((0, SendRoom::Full)),
+            SendRoom::Starved => Ok((0, SendRoom::Starved)),
         };
-        let taken = self.after_push(taken, content.len().max(1), cx)?;
+        let taken = self.after_push(pushed, content.len().max(1), cx)?;
         cx.counters.bytes_by_copy += if taken > 0 { content.len() as u64 } else { 0 };
         Ok(taken > 0)
     }
 
-    /// How many bytes may be queued before the limit is reached.
+    /// How many bytes may be queued before the queue is full.
     pub(crate) fn send_space(&self, limits: &Limits) -> u32 {
-        if self.check_sending().is_err() {
-            return 0;
-        }
-        // A record with a few bytes may pin the memory of a full one. Without this limit, a peer
-        // that acknowledges nothing could have all spans pinned by short answers.
         // No application data precedes a KeyUpdate that the peer asked for.
-        if self.is_full(limits) || self.pending.key_update {
+        if self.check_sending().is_err() || self.is_full(limits) || self.pending.key_update {
             return 0;
         }
         let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
-        limits.send_buffer_bytes.saturating_sub(queued)
+        self.ahead_max(limits).saturating_sub(queued)
+    }
+
+    /// How far the queue may reach beyond what is acknowledged, in bytes.
+    ///
+    /// Two windows: one is in flight, and another is ready when the peer acknowledges. More would
+    /// only pin memory. A peer that keeps its window closed pins one record.
+    fn ahead_max(&self, limits: &Limits) -> u32 {
+        let window = self.tcp.usable_window();
+        let ahead = if window == 0 {
+            RECORD_BYTES
+        } else {
+            window.saturating_mul(2).max(2 * RECORD_BYTES)
+        };
+        ahead.min(limits.send_buffer_bytes)
+    }
+
+    /// Whether the connection holds less than its share of the page pool.
+    fn has_share(&self, pages: &PagePool) -> bool {
+        SendShare::of(pages.usage()).covers(self.tx.true_size(), self.tx.items())
+    }
+
+    /// What may be queued now, by the limits of the connection and by the worker's page pool.
+    fn send_room(&self, cx: &mut SocketContext, pages: &mut PagePool) -> SendRoom {
+        let space = self.send_space(&cx.limits);
+        if space == 0 {
+            return SendRoom::Full;
+        }
+        if !self.has_share(pages) {
+            // What is queued is sent and acknowledged. Without anything queued, memory of others
+            // has to be freed.
+            return if self.tx.items() == 0 {
+                SendRoom::Starved
+            } else {
+                SendRoom::Full
+            };
+        }
+        let waits = self.tx.true_size() < GUARANTEED_BYTES
+            && !cx.memory.starved.admits(Missing::Pages, self.lists);
+        if waits || !cx.memory.reserve.fill(pages) {
+            return SendRoom::Starved;
+        }
+        SendRoom::Bytes(space)
     }
 
     /// Whether more memory is pinned than full records with this many bytes would pin.
@@ -100,7 +146,8 @@ impl Socket {
     /// Whether the queue is below its low-water mark, in bytes and in pinned memory.
     fn is_below_low_water(&self, limits: &Limits) -> bool {
         let low = limits.send_low_water_bytes;
-        self.send_queued() < u64::from(low) && !self.pins_more_than(low)
+        self.send_queued() < u64::from(low.min(self.ahead_max(limits) / 2))
+            && !self.pins_more_than(low)
     }
 
     /// Whether answers of the record layer (KeyUpdate, alerts) have to wait: an earlier one isn't
@@ -122,15 +169,31 @@ impl Socket {
     /// Queues a Writable notice if the application asked for one and the send queue is below its
     /// low-water mark. A starved socket's notice waits until the socket is woken, and until a
     /// KeyUpdate that the peer asked for is queued.
-    pub(crate) fn notify_writable(&mut self, limits: &Limits, notices: &mut NoticeQueue) {
-        let is_low = !self.lists.starved && self.is_below_low_water(limits);
-        let owes_key_update = self.pending.key_update;
-        if let Application::Attached { wants_writable, .. } = &mut self.application
-            && is_low
-            && !owes_key_update
-            && core::mem::take(wants_writable)
+    pub(crate) fn notify_writable(&mut self, cx: &mut SocketContext, pages: &PagePool) {
+        let waits = matches!(
+            self.application,
+            Application::Attached {
+                wants_writable: true,
+                ..
+            }
+        );
+        if !waits
+            || self.pending.key_update
+            || self.lists.starved.contains(Missing::Pages)
+            || !self.is_below_low_water(&cx.limits)
         {
-            notices.push(Notice::Writable(self.id));
+            return;
+        }
+        if !self.has_share(pages) {
+            // Acknowledgments of what is queued free memory. If nothing is queued, others have to.
+            if self.tx.items() == 0 {
+                self.make_starved(cx);
+            }
+            return;
+        }
+        if let Application::Attached { wants_writable, .. } = &mut self.application {
+            *wants_writable = false;
+            cx.notices.push(Notice::Writable(self.id));
         }
     }
 
@@ -153,7 +216,7 @@ impl Socket {
             }
             (KeyUse::RefreshDue | KeyUse::Spent, Some(_)) => false,
         };
-        let answer = self.pending.key_update && self.can_answer_key_update(&cx.limits);
+        let answer = self.pending.key_update && self.can_answer_key_update(&cx.limits, pages);
         if (refresh || answer) && self.is_sending() {
             self.change_keys(cx, ciphers, pages);
         }
@@ -168,7 +231,7 @@ impl Socket {
     ///
     /// The acknowledgment that it waits for lists the socket for a turn, and so does a send that
     /// took nothing.
-    fn can_answer_key_update(&self, limits: &Limits) -> bool {
+    fn can_answer_key_update(&self, limits: &Limits, pages: &PagePool) -> bool {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.3
         //# This mechanism allows either side to force an update to the entire
         //# connection, but causes an implementation which receives multiple
@@ -182,7 +245,8 @@ impl Socket {
             }
         ) && self.is_below_low_water(limits);
         let silent = !has_data && !waits_to_send;
-        !(self.is_full(limits) || silent && self.defers_answers(limits))
+        let is_full = self.is_full(limits) || !self.has_share(pages);
+        !(is_full || silent && self.defers_answers(limits))
     }
 
     /// Queues a KeyUpdate and changes the sending keys, if memory and the earlier keys allow.
@@ -239,49 +303,54 @@ impl Socket {
         Ok(())
     }
 
-    /// Queues at most `take` of the parts' `given` bytes, one record at a time, as long as the send
-    /// reserve is filled. Returns how many were taken.
-    fn push_parts(
+    /// Queues the parts' `given` bytes, one record at a time, as far as there is room. Returns how
+    /// many were taken, and the room after that.
+    fn push_records(
         &mut self,
         parts: &[&[u8]],
-        take: usize,
         given: usize,
         more: bool,
         cx: &mut SocketContext,
         pages: &mut PagePool,
-    ) -> Result<u32, TxError> {
+    ) -> Result<(u32, SendRoom), TxError> {
         let mut taken = 0;
-        let pieces = parts.iter().flat_map(|part| part.chunks(PLAINTEXT_MAX));
-        for piece in pieces {
-            let piece = &piece[..piece.len().min(take - taken)];
-            if piece.is_empty() || !cx.memory.reserve.fill(pages) {
-                break;
-            }
-            let last = taken + piece.len() == given;
-            let pushed = match self.tx.push_bytes(&[piece], more || !last, pages) {
-                Ok(pushed) => pushed as usize,
-                Err(error) if taken == 0 => return Err(error),
-                Err(_) => 0,
+        loop {
+            let left = given - taken;
+            let room = self.send_room(cx, pages);
+            let SendRoom::Bytes(space) = room else {
+                return Ok((bytes(taken), room));
             };
-            taken += pushed;
-            if pushed < piece.len() {
-                break;
+            if left == 0 {
+                return Ok((bytes(taken), room));
             }
+            let (pieces, len) = pieces(parts, taken, left.min(space as usize).min(PLAINTEXT_MAX));
+            // A record's memory has the size of what is left, unless more follows in it.
+            let is_continued = if len == left {
+                more
+            } else {
+                len < space as usize
+            };
+            match self.tx.push_bytes(&pieces, is_continued, pages) {
+                Ok(pushed) => taken += pushed as usize,
+                Err(TxError::Exhausted) => return Ok((bytes(taken), SendRoom::Starved)),
+                Err(error) if taken == 0 => return Err(error),
+                Err(_) => return Ok((bytes(taken), SendRoom::Full)),
+            }
+            self.lists.granted.remove(Missing::Pages);
         }
-        Ok(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
     /// Gives TCP the new end of the queue after a push. If fewer bytes were taken than given, the
     /// application gets a Writable notice later. Returns how many were taken.
     fn after_push(
         &mut self,
-        result: Result<u32, TxError>,
+        pushed: Result<(u32, SendRoom), TxError>,
         given: usize,
         cx: &mut SocketContext,
     ) -> Result<u32, SendError> {
-        let taken = match result {
-            Ok(taken) => taken,
-            Err(TxError::Exhausted) => 0,
+        let (taken, room) = match pushed {
+            Ok(pushed) => pushed,
+            Err(TxError::Exhausted) => (0, SendRoom::Starved),
             Err(error) => return Err(SendError::Record(error)),
         };
         let short = (taken as usize) < given;
@@ -297,8 +366,8 @@ impl Socket {
             if let Application::Attached { wants_writable, .. } = &mut self.application {
                 *wants_writable = true;
             }
-            if self.is_below_low_water(&cx.limits) && !self.pending.key_update {
-                // Memory is missing, not room in the queue: no acknowledgment will free any.
+            // Otherwise an acknowledgment makes room.
+            if room == SendRoom::Starved {
                 self.make_starved(cx);
             }
         }
@@ -306,6 +375,48 @@ impl Socket {
     }
 }
 
+/// Converts a number of queued bytes: a queue is far smaller than 4 GiB.
+fn bytes(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Up to `len` bytes of the parts, from byte `skip` on, and how many bytes that is: less if they are
+/// in more than [`PIECES_MAX`] parts.
+fn pieces<'a>(parts: &[&'a [u8]], skip: usize, len: usize) -> ([&'a [u8]; PIECES_MAX], usize) {
+    let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
+    let (mut skip, mut left) = (skip, len);
+    let mut free = pieces.iter_mut();
+    for part in parts {
+        let rest = part.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(part.len());
+        let taken = &rest[..rest.len().min(left)];
+        if taken.is_empty() {
+            continue;
+        }
+        let Some(piece) = free.next() else {
+            break;
+        };
+        *piece = taken;
+        left -= taken.len();
+    }
+    (pieces, len - left)
+}
+
+/// What an application may queue now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SendRoom {
+    /// So many bytes.
+    Bytes(u32),
+    /// Nothing until the peer acknowledges something.
+    Full,
+    /// Nothing until memory is freed.
+    Starved,
+}
+
+/// Parts that are copied into one record at a time.
+const PIECES_MAX: usize = 4;
+/// A full record on the wire.
+const RECORD_BYTES: u32 = 16 * 1024 + 64;
 /// Memory that a send queue may pin whatever the limits: the record being sealed, the open record,
 /// and short ones around them.
 const PINNED_MIN: u32 = 64 * 1024;

@@ -4,6 +4,8 @@
 use lockgate_ktls::Alert;
 use lockgate_wire::Instant;
 
+use crate::memory::Missing;
+
 /// Which side opened the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenedBy {
@@ -108,7 +110,7 @@ pub(crate) enum SendOutcome {
     /// The interface has no room.
     NoRoom,
     /// Memory is missing.
-    Starved,
+    Starved(Missing),
     /// The neighbour's address is missing.
     Unresolved,
 }

@@ -6,13 +6,24 @@ use core::ops::Range;
 use lockgate_ktls::{CryptoError, Limits as BurstLimits};
 use lockgate_tcp::{Intent, IntentKind};
 use lockgate_wire::Instant;
-use pktbuf::{Output, Packet, Slices};
+use lockgate_wire::tcp::Flags;
+use pktbuf::{Output, Packet, PagePool, Slices};
 
 use super::{SendOutcome, Socket};
 use crate::context::SocketContext;
 use crate::egress::{Egress, Path, segment_headers};
 use crate::env::Env;
+use crate::memory::{GUARANTEED_BYTES, Missing, SendShare};
 use crate::notice::CloseReason;
+
+/// Why a range was shortened, if nothing is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SealRoom {
+    /// The connection holds its share of the page pool. Its acknowledgments free memory.
+    ShareUsed,
+    /// The pool has no span, or others wait for one.
+    PoolUsed,
+}
 
 /// How one attempt to send a packet ended.
 enum PacketOutcome {
@@ -82,12 +93,14 @@ impl Socket {
     ) -> PacketOutcome {
         let mut range = intent.range.start.0..intent.range.end.0;
         let wanted = !range.is_empty();
-        // A retransmission is sealed already and takes no memory.
-        let fresh = range.end > self.tcp.sent().0;
-        if wanted && fresh && !cx.memory.reserve.fill(env.pages) {
-            range.end = range.start;
+        let mut room = SealRoom::PoolUsed;
+        // A retransmission takes no memory, unless its ciphertext was dropped.
+        if wanted && self.tx.needs_sealing(range.end) {
+            (range, room) = self.seal_room(range, cx, env.pages);
         }
         if !range.is_empty() {
+            // If nothing can be sealed now, the pool has no span.
+            room = SealRoom::PoolUsed;
             range = match self.prepare(&intent, range, entries, path, env) {
                 Ok(range) => range,
                 Err(error) => {
@@ -100,16 +113,50 @@ impl Socket {
                 }
             };
         }
-        let starved = wanted && range.is_empty();
-        if starved && !self.tcp.ack_due() {
-            return PacketOutcome::Stop(SendOutcome::Starved);
+        let blocked = match room {
+            _ if !wanted || !range.is_empty() => None,
+            // An acknowledgment lists the socket for a turn.
+            SealRoom::ShareUsed => Some(SendOutcome::Done),
+            SealRoom::PoolUsed => Some(SendOutcome::Starved(Missing::Spans)),
+        };
+        if let Some(outcome) = blocked
+            && !self.tcp.ack_due()
+        {
+            return PacketOutcome::Stop(outcome);
         }
         let sent = self.send_packet(now, intent, &range, entries, path, cx, env);
-        if starved {
-            PacketOutcome::Stop(SendOutcome::Starved)
-        } else {
-            sent
+        match blocked {
+            Some(outcome) => PacketOutcome::Stop(outcome),
+            None => sent,
         }
+    }
+
+    /// Shortens a range to the records that the connection may seal now: as many as its share of
+    /// the page pool has room for. A connection without a sealed record may seal one, as soon as
+    /// the pool has a span for it.
+    fn seal_room(
+        &mut self,
+        range: Range<u64>,
+        cx: &mut SocketContext,
+        pages: &mut PagePool,
+    ) -> (Range<u64>, SealRoom) {
+        let held = self.tx.true_size();
+        let spans = SendShare::of(pages.usage()).spans_left(held);
+        let is_guaranteed = held < GUARANTEED_BYTES || !self.tx.has_sealed();
+        let spans = if is_guaranteed { spans.max(1) } else { spans };
+        let may_take = !is_guaranteed || cx.memory.starved.admits(Missing::Spans, self.lists);
+        let may_take = may_take && cx.memory.reserve.fill(pages);
+        let spans = if may_take { spans } else { 0 };
+        let clamped = self.tx.clamp_to_spans(&range, spans);
+        let room = if may_take {
+            SealRoom::ShareUsed
+        } else {
+            SealRoom::PoolUsed
+        };
+        if may_take && !clamped.is_empty() {
+            self.lists.granted.remove(Missing::Spans);
+        }
+        (clamped, room)
     }
 
     /// Shortens a range to what one burst takes, and seals its records.
@@ -172,6 +219,9 @@ impl Socket {
         let (len, mss) = (slices.bytes(), intent.mss);
         let retransmit = matches!(intent.kind, IntentKind::Retransmit);
         let (header, sent) = self.tcp.commit(intent, len, now, &mut cx.tcp);
+        if len > 0 || header.flags.contains(Flags::FIN) {
+            self.progress.on_sent(now, self.tx.start());
+        }
         if self.tcp.peer_closed() && len > 0 && !retransmit {
             cx.counters.half_closed_sends += 1;
         }

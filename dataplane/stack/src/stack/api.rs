@@ -109,6 +109,19 @@ impl Stack {
         self.socket(socket).map_or(0, Socket::send_queued)
     }
 
+    /// Bytes that the peer has acknowledged since the connection began, headers and trailers of
+    /// records included.
+    pub fn acknowledged(&self, socket: SocketId) -> u64 {
+        self.socket(socket).map_or(0, Socket::acknowledged)
+    }
+
+    /// Whether bytes were sent that the peer hasn't acknowledged, and the connection waits for
+    /// nothing else: neither for memory of this host, nor for its interface or a neighbour's
+    /// address.
+    pub fn waits_for_peer(&self, socket: SocketId) -> bool {
+        self.socket(socket).is_some_and(Socket::waits_for_peer)
+    }
+
     /// Receives a piece of the stream, or one record with TLS.
     ///
     /// A received chunk no longer counts against the receive window, so call this only when the

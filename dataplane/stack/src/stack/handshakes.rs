@@ -58,11 +58,9 @@ impl Stack {
         }
     }
 
-    /// Makes room in a full table of connections. Returns false if no connection can be reclaimed.
-    ///
-    /// The order:
-    /// 1. the oldest handshake that has waited for its peer for [`HOLD_TIME`].
-    pub(super) fn reclaim_connection<N: Output>(
+    /// Evicts the oldest handshake, if it has waited for its peer for [`HOLD_TIME`]. Returns whether
+    /// there was one.
+    pub(super) fn reclaim_handshake<N: Output>(
         &mut self,
         now: Instant,
         env: &mut Env<'_, N>,

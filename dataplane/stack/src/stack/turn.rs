@@ -7,6 +7,7 @@ use pktbuf::Output;
 use super::Stack;
 use crate::demux::FlowTarget;
 use crate::env::Env;
+use crate::memory::Missing;
 use crate::notice::{Notice, SocketId};
 use crate::socket::{SendOutcome, Socket};
 
@@ -42,10 +43,10 @@ impl Stack {
         match outcome {
             SendOutcome::Done => {}
             SendOutcome::TurnOver | SendOutcome::NoRoom => socket.make_ready(&mut cx.schedule),
-            SendOutcome::Starved => socket.make_starved(cx),
+            SendOutcome::Starved(missing) => socket.make_starved_of(missing, cx),
             SendOutcome::Unresolved => socket.make_unresolved(cx),
         }
-        socket.notify_writable(&cx.limits, &mut cx.notices);
+        socket.notify_writable(cx, env.pages);
         self.settle_socket(index, env);
         outcome
     }
@@ -61,6 +62,10 @@ impl Stack {
         } else if socket.is_detached() && socket.tcp.state() == State::TimeWait {
             self.enter_time_wait(index, env);
         } else {
+            // Only the peer's FIN is missing.
+            if socket.is_detached() && socket.tcp.state() == State::FinWait2 {
+                self.set_idle(socket.id, true);
+            }
             self.arm_socket_timer(index);
         }
     }
@@ -96,6 +101,8 @@ impl Stack {
         let target = FlowTarget::Socket(index);
         self.wheel.set(self.timer_of(target), None);
         self.flows.remove(socket.hash, target);
+        self.cx.memory.idle.set(index, false);
+        self.closing_idle -= u32::from(socket.is_closing_idle);
         let reason = socket.close_reason();
         self.cx.counters.count_end(reason);
         self.cx.notices.push(Notice::Closed(socket.id, reason));
@@ -129,18 +136,22 @@ impl Stack {
         }
     }
 
-    /// Wakes the starved sockets if memory was freed, or if it is time to try again.
+    /// Wakes starved sockets, in order and as many as there is room for, if memory was freed or if
+    /// it is time to try again.
     fn wake_starved<N: Output>(&mut self, now: Instant, env: &Env<'_, N>) {
         let cx = &mut self.cx;
         let starved = &mut cx.memory.starved;
-        let ranges_used = cx.tcp.ranges_used();
-        for _ in 0..starved.count_to_wake(now, || env.pages.usage(), ranges_used) {
-            let index = cx.memory.starved.pop();
-            let socket = index.and_then(|index| self.sockets.get_mut(index));
-            if let Some(socket) = socket
-                && core::mem::take(&mut socket.lists.starved)
-            {
-                socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
+        let counts = starved.count_to_wake(now, || env.pages.usage());
+        for (missing, count) in Missing::ALL.into_iter().zip(counts) {
+            for _ in 0..count {
+                let index = cx.memory.starved.pop(missing);
+                let socket = index.and_then(|index| self.sockets.get_mut(index));
+                if let Some(socket) = socket
+                    && socket.lists.starved.remove(missing)
+                {
+                    socket.lists.granted.insert(missing);
+                    socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use pktbuf::Output;
 
 use super::Stack;
 use crate::env::Env;
+use crate::memory::Missing;
 
 impl Stack {
     /// Resets sockets while all of them pin more than the receive budget. The application has read
@@ -13,7 +14,11 @@ impl Stack {
         self.cx.memory.receive.advance(now);
         loop {
             let sockets = &self.sockets;
-            let is_exempt = |index| sockets.get(index).is_none_or(|s| s.lists.starved);
+            let is_exempt = |index| {
+                sockets
+                    .get(index)
+                    .is_none_or(|s| s.lists.starved.contains(Missing::Pages))
+            };
             let Some(index) = self.cx.memory.receive.next_reset(is_exempt) else {
                 return;
             };

@@ -104,6 +104,7 @@ impl PoolInner {
         }
         // The pool's handle was dropped.
         fields.memory = Memory::None;
+        fields.source = None;
         // SAFETY: the block isn't used any more.
         unsafe { Self::release_uses(inner, 1) }
     }
@@ -153,11 +154,13 @@ impl PoolInner {
         let fields = unsafe { &mut (*block.as_ptr()).fields };
         let memory = std::mem::replace(&mut fields.memory, Memory::None);
         // A span of the page cache is released last, because that may free it.
+        let source = fields.source.take();
         self.put_span(&memory);
         // SAFETY: as above.
         let shared = unsafe { &(*block.as_ptr()).shared };
         shared.refcnt.store(0, Ordering::Relaxed);
         self.put_block(block);
+        drop(source);
     }
 
     pub(super) fn take_block(&self) -> Option<NonNull<Block>> {

@@ -11,6 +11,7 @@ use crate::block::{AttachError, RecordFields, SharedInfo, State};
 use crate::page::{FrameError, PageBuf, SealError};
 use crate::pool::inner::FREED;
 use crate::spans::{LARGE_CAPACITY, SMALL_CAPACITY};
+use crate::stream::Stream;
 
 const CONFIG: PoolConfig = PoolConfig {
     blocks: 16,
@@ -197,14 +198,70 @@ fn a_cached_page_is_sealed_out_of_place_and_released() {
     assert_eq!(Arc::strong_count(&cached), 2);
 
     page.seal_with(&mut p, toy).unwrap();
-    assert_eq!(Arc::strong_count(&cached), 1, "the page cache is released");
+    assert_eq!(Arc::strong_count(&cached), 2, "it may be sealed again");
     let want = toy_sealed(&b"head-of-thirteen!"[..13], &text[1000..17_384], 16);
     assert_eq!(page.bytes().unwrap(), want);
     assert_eq!(&cached[..], text, "and untouched");
     drop(cached);
-    assert_eq!(arena.usage().bytes_used, 0);
     drop(page);
+    assert_eq!(arena.usage().bytes_used, 0);
     assert!(p.is_full());
+}
+
+/// Ciphertext is dropped only where it can be made again and no port refers to it. Sealing again
+/// gives the same bytes.
+#[test]
+fn ciphertext_is_dropped_and_made_again() {
+    let mut p = pool(CONFIG);
+    let text: Vec<u8> = (0..20_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let (_arena, cached) = span(&text);
+    let mut stream = Stream::new();
+    for at in [0, 2000] {
+        let mut page = p.alloc_span(&cached, at, 1000).unwrap();
+        page.frame(RECORD, b"head!", 16).unwrap();
+        stream.push(page);
+    }
+    let mut own = p.alloc(3000).unwrap();
+    own.append(&text[..3000]);
+    own.frame(RECORD, b"head!", 16).unwrap();
+    stream.push(own);
+    let seal = |stream: &mut Stream<PageBuf>, p: &mut PagePool| {
+        let sealed = stream.seal(0..u64::MAX, p, |run| {
+            run.iter_mut().for_each(|parts| toy(parts).unwrap());
+            (run.len(), Ok::<(), u8>(()))
+        });
+        assert_eq!(sealed, (stream.end(), Ok(())));
+    };
+    let bytes = |stream: &Stream<PageBuf>| -> Vec<Option<Vec<u8>>> {
+        let bytes = stream
+            .iter()
+            .map(|(_, page)| page.bytes().map(<[u8]>::to_vec));
+        bytes.collect()
+    };
+    seal(&mut stream, &mut p);
+    let (first, size) = (bytes(&stream), stream.true_size());
+    let used = p.usage();
+
+    // A port still refers to the second record, and the third has its plaintext nowhere else.
+    let attached = stream.find(1100).unwrap().0.attach(0, 10).unwrap();
+    assert_eq!(stream.drop_ciphertext(0..u64::MAX, &mut p), (1, Some(0)));
+    assert_eq!(stream.drop_ciphertext(0..u64::MAX, &mut p), (0, None));
+    drop(attached);
+    let second = stream.iter().nth(1).unwrap().0;
+    assert_eq!(
+        stream.drop_ciphertext(0..u64::MAX, &mut p),
+        (1, Some(second))
+    );
+    assert_eq!(p.usage().small_spans_used, used.small_spans_used - 2);
+    assert_eq!(bytes(&stream)[..2], [None, None], "plaintext of a record");
+    stream.check().unwrap();
+
+    seal(&mut stream, &mut p);
+    assert!(bytes(&stream) == first && stream.true_size() == size);
+    stream.check().unwrap();
+    drop(stream);
+    assert!(p.is_full());
+    assert_eq!(Arc::strong_count(&cached), 1);
 }
 
 #[test]

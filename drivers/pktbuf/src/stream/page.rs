@@ -111,6 +111,39 @@ impl Stream<PageBuf> {
         }
     }
 
+    /// Drops the ciphertext of the records that `range` overlaps, where that is possible
+    /// ([`Stream::seal`] seals them again). Returns the number of spans that it freed, and the
+    /// offset of the first record that is framed now.
+    pub fn drop_ciphertext(
+        &mut self,
+        range: Range<u64>,
+        pool: &mut PagePool,
+    ) -> (u32, Option<u64>) {
+        let (mut freed, mut first) = (0, None);
+        let mut next = self.first_from(range.start);
+        while let Some(node) = next
+            && Self::offset_of(node) < range.end
+        {
+            let mut page = queued(node);
+            let before = page.true_size();
+            if page.drop_ciphertext(pool) {
+                let shrunk = before.wrapping_sub(page.true_size());
+                self.true_size
+                    .set(self.true_size.get().wrapping_sub(shrunk));
+                first = first.or_else(|| Some(Self::offset_of(node)));
+                freed += 1;
+            }
+            next = NonNull::new(Self::next_of(node));
+        }
+        (freed, first)
+    }
+
+    /// Returns the offset of the first buffer, which may begin before [`Stream::start`], or the end
+    /// of the stream.
+    pub fn first_offset(&self) -> u64 {
+        NonNull::new(self.head).map_or(self.end, Self::offset_of)
+    }
+
     fn end_seal(&self, node: NonNull<Block>, sealing: Sealing) {
         let mut page = queued(node);
         let before = page.true_size();

@@ -1,0 +1,491 @@
+//! Hostile peers beside fair ones: the fair ones are served, whatever the hostile ones hold.
+//!
+//! Host B serves. All clients are on host A. A request is eight bytes: the length of the response,
+//! and whether it is sent by reference.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockgate_stack::tls::{TlsClient, TlsOptions};
+use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, Recv, SocketId};
+use lockgate_tcp::State;
+use pktbuf::{PageArena, PoolConfig, Region, SharedSpan};
+use support::link::{Faults, Link};
+use support::{HostSpec, World, pki};
+
+/// How a response is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Copied,
+    ByReference,
+}
+
+/// A server and its clients.
+struct Scene {
+    world: World,
+    client: Option<Arc<TlsClient>>,
+    span: Arc<SharedSpan>,
+    _arena: (PageArena, Region),
+    /// B's connections: bytes of requests that were read, and responses that are left.
+    serving: HashMap<SocketId, Serving>,
+    /// A's connections whose handshake is done.
+    ready: HashSet<SocketId>,
+    /// A's connections that have ended.
+    closed: HashMap<SocketId, CloseReason>,
+    /// Source ports whose frames are lost.
+    silent: Rc<RefCell<HashSet<u16>>>,
+}
+
+#[derive(Default)]
+struct Serving {
+    request: Vec<u8>,
+    left: u64,
+    kind: Option<Kind>,
+    is_ready: bool,
+}
+
+impl Scene {
+    fn new(a: HostSpec, b: HostSpec, tls: bool) -> Self {
+        let faults = Faults {
+            delay: Duration::from_millis(5),
+            ..Faults::default()
+        };
+        let mut link = Link::new(7, faults);
+        let silent: Rc<RefCell<HashSet<u16>>> = Rc::default();
+        let ports = Rc::clone(&silent);
+        link.filter = Some(Box::new(move |from, frame| {
+            let is_tcp = from == 0 && frame[12..14] == [8, 0] && frame[23] == 6;
+            is_tcp
+                && ports
+                    .borrow()
+                    .contains(&u16::from_be_bytes([frame[34], frame[35]]))
+        }));
+        let mut world = World::new(a, b, link);
+        let options = TlsOptions::default();
+        let listen = ListenConfig {
+            tls: tls.then(|| pki::server(&options)),
+            ..ListenConfig::default()
+        };
+        let at = world.b_addr(443);
+        world.b.stack.listen(at, listen).unwrap();
+        let mut region = Region::heap(SPAN_BYTES + 8192).unwrap();
+        let arena = PageArena::new(&mut region, SPAN_BYTES).unwrap();
+        let span = arena.alloc(SPAN_BYTES).unwrap().freeze(SPAN_BYTES);
+        Self {
+            world,
+            client: tls.then(|| pki::client(&options)),
+            span,
+            _arena: (arena, region),
+            serving: HashMap::new(),
+            ready: HashSet::new(),
+            closed: HashMap::new(),
+            silent,
+        }
+    }
+
+    fn connect(&mut self) -> SocketId {
+        let at = self.world.b_addr(443);
+        let config = ConnectConfig {
+            tls: self.client.clone().map(|tls| (tls, pki::name())),
+            ..ConnectConfig::default()
+        };
+        self.world
+            .a
+            .stack
+            .connect(self.world.now, at, config)
+            .unwrap()
+    }
+
+    /// Opens so many connections, and waits until each is ready.
+    fn connect_many(&mut self, count: usize) -> Vec<SocketId> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            let batch = BATCH.min(count - all.len());
+            let sockets: Vec<SocketId> = (0..batch).map(|_| self.connect()).collect();
+            self.run_until(Duration::from_secs(60), |scene| {
+                sockets.iter().all(|socket| scene.ready.contains(socket))
+            });
+            all.extend(sockets);
+        }
+        all
+    }
+
+    fn request(&mut self, socket: SocketId, bytes: u32, kind: Kind) {
+        let mut request = bytes.to_le_bytes().to_vec();
+        request.extend(u32::from(kind == Kind::ByReference).to_le_bytes());
+        assert_eq!(self.world.a.send(socket, &request), 8);
+    }
+
+    fn go_silent(&self, socket: SocketId) {
+        let port = self.world.a.stack.local_addr(socket).unwrap().port();
+        self.silent.borrow_mut().insert(port);
+    }
+
+    /// B's applications, and what A's connections were told.
+    fn turn(&mut self) {
+        while let Some(notice) = self.world.notices_a.pop_front() {
+            match notice {
+                Notice::Connected(socket) if self.client.is_none() => {
+                    self.ready.insert(socket);
+                }
+                Notice::HandshakeDone(socket, _) => {
+                    self.ready.insert(socket);
+                }
+                Notice::Closed(socket, reason) => {
+                    self.closed.insert(socket, reason);
+                }
+                _ => {}
+            }
+        }
+        while let Some(notice) = self.world.notices_b.pop_front() {
+            match notice {
+                Notice::Accepted { socket, .. } => {
+                    let is_ready = self.client.is_none();
+                    let serving = Serving {
+                        is_ready,
+                        ..Serving::default()
+                    };
+                    self.serving.insert(socket, serving);
+                    if is_ready {
+                        self.serve(socket);
+                    }
+                }
+                Notice::HandshakeDone(socket, _) => {
+                    self.serving.get_mut(&socket).unwrap().is_ready = true;
+                    self.serve(socket);
+                }
+                Notice::Readable(socket) | Notice::Writable(socket) => self.serve(socket),
+                Notice::PeerClosed { socket, .. } => {
+                    self.serve(socket);
+                    self.world.b.stack.close(socket);
+                }
+                Notice::Closed(socket, _) => {
+                    self.serving.remove(&socket);
+                }
+                Notice::Connected(_) => {}
+            }
+        }
+        self.world.settle();
+    }
+
+    /// One request after the other, as an HTTP server does.
+    fn serve(&mut self, socket: SocketId) {
+        let Some(serving) = self.serving.get_mut(&socket).filter(|s| s.is_ready) else {
+            return;
+        };
+        let host = &mut self.world.b;
+        loop {
+            if let Some(kind) = serving.kind {
+                let want = serving.left.min(SPAN_BYTES as u64);
+                let want = u32::try_from(want).unwrap();
+                let taken = match kind {
+                    Kind::ByReference => {
+                        host.stack
+                            .send_span(socket, &self.span, 0, want, &mut host.pages)
+                    }
+                    Kind::Copied => {
+                        let bytes = &self.span[..want as usize];
+                        host.stack.send(socket, bytes, false, &mut host.pages)
+                    }
+                };
+                let taken = taken.unwrap_or(0);
+                serving.left -= u64::from(taken);
+                if serving.left > 0 {
+                    if taken == 0 {
+                        break;
+                    }
+                    continue;
+                }
+                serving.kind = None;
+            }
+            if serving.request.len() < 8 {
+                match host.stack.recv(socket, &mut host.ciphers, &mut host.pages) {
+                    Ok(Recv::Data(chunk)) => {
+                        chunk.pieces().for_each(|p| serving.request.extend(p));
+                        continue;
+                    }
+                    Ok(Recv::Nothing | Recv::End { .. }) | Err(_) => break,
+                }
+            }
+            let request: Vec<u8> = serving.request.drain(..8).collect();
+            host.stack.set_idle(socket, false);
+            serving.left = u64::from(u32::from_le_bytes(request[..4].try_into().unwrap()));
+            serving.kind = Some(if request[4] == 0 {
+                Kind::Copied
+            } else {
+                Kind::ByReference
+            });
+        }
+        let is_idle = serving.kind.is_none();
+        host.stack.set_idle(socket, is_idle);
+    }
+
+    fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let until = self.world.now + limit;
+        loop {
+            self.turn();
+            if done(self) {
+                return;
+            }
+            assert!(
+                self.world.step(until),
+                "not done within {limit:?}\n{}{:?}",
+                self.world.b.stack.counters(),
+                self.world.b.pages.usage(),
+            );
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let until = self.world.now + time;
+        self.turn();
+        while self.world.step(until) {
+            self.turn();
+        }
+        self.world.now = until;
+        self.turn();
+    }
+
+    /// A fair client: connects, gets a response of each length, closes. Everything within `limit`.
+    fn fair_client(&mut self, responses: &[(u32, Kind)], limit: Duration) {
+        let socket = self.connect();
+        self.run_until(limit, |scene| scene.ready.contains(&socket));
+        for &(bytes, kind) in responses {
+            self.request(socket, bytes, kind);
+            let mut received = 0;
+            self.run_until(limit, |scene| {
+                received += scene.world.a.drain(socket).0.len();
+                assert!(
+                    !scene.closed.contains_key(&socket),
+                    "{:?}",
+                    scene.closed[&socket]
+                );
+                received == bytes as usize
+            });
+        }
+        self.world.a.stack.close(socket);
+        self.run_until(limit, |scene| scene.closed.contains_key(&socket));
+        assert_eq!(self.closed[&socket], CloseReason::Clean);
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let counters = self.world.b.stack.counters();
+        counters.iter().find(|(n, _)| *n == name).unwrap().1
+    }
+
+    /// All connections end, and all memory is back.
+    fn finish(mut self) {
+        self.silent.borrow_mut().clear();
+        self.world.a.stack.abort_all();
+        self.run(Duration::from_secs(5));
+        self.world.b.stack.abort_all();
+        self.run(Duration::from_secs(130));
+        assert_eq!(self.world.b.stack.connections(), 0);
+        self.world.a.assert_full();
+        self.world.b.assert_full();
+    }
+}
+
+/// A's pools are large: only B runs short.
+fn hosts(pool: PoolConfig, window: u32) -> (HostSpec, HostSpec) {
+    let (mut a, mut b) = (HostSpec::new(1), HostSpec::new(2));
+    a.pool = PoolConfig {
+        blocks: 20_000,
+        small_spans: 10_000,
+        large_spans: 4_000,
+    };
+    a.buffers = 60_000;
+    a.config.limits.recv_buffer_bytes = window;
+    a.config.limits.recv_total_bytes = u64::MAX;
+    b.buffers = 8_000;
+    b.pool = pool;
+    b.config.limits.ranges_max = 8192;
+    (a, b)
+}
+
+const POOL: PoolConfig = PoolConfig {
+    blocks: 4096,
+    small_spans: 1024,
+    large_spans: 512,
+};
+const FAIR: [(u32, Kind); 3] = [
+    (1000, Kind::Copied),
+    (300_000, Kind::ByReference),
+    (10_000, Kind::Copied),
+];
+/// Connections that are opened at a time: the half-open table has 256 entries.
+const BATCH: usize = 200;
+const SPAN_BYTES: usize = 64 * 1024;
+
+/// Clients that pipeline requests for small responses and read nothing.
+#[test]
+fn pipelining_clients_that_read_nothing() {
+    let pool = PoolConfig {
+        small_spans: 6000,
+        blocks: 10_000,
+        ..POOL
+    };
+    let (a, b) = hosts(pool, 4096);
+    let mut scene = Scene::new(a, b, true);
+    let hostile = scene.connect_many(60);
+    for socket in &hostile {
+        for _ in 0..100 {
+            scene.request(*socket, 1000, Kind::Copied);
+        }
+    }
+    scene.run(Duration::from_secs(1));
+    for _ in 0..10 {
+        scene.fair_client(&FAIR, Duration::from_secs(3));
+    }
+    let usage = scene.world.b.pages.usage();
+    assert!(
+        usage.large_spans_used < 100 && usage.small_spans_used < 60 * 70,
+        "a response has memory of its size, and two windows are queued: {usage:?}"
+    );
+    assert_eq!(
+        scene.counter("stack.reclaimed_slow"),
+        0,
+        "memory was enough"
+    );
+    scene.finish();
+}
+
+/// Clients that ask for much and read nothing: each pins one record, and no more than two windows
+/// of the page cache.
+#[test]
+fn clients_that_ask_for_much_and_read_nothing() {
+    let (a, b) = hosts(POOL, 4096);
+    let mut scene = Scene::new(a, b, true);
+    let hostile = scene.connect_many(200);
+    for socket in &hostile {
+        scene.request(*socket, 2_000_000, Kind::ByReference);
+    }
+    scene.run(Duration::from_secs(5));
+    for _ in 0..10 {
+        scene.fair_client(&FAIR, Duration::from_secs(3));
+    }
+    for socket in scene.serving.keys() {
+        let queued = scene.world.b.stack.send_queued(*socket);
+        assert!(queued <= 3 * 16_500, "{queued} bytes are queued");
+    }
+    scene.finish();
+}
+
+/// Clients with large windows fall silent in the middle of a download.
+#[test]
+fn clients_that_fall_silent() {
+    let (a, b) = hosts(POOL, 2 << 20);
+    let mut scene = Scene::new(a, b, true);
+    let hostile = scene.connect_many(72);
+    for socket in &hostile {
+        scene.request(*socket, 50_000_000, Kind::ByReference);
+    }
+    // Their windows open.
+    for _ in 0..40 {
+        scene.run(Duration::from_millis(10));
+        for socket in &hostile {
+            scene.world.a.drain(*socket);
+        }
+    }
+    for socket in &hostile {
+        scene.go_silent(*socket);
+    }
+    scene.run(Duration::from_millis(200));
+    let usage = scene.world.b.pages.usage();
+    assert!(usage.large_spans_used > 200, "they hold much: {usage:?}");
+    for _ in 0..10 {
+        scene.fair_client(&FAIR, Duration::from_secs(3));
+    }
+    scene.finish();
+}
+
+/// There are more connections than spans, and each holds what it is guaranteed. Those without
+/// progress are reset, the fair ones get through.
+#[test]
+fn more_silent_clients_than_spans() {
+    let small = PoolConfig {
+        blocks: 256,
+        small_spans: 64,
+        large_spans: 16,
+    };
+    let (a, b) = hosts(small, 64 << 10);
+    let mut scene = Scene::new(a, b, true);
+    let hostile = scene.connect_many(150);
+    for socket in &hostile {
+        scene.request(*socket, 1_000_000, Kind::ByReference);
+        scene.go_silent(*socket);
+    }
+    for _ in 0..5 {
+        scene.fair_client(&FAIR, Duration::from_secs(60));
+    }
+    scene.finish();
+}
+
+/// Many fair connections at a time with the smallest pools: slow, and each is served.
+#[test]
+fn a_thousand_fair_connections_share_the_smallest_pools() {
+    let small = PoolConfig {
+        blocks: 256,
+        small_spans: 64,
+        large_spans: 16,
+    };
+    let (a, b) = hosts(small, 64 << 10);
+    let mut scene = Scene::new(a, b, true);
+    let sockets = scene.connect_many(1000);
+    for socket in &sockets {
+        scene.request(*socket, 40_000, Kind::ByReference);
+    }
+    let mut received: HashMap<SocketId, usize> = HashMap::new();
+    scene.run_until(Duration::from_secs(120), |scene| {
+        for socket in &sockets {
+            let bytes = scene.world.a.drain(*socket).0.len();
+            *received.entry(*socket).or_default() += bytes;
+        }
+        received.values().all(|bytes| *bytes == 40_000)
+    });
+    assert_eq!(scene.counter("stack.reclaimed_slow"), 0);
+    assert!(
+        scene.counter("stack.starved") > 0,
+        "memory was never scarce"
+    );
+    scene.finish();
+}
+
+/// The table of connections is full of idle ones. The ones that are idle for longest make room.
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    let (a, mut b) = hosts(POOL, 64 << 10);
+    // A sixteenth is kept free.
+    b.config.limits.connections_max = 34;
+    let mut scene = Scene::new(a, b, true);
+    let first = scene.connect_many(16);
+    let second = scene.connect_many(16);
+    scene.run(Duration::from_secs(1));
+    // The first ones are used again.
+    for socket in &first {
+        scene.request(*socket, 100, Kind::Copied);
+    }
+    scene.run(Duration::from_secs(1));
+    for _ in 0..8 {
+        scene.fair_client(&FAIR, Duration::from_secs(5));
+    }
+    assert!(scene.counter("stack.reclaimed_idle") > 0);
+    assert_eq!(scene.counter("stack.reclaimed_slow"), 0);
+    let closed = |sockets: &[SocketId]| {
+        let ended = sockets.iter().filter(|s| {
+            let info = scene.world.a.stack.tcp_info(**s);
+            info.is_none_or(|info| info.state != State::Established)
+        });
+        ended.count()
+    };
+    assert_eq!(closed(&first), 0, "they were used last");
+    assert!(closed(&second) > 0);
+    scene.finish();
+}
