@@ -203,12 +203,13 @@ impl RecordQueue {
     /// again: number, key and plaintext are those of the first time. Returns the number of spans
     /// that were freed.
     ///
-    /// Records of the previous key stay sealed: that key may be gone.
+    /// Records before the last KeyUpdate stay sealed: their key may be gone.
     pub fn drop_ciphertext(&mut self, pool: &mut PagePool) -> u32 {
         let Some(keys) = &self.keys else {
             return 0;
         };
-        let sealed = keys.epoch_start..self.unsealed;
+        // A KeyUpdate is the last record of its key, and no application data.
+        let sealed = keys.control_end..self.unsealed;
         let (freed, first) = self.stream.drop_ciphertext(sealed, pool);
         if let Some(first) = first {
             self.unsealed = first;

@@ -31,9 +31,6 @@ pub(super) struct Protection {
     first: u64,
     /// Offset after the last record that was ever sealed. Nothing before it can be cut.
     pub(super) sealed_end: u64,
-    /// Offset of the first record under the current session. The records before it may have no
-    /// session any more.
-    pub(super) epoch_start: u64,
     /// Offset after the last record that isn't application data.
     pub(super) control_end: u64,
     /// The record that `more` left open: plain, and not in the queue yet.
@@ -58,7 +55,6 @@ impl Protection {
             next: first,
             first,
             sealed_end: queued,
-            epoch_start: queued,
             control_end: 0,
             open: None,
             refresh_after: u32::MAX,
@@ -112,7 +108,6 @@ impl Protection {
             until,
         }));
         self.sealed_end = until;
-        self.epoch_start = until;
         self.epoch = self.epoch.wrapping_add(1);
         self.first = 0;
         self.next = 0;
