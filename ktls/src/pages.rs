@@ -18,8 +18,8 @@ pub(crate) fn alloc_for_copy(capacity: u32, pool: &mut PagePool) -> Option<PageB
     pool.alloc(capacity)
 }
 
-/// Returns how many large spans of a pool are kept back from copies, for sealing: a sixteenth, and at
-/// least one.
+/// Returns how many large spans of a pool are kept back from copies, for sealing: a sixteenth, and
+/// at least one.
 pub fn sealing_reserve(usage: &PoolUsage) -> u32 {
     let one_in_16 = (usage.large_spans / 16).max(1);
     one_in_16.min(usage.large_spans.saturating_sub(1))

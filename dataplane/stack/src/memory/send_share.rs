@@ -7,8 +7,9 @@ use pktbuf::{LARGE_SPAN, PoolUsage};
 ///
 /// It is a dynamic threshold, as switches share packet buffers between queues (Choudhury and Hahne,
 /// "Dynamic queue length thresholds for shared-memory packet switches", 1998): a fraction of what
-/// is free at the moment. `n` connections that take all they may leave `1 / (1 + n / 4)` of the pool
-/// free, so a new connection always finds memory as long as there are fewer connections than spans.
+/// is free at the moment. `n` connections that take all they may leave `1 / (1 + n / 4)` of the
+/// pool free, so a new connection always finds memory as long as there are fewer connections than
+/// spans.
 ///
 /// Below [`GUARANTEED_BYTES`] a connection may take memory whatever is free: one record at a time,
 /// in order of arrival ([`StarvedSockets`](super::StarvedSockets)).
@@ -42,8 +43,8 @@ impl SendShare {
     }
 }
 
-/// The blocks that may be queued. A sixteenth is kept back: for what the record layer sends, and for
-/// received records.
+/// The blocks that may be queued. A sixteenth is kept back: for what the record layer sends, and
+/// for received records.
 pub(super) fn free_blocks(pool: &PoolUsage) -> u32 {
     let taken = pool.blocks_used + pool.blocks / 16;
     pool.blocks.saturating_sub(taken)

@@ -49,8 +49,8 @@ impl MissingSet {
 
 /// The starved sockets: a queue for each kind of memory.
 ///
-/// - Sockets are woken in order of arrival, as many as there is room for, [`WAKE_MAX`] of each queue
-///   a turn at most. So a freed span costs one wake-up, however many sockets wait.
+/// - Sockets are woken in order of arrival, as many as there is room for, [`WAKE_MAX`] of each
+///   queue a turn at most. So a freed span costs one wake-up, however many sockets wait.
 /// - They are woken when memory was freed since the last check, and every [`RETRY_INTERVAL`] in any
 ///   case: another worker may have freed memory since.
 /// - A woken socket has a *grant* until it has taken memory of that kind. While others wait, a

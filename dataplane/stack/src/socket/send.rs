@@ -380,8 +380,8 @@ fn bytes(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Up to `len` bytes of the parts, from byte `skip` on, and how many bytes that is: less if they are
-/// in more than [`PIECES_MAX`] parts.
+/// Up to `len` bytes of the parts, from byte `skip` on, and how many bytes that is: less if they
+/// are in more than [`PIECES_MAX`] parts.
 fn pieces<'a>(parts: &[&'a [u8]], skip: usize, len: usize) -> ([&'a [u8]; PIECES_MAX], usize) {
     let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
     let (mut skip, mut left) = (skip, len);

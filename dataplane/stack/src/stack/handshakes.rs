@@ -58,8 +58,8 @@ impl Stack {
         }
     }
 
-    /// Evicts the oldest handshake, if it has waited for its peer for [`HOLD_TIME`]. Returns whether
-    /// there was one.
+    /// Evicts the oldest handshake, if it has waited for its peer for [`HOLD_TIME`]. Returns
+    /// whether there was one.
     pub(super) fn reclaim_handshake<N: Output>(
         &mut self,
         now: Instant,

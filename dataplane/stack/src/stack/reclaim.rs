@@ -7,8 +7,8 @@
 //!    idle for longest first. When it is full, the oldest handshake that waits for its peer goes
 //!    before them.
 //! 3. Ciphertext is dropped that can be made again, while others wait for page buffers.
-//! 4. Connections are reset whose peers take less than [`Limits::send_rate_min`], least progress per
-//!    byte held first, while others wait for page buffers or for a place in the table.
+//! 4. Connections are reset whose peers take less than [`Limits::send_rate_min`], least progress
+//!    per byte held first, while others wait for page buffers or for a place in the table.
 //!
 //! [`Limits::send_rate_min`]: crate::Limits::send_rate_min
 
@@ -25,8 +25,8 @@ impl Stack {
     /// Sets whether a connection is idle: the application waits for its peer. Its idle time begins
     /// now, also if it was idle before.
     ///
-    /// When there are nearly as many connections as there may be, idle ones are closed, the one that
-    /// is idle for longest first.
+    /// When there are nearly as many connections as there may be, idle ones are closed, the one
+    /// that is idle for longest first.
     pub fn set_idle(&mut self, socket: SocketId, is_idle: bool) {
         if self
             .socket(socket)
