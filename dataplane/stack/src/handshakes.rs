@@ -16,8 +16,8 @@
 //!
 //! At each limit the oldest handshake that waits for its peer is evicted: its connection is reset.
 //! Its age counts from its connection, and anew from the step that begins it and from each flight
-//! that it sends (two at most). Received bytes don't make it younger. Those that haven't begun are
-//! in the order of their first bytes.
+//! that it sends (two at most). Received bytes don't make it younger. Handshakes that
+//! haven't begun are in the order of their first bytes.
 //!
 //! All limits but that of bytes leave a handshake [`HOLD_TIME`] in any case; what needs its place
 //! waits. Beyond that, a flood evicts a handshake only if it brings as much as the limit within one
@@ -203,7 +203,7 @@ impl Handshakes {
         self.links.iter(&self.begun).take(EXAMINED_MAX)
     }
 
-    /// The oldest handshakes of all, those without a first byte included.
+    /// The oldest handshakes, including handshakes without a first byte.
     pub(crate) fn oldest_accepted(&self) -> impl Iterator<Item = u32> {
         self.accepted_links.iter(&self.accepted).take(EXAMINED_MAX)
     }

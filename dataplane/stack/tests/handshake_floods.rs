@@ -59,7 +59,7 @@ impl Scene {
             servers: Vec::new(),
             hello: Vec::new(),
         };
-        // A whole ClientHello, of a client that goes away.
+        // A whole ClientHello, whose client aborts.
         let mut peer = Peer::connect(&mut scene.world, &peer_config());
         scene.hello = peer.outgoing();
         scene.world.a.stack.abort(peer.socket);
@@ -462,7 +462,7 @@ fn deliver_without_a_turn(world: &mut World) {
     }
 }
 
-/// A table full of connections that say nothing has room for a client.
+/// A table full of connections whose peers send nothing has room for a client.
 #[test]
 fn silent_connections_make_room_in_a_full_table() {
     let mut spec = server(1 << 20);
@@ -488,7 +488,7 @@ fn silent_connections_make_room_in_a_full_table() {
     scene.end();
 }
 
-/// An evicted peer is told by a reset, and its application by the reason.
+/// The peer of an evicted handshake gets a reset, the application the reason.
 #[test]
 fn an_evicted_handshake_is_reset() {
     let mut scene = Scene::new(server(150), Duration::from_millis(1));

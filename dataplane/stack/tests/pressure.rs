@@ -6,17 +6,22 @@ mod support;
 
 use std::time::Duration;
 
-use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
 use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
 use pktbuf::PoolConfig;
 use support::app::App;
 use support::link::Link;
+use support::peer::{self, Peer};
 use support::{HostSpec, World, pki};
 
-/// A world whose host B keeps this much at most of what it received.
 fn world() -> World {
+    world_of(TOTAL)
+}
+
+/// A world whose host B keeps this much at most of what it received.
+fn world_of(recv_total_bytes: u64) -> World {
     let mut b = HostSpec::new(2);
-    b.config.limits.recv_total_bytes = TOTAL;
+    b.config.limits.recv_total_bytes = recv_total_bytes;
     let mut world = World::new(HostSpec::new(1), b, Link::perfect());
     for (port, tls) in [(80, None), (443, Some(pki::server(&TlsOptions::default())))] {
         let listen = ListenConfig {
@@ -133,7 +138,54 @@ fn half_requests_keep_no_client_out() {
     world.b.assert_full();
 }
 
-/// Those that pin the most are reset first: a small unread request outlives larger ones that came
+/// The same with TLS: peers that send most of a long record pin several times the receive budget. A
+/// client whose request is a record in two segments is served, whenever it comes.
+#[test]
+fn half_records_keep_no_client_out() {
+    let mut world = world_of(200_000);
+    let config = peer::config(CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13);
+    let connect = |world: &mut World| {
+        let mut peer = Peer::connect(world, &config);
+        peer.pump(world);
+        let socket = world.expect(1, "HandshakeDone", |n| match n {
+            Notice::HandshakeDone(socket, _) => Some(*socket),
+            _ => None,
+        });
+        (peer, socket)
+    };
+    for round in 0..80 {
+        let (mut hostile, _) = connect(&mut world);
+        hostile.write(&[1; 16_000]);
+        let record = hostile.outgoing();
+        hostile.send_raw(&mut world, &record[..10_000]);
+        world.run(Duration::from_millis(10));
+        if round % 4 > 0 {
+            continue;
+        }
+        let (mut fair, socket) = connect(&mut world);
+        fair.write(&[2; 3000]);
+        let record = fair.outgoing();
+        fair.send_raw(&mut world, &record[..1500]);
+        world.run(Duration::from_millis(40));
+        fair.send_raw(&mut world, &record[1500..]);
+        world.run(Duration::from_millis(1));
+        assert_eq!(world.b.drain(socket).0, [2; 3000], "{round}");
+        world.b.stack.close(socket);
+        world.a.stack.close(fair.socket);
+    }
+    let counters = world.b.stack.counters();
+    assert!(
+        (50..80).contains(&counters.receive_budget_resets),
+        "{counters}"
+    );
+    assert_eq!(counters.refused_payload, 0);
+    world.a.stack.abort_all();
+    world.run(Duration::from_secs(100));
+    assert_eq!(world.b.stack.received_bytes_pinned(), 0);
+    world.b.assert_full();
+}
+
+/// Sockets that pin the most are reset first: a small unread request outlives larger ones that came
 /// after it.
 #[test]
 fn the_largest_unread_sockets_are_reset_first() {

@@ -22,20 +22,22 @@ use crate::handshakes::RECORD_BYTES_MAX;
 /// | `pinned < max * 3 / 2` | `own < least` | no |
 /// | above | `own <` [`PACKET_BYTES`] | no |
 ///
-/// So a socket that pins little can always receive, and one that pins much leaves as much to the
-/// others (dynamic thresholds, Choudhury and Hahne 1998). `least` is [`LEAST_BYTES`], or an eighth
-/// of a small budget.
+/// So a socket that pins little can always receive, and a socket that pins much leaves as much to
+/// the others (dynamic thresholds, Choudhury and Hahne 1998). `least` is [`LEAST_BYTES`], or an
+/// eighth of a small budget.
 ///
 /// A handshake copies a payload in order out of its packet buffers at once. What it holds then
-/// counts in the memory for handshakes, and one that has [`FLIGHT_BYTES_MAX`] takes no more.
+/// counts in the memory for handshakes. A handshake that has [`FLIGHT_BYTES_MAX`] takes no more.
 ///
-/// While more than `max` is pinned at the end of a turn, sockets are reset. Those that pin the
-/// most, by powers of two, come first, and of these the one that has pinned as much for longest:
+/// While more than `max` is pinned at the end of a turn, sockets are reset. Sockets that pin the
+/// most, by powers of two, come first, and among these the socket that has pinned as much for
+/// longest:
 ///
-/// - only if its bytes have been unread for [`HOLD_TIME`], because a request in several segments
-///   has to wait for the others;
-/// - above `max * 3 / 2` the first one for which that holds;
-/// - above `max * 7 / 4` in any case, or there would be no packet buffers left.
+/// - The first socket is reset if its bytes have been unread for [`HOLD_TIME`], because a request
+///   in several segments has to wait for the others.
+/// - Above `max * 3 / 2`, the first socket for which that holds is reset.
+/// - Above `max * 7 / 4`, the first socket is reset in any case, or there would be no packet
+///   buffers left.
 ///
 /// To have a client's half request reset, a flood of peers must pin as much as it for longer, and
 /// the whole budget, or fill the budget and more within [`HOLD_TIME`].

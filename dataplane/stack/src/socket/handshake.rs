@@ -164,7 +164,7 @@ impl Socket {
         }
     }
 
-    /// Lists a new socket's handshake as one that a peer opened, if it is one.
+    /// Lists a new socket's handshake for eviction, if a peer opened the connection.
     pub(crate) fn register_handshake(&self, handshakes: &mut Handshakes) {
         if matches!(self.rx, Rx::Handshake(_)) && self.opened_by == OpenedBy::Peer {
             handshakes.on_accepted(self.id.index);

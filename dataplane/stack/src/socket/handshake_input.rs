@@ -3,7 +3,7 @@
 use lockgate_ktls::{HEADER_LEN, RecordHeader};
 use pktbuf::{Buffer, LARGE_CAPACITY, PagePool, Reassembly, Stream};
 
-/// Received bytes in order: compacted ones, then ones in the buffers that they were received in.
+/// Received bytes in order: first compacted bytes, then bytes in the buffers that they came in.
 ///
 /// Bytes that have to wait for their peer are compacted, so that they pin no packet buffer.
 #[derive(Default)]
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes come out in order, wherever they are kept; compacted ones pin no buffer.
+    /// Bytes come out in order, wherever they are kept. Compacted bytes pin no buffer.
     #[test]
     fn compacted_and_received_bytes_are_one_stream() {
         let mut buffers = HeapBuffers::new(16);

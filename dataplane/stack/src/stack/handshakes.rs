@@ -44,7 +44,7 @@ impl Stack {
             let partial = self.oldest_waiting(handshakes.oldest_partial());
             let active = self.oldest_waiting(handshakes.oldest_active());
             let oldest = [partial, active].into_iter().flatten().min();
-            // The oldest ones may all have a step due.
+            // All examined handshakes may have a step due.
             let any = || {
                 let mut all = handshakes
                     .oldest_partial()
