@@ -203,19 +203,9 @@ impl Worker {
             Metric::counter("worker.turns", self.turns),
             Metric::counter("worker.idle_turns", self.idle_turns),
             Metric::counter("worker.siblings_full", self.siblings_full),
-            Metric::gauge("worker.connections", u64::from(self.stack.connections())),
-            Metric::gauge("worker.handshakes", u64::from(self.stack.handshakes())),
-            Metric::gauge(
-                "worker.received_bytes_pinned",
-                self.stack.received_bytes_pinned(),
-            ),
-            Metric::gauge("worker.handshake_bytes", self.stack.handshake_bytes()),
-            Metric::gauge(
-                "worker.handshake_flight_bytes",
-                self.stack.handshake_flight_bytes(),
-            ),
             Metric::gauge("http.open", self.connections.open() as u64),
         ];
+        values.extend(self.stack_usage());
         values.extend(counters(&mut self.connections.server().counters().iter()));
         values.extend(counters(&mut self.stack.counters().iter()));
         values.extend(counters(&mut self.stack.tcp_counters().iter()));
@@ -236,6 +226,26 @@ impl Worker {
             name: self.number.to_string(),
             values,
         }
+    }
+
+    /// What connections hold now, each beside its limit.
+    fn stack_usage(&self) -> [Metric; 9] {
+        let (stack, limits) = (&self.stack, self.stack.limits());
+        let (bytes, bytes_max) = (stack.handshake_bytes(), limits.handshake_bytes_max);
+        [
+            Metric::gauge("worker.connections", u64::from(stack.connections())),
+            Metric::gauge("worker.connections_max", limits.connections_max.into()),
+            Metric::gauge(
+                "worker.received_bytes_pinned",
+                stack.received_bytes_pinned(),
+            ),
+            Metric::gauge("worker.received_bytes_max", limits.recv_total_bytes),
+            Metric::gauge("worker.handshakes", u64::from(stack.handshakes())),
+            Metric::gauge("worker.handshakes_max", limits.handshakes_max.into()),
+            Metric::gauge("worker.handshake_bytes", bytes),
+            Metric::gauge("worker.handshake_bytes_max", bytes_max),
+            Metric::gauge("worker.flight_bytes", stack.handshake_flight_bytes()),
+        ]
     }
 
     /// Runs one turn. Returns false if it had no work and left none.

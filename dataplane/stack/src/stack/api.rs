@@ -9,6 +9,7 @@ use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Output, PagePool, SharedSpan};
 
 use super::Stack;
+use crate::config::Limits;
 use crate::counters::Counters;
 use crate::env::Env;
 use crate::notice::{CloseReason, Recv, RecvError, SendError, SocketId};
@@ -192,6 +193,11 @@ impl Stack {
     /// The number of TLS handshakes that have state in the TLS library.
     pub fn handshakes(&self) -> u32 {
         self.cx.handshakes.active()
+    }
+
+    /// The stack's limits.
+    pub fn limits(&self) -> &Limits {
+        &self.cx.limits
     }
 
     /// Memory that received and unread bytes pin; see
