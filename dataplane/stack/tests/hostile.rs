@@ -123,6 +123,17 @@ impl Scene {
         assert_eq!(self.world.a.send(socket, &request), 8);
     }
 
+    /// Requests have arrived, and no acknowledgment of a response was sent: a way takes 5 ms.
+    fn silence_before_acknowledgments(&mut self, sockets: &[SocketId]) {
+        self.run(Duration::from_millis(7));
+        sockets.iter().for_each(|socket| self.go_silent(*socket));
+        self.run(Duration::from_millis(100));
+        let usage = self.world.b.pages.usage();
+        let is_short = usage.large_spans - usage.large_spans_used <= 1
+            || usage.blocks - usage.blocks_used <= usage.blocks / 16;
+        assert!(is_short, "memory is left: {usage:?}");
+    }
+
     fn go_silent(&self, socket: SocketId) {
         let port = self.world.a.stack.local_addr(socket).unwrap().port();
         self.silent.borrow_mut().insert(port);
@@ -420,11 +431,34 @@ fn more_silent_clients_than_spans() {
     let hostile = scene.connect_many(150);
     for socket in &hostile {
         scene.request(*socket, 1_000_000, Kind::ByReference);
-        scene.go_silent(*socket);
     }
+    scene.silence_before_acknowledgments(&hostile);
     for _ in 0..5 {
         scene.fair_client(&FAIR, Duration::from_secs(60));
     }
+    scene.finish();
+}
+
+/// Copies can't be made again. The connections that hold them and take nothing are reset, no other.
+#[test]
+fn silent_clients_that_hold_copies() {
+    let small = PoolConfig {
+        blocks: 256,
+        small_spans: 64,
+        large_spans: 16,
+    };
+    let (a, b) = hosts(small, 64 << 10);
+    let mut scene = Scene::new(a, b, true);
+    let hostile = scene.connect_many(100);
+    for socket in &hostile {
+        scene.request(*socket, 10_000, Kind::Copied);
+    }
+    scene.silence_before_acknowledgments(&hostile);
+    for _ in 0..5 {
+        scene.fair_client(&FAIR, Duration::from_secs(60));
+    }
+    let reset = scene.counter("stack.reclaimed_slow");
+    assert!((1..=100).contains(&reset), "{reset}");
     scene.finish();
 }
 

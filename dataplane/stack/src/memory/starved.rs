@@ -66,14 +66,14 @@ pub(crate) struct StarvedSockets {
 }
 
 impl StarvedSockets {
-    /// Lists a starved socket. Returns true if it wasn't listed yet.
+    /// Lists a starved socket. Returns true if it wasn't listed yet, and wasn't woken in vain.
     pub(crate) fn add(&mut self, id: SocketId, missing: Missing, lists: &mut Membership) -> bool {
-        lists.granted.remove(missing);
+        let was_woken = lists.granted.remove(missing);
         let is_new = lists.starved.insert(missing);
         if is_new {
             self.queues[missing as usize].push_back(id.index);
         }
-        is_new
+        is_new && !was_woken
     }
 
     /// Takes the next socket that waits for this.
@@ -157,9 +157,7 @@ mod tests {
             generation: 0,
         };
         let mut lists = Membership::default();
-        lists.granted.insert(missing);
         assert!(starved.add(id, missing, &mut lists) && lists.starved.contains(missing));
-        assert!(!lists.granted.contains(missing), "the grant was of no use");
         assert!(
             !starved.add(id, missing, &mut lists),
             "a socket is listed once"
@@ -236,6 +234,20 @@ mod tests {
             assert!(starved.pop(Missing::Pages).is_some());
         }
         assert_eq!(starved.count_to_wake(now, || many), [1, 0]);
+    }
+
+    #[test]
+    fn a_socket_that_was_woken_in_vain_is_listed_again_and_not_counted() {
+        let mut starved = StarvedSockets::default();
+        let id = SocketId {
+            index: 1,
+            generation: 0,
+        };
+        let mut lists = Membership::default();
+        lists.granted.insert(Missing::Pages);
+        assert!(!starved.add(id, Missing::Pages, &mut lists));
+        assert!(!lists.granted.contains(Missing::Pages));
+        assert_eq!(starved.pop(Missing::Pages), Some(1));
     }
 
     #[test]
