@@ -121,6 +121,7 @@ impl RecordQueue {
         pool: &mut PagePool,
     ) -> Result<(), TxError> {
         let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
+        keys.drop_previous(self.unsealed, ciphers);
         if keys.has_previous() {
             return Err(TxError::RekeyBusy);
         }

@@ -11,7 +11,7 @@ mod starved;
 
 pub(crate) use self::idle_order::IdleOrder;
 pub(crate) use self::receive_budget::{PayloadAdmission, ReceiveBudget};
-pub(crate) use self::send_reserve::SendReserve;
+pub(crate) use self::send_reserve::{ReserveLoan, SendReserve};
 pub(crate) use self::send_share::{GUARANTEED_BYTES, SendShare};
 pub(crate) use self::starved::{Missing, MissingSet, StarvedSockets};
 use crate::config::Limits;

@@ -7,6 +7,7 @@ use lockgate_ktls::{Errno, Params, RxError, RxRecord};
 use pktbuf::Buffer;
 use thiserror::Error;
 
+use crate::memory::ReserveLoan;
 use crate::slab::SlabKey;
 use crate::tls::Failure;
 
@@ -153,7 +154,11 @@ pub(crate) enum ChunkKind {
     /// Bytes of a plain connection.
     Plain(Buffer),
     /// One record's content, application data.
-    Record(RxRecord),
+    Record {
+        record: RxRecord,
+        /// Held while the record has the page buffer that is kept back for receiving.
+        _loan: Option<ReserveLoan>,
+    },
 }
 
 impl Chunk {
@@ -161,7 +166,7 @@ impl Chunk {
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let (plain, record) = match &self.0 {
             ChunkKind::Plain(buffer) => (Some(buffer.fragments()), None),
-            ChunkKind::Record(record) => (None, Some(record.as_slice())),
+            ChunkKind::Record { record, .. } => (None, Some(record.as_slice())),
         };
         plain.into_iter().flatten().chain(record)
     }
@@ -170,7 +175,7 @@ impl Chunk {
     pub fn len(&self) -> usize {
         match &self.0 {
             ChunkKind::Plain(buffer) => buffer.len() as usize,
-            ChunkKind::Record(record) => record.as_slice().len(),
+            ChunkKind::Record { record, .. } => record.as_slice().len(),
         }
     }
 

@@ -7,9 +7,9 @@ mod support;
 use std::time::Duration;
 
 use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
-use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
+use lockgate_stack::{ConnectConfig, ListenConfig, Notice, Recv, SocketId};
 use pktbuf::PoolConfig;
-use support::app::App;
+use support::app::{App, stretch};
 use support::link::Link;
 use support::peer::{self, Peer};
 use support::{HostSpec, World, pki};
@@ -228,6 +228,90 @@ fn handshakes_are_done_while_there_is_no_room_for_more() {
     }
     assert!(world.b.stack.counters().refused_payload > 0);
     assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
+}
+
+/// Peers send records that take a page buffer each, and the application keeps them, as for pipelined
+/// requests. However many there are, what is sent by reference can still be sealed.
+#[test]
+fn records_that_an_application_keeps_leave_memory_for_sealing() {
+    let mut b = HostSpec::new(2);
+    b.pool = PoolConfig {
+        blocks: 256,
+        small_spans: 32,
+        large_spans: 16,
+    };
+    let mut world = World::new(HostSpec::new(1), b, Link::perfect());
+    let options = TlsOptions::default();
+    let listen = ListenConfig {
+        tls: Some(pki::server(&options)),
+        ..ListenConfig::default()
+    };
+    let at = world.b_addr(443);
+    world.b.stack.listen(at, listen).unwrap();
+    let client = pki::client(&options);
+    let mut pairs = Vec::new();
+    for _ in 0..30 {
+        let config = ConnectConfig {
+            tls: Some((client.clone(), pki::name())),
+            ..ConnectConfig::default()
+        };
+        world.a.stack.connect(world.now, at, config).unwrap();
+        let mut done = |of| {
+            world.expect(of, "HandshakeDone", |n| match n {
+                Notice::HandshakeDone(socket, info) => Some((*socket, info.clone())),
+                _ => None,
+            })
+        };
+        let ((a, _), (b, info)) = (done(0), done(1));
+        pairs.push((a, b, info));
+    }
+    world.run(Duration::from_millis(5));
+    let (fair_a, fair_b, info) = pairs.pop().unwrap();
+    for (a, _, _) in &pairs {
+        assert_eq!(world.a.send(*a, &[5; 5000]), 5000);
+    }
+    world.run(Duration::from_millis(20));
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        for (_, b, _) in &pairs {
+            let host = &mut world.b;
+            if let Ok(Recv::Data(chunk)) = host.stack.recv(*b, &mut host.ciphers, &mut host.pages) {
+                kept.push(chunk);
+            }
+            world.run(Duration::from_micros(10));
+        }
+    }
+    assert!((10..16).contains(&kept.len()), "{} are kept", kept.len());
+
+    world.a.send(fair_a, b"request");
+    world.run(Duration::from_millis(1));
+    assert_eq!(world.b.drain(fair_b).0, b"request");
+    let mut app = App::new(7, 100_000, 0, true).by_reference(true);
+    app.socket = Some(fair_b);
+    app.closes = false;
+    app.on_notice(&Notice::HandshakeDone(fair_b, info));
+    let mut received = Vec::new();
+    let served = world.run_until(Duration::from_secs(10), |world| {
+        app.turn(world.now, &mut world.b);
+        world.settle();
+        received.extend(world.a.drain(fair_a).0);
+        received.len() == 100_000
+    });
+    assert!(served, "{} bytes", received.len());
+    assert!(received == stretch(7, 0, 100_000));
+
+    drop(kept);
+    world.run(Duration::from_millis(100));
+    for (_, b, _) in &pairs {
+        world.b.drain(*b);
+    }
+    for host in [&mut world.a, &mut world.b] {
+        host.stack.abort_all();
+    }
+    world.run(Duration::from_millis(10));
+    drop(app);
+    world.a.assert_full();
+    world.b.assert_full();
 }
 
 /// Both hosts send more than their pools hold, by records that the other side's window takes only

@@ -60,8 +60,10 @@ impl Socket {
             let Rx::Tls(deframer) = &mut self.rx else {
                 return Ok(Recv::Nothing);
             };
-            let reserve = cx.memory.reserve.page_mut();
-            let received = deframer.next_with_reserve(ciphers, pages, reserve);
+            let read = |pages: &mut PagePool, page: &mut _| {
+                deframer.next_with_reserve(ciphers, pages, page)
+            };
+            let (received, loan) = cx.memory.reserve.lend(pages, read);
             if !matches!(received, Ok(Received::NeedBytes | Received::NeedPages)) {
                 self.pending.records_opened += 1;
             }
@@ -76,7 +78,11 @@ impl Socket {
                     return Err(self.fail_tls(RxError::Unexpected, &mut cx.schedule));
                 }
                 Ok(Received::Record(record)) => {
-                    return Ok(Recv::Data(Chunk(ChunkKind::Record(record))));
+                    let kind = ChunkKind::Record {
+                        record,
+                        _loan: loan,
+                    };
+                    return Ok(Recv::Data(Chunk(kind)));
                 }
                 Ok(Received::NeedBytes) => {
                     if !self.tcp.peer_closed() {
