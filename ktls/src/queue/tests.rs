@@ -559,6 +559,25 @@ fn an_open_record_gets_the_next_key() {
     });
 }
 
+/// Records whose ciphertext was dropped hold back a further key change only until they are
+/// acknowledged: nothing has to be sealed for it.
+#[test]
+fn acknowledged_records_do_not_hold_back_a_key_change() {
+    of_tls13(|world, queue, _, rng| {
+        let span = world.span(&rng.bytes(40_000));
+        queue.push_span(&span, 0, 40_000, &mut world.pool).unwrap();
+        world.transmit(queue, 0, rng);
+        assert_eq!(queue.drop_ciphertext(&mut world.pool), 3);
+        let update = |queue: &mut RecordQueue, world: &mut World| {
+            queue.update_keys(false, &mut world.ciphers, &mut world.pool)
+        };
+        assert_eq!(update(queue, world), Ok(()));
+        assert_eq!(update(queue, world), Err(TxError::RekeyBusy));
+        queue.release(queue.end());
+        assert_eq!(update(queue, world), Ok(()));
+    });
+}
+
 #[test]
 fn keys_without_their_secret_cannot_change() {
     let mut world = World::new();

@@ -54,6 +54,11 @@ impl SendReserve {
         (result, loan)
     }
 
+    /// Whether there is a page buffer for a reader.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.page.is_some()
+    }
+
     /// Returns the reserve to the pool, because no socket is left.
     pub(crate) fn release(&mut self) {
         self.page = None;

@@ -96,6 +96,7 @@ impl StarvedSockets {
     pub(crate) fn count_to_wake(
         &mut self,
         now: Instant,
+        is_reserve_filled: bool,
         usage: impl FnOnce() -> PoolUsage,
     ) -> [usize; 2] {
         if self.is_empty() {
@@ -111,7 +112,9 @@ impl StarvedSockets {
             return [0; 2];
         }
         let spans = free_spans(usage);
-        let rooms = [free_blocks(&usage).min(spans), spans];
+        // A socket may wait to read, for which there is the reserve.
+        let pages = free_blocks(&usage).min(spans);
+        let rooms = [pages.max(u32::from(is_reserve_filled)), spans];
         let mut is_rest_due = false;
         let mut counts = [0; 2];
         for ((count, queue), room) in counts.iter_mut().zip(&self.queues).zip(rooms) {
@@ -179,13 +182,16 @@ mod tests {
         let us = Instant::from_micros;
         let mut starved = StarvedSockets::default();
         assert_eq!(starved.deadline(), None);
-        assert_eq!(starved.count_to_wake(ms(0), || unreachable!()), [0; 2]);
+        assert_eq!(
+            starved.count_to_wake(ms(0), false, || unreachable!()),
+            [0; 2]
+        );
 
         add(&mut starved, 7, Missing::Pages);
         add(&mut starved, 3, Missing::Pages);
         add(&mut starved, 4, Missing::Spans);
         assert_eq!(starved.deadline(), Some(Instant::ZERO));
-        let mut wake = |now, spans| starved.count_to_wake(now, || used(spans));
+        let mut wake = |now, spans| starved.count_to_wake(now, false, || used(spans));
         // The first check has nothing to compare with.
         assert_eq!(wake(ms(1), 10), [0, 0], "there is no room");
         assert_eq!(wake(us(1100), 9), [1, 1], "one span was freed");
@@ -200,6 +206,21 @@ mod tests {
         assert_eq!(starved.deadline(), None);
     }
 
+    /// With the buffer that sending leaves to receiving, a reader can go on in a full pool.
+    #[test]
+    fn the_reserve_is_room_for_a_reader() {
+        let mut starved = StarvedSockets::default();
+        add(&mut starved, 1, Missing::Pages);
+        add(&mut starved, 2, Missing::Pages);
+        add(&mut starved, 3, Missing::Spans);
+        let mut wake = |ms, reserve| {
+            let now = Instant::from_millis(ms);
+            starved.count_to_wake(now, reserve, || used(10))
+        };
+        assert_eq!(wake(1, false), [0, 0]);
+        assert_eq!(wake(2, true), [1, 0]);
+    }
+
     /// Without a free block, what is queued already can still be sealed.
     #[test]
     fn sealing_needs_no_block() {
@@ -210,7 +231,7 @@ mod tests {
             blocks_used: 100,
             ..used(2)
         };
-        let counts = starved.count_to_wake(Instant::from_millis(1), || usage);
+        let counts = starved.count_to_wake(Instant::from_millis(1), false, || usage);
         assert_eq!(counts, [0, 1]);
     }
 
@@ -228,12 +249,12 @@ mod tests {
             ..PoolUsage::default()
         };
         let now = Instant::from_millis(5);
-        assert_eq!(starved.count_to_wake(now, || many), [WAKE_MAX, 0]);
+        assert_eq!(starved.count_to_wake(now, false, || many), [WAKE_MAX, 0]);
         assert_eq!(starved.deadline(), Some(now), "the rest is due");
         for _ in 0..WAKE_MAX {
             assert!(starved.pop(Missing::Pages).is_some());
         }
-        assert_eq!(starved.count_to_wake(now, || many), [1, 0]);
+        assert_eq!(starved.count_to_wake(now, false, || many), [1, 0]);
     }
 
     #[test]

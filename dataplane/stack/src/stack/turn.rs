@@ -140,8 +140,9 @@ impl Stack {
     /// it is time to try again.
     fn wake_starved<N: Output>(&mut self, now: Instant, env: &Env<'_, N>) {
         let cx = &mut self.cx;
+        let is_reserve_filled = cx.memory.reserve.is_filled();
         let starved = &mut cx.memory.starved;
-        let counts = starved.count_to_wake(now, || env.pages.usage());
+        let counts = starved.count_to_wake(now, is_reserve_filled, || env.pages.usage());
         for (missing, count) in Missing::ALL.into_iter().zip(counts) {
             for _ in 0..count {
                 let index = cx.memory.starved.pop(missing);
