@@ -230,8 +230,8 @@ fn handshakes_are_done_while_there_is_no_room_for_more() {
     assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
 }
 
-/// Peers send records that take a page buffer each, and the application keeps them, as for pipelined
-/// requests. However many there are, what is sent by reference can still be sealed.
+/// Peers send records that take a page buffer each, and the application keeps them, as it does
+/// pipelined requests. However many there are, what is sent by reference can still be sealed.
 #[test]
 fn records_that_an_application_keeps_leave_memory_for_sealing() {
     let mut b = HostSpec::new(2);
