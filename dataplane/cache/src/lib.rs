@@ -16,10 +16,11 @@
 //!   [`FileClient::poll`] returns later. A worker calls `poll` once a turn and never blocks.
 //! - [`FileBody`] is a range of an object. [`FileBody::pull`] returns it span by span.
 //!
-//! Inside, a client sends requests to a queue of its own. A *dispatcher* thread has the store
-//! *admit* each of them: the store answers it at once, or *registers a waiter*. A *loader* thread
-//! *loads* the object or span, and the store answers all waiters. A task that finds no memory is
-//! *deferred*. `source` and `store` have the details of the seam between them.
+//! Inside, a client sends requests to a queue of its own. A *loader* thread without other work has
+//! the store *admit* each of them: the store answers it at once, or *registers a waiter*. If all
+//! loaders are busy, a *dispatcher* thread does that. A loader *loads* the object or span, and the
+//! store answers all waiters. A task that finds no memory is *deferred*. `source` and `store` have
+//! the details of the seam between them.
 //!
 //! # Example
 //!

@@ -1,23 +1,33 @@
-//! The bounded queues of requests, one from each client, and the wake-up of their reader.
+//! The bounded queues of requests, one from each client, and the wake-up of their readers.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::request::Request;
 
-/// The queues of requests. Sending takes no lock, also when it wakes the dispatcher: a channel's
-/// own blocking receive would take one.
+/// The queues of requests. Sending takes no lock, also when it wakes a reader: a channel's own
+/// blocking receive would take one.
+///
+/// Two threads may sleep here: a loader that watches the queues, which is woken for a request, and
+/// the dispatcher, which is woken if no loader watches.
 #[derive(Debug)]
 pub(crate) struct RequestQueue {
     clients: Box<[ClientQueue]>,
-    /// The dispatcher sleeps.
-    is_idle: AtomicBool,
-    dispatcher: OnceLock<Thread>,
+    watcher: Parker,
+    dispatcher: Parker,
     is_stopped: AtomicBool,
+}
+
+/// Where a thread sleeps.
+#[derive(Debug, Default)]
+struct Parker {
+    is_idle: AtomicBool,
+    thread: ArcSwapOption<Thread>,
 }
 
 #[derive(Debug)]
@@ -36,13 +46,13 @@ impl RequestQueue {
         };
         Self {
             clients: (0..clients).map(|_| queue()).collect(),
-            is_idle: AtomicBool::new(false),
-            dispatcher: OnceLock::new(),
+            watcher: Parker::default(),
+            dispatcher: Parker::default(),
             is_stopped: AtomicBool::new(false),
         }
     }
 
-    /// Queues a client's request and wakes the dispatcher. Returns false, and drops the request, if
+    /// Queues a client's request and wakes a reader. Returns false, and drops the request, if
     /// the client's queue is full.
     pub(crate) fn try_send(&self, client: u16, request: Request) -> bool {
         let queue = self.clients.get(usize::from(client));
@@ -75,47 +85,95 @@ impl RequestQueue {
         has_taken
     }
 
-    /// Registers the calling thread as the dispatcher, so that it can be woken.
-    pub(crate) fn register_dispatcher(&self) {
-        let _ = self.dispatcher.set(thread::current());
+    /// Sleeps as the loader that watches the queues, until it is woken for a request or by
+    /// [`RequestQueue::wake_watcher`], unless it `has_job`.
+    pub(crate) fn watch(&self, has_job: impl FnOnce() -> bool) {
+        self.watcher.begin();
+        if self.is_empty() && !self.is_stopped() && !has_job() {
+            thread::park();
+        }
+        self.watcher.end();
     }
 
-    /// Sleeps until a request comes, it is woken, the queue is stopped, or `timeout` has passed.
-    pub(crate) fn park(&self, timeout: impl FnOnce() -> Option<Duration>) {
-        self.is_idle.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let is_empty = self.clients.iter().all(|queue| queue.receiver.is_empty());
-        if is_empty && !self.is_stopped() {
+    /// Sleeps as the dispatcher, until it is woken or `timeout` has passed. Returns whether it was
+    /// woken.
+    pub(crate) fn park(&self, timeout: impl FnOnce() -> Option<Duration>) -> bool {
+        self.dispatcher.begin();
+        if self.is_empty() && !self.is_stopped() {
             match timeout() {
                 Some(timeout) => thread::park_timeout(timeout),
                 None => thread::park(),
             }
         }
-        self.is_idle.store(false, Ordering::SeqCst);
+        self.dispatcher.end()
+    }
+
+    /// Wakes a reader: the loader that watches. If none does, the dispatcher, unless it looks for
+    /// requests by itself.
+    pub(crate) fn wake(&self) {
+        // The request is in the channel before this looks for readers. A reader marks itself idle
+        // before it looks at the channels once more.
+        fence(Ordering::SeqCst);
+        if !self.watcher.wake() {
+            self.dispatcher.wake();
+        }
+    }
+
+    /// Wakes the loader that watches, if it sleeps.
+    pub(crate) fn wake_watcher(&self) {
+        self.watcher.wake();
     }
 
     /// Wakes the dispatcher, if it sleeps.
-    pub(crate) fn wake(&self) {
-        // The request is in the channel before this looks at the flag. The dispatcher sets the flag
-        // before it looks at the channel once more.
-        fence(Ordering::SeqCst);
-        if self.is_idle.load(Ordering::SeqCst)
-            && self.is_idle.swap(false, Ordering::SeqCst)
-            && let Some(thread) = self.dispatcher.get()
-        {
-            thread.unpark();
-        }
+    pub(crate) fn wake_dispatcher(&self) {
+        self.dispatcher.wake();
     }
 
-    /// Tells the dispatcher to end.
+    /// Tells all readers to end.
     pub(crate) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.dispatcher.get() {
-            thread.unpark();
-        }
+        fence(Ordering::SeqCst);
+        self.watcher.wake();
+        self.dispatcher.wake();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::SeqCst)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.clients.iter().all(|queue| queue.receiver.is_empty())
+    }
+}
+
+impl Parker {
+    /// Marks the calling thread idle. It has to look for work once more before it sleeps.
+    fn begin(&self) {
+        let current = thread::current();
+        let is_known = self
+            .thread
+            .load()
+            .as_ref()
+            .is_some_and(|known| known.id() == current.id());
+        if !is_known {
+            self.thread.store(Some(Arc::new(current)));
+        }
+        self.is_idle.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Marks the thread busy. Returns whether it was woken.
+    fn end(&self) -> bool {
+        !self.is_idle.swap(false, Ordering::SeqCst)
+    }
+
+    /// Wakes the thread. Returns false if it is busy, or was woken already.
+    fn wake(&self) -> bool {
+        let is_idle =
+            self.is_idle.load(Ordering::SeqCst) && self.is_idle.swap(false, Ordering::SeqCst);
+        if is_idle && let Some(thread) = &*self.thread.load() {
+            thread.unpark();
+        }
+        is_idle
     }
 }

@@ -176,6 +176,9 @@ impl Gate {
 
     /// Hangs as long as the gate is closed for the call.
     fn pass(&self, call: Call, file: &OwnedFd) {
+        if self.state().closed.is_empty() {
+            return;
+        }
         let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let path = path.unwrap_or_default();
         let is_closed = |state: &GateState| {

@@ -1,12 +1,15 @@
-//! The threads of a file source: one dispatcher, and loaders.
+//! The threads of a file source: loaders, and one dispatcher.
 //!
-//! - The *dispatcher* takes requests from the clients' queues and has the store answer them, or
-//!   queues jobs. It makes no system call on a file, so no file system can stop it: what is in
-//!   memory is served whatever the loaders do.
-//! - A *loader* does one job at a time, and may hang in it. If no loader is idle, another one is
-//!   spawned. So there are at most [`CacheConfig::loaders`] for each root: the scheduler gives a
-//!   root no more, and a loader without a job isn't spawned. One that was idle for ten seconds
-//!   ends, except the last one.
+//! - A *loader* does one job at a time, and may hang in it. One that has none watches the clients'
+//!   queues: it takes requests and has the store answer them, or queues jobs. The others sleep. If
+//!   there is a job and no loader for it, another one is spawned. So there are at most
+//!   [`CacheConfig::loaders`] for each root: the scheduler gives a root no more. One that was idle
+//!   for ten seconds ends, except the one that watches.
+//! - The *dispatcher* takes requests while no loader watches, and wakes or spawns loaders. It makes
+//!   no system call on a file, so no file system can stop it: what is in memory is served, and
+//!   other roots have their loaders, whatever the loaders do. It is woken by the first request that
+//!   no loader is there for, and looks every millisecond from then on, until there was none for a
+//!   while: a loader that is busy for some microseconds is left to take the next request itself.
 //!
 //! [`CacheConfig::loaders`]: crate::CacheConfig::loaders
 
@@ -53,9 +56,11 @@ struct State {
     /// long, so the first one ends first.
     paused: VecDeque<(Receiver<std::time::Instant>, Job)>,
     threads: usize,
-    /// Loaders without a job,
+    /// Loaders that sleep and don't watch.
     idle: usize,
-    /// and how many of them were woken, or spawned, and don't run yet.
+    /// A loader watches the queues.
+    has_watcher: bool,
+    /// Loaders that were woken for a job, or spawned, and don't run yet.
     woken: usize,
     is_stopped: bool,
 }
@@ -77,6 +82,7 @@ impl LoaderPool {
                 paused: VecDeque::new(),
                 threads: 0,
                 idle: 0,
+                has_watcher: false,
                 woken: 0,
                 is_stopped: false,
             }),
@@ -96,13 +102,13 @@ impl LoaderPool {
 
     pub(super) fn shut_down(&mut self, wait: Duration) -> usize {
         self.shared.queue.stop();
+        self.shared.state().is_stopped = true;
+        self.shared.work.notify_all();
         if let Some(dispatcher) = self.dispatcher.take() {
             // The panic hook has reported a thread that panicked.
             let _ = dispatcher.join();
         }
-        let mut state = self.shared.state();
-        state.is_stopped = true;
-        self.shared.work.notify_all();
+        let state = self.shared.state();
         let waited = self
             .shared
             .ended
@@ -114,7 +120,8 @@ impl LoaderPool {
     pub(super) fn count(&self, counters: &mut FileCounters) {
         let state = self.shared.state();
         counters.readers = state.threads as u64;
-        counters.readers_busy = (state.threads - state.idle) as u64;
+        let idle = state.idle + usize::from(state.has_watcher);
+        counters.readers_busy = state.threads.saturating_sub(idle) as u64;
         counters.readers_max = self.shared.threads_max as u64;
         counters.queued = state.scheduler.queued() as u64;
     }
@@ -130,22 +137,28 @@ impl Drop for LoaderPool {
 
 impl Shared {
     fn run_dispatcher(self: &Arc<Self>) {
-        self.queue.register_dispatcher();
+        let mut looks = 0;
         while !self.queue.is_stopped() {
-            if self.dispatch() {
-                continue;
+            let has_taken = self.dispatch();
+            self.wake_loader(&mut self.state());
+            if has_taken {
+                looks = LOOKS;
+            } else if looks > 0 {
+                looks -= 1;
+                thread::park_timeout(LOOK_AGAIN);
+            } else {
+                // No event comes when a worker drops a span, or at the end of a pause.
+                let look_again = || self.state().has_to_look().then_some(LOOK_AGAIN);
+                if self.queue.park(look_again) {
+                    looks = LOOKS;
+                }
             }
-            // No event comes when a worker drops a span, or at the end of a pause.
-            self.queue
-                .park(|| self.state().has_to_look().then_some(LOOK_AGAIN));
         }
     }
 
     fn run_loader(self: &Arc<Self>) {
         let mut state = self.state();
         loop {
-            // It was counted as idle and woken.
-            state.idle -= 1;
             state.woken = state.woken.saturating_sub(1);
             while !state.is_stopped
                 && let Some(job) = state.scheduler.next()
@@ -155,21 +168,30 @@ impl Shared {
                 let root = job.root();
                 let end = self.files.run(job);
                 self.end_job(root, end);
-                // Saves the dispatcher's wake-up.
                 self.dispatch();
                 state = self.state();
             }
             if state.is_stopped {
                 break;
             }
-            state.idle += 1;
-            let waited = self.work.wait_timeout(state, IDLE_MAX);
-            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            state = next;
-            if timeout.timed_out() && state.threads > 1 && !state.scheduler.has_ready() {
+            if state.has_watcher {
+                state.idle += 1;
+                let waited = self.work.wait_timeout(state, IDLE_MAX);
+                let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = next;
                 state.idle -= 1;
-                state.woken = state.woken.min(state.idle);
-                break;
+                if timeout.timed_out() && state.has_watcher && !state.scheduler.has_ready() {
+                    // It may have been woken in the same moment.
+                    state.woken = state.woken.saturating_sub(1);
+                    break;
+                }
+            } else {
+                state.has_watcher = true;
+                drop(state);
+                self.queue.watch(|| self.state().scheduler.has_ready());
+                self.state().has_watcher = false;
+                self.dispatch();
+                state = self.state();
             }
         }
         state.threads -= 1;
@@ -206,7 +228,6 @@ impl Shared {
             .scheduler
             .grant_files(|root| self.files.make_room(root));
         self.note_memory(&state);
-        self.wake_loader(&mut state);
         has_taken
     }
 
@@ -257,7 +278,7 @@ impl Shared {
         let has_to_look = state.has_to_look();
         drop(state);
         if has_to_look {
-            self.queue.wake();
+            self.queue.wake_dispatcher();
         }
     }
 
@@ -276,6 +297,9 @@ impl Shared {
         if state.idle > 0 {
             state.woken += 1;
             self.work.notify_one();
+        } else if state.has_watcher {
+            state.woken += 1;
+            self.queue.wake_watcher();
         } else if state.threads < self.threads_max && self.spawn_loader(state).is_err() {
             // Those that run take the job when they are done.
             self.files.counters.readers_refused.add(1);
@@ -289,7 +313,6 @@ impl Shared {
             .stack_size(STACK_BYTES)
             .spawn(move || shared.run_loader())?;
         state.threads += 1;
-        state.idle += 1;
         state.woken += 1;
         Ok(())
     }
@@ -303,7 +326,8 @@ impl State {
     /// Whether a job waits for what no event tells of: memory, a file, the end of a pause, or a
     /// loader that the system refused to start.
     fn has_to_look(&self) -> bool {
-        let needs_loader = self.scheduler.has_ready() && self.idle == 0;
+        let has_idle = self.idle > 0 || self.has_watcher;
+        let needs_loader = self.scheduler.has_ready() && !has_idle;
         self.scheduler.has_deferred() || !self.paused.is_empty() || needs_loader
     }
 }
@@ -313,6 +337,9 @@ const DRAINED_MAX: usize = 16;
 
 /// How long a job pauses that has to look at a file again.
 const PAUSE: Duration = Duration::from_millis(3);
+
+/// How often the dispatcher looks for requests, after the last one that it took.
+const LOOKS: u32 = 16;
 
 /// How often it's looked for memory, open files, ends of pauses and new loaders, if a job waits for
 /// one.
