@@ -6,7 +6,7 @@
 //! them below a root directory and read them.
 //!
 //! The [`pool`] has the threads, the [`scheduler`] decides what they do next, and [`loader`] does
-//! it. All system calls go through [`FileSystem`](filesystem::FileSystem).
+//! it. All system calls go through [`FileSystem`].
 
 pub(crate) mod clock;
 mod digests;
