@@ -10,6 +10,7 @@ mod clients;
 mod ending;
 mod exhaustion;
 mod files;
+mod hostile;
 mod network;
 mod operation;
 mod serving;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         network::CASES,
         operation::CASES,
         exhaustion::CASES,
+        hostile::CASES,
     ]
     .concat();
     // Workers poll: more than two cases at a time would only wait for each other.

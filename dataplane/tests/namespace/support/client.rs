@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,13 +172,23 @@ pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 
 /// A connection whose kernel takes in as little as it can.
 pub(crate) fn connect_narrow(to: SocketAddr) -> io::Result<TcpStream> {
+    connect_with(to, |socket| {
+        Ok(sockopt::set_socket_recv_buffer_size(socket, 4096)?)
+    })
+}
+
+/// A connection of a socket that `set` gives its options.
+pub(crate) fn connect_with(
+    to: SocketAddr,
+    set: impl FnOnce(&OwnedFd) -> io::Result<()>,
+) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() {
         AddressFamily::INET
     } else {
         AddressFamily::INET6
     };
     let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
-    sockopt::set_socket_recv_buffer_size(&socket, 4096)?;
+    set(&socket)?;
     rustix::net::connect(&socket, &to)?;
     prepare(TcpStream::from(socket))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use lockgate_testing::ScratchDir;
+use lockgate_testing::cases::skip_case;
 use lockgate_testing::certificates::{Identity, KeyKind};
 use rustls::RootCertStore;
 use toml::{Table, Value};
@@ -78,6 +79,22 @@ impl Setup {
         self
     }
 
+    /// Removes a section: its keys have their defaults.
+    pub(crate) fn without(mut self, section: &str) -> Self {
+        self.config.remove(section);
+        self
+    }
+
+    /// Sets the number of workers. Skips the case on a machine with fewer cores.
+    pub(crate) fn workers(self, workers: usize) -> Self {
+        let available = core_affinity::get_core_ids().map_or(0, |cores| cores.len());
+        if available < workers {
+            skip_case(format!("needs {workers} cores, has {available}"));
+        }
+        let cores: Vec<Value> = (0..workers).map(|_| core().into()).collect();
+        self.set("workers.cores", cores)
+    }
+
     /// Adds a `[[section]]`.
     pub(crate) fn add(mut self, section: &str, keys: &[(&str, &str)]) -> Self {
         let table: Table = keys
@@ -123,7 +140,7 @@ impl Setup {
             net.server(),
             &config,
             &scratch.path().join(SOCKET),
-            self.workers(),
+            self.worker_count(),
         );
         let roots = self
             .certificates
@@ -165,7 +182,7 @@ impl Setup {
         (net, scratch)
     }
 
-    fn workers(&self) -> usize {
+    fn worker_count(&self) -> usize {
         self.config["workers"]["cores"]
             .as_array()
             .map_or(0, Vec::len)
