@@ -10,7 +10,7 @@ use crate::config::Limits;
 ///
 /// A worker that receives a segment of a connection that it doesn't know finds the worker that has
 /// it, without asking any. An answer may be wrong in one direction: a worker that is named may not
-/// have the connection. With [`SLOTS_PER_ENTRY`] that is rarer than one in four for each worker.
+/// have the connection. With `SLOTS_PER_ENTRY` that is rarer than one in four for each worker.
 /// The hash is keyed, so that peers can't choose such segments.
 ///
 /// A filter is written by its own worker only.

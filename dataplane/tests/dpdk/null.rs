@@ -425,7 +425,8 @@ fn vanish(tls: Option<&Pki>) {
     let queued = host
         .stack
         .send(socket, &[7; 100_000], false, &mut host.pages);
-    assert_eq!(queued, Ok(100_000));
+    // Two windows may be queued.
+    assert!(matches!(queued, Ok(30_000..)), "{queued:?}");
     let began = world.now;
     world.run(|host| host.stack.connections() == 0);
     let took = world.now.saturating_since(began);

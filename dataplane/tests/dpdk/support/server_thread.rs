@@ -16,7 +16,7 @@ use lockgate_drivers::Eal;
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::Stack;
 use lockgate_stack::tls::TlsServer;
-use lockgate_testing::{Random, ScratchDir};
+use lockgate_testing::{Random, ScratchDir, wait_until};
 use pktbuf::{PageArena, PagePool, PoolUsage};
 
 use super::host::{Attached, Busy, Spec, interface};
@@ -80,12 +80,13 @@ impl Cache {
             cache,
             clients,
         } = self;
-        drop((clients, cache));
-        assert_eq!(
-            arena.usage().bytes_used,
-            0,
-            "the cache's memory is still held"
-        );
+        drop(clients);
+        let hanging = cache.shut_down(Duration::from_secs(60));
+        assert_eq!(hanging, 0, "readers hang");
+        // A reader that has ended may not have dropped its part yet.
+        wait_until("return of the cache's memory", || {
+            arena.usage().bytes_used == 0
+        });
     }
 }
 
