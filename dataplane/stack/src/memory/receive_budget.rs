@@ -12,15 +12,18 @@ use crate::handshakes::RECORD_BYTES_MAX;
 /// Invariant: `pinned_bytes` is the sum of what every socket reported last by
 /// [`ReceiveBudget::update`].
 ///
-/// With `max` the budget, a payload of a socket that pins `own` bytes (for a payload in order,
-/// without what waits out of order) is accepted while `pinned` bytes are pinned by all, if
+/// With `max` the budget, a payload of a socket that pins `own` bytes, in order or out of order as
+/// the payload is, is accepted while `pinned` bytes are pinned by all, if
 ///
 /// | | in order | out of order |
 /// |---|---|---|
-/// | `pinned < max / 2` | `own < max(least, max - pinned)` | `own < max - pinned` |
-/// | `pinned < max` | `own < max(least, max - pinned)` | no: it can't be read yet |
+/// | `pinned < max` | `own < max(least, max - pinned)` | `own < max(packet, spare / 4)` |
 /// | `pinned < max * 3 / 2` | `own < least` | no |
-/// | above | `own <` [`PACKET_BYTES`] | no |
+/// | above | `own < packet` | no |
+///
+/// where `packet` is [`PACKET_BYTES`] and `spare` is `max * 3 / 4 - pinned`, or 0.
+///
+/// Bytes out of order can't be read yet, so a quarter of the budget is left to bytes in order.
 ///
 /// So a socket that pins little can always receive, and a socket that pins much leaves as much to
 /// the others (dynamic thresholds, Choudhury and Hahne 1998). `least` is [`LEAST_BYTES`], or an
@@ -136,7 +139,8 @@ impl ReceiveBudget {
     pub(crate) fn admit(&self, is_in_order: bool, own: u32) -> PayloadAdmission {
         let (pinned, max, own) = (self.pinned_bytes, self.bytes_max, u64::from(own));
         let is_accepted = if !is_in_order {
-            pinned < max / 2 && own < self.free()
+            let free = (max / 4 * 3).saturating_sub(pinned);
+            pinned < max && own < PACKET_BYTES.max(free / 4)
         } else if pinned < max {
             own < self.share()
         } else if pinned < max.saturating_add(max / 2) {
@@ -243,9 +247,11 @@ mod tests {
         use PayloadAdmission::{Accept, Refuse};
         // (pinned, in order, own) -> an established socket's admission.
         for (pinned, in_order, own, expected) in [
-            (39_999, false, 40_000, Accept),
-            (39_999, false, 40_001, Refuse),
-            (40_000, false, 0, Refuse),
+            (20_000, false, 9999, Accept),
+            (20_000, false, 10_000, Refuse),
+            (79_999, false, 4095, Accept),
+            (79_999, false, 4096, Refuse),
+            (80_000, false, 0, Refuse),
             (40_000, true, 39_999, Accept),
             (40_000, true, 40_000, Refuse),
             (79_999, true, 9999, Accept),
@@ -262,8 +268,8 @@ mod tests {
         for (pinned, in_order, buffered, expected) in [
             (999_999, true, FLIGHT_BYTES_MAX - 1, Accept),
             (0, true, FLIGHT_BYTES_MAX, Refuse),
-            (39_999, false, FLIGHT_BYTES_MAX, Accept),
-            (40_000, false, 0, Refuse),
+            (79_999, false, FLIGHT_BYTES_MAX, Accept),
+            (80_000, false, 0, Refuse),
         ] {
             let found = budget(pinned).admit_handshake(in_order, 0, buffered);
             assert_eq!(found, expected, "{pinned} {in_order} {buffered}");

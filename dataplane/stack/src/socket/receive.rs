@@ -82,12 +82,16 @@ impl Socket {
         if payload.is_empty() {
             return PayloadAdmission::Accept;
         }
-        let is_in_order = self.tcp.recv_offset(segment.tcp.seq) == Some(self.tcp.received());
+        // A segment that begins before the next byte in order may hold that byte, and is answered
+        // even if it doesn't.
+        let at = self.tcp.recv_offset(segment.tcp.seq);
+        let is_in_order = at.is_none_or(|at| at <= self.tcp.received());
         // Bytes that wait out of order for this payload are no reason to refuse it.
+        let out_of_order = self.reassembly.true_size();
         let own = if is_in_order {
-            self.pinned.saturating_sub(self.reassembly.true_size())
+            self.pinned.saturating_sub(out_of_order)
         } else {
-            self.pinned
+            out_of_order
         };
         match &self.rx {
             Rx::Ended => PayloadAdmission::Accept,
