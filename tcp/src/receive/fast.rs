@@ -29,6 +29,8 @@ impl Connection {
             && self.rcv.pieces.count == 0
             && self.board.phase == Phase::Open
             && self.board.dup_acks == 0
+            // A refused window probe is sent again when the window opens.
+            && self.snd.window_probes_sent == 0
             && nxt + len <= self.rcv.edge()
             && nxt + len < self.rcv.fin
             && ack <= u64::from(self.snd.flight())

@@ -207,6 +207,26 @@ fn a_closed_window_is_probed_with_backoff_for_as_long_as_the_peer_answers() {
     assert_eq!(out.iter().map(|o| o.len).sum::<u32>(), 10_000);
 }
 
+/// The window opens with a segment that carries text, as that of a peer which sends while it reads.
+#[test]
+fn a_refused_probe_is_sent_again_when_text_opens_the_window() {
+    let mut rig = Rig::open();
+    rig.write(20_000);
+    rig.sends();
+    let _ = rig.feed(seg(ACK, 0, 0).ack(10_000).window(0));
+    rig.timer();
+    assert_eq!(rig.sends().len(), 1);
+    let _ = rig.feed(seg(ACK, 0, 0).ack(10_000).window(0));
+    let verdict = rig.feed(seg(ACK, 0, 500).ack(10_000).window(10_000));
+    assert_eq!(verdict.readable.0, 500);
+    let out = rig.sends();
+    assert_eq!(
+        (out[0].kind, out[0].seq, out[0].len),
+        (IntentKind::Retransmit, 10_000, 1)
+    );
+    assert_eq!(out.iter().map(|o| o.len).sum::<u32>(), 10_000);
+}
+
 #[test]
 fn a_silent_peer_with_a_closed_window_is_given_up() {
     let mut rig = Rig::open();
