@@ -29,8 +29,11 @@ pub struct HalfOpen {
     pub(crate) timestamps: bool,
     pub(crate) sack: bool,
     pub(crate) ipv6: bool,
-    /// Retransmissions of the SYN-ACK.
+    /// Retransmissions of the SYN-ACK by the timer.
     pub(crate) retries: u8,
+    /// The SYN-ACK was sent more than once, by the timer or in answer to a repeated SYN: an ACK of
+    /// it gives no sample of the round-trip time.
+    pub(crate) resent: bool,
     pub(crate) deadline: Instant,
 }
 
@@ -105,6 +108,7 @@ impl HalfOpen {
             sack: options.sack_permitted && cfg.sack,
             ipv6: opening.ipv6,
             retries: 0,
+            resent: false,
             deadline: now + cfg.rto_initial,
         };
         let syn_ack = entry.syn_ack(now, sh);
@@ -134,7 +138,7 @@ impl HalfOpen {
             return if segment.has(Flags::RST) {
                 HalfOpenVerdict::Drop
             } else {
-                HalfOpenVerdict::Reply(self.syn_ack(now, sh))
+                HalfOpenVerdict::Reply(self.on_repeated_syn(now, segment, sh))
             };
         }
         if self.is_old(segment) || !self.is_acceptable(segment, sh) {
@@ -177,17 +181,34 @@ impl HalfOpen {
         HalfOpenVerdict::Established(self.connection(now, segment, sh))
     }
 
+    /// Handles a repeated SYN: our SYN-ACK was lost, or is slow. Returns it again. The timer starts
+    /// anew, but doesn't back off: as on Linux, such a retransmission is none of the timer's.
+    fn on_repeated_syn(&mut self, now: Instant, segment: &SegmentIn<'_>, sh: &Shared) -> TcpHeader {
+        //= https://www.rfc-editor.org/rfc/rfc7323#section-4.3
+        // TS.Recent is that of the last SYN. The peer measures the round trip of its last SYN by our
+        // echo, and PAWS compares with it.
+        if let Some(ts) = segment.tcp.options.timestamps
+            && self.timestamps
+            && ts.val.wrapping_sub(self.ts_recent) < 1 << 31
+        {
+            self.ts_recent = ts.val;
+        }
+        self.resent = true;
+        self.deadline = now + self.wait(&sh.config);
+        self.syn_ack(now, sh)
+    }
+
     /// Handles the deadline: retransmits the SYN-ACK or gives up.
     pub fn on_timer(&mut self, now: Instant, sh: &mut Shared) -> HalfOpenTimer {
         if now < self.deadline {
             return HalfOpenTimer::NotYet;
         }
         if self.retries >= sh.config.syn_ack_retries {
-            sh.counters.timed_out += 1;
             return HalfOpenTimer::GiveUp;
         }
         sh.counters.timeouts += 1;
         self.retries += 1;
+        self.resent = true;
         self.deadline = now + self.wait(&sh.config);
         HalfOpenTimer::Retransmit(self.syn_ack(now, sh))
     }
@@ -236,7 +257,7 @@ impl HalfOpen {
         conn.snd.window_max = u32::from(self.window);
         conn.snd.wl1 = self.irs;
         let sent_at = self.deadline - self.wait(&sh.config);
-        if self.retries == 0 {
+        if !self.resent {
             conn.rtt.sample(now.saturating_since(sent_at), 1);
         } else {
             let timestamps = segment.tcp.options.timestamps;
@@ -244,7 +265,10 @@ impl HalfOpen {
             let rtt = echo.and_then(|ts| echoed_rtt(now, self.ts_offset, ts.ecr, sent_at));
             conn.rtt.sample_of_lost_syn(rtt);
         }
+        // A SYN-ACK that was lost leaves one segment (RFC 5681, 3.1). The RTO of RFC 6298, 5.7, is
+        // for a timer that expired; a repeated SYN came before it.
         conn.set_mss(self.mss_peer, sh);
+        conn.rtt.syn_lost = self.retries > 0;
         conn
     }
 

@@ -465,7 +465,75 @@ fn a_syn_ack_is_retransmitted_a_few_times() {
         }
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32]);
-    assert_eq!(size_of::<HalfOpen>(), 40);
+    assert_eq!(size_of::<HalfOpen>(), 48);
+}
+
+/// The SYN-ACK of a repeated SYN echoes that SYN, and is a retransmission: it gives no sample of the
+/// round trip but by its own echo, and the timer waits for it.
+#[test]
+fn a_repeated_syn_is_echoed_and_counts_as_a_retransmission() {
+    let config = TcpConfig {
+        timestamps: true,
+        ..plain()
+    };
+    let options = |val| TcpOptions {
+        mss: Some(1012),
+        timestamps: Some(Timestamps { val, ecr: 0 }),
+        ..TcpOptions::NONE
+    };
+    for (echo_of_last, srtt) in [(true, Some(ms(20))), (false, None)] {
+        let mut listen = ListenRig::new(config.clone(), options(500));
+        let first = listen.syn_ack.options.timestamps.unwrap();
+        assert_eq!(first.ecr, 500);
+        listen.now += ms(700);
+        let again = |val| Seg {
+            options: options(val),
+            ..seg(SYN, -1, 0).bare()
+        };
+        let HalfOpenVerdict::Reply(syn_ack) = listen.feed(again(1200)) else {
+            panic!("a SYN-ACK")
+        };
+        let second = syn_ack.options.timestamps.unwrap();
+        assert_eq!((syn_ack.flags, second.ecr), (SYN | ACK, 1200));
+        let wait = listen.half.deadline().saturating_since(listen.now);
+        assert_eq!(
+            wait,
+            ms(1000),
+            "the timer starts anew, but doesn't back off"
+        );
+        // An older SYN that was overtaken changes nothing.
+        let HalfOpenVerdict::Reply(overtaken) = listen.feed(again(600)) else {
+            panic!("a SYN-ACK")
+        };
+        assert_eq!(overtaken.options.timestamps.unwrap().ecr, 1200);
+        listen.now += ms(20);
+        let echo = if echo_of_last { second.val } else { first.val };
+        let (rig, _) = listen.open(seg(ACK, 0, 0).ts(1220, echo));
+        let info = rig.conn.info(&rig.sh);
+        assert_eq!((info.srtt, info.cwnd), (srtt, 1000), "a SYN-ACK was lost");
+        let rto = if echo_of_last { 220 } else { 1000 };
+        assert_eq!(info.rto, ms(rto), "the timer didn't expire");
+    }
+}
+
+/// A peer that repeats its SYN is alive: its entry gets every SYN-ACK of the timer.
+#[test]
+fn repeated_syns_do_not_use_up_the_timer() {
+    let mut listen = ListenRig::new(plain(), TcpOptions::NONE);
+    for _ in 0..20 {
+        listen.now += ms(500);
+        let verdict = listen.feed(seg(SYN, -1, 0).bare());
+        assert!(matches!(verdict, HalfOpenVerdict::Reply(_)));
+    }
+    for _ in 0..listen.sh.config.syn_ack_retries {
+        listen.now = listen.half.deadline();
+        let timer = listen.half.on_timer(listen.now, &mut listen.sh);
+        assert!(matches!(timer, HalfOpenTimer::Retransmit(_)));
+    }
+    listen.now = listen.half.deadline();
+    let timer = listen.half.on_timer(listen.now, &mut listen.sh);
+    assert_eq!(timer, HalfOpenTimer::GiveUp);
+    assert_eq!(listen.sh.counters.timed_out, 0, "no connection timed out");
 }
 
 #[test]
