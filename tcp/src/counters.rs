@@ -5,7 +5,7 @@ lockgate_wire::counters! {
     pub struct Counters in "tcp" {
         /// Segments given to connections.
         segments_in,
-        /// Payload bytes received for the first time.
+        /// Payload bytes accepted, each counted once: in order, or out of order and recorded.
         bytes_in,
         /// Segments (bursts counted once) committed.
         bursts_out,
@@ -35,13 +35,15 @@ lockgate_wire::counters! {
         unacceptable,
         /// Acknowledgments of what was never sent or of what is too old (RFC 5961).
         bad_acks,
-        /// Challenge ACKs sent.
+        /// Challenge ACKs sent (RFC 5961): answers that the limit allowed.
         challenge_acks,
-        /// Challenge ACKs not sent because of the limit.
+        /// Challenge ACKs that were due and not sent because of the limit.
         challenges_limited,
         /// Resets accepted.
         resets_in,
-        /// Connections that timed out: the peer did not answer.
+        /// Connections that ended because the peer acknowledged nothing for the user timeout, answered
+        /// no keepalive probe, or did not answer a SYN sent here. Half-open connections of listeners
+        /// are not counted.
         timed_out,
         /// Out-of-order payload dropped because the connection's limit of pieces was reached.
         reassembly_dropped,

@@ -4,12 +4,14 @@
 //! order in which SACK reports them (RFC 2018, 4).
 
 use crate::ranges::{Link, PieceList};
+use crate::transmit::low;
 use crate::{Connection, Shared};
 
 impl Connection {
-    /// Records an out-of-order piece. Returns true if any of it is new and has to be kept.
-    pub(super) fn insert_piece(&mut self, start: u64, end: u64, sh: &mut Shared) -> bool {
+    /// Records an out-of-order piece. Returns how many bytes of it are new, if it has to be kept.
+    pub(super) fn insert_piece(&mut self, start: u64, end: u64, sh: &mut Shared) -> Option<u32> {
         let (mut from, mut to) = (start, end);
+        let mut new = low(end - start);
         let mut merged: Option<Link> = None;
         let mut here = self.rcv.pieces.head;
         while let Some(link) = here.get() {
@@ -19,11 +21,13 @@ impl Connection {
                 continue;
             }
             if piece.start < end && start < piece.end() {
-                self.note_overlap(piece.start.max(start), piece.end().min(end));
+                let (first, last) = (piece.start.max(start), piece.end().min(end));
+                self.note_overlap(first, last);
+                new = new.saturating_sub(low(last - first));
             }
             if piece.start <= start && end <= piece.end() {
                 sh.ranges.move_to_front(&mut self.rcv.pieces, link);
-                return false;
+                return None;
             }
             (from, to) = (from.min(piece.start), to.max(piece.end()));
             if merged.is_some() {
@@ -37,34 +41,35 @@ impl Connection {
             sh.ranges[link].start = from;
             sh.ranges[link].len = len;
             sh.ranges.move_to_front(&mut self.rcv.pieces, link);
-            return true;
+            return Some(new);
         }
         if self.rcv.pieces.count >= sh.config.reassembly_pieces_max {
             sh.counters.reassembly_dropped += 1;
-            return false;
+            return None;
         }
         let kept = sh
             .ranges
             .push_piece(&mut self.rcv.pieces, start, len)
             .is_some();
         sh.counters.ranges_exhausted += u64::from(!kept);
-        kept
+        kept.then_some(new)
     }
 
     /// Removes the pieces that a segment ending at `segment_end` brought into order, and advances
-    /// RCV.NXT over them. Returns true if there were any.
-    pub(super) fn merge_in_order_pieces(&mut self, segment_end: u64, sh: &mut Shared) -> bool {
-        let had_pieces = self.rcv.pieces.count > 0;
+    /// RCV.NXT over them. Returns how many bytes of the segment they had already.
+    pub(super) fn merge_in_order_pieces(&mut self, segment_end: u64, sh: &mut Shared) -> u32 {
+        let mut known = 0;
         loop {
             let nxt = self.rcv.nxt;
             let mut pieces = sh.ranges.iter_pieces(&self.rcv.pieces);
             let Some((link, piece)) = pieces.find(|(_, p)| p.start <= nxt) else {
-                return had_pieces;
+                return known;
             };
             let (start, end) = (piece.start, piece.end());
             drop(pieces);
             if start < segment_end {
                 self.note_overlap(start, end.min(segment_end));
+                known += low(end.min(segment_end) - start);
             }
             self.rcv.nxt = nxt.max(end);
             sh.ranges.remove_piece(&mut self.rcv.pieces, link);

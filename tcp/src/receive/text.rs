@@ -36,15 +36,13 @@ impl Connection {
                 Event::DataLost,
             );
         }
-        let mut answer = None;
-        if segment.len > 0 && !self.take_text(now, segment, &place, sh, verdict) {
-            //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
-            // Each out-of-order segment is acknowledged immediately by an ACK of its own: without
-            // SACK the sender counts duplicate ACKs.
-            answer = Some(self.ack_header(now, sh));
-        }
+        let in_order = segment.len == 0 || self.take_text(now, segment, &place, sh, verdict);
         self.record_fin(&place, sh);
         let event = self.process_fin(now, sh);
+        //= https://www.rfc-editor.org/rfc/rfc5681#section-4.2
+        // Each out-of-order segment is acknowledged immediately by an ACK of its own: without SACK
+        // the sender counts duplicate ACKs. It covers a FIN as well.
+        let answer = (!in_order).then(|| self.ack_header(now, sh));
         (answer, event)
     }
 
@@ -77,10 +75,10 @@ impl Connection {
             // Duplicate payload and payload beyond the window are acknowledged immediately.
             self.rcv.ack_due |= skip > 0 || len + skip < segment.len;
         } else {
-            if !self.insert_piece(start, end, sh) {
+            let Some(new) = self.insert_piece(start, end, sh) else {
                 return false;
-            }
-            sh.counters.bytes_in += u64::from(len);
+            };
+            sh.counters.bytes_in += u64::from(new);
         }
         verdict.keep = StreamOffset(start)..StreamOffset(end);
         verdict.skip_front = skip;
@@ -101,7 +99,11 @@ impl Connection {
         //# a TCP receiver SHOULD send an immediate ACK when it receives a data segment that fills
         //# in all or part of a gap in the sequence space.
         let end = rcv.nxt;
-        let filled = rcv.pieces.count > 0 && self.merge_in_order_pieces(end, sh);
+        let filled = rcv.pieces.count > 0;
+        if filled {
+            let known = self.merge_in_order_pieces(end, sh);
+            sh.counters.bytes_in -= u64::from(known);
+        }
         let rcv = &mut self.rcv;
         //= https://www.rfc-editor.org/rfc/rfc9293#section-3.8.6.3
         //# an ACK SHOULD be generated for at least every second full-sized segment or 2*RMSS bytes

@@ -133,6 +133,22 @@ fn a_fin_out_of_order_waits_for_what_is_missing() {
     assert_eq!(verdict.readable, StreamOffset(100));
 }
 
+/// Without SACK the sender counts duplicate ACKs: one segment, one of them.
+#[test]
+fn a_segment_out_of_order_with_a_fin_is_acknowledged_once() {
+    let mut rig = Rig::open();
+    let verdict = rig.feed(seg(FIN, 1000, 500));
+    assert_eq!(rig.answer(&verdict), Some((ACK, 0, 0)));
+    assert!(rig.sends().is_empty());
+    // The same where the text is old and only the FIN is new: the answer covers the FIN.
+    let mut rig = Rig::open();
+    let _ = rig.feed(seg(ACK, 0, 500));
+    rig.sends();
+    let verdict = rig.feed(seg(FIN, 0, 500));
+    assert_eq!(rig.answer(&verdict), Some((ACK, 0, 501)));
+    assert!(rig.sends().is_empty());
+}
+
 #[test]
 fn nothing_is_behind_a_fin() {
     let mut rig = Rig::open();

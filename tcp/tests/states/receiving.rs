@@ -161,6 +161,29 @@ fn without_sack_each_out_of_order_segment_is_answered_by_itself() {
     assert!(rig.sends().is_empty());
 }
 
+/// Every byte is counted once, whichever segments carry it.
+#[test]
+fn bytes_received_are_counted_once() {
+    let mut rig = Rig::open();
+    let mut total = 0;
+    let mut count = |rig: &mut Rig, seq, len, new| {
+        let _ = rig.feed(seg(ACK, seq, len));
+        total += new;
+        assert_eq!(rig.sh.counters.bytes_in, total, "{seq}, {len}");
+    };
+    count(&mut rig, 1000, 500, 500);
+    count(&mut rig, 1000, 500, 0);
+    count(&mut rig, 1400, 200, 100);
+    count(&mut rig, 3000, 500, 500);
+    count(&mut rig, 900, 2200, 1600 - 100);
+    count(&mut rig, 0, 950, 900);
+    assert_eq!(rig.conn.received().0, 3500);
+    count(&mut rig, 3000, 1000, 500);
+    count(&mut rig, 5000, 500, 500);
+    count(&mut rig, 4000, 1200, 1000);
+    assert_eq!((rig.conn.received().0, total), (5500, 5500));
+}
+
 #[test]
 fn pieces_are_limited() {
     let mut config = plain();
