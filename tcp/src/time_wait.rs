@@ -73,6 +73,14 @@ impl TimeWait {
             self.deadline = now + sh.config.time_wait;
             return TimeWaitVerdict::Reply(self.ack(now));
         }
+        // So is a retransmission of data before the FIN: the peer has not received the ACK that
+        // covers both, and retransmits from the first byte that is unacknowledged. It acknowledges
+        // our FIN, which an attacker that doesn't see the connection can't.
+        let again = segment.len > 0 && segment.has(Flags::ACK) && end.at_or_before(self.rcv_nxt);
+        if again && segment.tcp.ack == self.snd_nxt && !old {
+            self.deadline = now + sh.config.time_wait;
+            return TimeWaitVerdict::Reply(self.ack(now));
+        }
         let expected = segment.tcp.seq == self.rcv_nxt && segment.seq_len() == 0;
         if expected && segment.tcp.ack == self.snd_nxt && !old {
             return TimeWaitVerdict::Drop;

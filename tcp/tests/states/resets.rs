@@ -236,6 +236,36 @@ fn time_wait_acknowledges_the_fin_again_and_starts_over() {
     assert!(size_of_val(&tw) <= 56);
 }
 
+/// The last ACKs were lost, so the peer retransmits data before its FIN. As long as it does, it is
+/// answered; only what acknowledges our FIN counts.
+#[test]
+fn time_wait_acknowledges_data_before_the_fin_again_and_starts_over() {
+    let (mut tw, mut rig) = time_wait(false);
+    let began = rig.now;
+    let retransmission = |seq, len, ack| (rig.header(seg(ACK, seq, len).ack(ack)), len);
+    let old = retransmission(-100, 100, 1);
+    let blind = retransmission(-100, 100, 0);
+    let beyond = retransmission(0, 100, 1);
+    for _ in 0..5 {
+        rig.now += ms(50_000);
+        let (tcp, len) = old;
+        let verdict = tw.on_segment(rig.now, &SegmentIn::new(&tcp, len), &mut rig.sh);
+        let TimeWaitVerdict::Reply(ack) = verdict else {
+            panic!("a reply")
+        };
+        assert_eq!((ack.flags, ack.ack), (ACK, rig.irs + 2));
+        assert_eq!(tw.deadline(), rig.now + rig.sh.config.time_wait);
+    }
+    assert_eq!(rig.sh.counters.challenge_acks, 0, "that is no challenge");
+    assert!(rig.now.saturating_since(began) > rig.sh.config.time_wait);
+    let deadline = tw.deadline();
+    rig.now += ms(1_000);
+    for (tcp, len) in [blind, beyond] {
+        let _ = tw.on_segment(rig.now, &SegmentIn::new(&tcp, len), &mut rig.sh);
+        assert_eq!(tw.deadline(), deadline);
+    }
+}
+
 /// RFC 1337.
 #[test]
 fn time_wait_is_not_assassinated() {
