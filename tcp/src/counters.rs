@@ -41,9 +41,9 @@ lockgate_wire::counters! {
         challenges_limited,
         /// Resets accepted.
         resets_in,
-        /// Connections that ended because the peer acknowledged nothing for the user timeout, answered
-        /// no keepalive probe, or did not answer a SYN sent here. Half-open connections of listeners
-        /// are not counted.
+        /// Connections that ended because the peer acknowledged nothing for the user timeout,
+        /// answered no keepalive probe, or did not answer a SYN sent here. Half-open connections
+        /// of listeners are not counted.
         timed_out,
         /// Out-of-order payload dropped because the connection's limit of pieces was reached.
         reassembly_dropped,

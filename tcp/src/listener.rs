@@ -185,7 +185,7 @@ impl HalfOpen {
     /// anew, but doesn't back off: as on Linux, such a retransmission is none of the timer's.
     fn on_repeated_syn(&mut self, now: Instant, segment: &SegmentIn<'_>, sh: &Shared) -> TcpHeader {
         //= https://www.rfc-editor.org/rfc/rfc7323#section-4.3
-        // TS.Recent is that of the last SYN. The peer measures the round trip of its last SYN by our
+        // TS.Recent is that of the last SYN. The peer measures the round trip of that SYN by our
         // echo, and PAWS compares with it.
         if let Some(ts) = segment.tcp.options.timestamps
             && self.timestamps

@@ -36,10 +36,11 @@ lockgate_wire::counters! {
         receive_budget_resets,
         /// Segments for no connection and no listener.
         no_connection,
-        /// Resets sent in answer to segments without a connection, or that a half-open connection
-        /// or a stopped listener doesn't take.
+        /// Resets handed to an interface, or to neighbour resolution, in answer to segments without
+        /// a connection, or that a half-open connection or a stopped listener doesn't take. Resets
+        /// of connections aren't counted: they are in `end_aborted` and its like.
         resets_out,
-        /// Of those that were due: not sent because of `resets_per_second_max`.
+        /// Such resets that were due and not sent because of `resets_per_second_max`.
         resets_limited,
         /// Packets handed to an interface.
         packets_out,
@@ -54,7 +55,8 @@ lockgate_wire::counters! {
         neighbour_unreachable,
         /// Times that a connection waited for neighbour resolution.
         waited_for_neighbour,
-        /// Times that a connection was starved: waited for page buffers.
+        /// Times that a connection began to wait for page buffers. It is woken when there is room
+        /// for it, and counts again if it finds none.
         starved,
         /// Spans freed by dropping the ciphertext of records that are sealed again if they have to
         /// be retransmitted.

@@ -92,6 +92,7 @@ impl Egress {
     }
 
     /// Sends a segment without payload at once. If it can't go it is lost: the peer retransmits.
+    /// Returns whether it went to an interface or to neighbour resolution.
     pub(crate) fn reply<N: Output>(
         &mut self,
         now: Instant,
@@ -99,10 +100,10 @@ impl Egress {
         header: &TcpHeader,
         counters: &mut Counters,
         env: &mut Env<'_, N>,
-    ) {
+    ) -> bool {
         let Some(hop) = self.ip.route(tuple.remote.addr, None) else {
             counters.answers_lost += 1;
-            return;
+            return false;
         };
         let path = Path {
             iface: hop.iface,
@@ -111,13 +112,13 @@ impl Egress {
         };
         let Some((mut head, _)) = segment_headers(&path, tuple, header, 0) else {
             counters.answers_lost += 1;
-            return;
+            return false;
         };
         if pktbuf::gso::finish_checksum(&mut head, &[]).is_err() {
             counters.answers_lost += 1;
-            return;
+            return false;
         }
-        self.dispatch(now, hop, &mut head, counters, env.net);
+        self.dispatch(now, hop, &mut head, counters, env.net)
     }
 
     /// Sends the first `len` bytes of [`Egress::frame`].
@@ -142,7 +143,8 @@ impl Egress {
                 payload: &[],
                 meta,
             };
-            return transmit_small(&packet, counters, env.net);
+            transmit_small(&packet, counters, env.net);
+            return;
         }
         let size = u32::try_from(tail.len()).unwrap_or(u32::MAX);
         let Some(mut page) = env.pages.alloc(size) else {
@@ -182,7 +184,7 @@ impl Egress {
         head: &mut Headers,
         counters: &mut Counters,
         net: &mut N,
-    ) {
+    ) -> bool {
         match self.ip.dispatch(now, hop, head.bytes_mut()) {
             DispatchOutcome::Send => {
                 let meta = TxMeta {
@@ -194,22 +196,27 @@ impl Egress {
                     payload: &[],
                     meta,
                 };
-                transmit_small(&packet, counters, net);
+                transmit_small(&packet, counters, net)
             }
-            DispatchOutcome::Queued => {}
-            DispatchOutcome::Dropped => counters.answers_lost += 1,
+            DispatchOutcome::Queued => true,
+            DispatchOutcome::Dropped => {
+                counters.answers_lost += 1;
+                false
+            }
         }
     }
 }
 
 /// Gives a small packet to the interface without asking for room: where connections take all room
-/// there is, small packets would never find any.
-fn transmit_small<N: Output>(packet: &Packet<'_>, counters: &mut Counters, net: &mut N) {
-    if net.tx(*packet).is_ok() {
+/// there is, small packets would never find any. Returns whether the interface took it.
+fn transmit_small<N: Output>(packet: &Packet<'_>, counters: &mut Counters, net: &mut N) -> bool {
+    let taken = net.tx(*packet).is_ok();
+    if taken {
         counters.packets_out += 1;
     } else {
         counters.answers_lost += 1;
     }
+    taken
 }
 
 /// What the IP layer needs to know about a received frame.

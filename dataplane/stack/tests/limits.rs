@@ -419,6 +419,13 @@ fn a_starved_sender_gets_no_writable_notice_without_memory() {
         }
     }
     assert!(notices <= 1, "{notices} notices without memory");
+    // However long it finds nothing: that is one wait.
+    for _ in 0..50 {
+        world.run(Duration::from_millis(2));
+        assert_eq!(world.b.send(b, b"hello"), 0);
+    }
+    assert_eq!(world.b.stack.counters().starved, 1);
+    world.notices_b.clear();
     drop(held);
     world.expect(1, "Writable", |n| {
         matches!(n, Notice::Writable(_)).then_some(())

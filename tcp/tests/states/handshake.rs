@@ -468,7 +468,7 @@ fn a_syn_ack_is_retransmitted_a_few_times() {
     assert_eq!(size_of::<HalfOpen>(), 48);
 }
 
-/// The SYN-ACK of a repeated SYN echoes that SYN, and is a retransmission: it gives no sample of the
+/// The SYN-ACK of a repeated SYN echoes that SYN and is a retransmission: it gives no sample of the
 /// round trip but by its own echo, and the timer waits for it.
 #[test]
 fn a_repeated_syn_is_echoed_and_counts_as_a_retransmission() {

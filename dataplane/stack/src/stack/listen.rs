@@ -86,7 +86,9 @@ impl Stack {
         let tuple = entry.tuple;
         match entry.state.on_segment(now, segment, &mut self.cx.tcp) {
             HalfOpenVerdict::Drop => {}
-            HalfOpenVerdict::Reply(header) => self.reply(now, &tuple, &header, env),
+            HalfOpenVerdict::Reply(header) => {
+                self.reply(now, &tuple, &header, env);
+            }
             HalfOpenVerdict::Reset(reset) => self.send_reset(now, &tuple, &reset, env),
             HalfOpenVerdict::Closed => self.remove_half_open(index),
             HalfOpenVerdict::Established(mut tcp) => {
@@ -127,7 +129,9 @@ impl Stack {
         let deadline = entry.state.deadline();
         match verdict {
             HalfOpenTimer::NotYet => {}
-            HalfOpenTimer::Retransmit(syn_ack) => self.reply(now, &tuple, &syn_ack, env),
+            HalfOpenTimer::Retransmit(syn_ack) => {
+                self.reply(now, &tuple, &syn_ack, env);
+            }
             HalfOpenTimer::GiveUp => {
                 self.cx.counters.half_open_timed_out += 1;
                 self.remove_half_open(index);
@@ -260,23 +264,23 @@ impl Stack {
         env: &mut Env<'_, N>,
     ) {
         if self.resets.take(now) {
-            self.cx.counters.resets_out += 1;
-            self.reply(now, tuple, reset, env);
+            let sent = self.reply(now, tuple, reset, env);
+            self.cx.counters.resets_out += u64::from(sent);
         } else {
             self.cx.counters.resets_limited += 1;
         }
     }
 
-    /// Sends a segment without payload at once.
+    /// Sends a segment without payload at once. Returns whether it was handed over.
     fn reply<N: Output>(
         &mut self,
         now: Instant,
         tuple: &FourTuple,
         header: &tcp::TcpHeader,
         env: &mut Env<'_, N>,
-    ) {
+    ) -> bool {
         self.egress
-            .reply(now, tuple, header, &mut self.cx.counters, env);
+            .reply(now, tuple, header, &mut self.cx.counters, env)
     }
 }
 
