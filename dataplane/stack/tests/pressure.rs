@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
 use lockgate_stack::{ConnectConfig, ListenConfig, Notice, Recv, SocketId};
-use pktbuf::PoolConfig;
+use pktbuf::{LARGE_CAPACITY, PoolConfig, SMALL_CAPACITY};
 use support::app::{App, stretch};
 use support::link::Link;
 use support::peer::{self, Peer};
@@ -284,6 +284,41 @@ fn handshakes_are_done_while_there_is_no_room_for_more() {
     }
     assert!(world.b.stack.counters().refused_payload > 0);
     assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
+}
+
+/// With the whole pool in use, records that have to be gathered are read one after the other, in
+/// the buffer that sending leaves to receiving.
+#[test]
+fn records_are_read_though_the_pool_is_empty() {
+    let mut world = world_of(1 << 20);
+    let at = world.b_addr(443);
+    let config = ConnectConfig {
+        tls: Some((pki::client(&TlsOptions::default()), pki::name())),
+        ..ConnectConfig::default()
+    };
+    world.a.stack.connect(world.now, at, config).unwrap();
+    let mut done = |of| {
+        world.expect(of, "HandshakeDone", |n| match n {
+            Notice::HandshakeDone(socket, _) => Some(*socket),
+            _ => None,
+        })
+    };
+    let (a, b) = (done(0), done(1));
+    world.run(Duration::from_millis(5));
+    let mut held = Vec::new();
+    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
+        while let Some(page) = world.b.pages.alloc(capacity) {
+            held.push(page);
+        }
+    }
+    for n in 0..3 {
+        assert_eq!(world.a.send(a, &[n; 10_000]), 10_000);
+        world.run(Duration::from_millis(1));
+        assert_eq!(world.a.send(a, &[n; 5000]), 5000);
+        world.run(Duration::from_millis(1));
+        let (bytes, _) = world.b.drain(b);
+        assert!(bytes == [n; 15_000], "{} bytes", bytes.len());
+    }
 }
 
 /// Peers send records that take a page buffer each, and the application keeps them, as it does
