@@ -182,13 +182,11 @@ fn unfinished_hellos() {
     });
     let evicted = stats.total("stack.handshakes_evicted");
     assert!(evicted >= (PEERS - HANDSHAKES) as u64, "{stats:?}");
-    assert!(
-        stats.total("worker.handshakes") <= HANDSHAKES as u64,
-        "{stats:?}"
-    );
-    // 8 KiB for each.
-    let bytes = stats.total("worker.handshake_bytes");
-    assert!(bytes <= (HANDSHAKES * 8192) as u64, "{stats:?}");
+    for budget in ["worker.handshakes", "worker.handshake_bytes"] {
+        let max = stats.total(&format!("{budget}_max"));
+        assert!(stats.total(budget) <= max, "{budget}: {stats:?}");
+    }
+    assert_logged(&scene, "handshakes (");
     finish(scene);
 }
 
@@ -203,6 +201,7 @@ fn more_than_spans() {
         scene.server.stats()
     });
     assert_reclaimed(&stats);
+    assert_logged(&scene, "page buffers (");
     finish(scene);
 }
 
@@ -220,6 +219,7 @@ fn idle_table() {
         "{stats:?}"
     );
     assert_eq!(stats.total("stack.reclaimed_slow"), 0, "{stats:?}");
+    assert_logged(&scene, "connections (");
     finish(scene);
 }
 
@@ -253,6 +253,14 @@ fn assert_reclaimed(stats: &Stats) {
     assert!(slow + dropped > 0, "{stats:?}");
 }
 
+/// The log names an exhausted budget.
+#[track_caller]
+fn assert_logged(scene: &Scene, budget: &str) {
+    let log = scene.server.log();
+    let mut lines = log.lines().filter(|line| line.contains("overload: "));
+    assert!(lines.any(|line| line.contains(budget)), "{log}");
+}
+
 /// The hostile peers have left: nothing is held any more.
 #[track_caller]
 fn finish(scene: Scene) {
@@ -261,7 +269,7 @@ fn finish(scene: Scene) {
         "worker.received_bytes_pinned",
         "worker.handshakes",
         "worker.handshake_bytes",
-        "worker.handshake_flight_bytes",
+        "worker.flight_bytes",
     ] {
         assert_eq!(stats.total(gauge), 0, "{gauge}: {stats:?}");
     }
