@@ -7,6 +7,7 @@
 
 mod connections;
 mod idle;
+mod overload;
 mod siblings;
 mod transport;
 
@@ -23,6 +24,7 @@ use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, PagePool};
 
 use self::connections::Connections;
+use self::overload::OverloadLog;
 use self::transport::StackContext;
 use crate::clock::{Clock, Date};
 use crate::control::{GroupKind, Metric, MetricGroup};
@@ -94,6 +96,7 @@ pub struct Worker {
     shutdown: ShutdownState,
     turns: u64,
     idle_turns: u64,
+    overload: OverloadLog,
 }
 
 /// How far a worker's shutdown has come.
@@ -130,6 +133,7 @@ impl Worker {
             shutdown: ShutdownState::Running,
             turns: 0,
             idle_turns: 0,
+            overload: OverloadLog::new(),
         }
     }
 
@@ -290,6 +294,12 @@ impl Worker {
         };
         let more = self.stack.poll(now, &mut env, TX_PACKETS_PER_TURN);
         let flushed = self.ports.flush();
+        if let Some(report) = self.overload.poll(now, self.stack.counters()) {
+            tracing::warn!(
+                worker = self.number,
+                "overload: exhausted budgets: {report}"
+            );
+        }
         let commanded = self.run_command();
         self.advance_shutdown(now);
         received > 0
