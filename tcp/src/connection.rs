@@ -322,6 +322,11 @@ impl Connection {
         self.snd.rtx_mode == RtxMode::Persist
     }
 
+    /// Whether our FIN was sent and isn't acknowledged.
+    pub fn is_fin_in_flight(&self) -> bool {
+        self.snd.fin_sent() && !self.snd.fin_acked()
+    }
+
     /// The bytes from the first unacknowledged one on that may be in flight: the smaller of the
     /// congestion window and the peer's window. 0 while the peer's window is closed.
     pub fn usable_window(&self) -> u32 {

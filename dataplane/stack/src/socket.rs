@@ -182,10 +182,13 @@ impl Socket {
         schedule.add_ready(self.id, &mut self.lists);
     }
 
-    /// The bytes that the peer acknowledges a second, if the socket has waited for its peer long
-    /// enough to tell.
-    pub(crate) fn progress_rate(&self, now: Instant) -> Option<u64> {
-        self.progress.rate(now, self.tx.start())
+    /// The bytes that the peer acknowledges a second, if the socket isn't being reset and has
+    /// waited for its peer for so long.
+    pub(crate) fn progress_rate(&self, now: Instant, millis_min: u32) -> Option<u64> {
+        if self.phase != TcpPhase::Open {
+            return None;
+        }
+        self.progress.rate(now, self.tx.start(), millis_min)
     }
 
     /// The offset of the first unacknowledged byte.
@@ -218,6 +221,12 @@ impl Socket {
         self.progress.stop();
         let is_new = cx.memory.starved.add(self.id, missing, &mut self.lists);
         cx.counters.starved += u64::from(is_new);
+    }
+
+    /// Lists the socket for a turn in which the interface may have room.
+    pub(crate) fn make_blocked(&mut self, schedule: &mut Schedule) {
+        self.progress.stop();
+        self.make_ready(schedule);
     }
 
     /// Lists the socket as waiting for neighbour resolution.

@@ -55,6 +55,8 @@ pub struct Stack {
     random: Xorshift64,
     /// Index of the socket that [`Stack::reclaim`] looked at last.
     reclaim_at: u32,
+    /// When [`Stack::reclaim`] looks for ciphertext to drop again.
+    drop_again_at: Instant,
     /// Sockets that [`Stack::reclaim`] has closed because they were idle.
     closing_idle: u32,
 }
@@ -96,6 +98,7 @@ impl Stack {
             partial_checksum_on: None,
             random: Xorshift64::new(seeds.ports),
             reclaim_at: 0,
+            drop_again_at: Instant::ZERO,
             closing_idle: 0,
         })
     }

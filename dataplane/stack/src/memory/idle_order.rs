@@ -25,6 +25,13 @@ impl IdleOrder {
         }
     }
 
+    /// Lists a connection as idle from now on, unless it is listed already.
+    pub(crate) fn list(&mut self, index: u32) {
+        if !self.links.is_listed(index) {
+            self.links.push(&mut self.list, index);
+        }
+    }
+
     /// Takes the connection that is idle for longest, of those that `may_close`. Looks at a bounded
     /// number; those that may not be closed go to the end.
     pub(crate) fn pop(&mut self, may_close: impl Fn(u32) -> bool) -> Option<u32> {
@@ -53,7 +60,8 @@ mod tests {
         for index in [0, 1, 2, 3] {
             order.set(index, true);
         }
-        // 0 is used and idle again, 1 is in use, 2 may not be closed.
+        // 0 is used and idle again, 1 is in use, 2 may not be closed, 3 is listed.
+        order.list(3);
         order.set(0, false);
         order.set(0, true);
         order.set(1, false);

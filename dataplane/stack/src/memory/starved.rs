@@ -107,6 +107,10 @@ impl StarvedSockets {
         let is_freed = usage.blocks_used < before.blocks_used
             || usage.small_spans_used < before.small_spans_used
             || usage.large_spans_used < before.large_spans_used;
+        // The sockets that were woken last have taken something.
+        let is_taken = usage.blocks_used > before.blocks_used
+            || usage.small_spans_used > before.small_spans_used
+            || usage.large_spans_used > before.large_spans_used;
         let is_due = self.retry_at.is_none_or(|at| now >= at);
         if !is_freed && !is_due {
             return [0; 2];
@@ -122,7 +126,7 @@ impl StarvedSockets {
             *count = wanted.min(WAKE_MAX);
             is_rest_due |= wanted > WAKE_MAX;
         }
-        self.retry_at = Some(if is_rest_due {
+        self.retry_at = Some(if is_rest_due && is_taken {
             now
         } else {
             now + RETRY_INTERVAL
@@ -235,26 +239,43 @@ mod tests {
         assert_eq!(counts, [0, 1]);
     }
 
-    /// A turn wakes a bounded number. The next turn wakes more.
+    /// A turn wakes a bounded number. The next turn wakes more if those took something; otherwise
+    /// the room is of no use to those that wait.
     #[test]
     fn a_turn_wakes_no_more_than_its_share() {
         let mut starved = StarvedSockets::default();
-        let sockets = u32::try_from(WAKE_MAX).unwrap() + 1;
+        let sockets = u32::try_from(2 * WAKE_MAX).unwrap() + 1;
         for index in 0..sockets {
             add(&mut starved, index, Missing::Pages);
         }
-        let many = PoolUsage {
+        let with_used = |large_spans_used| PoolUsage {
             blocks: 2000,
             large_spans: 1000,
+            large_spans_used,
             ..PoolUsage::default()
         };
         let now = Instant::from_millis(5);
-        assert_eq!(starved.count_to_wake(now, false, || many), [WAKE_MAX, 0]);
-        assert_eq!(starved.deadline(), Some(now), "the rest is due");
+        let later = Instant::from_millis(6);
+        assert_eq!(
+            starved.count_to_wake(now, false, || with_used(0)),
+            [WAKE_MAX, 0]
+        );
+        assert_eq!(starved.deadline(), Some(later));
         for _ in 0..WAKE_MAX {
             assert!(starved.pop(Missing::Pages).is_some());
         }
-        assert_eq!(starved.count_to_wake(now, false, || many), [1, 0]);
+        assert_eq!(
+            starved.count_to_wake(later, false, || with_used(60)),
+            [WAKE_MAX, 0]
+        );
+        assert_eq!(starved.deadline(), Some(later), "the rest is due");
+        for _ in 0..WAKE_MAX {
+            assert!(starved.pop(Missing::Pages).is_some());
+        }
+        assert_eq!(
+            starved.count_to_wake(later, false, || with_used(60)),
+            [1, 0]
+        );
     }
 
     #[test]

@@ -82,25 +82,25 @@ impl Progress {
         self.is_running
     }
 
-    /// Bytes a second, of a connection that has waited for its peer for [`MEASURED_MIN_MILLIS`] at
-    /// least.
-    pub(crate) fn rate(&self, now: Instant, acked: u64) -> Option<u64> {
+    /// Bytes a second, of a connection that has waited for its peer for so long at least.
+    pub(crate) fn rate(&self, now: Instant, acked: u64, millis_min: u32) -> Option<u64> {
         let sample = Sample::new(now, acked);
         let millis = sample.millis_since(self.older);
-        if !self.is_running || millis < MEASURED_MIN_MILLIS {
+        if !self.is_running || millis < millis_min {
             return None;
         }
+        // An acknowledgment in the last period would have taken a sample.
+        if sample.millis_since(self.newer) >= 2 * PERIOD_MILLIS {
+            return Some(0);
+        }
         let units = sample.acked.wrapping_sub(self.older.acked);
-        Some(u64::from(units) * UNIT * 1000 / u64::from(millis))
+        Some(u64::from(units) * UNIT * 1000 / u64::from(millis.max(1)))
     }
 }
 
 const UNIT: u64 = 256;
 /// Half of the longest measured time.
 const PERIOD_MILLIS: u32 = 15_000;
-/// A shorter time tells nothing: a round trip, a lost segment.
-const MEASURED_MIN_MILLIS: u32 = 2000;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,20 +112,20 @@ mod tests {
     #[test]
     fn the_rate_is_over_the_last_periods() {
         let mut progress = Progress::new();
-        assert_eq!(progress.rate(at(100), 0), None, "nothing was sent");
+        assert_eq!(progress.rate(at(100), 0, 2000), None, "nothing was sent");
         progress.on_sent(at(100), 1024);
-        assert_eq!(progress.rate(at(101), 1024), None, "too short a time");
-        assert_eq!(progress.rate(at(104), 1024), Some(0));
-        assert_eq!(progress.rate(at(104), 1024 + 8 * 1024), Some(2048));
+        assert_eq!(progress.rate(at(101), 1024, 2000), None, "too short a time");
+        assert_eq!(progress.rate(at(104), 1024, 2000), Some(0));
+        assert_eq!(progress.rate(at(104), 1024 + 8 * 1024, 2000), Some(2048));
         // A fast beginning counts for 30 seconds at most.
         let fast = 1024 + 1_024_000;
         progress.on_acked(at(110), fast);
         progress.on_sent(at(110), fast);
-        assert_eq!(progress.rate(at(110), fast), Some(102_400));
+        assert_eq!(progress.rate(at(110), fast, 2000), Some(102_400));
         progress.on_acked(at(115), fast);
-        assert_eq!(progress.rate(at(125), fast), Some(40_960));
+        assert_eq!(progress.rate(at(125), fast, 2000), Some(40_960));
         progress.on_acked(at(130), fast + 1536);
-        assert_eq!(progress.rate(at(130), fast + 1536), Some(102));
+        assert_eq!(progress.rate(at(130), fast + 1536, 2000), Some(102));
     }
 
     #[test]
@@ -133,8 +133,9 @@ mod tests {
         let mut progress = Progress::new();
         progress.on_sent(at(0), 0);
         progress.on_acked(at(1), 102_400);
-        assert_eq!(progress.rate(at(10), 102_400), Some(10_240));
-        assert_eq!(progress.rate(at(1000), 102_400), Some(102));
+        assert_eq!(progress.rate(at(10), 102_400, 2000), Some(10_240));
+        assert_eq!(progress.rate(at(29), 102_400, 2000), Some(3531));
+        assert_eq!(progress.rate(at(30), 102_400, 2000), Some(0));
     }
 
     #[test]
@@ -142,9 +143,9 @@ mod tests {
         let mut progress = Progress::new();
         progress.on_sent(at(0), 0);
         progress.stop();
-        assert_eq!(progress.rate(at(60), 0), None);
+        assert_eq!(progress.rate(at(60), 0, 2000), None);
         progress.on_sent(at(60), 0);
-        assert_eq!(progress.rate(at(61), 4096), None);
-        assert_eq!(progress.rate(at(62), 4096), Some(2048));
+        assert_eq!(progress.rate(at(61), 4096, 2000), None);
+        assert_eq!(progress.rate(at(62), 4096, 2000), Some(2048));
     }
 }

@@ -57,13 +57,13 @@ impl Socket {
         if verdict.acked.0 > self.tx.start() {
             self.tx.release(verdict.acked.0);
             self.progress.on_acked(now, verdict.acked.0);
-            if self.tx.start() == self.tx.end() {
-                self.progress.stop();
-            }
             self.pending.reachability_confirmed = true;
             if let Some(until) = &mut self.orphan_until {
                 *until = now + cx.limits.orphan_timeout;
             }
+        }
+        if self.tx.start() == self.tx.end() && !self.tcp.is_fin_in_flight() {
+            self.progress.stop();
         }
         self.on_event(verdict.event, cx);
         self.on_stream_advanced(verdict.peer_closed, cx);

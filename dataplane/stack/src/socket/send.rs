@@ -219,6 +219,9 @@ impl Socket {
         let answer = self.pending.key_update && self.can_answer_key_update(&cx.limits, pages);
         if (refresh || answer) && self.is_sending() {
             self.change_keys(cx, ciphers, pages);
+        } else if self.pending.key_update && self.tx.items() == 0 && !self.has_share(pages) {
+            // No acknowledgment will free memory for it.
+            self.make_starved(cx);
         }
     }
 

@@ -113,6 +113,9 @@ impl Socket {
                 }
             };
         }
+        if !range.is_empty() {
+            self.lists.granted.remove(Missing::Spans);
+        }
         let blocked = match room {
             _ if !wanted || !range.is_empty() => None,
             // An acknowledgment lists the socket for a turn.
@@ -135,7 +138,7 @@ impl Socket {
     /// the page pool has room for. A connection without a sealed record may seal one, as soon as
     /// the pool has a span for it.
     fn seal_room(
-        &mut self,
+        &self,
         range: Range<u64>,
         cx: &mut SocketContext,
         pages: &mut PagePool,
@@ -153,9 +156,6 @@ impl Socket {
         } else {
             SealRoom::PoolUsed
         };
-        if may_take && !clamped.is_empty() {
-            self.lists.granted.remove(Missing::Spans);
-        }
         (clamped, room)
     }
 

@@ -4,13 +4,15 @@
 //!
 //! 1. Shares shrink: [`SendShare`](crate::memory::SendShare) depends on what is free.
 //! 2. When the table of connections is nearly full, idle connections are closed, the one that is
-//!    idle for longest first. When it is full, the oldest handshake that waits for its peer goes
-//!    before them.
+//!    idle for longest first. When it is full, they are reset, and after them the oldest handshake
+//!    that waits for its peer.
 //! 3. Ciphertext is dropped that can be made again, while others wait for page buffers.
 //! 4. Connections are reset whose peers take less than [`Limits::send_rate_min`], least progress
 //!    per byte held first, while others wait for page buffers or for a place in the table.
 //!
 //! [`Limits::send_rate_min`]: crate::Limits::send_rate_min
+
+use core::time::Duration;
 
 use lockgate_ktls::sealing_reserve;
 use lockgate_wire::Instant;
@@ -18,6 +20,7 @@ use pktbuf::{LARGE_SPAN, Output};
 
 use super::Stack;
 use crate::env::Env;
+use crate::memory::GUARANTEED_BYTES;
 use crate::notice::{CloseReason, SocketId};
 use crate::socket::Socket;
 
@@ -48,9 +51,9 @@ impl Stack {
         }
         if self.cx.memory.starved.is_waiting_for_pages()
             && is_exhausted(env)
-            && !self.drop_ciphertext(env)
+            && !self.drop_ciphertext(now, env)
         {
-            self.reset_least_progress(now);
+            self.reset_least_progress(now, env);
         }
     }
 
@@ -59,7 +62,10 @@ impl Stack {
     ///
     /// A connection whose peer acknowledges what was sent doesn't notice. Only what has to be sent
     /// again is sealed again.
-    fn drop_ciphertext<N: Output>(&mut self, env: &mut Env<'_, N>) -> bool {
+    fn drop_ciphertext<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) -> bool {
+        if now < self.drop_again_at {
+            return false;
+        }
         let mut freed = 0;
         let mut tried = 0;
         let slots = self.sockets.slots();
@@ -77,6 +83,9 @@ impl Stack {
             }
         }
         self.cx.counters.ciphertext_dropped += u64::from(freed);
+        if freed == 0 {
+            self.drop_again_at = now + DROP_PAUSE;
+        }
         freed > 0
     }
 
@@ -86,19 +95,12 @@ impl Stack {
         now: Instant,
         env: &mut Env<'_, N>,
     ) -> bool {
-        if self.reclaim_handshake(now, env) {
-            return true;
-        }
-        let index = match self.pop_oldest_idle() {
-            Some(index) => {
-                self.abort_reclaimed(index);
-                Some(index)
-            }
-            None => self.reset_least_progress(now),
-        };
-        // The reset leaves now, and the socket is removed.
-        if let Some(index) = index {
+        if let Some(index) = self.pop_oldest_idle() {
+            self.abort_reclaimed(index);
+            // The reset leaves now, and the socket is removed.
             self.run_socket(now, index, env, &mut 0);
+        } else if !self.reclaim_handshake(now, env) {
+            self.reset_least_progress(now, env);
         }
         !self.sockets.is_full()
     }
@@ -128,17 +130,18 @@ impl Stack {
         // The end of a response may be on its way.
         let may_close = |index| sockets.get(index).is_some_and(|s| s.send_queued() == 0);
         let index = self.cx.memory.idle.pop(may_close)?;
-        if let Some(socket) = self.sockets.get_mut(index) {
-            socket.is_closing_idle = true;
+        if let Some(socket) = self.sockets.get_mut(index)
+            && !core::mem::replace(&mut socket.is_closing_idle, true)
+        {
             self.closing_idle += 1;
+            self.cx.counters.reclaimed_idle += 1;
         }
-        self.cx.counters.reclaimed_idle += 1;
         Some(index)
     }
 
     /// Resets the connection with the least progress per byte held, of the next
-    /// [`LOOKS_PER_TURN`] in the table. Returns its index, if one may be reset.
-    fn reset_least_progress(&mut self, now: Instant) -> Option<u32> {
+    /// [`LOOKS_PER_TURN`] in the table.
+    fn reset_least_progress<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
         let rate_min = u64::from(self.cx.limits.send_rate_min);
         let mut least: Option<(u64, u32)> = None;
         let slots = self.sockets.slots();
@@ -153,21 +156,25 @@ impl Stack {
                 least = Some((score, self.reclaim_at));
             }
         }
-        let (_, index) = least?;
-        self.cx.counters.reclaimed_slow += 1;
-        self.abort_reclaimed(index);
-        Some(index)
+        if let Some((_, index)) = least {
+            self.cx.counters.reclaimed_slow += 1;
+            self.abort_reclaimed(index);
+            // The reset leaves now, and the socket is removed.
+            self.run_socket(now, index, env, &mut 0);
+        }
     }
 }
 
 impl Socket {
     /// Progress per mebibyte held, or `None` if the connection may not be reset.
     fn reclaim_score(&self, now: Instant, rate_min: u64) -> Option<u64> {
-        if self.is_tcp_over() {
-            return None;
-        }
-        let rate = self.progress_rate(now)?;
         let held = self.memory_held().max(1);
+        let waited_min = if held > u64::from(GUARANTEED_BYTES) {
+            MEASURED_MILLIS
+        } else {
+            MEASURED_MILLIS_GUARANTEED
+        };
+        let rate = self.progress_rate(now, waited_min)?;
         // One is added, so that of several silent peers the one that holds most goes first.
         (rate < rate_min).then(|| (rate + 1).saturating_mul(MEBIBYTE) / held)
     }
@@ -190,4 +197,11 @@ const HEADROOM_DIVISOR: u32 = 16;
 const DROPS_WANTED: u32 = 64;
 /// Connections whose queue a turn walks for that.
 const DROP_TRIES: u32 = 8;
+/// How long a search that freed nothing isn't repeated.
+const DROP_PAUSE: Duration = Duration::from_millis(1);
+/// How long a connection has to wait for its peer before its progress counts, in milliseconds: some
+/// retransmissions of a lost segment.
+const MEASURED_MILLIS: u32 = 2000;
+/// The same for a connection that holds no more than what is guaranteed.
+const MEASURED_MILLIS_GUARANTEED: u32 = 5000;
 const MEBIBYTE: u64 = 1 << 20;

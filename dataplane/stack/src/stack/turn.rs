@@ -42,7 +42,8 @@ impl Stack {
         let outcome = socket.transmit(now, cx, egress, env, packets_left);
         match outcome {
             SendOutcome::Done => {}
-            SendOutcome::TurnOver | SendOutcome::NoRoom => socket.make_ready(&mut cx.schedule),
+            SendOutcome::TurnOver => socket.make_ready(&mut cx.schedule),
+            SendOutcome::NoRoom => socket.make_blocked(&mut cx.schedule),
             SendOutcome::Starved(missing) => socket.make_starved_of(missing, cx),
             SendOutcome::Unresolved => socket.make_unresolved(cx),
         }
@@ -64,7 +65,7 @@ impl Stack {
         } else {
             // Only the peer's FIN is missing.
             if socket.is_detached() && socket.tcp.state() == State::FinWait2 {
-                self.set_idle(socket.id, true);
+                self.cx.memory.idle.list(index);
             }
             self.arm_socket_timer(index);
         }
@@ -144,12 +145,19 @@ impl Stack {
         let starved = &mut cx.memory.starved;
         let counts = starved.count_to_wake(now, is_reserve_filled, || env.pages.usage());
         for (missing, count) in Missing::ALL.into_iter().zip(counts) {
-            for _ in 0..count {
-                let index = cx.memory.starved.pop(missing);
-                let socket = index.and_then(|index| self.sockets.get_mut(index));
-                if let Some(socket) = socket
+            let mut left = count;
+            // Sockets that were removed are still listed. They use up no wake-up.
+            for _ in 0..4 * count {
+                if left == 0 {
+                    break;
+                }
+                let Some(index) = cx.memory.starved.pop(missing) else {
+                    break;
+                };
+                if let Some(socket) = self.sockets.get_mut(index)
                     && socket.lists.starved.remove(missing)
                 {
+                    left -= 1;
                     socket.lists.granted.insert(missing);
                     socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
                 }

@@ -112,8 +112,8 @@ impl Stream<PageBuf> {
     }
 
     /// Drops the ciphertext of the records that `range` overlaps, where that is possible
-    /// ([`Stream::seal`] seals them again). Returns the number of spans that it freed, and the
-    /// offset of the first record that is framed now.
+    /// ([`Stream::seal`] seals them again). Looks at 256 buffers at most. Returns the number of
+    /// spans that it freed, and the offset of the first record that is framed now.
     pub fn drop_ciphertext(
         &mut self,
         range: Range<u64>,
@@ -121,9 +121,10 @@ impl Stream<PageBuf> {
     ) -> (u32, Option<u64>) {
         let (mut freed, mut first) = (0, None);
         let mut next = self.first_from(range.start);
-        while let Some(node) = next
-            && Self::offset_of(node) < range.end
-        {
+        for _ in 0..DROP_WALK_MAX {
+            let Some(node) = next.filter(|node| Self::offset_of(*node) < range.end) else {
+                break;
+            };
             let mut page = queued(node);
             let before = page.true_size();
             if page.drop_ciphertext(pool) {
@@ -158,5 +159,7 @@ fn queued(node: NonNull<Block>) -> ManuallyDrop<PageBuf> {
     ManuallyDrop::new(PageBuf(node))
 }
 
+/// Buffers that one call of `drop_ciphertext` looks at.
+const DROP_WALK_MAX: u32 = 256;
 /// Records sealed in one call of `seal`: a few more than one burst has.
 const RUN: usize = 8;
