@@ -523,3 +523,27 @@ fn idle_connections_make_room_for_new_ones() {
     assert!(closed(&second) > 0);
     scene.finish();
 }
+
+/// The table is full of connections whose peers read nothing. A new connection takes the
+/// place of one of them. It is idle until its request has arrived, and isn't closed for that.
+#[test]
+fn a_new_connection_is_not_closed_in_a_table_of_busy_ones() {
+    let (a, mut b) = hosts(POOL, 4096);
+    b.config.limits.connections_max = 64;
+    let mut scene = Scene::new(a, b, true);
+    // What is idle is less than a sixteenth of the table at any time.
+    for _ in 0..16 {
+        for socket in scene.connect_many(4) {
+            scene.request(socket, 2_000_000, Kind::ByReference);
+        }
+        scene.run(Duration::from_millis(50));
+    }
+    // What they took at first doesn't count any more.
+    scene.run(Duration::from_secs(45));
+    for _ in 0..10 {
+        scene.fair_client(&FAIR, Duration::from_secs(5));
+    }
+    assert!(scene.counter("stack.reclaimed_slow") > 0);
+    assert_eq!(scene.counter("stack.reclaimed_idle"), 0);
+    scene.finish();
+}

@@ -1,12 +1,22 @@
 //! The idle connections, in the order in which they may be closed.
 
+use lockgate_wire::Instant;
+
 use crate::arrival_order::{ArrivalLinks, ArrivalList};
 
 /// Idle connections, the one that is idle for longest first.
+///
+/// While they are a [`SHARE_DIVISOR`]th of the table at most, only those may be closed that are
+/// idle for [`IDLE_MILLIS_MIN`]. Else a new connection, which is idle until its first request has
+/// arrived, would make room for the next one, in a table full of connections that aren't idle.
 #[derive(Debug)]
 pub(crate) struct IdleOrder {
     list: ArrivalList,
     links: ArrivalLinks,
+    /// Since when each is idle: milliseconds modulo 2^32.
+    since_millis: Vec<u32>,
+    now_millis: u32,
+    share: u32,
 }
 
 impl IdleOrder {
@@ -14,7 +24,16 @@ impl IdleOrder {
         Self {
             list: ArrivalList::new(),
             links: ArrivalLinks::new(connections_max),
+            since_millis: Vec::new(),
+            now_millis: 0,
+            share: connections_max / SHARE_DIVISOR,
         }
+    }
+
+    /// Sets the time.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.now_millis = now.as_millis() as u32;
     }
 
     /// A connection is idle from now on, or it isn't (or is removed).
@@ -22,13 +41,20 @@ impl IdleOrder {
         self.links.remove(&mut self.list, index);
         if is_idle {
             self.links.push(&mut self.list, index);
+            let at = index as usize;
+            if at >= self.since_millis.len() {
+                self.since_millis.resize(at + 1, 0);
+            }
+            if let Some(since) = self.since_millis.get_mut(at) {
+                *since = self.now_millis;
+            }
         }
     }
 
     /// Lists a connection as idle from now on, unless it is listed already.
     pub(crate) fn list(&mut self, index: u32) {
         if !self.links.is_listed(index) {
-            self.links.push(&mut self.list, index);
+            self.set(index, true);
         }
     }
 
@@ -37,6 +63,9 @@ impl IdleOrder {
     pub(crate) fn pop(&mut self, may_close: impl Fn(u32) -> bool) -> Option<u32> {
         for _ in 0..STEPS_MAX {
             let index = self.list.oldest()?;
+            if self.list.len() <= self.share && !self.is_idle_for_long(index) {
+                return None;
+            }
             let may_close = may_close(index);
             self.set(index, !may_close);
             if may_close {
@@ -45,10 +74,19 @@ impl IdleOrder {
         }
         None
     }
+
+    fn is_idle_for_long(&self, index: u32) -> bool {
+        let since = self.since_millis.get(index as usize);
+        since.is_some_and(|since| self.now_millis.wrapping_sub(*since) >= IDLE_MILLIS_MIN)
+    }
 }
 
 /// Connections that one call of [`IdleOrder::pop`] looks at.
 const STEPS_MAX: usize = 16;
+/// Part of the table that idle connections may take, however short it is.
+const SHARE_DIVISOR: u32 = 16;
+/// A client's request takes less time after the handshake, or after the response before.
+const IDLE_MILLIS_MIN: u32 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -80,5 +118,29 @@ mod tests {
         assert_eq!(order.pop(|index| index == 39), None);
         assert_eq!(order.pop(|index| index == 39), None);
         assert_eq!(order.pop(|index| index == 39), Some(39));
+    }
+
+    #[test]
+    fn a_few_connections_are_idle_for_a_while_before_they_are_closed() {
+        let mut order = IdleOrder::new(64);
+        order.advance(Instant::from_millis(500));
+        for index in 0..4 {
+            order.set(index, true);
+        }
+        order.advance(Instant::from_millis(1499));
+        assert_eq!(
+            order.pop(|_| true),
+            None,
+            "a sixteenth of the table is idle"
+        );
+        order.set(4, true);
+        assert_eq!(order.pop(|_| true), Some(0), "more is");
+        assert_eq!(order.pop(|_| true), None);
+        order.advance(Instant::from_millis(1500));
+        let mut pop = || order.pop(|_| true);
+        assert_eq!(
+            [pop(), pop(), pop(), pop()],
+            [Some(1), Some(2), Some(3), None]
+        );
     }
 }

@@ -5,7 +5,8 @@
 //! 1. Shares shrink: [`SendShare`](crate::memory::SendShare) depends on what is free.
 //! 2. When the table of connections is nearly full, idle connections are closed, the one that is
 //!    idle for longest first. When it is full, they are reset, and after them the oldest handshake
-//!    that waits for its peer.
+//!    that waits for its peer. While few are idle, a new one has time for its request
+//!    ([`IdleOrder`](crate::memory::IdleOrder)).
 //! 3. Ciphertext is dropped that can be made again, while others wait for page buffers.
 //! 4. Connections are reset whose peers take less than [`Limits::send_rate_min`], least progress
 //!    per byte held first, while others wait for page buffers or for a place in the table.
@@ -29,7 +30,7 @@ impl Stack {
     /// now, also if it was idle before.
     ///
     /// When there are nearly as many connections as there may be, idle ones are closed, the one
-    /// that is idle for longest first.
+    /// that is idle for longest first. While few are idle, each has a second.
     pub fn set_idle(&mut self, socket: SocketId, is_idle: bool) {
         if self
             .socket(socket)
@@ -41,6 +42,7 @@ impl Stack {
 
     /// Takes memory back, if connections wait for it. Looks at a bounded number of connections.
     pub(super) fn reclaim<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
+        self.cx.memory.idle.advance(now);
         let connections_max = self.cx.limits.connections_max;
         let limit = connections_max - connections_max / HEADROOM_DIVISOR;
         for _ in 0..IDLE_CLOSES_PER_TURN {
