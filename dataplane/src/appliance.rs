@@ -276,7 +276,7 @@ fn spawn_worker(
     ))
 }
 
-/// Ends the threads that read files. Those that hang in a file system end with the process.
+/// Ends the threads that read files. A thread that hangs in a file system ends with the process.
 fn close_cache(cache: Arc<FileCache>, left: Duration) {
     let wait = left.clamp(READERS_END_MIN, READERS_END_MAX);
     let readers = Arc::into_inner(cache).map_or(0, |cache| cache.shut_down(wait));

@@ -6,7 +6,7 @@ use crate::key::RootId;
 use crate::request::{Ticket, Token};
 use crate::share::may_take;
 
-/// The requests of a client that are outstanding, and those that wait until they may be sent.
+/// The outstanding requests of a client, and its requests that have to wait before they are sent.
 ///
 /// A root may have as many outstanding as are free, or one: a root that answers nothing keeps a
 /// half of them, the next such root a half of the remainder, and so on. What it has no room for

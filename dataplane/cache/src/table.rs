@@ -111,7 +111,7 @@ impl<T> Sets<T> {
                 && entry.hash == hash
                 && let Some(taken) = take(&entry.value)
             {
-                // The first is the one that was found last.
+                // The entry that was found last is the first.
                 set[..=at].rotate_right(1);
                 return Some(taken);
             }

@@ -33,7 +33,7 @@ pub struct StackConfig {
     /// The most bytes of content in a sent record: 64 (RFC 8449) to 2^14, the default. Values
     /// outside count as the nearest of these.
     pub record_len_max: u16,
-    /// The worker's place among those that have the same addresses, if there are others. They get
+    /// The worker's place among the workers with the same addresses, if there are others. They get
     /// frames and packets from this one by
     /// [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame) and
     /// [`Stack::poll_misdirected_packet`](crate::Stack::poll_misdirected_packet).

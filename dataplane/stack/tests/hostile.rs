@@ -139,7 +139,7 @@ impl Scene {
         self.silent.borrow_mut().insert(port);
     }
 
-    /// B's applications, and what A's connections were told.
+    /// B's applications, and the notices of A's connections.
     fn turn(&mut self) {
         while let Some(notice) = self.world.notices_a.pop_front() {
             match notice {

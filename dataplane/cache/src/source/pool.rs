@@ -3,8 +3,8 @@
 //! - A *loader* does one job at a time, and may hang in it. One that has none watches the clients'
 //!   queues: it takes requests and has the store answer them, or queues jobs. The others sleep. If
 //!   there is a job and no loader for it, another one is spawned. So there are at most
-//!   [`CacheConfig::loaders`] for each root: the scheduler gives a root no more. One that was idle
-//!   for ten seconds ends, except the one that watches.
+//!   [`CacheConfig::loaders`] for each root: the scheduler gives a root no more. A loader ends
+//!   when it was idle for ten seconds, unless it watches.
 //! - The *dispatcher* takes requests while no loader watches, and wakes or spawns loaders. It makes
 //!   no system call on a file, so no file system can stop it: what is in memory is served, and
 //!   other roots have their loaders, whatever the loaders do. It is woken by the first request that
@@ -301,7 +301,7 @@ impl Shared {
             state.woken += 1;
             self.queue.wake_watcher();
         } else if state.threads < self.threads_max && self.spawn_loader(state).is_err() {
-            // Those that run take the job when they are done.
+            // A running loader takes the job when it has done its own.
             self.files.counters.readers_refused.add(1);
         }
     }

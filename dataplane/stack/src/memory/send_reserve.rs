@@ -94,7 +94,7 @@ mod tests {
         let (page, loan) = reserve.lend(&mut pages, |_, page| page.take());
         assert!(page.is_some() && loan.is_some());
         for _ in 0..3 {
-            assert!(reserve.fill(&mut pages), "sending goes on");
+            assert!(reserve.fill(&mut pages), "sending continues");
             let (another, loan) = reserve.lend(&mut pages, |_, page| page.take());
             assert!(another.is_none() && loan.is_none());
         }
