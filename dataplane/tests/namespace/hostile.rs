@@ -46,7 +46,6 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("hostile::unfinished_client_hellos", unfinished_hellos),
     Case::new("hostile::more_peers_than_spans", more_than_spans),
     Case::new("hostile::a_table_of_idle_connections", idle_table),
-    Case::new("hostile::a_table_of_unread_downloads", unread_table),
 ];
 
 /// Pools, tables and cache as by default. The time limits are those of the other cases: minutes, so
@@ -221,22 +220,6 @@ fn idle_table() {
     );
     assert_eq!(stats.total("stack.reclaimed_slow"), 0, "{stats:?}");
     assert_logged(&scene, "connections (");
-    finish(scene);
-}
-
-/// As many connections as there may be, whose peers read nothing.
-fn unread_table() {
-    const PLACES: usize = 64;
-    let scene = usual().set("tcp.connections_max", PLACES as i64).start();
-    endless_file(&scene);
-    let stats = beside_fair_clients(&scene, scene.net.client(), |fair| {
-        let get = request("GET", ENDLESS, "");
-        let _peers = Peers::that_read_nothing(&scene, PLACES, |_| get.clone());
-        fair.wait_rounds(ROUNDS);
-        scene.server.stats()
-    });
-    assert!(stats.total("stack.reclaimed_slow") > 0, "{stats:?}");
-    assert_logged(&scene, "slow peers (");
     finish(scene);
 }
 
