@@ -126,7 +126,7 @@ impl<T> Sets<T> {
                 .as_ref()
                 .is_none_or(|old| old.hash == hash || is_dead(&old.value))
         };
-        // The one with the same hash may be behind one that is free.
+        // A free place may precede the entry with the same hash.
         let has_hash = |entry: &Option<SetEntry<T>>| entry.as_ref().is_some_and(|e| e.hash == hash);
         let place = set
             .iter()

@@ -95,7 +95,7 @@ pub fn start_gated(
     FileCache::start_with(arena, &roots, config, workers, clock, system).unwrap()
 }
 
-/// The kernel's file systems, which hang when a test says so.
+/// The kernel's file systems. A test can make each kind of call hang.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<GateShared>);
 

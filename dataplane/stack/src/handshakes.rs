@@ -265,8 +265,9 @@ pub(crate) const RECORD_BYTES_MAX: usize = lockgate_ktls::HEADER_LEN + CIPHERTEX
 /// are shorter. Without it, clients that come at once would evict each other.
 pub(crate) const HOLD_TIME: Duration = Duration::from_millis(250);
 
-/// How many of the oldest handshakes are examined for one that waits for its peer. The others wait
-/// for a step, which takes it to the end of its list or ends it.
+/// How many of the oldest handshakes are examined to find a handshake that waits for its peer. A
+/// handshake that waits for a step is skipped: the step moves it to the end of its list, or ends
+/// it.
 const EXAMINED_MAX: usize = 16;
 
 #[cfg(test)]

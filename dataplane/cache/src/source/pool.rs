@@ -1,10 +1,9 @@
 //! The threads of a file source: loaders, and one dispatcher.
 //!
-//! - A *loader* does one job at a time, and may hang in it. One that has none watches the clients'
-//!   queues: it takes requests and has the store answer them, or queues jobs. The others sleep. If
-//!   there is a job and no loader for it, another one is spawned. So there are at most
-//!   [`CacheConfig::loaders`] for each root: the scheduler gives a root no more. A loader ends
-//!   when it was idle for ten seconds, unless it watches.
+//! - A *loader* does one job at a time, and may hang in it. Of the idle loaders, one watches the
+//!   clients' queues: it takes requests and has the store answer them, or queues jobs. The other
+//!   idle loaders sleep. A job without an idle loader spawns a loader. The scheduler gives a root
+//!   at most [`CacheConfig::loaders`] at a time. A sleeping loader ends after ten seconds.
 //! - The *dispatcher* takes requests while no loader watches, and wakes or spawns loaders. It makes
 //!   no system call on a file, so no file system can stop it: what is in memory is served, and
 //!   other roots have their loaders, whatever the loaders do. It is woken by the first request that
@@ -338,7 +337,7 @@ const DRAINED_MAX: usize = 16;
 /// How long a job pauses that has to look at a file again.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// How often the dispatcher looks for requests, after the last one that it took.
+/// How many times the dispatcher polls for requests before it sleeps.
 const LOOKS: u32 = 16;
 
 /// How often it's looked for memory, open files, ends of pauses and new loaders, if a job waits for

@@ -107,7 +107,7 @@ impl Scheduler {
         self.mark_ready(at);
     }
 
-    /// Queues a job until memory is free. One that was granted too little is served first again.
+    /// Queues a job until memory is free. A job that was granted too little goes to the front.
     pub(super) fn wait_for_memory(&mut self, job: Job, len: usize) {
         if job.was_granted {
             self.memory.push_front(job.client, (job, len));

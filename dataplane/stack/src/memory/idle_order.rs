@@ -4,7 +4,7 @@ use lockgate_wire::Instant;
 
 use crate::arrival_order::{ArrivalLinks, ArrivalList};
 
-/// Idle connections, the one that is idle for longest first.
+/// Idle connections in the order in which they became idle, oldest first.
 ///
 /// While they are a [`SHARE_DIVISOR`]th of the table at most, only those may be closed that are
 /// idle for [`IDLE_MILLIS_MIN`]. Else a new connection, which is idle until its first request has
@@ -58,8 +58,8 @@ impl IdleOrder {
         }
     }
 
-    /// Takes the connection that is idle for longest, of those that `may_close`. Looks at a bounded
-    /// number; those that may not be closed go to the end.
+    /// Takes the oldest idle connection for which `may_close` returns true. Examines a bounded
+    /// number of connections, and moves each that may not be closed to the end.
     pub(crate) fn pop(&mut self, may_close: impl Fn(u32) -> bool) -> Option<u32> {
         for _ in 0..STEPS_MAX {
             let index = self.list.oldest()?;

@@ -239,8 +239,8 @@ mod tests {
         assert_eq!(counts, [0, 1]);
     }
 
-    /// A turn wakes a bounded number. The next turn wakes more if those took something; otherwise
-    /// the room is of no use to those that wait.
+    /// A turn wakes a bounded number of sockets. If they took memory, the next turn wakes more.
+    /// Otherwise the free memory is of the wrong size, and the next wake-up waits.
     #[test]
     fn a_turn_wakes_no_more_than_its_share() {
         let mut starved = StarvedSockets::default();

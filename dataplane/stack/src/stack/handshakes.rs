@@ -97,8 +97,9 @@ impl Stack {
         self.remove_socket(index, env);
     }
 
-    /// Takes the handshake that has waited longest for admission, if one may begin. If too many are
-    /// active, it takes the place of the oldest one that has waited for its peer for [`HOLD_TIME`].
+    /// Takes the handshake that has waited longest for admission, if a handshake may begin. If too
+    /// many are active, the oldest active handshake is evicted for it, provided that it has waited
+    /// for its peer for [`HOLD_TIME`].
     fn next_admitted_handshake<N: Output>(
         &mut self,
         now: Instant,

@@ -3,9 +3,9 @@
 //! In this order:
 //!
 //! 1. Shares shrink: [`SendShare`](crate::memory::SendShare) depends on what is free.
-//! 2. When the table of connections is nearly full, idle connections are closed, the one that is
-//!    idle for longest first. When it is full, they are reset, and after them the oldest handshake
-//!    that waits for its peer. While few are idle, a new one has time for its request
+//! 2. When the table of connections is nearly full, idle connections are closed, oldest first. When
+//!    it is full, they are reset; if none is idle, the oldest handshake that waits for its peer.
+//!    While few are idle, a new connection has time for its request
 //!    ([`IdleOrder`](crate::memory::IdleOrder)).
 //! 3. Ciphertext is dropped that can be made again, while others wait for page buffers.
 //! 4. Connections are reset whose peers take less than [`Limits::send_rate_min`], least progress
@@ -29,8 +29,8 @@ impl Stack {
     /// Sets whether a connection is idle: the application waits for its peer. Its idle time begins
     /// now, also if it was idle before.
     ///
-    /// When there are nearly as many connections as there may be, idle ones are closed, the one
-    /// that is idle for longest first. While few are idle, each has a second.
+    /// When the table of connections is nearly full, idle connections are closed, oldest first.
+    /// While few are idle, a connection stays for a second at least.
     pub fn set_idle(&mut self, socket: SocketId, is_idle: bool) {
         if self
             .socket(socket)
@@ -177,7 +177,7 @@ impl Socket {
             MEASURED_MILLIS_GUARANTEED
         };
         let rate = self.progress_rate(now, waited_min)?;
-        // One is added, so that of several silent peers the one that holds most goes first.
+        // Rate 0 counts as 1: of two silent peers, the larger holder has the lower score.
         (rate < rate_min).then(|| (rate + 1).saturating_mul(MEBIBYTE) / held)
     }
 }
