@@ -1,9 +1,13 @@
 //! Device strings, as DPDK takes them.
 
+mod pci;
+
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
+
+pub use self::pci::{NotPci, PciAddress};
 
 /// DPDK's driver (PMD) of a device, as far as drivers are treated differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,11 +35,12 @@ pub enum Driver {
 }
 
 /// A device: a virtual one by driver name and arguments (`net_af_packet0,iface=eth0`), or a PCI
-/// address (`0000:03:00.0`), with arguments too.
+/// address (`0000:03:00.0`), with arguments too. A PCI address has one spelling from here on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Device {
     name: String,
-    arguments: Vec<(String, String)>,
+    /// Keys, with the values of those that have one.
+    arguments: Vec<(String, Option<String>)>,
     driver: Driver,
     /// Port number of a device that exists already: one end of a [`crate::RingPair`].
     existing: Option<u16>,
@@ -121,7 +126,34 @@ impl Device {
         self.arguments
             .iter()
             .find(|(k, _)| k == key)
-            .map(|(_, v)| v.as_str())
+            .map(|(_, v)| v.as_deref().unwrap_or_default())
+    }
+
+    /// Returns the PCI cards that it uses: its own address, or those that the arguments of a
+    /// virtual device name, such as the members of a bond (`net_bonding0,slave=0000:03:00.0`).
+    pub fn pci_addresses(&self) -> Vec<PciAddress> {
+        if self.driver == Driver::Pci {
+            return self.name.parse().into_iter().collect();
+        }
+        let values = self.arguments.iter().filter_map(|(_, v)| v.as_ref());
+        let mut cards: Vec<PciAddress> = Vec::new();
+        for card in values.filter_map(|value| value.parse().ok()) {
+            // `primary=` of a bond names a member once more.
+            if !cards.contains(&card) {
+                cards.push(card);
+            }
+        }
+        cards
+    }
+
+    /// Returns the devices for the EAL to probe (`-a`): the PCI cards that it uses. A card that is
+    /// the device itself comes with its arguments.
+    pub fn allow_list(&self) -> Vec<String> {
+        if self.driver == Driver::Pci {
+            return vec![self.to_string()];
+        }
+        let cards = self.pci_addresses();
+        cards.iter().map(PciAddress::to_string).collect()
     }
 
     /// Returns the kernel interface that the device uses: argument `iface` of `net_af_packet` and
@@ -154,7 +186,7 @@ impl Device {
     /// Adds an argument unless it is set.
     pub(crate) fn default_argument(&mut self, key: &str, value: impl fmt::Display) {
         if self.argument(key).is_none() {
-            self.arguments.push((key.into(), value.to_string()));
+            self.arguments.push((key.into(), Some(value.to_string())));
         }
     }
 
@@ -163,12 +195,9 @@ impl Device {
         let list: Vec<String> = self
             .arguments
             .iter()
-            .map(|(k, v)| {
-                if v.is_empty() {
-                    k.clone()
-                } else {
-                    format!("{k}={v}")
-                }
+            .map(|(k, v)| match v {
+                Some(v) => format!("{k}={v}"),
+                None => k.clone(),
             })
             .collect();
         list.join(",")
@@ -188,12 +217,14 @@ impl FromStr for Device {
         let arguments = parts
             .filter(|part| !part.is_empty())
             .map(|part| match part.split_once('=') {
-                Some((k, v)) => (k.to_owned(), v.to_owned()),
-                None => (part.to_owned(), String::new()),
+                Some((k, v)) => (k.to_owned(), Some(v.to_owned())),
+                None => (part.to_owned(), None),
             })
             .collect();
+        // The EAL finds a PCI port by this spelling only.
+        let card = name.parse::<PciAddress>();
         Ok(Self {
-            name: name.into(),
+            name: card.map_or_else(|_| name.into(), |card| card.to_string()),
             arguments,
             driver,
             existing: None,
@@ -212,7 +243,7 @@ impl fmt::Display for Device {
 }
 
 fn driver(name: &str) -> Option<Driver> {
-    if is_pci(name) {
+    if name.parse::<PciAddress>().is_ok() {
         return Some(Driver::Pci);
     }
     // A virtual device is named after its driver, with a suffix that makes the name unique.
@@ -235,22 +266,6 @@ fn driver(name: &str) -> Option<Driver> {
         .iter()
         .find(|(prefix, _)| plain && name.len() > prefix.len() && name.starts_with(prefix))
         .map(|&(_, driver)| driver)
-}
-
-/// `[domain:]bus:device.function` in hexadecimal. A bus has 32 devices of 8 functions.
-fn is_pci(name: &str) -> bool {
-    let Some((rest, function)) = name.rsplit_once('.') else {
-        return false;
-    };
-    let hex = |s: &str, len: usize| s.len() == len && s.bytes().all(|b| b.is_ascii_hexdigit());
-    let fields: Vec<&str> = rest.split(':').collect();
-    let is_device = |s: &str| hex(s, 2) && matches!(s.as_bytes(), [b'0' | b'1', _]);
-    let address = match fields[..] {
-        [domain, bus, device] => hex(domain, 4) && hex(bus, 2) && is_device(device),
-        [bus, device] => hex(bus, 2) && is_device(device),
-        _ => false,
-    };
-    address && matches!(function.as_bytes(), [b'0'..=b'7'])
 }
 
 /// The longest IP packet of an Ethernet frame that isn't a jumbo frame.
@@ -307,6 +322,46 @@ mod tests {
         let d: Device = "net_tap0".parse().unwrap();
         assert_eq!(d.to_string(), "net_tap0");
         assert_eq!(d.arguments(), "");
+    }
+
+    #[test]
+    fn a_card_keeps_its_arguments_and_has_one_spelling() {
+        let table = [
+            ("00:0a.0", "0000:00:0a.0"),
+            ("0000:00:0A.0", "0000:00:0a.0"),
+            ("00:0A.0, vdpa=1,rx_vec_en", "0000:00:0a.0,vdpa=1,rx_vec_en"),
+            ("0000:00:0a.0,a=", "0000:00:0a.0,a="),
+            (
+                "0000:00:0a.0,representor=[0,1],x=2",
+                "0000:00:0a.0,representor=[0,1],x=2",
+            ),
+        ];
+        for (text, shown) in table {
+            let card: Device = text.parse().unwrap();
+            assert_eq!(card.to_string(), shown);
+            assert_eq!(card.name(), "0000:00:0a.0");
+            assert_eq!(card.allow_list(), [shown], "all of it is for the EAL");
+            assert_eq!(card.pci_addresses(), ["00:0a.0".parse().unwrap()]);
+        }
+    }
+
+    #[test]
+    fn a_virtual_device_names_the_cards_that_it_needs() {
+        let table: [(&str, &[&str]); 5] = [
+            (
+                "net_bonding0,mode=1,slave=03:00.0,slave=0000:03:00.1,primary=0000:03:00.0",
+                &["0000:03:00.0", "0000:03:00.1"],
+            ),
+            ("net_bonding0,mode=4,member=00:0A.0", &["0000:00:0a.0"]),
+            ("net_bonding0,slave=net_ring0", &[]),
+            ("net_af_packet0,iface=lg0", &[]),
+            ("net_tap0,mac=fixed,remote=eth0", &[]),
+        ];
+        for (text, cards) in table {
+            let device: Device = text.parse().unwrap();
+            assert_eq!(device.allow_list(), cards, "{text}");
+            assert_eq!(device.to_string(), text, "its arguments stay as they are");
+        }
     }
 
     #[test]

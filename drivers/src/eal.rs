@@ -33,7 +33,8 @@ pub struct EalConfig {
     /// Memory in MiB, at least 16. With huge pages it must be free in them, for packet buffers and
     /// [`Eal::region`], and is taken as needed. Without, it is for packet buffers only.
     pub memory_mib: u32,
-    /// PCI addresses of the devices to probe (`-a`); empty: none (`--no-pci`).
+    /// PCI devices to probe (`-a`), by address and with their arguments
+    /// ([`crate::Device::allow_list`]); empty: none (`--no-pci`).
     pub pci: Vec<String>,
 }
 

@@ -49,7 +49,7 @@ mod sys;
 mod worker;
 
 pub use counters::{DeviceCounters, PortCounters, QueueCounters};
-pub use device::{Device, DeviceError, DeviceLimits, Driver};
+pub use device::{Device, DeviceError, DeviceLimits, Driver, NotPci, PciAddress};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, Worker};
 pub use memory::MemoryError;
 #[cfg(feature = "fault-injection")]

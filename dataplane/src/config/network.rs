@@ -57,13 +57,7 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<PortSection>
         {
             reader.fault("name", format!("another port is called \"{}\"", port.name));
         }
-        if let Some(same) = ports
-            .iter()
-            .find(|p| p.device == port.device && p.device.is_some())
-        {
-            reader.fault("device", format!("port \"{}\" is this device", same.name));
-        } else if let Some((same, interface)) = port_of_same_interface(&ports, &port) {
-            let message = format!("port \"{same}\" uses interface {interface} already");
+        if let Some(message) = device_in_use(&ports, &port) {
             reader.fault("device", message);
         }
         ports.push(port);
@@ -77,19 +71,25 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<PortSection>
     ports
 }
 
-/// Returns the name of an earlier port with the same kernel interface, and the interface. Two ports
-/// on one interface would both get every frame.
-fn port_of_same_interface<'a>(
-    ports: &'a [PortSection],
-    port: &'a PortSection,
-) -> Option<(&'a str, &'a str)> {
-    let interface = port.device.as_ref()?.kernel_interface()?;
-    let uses_it = |other: &&PortSection| {
-        let device = other.device.as_ref();
-        device.and_then(Device::kernel_interface) == Some(interface)
-    };
-    let same = ports.iter().find(uses_it)?;
-    Some((&same.name, interface))
+/// Returns what is wrong if an earlier port uses the same device, PCI card or kernel interface. Two
+/// ports on one interface would both get every frame.
+fn device_in_use(ports: &[PortSection], port: &PortSection) -> Option<String> {
+    let device = port.device.as_ref()?;
+    let cards = device.pci_addresses();
+    ports.iter().find_map(|other| {
+        let (name, same) = (&other.name, other.device.as_ref()?);
+        // Device names are unique in the EAL, whatever the arguments.
+        if same.name() == device.name() {
+            return Some(format!("port \"{name}\" is this device"));
+        }
+        let theirs = same.pci_addresses();
+        if let Some(card) = cards.iter().find(|card| theirs.contains(card)) {
+            return Some(format!("port \"{name}\" uses card {card} already"));
+        }
+        let interface = device.kernel_interface()?;
+        (same.kernel_interface() == Some(interface))
+            .then(|| format!("port \"{name}\" uses interface {interface} already"))
+    })
 }
 
 /// Returns how to open each port, with one queue for each worker.

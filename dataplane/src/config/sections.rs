@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lockgate_cache::CacheConfig;
-use lockgate_drivers::{Driver, EalConfig, Hugepages, RX_ROOM_MIN};
+use lockgate_drivers::{Device, EalConfig, Hugepages, RX_ROOM_MIN};
 use lockgate_http::{Bounded, Limits as HttpLimits, Timeout};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::Limits;
@@ -37,13 +37,11 @@ pub(super) fn eal(document: &Document<'_>, needed: u64, ports: &[Port]) -> EalCo
         );
     }
     let devices = ports.iter().map(|port| &port.settings.device);
+    let cards = devices.flat_map(Device::allow_list);
     EalConfig {
         hugepages,
         memory_mib: u32::try_from(memory.div_ceil(1 << 20)).unwrap_or(u32::MAX),
-        pci: devices
-            .filter(|device| device.driver() == Driver::Pci)
-            .map(|device| device.name().to_owned())
-            .collect(),
+        pci: cards.collect(),
     }
 }
 

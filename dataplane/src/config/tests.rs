@@ -134,11 +134,16 @@ fn values_are_taken_over() {
 #[test]
 fn only_the_devices_on_the_bus_are_opened_by_their_address() {
     let text = BASE.to_owned()
-        + "[[port]]\nname = \"p1\"\ndevice = \"0000:03:00.0,x=1\"\n\
-           [[port]]\nname = \"p2\"\ndevice = \"net_af_packet0,iface=a:b\"\n";
+        + "[[port]]\nname = \"p1\"\ndevice = \"03:0A.0,x=1,y\"\n\
+           [[port]]\nname = \"p2\"\ndevice = \"net_af_packet0,iface=a:b\"\n\
+           [[port]]\nname = \"p3\"\ndevice = \"net_bonding0,mode=1,slave=0000:04:00.0,slave=04:00.1\"\n";
     let config = Scratch::new().parse(&text).unwrap();
-    assert_eq!(config.eal.pci, ["0000:03:00.0"]);
-    assert_eq!(config.ports.len(), 3);
+    // A card with its arguments, and the members of a bond.
+    assert_eq!(
+        config.eal.pci,
+        ["0000:03:0a.0,x=1,y", "0000:04:00.0", "0000:04:00.1"]
+    );
+    assert_eq!(config.ports.len(), 4);
 }
 
 #[test]
@@ -249,6 +254,9 @@ const BAD: &[(&str, &str, &str)] = &[
     ("name = \"p0\"\n", "", "t.toml:1: port.name: missing: 1 to 15 of a-z, 0-9, - and _\nt.toml:4: interface.on: there is no port \"p0\""),
     ("", "[[port]]\nname = \"p0\"\ndevice = \"net_ring0\"\n", "t.toml:17: port.name: another port is called \"p0\"\nt.toml:18: port.device: port \"p0\" is this device"),
     ("device = \"net_ring0\"", "device = \"net_af_packet0,iface=e\"\n[[port]]\nname = \"p1\"\ndevice = \"net_af_packet1,iface=e\"", "t.toml:6: port.device: port \"p0\" uses interface e already"),
+    ("device = \"net_ring0\"", "device = \"0000:00:0A.0,x=1\"\n[[port]]\nname = \"p1\"\ndevice = \"00:0a.0\"", "t.toml:6: port.device: port \"p0\" is this device"),
+    ("device = \"net_ring0\"", "device = \"net_tap0\"\n[[port]]\nname = \"p1\"\ndevice = \"net_tap0,mac=fixed\"", "t.toml:6: port.device: port \"p0\" is this device"),
+    ("device = \"net_ring0\"", "device = \"net_bonding0,slave=0000:00:0a.0\"\n[[port]]\nname = \"p1\"\ndevice = \"00:0A.0\"", "t.toml:6: port.device: port \"p0\" uses card 0000:00:0a.0 already"),
     ("", "[[port]]\nname = \"Port one\"\ndevice = \"net_null0\"\n", "t.toml:17: port.name: a name is 1 to 15 of a-z, 0-9, - and _"),
     ("", "[[port]]\nname = \"p1\"\ndevice = \"net_af_xdp0,iface=x\"\nmtu = 9000\n", "t.toml:19: port.mtu: net_af_xdp0 can do 1500 at most"),
     ("", "[[port]]\nname = \"p1\"\ndevice = \"net_af_packet0,iface=x\"\nassume = [\"tso\"]\n", "t.toml:19: port.assume: only net_ring and net_memif can assume offloads: packets leave this machine's memory on any other device"),

@@ -50,8 +50,8 @@ pub(super) const PORT: &[Key] = &[
     key(
         "device",
         required("a DPDK device string"),
-        "The device: a PCI address, or a virtual device with its arguments. Arguments for the MTU \
-         and the queues are added.",
+        "The device: a PCI address (`0000:03:00.0` or `03:00.0`) or a virtual device, with its \
+         arguments. Arguments for the MTU and the queues of virtual devices are added.",
     ),
     key(
         "mtu",
