@@ -1,6 +1,6 @@
 # Everything is a script; this names them.
 
-.PHONY: run test check bench mutants clean
+.PHONY: run test test-nics check bench mutants clean
 
 # A demonstration: the appliance on one end of a veth pair, curl on the other. Until Ctrl-C.
 run:
@@ -9,6 +9,10 @@ run:
 # Every check and every test.
 test:
 	@scripts/test
+
+# The appliance on every emulated network card, in every way.
+test-nics:
+	@scripts/test-nics
 
 # What needs no root, no namespaces and no packages beyond the build's.
 check:

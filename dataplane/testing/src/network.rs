@@ -1,10 +1,12 @@
-//! Network namespaces joined by veth pairs, and processes and threads in them.
+//! Network namespaces joined by veth pairs or with taps, and processes and threads in them.
 //!
 //! Names carry this process's number. A [`Network`] is removed on drop, also when a test fails;
 //! what a killed process left behind is removed by the next one that makes a network.
 //!
 //! A program starts in a namespace through this very binary, which enters the namespace, asks the
 //! kernel to be killed together with its parent, and becomes the program: nothing is left running.
+
+mod taps;
 
 use std::env;
 use std::ffi::OsStr;
@@ -21,6 +23,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+pub use self::taps::Taps;
 use crate::process::run;
 use crate::stale;
 
@@ -73,8 +76,7 @@ impl Network {
     }
 
     fn new(routed: bool) -> Self {
-        static CLEAN: Once = Once::new();
-        CLEAN.call_once(remove_stale);
+        remove_stale_once();
         let network = Self {
             server: name("a"),
             router: routed.then(|| name("r")),
@@ -186,6 +188,12 @@ fn enter(namespace: &str) {
     let file = File::open(Path::new("/run/netns").join(namespace)).expect("the namespace exists");
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
         .expect("root may enter a namespace");
+}
+
+/// Removes what is left behind, once in a process.
+fn remove_stale_once() {
+    static CLEAN: Once = Once::new();
+    CLEAN.call_once(remove_stale);
 }
 
 /// Removes the namespaces of processes that have ended without doing so, and what runs in them.

@@ -1,0 +1,272 @@
+//! The appliance in an emulated machine, and its clients in the namespace of the taps.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use lockgate_testing::certificates::{Identity, KeyKind};
+use lockgate_testing::network::{SERVER4, SERVER6};
+use lockgate_testing::process::{Running, run};
+use lockgate_testing::{Random, ScratchDir};
+use serde_json::Value as Json;
+use toml::{Table, Value};
+
+use super::archive::Archive;
+use super::card::Card;
+use super::machine::{LOCKGATE, Machine, MachineSpec};
+
+/// What a case runs: a machine, and the configuration of the appliance in it.
+pub(crate) struct Setup {
+    pub(crate) machine: MachineSpec,
+    config: Table,
+}
+
+impl Setup {
+    /// All workers on each of the machine's cards, HTTP and HTTPS over IPv4 and IPv6.
+    pub(crate) fn new(machine: MachineSpec) -> Self {
+        let mut config: Table = BASE.parse().expect("the base is TOML");
+        let mut ports = Vec::new();
+        let mut interfaces = Vec::new();
+        for (number, card) in machine.cards.iter().enumerate() {
+            let mut port = Table::new();
+            port.insert("name".to_owned(), format!("p{number}").into());
+            port.insert("device".to_owned(), card.address(number).into());
+            port.insert("mtu".to_owned(), i64::from(machine.mtu).into());
+            ports.push(port.into());
+            let addresses = vec![
+                format!("198.18.{number}.1/24").into(),
+                format!("fd00:18:{number}::1/64").into(),
+            ];
+            let mut interface = Table::new();
+            interface.insert("on".to_owned(), format!("p{number}").into());
+            interface.insert("addresses".to_owned(), Value::Array(addresses));
+            interfaces.push(interface.into());
+        }
+        config.insert("port".to_owned(), Value::Array(ports));
+        config.insert("interface".to_owned(), Value::Array(interfaces));
+        let cores = (0..machine.workers).map(|core| Value::Integer(core as i64));
+        let workers = config["workers"].as_table_mut();
+        workers
+            .expect("it is in the base")
+            .insert("cores".to_owned(), Value::Array(cores.collect()));
+        Self { machine, config }
+    }
+
+    /// Boots the machine. The appliance isn't started yet.
+    #[track_caller]
+    pub(crate) fn boot(&self) -> Bench {
+        let scratch = ScratchDir::new();
+        Identity::self_signed(&[HOST, SERVER4, SERVER6], KeyKind::Ecdsa)
+            .write(scratch.path(), "host");
+        let stripped = scratch.join("lockgate");
+        let mut strip = Command::new("strip");
+        run(strip.arg("-o").arg(&stripped).arg(LOCKGATE)).ok();
+        let read = |path: PathBuf| fs::read(path).expect("it was just written");
+        let body = Random::new(SEED).bytes(BODY_BYTES);
+        let mut archive = Archive::default();
+        archive.add("/usr/bin/lockgate", 0o755, &read(stripped));
+        archive.add(CONFIG, 0o644, self.config.to_string().as_bytes());
+        archive.add("/etc/host.crt", 0o644, &read(scratch.join("host.crt")));
+        archive.add("/etc/host.key", 0o600, &read(scratch.join("host.key")));
+        archive.add("/srv/index.html", 0o644, INDEX);
+        archive.add("/srv/body", 0o644, &body);
+        Bench {
+            machine: self.machine.boot(archive),
+            cards: self.machine.cards.clone(),
+            scratch,
+            body,
+        }
+    }
+}
+
+/// A machine with an appliance.
+pub(crate) struct Bench {
+    pub(crate) machine: Machine,
+    cards: Vec<Card>,
+    scratch: ScratchDir,
+    body: Vec<u8>,
+}
+
+impl Bench {
+    /// Starts the appliance and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(&mut self) {
+        self.machine.ok(&format!("serve {CONFIG}"));
+        self.wait_for_log("listening", LISTENERS);
+    }
+
+    /// Waits until the running appliance has logged `text` so many times.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&mut self, text: &str, times: usize) {
+        self.machine.wait_for(text, |machine| {
+            let log = machine.log();
+            assert!(!log.contains(ENDED), "{text}: the appliance has ended");
+            (log.matches(text).count() >= times).then_some(())
+        });
+    }
+
+    /// Gets `/body` by HTTP and by HTTPS with curl, and `/` by HTTPS with openssl, over IPv4 and
+    /// IPv6: all byte for byte.
+    #[track_caller]
+    pub(crate) fn transfer_all(&self) {
+        for url in [
+            format!("http://{SERVER4}/body"),
+            format!("https://{SERVER4}/body"),
+            format!("https://[{SERVER6}]/body"),
+        ] {
+            self.fetch(&url);
+        }
+        self.s_client(&format!("[{SERVER6}]:443"));
+        self.s_client(&format!("{SERVER4}:443"));
+    }
+
+    /// Gets `/body` with curl: the same bytes.
+    #[track_caller]
+    pub(crate) fn fetch(&self, url: &str) {
+        let mut curl = self.machine.command("curl");
+        let curl = curl
+            .args(["-sS", "--fail", "--cacert"])
+            .arg(self.scratch.join("host.crt"));
+        let ran = run(curl.arg(url));
+        assert_eq!(ran.code, Some(0), "{url}: {}", ran.err);
+        // Not by assert_eq!, which would print both.
+        assert!(ran.out == self.body, "{url}: {} bytes", ran.out.len());
+    }
+
+    /// Gets `/` with openssl, which checks the certificate.
+    #[track_caller]
+    fn s_client(&self, to: &str) {
+        let mut openssl = self.machine.command("openssl");
+        openssl.args(["s_client", "-connect", to, "-servername", HOST, "-ign_eof"]);
+        openssl.args(["-verify_hostname", HOST, "-verify_return_error", "-CAfile"]);
+        openssl.arg(self.scratch.join("host.crt"));
+        let mut running = Running::start(openssl.stdin(Stdio::piped()));
+        let mut input = running.child().stdin.take().expect("it is piped");
+        let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+        // It may have ended already; its output says why.
+        let _ = input.write_all(request.as_bytes());
+        let ran = running.finish();
+        let text = ran.text();
+        assert_eq!(ran.code, Some(0), "{text} {}", ran.err);
+        assert!(text.contains("Verification: OK"), "{text}");
+        let has_index = ran.out.windows(INDEX.len()).any(|window| window == INDEX);
+        assert!(has_index, "{text}");
+    }
+
+    /// The appliance's counters now.
+    #[track_caller]
+    pub(crate) fn stats(&mut self) -> Stats {
+        let text = self
+            .machine
+            .ok(&format!("lockgate stats --config {CONFIG} --json"));
+        Stats(serde_json::from_str(&text).expect("the statistics are JSON"))
+    }
+
+    /// Ends the appliance by SIGTERM: it must exit with 0 and every buffer must have come back.
+    /// The IOMMU must have refused nothing.
+    #[track_caller]
+    pub(crate) fn finish(mut self) {
+        self.machine.ok("kill -TERM $(cat /run/pid)");
+        let log = self
+            .machine
+            .wait_for("the end of the appliance", |machine| {
+                let log = machine.log();
+                let (_, code) = log.split_once(ENDED)?;
+                code.ends_with('\n').then_some(log)
+            });
+        assert!(log.ends_with(&format!("{ENDED}0\n")), "{log:?}");
+        let harmless = |line: &str| {
+            let mut known = self.cards.iter().filter_map(|card| card.harmless_error());
+            known.any(|known| line.contains(known))
+        };
+        let bad = |line: &&str| BAD.iter().any(|bad| line.contains(bad)) && !harmless(line);
+        assert_eq!(log.lines().find(bad), None, "{log}");
+        assert!(log.contains("stopped"), "{log}");
+
+        let faults = self.machine.ok("dmesg | grep -F 'DMAR: [' || true");
+        let known = |line: &str| {
+            let mut known = self.cards.iter().filter_map(|card| card.known_fault());
+            known.any(|known| line.contains(known))
+        };
+        let fault = faults.lines().find(|line| !known(line));
+        assert_eq!(fault, None, "the IOMMU refused an access");
+    }
+}
+
+/// The answer of `lockgate stats --json`.
+#[derive(Debug)]
+pub(crate) struct Stats(Json);
+
+impl Stats {
+    /// A counter, summed over the workers.
+    #[track_caller]
+    pub(crate) fn total(&self, name: &str) -> u64 {
+        number(&self.0["totals"][name], name)
+    }
+
+    /// A counter of a port.
+    #[track_caller]
+    pub(crate) fn port(&self, port: usize, name: &str) -> u64 {
+        number(&self.0["ports"][format!("p{port}")][name], name)
+    }
+}
+
+#[track_caller]
+fn number(value: &Json, name: &str) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("no counter {name}"))
+}
+
+const HOST: &str = "lockgate.test";
+const CONFIG: &str = "/etc/lockgate.toml";
+const INDEX: &[u8] = b"<!doctype html>\n<title>A page</title>\n";
+const BODY_BYTES: usize = 10 << 20;
+const SEED: u64 = 0x5eed;
+/// What the log of a good run has in no line.
+const BAD: &[&str] = &["panicked", " ERROR ", "can't be closed"];
+const LISTENERS: usize = 4;
+/// What `scripts/nics/init` writes to the log after the appliance's end, before the exit code.
+const ENDED: &str = "=== ended ";
+
+const BASE: &str = r#"
+[eal]
+hugepages = "require"
+[workers]
+idle = "sleep"
+# A client that is slow because the machine is busy isn't cut off.
+[tls]
+handshake_timeout = "5m"
+[http]
+header_timeout = "5m"
+idle_timeout = "5m"
+send_timeout = "5m"
+[[listener]]
+address = "0.0.0.0:80"
+[[listener]]
+address = "[::]:80"
+[[listener]]
+address = "0.0.0.0:443"
+tls = true
+[[listener]]
+address = "[::]:443"
+tls = true
+[[certificate]]
+chain = "host.crt"
+key = "host.key"
+[[site]]
+hosts = ["*"]
+root = "/srv"
+[cache]
+memory_max = "16MiB"
+[limits]
+mbufs = 8192
+page_buffers = 16384
+spans_small = 4096
+spans_large = 2048
+[control]
+socket = "/run/lockgate.sock"
+[drain]
+deadline = "5m"
+"#;
