@@ -20,6 +20,9 @@ pub struct CacheConfig {
     pub objects_max: u32,
     /// Large files that are open at a time. Never more than a quarter of what the process may open.
     pub open_max: u32,
+    /// How long the start waits for the file systems of all trees. A tree whose top directory isn't
+    /// open by then is opened with its first file.
+    pub root_wait: Duration,
     /// Threads that read files of one tree at a time.
     pub loaders: u8,
     /// Requests that a client may have outstanding. More of them wait in the client. One tree has
@@ -40,6 +43,7 @@ impl Default for CacheConfig {
             whole_bytes_max: SPAN_BYTES,
             objects_max: 16_384,
             open_max: 1_024,
+            root_wait: Duration::from_secs(2),
             loaders: 2,
             outstanding_max: 1_024,
             table_entries: 8_192,

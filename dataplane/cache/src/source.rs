@@ -28,6 +28,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use hashbrown::DefaultHashBuilder;
+use rustix::io::Errno;
 
 use self::clock::WallClock;
 use self::filesystem::FileSystem;
@@ -37,6 +38,7 @@ use self::pool::LoaderPool;
 use self::root::Root;
 use crate::config::CacheConfig;
 use crate::counters::{FileCounters, LoaderCounters};
+use crate::patience::results_within;
 use crate::queue::RequestQueue;
 use crate::store::Store;
 
@@ -55,7 +57,8 @@ pub(crate) enum SourceError {
 }
 
 impl FileSource {
-    /// Opens the root directories and spawns the first threads.
+    /// Opens the root directories and spawns the first threads. A root whose file system doesn't
+    /// answer within [`CacheConfig::root_wait`] is opened later.
     pub(crate) fn start(
         store: &Arc<Store>,
         queue: &Arc<RequestQueue>,
@@ -65,10 +68,17 @@ impl FileSource {
         system: Arc<dyn FileSystem>,
     ) -> Result<Self, SourceError> {
         let open = |path: &PathBuf| {
-            let root = Root::open(&*system, path);
-            root.map_err(|error| SourceError::Root(path.clone(), error))
+            let (system, path) = (Arc::clone(&system), path.clone());
+            move || system.open_directory(&path)
         };
-        let roots = roots.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let opened = results_within(config.root_wait, roots.iter().map(open));
+        let root = |(path, opened): (&PathBuf, Option<Result<_, Errno>>)| {
+            let directory = opened.transpose();
+            let directory = directory.map_err(|e| SourceError::Root(path.clone(), e.into()))?;
+            Ok(Root::new(path, directory))
+        };
+        let roots = roots.iter().zip(opened).map(root);
+        let roots = roots.collect::<Result<Vec<_>, _>>()?;
         let wake = Arc::clone(queue);
         let open = OpenFiles::new(config.open_max, roots.len(), move || wake.wake());
         let files = Arc::new(Files {

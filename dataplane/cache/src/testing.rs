@@ -120,6 +120,8 @@ struct GateState {
 /// A kind of system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
+    /// `open` of a root directory.
+    OpenRoot,
     /// `openat2` of a file.
     Open,
     /// `fstat` of an open file.
@@ -180,7 +182,10 @@ impl Gate {
             return;
         }
         let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let path = path.unwrap_or_default();
+        self.pass_path(call, &path.unwrap_or_default());
+    }
+
+    fn pass_path(&self, call: Call, path: &Path) {
         let is_closed = |state: &GateState| {
             let mut closed = state.closed.iter();
             closed.any(|(kind, top)| *kind == call && path.starts_with(top))
@@ -208,6 +213,7 @@ impl Gate {
 
 impl FileSystem for Gate {
     fn open_directory(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.pass_path(Call::OpenRoot, &path.canonicalize().unwrap_or_default());
         Kernel.open_directory(path)
     }
 

@@ -50,8 +50,9 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
             Ok(())
         }
     });
-    let (certificates, warnings) = serving::certificates(&document, file, host);
-    let (sites, roots) = serving::sites(&document, file);
+    let (certificates, mut warnings) = serving::certificates(&document, file, host);
+    let (sites, roots, of_sites) = serving::sites(&document, file);
+    warnings.extend(of_sites);
     if !document.many("listener").is_empty() && roots.is_empty() {
         document.fault(
             Place::new(0, "site"),

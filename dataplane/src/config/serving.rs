@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lockgate_cache::RootId;
 use lockgate_stack::tls::Certificate;
@@ -53,10 +54,15 @@ pub(super) fn certificates(
     (loaded, warnings)
 }
 
-/// Parses the sites, and the directories that they are served from.
-pub(super) fn sites(document: &Document<'_>, file: &Path) -> (Sites, Vec<PathBuf>) {
+/// Parses the sites, and the directories that they are served from. A directory whose file system
+/// doesn't answer is a warning: the other sites still work.
+pub(super) fn sites(
+    document: &Document<'_>,
+    file: &Path,
+) -> (Sites, Vec<PathBuf>, Vec<super::Fault>) {
     let mut sites = Sites::new();
     let mut roots = Vec::new();
+    let mut places = Vec::new();
     let mut taken: HashMap<HostPattern, u32> = HashMap::new();
     for reader in document.many("site") {
         let mut hosts = Vec::new();
@@ -79,9 +85,6 @@ pub(super) fn sites(document: &Document<'_>, file: &Path) -> (Sites, Vec<PathBuf
         let root = reader
             .text("root")
             .map(|at| Config::resolve(file, &at.value));
-        if let Some(Err(message)) = root.as_deref().map(check_directory) {
-            reader.fault("root", message);
-        }
         let index = reader
             .text("index")
             .map(|at| at.value)
@@ -96,9 +99,32 @@ pub(super) fn sites(document: &Document<'_>, file: &Path) -> (Sites, Vec<PathBuf
         for host in hosts {
             sites.insert(host, site.clone());
         }
+        if root.is_some() {
+            places.push((roots.len(), reader.place("root")));
+        }
         roots.push(root.unwrap_or_default());
     }
-    (sites, roots)
+    let check = |(at, _): &(usize, _)| {
+        let root: PathBuf = roots.get(*at).cloned().unwrap_or_default();
+        move || check_directory(&root)
+    };
+    let checked = lockgate_cache::results_within(ROOT_WAIT, places.iter().map(check));
+    let mut warnings = Vec::new();
+    for ((at, place), result) in places.into_iter().zip(checked) {
+        match result {
+            Some(Ok(())) => {}
+            Some(Err(message)) => document.fault(place, message),
+            None => {
+                let root = roots.get(at).map(|root| root.display());
+                let root = root.map(|root| root.to_string()).unwrap_or_default();
+                let message = format!(
+                    "{root}: the file system doesn't answer; the site has no files until it does"
+                );
+                warnings.push(super::Fault::new(file, place, message));
+            }
+        }
+    }
+    (sites, roots, warnings)
 }
 
 pub(super) fn control_socket(document: &Document<'_>, file: &Path) -> Option<PathBuf> {
@@ -137,6 +163,9 @@ fn check_directory(path: &Path) -> Result<(), String> {
 fn is_file_name(name: &str) -> bool {
     name.len() <= 255 && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
+
+/// How long all roots together may take to answer.
+const ROOT_WAIT: Duration = Duration::from_secs(2);
 
 /// `sun_path` has 108 bytes, one of them for the end.
 const SOCKET_PATH_MAX: usize = 107;

@@ -1,6 +1,5 @@
 //! Trees of files: opening what a path names, and reading the status of the file.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,14 @@ use crate::absence::Absence;
 #[derive(Debug)]
 pub(crate) struct Root {
     path: PathBuf,
-    open: Mutex<(Arc<OwnedFd>, Instant)>,
+    open: Mutex<RootDirectory>,
+}
+
+#[derive(Debug)]
+struct RootDirectory {
+    /// None until a file system that hung at the start has answered.
+    directory: Option<Arc<OwnedFd>>,
+    opened: Instant,
 }
 
 /// A regular file that was opened.
@@ -52,12 +58,15 @@ pub(crate) enum OpenOutcome {
 }
 
 impl Root {
-    pub(crate) fn open(system: &dyn FileSystem, path: &Path) -> io::Result<Self> {
-        let directory = Arc::new(system.open_directory(path)?);
-        Ok(Self {
+    /// A tree below `path`. A directory that isn't open yet is opened with the first file.
+    pub(crate) fn new(path: &Path, directory: Option<OwnedFd>) -> Self {
+        Self {
             path: path.to_owned(),
-            open: Mutex::new((directory, Instant::ZERO)),
-        })
+            open: Mutex::new(RootDirectory {
+                directory: directory.map(Arc::new),
+                opened: Instant::ZERO,
+            }),
+        }
     }
 
     /// Opens what `path` names in this tree.
@@ -68,7 +77,7 @@ impl Root {
         now: Instant,
         reopen_after: Duration,
     ) -> Result<OwnedFd, Absence> {
-        let directory = self.directory(system, now, reopen_after);
+        let directory = self.directory(system, now, reopen_after).map_err(absence)?;
         system.open_beneath(&directory, path).map_err(absence)
     }
 
@@ -77,16 +86,18 @@ impl Root {
         system: &dyn FileSystem,
         now: Instant,
         reopen_after: Duration,
-    ) -> Arc<OwnedFd> {
+    ) -> Result<Arc<OwnedFd>, Errno> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_since(open.1) >= reopen_after {
-            // If it can't be opened now, the one from before stays in use.
-            if let Ok(directory) = system.open_directory(&self.path) {
-                open.0 = Arc::new(directory);
+        if open.directory.is_none() || now.saturating_since(open.opened) >= reopen_after {
+            match system.open_directory(&self.path) {
+                Ok(directory) => open.directory = Some(Arc::new(directory)),
+                Err(error) if open.directory.is_none() => return Err(error),
+                // The directory from before stays in use.
+                Err(_) => {}
             }
-            open.1 = now;
+            open.opened = now;
         }
-        Arc::clone(&open.0)
+        open.directory.clone().ok_or(Errno::NOENT)
     }
 }
 

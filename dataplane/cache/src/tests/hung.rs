@@ -152,6 +152,76 @@ fn every_request_of_a_tree_that_hung_is_answered_once() {
     assert!(tokens.into_iter().eq(1_000..4_000));
 }
 
+/// A root directory whose file system hangs at the start keeps no other site from starting. It is
+/// opened when the file system answers.
+#[test]
+fn a_root_that_hangs_at_the_start_stops_only_its_own_files() {
+    let trees = trees();
+    let gate = Gate::new(true);
+    gate.close(Call::OpenRoot, &trees[0]);
+    let config = CacheConfig {
+        root_wait: Duration::from_millis(50),
+        ..CacheConfig::default()
+    };
+    let (_cache, mut waiters) = start_trees(&trees, &config, 1, &gate);
+    let waiter = &mut waiters[0];
+    waiter.root = HUNG;
+    assert!(!waiter.knows("hot"));
+    // Of the start, and of the reader.
+    gate.wait_for_hanging(2);
+    waiter.root = FINE;
+    assert_eq!(version(&waiter.fetch("hot").unwrap()), 1);
+    assert!(waiter.fetch("absent").is_err());
+    gate.open();
+    waiter.root = HUNG;
+    assert_eq!(version(&waiter.fetch("hot").unwrap()), 1);
+    assert_eq!(version(&waiter.fetch("cold").unwrap()), 1);
+}
+
+/// Two sites may have their files on one file system. When it hangs, each has as many readers in it
+/// as it may, and a site on another file system has its own.
+#[test]
+fn two_sites_on_a_file_system_that_hangs_leave_readers_to_a_third() {
+    let trees = trees();
+    let gate = Gate::new(true);
+    let both = [&trees[0], &trees[0], &trees[1]];
+    let later = kernel_time() + Duration::from_secs(7_200);
+    let clock = WallClock::new(move || later);
+    let config = CacheConfig::default();
+    let (cache, clients) = start_gated(&both, 4 * MIB, &config, 1, clock, &gate);
+    let mut waiter = Waiter::new(clients.into_iter().next().unwrap());
+    let [first, second, third] = [0, 1, 2].map(RootId::new);
+    waiter.root = first;
+    assert_eq!(version(&waiter.fetch("hot").unwrap()), 1);
+    gate.close(Call::Open, &trees[0]);
+    for (hung, readers) in [(first, 2), (second, 4)] {
+        waiter.request_many(hung, 700);
+        gate.wait_for_hanging(readers);
+    }
+    let counters = cache.counters();
+    assert_eq!((counters.readers_busy, counters.readers_max), (4, 6));
+    assert!(counters.requests < counters.requests_max, "{counters:?}");
+    for name in ["hot", "cold", "checked"] {
+        waiter.root = third;
+        let (now, token) = (waiter.now(), Token(1));
+        let found = waiter.client.lookup(now, third, name.as_bytes(), token);
+        let Lookup::Pending(ticket) = found else {
+            panic!("it was never looked up");
+        };
+        let answer = wait_for("object", || {
+            waiter
+                .client
+                .poll(now)
+                .filter(|answer| answer.ticket == ticket)
+        });
+        assert!(answer.into_lookup().unwrap().is_ok());
+    }
+    waiter.root = first;
+    assert!(waiter.knows("hot"), "it is in memory");
+    assert_eq!(gate.hanging(), [Call::Open; 4]);
+    gate.open();
+}
+
 /// However many trees hang, there is a thread for the next one.
 #[test]
 fn all_trees_hang_but_one() {
