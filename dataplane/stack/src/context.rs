@@ -7,6 +7,7 @@ use crate::counters::Counters;
 use crate::handshakes::Handshakes;
 use crate::memory::Memory;
 use crate::notice::NoticeQueue;
+use crate::record_budget::RecordBudget;
 use crate::schedule::Schedule;
 use crate::seeds::Seeds;
 
@@ -22,6 +23,7 @@ pub(crate) struct SocketContext {
     pub(crate) schedule: Schedule,
     pub(crate) memory: Memory,
     pub(crate) handshakes: Handshakes,
+    pub(crate) records: RecordBudget,
 }
 
 /// The record layer's settings.
@@ -55,6 +57,7 @@ impl SocketContext {
             schedule: Schedule::default(),
             memory: Memory::new(&limits),
             handshakes: Handshakes::new(&limits),
+            records: RecordBudget::new(),
         }
     }
 }

@@ -1,9 +1,18 @@
 //! Which TLS handshakes may begin, which can take a step, and which are evicted.
 //!
 //! A handshake with state in the TLS library is *active*; there are `active_max` of them at most.
-//! Before that it waits for its first record, and then for admission in order of arrival. Admission
-//! and the steps of active handshakes take turns, so a flood of ClientHellos doesn't stop the
-//! handshakes that have begun.
+//! Before that it waits for its first record, and then for admission
+//! ([`AdmissionQueue`]). Admission and the steps of active handshakes take turns, so a flood of
+//! ClientHellos doesn't stop the handshakes that have begun.
+//!
+//! # More ClientHellos than a core signs
+//!
+//! - Networks of peers are admitted in turn, so a flood from one delays its own handshakes.
+//! - A handshake that has waited for admission for half of its time isn't begun: its connection is
+//!   reset. Without this rule, a queue that is longer than `handshake_timeout` would let every
+//!   handshake time out right after its signature, and no client would be served.
+//! - Queued handshakes take half of the table of connections at most. Beyond that, and when a full
+//!   table has nothing else to give, the oldest of the group that has the most is evicted.
 //!
 //! # What unfinished handshakes may hold
 //!
@@ -37,6 +46,7 @@ use std::collections::VecDeque;
 
 use lockgate_wire::Instant;
 
+use crate::admission_queue::AdmissionQueue;
 use crate::arrival_order::{ArrivalLinks, ArrivalList};
 use crate::config::Limits;
 use crate::notice::SocketId;
@@ -58,8 +68,10 @@ pub(crate) struct Handshakes {
     stepping: VecDeque<u32>,
     admission_is_next: bool,
     /// Handshakes that wait for admission.
-    queue: ArrivalList,
-    queue_links: ArrivalLinks,
+    queue: AdmissionQueue,
+    queue_max: u32,
+    /// The time of the last call of the stack.
+    now: Instant,
     /// All handshakes that peers opened, from the connection on.
     accepted: ArrivalList,
     accepted_links: ArrivalLinks,
@@ -93,8 +105,9 @@ impl Handshakes {
             flight_bytes_max: u64::MAX,
             stepping: VecDeque::new(),
             admission_is_next: false,
-            queue: ArrivalList::new(),
-            queue_links: links(),
+            queue: AdmissionQueue::new(limits.connections_max),
+            queue_max: limits.connections_max / 2,
+            now: Instant::ZERO,
             accepted: ArrivalList::new(),
             accepted_links: links(),
             partial: ArrivalList::new(),
@@ -170,7 +183,7 @@ impl Handshakes {
 
     /// A handshake has ended.
     pub(crate) fn on_ended(&mut self, index: u32, was_active: bool) {
-        self.queue_links.remove(&mut self.queue, index);
+        self.queue.remove(index);
         self.accepted_links.remove(&mut self.accepted, index);
         if was_active {
             self.active -= 1;
@@ -221,16 +234,19 @@ impl Handshakes {
         self.stepping.pop_front()
     }
 
-    /// Queues a socket for admission, unless it is queued.
-    pub(crate) fn enqueue(&mut self, index: u32) {
-        if !self.is_queued(index) {
-            self.queue_links.push(&mut self.queue, index);
-        }
+    /// Sets the time.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// Queues a socket for admission, unless it is queued. `group` is that of its peer.
+    pub(crate) fn enqueue(&mut self, index: u32, group: u8) {
+        self.queue.push(self.now, index, group);
     }
 
     /// Whether a socket waits for admission.
     pub(crate) fn is_queued(&self, index: u32) -> bool {
-        self.queue_links.is_listed(index)
+        self.queue.contains(index)
     }
 
     /// Whether any socket waits for admission.
@@ -238,12 +254,30 @@ impl Handshakes {
         !self.queue.is_empty()
     }
 
-    /// Takes the socket that has waited longest for admission, if one more handshake may become
-    /// active.
+    /// Returns the socket that is admitted next, if it has waited since before `limit`. The
+    /// application's own handshakes may wait for longer.
+    pub(crate) fn next_overdue(&self, limit: Instant) -> Option<u32> {
+        let (index, since) = self.queue.next()?;
+        (since < limit && self.accepted_links.is_listed(index)).then_some(index)
+    }
+
+    /// Returns a queued handshake that may be evicted for a place in the table of connections, if
+    /// more than half of the table is queued, or `is_full` and nothing else can make room.
+    pub(crate) fn queued_for_eviction(&self, is_full: bool) -> Option<u32> {
+        if !is_full && self.queue.len() <= self.queue_max {
+            return None;
+        }
+        let oldest = self.queue.oldest_of_largest();
+        oldest.filter(|index| self.accepted_links.is_listed(*index))
+    }
+
+    /// Takes the next socket in turn, if one more handshake may become active.
     pub(crate) fn pop_admitted(&mut self) -> Option<u32> {
-        let index = self.queue.oldest().filter(|_| self.has_capacity())?;
-        self.queue_links.remove(&mut self.queue, index);
-        Some(index)
+        if self.has_capacity() {
+            self.queue.pop()
+        } else {
+            None
+        }
     }
 
     /// Sets when admission is tried again: no active handshake may be evicted before.
@@ -289,7 +323,7 @@ mod tests {
         let now = Instant::ZERO;
         assert!(!handshakes.has_steps(now));
         for index in [3, 0, 1, 2, 0] {
-            handshakes.enqueue(index);
+            handshakes.enqueue(index, 0);
         }
         assert_eq!(handshakes.pop_admitted(), Some(3));
         handshakes.on_begun(3);

@@ -111,6 +111,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod admission_queue;
 mod arrival_order;
 mod config;
 mod context;
@@ -124,6 +125,7 @@ mod handshakes;
 mod listeners;
 mod memory;
 mod notice;
+mod record_budget;
 mod schedule;
 mod seeds;
 mod sibling_frames;

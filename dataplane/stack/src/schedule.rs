@@ -29,6 +29,8 @@ pub(crate) struct Membership {
 pub(crate) struct Schedule {
     ready: VecDeque<u32>,
     unresolved: VecDeque<u32>,
+    /// How many at the front of `unresolved` have to look their neighbour up again.
+    lookups_due: usize,
 }
 
 impl Schedule {
@@ -58,13 +60,63 @@ impl Schedule {
         is_new
     }
 
-    /// Takes the next socket that waits for neighbour resolution.
-    pub(crate) fn pop_unresolved(&mut self) -> Option<u32> {
+    /// A neighbour was resolved or became unreachable: every socket that waits now has to look its
+    /// neighbour up again.
+    pub(crate) fn on_neighbour_event(&mut self) {
+        self.lookups_due = self.unresolved.len();
+    }
+
+    /// Takes the next socket that has to look its neighbour up again.
+    pub(crate) fn pop_lookup(&mut self) -> Option<u32> {
+        self.lookups_due = self.lookups_due.checked_sub(1)?;
         self.unresolved.pop_front()
     }
 
-    /// The number of entries in the list of sockets that wait for neighbour resolution.
-    pub(crate) fn unresolved_len(&self) -> usize {
-        self.unresolved.len()
+    /// Whether any socket has to look its neighbour up again.
+    pub(crate) fn has_lookups(&self) -> bool {
+        self.lookups_due > 0
+    }
+}
+
+/// Sockets that look their neighbours up again in one turn: a station on the link may report
+/// another address with every frame, while thousands of sockets wait for it.
+pub(crate) const LOOKUPS_PER_TURN: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_each_waiting_socket_look_up_once() {
+        let mut schedule = Schedule::default();
+        let add = |schedule: &mut Schedule, index| {
+            let id = SocketId {
+                index,
+                generation: 0,
+            };
+            let mut lists = Membership::default();
+            assert!(schedule.add_unresolved(id, &mut lists));
+            assert!(!schedule.add_unresolved(id, &mut lists), "it is listed");
+        };
+        add(&mut schedule, 3);
+        add(&mut schedule, 1);
+        assert_eq!(schedule.pop_lookup(), None);
+        schedule.on_neighbour_event();
+        assert_eq!(schedule.pop_lookup(), Some(3));
+        // It isn't resolved yet, and waits for the next event.
+        add(&mut schedule, 3);
+        assert!(schedule.has_lookups());
+        assert_eq!(
+            (schedule.pop_lookup(), schedule.pop_lookup()),
+            (Some(1), None)
+        );
+        assert!(!schedule.has_lookups());
+        // Events that follow each other are one.
+        schedule.on_neighbour_event();
+        schedule.on_neighbour_event();
+        assert_eq!(
+            (schedule.pop_lookup(), schedule.pop_lookup()),
+            (Some(3), None)
+        );
     }
 }

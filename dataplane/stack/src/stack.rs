@@ -47,6 +47,8 @@ pub struct Stack {
     siblings: SiblingQueues,
     #[cfg(debug_assertions)]
     misdirected_steps: u64,
+    #[cfg(debug_assertions)]
+    wake_steps: u64,
     isn: IsnSource,
     config: StackConfig,
     /// For [`Stack::take_partial_checksum`].
@@ -93,6 +95,8 @@ impl Stack {
             siblings: SiblingQueues::new(config.siblings.is_some()),
             #[cfg(debug_assertions)]
             misdirected_steps: 0,
+            #[cfg(debug_assertions)]
+            wake_steps: 0,
             isn: IsnSource::new([isn_high, isn_low]),
             config,
             partial_checksum_on: None,
@@ -107,12 +111,14 @@ impl Stack {
     /// there is more to do now.
     pub fn poll<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>, budget: u32) -> bool {
         env.pages.reclaim();
+        self.cx.records.begin_turn();
         self.enforce_receive_budget(now, env);
         if self.sockets.len() > 0 {
             self.cx.memory.reserve.fill(env.pages);
         }
         self.reclaim(now, env);
         self.wake_waiting(now, env);
+        self.wake_unresolved();
         let mut packets_left = budget;
         let mut blocked = 0;
         for _ in 0..self.cx.schedule.ready_len() {
@@ -128,7 +134,8 @@ impl Stack {
         }
         self.send_ip_frames(now, env);
         // The end of a socket's handshake may admit another.
-        self.cx.schedule.ready_len() > 0 || self.cx.handshakes.has_steps(now)
+        let schedule = &self.cx.schedule;
+        schedule.ready_len() > 0 || schedule.has_lookups() || self.cx.handshakes.has_steps(now)
     }
 
     /// Runs the timers that are due.
@@ -172,6 +179,12 @@ impl Stack {
     /// Returns the next notice.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.cx.notices.pop()
+    }
+
+    /// The starved sockets that were looked at to wake some. Counted in debug builds only.
+    #[cfg(debug_assertions)]
+    pub fn wake_steps(&self) -> u64 {
+        self.wake_steps
     }
 
     fn socket_mut(&mut self, id: SocketId) -> Option<(&mut Socket, &mut SocketContext)> {

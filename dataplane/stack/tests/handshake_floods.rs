@@ -5,7 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ struct Scene {
 struct FairClient {
     socket: SocketId,
     opened: Instant,
+    is_of_other_network: bool,
     received: usize,
     closed: Option<CloseReason>,
 }
@@ -36,6 +37,8 @@ struct FairClient {
 impl Scene {
     fn new(spec: HostSpec, delay: Duration) -> Self {
         let mut a = HostSpec::new(1);
+        // Two networks on one link.
+        a.other_addr = Some(IpAddr::from([10, 0, 1, 1]));
         a.config.limits.connections_max = 8192;
         a.config.limits.ranges_max = 65_536;
         a.buffers = 8192;
@@ -82,10 +85,15 @@ impl Scene {
     }
 
     fn connect_fair(&mut self) {
+        self.connect_fair_from(None);
+    }
+
+    fn connect_fair_from(&mut self, local: Option<IpAddr>) {
         let at = self.at();
         let options = TlsOptions::default();
         let config = ConnectConfig {
             tls: Some((pki::client(&options), pki::name())),
+            local: local.map(|local| SocketAddr::new(local, 0)),
             ..ConnectConfig::default()
         };
         let stack = &mut self.world.a.stack;
@@ -93,6 +101,7 @@ impl Scene {
         self.fair.push(FairClient {
             socket,
             opened: self.world.now,
+            is_of_other_network: local.is_some(),
             received: 0,
             closed: None,
         });
@@ -200,6 +209,7 @@ fn peer_config() -> Arc<ClientConfig> {
 /// Host B with room for so many bytes of unfinished handshakes.
 fn server(handshake_bytes_max: u64) -> HostSpec {
     let mut spec = HostSpec::new(2);
+    spec.other_addr = Some(IpAddr::from([10, 0, 1, 2]));
     spec.config.limits.connections_max = 4096;
     spec.config.limits.handshake_bytes_max = handshake_bytes_max;
     spec
@@ -450,6 +460,61 @@ fn an_incomplete_record_takes_no_step() {
     deliver_without_a_turn(world);
     assert!(!world.b.with(|stack, env| stack.step_handshake(now, env)));
     assert_eq!(world.b.stack.handshakes(), 1, "the complete one has begun");
+    scene.end();
+}
+
+/// More ClientHellos than B's core signs: one step a millisecond, and two hostile ClientHellos in
+/// it from the network of half of the clients. Clients of another network are served at once. Of
+/// the others, the handshakes that are begun have time to end. Without the limit of the wait, each
+/// would time out after its signature.
+#[test]
+fn more_client_hellos_than_signatures_keep_no_other_network_out() {
+    let mut spec = server(32 << 20);
+    spec.config.handshake_timeout = Duration::from_secs(2);
+    let mut scene = Scene::new(spec, Duration::from_millis(5));
+    let other = IpAddr::from([10, 0, 1, 1]);
+    let mut waiting: Vec<SocketId> = Vec::new();
+    let mut tick = 0;
+    scene.world.b.takes_steps = false;
+    scene.run(Duration::from_secs(6), |scene| {
+        tick += 1;
+        for _ in 0..2 {
+            waiting.push(scene.connect_hostile());
+            if let Some(ready) = waiting.len().checked_sub(40) {
+                let hello = scene.hello.clone();
+                scene.world.a.send(waiting[ready], &hello);
+            }
+            if let Some(old) = waiting.len().checked_sub(5000) {
+                scene.world.a.stack.abort(waiting[old]);
+            }
+        }
+        if tick % 50 == 25 {
+            scene.connect_fair_from(Some(other));
+        }
+        if tick % 50 == 0 {
+            scene.connect_fair();
+        }
+        let now = scene.world.now;
+        scene
+            .world
+            .b
+            .with(|stack, env| stack.step_handshake(now, env));
+    });
+    scene.world.b.takes_steps = true;
+    scene.run(Duration::from_secs(3), |_| {});
+    let is_served = |client: &&FairClient| client.received == RESPONSE;
+    let counters = scene.world.b.stack.counters();
+    let others = scene.fair.iter().filter(|c| c.is_of_other_network);
+    assert_eq!(others.filter(is_served).count(), 120, "{counters}");
+    // Clients that came when the queue was as long as it gets.
+    let late = scene
+        .fair
+        .iter()
+        .skip(120)
+        .filter(|c| !c.is_of_other_network);
+    let served = late.filter(is_served).count();
+    assert!(served >= 8, "{served} of 60\n{counters}");
+    assert!(counters.handshakes_evicted > 2000, "{counters}");
     scene.end();
 }
 

@@ -477,6 +477,13 @@ fn a_thousand_fair_connections_share_the_smallest_pools() {
         scene.counter("stack.starved") > 0,
         "memory was never scarce"
     );
+    // Three thousand records were sent. If each freed span woke every waiting socket, there would
+    // be millions of wake-ups.
+    #[cfg(debug_assertions)]
+    {
+        let steps = scene.world.b.stack.wake_steps();
+        assert!((1000..200_000).contains(&steps), "{steps} wake-ups");
+    }
     scene.finish();
 }
 

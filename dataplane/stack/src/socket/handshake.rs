@@ -27,6 +27,8 @@ pub(crate) struct HandshakeState {
     /// Set when the handshake is done and its last bytes wait for page buffers.
     done: Option<Box<Established>>,
     pub(super) deadline: Instant,
+    /// The group of its peer in the queue for admission.
+    group: u8,
     /// When it got its connection, began, or sent its last flight.
     since: Instant,
     /// What it holds, as [`Handshakes`] has it.
@@ -48,8 +50,14 @@ enum Library {
 }
 
 impl HandshakeState {
-    pub(crate) fn server(now: Instant, tls: Arc<TlsServer>, deadline: Instant) -> Box<Self> {
-        Self::new(now, Library::Server(tls), deadline)
+    /// `group` is the peer's in the queue for admission.
+    pub(crate) fn server(
+        now: Instant,
+        tls: Arc<TlsServer>,
+        deadline: Instant,
+        group: u8,
+    ) -> Box<Self> {
+        Self::new(now, Library::Server(tls), deadline, group)
     }
 
     pub(crate) fn client(
@@ -58,15 +66,16 @@ impl HandshakeState {
         name: ServerName<'static>,
         deadline: Instant,
     ) -> Box<Self> {
-        Self::new(now, Library::Client(tls, name), deadline)
+        Self::new(now, Library::Client(tls, name), deadline, 0)
     }
 
-    fn new(now: Instant, library: Library, deadline: Instant) -> Box<Self> {
+    fn new(now: Instant, library: Library, deadline: Instant, group: u8) -> Box<Self> {
         Box::new(Self {
             input: HandshakeInput::default(),
             tls: library,
             done: None,
             deadline,
+            group,
             since: now,
             held: Holding::default(),
             failed: false,
@@ -182,7 +191,7 @@ impl Socket {
         if state.has_begun() {
             handshakes.add_stepping(self.id, &mut self.lists);
         } else {
-            handshakes.enqueue(self.id.index);
+            handshakes.enqueue(self.id.index, state.group);
         }
     }
 

@@ -53,7 +53,8 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Result<Recv, RecvError> {
         loop {
-            if self.pending.records_opened >= RECORDS_PER_TURN_MAX {
+            if self.pending.records_opened >= cx.records.share() {
+                self.pending.is_read_limited = true;
                 self.make_ready(&mut cx.schedule);
                 return Ok(Recv::Nothing);
             }
@@ -66,6 +67,7 @@ impl Socket {
             let (received, loan) = cx.memory.reserve.lend(pages, read);
             if !matches!(received, Ok(Received::NeedBytes | Received::NeedPages)) {
                 self.pending.records_opened += 1;
+                cx.records.take_one();
             }
             match received {
                 //= https://www.rfc-editor.org/rfc/rfc8446#section-5
@@ -157,7 +159,8 @@ impl Socket {
 
     /// Begins a turn: records may be opened again. Queues a Readable notice if records were left.
     pub(crate) fn resume_reading(&mut self, notices: &mut NoticeQueue) {
-        if core::mem::take(&mut self.pending.records_opened) >= RECORDS_PER_TURN_MAX {
+        self.pending.records_opened = 0;
+        if core::mem::take(&mut self.pending.is_read_limited) {
             self.notify_readable(notices);
         }
     }
@@ -188,11 +191,3 @@ impl Socket {
         }
     }
 }
-
-/// Records that a socket opens in one turn, whatever they hold.
-///
-/// A peer can fill a receive window with thousands of records that are empty, hold a byte, or a
-/// piece of a handshake message. Opening a short one takes about a microsecond, so that with the
-/// limit a socket keeps received packets and other sockets waiting for less than 0.1 ms. It is no
-/// limit for throughput: a receive window holds fewer full records.
-const RECORDS_PER_TURN_MAX: u8 = 64;

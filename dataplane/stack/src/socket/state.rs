@@ -98,6 +98,8 @@ pub(super) struct Pending {
     pub(super) reachability_confirmed: bool,
     /// Received records that were opened since the last turn.
     pub(super) records_opened: u8,
+    /// Reading stopped at its share of the turn.
+    pub(super) is_read_limited: bool,
 }
 
 /// How a socket's turn to send ended.

@@ -1,9 +1,12 @@
 //! The order of TLS handshakes' steps, and the eviction of the oldest ones.
 
-use lockgate_wire::Instant;
+use core::net::IpAddr;
+
+use lockgate_wire::{Endpoint, FourTuple, Instant};
 use pktbuf::{Output, PagePool};
 
 use super::Stack;
+use crate::admission_queue::network;
 use crate::env::Env;
 use crate::handshakes::HOLD_TIME;
 use crate::socket::Socket;
@@ -16,6 +19,8 @@ impl Stack {
     pub fn step_handshake<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) -> bool {
         let flight_bytes_max = flight_bytes_max(env.pages);
         self.cx.handshakes.set_flight_bytes_max(flight_bytes_max);
+        self.cx.handshakes.advance(now);
+        self.evict_overdue_handshakes(now, env);
         let next = if self.cx.handshakes.toggle_admission() {
             let admitted = self.next_admitted_handshake(now, env);
             admitted.or_else(|| self.next_stepping_handshake())
@@ -73,6 +78,45 @@ impl Stack {
             }
             None => false,
         }
+    }
+
+    /// Evicts handshakes that have waited for admission for half of their time. What is left of it
+    /// is for the peer's flights. Evicts a bounded number, so that a step stays short.
+    fn evict_overdue_handshakes<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
+        let wait_max = self.config.handshake_timeout / 2;
+        // A step evicts more than connections are opened meanwhile.
+        for _ in 0..OVERDUE_PER_STEP {
+            let overdue = self.cx.handshakes.next_overdue(now - wait_max);
+            let Some(index) = overdue else {
+                return;
+            };
+            self.evict_handshake(now, index, env);
+        }
+    }
+
+    /// Evicts a handshake that waits for admission, if more than half of the table of connections
+    /// does, or if `is_full`. Returns whether there was one.
+    pub(super) fn reclaim_queued_handshake<N: Output>(
+        &mut self,
+        now: Instant,
+        is_full: bool,
+        env: &mut Env<'_, N>,
+    ) -> bool {
+        let Some(index) = self.cx.handshakes.queued_for_eviction(is_full) else {
+            return false;
+        };
+        self.evict_handshake(now, index, env);
+        true
+    }
+
+    /// The group of a peer in the queue for admission: a keyed hash of its network.
+    pub(super) fn peer_group(&self, peer: IpAddr) -> u8 {
+        let network = Endpoint::new(network(peer), 0);
+        let [group, ..] = self
+            .flows
+            .hash(&FourTuple::new(network, network))
+            .to_be_bytes();
+        group
     }
 
     /// Returns the first handshake that waits for its peer, and since when.
@@ -144,3 +188,6 @@ impl Stack {
 fn flight_bytes_max(pages: &PagePool) -> u64 {
     u64::from(pages.usage().small_spans) * u64::from(pktbuf::SMALL_SPAN) / 2
 }
+
+/// Handshakes that have waited for too long, of which one step evicts so many.
+const OVERDUE_PER_STEP: u32 = 16;

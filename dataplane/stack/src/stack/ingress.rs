@@ -159,6 +159,7 @@ impl Stack {
             return;
         }
         self.cx.memory.receive.advance(now);
+        self.cx.handshakes.advance(now);
         let answer = socket.on_segment(now, *segment, payload, &mut self.cx, env.pages);
         if let Some(header) = answer {
             self.egress

@@ -190,7 +190,8 @@ impl Stack {
         let rx = match &config.tls {
             Some(tls) => {
                 let deadline = now + self.config.handshake_timeout;
-                Rx::Handshake(HandshakeState::server(now, tls.clone(), deadline))
+                let group = self.peer_group(tuple.remote.addr);
+                Rx::Handshake(HandshakeState::server(now, tls.clone(), deadline, group))
             }
             None => Rx::Plain(Stream::new()),
         };

@@ -5,6 +5,8 @@
 //! 1. Shares shrink: [`SendShare`](crate::memory::SendShare) depends on what is free.
 //! 2. When the table of connections is nearly full, idle connections are closed, oldest first. When
 //!    it is full, they are reset; if none is idle, the oldest handshake that waits for its peer.
+//!    Handshakes that wait for admission come before, if they take more than half of the table, and
+//!    last in any case.
 //!    While few are idle, a new connection has time for its request
 //!    ([`IdleOrder`](crate::memory::IdleOrder)).
 //! 3. Ciphertext is dropped that can be made again, while others wait for page buffers.
@@ -47,7 +49,7 @@ impl Stack {
         let limit = connections_max - connections_max / HEADROOM_DIVISOR;
         for _ in 0..IDLE_CLOSES_PER_TURN {
             let staying = self.sockets.len().saturating_sub(self.closing_idle);
-            if staying <= limit || !self.close_oldest_idle() {
+            if staying <= limit || !self.close_least_useful(now, env) {
                 break;
             }
         }
@@ -97,6 +99,9 @@ impl Stack {
         now: Instant,
         env: &mut Env<'_, N>,
     ) -> bool {
+        if self.reclaim_queued_handshake(now, false, env) {
+            return true;
+        }
         if let Some(index) = self.pop_oldest_idle() {
             self.abort_reclaimed(index);
             // The reset leaves now, and the socket is removed.
@@ -104,7 +109,12 @@ impl Stack {
         } else if !self.reclaim_handshake(now, env) {
             self.reset_least_progress(now, env);
         }
-        !self.sockets.is_full()
+        !self.sockets.is_full() || self.reclaim_queued_handshake(now, true, env)
+    }
+
+    /// Closes a connection because the table is nearly full. Returns whether there was one.
+    fn close_least_useful<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) -> bool {
+        self.reclaim_queued_handshake(now, false, env) || self.close_oldest_idle()
     }
 
     /// Closes the connection that is idle for longest. Returns whether there was one.

@@ -9,6 +9,7 @@ use crate::demux::FlowTarget;
 use crate::env::Env;
 use crate::memory::Missing;
 use crate::notice::{Notice, SocketId};
+use crate::schedule::LOOKUPS_PER_TURN;
 use crate::socket::{SendOutcome, Socket};
 
 impl Stack {
@@ -117,19 +118,22 @@ impl Stack {
         }
     }
 
-    /// Wakes starved sockets if memory was freed, and sockets that wait for neighbour resolution
-    /// if a neighbour was resolved or became unreachable.
+    /// Wakes starved sockets if memory was freed, and lists sockets that wait for neighbour
+    /// resolution if a neighbour was resolved or became unreachable.
     pub(super) fn wake_waiting<N: Output>(&mut self, now: Instant, env: &Env<'_, N>) {
         self.wake_starved(now, env);
-        let count = if self.egress.drain_neighbour_events(now) {
-            self.cx.schedule.unresolved_len()
-        } else {
-            0
-        };
-        for _ in 0..count {
-            let index = self.cx.schedule.pop_unresolved();
-            let socket = index.and_then(|index| self.sockets.get_mut(index));
-            if let Some(socket) = socket
+        if self.egress.drain_neighbour_events(now) {
+            self.cx.schedule.on_neighbour_event();
+        }
+    }
+
+    /// Wakes sockets that have to look their neighbour up again, in order and a bounded number.
+    pub(super) fn wake_unresolved(&mut self) {
+        for _ in 0..LOOKUPS_PER_TURN {
+            let Some(index) = self.cx.schedule.pop_lookup() else {
+                return;
+            };
+            if let Some(socket) = self.sockets.get_mut(index)
                 && core::mem::take(&mut socket.lists.unresolved)
             {
                 socket.make_ready(&mut self.cx.schedule);
@@ -154,6 +158,10 @@ impl Stack {
                 let Some(index) = cx.memory.starved.pop(missing) else {
                     break;
                 };
+                #[cfg(debug_assertions)]
+                {
+                    self.wake_steps += 1;
+                }
                 if let Some(socket) = self.sockets.get_mut(index)
                     && socket.lists.starved.remove(missing)
                 {
