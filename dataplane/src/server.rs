@@ -10,6 +10,7 @@ mod counters;
 mod respond;
 mod sites;
 mod transport;
+mod turn;
 
 use lockgate_cache::{Completion, FileClient, Token};
 pub use lockgate_http::RequestWait;
@@ -23,6 +24,7 @@ pub use self::counters::HttpCounters;
 use self::respond::{PendingResponse, Stage, send_head};
 pub use self::sites::{HostPattern, ParseHostError, Site, Sites};
 pub use self::transport::{RecvOutcome, Transport};
+use self::turn::{CallBudget, TurnBudget};
 
 /// The time of a worker's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,7 @@ pub struct Server {
     copy_bytes_max: u32,
     /// Scratch memory for the path of a directory's index file.
     path: Vec<u8>,
+    turn: TurnBudget,
 }
 
 /// What follows a step of a connection.
@@ -137,6 +140,7 @@ impl Server {
             spare_responses: Vec::new(),
             copy_bytes_max: copy_bytes_max.min(COPY_BYTES_MAX),
             path: Vec::new(),
+            turn: TurnBudget::new(),
         }
     }
 
@@ -150,8 +154,8 @@ impl Server {
         }
     }
 
-    /// Does what can be done for a connection now, within its share of a turn: 32 requests and
-    /// 1 MiB of responses.
+    /// Does what can be done for a connection now, within its share of the turn: 1 MiB of
+    /// responses, and an eighth of the requests that are left of the turn, between 1 and 32.
     pub fn drive<T: Transport>(
         &mut self,
         clock: TurnClock,
@@ -159,19 +163,30 @@ impl Server {
         token: Token,
         transport: &mut T,
     ) -> DriveOutcome {
-        let mut budget = TurnBudget {
-            requests: REQUESTS_PER_TURN,
-            bytes: BYTES_PER_TURN,
-        };
-        while budget.requests > 0 && budget.bytes > 0 {
+        let mut budget = self.turn.grant();
+        let outcome = self.drive_within(clock, client, token, transport, &mut budget);
+        self.turn.settle(&budget);
+        outcome
+    }
+
+    fn drive_within<T: Transport>(
+        &mut self,
+        clock: TurnClock,
+        client: &mut ClientConnection,
+        token: Token,
+        transport: &mut T,
+        budget: &mut CallBudget,
+    ) -> DriveOutcome {
+        while budget.bytes > 0 {
             let outcome = match client.machine.next_action() {
                 Action::Read | Action::Linger => self.read(clock, client, transport),
                 Action::AskForBody => self.ask_for_body(clock, client, transport),
+                Action::Respond if budget.requests == 0 => return DriveOutcome::Again,
                 Action::Respond => {
                     budget.requests -= 1;
                     self.respond(clock, client, token)
                 }
-                Action::Send => self.send(clock, client, token, transport, &mut budget),
+                Action::Send => self.send(clock, client, token, transport, budget),
                 Action::Close => StepOutcome::Close,
             };
             match outcome {
@@ -287,6 +302,11 @@ impl Server {
         self.recycle(client.response.take());
     }
 
+    /// What the connections share.
+    pub fn context(&self) -> &HttpContext {
+        &self.http
+    }
+
     /// The counters.
     pub fn counters(&self) -> &HttpCounters {
         &self.counters
@@ -351,7 +371,7 @@ impl Server {
         client: &mut ClientConnection,
         token: Token,
         transport: &mut T,
-        budget: &mut TurnBudget,
+        budget: &mut CallBudget,
     ) -> StepOutcome {
         let Some(response) = client.response.as_deref_mut() else {
             return StepOutcome::Abort;
@@ -395,6 +415,8 @@ impl Server {
         if sent > 0 {
             if let Some(status) = response.status.take() {
                 self.counters.add_response(status);
+                // No other response can be chosen now.
+                client.machine.release(&mut self.http);
             }
             budget.bytes = budget.bytes.saturating_sub(sent);
             client.on_sent(clock, transport, &self.http);
@@ -434,12 +456,6 @@ impl Server {
     }
 }
 
-/// What is left of a connection's share of a turn.
-struct TurnBudget {
-    requests: u32,
-    bytes: u32,
-}
-
 /// The next step after a transport took `sent` of `given` bytes.
 fn outcome_of_send(sent: u32, given: usize) -> StepOutcome {
     if sent as usize >= given {
@@ -457,10 +473,6 @@ const _: () = assert!(
     (COPY_BYTES_MAX + HEAD_BYTES_EXPECTED) as usize == lockgate_ktls::PLAINTEXT_MAX,
     "head and body fill one record"
 );
-
-/// A connection's share of a turn, so that the others get theirs.
-const REQUESTS_PER_TURN: u32 = 32;
-const BYTES_PER_TURN: u32 = 1 << 20;
 
 /// Responses whose memory is kept for later ones.
 const SPARE_RESPONSES_MAX: usize = 256;

@@ -210,6 +210,15 @@ impl Worker {
             Metric::gauge("http.open", self.connections.open() as u64),
         ];
         values.extend(self.stack_usage());
+        let http = self.connections.server().context();
+        values.extend([
+            Metric::gauge("http.long_heads_bytes", http.long_heads_bytes()),
+            Metric::gauge(
+                "http.long_heads_bytes_max",
+                http.limits.long_heads_bytes_max,
+            ),
+            Metric::counter("http.long_heads_refused", http.long_heads_refused),
+        ]);
         values.extend(counters(&mut self.connections.server().counters().iter()));
         values.extend(counters(&mut self.stack.counters().iter()));
         values.extend(counters(&mut self.stack.tcp_counters().iter()));
@@ -258,6 +267,7 @@ impl Worker {
         let now = self.clock.now();
         let unix = self.date.unix_seconds(now);
         let clock = server::TurnClock { now, unix };
+        self.connections.begin_turn();
         self.pages.reclaim();
         let inbox = &mut self.inbox;
         let received = self.ports.rx_burst(|on, packet| inbox.push((on, packet)));
@@ -311,10 +321,12 @@ impl Worker {
             || commanded
     }
 
-    /// Gives the stack's notices to HTTP. Returns how many there were.
+    /// Gives the stack's notices to HTTP, a bounded number in order. Returns how many there were.
     fn dispatch_notices(&mut self, clock: server::TurnClock) -> usize {
         let mut count = 0;
-        while let Some(notice) = self.stack.poll_notice() {
+        while count < NOTICES_PER_TURN
+            && let Some(notice) = self.stack.poll_notice()
+        {
             count += 1;
             let mut cx = StackContext {
                 stack: &mut self.stack,
@@ -402,6 +414,9 @@ const RX_PACKETS_EXPECTED: usize = 256;
 
 /// How long resets and last acknowledgments have to leave, at the end of a shutdown.
 const FLUSH_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// Notices that a turn dispatches. Several times what a burst of received packets leads to.
+const NOTICES_PER_TURN: usize = 1024;
 
 /// Packets that a turn sends before the ports are polled again.
 const TX_PACKETS_PER_TURN: u32 = 256;

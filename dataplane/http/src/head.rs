@@ -1,12 +1,14 @@
 //! Collects the head of a request, line by line.
 
 use crate::grammar::is_token;
+use crate::head_budget::ORDINARY_BYTES;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
 
 /// The bytes of a head so far. The outcome depends on the bytes alone, not on how they were split:
-/// each line is judged when its last byte is received, and limits are judged by position.
+/// each line is judged when its last byte is received, and limits are judged by position. Only a
+/// head that exceeds its share of the worker's memory is refused by what other heads take.
 #[derive(Debug, Default)]
 pub(crate) struct HeadBytes {
     bytes: Vec<u8>,
@@ -27,11 +29,19 @@ pub(crate) enum Collected {
     Complete,
     /// The head is refused. The start of the next request is uncertain.
     Refused(Status),
+    /// The head is longer than its share of the memory.
+    NoMemory,
 }
 
 impl HeadBytes {
-    /// Takes bytes up to the end of the head. Returns how many, and what they led to.
-    pub(crate) fn push(&mut self, input: &[u8], limits: &Limits) -> (usize, Collected) {
+    /// Takes bytes up to the end of the head, which may be `share` bytes long. Returns how many,
+    /// and what they led to.
+    pub(crate) fn push(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        share: usize,
+    ) -> (usize, Collected) {
         let mut taken = 0;
         while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
             let newline = rest.iter().position(|b| *b == b'\n');
@@ -39,6 +49,12 @@ impl HeadBytes {
             taken += piece.len();
             if let Err(status) = self.check_room(piece, limits) {
                 return (taken, Collected::Refused(status));
+            }
+            if self.bytes.len() + piece.len() > share {
+                return (taken, Collected::NoMemory);
+            }
+            if self.bytes.capacity() < ORDINARY_BYTES {
+                self.bytes.reserve_exact(ORDINARY_BYTES - self.bytes.len());
             }
             self.bytes.extend_from_slice(piece);
             if newline.is_none() {
@@ -61,6 +77,11 @@ impl HeadBytes {
             bytes,
             ..Self::default()
         };
+    }
+
+    /// The bytes of memory that it takes beyond those of an ordinary head.
+    pub(crate) fn long_bytes(&self) -> usize {
+        self.bytes.capacity().saturating_sub(ORDINARY_BYTES)
     }
 
     /// The request line without its CRLF, and the header section with the empty line that ends it.
@@ -181,9 +202,6 @@ pub(crate) struct HeadRange {
     pub(crate) at: u32,
     pub(crate) len: u32,
 }
-
-/// What a head's memory shrinks to between requests.
-const ORDINARY_BYTES: usize = 1_024;
 
 /// Empty lines that are skipped before a request line.
 const BLANK_LINES_MAX: u8 = 4;

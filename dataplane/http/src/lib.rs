@@ -78,6 +78,7 @@ mod delivery;
 mod entity;
 mod grammar;
 mod head;
+mod head_budget;
 mod limits;
 mod machine;
 mod method;

@@ -67,6 +67,9 @@ pub struct Limits {
     pub target_bytes_max: Bounded<16, 65_536>,
     /// Longest head: request line, header fields and all their CRLFs. A longer one gets 431.
     pub head_bytes_max: Bounded<256, 262_144>,
+    /// Memory for heads beyond 1 KiB, over all connections of a worker. A head longer than a
+    /// quarter of what is left of it gets 503, an ordinary one never.
+    pub long_heads_bytes_max: u64,
     /// Most header fields. More get 431.
     pub headers_max: Bounded<4, 128>,
     /// Longest body of a request, which is discarded. A longer one gets 413.
@@ -99,6 +102,7 @@ impl Default for Limits {
             request_line_bytes_max: Bounded::clamped(8_192),
             target_bytes_max: Bounded::clamped(8_000),
             head_bytes_max: Bounded::clamped(16_384),
+            long_heads_bytes_max: 32 << 20,
             headers_max: Bounded::clamped(100),
             body_bytes_max: Bounded::clamped(65_536),
             requests_max: Bounded::clamped(1_000_000),

@@ -3,6 +3,7 @@
 use lockgate_wire::Instant;
 
 use crate::head::Collected;
+use crate::head_budget::HeadBudget;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::request::Request;
@@ -112,16 +113,27 @@ pub struct HttpContext {
     pub draining: bool,
     #[expect(clippy::vec_box, reason = "it's the boxes that are used again")]
     spare_requests: Vec<Box<Request>>,
+    heads: HeadBudget,
+    /// Heads that were refused because others take the memory for long ones.
+    pub long_heads_refused: u64,
 }
 
 impl HttpContext {
     /// Returns a context with an empty free list.
     pub fn new(limits: Limits) -> Self {
+        let heads = HeadBudget::new(limits.long_heads_bytes_max);
         Self {
             limits,
             draining: false,
             spare_requests: Vec::new(),
+            heads,
+            long_heads_refused: 0,
         }
+    }
+
+    /// The memory that long heads take now, beyond an ordinary one for each connection.
+    pub fn long_heads_bytes(&self) -> u64 {
+        self.heads.used()
     }
 
     fn take_request(&mut self) -> Box<Request> {
@@ -131,6 +143,8 @@ impl HttpContext {
     }
 
     fn recycle(&mut self, mut request: Box<Request>) {
+        let counted = request.long_bytes();
+        self.heads.update(counted, 0);
         if self.spare_requests.len() < SPARE_REQUESTS_MAX {
             request.clear();
             self.spare_requests.push(request);
@@ -309,7 +323,8 @@ impl Connection {
         }
     }
 
-    /// Returns the request's memory to the free list. Also for a connection that ends early.
+    /// Returns the request's memory to the free list: when the first byte of its response was sent,
+    /// so that no other response can be chosen, or when the connection ends early.
     pub fn release(&mut self, cx: &mut HttpContext) {
         if let Some(request) = self.request.take() {
             cx.recycle(request);
@@ -366,23 +381,34 @@ impl Connection {
         if self.keep {
             self.deadline = now + cx.limits.header_timeout.duration();
         }
-        self.request = Some(cx.take_request());
+        let request = cx.take_request();
+        cx.heads.update(0, request.long_bytes());
+        self.request = Some(request);
         self.keep = true;
         self.phase = Phase::Head;
     }
 
-    fn on_head(&mut self, now: Instant, bytes: &[u8], cx: &HttpContext) -> usize {
+    fn on_head(&mut self, now: Instant, bytes: &[u8], cx: &mut HttpContext) -> usize {
         let Some(request) = self.request.as_deref_mut() else {
             return bytes.len();
         };
-        let (taken, collected) = request.head.push(bytes, &cx.limits);
-        match collected {
-            Collected::More => {}
-            Collected::Refused(status) => self.refuse(now, status, cx),
-            Collected::Complete => match request.parse(&cx.limits) {
-                Ok(()) => self.on_request(now, cx),
-                Err(status) => self.refuse(now, status, cx),
-            },
+        let before = request.long_bytes();
+        let (taken, collected) = request.head.push(bytes, &cx.limits, cx.heads.share());
+        let refusal = match collected {
+            Collected::More => None,
+            Collected::Refused(status) => Some(status),
+            Collected::NoMemory => {
+                cx.long_heads_refused += 1;
+                Some(Status::ServiceUnavailable)
+            }
+            Collected::Complete => request.parse(&cx.limits).err(),
+        };
+        let counted = request.long_bytes();
+        cx.heads.update(before, counted);
+        match refusal {
+            Some(status) => self.refuse(now, status, cx),
+            None if collected == Collected::Complete => self.on_request(now, cx),
+            None => {}
         }
         taken
     }

@@ -90,6 +90,12 @@ impl Request {
         };
     }
 
+    /// The bytes of memory that it takes beyond those of an ordinary request.
+    pub(crate) fn long_bytes(&self) -> u64 {
+        let path = self.path.capacity().saturating_sub(PATH_KEPT_BYTES);
+        (self.head.long_bytes() + path) as u64
+    }
+
     /// Parses the complete head: where a request is parsed.
     ///
     /// # Errors

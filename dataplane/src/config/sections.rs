@@ -173,7 +173,9 @@ pub(super) fn tls(document: &Document<'_>) -> Tls {
 
 pub(super) fn http(document: &Document<'_>) -> HttpLimits {
     let http = document.one("http");
+    let connections_max: u32 = document.one("tcp").count("connections_max");
     HttpLimits {
+        long_heads_bytes_max: (u64::from(connections_max) * LONG_HEAD_BYTES).max(1 << 20),
         head_bytes_max: Bounded::clamped(http.size("request_max").unwrap_or_default()),
         headers_max: Bounded::clamped(http.count("headers_max")),
         header_timeout: timeout(http.time("header_timeout")),
@@ -223,6 +225,9 @@ pub(super) fn test(document: &Document<'_>) -> super::Test {
 fn timeout(duration: Duration) -> Timeout {
     Timeout::clamped(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
 }
+
+/// Memory for request heads beyond an ordinary one, for each connection.
+const LONG_HEAD_BYTES: u64 = 512;
 
 /// The suites of a record cipher: TLS 1.3, and TLS 1.2 with ECDSA and RSA certificates.
 type Suites = [CipherSuite; 3];

@@ -165,6 +165,7 @@ fn what_a_file_says_reaches_the_components() {
     assert_eq!((limits.connections_max, limits.half_open_max), (50, 100));
     assert_eq!((limits.time_wait_max, limits.handshakes_max), (50, 50));
     assert_eq!(limits.handshake_bytes_max, 1 << 20);
+    assert_eq!(config.http.long_heads_bytes_max, 1 << 20);
     assert_eq!(
         (limits.ranges_max, limits.send_buffer_bytes),
         (256, 32 << 10)

@@ -169,7 +169,7 @@ impl Server {
         };
         let selection = Selection::of(request, object.entity(), clock.unix);
         let mut response = self.begin(client);
-        let cx = self.context(clock, client);
+        let cx = self.head_context(clock, client);
         let range = response::object(&mut response.head, &cx, object.entity(), selection);
         response.status = Some(selection.status());
         response.body = BodySource::of(&object, range, self.copy_bytes_max);
@@ -202,7 +202,7 @@ impl Server {
             return self.respond_with_error(clock, client, Status::NotFound);
         }
         let mut response = self.begin(client);
-        let cx = self.context(clock, client);
+        let cx = self.head_context(clock, client);
         if let Some(request) = client.machine.request() {
             let (path, query) = (request.path(), request.query());
             response::redirect_to_directory(&mut response.head, &cx, path, query);
@@ -218,7 +218,7 @@ impl Server {
         status: Status,
     ) {
         let mut response = self.begin(client);
-        let cx = self.context(clock, client);
+        let cx = self.head_context(clock, client);
         response::error(&mut response.head, &cx, status);
         response.status = Some(status);
         client.response = Some(response);
@@ -235,7 +235,7 @@ impl Server {
     }
 
     /// Decides whether the connection persists, and returns what the head depends on.
-    fn context(&mut self, clock: TurnClock, client: &mut ClientConnection) -> HeadContext {
+    fn head_context(&mut self, clock: TurnClock, client: &mut ClientConnection) -> HeadContext {
         let keep_alive = client.machine.begin_response(clock.now, &self.http);
         let request = client.machine.request();
         HeadContext {

@@ -185,6 +185,7 @@ impl Worker {
         let mut outcome = DriveOutcome::Again;
         for _ in 0..20_000 {
             let clock = self.clock();
+            self.server.begin_turn();
             if outcome == DriveOutcome::Again {
                 outcome = self.server.drive(clock, client, TOKEN, peer);
             }
@@ -385,11 +386,62 @@ fn one_turn_is_bounded() {
     let many: String = (0..500).map(|_| request("/small.txt")).collect();
     let mut peer = Peer::new(&many);
     let mut client = worker.server.accept(worker.clock());
+    worker.server.begin_turn();
     let outcome = worker
         .server
         .drive(worker.clock(), &mut client, TOKEN, &mut peer);
     assert_eq!(outcome, DriveOutcome::Again);
-    assert!(peer.codes().len() <= REQUESTS_PER_TURN as usize);
+    assert_eq!(peer.codes().len(), turn::REQUESTS_MAX as usize);
+}
+
+/// A client that reads nothing keeps no memory for the head of its request.
+#[test]
+fn a_head_is_freed_when_its_response_begins() {
+    let mut worker = Worker::new();
+    worker.get("/large.bin", "");
+    let field = format!("X: {}\r\n", "a".repeat(7_000));
+    let get = format!("GET /large.bin HTTP/1.1\r\nHost: h\r\n{field}{field}\r\n");
+    let mut peer = Peer::new(&get);
+    peer.room = 0;
+    let mut client = worker.server.accept(worker.clock());
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
+    assert!(worker.server.context().long_heads_bytes() >= 13_000);
+    peer.room = 10;
+    assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
+    assert_eq!(worker.server.context().long_heads_bytes(), 0);
+    peer.room = u32::MAX;
+    worker.drive(&mut client, &mut peer);
+    assert_eq!(peer.responses()[0], (200, large()));
+}
+
+/// Many clients with pipelined requests share the requests of a turn. The next client in the turn
+/// still gets its response at once.
+#[test]
+fn a_turn_of_many_clients_is_bounded() {
+    let mut worker = Worker::new();
+    worker.get("/small.txt", "");
+    let many: String = (0..500).map(|_| request("/small.txt")).collect();
+    worker.server.begin_turn();
+    let served: usize = (0..200)
+        .map(|_| {
+            let mut peer = Peer::new(&many);
+            let mut client = worker.server.accept(worker.clock());
+            let outcome = worker
+                .server
+                .drive(worker.clock(), &mut client, TOKEN, &mut peer);
+            assert_eq!(outcome, DriveOutcome::Again);
+            peer.codes().len()
+        })
+        .sum();
+    assert!((400..460).contains(&served), "{served} of 256 and 200");
+    assert!(!worker.server.has_requests_left());
+    let mut peer = Peer::new(&request("/small.txt"));
+    let mut client = worker.server.accept(worker.clock());
+    let outcome = worker
+        .server
+        .drive(worker.clock(), &mut client, TOKEN, &mut peer);
+    assert_eq!(outcome, DriveOutcome::Waiting);
+    assert_eq!(peer.codes(), [200]);
 }
 
 #[test]

@@ -119,10 +119,20 @@ impl Connections {
         count
     }
 
-    /// Resumes the connections that yielded. Returns how many there were.
+    /// Begins a turn.
+    pub(super) fn begin_turn(&mut self) {
+        self.server.begin_turn();
+    }
+
+    /// Resumes the connections that yielded, in order and as many as the turn has requests for.
+    /// Returns how many there were.
     pub(super) fn resume_yielded(&mut self, clock: TurnClock, cx: &mut StackContext<'_>) -> usize {
         let count = self.yielded.len();
+        self.server.begin_resumption();
         for _ in 0..count {
+            if !self.server.has_requests_left() {
+                break;
+            }
             let Some(socket) = self.yielded.pop_front() else {
                 break;
             };

@@ -31,7 +31,7 @@ fn select_of(validators: Validators, method: &str, lines: &str, len: u64) -> Sel
     let mut request = Request::new();
     let limits = Limits::default();
     assert_eq!(
-        request.head.push(text.as_bytes(), &limits).1,
+        request.head.push(text.as_bytes(), &limits, usize::MAX).1,
         Collected::Complete
     );
     request.parse(&limits).unwrap();

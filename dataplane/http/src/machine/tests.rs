@@ -412,3 +412,60 @@ proptest! {
         }
     }
 }
+
+/// Peers that never end their long heads share the memory for them. Ordinary heads are taken
+/// whatever the others hold, and a long one that has no room gets 503.
+#[test]
+fn long_heads_share_their_memory() {
+    let mut cx = HttpContext::new(Limits {
+        long_heads_bytes_max: 256 * 1024,
+        ..Limits::default()
+    });
+    let line = format!("X: {}\r\n", "a".repeat(900));
+    let begin = "GET /a HTTP/1.1\r\nHost: a\r\n";
+    let mut peers = Vec::new();
+    let mut refused = 0;
+    for _ in 0..200 {
+        let mut peer = Connection::new(at(0), &cx);
+        peer.on_bytes(at(0), begin.as_bytes(), &mut cx);
+        for _ in 0..12 {
+            peer.on_bytes(at(0), line.as_bytes(), &mut cx);
+        }
+        if peer.next_action() == Action::Respond {
+            assert_eq!(peer.refusal(), Some(Status::ServiceUnavailable));
+            refused += 1;
+        }
+        peers.push(peer);
+    }
+    assert!((100..200).contains(&refused), "{refused}");
+    assert_eq!(cx.long_heads_refused, refused);
+    let used = cx.long_heads_bytes();
+    assert!((128 * 1024..=256 * 1024).contains(&used), "{used}");
+
+    let ordinary = format!("{begin}X: {}\r\n\r\n", "a".repeat(900));
+    let mut fair = Connection::new(at(0), &cx);
+    assert_eq!(
+        fair.on_bytes(at(0), ordinary.as_bytes(), &mut cx),
+        ordinary.len()
+    );
+    assert_eq!(
+        (fair.next_action(), fair.refusal()),
+        (Action::Respond, None)
+    );
+    assert_eq!(cx.long_heads_bytes(), used);
+    for mut peer in peers {
+        peer.release(&mut cx);
+    }
+    assert_eq!(cx.long_heads_bytes(), 0);
+    // Memory that is used again is counted again.
+    let mut fair = Connection::new(at(0), &cx);
+    let long = format!("{begin}{}\r\n", line.repeat(12));
+    assert_eq!(fair.on_bytes(at(0), long.as_bytes(), &mut cx), long.len());
+    assert_eq!(
+        (fair.next_action(), fair.refusal()),
+        (Action::Respond, None)
+    );
+    assert!(cx.long_heads_bytes() >= 10 * 900);
+    fair.release(&mut cx);
+    assert_eq!(cx.long_heads_bytes(), 0);
+}

@@ -5,13 +5,14 @@ use crate::limits::Bounded;
 fn parse_in(text: &[u8], step: usize, limits: &Limits) -> Result<Request, Status> {
     let mut request = Request::new();
     for piece in text.chunks(step) {
-        match request.head.push(piece, limits) {
+        match request.head.push(piece, limits, usize::MAX) {
             (taken, Collected::More) => assert_eq!(taken, piece.len()),
             (_, Collected::Complete) => {
                 request.parse(limits)?;
                 return Ok(request);
             }
             (_, Collected::Refused(status)) => return Err(status),
+            (_, Collected::NoMemory) => unreachable!("its share is no limit"),
         }
     }
     panic!(
