@@ -55,7 +55,9 @@ pub use memory::MemoryError;
 #[cfg(feature = "fault-injection")]
 pub use pool::FaultInjection;
 pub use pool::PoolUsage;
-pub use port::{Assume, Capabilities, Port, PortConfig, PortError, Queue, RX_ROOM_MIN, Sizes};
+pub use port::{
+    Assume, Capabilities, Disable, Port, PortConfig, PortError, Queue, RX_ROOM_MIN, Sizes,
+};
 pub use ring::RingPair;
 pub use sys::Errno;
 pub use worker::WorkerPorts;

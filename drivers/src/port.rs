@@ -3,16 +3,22 @@
 mod capabilities;
 mod error;
 mod mtu;
+mod multicast;
 mod open;
+mod plan;
+mod quirks;
+mod reasons;
+mod rss;
 mod sizes;
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use lockgate_wire::MacAddr;
 
-pub use capabilities::{Assume, Capabilities};
+pub use capabilities::{Assume, Capabilities, Disable};
 pub use error::PortError;
 pub use mtu::RX_ROOM_MIN;
 pub use sizes::Sizes;
@@ -45,6 +51,10 @@ pub struct PortConfig {
     pub tx_buffers: u32,
     /// Offloads to assume, on ports that can neither corrupt nor truncate a packet.
     pub assume: Assume,
+    /// Offloads that the port offers and that are done in software all the same.
+    pub disable: Disable,
+    /// IPv6 addresses of the interfaces on it. It receives their solicited-node groups.
+    pub ipv6_addresses: Vec<Ipv6Addr>,
     /// Allocation failures on purpose, in all of the port's mempools.
     #[cfg(feature = "fault-injection")]
     pub inject: Option<FaultInjection>,
@@ -63,6 +73,8 @@ impl PortConfig {
             rx_buffers: 4096,
             tx_buffers: 0,
             assume: Assume::default(),
+            disable: Disable::default(),
+            ipv6_addresses: Vec::new(),
             #[cfg(feature = "fault-injection")]
             inject: None,
         }
@@ -205,6 +217,7 @@ pub(crate) struct Shared {
     pub(crate) sizes: Sizes,
     pub(crate) link_up: AtomicBool,
     partial_checksums_warned: AtomicBool,
+    refused_warned: AtomicBool,
     pub(crate) cells: Vec<QueueCells>,
     pub(crate) rx_pools: Vec<MbufPool>,
     pub(crate) tx_pools: Vec<MbufPool>,
@@ -241,6 +254,19 @@ impl Shared {
             "TCP segments with partial checksums are dropped: the other end of {interface} leaves \
              checksums to its network card; switch that off there: \
              ethtool -K PEER_INTERFACE tx off"
+        );
+    }
+
+    /// Warns, once per port, that its driver refuses packets.
+    pub(crate) fn warn_of_refused_packets(&self) {
+        if self.refused_warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            port = self.name,
+            device = %self.device,
+            "the driver refuses packets to send (rte_eth_tx_prepare); \
+             set disable = [\"tso\", \"txcsum\"] in this [[port]]"
         );
     }
 

@@ -60,7 +60,7 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
         );
     }
     let (cache, cache_bytes) = sections::cache(&document);
-    let ports = network::settings(ports, &document, workers.cores.len());
+    let ports = network::settings(ports, &interfaces, &document, workers.cores.len());
     let settings = ports.iter().map(|port| &port.settings);
     let needed = memory::needed(workers.cores.len(), settings, pool, cache_bytes);
     let config = Config {

@@ -1,10 +1,10 @@
 //! Parses `[workers]`, `[[port]]`, `[[interface]]`, `[[route]]` and `[[listener]]`, which refer to
 //! each other.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
 
-use lockgate_drivers::{Assume, Device, DeviceError, PortConfig};
+use lockgate_drivers::{Assume, Device, DeviceError, Disable, PortConfig};
 use lockgate_ip::{Cidr, Route};
 
 use super::document::Document;
@@ -18,6 +18,7 @@ pub(super) struct PortSection {
     device: Option<Device>,
     mtu: u16,
     assume: Assume,
+    disable: Disable,
     rx_descriptors: u16,
     tx_descriptors: u16,
     device_place: Place,
@@ -95,12 +96,13 @@ fn device_in_use(ports: &[PortSection], port: &PortSection) -> Option<String> {
 /// Returns how to open each port, with one queue for each worker.
 pub(super) fn settings(
     ports: Vec<PortSection>,
+    interfaces: &[Interface],
     document: &Document<'_>,
     workers: usize,
 ) -> Vec<Port> {
     let rx_buffers = sections::mbufs(document);
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
-    let settings = |port: PortSection| {
+    let settings = |(index, port): (usize, PortSection)| {
         Some(Port {
             settings: PortConfig {
                 mtu: port.mtu,
@@ -109,13 +111,26 @@ pub(super) fn settings(
                 tx_descriptors: port.tx_descriptors,
                 rx_buffers,
                 assume: port.assume,
+                disable: port.disable,
+                ipv6_addresses: ipv6_addresses(interfaces, index),
                 ..PortConfig::new(port.name, port.device?)
             },
             device_place: port.device_place,
             mtu_place: port.mtu_place,
         })
     };
-    ports.into_iter().filter_map(settings).collect()
+    ports.into_iter().enumerate().filter_map(settings).collect()
+}
+
+fn ipv6_addresses(interfaces: &[Interface], port: usize) -> Vec<Ipv6Addr> {
+    let on_port = interfaces.iter().filter(|i| i.port == port);
+    let addresses = on_port.flat_map(|interface| &interface.addresses);
+    addresses
+        .filter_map(|address| match address.addr() {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        })
+        .collect()
 }
 
 fn port(reader: &Reader<'_, '_>, workers: usize) -> PortSection {
@@ -134,6 +149,7 @@ fn port(reader: &Reader<'_, '_>, workers: usize) -> PortSection {
         device,
         mtu,
         assume,
+        disable: disable(reader),
         rx_descriptors: reader.count("rx_descriptors"),
         tx_descriptors: reader.count("tx_descriptors"),
         device_place: reader.place("device"),
@@ -173,6 +189,26 @@ fn assume(reader: &Reader<'_, '_>) -> Assume {
         ],
     );
     each.into_iter().fold(none, |all, one| Assume {
+        tso: all.tso | one.tso,
+        tx_csum: all.tx_csum | one.tx_csum,
+        rx_csum: all.rx_csum | one.rx_csum,
+    })
+}
+
+fn disable(reader: &Reader<'_, '_>) -> Disable {
+    let none = Disable::default();
+    let tso = Disable { tso: true, ..none };
+    let tx_csum = Disable {
+        tx_csum: true,
+        ..none
+    };
+    let rx_csum = Disable {
+        rx_csum: true,
+        ..none
+    };
+    let names = [("tso", tso), ("txcsum", tx_csum), ("rxcsum", rx_csum)];
+    let each = reader.choices("disable", names);
+    each.into_iter().fold(none, |all, one| Disable {
         tso: all.tso | one.tso,
         tx_csum: all.tx_csum | one.tx_csum,
         rx_csum: all.rx_csum | one.rx_csum,

@@ -1,7 +1,8 @@
+use core::net::Ipv6Addr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockgate_drivers::Assume;
+use lockgate_drivers::{Assume, Disable};
 use lockgate_stack::tls::{CipherSuite, TlsVersions};
 use lockgate_tcp::congestion::Algorithm;
 use lockgate_testing::ScratchDir;
@@ -87,7 +88,7 @@ fn a_small_file_gets_every_default() {
 fn values_are_taken_over() {
     let text = BASE.replace(
         "name = \"p0\"",
-        "name = \"p0\"\nmtu = 9000\nassume = [\"tso\"]",
+        "name = \"p0\"\nmtu = 9000\nassume = [\"tso\"]\ndisable = [\"rxcsum\"]",
     ) + "[workers]\ncores = [3, 1]\nidle = \"spin\"\n[eal]\nmemory = \"1GiB\"\n\
            [tcp]\ncongestion = \"newreno\"\nkeepalive = false\nwindow_max = 65536\n\
            [tls]\nversions = [\"1.3\"]\nsuites = [\"chacha20-poly1305\", \"aes-128-gcm\"]\n\
@@ -106,6 +107,16 @@ fn values_are_taken_over() {
         ..Assume::default()
     };
     assert_eq!(port.assume, only_tso);
+    let only_rx_csum = Disable {
+        rx_csum: true,
+        ..Disable::default()
+    };
+    assert_eq!(port.disable, only_rx_csum);
+    // The port receives the solicited-node groups of its interfaces' addresses.
+    assert_eq!(
+        port.ipv6_addresses,
+        ["fd00:18::1".parse::<Ipv6Addr>().unwrap()]
+    );
     assert_eq!(
         (config.tcp.congestion, config.tcp.keepalive),
         (Algorithm::NewReno, None)

@@ -26,11 +26,14 @@ rx_marks(const struct rte_mbuf *m, const struct lg_rxq *q)
 	uint16_t marks = 0;
 
 	switch (ol & RTE_MBUF_F_RX_IP_CKSUM_MASK) {
+	/* "None": the field is incomplete, and the port vouches for the data (virtio). */
+	case RTE_MBUF_F_RX_IP_CKSUM_NONE:
 	case RTE_MBUF_F_RX_IP_CKSUM_GOOD: marks |= LG_RX_IP_CSUM_GOOD; break;
 	case RTE_MBUF_F_RX_IP_CKSUM_BAD: marks |= LG_RX_IP_CSUM_BAD; break;
 	default: marks |= q->assumed & LG_RX_IP_CSUM_GOOD;
 	}
 	switch (ol & RTE_MBUF_F_RX_L4_CKSUM_MASK) {
+	case RTE_MBUF_F_RX_L4_CKSUM_NONE:
 	case RTE_MBUF_F_RX_L4_CKSUM_GOOD: marks |= LG_RX_L4_CSUM_GOOD; break;
 	case RTE_MBUF_F_RX_L4_CKSUM_BAD: marks |= LG_RX_L4_CSUM_BAD; break;
 	default: marks |= q->assumed & LG_RX_L4_CSUM_GOOD;
@@ -304,13 +307,14 @@ shift(struct lg_txq *q, uint16_t n)
 		memmove(q->pending, q->pending + n, q->count * sizeof(q->pending[0]));
 }
 
-/* Prepares the pending packets (rte_eth_tx_prepare); drops those that the driver refuses. */
+/*
+ * Prepares the pending packets from `ok` on (rte_eth_tx_prepare): the driver completes headers and
+ * checks its limits. Drops packets that it refuses.
+ */
 static void
-prepare(struct lg_txq *q)
+prepare(struct lg_txq *q, uint16_t ok)
 {
-	uint16_t ok = 0;
-
-	for (;;) {
+	while (ok < q->count) {
 		ok += rte_eth_tx_prepare(q->port, q->queue, q->pending + ok, q->count - ok);
 		if (ok >= q->count)
 			return;
@@ -326,12 +330,11 @@ uint32_t
 lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
 		const struct lg_piece *pieces)
 {
+	uint16_t i, sent, prepared = q->count;
 	uint32_t built = build(q, frames, n, pieces);
 	uint32_t lengths[LG_BURST];
-	uint16_t i, sent;
 
-	if (q->prepare)
-		prepare(q);
+	prepare(q, prepared);
 	if (q->count == 0)
 		return built;
 	/* Sent packets must not be accessed any more. */

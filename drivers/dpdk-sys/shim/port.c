@@ -11,9 +11,8 @@
 
 #include "shim.h"
 
-/* The RSS key 0x6d5a repeated hashes both directions of a flow to the same value. */
-#define RSS_KEY_MAX 64
-#define RSS_TCP (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP)
+/* rte_eth_dev_info.hash_key_size has eight bits. */
+#define RSS_KEY_MAX 255
 
 static const struct {
 	uint64_t dpdk;
@@ -28,6 +27,11 @@ static const struct {
 	{ RTE_ETH_RX_OFFLOAD_TCP_CKSUM, LG_CAP_RX_TCP_CSUM },
 	{ RTE_ETH_RX_OFFLOAD_SCATTER, LG_CAP_RX_SCATTER },
 	{ RTE_ETH_RX_OFFLOAD_RSS_HASH, LG_CAP_RX_HASH },
+}, rss_types[] = {
+	{ RTE_ETH_RSS_NONFRAG_IPV4_TCP, LG_RSS_TCP4 },
+	{ RTE_ETH_RSS_NONFRAG_IPV6_TCP, LG_RSS_TCP6 },
+	{ RTE_ETH_RSS_IPV4, LG_RSS_IP4 },
+	{ RTE_ETH_RSS_IPV6, LG_RSS_IP6 },
 };
 
 static int
@@ -68,8 +72,11 @@ lg_port_caps(uint16_t port, struct lg_port_caps *caps)
 	caps->tx_desc_min = info.tx_desc_lim.nb_min;
 	caps->tx_desc_max = info.tx_desc_lim.nb_max;
 	caps->tx_desc_align = info.tx_desc_lim.nb_align;
-	caps->tx_segs_max = info.tx_desc_lim.nb_mtu_seg_max;
+	caps->tx_segs_max = info.tx_desc_lim.nb_seg_max;
+	caps->tx_mtu_segs_max = info.tx_desc_lim.nb_mtu_seg_max;
+	caps->rss_key_len = info.hash_key_size;
 	caps->max_rx_pktlen = info.max_rx_pktlen;
+	caps->rx_bufsize_min = info.min_rx_bufsize;
 	caps->if_index = info.if_index;
 	caps->numa_node = rte_eth_dev_socket_id(port);
 	for (i = 0; i < RTE_DIM(tx_offloads); i++)
@@ -78,8 +85,9 @@ lg_port_caps(uint16_t port, struct lg_port_caps *caps)
 	for (i = 0; i < RTE_DIM(rx_offloads); i++)
 		if (info.rx_offload_capa & rx_offloads[i].dpdk)
 			caps->offloads |= rx_offloads[i].cap;
-	if ((info.flow_type_rss_offloads & RSS_TCP) && info.hash_key_size <= RSS_KEY_MAX)
-		caps->offloads |= LG_CAP_RSS_TCP;
+	for (i = 0; i < RTE_DIM(rss_types); i++)
+		if (info.flow_type_rss_offloads & rss_types[i].dpdk)
+			caps->rss |= rss_types[i].cap;
 	return 0;
 }
 
@@ -102,12 +110,15 @@ lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 	for (i = 0; i < RTE_DIM(rx_offloads); i++)
 		if (conf->offloads & rx_offloads[i].cap)
 			eth.rxmode.offloads |= rx_offloads[i].dpdk;
-	if (conf->offloads & LG_CAP_RSS_TCP) {
+	if (conf->rss != 0) {
+		/* This key hashes both directions of a flow to the same value. */
 		for (i = 0; i < sizeof(key); i++)
 			key[i] = i % 2 == 0 ? 0x6d : 0x5a;
 		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-		eth.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & RSS_TCP;
-		/* A driver that reports no key size has a fixed key. */
+		for (i = 0; i < RTE_DIM(rss_types); i++)
+			if (conf->rss & rss_types[i].cap)
+				eth.rx_adv_conf.rss_conf.rss_hf |= rss_types[i].dpdk;
+		/* Without a key the driver uses its own. */
 		if (info.hash_key_size > 0) {
 			eth.rx_adv_conf.rss_conf.rss_key = key;
 			eth.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
@@ -117,19 +128,109 @@ lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 }
 
 int
-lg_port_adjust_descs(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc)
+lg_port_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
+		struct rte_mempool *rx_pool)
 {
-	return rte_eth_dev_adjust_nb_rx_tx_desc(port, rx_desc, tx_desc);
+	unsigned int socket = conf->numa_node < 0 ? (unsigned int)SOCKET_ID_ANY :
+			(unsigned int)conf->numa_node;
+	struct rte_eth_dev_info info;
+	struct rte_eth_rxconf rx;
+	struct rte_eth_txconf tx;
+	int rc = dev_info(port, &info);
+
+	if (rc != 0)
+		return rc;
+	/*
+	 * The driver's thresholds, and the port's offloads only: a default may contain
+	 * RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, which external buffers forbid.
+	 */
+	rx = info.default_rxconf;
+	rx.offloads = 0;
+	if (conf->rx_drop)
+		rx.rx_drop_en = 1;
+	tx = info.default_txconf;
+	tx.offloads = 0;
+	rc = rte_eth_rx_queue_setup(port, queue, conf->rx_desc, socket, &rx, rx_pool);
+	return rc != 0 ? rc : rte_eth_tx_queue_setup(port, queue, conf->tx_desc, socket, &tx);
 }
 
 int
-lg_port_queue(uint16_t port, uint16_t queue, uint16_t rx_desc, uint16_t tx_desc, int numa_node,
-		struct rte_mempool *rx_pool)
+lg_port_rx_descs(uint16_t port, uint16_t queue)
 {
-	unsigned int socket = numa_node < 0 ? (unsigned int)SOCKET_ID_ANY : (unsigned int)numa_node;
-	int rc = rte_eth_rx_queue_setup(port, queue, rx_desc, socket, NULL, rx_pool);
+	struct rte_eth_rxq_info info;
+	int rc = rte_eth_rx_queue_info_get(port, queue, &info);
 
-	return rc != 0 ? rc : rte_eth_tx_queue_setup(port, queue, tx_desc, socket, NULL);
+	return rc != 0 ? rc : info.nb_desc;
+}
+
+/* Writes the redirection table and reads it back. Returns -EIO if they differ. */
+static int
+write_table(uint16_t port, struct rte_eth_rss_reta_entry64 *table,
+		struct rte_eth_rss_reta_entry64 *found, uint16_t size, uint16_t queues)
+{
+	uint16_t i, group, at;
+	int rc;
+
+	for (i = 0; i < size; i++) {
+		group = i / RTE_ETH_RETA_GROUP_SIZE;
+		at = i % RTE_ETH_RETA_GROUP_SIZE;
+		table[group].mask |= UINT64_C(1) << at;
+		table[group].reta[at] = i % queues;
+		found[group].mask = table[group].mask;
+	}
+	rc = rte_eth_dev_rss_reta_update(port, table, size);
+	if (rc != 0)
+		return rc;
+	rc = rte_eth_dev_rss_reta_query(port, found, size);
+	if (rc != 0)
+		return rc;
+	for (i = 0; i < size; i++) {
+		group = i / RTE_ETH_RETA_GROUP_SIZE;
+		at = i % RTE_ETH_RETA_GROUP_SIZE;
+		if (found[group].reta[at] != table[group].reta[at])
+			return -EIO;
+	}
+	return 0;
+}
+
+int
+lg_port_spread(uint16_t port, uint16_t queues)
+{
+	struct rte_eth_rss_reta_entry64 *tables;
+	struct rte_eth_dev_info info;
+	size_t groups;
+	int rc = dev_info(port, &info);
+
+	if (rc != 0 || info.reta_size == 0)
+		return rc;
+	groups = (info.reta_size + RTE_ETH_RETA_GROUP_SIZE - 1) / RTE_ETH_RETA_GROUP_SIZE;
+	tables = calloc(2 * groups, sizeof(*tables));
+	if (tables == NULL)
+		return -ENOMEM;
+	rc = write_table(port, tables, tables + groups, info.reta_size, queues);
+	free(tables);
+	return rc != 0 ? rc : info.reta_size;
+}
+
+int
+lg_port_vlan_off(uint16_t port)
+{
+	int on = rte_eth_dev_get_vlan_offload(port);
+
+	if (on < 0)
+		return on;
+	on &= RTE_ETH_VLAN_STRIP_OFFLOAD | RTE_ETH_VLAN_FILTER_OFFLOAD |
+			RTE_ETH_QINQ_STRIP_OFFLOAD;
+	return on == 0 ? 0 : rte_eth_dev_set_vlan_offload(port, 0);
+}
+
+int
+lg_port_set_mac(uint16_t port, const uint8_t mac[6])
+{
+	struct rte_ether_addr addr;
+
+	memcpy(addr.addr_bytes, mac, sizeof(addr.addr_bytes));
+	return rte_eth_dev_default_mac_addr_set(port, &addr);
 }
 
 void
@@ -144,17 +245,34 @@ lg_port_drain(uint16_t port, uint16_t queues)
 }
 
 int
-lg_port_receive_all(uint16_t port)
+lg_port_promiscuous(uint16_t port)
 {
-	/*
-	 * Neighbor discovery needs multicast. Some drivers (af_packet) don't support "all multicast":
-	 * then promiscuous mode is enabled, and the stack drops packets for other stations.
-	 */
-	int rc = rte_eth_allmulticast_enable(port);
+	return rte_eth_promiscuous_enable(port);
+}
 
-	if (rc == -ENOTSUP)
-		rc = rte_eth_promiscuous_enable(port);
-	return rc == -ENOTSUP ? 0 : rc;
+int
+lg_port_multicast(uint16_t port, const uint8_t *groups, uint32_t n)
+{
+	struct rte_ether_addr *list = calloc(n, sizeof(*list));
+	uint32_t i;
+	int rc;
+
+	if (list == NULL)
+		return -ENOMEM;
+	for (i = 0; i < n; i++)
+		memcpy(list[i].addr_bytes, groups + 6 * i, sizeof(list[i].addr_bytes));
+	/* A virtual function may accept "all multicast" and not get it, so the list comes first. */
+	rc = rte_eth_dev_set_mc_addr_list(port, list, n);
+	free(list);
+	if (rc == 0)
+		return LG_MULTICAST_GROUPS;
+	rc = rte_eth_allmulticast_enable(port);
+	if (rc == 0)
+		return LG_MULTICAST_ALL;
+	rc = rte_eth_promiscuous_enable(port);
+	if (rc == 0)
+		return LG_MULTICAST_PROMISCUOUS;
+	return rc == -ENOTSUP ? LG_MULTICAST_UNFILTERED : rc;
 }
 
 int

@@ -48,7 +48,19 @@ struct rte_mbuf_ext_shared_info;
 #define LG_CAP_RX_TCP_CSUM 0x020
 #define LG_CAP_RX_SCATTER 0x040
 #define LG_CAP_RX_HASH 0x080
-#define LG_CAP_RSS_TCP 0x100
+
+/* Packets that a port hashes: offered in `lg_port_caps.rss`, enabled in `lg_port_conf.rss`. */
+#define LG_RSS_TCP4 0x1
+#define LG_RSS_TCP6 0x2
+#define LG_RSS_IP4 0x4
+#define LG_RSS_IP6 0x8
+
+/* How a port receives multicast: results of lg_port_multicast. */
+#define LG_MULTICAST_GROUPS 0
+#define LG_MULTICAST_ALL 1
+#define LG_MULTICAST_PROMISCUOUS 2
+/* The driver has no filter that could be set. */
+#define LG_MULTICAST_UNFILTERED 3
 
 /* One fragment of a received packet, in the private area of its mbuf. */
 struct lg_frag {
@@ -114,8 +126,6 @@ struct lg_txq {
 	uint16_t queue;
 	/* The port sends one segment per packet: the pieces are copied into the headers' mbuf. */
 	uint8_t linear;
-	/* Call rte_eth_tx_prepare before rte_eth_tx_burst. */
-	uint8_t prepare;
 	/* Packets in `pending`. */
 	uint16_t count;
 	uint64_t packets;
@@ -143,10 +153,17 @@ struct lg_port_caps {
 	uint16_t tx_desc_min;
 	uint16_t tx_desc_max;
 	uint16_t tx_desc_align;
-	/* Most segments of one packet (with TSO); 0: the driver reports no limit. */
+	/* Most segments of a packet that the port segments; 0: the driver reports no limit. */
 	uint16_t tx_segs_max;
+	/* Most segments of a frame; 0: the driver reports no limit. */
+	uint16_t tx_mtu_segs_max;
+	/* Bytes of an RSS key; 0: the driver's key is fixed, or it reports no length. */
+	uint16_t rss_key_len;
 	uint32_t max_rx_pktlen;
+	/* Least data room of a receive buffer, headroom included; 0: no limit. */
+	uint32_t rx_bufsize_min;
 	uint32_t offloads;
+	uint32_t rss;
 	uint32_t if_index;
 	int32_t numa_node;
 };
@@ -157,6 +174,16 @@ struct lg_port_conf {
 	uint16_t mtu;
 	/* LG_CAP_* to enable. */
 	uint32_t offloads;
+	/* LG_RSS_* to enable; 0: one queue receives everything. */
+	uint32_t rss;
+};
+
+struct lg_queue_conf {
+	uint16_t rx_desc;
+	uint16_t tx_desc;
+	int32_t numa_node;
+	/* A full receive ring drops its packets, and stalls no other queue. */
+	uint8_t rx_drop;
 };
 
 struct lg_port_stats {
@@ -206,12 +233,26 @@ uint64_t lg_pool_injected(const struct rte_mempool *pool);
 int lg_port_find(const char *name, uint16_t *port);
 int lg_port_caps(uint16_t port, struct lg_port_caps *caps);
 int lg_port_configure(uint16_t port, const struct lg_port_conf *conf);
-int lg_port_queue(uint16_t port, uint16_t queue, uint16_t rx_desc, uint16_t tx_desc,
-		int numa_node, struct rte_mempool *rx_pool);
-int lg_port_adjust_descs(uint16_t port, uint16_t *rx_desc, uint16_t *tx_desc);
+int lg_port_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
+		struct rte_mempool *rx_pool);
+/* Returns the receive descriptors that a queue really has, or a negative errno. */
+int lg_port_rx_descs(uint16_t port, uint16_t queue);
+/*
+ * Spreads the hash values evenly over the queues and reads the table back. Returns the entries of
+ * the redirection table; 0: the port has none; -EIO: it doesn't hold what was written.
+ */
+int lg_port_spread(uint16_t port, uint16_t queues);
+/* Switches VLAN stripping and filtering off where the driver has them on. */
+int lg_port_vlan_off(uint16_t port);
+int lg_port_set_mac(uint16_t port, const uint8_t mac[6]);
 /* Receives and frees all pending packets. */
 void lg_port_drain(uint16_t port, uint16_t queues);
-int lg_port_receive_all(uint16_t port);
+/*
+ * Receives the multicast groups (six bytes each): by a filter; if there is none, all multicast; if
+ * the port can't, everything. Returns LG_MULTICAST_*, or a negative errno.
+ */
+int lg_port_multicast(uint16_t port, const uint8_t *groups, uint32_t n);
+int lg_port_promiscuous(uint16_t port);
 int lg_port_link_up(uint16_t port);
 int lg_port_stats(uint16_t port, struct lg_port_stats *stats);
 int lg_port_xstats(uint16_t port, lg_xstat_fn each, void *context);

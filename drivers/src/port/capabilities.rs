@@ -1,13 +1,13 @@
 //! What a port does, and what is done in software.
 
-use std::fmt;
-
 use dpdk_sys::{
-    LG_CAP_MULTI_SEGS, LG_CAP_RSS_TCP, LG_CAP_RX_HASH, LG_CAP_RX_IP_CSUM, LG_CAP_RX_SCATTER,
-    LG_CAP_RX_TCP_CSUM, LG_CAP_TX_IP_CSUM, LG_CAP_TX_TCP_CSUM, LG_CAP_TX_TSO, lg_port_caps,
+    LG_CAP_MULTI_SEGS, LG_CAP_RX_HASH, LG_CAP_RX_IP_CSUM, LG_CAP_RX_SCATTER, LG_CAP_RX_TCP_CSUM,
+    LG_CAP_TX_IP_CSUM, LG_CAP_TX_TCP_CSUM, LG_CAP_TX_TSO, lg_port_caps,
 };
 
-use crate::device::Driver;
+use super::quirks::Quirks;
+use super::reasons::{Feature, Reason, Reasons};
+use super::rss::Rss;
 
 /// Offloads to assume on a port over rings or shared memory, where no packet is corrupted or
 /// truncated.
@@ -44,6 +44,17 @@ impl Assume {
     }
 }
 
+/// Offloads that are done in software although the port offers them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Disable {
+    /// Segmentation (TSO).
+    pub tso: bool,
+    /// TCP checksums of sent packets; segmentation needs them.
+    pub tx_csum: bool,
+    /// Verification of received checksums.
+    pub rx_csum: bool,
+}
+
 /// What a port does (`rte_eth_dev_info`). The rest is done in software.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capabilities {
@@ -51,20 +62,31 @@ pub struct Capabilities {
     pub multi_segs: bool,
     /// It completes TCP checksums.
     pub tx_csum: bool,
+    /// It completes the IPv4 header checksum of packets that it segments. If not, it updates the
+    /// complete one.
+    pub tx_ip_csum: bool,
     /// It segments packets (TSO).
     pub tso: bool,
-    /// It verifies received checksums.
+    /// It verifies received TCP checksums.
     pub rx_csum: bool,
+    /// It verifies received IPv4 header checksums.
+    pub rx_ip_csum: bool,
     /// It receives packets longer than one buffer.
     pub rx_scatter: bool,
     /// It reports the RSS hash of received packets.
     pub rx_hash: bool,
-    /// It spreads TCP flows over queues by a symmetric hash.
+    /// It spreads flows over queues by a symmetric hash (RSS).
     pub rss: bool,
     /// Assumed offloads; they are set above, too.
     pub assumed: Assume,
     /// Most scatter entries of payload in one packet.
     pub tx_pieces_max: u16,
+    /// Longest scatter entry of payload, in bytes. Longer ones are split.
+    pub tx_piece_len_max: u32,
+    /// Smallest MSS that the port segments with.
+    pub tso_mss_min: u16,
+    /// Largest MSS that the port segments with.
+    pub tso_mss_max: u16,
     /// Most frames that the port segments a packet into.
     pub tso_frames_max: u16,
     /// Longest frame that the port segments a packet into, in bytes.
@@ -73,84 +95,131 @@ pub struct Capabilities {
     pub tx_csum_even_only: bool,
 }
 
+/// What the configuration says about offloads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) assume: Assume,
+    pub(super) disable: Disable,
+    pub(super) queues: u16,
+    /// Received frames are longer than a buffer.
+    pub(super) scatter: bool,
+}
+
 impl Capabilities {
-    /// Decides what the port does, by what the driver reports.
-    pub(crate) fn decide(driver: Driver, caps: &lg_port_caps, assume: Assume, queues: u16) -> Self {
-        let has = |bits: u32| caps.offloads & bits == bits;
-        let multi_segs = has(LG_CAP_MULTI_SEGS);
-        // The head is a segment too. 0 and the type's largest value both mean that the driver
-        // names no limit.
-        let segs = match caps.tx_segs_max {
-            0 => PIECES_MAX,
-            n => PIECES_MAX.min(n - 1).max(1),
+    /// Decides what the port does, by what the driver reports, and why it doesn't do the rest.
+    pub(super) fn decide(
+        raw: &lg_port_caps,
+        quirks: &Quirks,
+        rss: &Rss,
+        wishes: &Wishes,
+    ) -> (Self, Reasons) {
+        let assume = wishes.assume;
+        let has = |bits: u32| raw.offloads & bits == bits;
+        let mut reasons = Reasons::default();
+        let mut decide = |feature, checks: &[(bool, Reason)]| {
+            let missing = checks.iter().find(|(holds, _)| !holds);
+            reasons.set(feature, missing.map(|(_, reason)| *reason));
+            missing.is_none()
         };
-        let tx_csum = has(LG_CAP_TX_TCP_CSUM) || assume.tx_csum;
-        Self {
+        let segments = segments_max(raw);
+        let multi_segs = decide(
+            Feature::Chains,
+            &[
+                (has(LG_CAP_MULTI_SEGS), Reason::NotOffered),
+                (segments >= 2, Reason::OneSegment),
+            ],
+        );
+        let one_context = quirks.one_csum_context && wishes.queues > 1;
+        let offered = has(LG_CAP_TX_TCP_CSUM) || assume.tx_csum;
+        let tx_csum = decide(
+            Feature::TxTcpChecksums,
+            &[
+                (!wishes.disable.tx_csum, Reason::Disabled),
+                (offered, Reason::NotOffered),
+                (!one_context, Reason::OneContext),
+            ],
+        );
+        let offered = has(LG_CAP_TX_TSO) || assume.tso;
+        let tso = decide(
+            Feature::Segmentation,
+            &[
+                (!wishes.disable.tso, Reason::Disabled),
+                (offered, Reason::NotOffered),
+                (multi_segs, Reason::NeedsChains),
+                (tx_csum, Reason::NeedsTxChecksums),
+            ],
+        );
+        // The stack writes the IPv4 header's checksum in any case: only a port that segments
+        // changes that header afterwards.
+        let tx_ip_csum = decide(
+            Feature::TxIpChecksums,
+            &[
+                (has(LG_CAP_TX_IP_CSUM), Reason::NotOffered),
+                (tso, Reason::OnlySegments),
+            ],
+        );
+        let mut rx = |feature, bit| {
+            decide(
+                feature,
+                &[
+                    (!wishes.disable.rx_csum, Reason::Disabled),
+                    (has(bit) || assume.rx_csum, Reason::NotOffered),
+                ],
+            )
+        };
+        let rx_csum = rx(Feature::RxTcpChecksums, LG_CAP_RX_TCP_CSUM);
+        let rx_ip_csum = rx(Feature::RxIpChecksums, LG_CAP_RX_IP_CSUM);
+        let caps = Self {
             multi_segs,
             tx_csum,
-            // Segmentation without checksums makes no sense, nor without chains.
-            tso: multi_segs && tx_csum && (has(LG_CAP_TX_TSO | LG_CAP_TX_IP_CSUM) || assume.tso),
-            rx_csum: has(LG_CAP_RX_IP_CSUM | LG_CAP_RX_TCP_CSUM) || assume.rx_csum,
-            rx_scatter: has(LG_CAP_RX_SCATTER),
-            rx_hash: has(LG_CAP_RX_HASH),
-            rss: has(LG_CAP_RSS_TCP) && queues > 1,
+            tx_ip_csum,
+            tso,
+            rx_csum,
+            rx_ip_csum,
+            rx_scatter: wishes.scatter && has(LG_CAP_RX_SCATTER),
+            // rte_ethdev refuses it without RSS.
+            rx_hash: rss.is_on() && has(LG_CAP_RX_HASH),
+            rss: rss.is_on(),
             assumed: assume,
-            tx_pieces_max: if multi_segs { segs } else { PIECES_MAX },
-            tso_frames_max: match driver {
-                // net_tap segments in software, into at most 64 packets from a pool of 128.
-                Driver::Tap => 32,
-                _ => u16::MAX,
-            },
-            tso_frame_len_max: match driver {
-                // net_tap compares the whole frame with its MTU of 1500.
-                Driver::Tap => 1500,
-                _ => u16::MAX,
-            },
-            // net_tap sums each segment as if it were padded to an even length.
-            tx_csum_even_only: driver == Driver::Tap,
-        }
+            // The headers are a segment too.
+            tx_pieces_max: if multi_segs { segments - 1 } else { PIECES_MAX },
+            tx_piece_len_max: quirks.tx_piece_len_max,
+            tso_mss_min: quirks.tso_mss.0,
+            tso_mss_max: quirks.tso_mss.1,
+            tso_frames_max: quirks.tso_frames_max,
+            tso_frame_len_max: quirks.tso_frame_len_max,
+            tx_csum_even_only: quirks.tx_csum_even_only,
+        };
+        (caps, reasons)
     }
 
-    /// Returns the offloads to enable.
-    pub(crate) fn wanted(&self, caps: &lg_port_caps) -> u32 {
-        let mut on = LG_CAP_MULTI_SEGS | LG_CAP_RX_SCATTER | LG_CAP_RX_HASH;
-        let when = |yes: bool, bits: u32| if yes { bits } else { 0 };
-        on |= when(self.tx_csum, LG_CAP_TX_IP_CSUM | LG_CAP_TX_TCP_CSUM);
-        on |= when(self.tso, LG_CAP_TX_TSO);
-        on |= when(self.rx_csum, LG_CAP_RX_IP_CSUM | LG_CAP_RX_TCP_CSUM);
-        on |= when(self.rss, LG_CAP_RSS_TCP);
-        on & caps.offloads
-    }
-
-    /// Returns, for the log, what the port does and what is done in software.
-    pub(crate) fn split(&self) -> (Names, Names) {
+    /// Returns the offloads to enable (`LG_CAP_*`).
+    pub(super) fn offloads(&self, raw: &lg_port_caps) -> u32 {
         let list = [
-            ("chains", self.multi_segs),
-            ("tx checksums", self.tx_csum),
-            ("segmentation", self.tso),
-            ("rx checksums", self.rx_csum),
-            ("rx hash", self.rx_hash),
-            ("rss", self.rss),
+            (self.multi_segs, LG_CAP_MULTI_SEGS),
+            (self.tx_csum, LG_CAP_TX_TCP_CSUM),
+            (self.tx_ip_csum, LG_CAP_TX_IP_CSUM),
+            (self.tso, LG_CAP_TX_TSO),
+            (self.rx_csum, LG_CAP_RX_TCP_CSUM),
+            (self.rx_ip_csum, LG_CAP_RX_IP_CSUM),
+            (self.rx_scatter, LG_CAP_RX_SCATTER),
+            (self.rx_hash, LG_CAP_RX_HASH),
         ];
-        let names = |does: bool| Names(list.map(|(name, on)| (on == does).then_some(name)));
-        (names(true), names(false))
+        let wanted = list.iter().filter(|(on, _)| *on);
+        wanted.fold(0, |all, (_, bit)| all | bit) & raw.offloads
     }
 }
 
-/// A list of names for a log line.
-pub(crate) struct Names([Option<&'static str>; 6]);
-
-impl fmt::Display for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<&str> = self.0.iter().flatten().copied().collect();
-        if words.is_empty() {
-            f.write_str("nothing")
-        } else {
-            f.write_str(&words.join(", "))
-        }
-    }
+/// Returns the most segments of a packet, the headers' included. A packet that the port segments
+/// obeys the limit of a frame, too: each of its frames may then lie in all of its segments.
+fn segments_max(raw: &lg_port_caps) -> u16 {
+    // 0 means that the driver reports no limit.
+    [raw.tx_segs_max, raw.tx_mtu_segs_max]
+        .into_iter()
+        .filter(|&limit| limit > 0)
+        .fold(PIECES_MAX + 1, u16::min)
 }
 
 /// Most pieces of payload in one frame: pktbuf's limit, so that every list of slices fits.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-const PIECES_MAX: u16 = pktbuf::MAX_SLICES as u16;
+pub(super) const PIECES_MAX: u16 = pktbuf::MAX_SLICES as u16;

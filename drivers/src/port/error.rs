@@ -126,6 +126,24 @@ pub enum PortError {
         /// The driver's error.
         errno: Errno,
     },
+    /// A receive ring is larger than its pool was made for.
+    #[error(
+        "port {port}: {device} has {descriptors} receive descriptors a queue where {wanted} were \
+         asked for, and {buffers} packet buffers would not fill them; set rx_descriptors = \
+         {descriptors}"
+    )]
+    Ring {
+        /// The port.
+        port: String,
+        /// The device.
+        device: String,
+        /// Descriptors that the queue has.
+        descriptors: u32,
+        /// Descriptors that were asked for.
+        wanted: u16,
+        /// Packet buffers of the queue.
+        buffers: u32,
+    },
     /// Workers still have queues.
     #[error("port {port}: {queues} of its queues are still in use")]
     InUse {

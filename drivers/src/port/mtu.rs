@@ -82,14 +82,7 @@ pub(super) fn check(config: &PortConfig, caps: &lg_port_caps) -> Result<u16, Por
         | Driver::Null
         | Driver::Pcap => Ok(0),
         Driver::VirtioUser | Driver::OtherVirtual | Driver::Pci => {
-            // The overhead that rte_ethdev assumes.
-            let by_frame = caps.max_rx_pktlen.saturating_sub(ETHER_HEADER_AND_CRC);
-            let by_frame = u16::try_from(by_frame).unwrap_or(u16::MAX);
-            let limit = if caps.max_mtu == 0 {
-                by_frame
-            } else {
-                caps.max_mtu.min(by_frame)
-            };
+            let limit = device_mtu_max(caps);
             if config.mtu > limit {
                 return Err(mtu_error(config, limit, "the device does at most"));
             }
@@ -101,6 +94,33 @@ pub(super) fn check(config: &PortConfig, caps: &lg_port_caps) -> Result<u16, Por
     }
 }
 
+/// Returns the largest MTU of a device, by the rules of `rte_eth_dev_configure`.
+fn device_mtu_max(caps: &lg_port_caps) -> u16 {
+    let mtu_max = match caps.max_mtu {
+        0 => u16::MAX,
+        limit => limit,
+    };
+    // A driver without a limit of its own has the default, the type's largest value.
+    let overhead = match caps.max_rx_pktlen.checked_sub(u32::from(mtu_max)) {
+        Some(overhead) if mtu_max != u16::MAX && overhead > 0 => overhead,
+        _ => ETHER_HEADER_AND_CRC,
+    };
+    let by_frame = caps.max_rx_pktlen.saturating_sub(overhead);
+    mtu_max.min(u16::try_from(by_frame).unwrap_or(u16::MAX))
+}
+
+/// Returns whether frames of this MTU are longer than a receive buffer. Only cards scatter them
+/// then; other devices get longer buffers.
+pub(super) fn needs_scatter(driver: Driver, mtu: u16) -> bool {
+    driver == Driver::Pci && rx_frame_max(mtu) > RX_ROOM_MIN
+}
+
+/// Returns the most bytes that a device writes into a receive buffer for a packet of the MTU: the
+/// frame, its CRC, and the header of virtio.
+fn rx_frame_max(mtu: u16) -> u16 {
+    frame_max(mtu).saturating_add(4 + 12)
+}
+
 /// Returns the longest frame in bytes: IP packet, Ethernet header and two VLAN tags.
 pub(super) fn frame_max(mtu: u16) -> u16 {
     mtu.saturating_add(14 + 8)
@@ -108,11 +128,14 @@ pub(super) fn frame_max(mtu: u16) -> u16 {
 
 /// Returns the bytes that a receive buffer must hold. `frames_whole`: a frame must fit into one.
 pub(super) fn rx_room(device: &Device, mtu: u16, frames_whole: bool) -> u16 {
-    let crc = 4;
     match device.driver() {
         // The driver compares the buffer with the size of its slots, not with the MTU.
         Driver::AfPacket => af_packet_framesz(device).max(RX_ROOM_MIN),
-        _ if frames_whole => frame_max(mtu).saturating_add(crc).max(RX_ROOM_MIN),
+        // Cards round buffers down to a multiple of 128 bytes or 1 KiB.
+        _ if frames_whole => rx_frame_max(mtu)
+            .max(RX_ROOM_MIN)
+            .checked_next_multiple_of(1024)
+            .unwrap_or(u16::MAX),
         _ => RX_ROOM_MIN,
     }
 }

@@ -5,10 +5,16 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
-use dpdk_sys::{lg_port_caps, lg_port_conf};
+use dpdk_sys::{
+    LG_MULTICAST_ALL, LG_MULTICAST_GROUPS, LG_MULTICAST_PROMISCUOUS, LG_MULTICAST_UNFILTERED,
+    lg_port_caps, lg_queue_conf,
+};
 use lockgate_wire::MacAddr;
 
-use super::{Capabilities, Port, PortConfig, PortError, Queue, Shared, Sizes, mtu};
+use super::multicast::{self, Multicast};
+use super::plan::{self, Plan};
+use super::rss::Spread;
+use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, mtu};
 use crate::counters::QueueCells;
 use crate::device::{Device, Driver};
 use crate::eal::Eal;
@@ -37,53 +43,26 @@ impl Port {
         queue_arguments(config, &mut device);
         let created = Created::new(device)?;
         let raw = created.capabilities(config)?;
-        let limit = raw.max_rx_queues.min(raw.max_tx_queues);
-        if config.queues > limit {
-            return Err(PortError::Queues {
-                port: config.name.clone(),
-                device: created.device.to_string(),
-                wanted: config.queues,
-                limit,
-            });
-        }
-        let mtu = mtu::check(config, &raw)?;
-        let driver = created.device.driver();
-        let mut caps = Capabilities::decide(driver, &raw, config.assume, config.queues);
-        let offloads = caps.wanted(&raw);
-        // Scattered receive is slower, and only needed where frames are longer than buffers.
-        let offloads = if driver == Driver::Pci {
-            offloads
-        } else {
-            offloads & !dpdk_sys::LG_CAP_RX_SCATTER
-        };
-        let conf = lg_port_conf {
-            queues: config.queues,
-            mtu,
-            offloads,
-        };
+        let plan = Plan::decide(config, &created.device, &raw)?;
         // SAFETY: a port that was just made, and a valid configuration to read.
-        let rc = unsafe { dpdk_sys::lg_port_configure(created.id, &raw const conf) };
+        let rc = unsafe { dpdk_sys::lg_port_configure(created.id, &raw const plan.conf) };
         created.setup(config, "its configuration", rc)?;
-        let sizes = created.sizes(config, &caps)?;
-        if caps.multi_segs {
-            // A frame must never need more buffers than the pool has.
-            let pieces = u16::try_from(sizes.tx_mbufs - 1).unwrap_or(u16::MAX);
-            caps.tx_pieces_max = caps.tx_pieces_max.min(pieces);
-        }
-        let (rx_pools, tx_pools) = pools(config, &sizes, raw.numa_node)?;
-        created.start(config, &sizes, raw.numa_node, &rx_pools)?;
-        if driver == Driver::Pci {
+        let (rx_pools, tx_pools) = pools(config, &plan.sizes, raw.numa_node)?;
+        let mac = mac_address(&raw, config);
+        let started = created.start(config, &plan, &raw, mac, &rx_pools)?;
+        if created.device.driver() == Driver::Pci {
             map_external(config, created.id)?;
         }
         let shared = Arc::new(Shared {
             name: config.name.clone(),
             id: created.id,
-            mac: mac_address(&raw, config),
+            mac,
             mtu: config.mtu,
-            caps,
-            sizes,
+            caps: plan.caps,
+            sizes: plan.sizes,
             link_up: AtomicBool::new(false),
             partial_checksums_warned: AtomicBool::new(false),
+            refused_warned: AtomicBool::new(false),
             cells: (0..config.queues).map(|_| QueueCells::default()).collect(),
             rx_pools,
             tx_pools,
@@ -91,7 +70,7 @@ impl Port {
             open_queues: AtomicU16::new(0),
             closed: AtomicBool::new(false),
         });
-        log(&shared, &raw);
+        log(&shared, &raw, &plan, &started);
         shared.poll_link();
         let queues = (0..config.queues).map(|n| Queue::new(&shared, n)).collect();
         Ok(Self { shared, queues })
@@ -171,43 +150,158 @@ impl Created {
         Ok(unsafe { caps.assume_init() })
     }
 
-    fn sizes(&self, config: &PortConfig, caps: &Capabilities) -> Result<Sizes, PortError> {
-        let (mut rx, mut tx) = config.descriptors();
-        // SAFETY: a configured port, and two numbers of ours to change.
-        let rc = unsafe { dpdk_sys::lg_port_adjust_descs(self.id, &raw mut rx, &raw mut tx) };
-        self.setup(config, "these numbers of descriptors", rc)?;
-        Ok(Sizes::sum(config, &self.device, caps, rx, tx))
-    }
-
+    /// Sets up the queues, starts the port and sets its filters.
     fn start(
         &self,
         config: &PortConfig,
-        sizes: &Sizes,
-        numa_node: i32,
+        plan: &Plan,
+        raw: &lg_port_caps,
+        mac: MacAddr,
         rx_pools: &[MbufPool],
-    ) -> Result<(), PortError> {
+    ) -> Result<Started, PortError> {
+        let mut rx_drop = plan.rx_drop;
         for (queue, pool) in (0..config.queues).zip(rx_pools) {
-            // SAFETY: a configured, stopped port; the pool outlives it (see `Shared`: the
-            // device is closed before pools are dropped).
-            let rc = unsafe {
-                dpdk_sys::lg_port_queue(
-                    self.id,
-                    queue,
-                    sizes.rx_descriptors,
-                    sizes.tx_descriptors,
-                    numa_node,
-                    pool.as_ptr(),
-                )
-            };
+            let mut rc = self.queue(queue, plan, raw.numa_node, rx_drop, pool);
+            if rc < 0 && rx_drop {
+                // The driver may refuse the setting.
+                rx_drop = false;
+                rc = self.queue(queue, plan, raw.numa_node, false, pool);
+            }
             self.setup(config, "a queue", rc)?;
+            self.check_ring(config, queue, plan)?;
         }
         // SAFETY: a port with all its queues set up.
         let rc = unsafe { dpdk_sys::rte_eth_dev_start(self.id) };
         self.setup(config, "to start", rc)?;
         // SAFETY: a started port.
-        let rc = unsafe { dpdk_sys::lg_port_receive_all(self.id) };
-        self.setup(config, "to receive multicast", rc)
+        let rc = unsafe { dpdk_sys::lg_port_vlan_off(self.id) };
+        if rc < 0 {
+            tracing::warn!(
+                port = config.name,
+                errno = rc,
+                "the driver removes VLAN tags, and that can't be switched off"
+            );
+        }
+        if raw.mac == [0; 6] {
+            self.assign_mac(config, mac);
+        }
+        Ok(Started {
+            rx_drop,
+            spread: self.spread(config, plan),
+            multicast: self.receive_multicast(config, mac)?,
+        })
     }
+
+    fn queue(
+        &self,
+        queue: u16,
+        plan: &Plan,
+        numa_node: i32,
+        rx_drop: bool,
+        pool: &MbufPool,
+    ) -> i32 {
+        let conf = lg_queue_conf {
+            rx_desc: plan.sizes.rx_descriptors,
+            tx_desc: plan.sizes.tx_descriptors,
+            numa_node,
+            rx_drop: u8::from(rx_drop),
+        };
+        // SAFETY: a configured, stopped port; the pool outlives it (see `Shared`: the device is
+        // closed before pools are dropped).
+        unsafe { dpdk_sys::lg_port_queue(self.id, queue, &raw const conf, pool.as_ptr()) }
+    }
+
+    /// Checks that the ring of a queue isn't larger than was planned: its pool would be too small,
+    /// and the queue would receive nothing.
+    fn check_ring(&self, config: &PortConfig, queue: u16, plan: &Plan) -> Result<(), PortError> {
+        // SAFETY: a configured port, and a queue that was set up. Not every driver answers.
+        let rc = unsafe { dpdk_sys::lg_port_rx_descs(self.id, queue) };
+        let descriptors = u32::try_from(rc).unwrap_or(0);
+        if descriptors <= u32::from(plan.sizes.rx_descriptors) {
+            return Ok(());
+        }
+        Err(PortError::Ring {
+            port: config.name.clone(),
+            device: self.device.to_string(),
+            descriptors,
+            wanted: plan.sizes.rx_descriptors,
+            buffers: plan.sizes.rx_mbufs,
+        })
+    }
+
+    /// Gives a device without a MAC address the one that was made for it. A card that doesn't take
+    /// it has to receive everything.
+    fn assign_mac(&self, config: &PortConfig, mac: MacAddr) {
+        // SAFETY: a started port, and six bytes to read.
+        let rc = unsafe { dpdk_sys::lg_port_set_mac(self.id, mac.0.as_ptr()) };
+        if rc < 0 && self.device.driver() == Driver::Pci {
+            // SAFETY: a started port.
+            let promiscuous = unsafe { dpdk_sys::lg_port_promiscuous(self.id) };
+            tracing::warn!(
+                port = config.name,
+                %mac,
+                errno = rc,
+                promiscuous = promiscuous == 0,
+                "the device has no MAC address and takes none"
+            );
+        }
+    }
+
+    /// Writes the redirection table, where there is one.
+    fn spread(&self, config: &PortConfig, plan: &Plan) -> Spread {
+        if !plan.rss.is_on() {
+            return Spread::None;
+        }
+        // SAFETY: a started port with so many queues.
+        let rc = unsafe { dpdk_sys::lg_port_spread(self.id, config.queues) };
+        match (u16::try_from(rc), Errno::check(rc)) {
+            (Ok(entries), _) if entries > 0 => Spread::Table(entries),
+            (_, Err(errno)) => {
+                tracing::warn!(
+                    port = config.name,
+                    %errno,
+                    "the RSS redirection table can't be set: the driver's own may leave workers \
+                     without connections"
+                );
+                Spread::Driver
+            }
+            _ => Spread::Driver,
+        }
+    }
+
+    fn receive_multicast(&self, config: &PortConfig, mac: MacAddr) -> Result<Multicast, PortError> {
+        let groups = multicast::groups(mac, &config.ipv6_addresses);
+        if groups.is_empty() {
+            return Ok(Multicast::NotNeeded);
+        }
+        let n = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+        let list = groups.as_flattened().as_ptr();
+        // SAFETY: a started port, and so many addresses of six bytes to read.
+        let rc = unsafe { dpdk_sys::lg_port_multicast(self.id, list, n) };
+        self.setup(config, "to receive multicast", rc)?;
+        Ok(match u32::try_from(rc).unwrap_or(LG_MULTICAST_UNFILTERED) {
+            LG_MULTICAST_GROUPS => Multicast::Groups(groups.len()),
+            LG_MULTICAST_ALL => Multicast::All,
+            LG_MULTICAST_PROMISCUOUS => {
+                if self.device.driver() == Driver::Pci {
+                    tracing::warn!(
+                        port = config.name,
+                        "the port is promiscuous: it has no other way to receive multicast, \
+                         which IPv6 needs"
+                    );
+                }
+                Multicast::Promiscuous
+            }
+            _ => Multicast::Unfiltered,
+        })
+    }
+}
+
+/// What the driver accepted when the port was started.
+struct Started {
+    rx_drop: bool,
+    spread: Spread,
+    multicast: Multicast,
 }
 
 impl Drop for Created {
@@ -341,24 +435,28 @@ fn mac_address(raw: &lg_port_caps, config: &PortConfig) -> MacAddr {
     MacAddr([0x02, h[0], h[1], h[2], h[3], h[4]])
 }
 
-/// Logs what the port does and what is done in software.
-fn log(shared: &Shared, raw: &lg_port_caps) {
-    let (port_does, stack_does) = shared.caps.split();
-    let driver: Vec<u8> = raw
-        .driver
-        .iter()
-        .take_while(|&&c| c != 0)
-        .map(|c| c.to_ne_bytes()[0])
-        .collect();
+/// Logs what the port does, what is done in software, and why.
+fn log(shared: &Shared, raw: &lg_port_caps, plan: &Plan, started: &Started) {
+    let Sizes {
+        rx_descriptors,
+        tx_descriptors,
+        ..
+    } = plan.sizes;
     tracing::info!(
         port = shared.name,
         device = %shared.device,
-        driver = %String::from_utf8_lossy(&driver),
+        driver = %plan::driver_name(raw),
         mac = %shared.mac,
         mtu = shared.mtu,
         queues = shared.cells.len(),
-        port_does = %port_does,
-        stack_does = %stack_does,
+        port_does = %plan.reasons.port_does(),
+        stack_does = %plan.reasons.stack_does(),
+        rss = %format_args!("{}{}", plan.rss, started.spread),
+        multicast = %started.multicast,
+        rx_descriptors,
+        tx_descriptors,
+        rx_drop = started.rx_drop,
+        rx_scatter = shared.caps.rx_scatter,
         assumed = ?shared.caps.assumed,
         "port open"
     );

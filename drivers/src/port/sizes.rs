@@ -1,6 +1,7 @@
 //! Number of packet buffers that a port needs, as a sum.
 
-use super::{Capabilities, PortConfig, mtu};
+use super::quirks::Quirks;
+use super::{PortConfig, mtu};
 use crate::device::{Device, Driver};
 use crate::pool::{CACHE_MAX, PoolSpec};
 use crate::worker::FRAMES;
@@ -28,18 +29,21 @@ impl PortConfig {
     /// Returns the most bytes of packet memory that each queue's pools can take.
     ///
     /// What the device can do is only known once it's open, so this is the larger of the sums for a
-    /// port that sends chains and for one that doesn't. The device may still round the numbers of
-    /// descriptors.
+    /// port that sends chains and for one that doesn't, with the largest needs of any card's
+    /// driver. The device may still round the numbers of descriptors.
     pub fn queue_bytes_max(&self) -> u64 {
         let mut device = self.device.clone();
         mtu::af_packet_arguments(self, &mut device);
         let (rx, tx) = self.descriptors();
+        let quirks = Quirks::worst_case(device.driver());
         let bytes = |multi_segs| {
-            let caps = Capabilities {
+            let needs = BufferNeeds {
                 multi_segs,
-                ..Capabilities::default()
+                rx_scatter: false,
+                rx_rings: quirks.rx_rings,
+                rx_bufsize_min: 0,
             };
-            let sizes = Sizes::sum(self, &device, &caps, rx, tx);
+            let sizes = Sizes::sum(self, &device, &needs, rx, tx);
             sizes.rx_pool(0, self).bytes() + sizes.tx_pool(0, self).bytes()
         };
         bytes(true).max(bytes(false))
@@ -55,29 +59,43 @@ impl PortConfig {
     }
 }
 
+/// What a port needs of its packet buffers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BufferNeeds {
+    /// It sends chains.
+    pub(super) multi_segs: bool,
+    /// A received frame may lie in several buffers.
+    pub(super) rx_scatter: bool,
+    /// Rings that the driver fills with receive buffers, for each queue.
+    pub(super) rx_rings: u32,
+    /// Least data room of a receive buffer, headroom included.
+    pub(super) rx_bufsize_min: u32,
+}
+
 impl Sizes {
     pub(super) fn sum(
         config: &PortConfig,
         device: &Device,
-        caps: &Capabilities,
+        needs: &BufferNeeds,
         rx_descriptors: u16,
         tx_descriptors: u16,
     ) -> Self {
         // SAFETY: returns a constant.
         let headroom = unsafe { dpdk_sys::lg_headroom() };
         let frame_max = mtu::frame_max(config.mtu);
-        // With scattered receive a jumbo frame needn't fit into one buffer.
-        let whole = !(caps.rx_scatter && device.driver() == Driver::Pci);
-        let rx_room = mtu::rx_room(device, config.mtu, whole);
-        let tx_room = if caps.multi_segs { HEADERS } else { frame_max };
+        let rx_room = mtu::rx_room(device, config.mtu, !needs.rx_scatter);
+        let rx_data_room = headroom
+            .saturating_add(rx_room)
+            .max(u16::try_from(needs.rx_bufsize_min).unwrap_or(u16::MAX));
+        let tx_room = if needs.multi_segs { HEADERS } else { frame_max };
         let threads = CACHE_MAX + CACHE_MAX / 2;
 
-        let rx_mbufs = u32::from(rx_descriptors) // in the device's ring
+        let rx_mbufs = u32::from(rx_descriptors) * needs.rx_rings // in the device's rings
             + BURST // in the burst that the worker handles
             + threads // in the worker's mempool cache
             + config.rx_buffers // held by the stack
             + if device.driver() == Driver::AfXdp { AF_XDP_FILL } else { 0 };
-        let per_frame = if caps.multi_segs { SEGS_PER_FRAME } else { 1 };
+        let per_frame = if needs.multi_segs { SEGS_PER_FRAME } else { 1 };
         let tx_mbufs = u32::from(tx_descriptors) * per_frame // in the device's ring
             + BURST * per_frame // built and pending
             + 2 * threads // in the caches of the threads that send and that free
@@ -92,7 +110,7 @@ impl Sizes {
             } else {
                 config.tx_buffers
             },
-            rx_data_room: headroom.saturating_add(rx_room),
+            rx_data_room,
             tx_data_room: headroom.saturating_add(tx_room),
             frame_max,
         }

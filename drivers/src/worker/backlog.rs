@@ -9,6 +9,10 @@ use pktbuf::{AttachError, Headers, Slice, TxError};
 pub(super) struct PortOffloads {
     /// It completes the TCP checksum.
     pub(super) checksum: bool,
+    /// It completes the IPv4 header checksum of frames that it segments.
+    pub(super) ip_checksum: bool,
+    /// Longest piece of payload that it takes; 0: any.
+    pub(super) piece_len_max: u32,
     /// It segments it into frames of so many payload bytes; 0: one frame.
     pub(super) segments: u16,
     /// It passes packets on unsegmented, so the headers must not change.
@@ -73,12 +77,9 @@ impl Backlog {
         let first_piece = self.pieces.len();
         let mut payload_len = 0;
         for slice in payload {
-            match attach(slice) {
-                Ok(piece) => self.pieces.push(piece),
-                Err(error) => {
-                    self.release(first_piece);
-                    return Err(error);
-                }
+            if let Err(error) = self.push_pieces(slice, port.piece_len_max) {
+                self.release(first_piece);
+                return Err(error);
             }
             payload_len += slice.len;
         }
@@ -86,7 +87,7 @@ impl Backlog {
         frame.head = *head.all_bytes();
         frame.head_len = narrow(head.len());
         frame.mss = port.segments;
-        frame.pieces = narrow(payload.len());
+        frame.pieces = narrow(self.pieces.len() - first_piece);
         frame.l2_len = head.l2_len();
         frame.l3_len = u16::from(head.l3_len());
         frame.l4_len = head.l4_len();
@@ -101,6 +102,20 @@ impl Backlog {
             ask_for_segmentation(frame, port);
         }
         self.count += 1;
+        Ok(())
+    }
+
+    /// Appends a slice, in pieces of at most `len_max` bytes, each with a reference of its own.
+    fn push_pieces(&mut self, slice: &Slice<'_>, len_max: u32) -> Result<(), TxError> {
+        if len_max == 0 || slice.len <= len_max {
+            self.pieces.push(attach(slice)?);
+            return Ok(());
+        }
+        let mut at = 0;
+        while at < slice.len {
+            self.pieces.push(attach(&slice.part(at, len_max))?);
+            at += len_max;
+        }
         Ok(())
     }
 
@@ -161,8 +176,8 @@ fn attach(slice: &Slice<'_>) -> Result<lg_piece, TxError> {
 }
 
 /// Marks a frame for segmentation by the port (`RTE_MBUF_F_TX_TCP_SEG`). Its headers are complete
-/// for the whole length; devices expect a pseudo-header sum without the length, and no IPv4
-/// checksum.
+/// for the whole length; devices expect a pseudo-header sum without the length. A port that
+/// completes the IPv4 checksum expects none; another one updates the complete checksum.
 fn ask_for_segmentation(frame: &mut lg_frame, port: PortOffloads) {
     frame.flags |= narrow(LG_TX_TSO as usize);
     if port.passes_on {
@@ -171,7 +186,7 @@ fn ask_for_segmentation(frame: &mut lg_frame, port: PortOffloads) {
     let l3 = usize::from(frame.l2_len);
     let l4 = l3 + usize::from(frame.l3_len);
     let len = u32::from(frame.l4_len) + frame.payload_len;
-    if !port.ipv6 {
+    if !port.ipv6 && port.ip_checksum {
         frame.flags |= narrow(LG_TX_IP_CSUM as usize);
         frame.head[l3 + 10..l3 + 12].fill(0);
     }

@@ -47,7 +47,6 @@ impl Leaf {
             port: shared.id,
             queue: queue.number,
             linear: u8::from(!shared.caps.multi_segs),
-            prepare: u8::from(shared.caps.tx_csum),
             count: 0,
             packets: 0,
             bytes: 0,
@@ -136,7 +135,10 @@ impl Leaf {
         cells.tx_bytes.set(self.tx.bytes);
         cells.tx_ring_full.set(self.tx.ring_full);
         cells.tx_no_mbuf.set(self.tx.no_mbuf);
-        cells.tx_dropped_driver.set(self.tx.refused);
+        if self.tx.refused > cells.tx_dropped_driver.read() {
+            cells.tx_dropped_driver.set(self.tx.refused);
+            self.queue.shared.warn_of_refused_packets();
+        }
         self.backlog() == 0
     }
 
@@ -200,20 +202,23 @@ impl Leaf {
         if headers + longest > usize::from(self.queue.shared.mtu)
             || headers + payload > usize::from(u16::MAX)
             || packet.payload.len() > usize::from(caps.tx_pieces_max)
+            || !to_cut && pieces(&caps, packet.payload) > usize::from(caps.tx_pieces_max)
         {
             return Err(TxError::TooBig);
         }
         let mut port = PortOffloads {
             passes_on: caps.assumed.tso,
+            ip_checksum: caps.tx_ip_csum,
+            piece_len_max: caps.tx_piece_len_max,
             ipv6: meta.ipv6,
             ..PortOffloads::default()
         };
-        if to_cut && !self.port_cuts(packet, head.len() + longest) {
+        if to_cut && !port_cuts(&caps, packet, head.len() + longest) {
             self.segment(packet, port)?;
             self.cells().tx_gso.add(1);
         } else {
             port.segments = if to_cut { meta.mss } else { 0 };
-            self.reserve(1, packet.payload.len())?;
+            self.reserve(1, pieces(&caps, packet.payload))?;
             let mut head = *head;
             self.frame(&mut head, packet.payload, port, tcp)?;
             self.cells().tx_tso.add(u64::from(to_cut));
@@ -271,15 +276,6 @@ impl Leaf {
         }
     }
 
-    /// Returns whether the port segments this packet into frames of `frame_len` bytes.
-    fn port_cuts(&self, packet: &Packet<'_>, frame_len: usize) -> bool {
-        let caps = &self.queue.shared.caps;
-        caps.tso
-            && gso::frames(packet) <= u32::from(caps.tso_frames_max)
-            && frame_len <= usize::from(caps.tso_frame_len_max)
-            && port_sums(caps, packet.payload, packet.meta.mss)
-    }
-
     /// Returns whether the port segments every packet, whatever the number of frames.
     fn cuts_all(&self) -> bool {
         let caps = &self.queue.shared.caps;
@@ -309,6 +305,23 @@ impl Drop for Leaf {
         let dropped = self.discard();
         self.cells().tx_dropped_closed.add(dropped);
     }
+}
+
+/// Returns whether the port segments this packet into frames of `frame_len` bytes. A driver refuses
+/// a packet beyond its limits each time that TCP retransmits it.
+fn port_cuts(caps: &Capabilities, packet: &Packet<'_>, frame_len: usize) -> bool {
+    caps.tso
+        && (caps.tso_mss_min..=caps.tso_mss_max).contains(&packet.meta.mss)
+        && pieces(caps, packet.payload) <= usize::from(caps.tx_pieces_max)
+        && gso::frames(packet) <= u32::from(caps.tso_frames_max)
+        && frame_len <= usize::from(caps.tso_frame_len_max)
+        && port_sums(caps, packet.payload, packet.meta.mss)
+}
+
+/// Returns the number of pieces that the payload has in descriptors of the port.
+fn pieces(caps: &Capabilities, payload: &[Slice<'_>]) -> usize {
+    let each = |slice: &Slice<'_>| slice.len.div_ceil(caps.tx_piece_len_max).max(1) as usize;
+    payload.iter().map(each).sum()
 }
 
 /// Returns whether the port completes the checksum of this frame, or of frames of `mss` bytes each.
@@ -353,3 +366,6 @@ const GSO_FRAMES: usize = (GSO_BYTES_MAX as usize).div_ceil(536);
 const FRAMES_KEPT_BACK: usize = 32;
 
 const _: () = assert!((FRAMES - FRAMES_KEPT_BACK) / GSO_FRAMES >= 1);
+
+#[cfg(test)]
+mod tests;

@@ -2,15 +2,17 @@
 
 use std::fs;
 
-use lockgate_drivers::{Capabilities, Driver, FaultInjection, Port, PortConfig, PortError};
+use lockgate_drivers::{
+    Capabilities, Disable, Driver, FaultInjection, Port, PortConfig, PortError,
+};
 use lockgate_testing::{ScratchDir, wait_until};
 use lockgate_wire::IfaceId;
 use pktbuf::{Output, TxError};
 
 use crate::kernel::{PacketSocket, command, fresh_network, ip, quiet, veth};
 use crate::support::{
-    Shape, bytes, close_full, eal, filled, open, pages, pattern, receive, send, try_send,
-    verify_frame, wait_link, whole,
+    Shape, bytes, close_full, eal, filled, logged, open, pages, pattern, receive, send, try_send,
+    verify_frame, wait_link, whole, worker,
 };
 use lockgate_testing::cases::{Case, skip_case};
 
@@ -18,6 +20,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "null::packets_vanish_and_buffers_return",
         packets_vanish_and_buffers_return,
+    ),
+    Case::new(
+        "null::flows_are_spread_by_a_table",
+        flows_are_spread_by_a_table,
     ),
     Case::new("pcap::frames_are_linear", frames_are_linear),
     Case::new("af_packet::frames_both_ways", frames_both_ways),
@@ -36,6 +42,11 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("af_xdp::frames_are_linear", xdp_frames_are_linear),
     Case::new("tap::checksums_and_segments", tap_checksums_and_segments),
     Case::new("tap::two_queues", tap_two_queues),
+    Case::new(
+        "tap::disabled_offloads_are_done_in_software",
+        disabled_offloads_are_done_in_software,
+    ),
+    Case::new("multicast::filters_by_driver", multicast_filters_by_driver),
     Case::new("memif::frames_both_ways", memif_frames_both_ways),
 ];
 
@@ -63,6 +74,35 @@ fn packets_vanish_and_buffers_return() {
     pool.reclaim();
     assert!(pool.is_full());
     close_full(port);
+}
+
+/// A port that hashes gets a redirection table over all of its queues, which is read back. With one
+/// queue there is no RSS, and no offload that depends on it.
+fn flows_are_spread_by_a_table() {
+    let eal = eal();
+    for (queues, rss, says) in [
+        (
+            2,
+            true,
+            "rss=by addresses and ports, the driver's key, table of 128 ",
+        ),
+        (1, false, "rss=off (one queue) "),
+    ] {
+        let config = PortConfig {
+            queues,
+            ..config(&format!("net_null{queues},no-rx=1"))
+        };
+        let (log, port) = logged(|| Port::open(eal, &config).unwrap());
+        assert_eq!(port.capabilities().rss, rss);
+        assert!(!port.capabilities().rx_hash, "net_null reports none");
+        assert!(log.contains(says), "{log}");
+        assert!(log.contains("multicast=none (no IPv6 address) "), "{log}");
+        assert!(
+            log.contains("stack_does=chains (not offered), tx tcp"),
+            "{log}"
+        );
+        close_full(port);
+    }
 }
 
 /// A port without scattered transmit gets each frame in one mbuf, with complete checksums, as a
@@ -477,6 +517,80 @@ fn tap_two_queues() {
     let mut port = Port::open(eal, &two).unwrap();
     assert_eq!(port.take_queues().len(), 2);
     close_full(port);
+}
+
+/// What the configuration switches off isn't requested of the driver.
+fn disabled_offloads_are_done_in_software() {
+    need_tun();
+    let eal = eal();
+    let disable = Disable {
+        tso: true,
+        tx_csum: true,
+        rx_csum: true,
+    };
+    let config = PortConfig {
+        disable,
+        ..config("net_tap0,iface=tap0")
+    };
+    let (log, mut port) = logged(|| Port::open(eal, &config).unwrap());
+    assert!(log.contains("segmentation (disabled)"), "{log}");
+    let mut ports = worker(&mut port);
+    let kernel = PacketSocket::new("tap0");
+    command("ip", "link set tap0 up");
+    wait_link(&port, true);
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 6000, 1);
+    let shape = Shape {
+        mss: 1400,
+        ..Shape::default()
+    };
+    send(&mut ports, shape, &[whole(&page)]);
+    assert!(ports.flush());
+    let mut stream = Vec::new();
+    while stream.len() < 6000 {
+        let frame = kernel.receive().expect("the kernel gets it");
+        stream.extend_from_slice(verify_frame(&frame).1);
+        kernel.send(&frame);
+        let back = receive(&mut ports, 1).remove(0);
+        assert_eq!(back.l4_checksum(), pktbuf::Checksum::Unknown);
+    }
+    assert_eq!(stream, pattern(6000, 1));
+    let sent = port.counters().total();
+    assert_eq!((sent.tx_tso, sent.tx_gso, sent.tx_packets), (0, 1, 5));
+    drop((page, ports));
+    pool.reclaim();
+    assert!(pool.is_full());
+    close_full(port);
+}
+
+/// A list of groups where the driver takes one; everything where it has no other filter.
+fn multicast_filters_by_driver() {
+    need_tun();
+    let _kernel = veth("port0", 1500);
+    let eal = eal();
+    let rows = [
+        ("net_tap0,iface=tap0", "multicast=4 groups "),
+        (
+            "net_af_packet0,iface=port0",
+            "multicast=promiscuous (a multicast filter is not offered) ",
+        ),
+        (
+            "net_null0,no-rx=1",
+            "multicast=unfiltered (a filter is not offered) ",
+        ),
+    ];
+    for (device, says) in rows {
+        let ipv6 = PortConfig {
+            ipv6_addresses: vec!["fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()],
+            ..config(device)
+        };
+        let (log, port) = logged(|| Port::open(eal, &ipv6).unwrap());
+        assert!(log.contains(says), "{log}");
+        close_full(port);
+        let (log, port) = logged(|| Port::open(eal, &config(device)).unwrap());
+        assert!(log.contains("multicast=none (no IPv6 address) "), "{log}");
+        close_full(port);
+    }
 }
 
 fn memif_frames_both_ways() {

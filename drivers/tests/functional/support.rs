@@ -1,5 +1,8 @@
 //! An EAL, page buffers, and frames whose checksums are verified independently.
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use lockgate_drivers::{Eal, EalConfig, Hugepages, Port, PortConfig, WorkerPorts};
 use lockgate_testing::wait_until;
 use lockgate_wire::IfaceId;
@@ -213,6 +216,34 @@ fn sum(bytes: &[u8], start: u32) -> u16 {
     }
     sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
+}
+
+/// Runs `action` on this thread. Returns what it logged.
+pub(crate) fn logged<T>(action: impl FnOnce() -> T) -> (String, T) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let result = tracing::subscriber::with_default(subscriber, action);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).expect("a log in UTF-8");
+    (text, result)
+}
+
+/// A log in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Closes a port and asserts that every packet buffer is free.

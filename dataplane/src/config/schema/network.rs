@@ -69,6 +69,16 @@ pub(super) const PORT: &[Key] = &[
          where nothing corrupts a byte. Figures measured with it have to say so.",
     ),
     key(
+        "disable",
+        Kind::Choices {
+            of: &["tso", "txcsum", "rxcsum"],
+            default: &[],
+            may_be_empty: true,
+        },
+        "Offloads that the port offers and that are done in software all the same, for a driver \
+         that does them wrong. `txcsum` includes `tso`, which needs it.",
+    ),
+    key(
         "rx_descriptors",
         count(64, 4096, 1024, "descriptors"),
         "Descriptors of each receive queue. The device may round the number.",

@@ -1,0 +1,130 @@
+//! Properties of drivers that `rte_eth_dev_info` doesn't report, read in the sources of DPDK 22.11.
+
+use crate::device::{Driver, MTU_ETHERNET};
+
+/// Properties of a driver that `rte_eth_dev_info` doesn't report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quirks {
+    /// Rings that the driver fills with receive buffers, for each queue.
+    pub(super) rx_rings: u32,
+    /// Multiple that the numbers of descriptors are rounded to, if the driver reports a smaller
+    /// one.
+    pub(super) descriptors_align: u16,
+    /// Longest segment of a packet, in bytes: what one descriptor can describe.
+    pub(super) tx_piece_len_max: u32,
+    /// Smallest and largest MSS that the port segments with.
+    pub(super) tso_mss: (u16, u16),
+    /// Most frames that the port segments a packet into.
+    pub(super) tso_frames_max: u16,
+    /// Longest frame that the port segments a packet into, in bytes.
+    pub(super) tso_frame_len_max: u16,
+    /// Checksums are wrong if a piece of payload other than the last has an odd length.
+    pub(super) tx_csum_even_only: bool,
+    /// All queues share one checksum context, so only one queue may use checksum offload.
+    pub(super) one_csum_context: bool,
+    /// A full receive ring stalls the other queues unless `rx_drop_en` is set. If false, the driver
+    /// has no such setting.
+    pub(super) has_rx_drop: bool,
+}
+
+impl Quirks {
+    /// Returns the properties of a driver: `name` is DPDK's name for it.
+    pub(super) fn of(driver: Driver, name: &str) -> Self {
+        let any = Self {
+            rx_rings: 1,
+            descriptors_align: 1,
+            tx_piece_len_max: u32::MAX,
+            tso_mss: (1, u16::MAX),
+            tso_frames_max: u16::MAX,
+            tso_frame_len_max: u16::MAX,
+            tx_csum_even_only: false,
+            one_csum_context: false,
+            has_rx_drop: false,
+        };
+        match driver {
+            Driver::Tap => Self {
+                // It segments in software, into at most 64 packets from a pool of 128.
+                tso_frames_max: 32,
+                // It compares the whole frame with its MTU.
+                tso_frame_len_max: MTU_ETHERNET,
+                // It sums each segment as if it were padded to an even length.
+                tx_csum_even_only: true,
+                ..any
+            },
+            Driver::Pci | Driver::OtherVirtual | Driver::VirtioUser => {
+                let card = Self {
+                    tx_piece_len_max: if LONG_PIECES.contains(&name) {
+                        u32::MAX
+                    } else {
+                        PIECE_LEN_MAX
+                    },
+                    tso_mss: TSO_MSS,
+                    has_rx_drop: true,
+                    ..any
+                };
+                Self::of_card(card, name)
+            }
+            Driver::AfPacket
+            | Driver::AfXdp
+            | Driver::Ring
+            | Driver::Memif
+            | Driver::Null
+            | Driver::Pcap => any,
+        }
+    }
+
+    fn of_card(card: Self, name: &str) -> Self {
+        match name {
+            "net_vmxnet3" => Self {
+                // Both rings of a queue are filled from its pool, the second for merged packets.
+                rx_rings: 2,
+                // It rounds down to a multiple of 32.
+                descriptors_align: 32,
+                has_rx_drop: false,
+                ..card
+            },
+            "net_e1000_em" => Self {
+                one_csum_context: true,
+                has_rx_drop: false,
+                ..card
+            },
+            "net_virtio" => Self {
+                has_rx_drop: false,
+                ..card
+            },
+            _ => card,
+        }
+    }
+
+    /// Returns, before the device is open, the properties that need the most memory.
+    pub(super) fn worst_case(driver: Driver) -> Self {
+        let name = if driver == Driver::Pci {
+            "net_vmxnet3"
+        } else {
+            ""
+        };
+        Self::of(driver, name)
+    }
+}
+
+/// Drivers whose descriptors hold 16 bits of length or more, or that split longer segments
+/// themselves.
+const LONG_PIECES: &[&str] = &[
+    "mlx5_pci",
+    "net_bnxt",
+    "net_e1000_igb",
+    "net_e1000_igb_vf",
+    "net_ena",
+    "net_i40e",
+    "net_iavf",
+    "net_ice",
+    "net_ixgbe",
+    "net_ixgbe_vf",
+    "net_virtio",
+];
+/// 14 bits of length: descriptors of vmxnet3 and enic. A record of TLS with its header and tag is
+/// longer.
+const PIECE_LEN_MAX: u32 = (1 << 14) - 1;
+/// Least and largest MSS that every driver segments with: i40e and iavf refuse less than 256, igb
+/// and igc more than 9216.
+const TSO_MSS: (u16, u16) = (256, 9216);
