@@ -1,5 +1,7 @@
 //! What a port does, and what is done in software.
 
+use std::fmt;
+
 use dpdk_sys::{
     LG_CAP_MULTI_SEGS, LG_CAP_RX_HASH, LG_CAP_RX_IP_CSUM, LG_CAP_RX_SCATTER, LG_CAP_RX_TCP_CSUM,
     LG_CAP_TX_IP_CSUM, LG_CAP_TX_TCP_CSUM, LG_CAP_TX_TSO, lg_port_caps,
@@ -40,6 +42,25 @@ impl Assume {
                 tx_csum: false,
                 rx_csum: false,
             } => None,
+        }
+    }
+}
+
+impl fmt::Display for Assume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = [
+            (self.tso, "tso"),
+            (self.tx_csum, "txcsum"),
+            (self.rx_csum, "rxcsum"),
+        ];
+        let names: Vec<&str> = list
+            .iter()
+            .filter_map(|&(assumed, name)| assumed.then_some(name))
+            .collect();
+        if names.is_empty() {
+            f.write_str("nothing")
+        } else {
+            f.write_str(&names.join(","))
         }
     }
 }

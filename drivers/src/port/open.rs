@@ -449,15 +449,15 @@ fn log(shared: &Shared, raw: &lg_port_caps, plan: &Plan, started: &Started) {
         mac = %shared.mac,
         mtu = shared.mtu,
         queues = shared.cells.len(),
-        port_does = %plan.reasons.port_does(),
-        stack_does = %plan.reasons.stack_does(),
-        rss = %format_args!("{}{}", plan.rss, started.spread),
-        multicast = %started.multicast,
+        port_does = plan.reasons.port_does(),
+        stack_does = plan.reasons.stack_does(),
+        rss = format!("{}{}", plan.rss, started.spread),
+        multicast = started.multicast.to_string(),
         rx_descriptors,
         tx_descriptors,
         rx_drop = started.rx_drop,
         rx_scatter = shared.caps.rx_scatter,
-        assumed = ?shared.caps.assumed,
+        assumed = %shared.caps.assumed,
         "port open"
     );
 }

@@ -84,9 +84,9 @@ fn flows_are_spread_by_a_table() {
         (
             2,
             true,
-            "rss=by addresses and ports, the driver's key, table of 128 ",
+            "rss=\"by addresses and ports, the driver's key, table of 128\"",
         ),
-        (1, false, "rss=off (one queue) "),
+        (1, false, "rss=\"off (one queue)\""),
     ] {
         let config = PortConfig {
             queues,
@@ -96,9 +96,12 @@ fn flows_are_spread_by_a_table() {
         assert_eq!(port.capabilities().rss, rss);
         assert!(!port.capabilities().rx_hash, "net_null reports none");
         assert!(log.contains(says), "{log}");
-        assert!(log.contains("multicast=none (no IPv6 address) "), "{log}");
         assert!(
-            log.contains("stack_does=chains (not offered), tx tcp"),
+            log.contains("multicast=\"none (no IPv6 address)\""),
+            "{log}"
+        );
+        assert!(
+            log.contains("stack_does=\"chains (not offered), tx tcp"),
             "{log}"
         );
         close_full(port);
@@ -569,14 +572,14 @@ fn multicast_filters_by_driver() {
     let _kernel = veth("port0", 1500);
     let eal = eal();
     let rows = [
-        ("net_tap0,iface=tap0", "multicast=4 groups "),
+        ("net_tap0,iface=tap0", "multicast=\"4 groups\""),
         (
             "net_af_packet0,iface=port0",
-            "multicast=promiscuous (a multicast filter is not offered) ",
+            "multicast=\"promiscuous (a multicast filter is not offered)\"",
         ),
         (
             "net_null0,no-rx=1",
-            "multicast=unfiltered (a filter is not offered) ",
+            "multicast=\"all (a list of groups is not offered)\"",
         ),
     ];
     for (device, says) in rows {
@@ -588,7 +591,10 @@ fn multicast_filters_by_driver() {
         assert!(log.contains(says), "{log}");
         close_full(port);
         let (log, port) = logged(|| Port::open(eal, &config(device)).unwrap());
-        assert!(log.contains("multicast=none (no IPv6 address) "), "{log}");
+        assert!(
+            log.contains("multicast=\"none (no IPv6 address)\""),
+            "{log}"
+        );
         close_full(port);
     }
 }
