@@ -88,7 +88,7 @@ impl Quirks {
                 has_rx_drop: false,
                 ..card
             },
-            "net_virtio" => Self {
+            "net_virtio" | "net_virtio_user" => Self {
                 has_rx_drop: false,
                 ..card
             },
@@ -121,6 +121,7 @@ const LONG_PIECES: &[&str] = &[
     "net_ixgbe",
     "net_ixgbe_vf",
     "net_virtio",
+    "net_virtio_user",
 ];
 /// 14 bits of length: descriptors of vmxnet3 and enic. A record of TLS with its header and tag is
 /// longer.

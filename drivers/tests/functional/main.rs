@@ -11,13 +11,14 @@ mod eal;
 mod kernel;
 mod ring;
 mod support;
+mod virtio;
 
 use std::process::ExitCode;
 
 use lockgate_testing::cases::Runner;
 
 fn main() -> ExitCode {
-    let cases = [eal::CASES, ring::CASES, devices::CASES].concat();
+    let cases = [eal::CASES, ring::CASES, devices::CASES, virtio::CASES].concat();
     Runner::new().prepare(log_to_stderr).run(&cases)
 }
 

@@ -208,7 +208,7 @@ pub(crate) fn payload(frame: &[u8]) -> &[u8] {
 }
 
 /// One's complement sum, folded, by the definition of RFC 1071.
-fn sum(bytes: &[u8], start: u32) -> u16 {
+pub(crate) fn sum(bytes: &[u8], start: u32) -> u16 {
     let mut sum = start;
     for pair in bytes.chunks(2) {
         sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
