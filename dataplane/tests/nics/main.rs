@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod boots;
+mod ports;
 mod support;
 
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     if let Some(code) = lockgate_testing::network::exec_if_asked() {
         return code;
     }
-    let cases: Vec<Case> = [boots::CASES].concat();
+    let cases: Vec<Case> = [boots::CASES, ports::CASES].concat();
     // A machine without hardware acceleration keeps more than one core busy.
     Runner::new()
         .threads(2)

@@ -1,0 +1,62 @@
+//! How each card's port is set up, and that what it says it does is what happens.
+
+use lockgate_testing::cases::Case;
+
+use crate::support::appliance::Setup;
+use crate::support::card::Card;
+use crate::support::machine::MachineSpec;
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("ports::igb_with_one_worker", || {
+        serves(Card::Igb, 1, ALL, NOTHING, ONE_QUEUE);
+    }),
+    Case::new("ports::igb_with_two_workers", || {
+        let rss = "by addresses and ports, key of 40 bytes, table of 128";
+        serves(Card::Igb, 2, ALL, NOTHING, rss);
+    }),
+    Case::new("ports::igb_vf_with_one_worker", || {
+        serves(Card::IgbVf, 1, ALL, NOTHING, ONE_QUEUE);
+    }),
+    Case::new("ports::vmxnet3_with_one_worker", || {
+        serves(Card::Vmxnet3, 1, NO_IP, NO_IP_WHY, ONE_QUEUE);
+    }),
+    Case::new("ports::virtio_with_two_workers", || {
+        let rss = "by addresses and ports, key of 40 bytes, table of 128";
+        serves(Card::Virtio, 2, NO_IP, NO_IP_WHY, rss);
+    }),
+];
+
+/// Opens the port, compares what it says with what is expected of the card, and transfers.
+fn serves(card: Card, workers: usize, port_does: &str, stack_does: &str, rss: &str) {
+    let mut bench = Setup::new(MachineSpec::new(card).workers(workers)).boot();
+    bench.start();
+    bench.wait_for_log("up=true", 1);
+    bench.transfer_all();
+    let log = bench.machine.log();
+    let opened = log.lines().find(|line| line.contains("port open"));
+    let opened = opened.unwrap_or_else(|| panic!("no port is open: {log}"));
+    for says in [
+        format!("port_does=\"{port_does}\""),
+        format!("stack_does=\"{stack_does}\""),
+        format!("rss=\"{rss}\""),
+        format!("queues={workers}"),
+    ] {
+        assert!(opened.contains(&says), "{says}: {opened}");
+    }
+    let stats = bench.stats();
+    let of_port = |name: &str| stats.port(0, name);
+    assert!(of_port("port.tx_tso") > 100, "{stats:?}");
+    assert_eq!(of_port("port.tx_gso"), 0, "{stats:?}");
+    assert_eq!(of_port("port.tx_payload_copied"), 0, "{stats:?}");
+    assert_eq!(of_port("port.tx_dropped_driver"), 0, "{stats:?}");
+    assert_eq!(stats.total("stack.bad_checksum"), 0, "{stats:?}");
+    bench.finish();
+}
+
+const ALL: &str = "chains, tx tcp checksums, tx ip checksums, segmentation, rx tcp checksums, \
+                   rx ip checksums";
+const NOTHING: &str = "nothing";
+/// A port that lacks only the IPv4 header checksum segments and verifies all the same.
+const NO_IP: &str = "chains, tx tcp checksums, segmentation, rx tcp checksums";
+const NO_IP_WHY: &str = "tx ip checksums (not offered), rx ip checksums (not offered)";
+const ONE_QUEUE: &str = "off (one queue)";
