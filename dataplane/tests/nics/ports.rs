@@ -14,9 +14,6 @@ pub(crate) const CASES: &[Case] = &[
         let rss = "by addresses and ports, key of 40 bytes, table of 128";
         serves(Card::Igb, 2, ALL, NOTHING, rss);
     }),
-    Case::new("ports::igb_vf_with_one_worker", || {
-        serves(Card::IgbVf, 1, ALL, NOTHING, ONE_QUEUE);
-    }),
     Case::new("ports::vmxnet3_with_one_worker", || {
         serves(Card::Vmxnet3, 1, NO_IP, NO_IP_WHY, ONE_QUEUE);
     }),
