@@ -8,7 +8,7 @@ use lockgate_stack::wheel::{TimerKey, Wheel};
 use lockgate_stack::{Notice, SocketId};
 use lockgate_wire::Instant;
 
-use super::transport::{StackContext, StackTransport, UnreadChunk};
+use super::transport::{StackContext, StackTransport};
 use crate::server::{ClientConnection, DriveOutcome, RequestWait, Server, TurnClock};
 
 /// All HTTP connections of a worker.
@@ -28,7 +28,6 @@ pub(super) struct Connections {
 struct HttpConnection {
     socket: SocketId,
     client: ClientConnection,
-    unread: Option<Box<UnreadChunk>>,
     /// Whether it is in [`Connections::yielded`].
     is_yielded: bool,
     /// What the stack was told about it.
@@ -63,7 +62,6 @@ impl Connections {
         let entry = HttpConnection {
             socket,
             client,
-            unread: None,
             is_yielded: false,
             wait: RequestWait::None,
         };
@@ -105,11 +103,7 @@ impl Connections {
                 continue;
             };
             let (socket, token) = (entry.socket, completion.token);
-            let mut transport = StackTransport {
-                cx,
-                id: socket,
-                unread: &mut entry.unread,
-            };
+            let mut transport = StackTransport { cx, id: socket };
             let client = &mut entry.client;
             let outcome = self
                 .server
@@ -152,11 +146,7 @@ impl Connections {
                 continue;
             };
             let socket = entry.socket;
-            let mut transport = StackTransport {
-                cx,
-                id: socket,
-                unread: &mut entry.unread,
-            };
+            let mut transport = StackTransport { cx, id: socket };
             let client = &mut entry.client;
             let outcome = self
                 .server
@@ -194,11 +184,7 @@ impl Connections {
             return;
         };
         let socket = entry.socket;
-        let mut transport = StackTransport {
-            cx,
-            id: socket,
-            unread: &mut entry.unread,
-        };
+        let mut transport = StackTransport { cx, id: socket };
         let outcome = self.server.on_drain(&entry.client, &mut transport);
         self.apply(socket, outcome, cx);
     }
@@ -210,11 +196,7 @@ impl Connections {
         if entry.socket != socket {
             return;
         }
-        let mut transport = StackTransport {
-            cx,
-            id: socket,
-            unread: &mut entry.unread,
-        };
+        let mut transport = StackTransport { cx, id: socket };
         let outcome = self
             .server
             .drive(clock, &mut entry.client, token(socket), &mut transport);

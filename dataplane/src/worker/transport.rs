@@ -17,47 +17,21 @@ pub(super) struct StackContext<'a> {
     pub(super) ciphers: &'a mut Ciphers,
 }
 
-/// A received chunk that HTTP has taken only in part: the rest belongs to a pipelined request.
-#[derive(Debug)]
-pub(super) struct UnreadChunk {
-    chunk: Chunk,
-    taken: usize,
-}
-
 /// A socket, for the time of one call of the HTTP server.
 #[derive(Debug)]
 pub(super) struct StackTransport<'a, 'b> {
     pub(super) cx: &'a mut StackContext<'b>,
     pub(super) id: SocketId,
-    pub(super) unread: &'a mut Option<Box<UnreadChunk>>,
-}
-
-impl UnreadChunk {
-    /// Offers the next unread piece. Returns how many bytes were taken, and whether the chunk is
-    /// used up.
-    fn offer(&mut self, take: impl FnOnce(&[u8]) -> usize) -> (usize, bool) {
-        let mut skip = self.taken;
-        for piece in self.chunk.pieces() {
-            if skip < piece.len() {
-                let shown = &piece[skip..];
-                let taken = take(shown).min(shown.len());
-                self.taken += taken;
-                return (taken, self.taken >= self.chunk.len());
-            }
-            skip -= piece.len();
-        }
-        (0, true)
-    }
 }
 
 impl StackTransport<'_, '_> {
     /// Receives the next chunk that isn't empty.
-    fn recv_chunk(&mut self) -> Result<UnreadChunk, RecvOutcome> {
+    fn recv_chunk(&mut self) -> Result<Chunk, RecvOutcome> {
         loop {
             match self.cx.stack.recv(self.id, self.cx.ciphers, self.cx.pages) {
                 // An empty record has no bytes for HTTP.
                 Ok(Recv::Data(chunk)) if chunk.is_empty() => {}
-                Ok(Recv::Data(chunk)) => return Ok(UnreadChunk { chunk, taken: 0 }),
+                Ok(Recv::Data(chunk)) => return Ok(chunk),
                 Ok(Recv::Nothing) => return Err(RecvOutcome::Nothing),
                 // An error ends the stream, too. The stack sends the alert, counts it and closes.
                 Ok(Recv::End { .. }) | Err(_) => return Err(RecvOutcome::End),
@@ -84,21 +58,16 @@ impl StackTransport<'_, '_> {
 
 impl Transport for StackTransport<'_, '_> {
     fn recv(&mut self, take: impl FnOnce(&[u8]) -> usize) -> RecvOutcome {
-        if let Some(unread) = self.unread {
-            let (taken, all) = unread.offer(take);
-            if all {
-                *self.unread = None;
-            }
-            return RecvOutcome::Taken(taken);
-        }
-        // Most chunks are taken whole. Only a rest is boxed.
-        let mut received = match self.recv_chunk() {
-            Ok(received) => received,
+        let mut chunk = match self.recv_chunk() {
+            Ok(chunk) => chunk,
             Err(none) => return none,
         };
-        let (taken, all) = received.offer(take);
-        if !all {
-            *self.unread = Some(Box::new(received));
+        let piece = chunk.pieces().find(|piece| !piece.is_empty());
+        let taken = piece.map_or(0, |piece| take(piece).min(piece.len()));
+        chunk.advance(taken);
+        // The tail belongs to a pipelined request.
+        if !chunk.is_empty() {
+            self.cx.stack.unread(self.id, chunk);
         }
         RecvOutcome::Taken(taken)
     }

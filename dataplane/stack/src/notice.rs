@@ -148,6 +148,8 @@ pub enum Recv {
 }
 
 /// Received bytes. Their memory is freed when the chunk is dropped.
+///
+/// [`Stack::unread`](crate::Stack::unread) returns what the application can't use yet to the socket.
 pub struct Chunk(pub(crate) ChunkKind);
 
 pub(crate) enum ChunkKind {
@@ -156,6 +158,8 @@ pub(crate) enum ChunkKind {
     /// One record's content, application data.
     Record {
         record: RxRecord,
+        /// Bytes at its front that the application has used.
+        used: usize,
         /// Held while the record has the page buffer that is kept back for receiving.
         _loan: Option<ReserveLoan>,
     },
@@ -166,7 +170,7 @@ impl Chunk {
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let (plain, record) = match &self.0 {
             ChunkKind::Plain(buffer) => (Some(buffer.fragments()), None),
-            ChunkKind::Record { record, .. } => (None, Some(record.as_slice())),
+            ChunkKind::Record { record, used, .. } => (None, record.as_slice().get(*used..)),
         };
         plain.into_iter().flatten().chain(record)
     }
@@ -175,7 +179,26 @@ impl Chunk {
     pub fn len(&self) -> usize {
         match &self.0 {
             ChunkKind::Plain(buffer) => buffer.len() as usize,
-            ChunkKind::Record { record, .. } => record.as_slice().len(),
+            ChunkKind::Record { record, used, .. } => record.as_slice().len() - used,
+        }
+    }
+
+    /// Removes so many bytes from the front, or all, if there are fewer. The chunk's memory stays
+    /// as it is.
+    pub fn advance(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.len());
+        match &mut self.0 {
+            // A buffer's length has 32 bits.
+            ChunkKind::Plain(buffer) => buffer.trim_front(u32::try_from(bytes).unwrap_or(u32::MAX)),
+            ChunkKind::Record { used, .. } => *used += bytes,
+        }
+    }
+
+    /// The bytes of memory that it pins.
+    pub(crate) fn true_size(&self) -> u32 {
+        match &self.0 {
+            ChunkKind::Plain(buffer) => buffer.true_size(),
+            ChunkKind::Record { record, .. } => record.true_size(),
         }
     }
 

@@ -27,7 +27,7 @@ use self::state::{Application, Closing, Linger, PeerStream, Pending, ReadNotice,
 pub(crate) use self::state::{OpenedBy, SendOutcome};
 use crate::context::SocketContext;
 use crate::memory::Missing;
-use crate::notice::{CloseReason, Notice, NoticeQueue, SocketId};
+use crate::notice::{Chunk, CloseReason, Notice, NoticeQueue, SocketId};
 use crate::schedule::{Membership, Schedule};
 
 /// One socket.
@@ -40,6 +40,8 @@ pub(crate) struct Socket {
     tx: RecordQueue,
     rx: Rx,
     reassembly: Reassembly,
+    /// The tail of a chunk that the application has used in part.
+    unread: Option<Box<Chunk>>,
     /// Where the chain of received bytes that are in order ends.
     received: u64,
     /// Where a TLS 1.3 client's session tickets go.
@@ -100,6 +102,7 @@ impl Socket {
             tx: RecordQueue::new(),
             rx,
             reassembly: Reassembly::new(),
+            unread: None,
             received: 0,
             tickets: None,
             closing: Closing::Open,

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
-use lockgate_stack::{ConnectConfig, ListenConfig, Notice, Recv, SocketId};
+use lockgate_stack::{Chunk, ConnectConfig, ListenConfig, Notice, Recv, SocketId};
 use pktbuf::{LARGE_CAPACITY, PoolConfig, SMALL_CAPACITY};
 use support::app::{App, stretch};
 use support::link::Link;
@@ -286,11 +286,59 @@ fn handshakes_are_done_while_there_is_no_room_for_more() {
     assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
 }
 
-/// With the whole pool in use, records that have to be gathered are read one after the other, in
-/// the buffer that sending leaves to receiving.
+/// A record whose tail the application has put back, because a peer has pipelined requests, counts
+/// in the receive budget. When such records exceed it, the oldest connection is reset, and a client
+/// that sends a request in two halves is served.
 #[test]
-fn records_are_read_though_the_pool_is_empty() {
-    let mut world = world_of(1 << 20);
+fn tails_of_records_count_against_the_receive_budget() {
+    const BUDGET: u64 = 60_000;
+    let mut world = world_of(BUDGET);
+    let mut peers = Vec::new();
+    for peer in 0..3 {
+        let (a, b) = connect_with_tls(&mut world);
+        let pinned = world.b.stack.received_bytes_pinned();
+        let content = [peer; 5000];
+        assert_eq!(world.a.send(a, &content), 5000);
+        world.run(Duration::from_millis(1));
+        for (used, left) in [(100, 5000), (1, 4900)] {
+            let mut chunk = recv(&mut world, b);
+            assert!(chunk.pieces().eq([&content[..left]]), "{chunk:?}");
+            chunk.advance(used);
+            world.b.stack.unread(b, chunk);
+        }
+        let more = world.b.stack.received_bytes_pinned() - pinned;
+        assert!((5_000..25_000).contains(&more), "{more} bytes");
+        peers.push((a, b));
+    }
+    assert!(world.b.stack.received_bytes_pinned() > BUDGET);
+    assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
+
+    let (fair_a, fair_b) = connect(&mut world);
+    world.a.send(fair_a, b"half of");
+    world.run(Duration::from_millis(300));
+    world.a.send(fair_a, b" a request");
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.b.drain(fair_b).0, b"half of a request");
+    assert_eq!(world.b.stack.counters().receive_budget_resets, 1);
+    assert!(world.b.stack.received_bytes_pinned() <= BUDGET);
+    let (_, oldest) = peers[0];
+    assert_eq!(world.b.stack.remote_addr(oldest), None, "it is reset");
+
+    // The tail is what is left of the stream.
+    let (tail, _) = world.b.drain(peers[1].1);
+    assert!(tail == [1; 4899], "{} bytes", tail.len());
+    for (_, b) in peers {
+        world.b.stack.close(b);
+    }
+    world.run(Duration::from_millis(20));
+    assert_eq!(world.b.stack.received_bytes_pinned(), 0);
+    world.b.stack.abort_all();
+    world.run(Duration::from_millis(20));
+    world.b.assert_full();
+}
+
+/// Both ends of a connection with TLS, the handshake done.
+fn connect_with_tls(world: &mut World) -> (SocketId, SocketId) {
     let at = world.b_addr(443);
     let config = ConnectConfig {
         tls: Some((pki::client(&TlsOptions::default()), pki::name())),
@@ -303,8 +351,30 @@ fn records_are_read_though_the_pool_is_empty() {
             _ => None,
         })
     };
-    let (a, b) = (done(0), done(1));
+    let ends = (done(0), done(1));
     world.run(Duration::from_millis(5));
+    ends
+}
+
+/// The next chunk that B's application receives.
+fn recv(world: &mut World, socket: SocketId) -> Chunk {
+    let host = &mut world.b;
+    let received = host
+        .stack
+        .recv(socket, &mut host.ciphers, &mut host.pages)
+        .unwrap();
+    match received {
+        Recv::Data(chunk) => chunk,
+        Recv::Nothing | Recv::End { .. } => panic!("{received:?}"),
+    }
+}
+
+/// With the whole pool in use, records that have to be gathered are read one after the other, in
+/// the buffer that sending leaves to receiving.
+#[test]
+fn records_are_read_though_the_pool_is_empty() {
+    let mut world = world_of(1 << 20);
+    let (a, b) = connect_with_tls(&mut world);
     let mut held = Vec::new();
     for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
         while let Some(page) = world.b.pages.alloc(capacity) {

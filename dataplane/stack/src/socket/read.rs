@@ -17,7 +17,39 @@ impl Socket {
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) -> Result<Recv, RecvError> {
-        let result = match &mut self.rx {
+        let result = match self.unread.take() {
+            Some(chunk) => Ok(Recv::Data(*chunk)),
+            None => self.recv_next(cx, ciphers, pages),
+        };
+        match &result {
+            // The window may be worth an update.
+            Ok(Recv::Data(_)) => self.make_ready(&mut cx.schedule),
+            Ok(Recv::Nothing) => self.rearm_read_notice(),
+            Ok(Recv::End { clean }) => self.on_peer_stream_end(*clean, cx, ciphers),
+            Err(_) => self.end_receiving(&mut cx.handshakes, ciphers),
+        }
+        self.update_room(&cx.limits, &mut cx.memory.receive);
+        result
+    }
+
+    /// Takes back what the application hasn't used of the chunk that it received last.
+    pub(crate) fn unread(&mut self, chunk: Chunk, cx: &mut SocketContext) {
+        debug_assert!(self.unread.is_none(), "chunks are received in order");
+        if chunk.is_empty() || matches!(self.rx, Rx::Ended) {
+            return;
+        }
+        self.unread = Some(Box::new(chunk));
+        self.update_room(&cx.limits, &mut cx.memory.receive);
+    }
+
+    /// Returns the next data that the application hasn't received before.
+    fn recv_next(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Result<Recv, RecvError> {
+        match &mut self.rx {
             Rx::Plain(stream) => {
                 if let Some((mut buffer, skip)) = stream.pop_front() {
                     buffer.trim_front(skip);
@@ -33,16 +65,7 @@ impl Socket {
             Rx::Ended => Ok(Recv::End {
                 clean: self.peer_stream != PeerStream::Truncated,
             }),
-        };
-        match &result {
-            // The window may be worth an update.
-            Ok(Recv::Data(_)) => self.make_ready(&mut cx.schedule),
-            Ok(Recv::Nothing) => self.rearm_read_notice(),
-            Ok(Recv::End { clean }) => self.on_peer_stream_end(*clean, cx, ciphers),
-            Err(_) => self.end_receiving(&mut cx.handshakes, ciphers),
         }
-        self.update_room(&cx.limits, &mut cx.memory.receive);
-        result
     }
 
     /// Returns the next record for the application. Handles all other records.
@@ -82,6 +105,7 @@ impl Socket {
                 Ok(Received::Record(record)) => {
                     let kind = ChunkKind::Record {
                         record,
+                        used: 0,
                         _loan: loan,
                     };
                     return Ok(Recv::Data(Chunk(kind)));

@@ -183,6 +183,7 @@ impl Socket {
     /// Frees what was received and not read. What comes from now on is dropped.
     pub(super) fn end_receiving(&mut self, handshakes: &mut Handshakes, ciphers: &mut Ciphers) {
         self.reassembly.clear();
+        self.unread = None;
         match core::mem::replace(&mut self.rx, Rx::Ended) {
             Rx::Tls(deframer) => deframer.retire(ciphers),
             Rx::Handshake(mut state) => state.end(self.id.index, handshakes),
@@ -208,7 +209,9 @@ impl Socket {
             Rx::Tls(deframer) => (deframer.true_size(), record_room(deframer.buffered())),
             Rx::Ended => (0, 0),
         };
-        let pinned = self.reassembly.true_size().saturating_add(pinned);
+        let unread = self.unread.as_ref().map_or(0, |chunk| chunk.true_size());
+        let out_of_order = self.reassembly.true_size();
+        let pinned = pinned.saturating_add(unread).saturating_add(out_of_order);
         self.update_pinned(pinned, budget);
         if self.is_tcp_over() {
             return;

@@ -12,7 +12,7 @@ use super::Stack;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::env::Env;
-use crate::notice::{CloseReason, Recv, RecvError, SendError, SocketId};
+use crate::notice::{Chunk, CloseReason, Recv, RecvError, SendError, SocketId};
 use crate::socket::Socket;
 
 impl Stack {
@@ -126,7 +126,7 @@ impl Stack {
     /// Receives a piece of the stream, or one record with TLS.
     ///
     /// A received chunk no longer counts against the receive window, so call this only when the
-    /// bytes can be used.
+    /// bytes can be used, or return what is left of them by [`Stack::unread`].
     ///
     /// # Errors
     /// If there is no such socket, or the record layer failed on what the peer sent: the socket
@@ -139,6 +139,15 @@ impl Stack {
     ) -> Result<Recv, RecvError> {
         let (socket, cx) = self.socket_mut(socket).ok_or(RecvError::NoSocket)?;
         socket.recv(cx, ciphers, pages)
+    }
+
+    /// Returns the chunk that was received last to the socket, because the application can't use
+    /// the bytes that are left in it yet. They count against the receive window and the receive
+    /// budget again, and the next [`Stack::recv`] returns them. No notice announces them.
+    pub fn unread(&mut self, socket: SocketId, chunk: Chunk) {
+        if let Some((socket, cx)) = self.socket_mut(socket) {
+            socket.unread(chunk, cx);
+        }
     }
 
     /// Closes the sending side: close_notify with TLS, then FIN, after everything that is queued.
