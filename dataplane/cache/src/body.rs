@@ -32,6 +32,7 @@ pub struct FileBody {
     /// The first span that read-ahead wasn't requested for.
     ahead: u64,
     failed: Option<Absence>,
+    is_copied: bool,
 }
 
 /// The object of a body.
@@ -44,13 +45,18 @@ enum BodyObject {
         key: Arc<Key>,
         version: Version,
     },
+    /// The body is at its end.
+    Done,
 }
 
 /// The next piece of a body.
 #[derive(Debug)]
 pub enum Piece<'a> {
-    /// A span, the position in it, and the number of bytes from there.
+    /// A span, the position in it, and the number of bytes from there. Send queues may refer to it.
     Span(&'a Arc<SharedSpan>, u32, u32),
+    /// Bytes to copy: the body is small, or the client's send queues refer to as much of the memory
+    /// as they may.
+    Copy(&'a [u8]),
     /// Not loaded yet. A [`Completion`] will come.
     Pending,
     /// The body is at its end.
@@ -72,6 +78,15 @@ impl FileBody {
             wait: None,
             ahead: 0,
             failed: None,
+            is_copied: false,
+        }
+    }
+
+    /// The same, but all of its pieces are to be copied.
+    pub fn copied(object: Arc<Object>, range: Range<u64>) -> Self {
+        Self {
+            is_copied: true,
+            ..Self::new(object, range)
         }
     }
 
@@ -99,11 +114,20 @@ impl FileBody {
         let Some((_, span)) = &self.current else {
             return Piece::Pending;
         };
+        let is_copied = self.is_copied
+            || match &self.object {
+                BodyObject::Held(object) => !files.try_pin(object, index, span),
+                BodyObject::Released { .. } | BodyObject::Done => true,
+            };
         let at = self.at % u64::from(SPAN_BYTES);
         let left = (span.len() as u64)
             .saturating_sub(at)
             .min(self.end - self.at);
         match (u32::try_from(at), u32::try_from(left)) {
+            (Ok(at), Ok(left)) if left > 0 && is_copied => {
+                let piece = span.get(at as usize..).unwrap_or_default();
+                Piece::Copy(piece.get(..left as usize).unwrap_or(piece))
+            }
             (Ok(at), Ok(left)) if left > 0 => Piece::Span(span, at, left),
             // A span has its length, or it isn't published.
             _ => Piece::Failed(Absence::Failed),
@@ -114,7 +138,9 @@ impl FileBody {
     pub fn advance(&mut self, bytes: u32) {
         self.at = (self.at + u64::from(bytes)).min(self.end);
         self.current = None;
-        if let BodyObject::Held(object) = &self.object
+        if self.at >= self.end {
+            self.object = BodyObject::Done;
+        } else if let BodyObject::Held(object) = &self.object
             && object.whole().is_some()
         {
             self.object = BodyObject::Released {

@@ -29,6 +29,7 @@ pub struct FileCache {
     clients: Vec<Arc<ClientCounters>>,
     requests_max: u64,
     objects_max: u64,
+    pinned_bytes_max: u64,
 }
 
 /// Why a cache can't be started.
@@ -102,11 +103,21 @@ impl FileCache {
         let queue = Arc::new(RequestQueue::new(usize::from(workers), waiting));
         let source = FileSource::start(&store, &queue, roots, &config, clock, system)?;
         let counters: Vec<_> = (0..workers).map(|_| Arc::default()).collect();
+        let bytes = store.memory().bytes as u64;
+        let pinned_bytes_max = bytes / PINNED_DIVISOR / u64::from(workers.max(1));
         let clients = (0..workers)
             .zip(inboxes)
             .zip(&counters)
             .map(|((id, inbox), counters)| {
-                FileClient::new(id, &config, roots.len(), &queue, inbox, counters)
+                FileClient::new(
+                    id,
+                    &config,
+                    roots.len(),
+                    &queue,
+                    inbox,
+                    counters,
+                    pinned_bytes_max,
+                )
             })
             .collect();
         let cache = Self {
@@ -115,6 +126,7 @@ impl FileCache {
             clients: counters,
             requests_max: u64::from(config.outstanding_max) * u64::from(workers),
             objects_max: u64::from(config.objects_max),
+            pinned_bytes_max: pinned_bytes_max * u64::from(workers),
         };
         Ok((cache, clients))
     }
@@ -126,6 +138,7 @@ impl FileCache {
             requests_max: self.requests_max,
             objects: self.store.objects() as u64,
             objects_max: self.objects_max,
+            pinned_bytes_max: self.pinned_bytes_max,
             bytes_used: memory.bytes_used as u64,
             bytes_max: memory.bytes as u64,
             ..FileCounters::default()
@@ -157,6 +170,9 @@ impl FileCache {
         self.store.hold()
     }
 }
+
+/// Send queues of all workers may pin half of the memory.
+const PINNED_DIVISOR: u64 = 2;
 
 impl From<SourceError> for StartError {
     fn from(error: SourceError) -> Self {

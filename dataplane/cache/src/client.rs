@@ -13,6 +13,7 @@ use crate::config::CacheConfig;
 use crate::counters::ClientCounters;
 use crate::freshness::{Age, Freshness};
 use crate::key::{Key, RootId};
+use crate::pinned::PinnedSpans;
 use crate::queue::RequestQueue;
 use crate::request::{Completion, Outcome, Request, Ticket, Token, Waiter};
 use crate::store::object::Object;
@@ -39,6 +40,7 @@ pub struct FileClient {
     inbox: Receiver<Completion>,
     table: PathTable,
     budget: RequestBudget,
+    pinned: PinnedSpans,
     /// The time of the last call.
     now: Instant,
     next_ticket: u32,
@@ -53,6 +55,7 @@ impl FileClient {
         queue: &Arc<RequestQueue>,
         inbox: Receiver<Completion>,
         counters: &Arc<ClientCounters>,
+        pinned_bytes_max: u64,
     ) -> Self {
         Self {
             id,
@@ -63,6 +66,7 @@ impl FileClient {
             inbox,
             table: PathTable::new(config.table_entries),
             budget: RequestBudget::new(config.outstanding_max, roots),
+            pinned: PinnedSpans::new(pinned_bytes_max),
             now: Instant::ZERO,
             next_ticket: 0,
             counters: Arc::clone(counters),
@@ -151,6 +155,23 @@ impl FileClient {
     /// Looks up an object that a body had released.
     pub(crate) fn lookup_again(&mut self, key: &Key, token: Token) -> Lookup {
         self.lookup(self.now, key.root, &key.path, token)
+    }
+
+    /// Counts the span `index` of an object, to which a send queue is to refer, until all send
+    /// queues have dropped it. Returns false if this client's share of the memory has no room for
+    /// another span.
+    pub(crate) fn try_pin(
+        &mut self,
+        object: &Arc<Object>,
+        index: u64,
+        span: &Arc<SharedSpan>,
+    ) -> bool {
+        let is_pinned = self.pinned.try_pin(object, index, span);
+        self.counters.pinned_bytes.set(self.pinned.bytes());
+        if !is_pinned {
+            self.counters.pins_refused.add(1);
+        }
+        is_pinned
     }
 
     /// Returns span `index` of a large object if it is in memory. Else requests it and returns the

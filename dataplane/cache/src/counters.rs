@@ -35,6 +35,9 @@ pub(crate) struct ClientCounters {
     pub(crate) starved_dropped: Counter,
     /// A gauge.
     pub(crate) outstanding: Counter,
+    /// A gauge.
+    pub(crate) pinned_bytes: Counter,
+    pub(crate) pins_refused: Counter,
 }
 
 /// The counters of the store.
@@ -127,6 +130,12 @@ pub struct FileCounters {
     pub files_open_max: u64,
     /// Large files that wait to be closed.
     pub files_closing: u64,
+    /// Bytes of spans that send queues refer to, as far as they weren't found dropped.
+    pub pinned_bytes: u64,
+    /// Bytes of spans that send queues may refer to.
+    pub pinned_bytes_max: u64,
+    /// Pieces that were copied because their worker's share of these was used up.
+    pub pins_refused: u64,
     /// Bytes of the arena in use now.
     pub bytes_used: u64,
     /// Bytes of the arena.
@@ -168,6 +177,9 @@ impl FileCounters {
             ("files.files_open", self.files_open),
             ("files.files_open_max", self.files_open_max),
             ("files.files_closing", self.files_closing),
+            ("files.pinned_bytes", self.pinned_bytes),
+            ("files.pinned_bytes_max", self.pinned_bytes_max),
+            ("files.pins_refused", self.pins_refused),
             ("files.bytes_used", self.bytes_used),
             ("files.bytes_max", self.bytes_max),
         ]
@@ -184,6 +196,8 @@ impl FileCounters {
         self.starved_root += client.starved_root.read();
         self.starved_dropped += client.starved_dropped.read();
         self.requests += client.outstanding.read();
+        self.pinned_bytes += client.pinned_bytes.read();
+        self.pins_refused += client.pins_refused.read();
     }
 
     pub(crate) fn add_store(&mut self, store: &StoreCounters) {

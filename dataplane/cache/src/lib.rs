@@ -65,6 +65,11 @@
 //!             bytes.extend_from_slice(&span[at as usize..(at + len) as usize]);
 //!             body.advance(len);
 //!         }
+//!         Piece::Copy(piece) => {
+//!             bytes.extend_from_slice(piece);
+//!             let len = piece.len() as u32;
+//!             body.advance(len);
+//!         }
 //!         Piece::Pending => {
 //!             let completion = wait_for("span", || client.poll(now));
 //!             body.on_completion(completion);
@@ -106,9 +111,10 @@
 //!
 //! *Clients don't share a fate.* Each has its own queue and its own budget of requests. The queues
 //! of a root, and deferred tasks, are served client by client. What a client's connections pin are
-//! the spans in their send queues, which the stack limits for each worker. Beside them, a body
-//! holds memory only from the arrival of what it requested until its caller has taken what it has
-//! room for.
+//! the spans in their send queues. All clients together may pin half of the memory, each an equal
+//! part of that; beyond it their workers have to copy ([`Piece::Copy`]). So there is always memory
+//! for what other connections request. Beside these spans, a body holds memory only from the
+//! arrival of what it requested until its caller has taken what it has room for.
 //!
 //! *Requests evict nothing that is in demand.* Absent names have a table of their own in the
 //! client, and no place in the store. A span that was used since eviction last passed it stays, so
@@ -163,6 +169,7 @@ mod counters;
 mod freshness;
 mod key;
 mod patience;
+mod pinned;
 mod queue;
 mod request;
 mod share;

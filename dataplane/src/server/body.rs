@@ -12,14 +12,7 @@ pub enum BodySource {
     /// No body.
     #[default]
     Empty,
-    /// A small object, which is copied, so that it shares a record with its head.
-    Bytes {
-        /// The object's bytes.
-        span: Arc<SharedSpan>,
-        /// What is left of it.
-        left: Range<u32>,
-    },
-    /// A file, which is sent by reference.
+    /// A file.
     File(FileBody),
 }
 
@@ -45,31 +38,22 @@ impl BodySource {
         if range.is_empty() {
             return Self::Empty;
         }
-        if let (Some(span), Ok(start), Ok(end)) = (
-            object.whole(),
-            u32::try_from(range.start),
-            u32::try_from(range.end),
-        ) && end - start <= copy_bytes_max
-        {
-            return Self::Bytes {
-                span: Arc::clone(span),
-                left: start..end,
-            };
-        }
-        Self::File(FileBody::new(Arc::clone(object), range))
+        let is_small = range.end - range.start <= u64::from(copy_bytes_max);
+        let body = if object.whole().is_some() && is_small {
+            FileBody::copied
+        } else {
+            FileBody::new
+        };
+        Self::File(body(Arc::clone(object), range))
     }
 
     /// Returns the next bytes: the same ones until [`BodySource::advance`].
     pub fn pull(&mut self, files: &mut FileClient, token: Token) -> Pull<'_> {
         match self {
             Self::Empty => Pull::End,
-            Self::Bytes { left, .. } if left.start >= left.end => Pull::End,
-            Self::Bytes { span, left } => match span.get(left.start as usize..left.end as usize) {
-                Some(bytes) => Pull::Bytes(bytes),
-                None => Pull::Failed(Absence::Failed),
-            },
             Self::File(body) => match body.pull(files, token) {
                 Piece::Span(span, at, len) => Pull::Span(span, at, len),
+                Piece::Copy(bytes) => Pull::Bytes(bytes),
                 Piece::Pending => Pull::Pending,
                 Piece::End => Pull::End,
                 Piece::Failed(absence) => Pull::Failed(absence),
@@ -81,7 +65,6 @@ impl BodySource {
     pub fn advance(&mut self, bytes: u32) {
         match self {
             Self::Empty => {}
-            Self::Bytes { left, .. } => left.start = left.start.saturating_add(bytes).min(left.end),
             Self::File(body) => body.advance(bytes),
         }
     }
@@ -89,7 +72,7 @@ impl BodySource {
     /// Handles a completion of the file cache. Returns false if this source doesn't wait for it.
     pub fn on_completion(&mut self, completion: Completion) -> bool {
         match self {
-            Self::Empty | Self::Bytes { .. } => false,
+            Self::Empty => false,
             Self::File(body) => body.on_completion(completion),
         }
     }

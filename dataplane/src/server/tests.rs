@@ -26,6 +26,8 @@ struct Peer {
     calls: Vec<(usize, usize)>,
     room: u32,
     unacknowledged: u64,
+    /// The spans that weren't acknowledged, if it keeps them.
+    spans: Option<Vec<Arc<SharedSpan>>>,
     shut: bool,
     closed: bool,
     aborted: bool,
@@ -101,6 +103,9 @@ impl Transport for Peer {
     }
 
     fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32 {
+        if let Some(spans) = &mut self.spans {
+            spans.push(Arc::clone(span));
+        }
         self.take(&span[at as usize..(at + len) as usize], 0)
     }
 
@@ -357,6 +362,46 @@ fn small_objects_are_copied_behind_their_heads_and_large_ones_referenced() {
         counters.bytes_copied - before.bytes_copied,
         peer.calls[0].0 as u64
     );
+}
+
+/// Clients that take a piece of a response each, and stop. They refer to half of the cache at most,
+/// the others have copies, and what another client requests is still read.
+#[test]
+fn connections_pin_no_more_than_their_share_of_the_cache() {
+    const SPAN: usize = 64 << 10;
+    let mut worker = Worker::new();
+    worker.tree.write("fair.bin", &large()[..500_000]);
+    let mut stalled: Vec<_> = (0..30)
+        .map(|at| {
+            let range = format!("Range: bytes={}-{}\r\n", at * SPAN, (at + 1) * SPAN - 1);
+            let input = format!("GET /large.bin HTTP/1.1\r\nHost: h\r\n{range}\r\n");
+            let mut peer = Peer::new(&input);
+            (peer.room, peer.spans) = (10_000, Some(Vec::new()));
+            let mut client = worker.server.accept(worker.clock());
+            assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
+            (client, peer)
+        })
+        .collect();
+    let by_reference = |peer: &Peer| peer.calls.iter().any(|(_, parts)| *parts == 0);
+    let referring = stalled.iter().filter(|(_, peer)| by_reference(peer));
+    assert_eq!(referring.count(), MIB / SPAN / 2);
+    assert!(stalled.iter().all(|(_, peer)| peer.output.len() == 10_000));
+    let counters = worker.cache.counters();
+    assert_eq!(counters.pinned_bytes, counters.pinned_bytes_max);
+    assert!(counters.pins_refused > 0, "{counters:?}");
+    let fair = worker.get("/fair.bin", "");
+    assert_eq!(fair.responses(), [(200, large()[..500_000].to_vec())]);
+
+    // They get what is left, and refer to nothing any more.
+    for (at, (client, peer)) in stalled.iter_mut().enumerate() {
+        (peer.room, peer.spans) = (u32::MAX, None);
+        worker.drive(client, peer);
+        let body = large()[at * SPAN..(at + 1) * SPAN].to_vec();
+        assert!(peer.responses() == [(206, body)], "{at}");
+    }
+    let fair = worker.get("/fair.bin", "");
+    assert_eq!(fair.responses(), [(200, large()[..500_000].to_vec())]);
+    assert!(by_reference(&fair));
 }
 
 #[test]

@@ -22,18 +22,41 @@ use lockgate_testing::wait_until;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("hostile::pipelined_requests", || {
-        let stats = unread_answers(usual());
+        let stats = unread_answers(usual(), 60);
         assert_nothing_exhausted(&stats);
+        assert!(stats.total("http.open") >= 60, "{stats:?}");
+        assert!(used_sixteenths(&stats) < 8, "{stats:?}");
+        // Each keeps the record with its requests.
+        let pinned = stats.total("worker.received_bytes_pinned");
+        assert!(pinned >= 60 * 4096, "{stats:?}");
     }),
     Case::new("hostile::pipelined_requests_to_two_workers", || {
-        let stats = unread_answers(usual().workers(2));
+        let stats = unread_answers(usual().workers(2), 60);
         assert_nothing_exhausted(&stats);
+        assert!(stats.total("http.open") >= 60, "{stats:?}");
+        assert!(used_sixteenths(&stats) < 8, "{stats:?}");
         for worker in ["0", "1"] {
             let accepted = stats.json()["workers"][worker]["stack.accepted"].as_u64();
             assert!(accepted > Some(0), "worker {worker}: {stats:?}");
         }
     }),
-    Case::new("hostile::unread_ranges", unread_ranges),
+    Case::new("hostile::pipelined_requests_where_spans_are_few", || {
+        let few = Setup::smallest().set("tcp.connections_max", 128);
+        let stats = unread_answers(few, 30);
+        assert_reclaimed(&stats);
+    }),
+    Case::new("hostile::unread_ranges", || {
+        unread_ranges(usual());
+    }),
+    Case::new("hostile::unread_ranges_where_the_cache_is_small", || {
+        let stats = unread_ranges(usual().set("cache.memory_max", "1MiB"));
+        let (pinned, max) = (
+            stats.process("files.pinned_bytes"),
+            stats.process("files.pinned_bytes_max"),
+        );
+        assert!(pinned <= max && max == 1 << 19, "{stats:?}");
+        assert!(stats.process("files.pins_refused") > 0, "{stats:?}");
+    }),
     Case::new("hostile::silence_with_much_in_flight", || {
         let stats = silence(usual());
         assert_nothing_exhausted(&stats);
@@ -54,28 +77,27 @@ fn usual() -> Setup {
     Setup::new().without("limits").without("cache")
 }
 
-/// Sixty peers request a small file a hundred times each and read nothing. Returns the counters
-/// while they stay.
-fn unread_answers(setup: Setup) -> Stats {
+/// Peers request a small file a hundred times each and read nothing. Returns the counters while
+/// they stay.
+fn unread_answers(setup: Setup, peers: usize) -> Stats {
     let scene = setup.start();
     scene.file("small.bin", 1024);
     let gets = request("GET", "/small.bin", "").repeat(100);
     let stats = beside_fair_clients(&scene, scene.net.client(), |fair| {
-        let _peers = Peers::that_read_nothing(&scene, 60, |_| gets.clone());
+        let _peers = Peers::that_read_nothing(&scene, peers, |_| gets.clone());
         fair.wait_rounds(ROUNDS);
         scene.server.stats()
     });
-    assert!(stats.total("http.open") >= 60, "{stats:?}");
-    assert!(used_sixteenths(&stats) < 8, "{stats:?}");
     finish(scene);
     stats
 }
 
-/// A hundred peers request a range of a large file each and read nothing.
-fn unread_ranges() {
+/// A hundred peers request a range of a large file each and read nothing. Returns the counters
+/// while they stay.
+fn unread_ranges(setup: Setup) -> Stats {
     const PEERS: usize = 100;
     const RANGE: usize = 2 << 20;
-    let scene = usual().start();
+    let scene = setup.start();
     scene.file("large.bin", PEERS * RANGE);
     let stats = beside_fair_clients(&scene, scene.net.client(), |fair| {
         let _peers = Peers::that_read_nothing(&scene, PEERS, |peer| {
@@ -99,6 +121,7 @@ fn unread_ranges() {
         "{stats:?}"
     );
     finish(scene);
+    stats
 }
 
 /// Peers vanish in mid-download, and acknowledge nothing of what is on its way to them. Returns the

@@ -115,6 +115,18 @@ impl Object {
         }
     }
 
+    /// Whether this span is in memory as the object's span `index`.
+    pub(crate) fn has_span(&self, index: u64, span: *const SharedSpan) -> bool {
+        match &self.content {
+            Content::Whole(own) => own.as_ref().is_some_and(|own| Arc::as_ptr(own) == span),
+            Content::Spans(spans) => {
+                let loaded = spans.slot(index).load();
+                let own = loaded.as_ref().map(|loaded| Arc::as_ptr(&loaded.span));
+                own == Some(span)
+            }
+        }
+    }
+
     pub(crate) fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Relaxed)
     }

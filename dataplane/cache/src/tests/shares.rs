@@ -203,3 +203,83 @@ fn bodies_that_nothing_is_taken_of_hold_no_small_files() {
         assert_eq!(version(out), n);
     }
 }
+
+/// Bodies whose send queues refer to what they can, each to a span of its own.
+#[test]
+fn send_queues_refer_to_half_of_the_memory_at_most() {
+    let tree = Tree::new();
+    // Span 16 is in the slot that span 0 was in, and so on.
+    let spans = 64;
+    tree.write("huge", &stamped(1, spans * SPAN_BYTES as usize));
+    tree.write("fair", &stamped(2, 500_000));
+    let config = CacheConfig {
+        read_ahead: 0,
+        ..CacheConfig::default()
+    };
+    let (cache, client) = start_one(&tree, MIB, &config);
+    let mut waiter = Waiter::new(client);
+    let huge = waiter.find("huge").unwrap();
+    let refer = |waiter: &mut Waiter| {
+        let mut referred = Vec::new();
+        for index in 0..spans as u64 {
+            let at = index * u64::from(SPAN_BYTES);
+            let mut body = FileBody::new(Arc::clone(&huge), at..u64::MAX);
+            loop {
+                match body.pull(&mut waiter.client, Token(1)) {
+                    Piece::Span(span, 0, SPAN_BYTES) => {
+                        // Two connections send it.
+                        referred.extend([Arc::clone(span), Arc::clone(span)]);
+                        break;
+                    }
+                    Piece::Copy(bytes) => {
+                        assert_eq!(bytes.len(), SPAN_BYTES as usize);
+                        break;
+                    }
+                    Piece::Pending => {}
+                    piece => panic!("{piece:?}"),
+                }
+                let completion = waiter.completion();
+                assert!(body.on_completion(completion));
+            }
+        }
+        referred
+    };
+    let mut referred = refer(&mut waiter);
+    let counters = cache.counters();
+    assert_eq!(referred.len(), 2 * 8);
+    assert_eq!(counters.pinned_bytes, counters.pinned_bytes_max);
+    assert_eq!(counters.pins_refused, 56);
+    assert_eq!(version(&waiter.fetch("fair").unwrap()), 2);
+    assert_eq!(cache.counters().waits, 0);
+    // One of two connections has dropped its span, and both have.
+    referred.drain(1..4);
+    assert_eq!(refer(&mut waiter).len(), 2);
+    drop(referred);
+    assert_eq!(refer(&mut waiter).len(), 2 * 8);
+}
+
+/// Spans that are sent one after the other, and a span whose client reads nothing: what is counted
+/// of the others doesn't add up.
+#[test]
+fn spans_that_send_queues_have_dropped_are_forgotten() {
+    let tree = Tree::new();
+    let len = 64 * SPAN_BYTES as usize;
+    tree.write("huge", &stamped(1, len));
+    let (cache, client) = start_one(&tree, MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    let huge = waiter.find("huge").unwrap();
+    let mut body = FileBody::new(Arc::clone(&huge), 0..u64::MAX);
+    let mut out = Vec::new();
+    let mut stalled = None;
+    for spans in 1..=64 {
+        assert!(waiter.read(&mut body, spans * SPAN_BYTES as usize, &mut out));
+        if spans == 1 {
+            stalled = Some(waiter.client.span(&huge, 0, Token(1)).unwrap());
+        }
+        let pinned = cache.counters().pinned_bytes / u64::from(SPAN_BYTES);
+        assert!((1..=4).contains(&pinned), "{pinned} spans");
+    }
+    assert_eq!(cache.counters().pins_refused, 0);
+    assert_eq!(stalled.map(|span| span.len()), Some(SPAN_BYTES as usize));
+    assert_eq!(version(&out), 1);
+}
