@@ -18,7 +18,11 @@
 )]
 
 mod bare;
+mod clients;
+mod cold;
 mod handshakes;
+mod held;
+mod hostile;
 mod idle;
 mod nginx;
 mod pages;
@@ -39,12 +43,14 @@ use self::rows::Report;
 /// A measurement: prints each row when it's complete.
 type Measure = fn();
 
-const MEASURES: [(&str, Measure); 6] = [
+const MEASURES: [(&str, Measure); 8] = [
     ("tx", tx::measure),
     ("rx", rx::measure),
     ("handshakes", handshakes::measure),
     ("requests", requests::measure),
+    ("cold", cold::measure),
     ("wire", wire::measure),
+    ("hostile", hostile::measure),
     ("idle", idle::measure),
 ];
 
@@ -63,7 +69,9 @@ fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             "--hold" => {
-                idle::hold(&args.next().expect("--hold ADDRESS"));
+                let (kind, address) = (args.next(), args.next());
+                let usage = "--hold KIND ADDRESS";
+                held::hold(&kind.expect(usage), &address.expect(usage));
                 return ExitCode::SUCCESS;
             }
             "--rows" => {

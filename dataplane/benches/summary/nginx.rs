@@ -78,6 +78,7 @@ pub(crate) fn wrk(
     command
         .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")])
         .args(extra)
+        .arg("--latency")
         .arg(format!("https://{}{path}", network.address()));
     let output = command.output().expect("wrk runs");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -89,9 +90,13 @@ pub(crate) fn wrk(
     if let Some(errors) = text.lines().find(|line| line.contains("Socket errors")) {
         eprintln!("wrk, {path}: {}", errors.trim());
     }
+    let p99 = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("99%"));
+    let fault = || panic!("wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
     Load {
-        requests_per_second: number("Requests/sec:")
-            .unwrap_or_else(|| panic!("wrk: {text}{}", String::from_utf8_lossy(&output.stderr))),
+        requests_per_second: number("Requests/sec:").unwrap_or_else(fault),
+        p99_micros: p99.and_then(micros).unwrap_or_else(fault),
     }
 }
 
@@ -99,6 +104,17 @@ pub(crate) fn wrk(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) requests_per_second: f64,
+    /// The time that a hundredth of the responses exceeded.
+    pub(crate) p99_micros: f64,
+}
+
+/// Parses a time of wrk, in microseconds.
+fn micros(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let units = [("us", 1.0), ("ms", 1e3), ("s", 1e6), ("m", 6e7)];
+    let (unit, scale) = units.into_iter().find(|(unit, _)| text.ends_with(unit))?;
+    let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
+    Some(number * scale)
 }
 
 /// A running nginx with one worker on core 0, in the foreground.

@@ -5,7 +5,7 @@
 //! servers take turns: the other server is stopped meanwhile.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(crate) struct Servers {
     pub(crate) lockgate: Lockgate,
     pub(crate) nginx: Nginx<'static>,
     _pairs: [Pair; 2],
-    _scratch: ScratchDir,
+    scratch: ScratchDir,
 }
 
 impl Servers {
@@ -83,6 +83,7 @@ impl Servers {
         }
         let scratch = ScratchDir::new();
         scratch.write("www/1k", [b'x'; 1024]);
+        scratch.write("www/64k", vec![b'x'; 64 << 10]);
         scratch.write("www/1m", vec![b'x'; 1 << 20]);
         let identity = Identity::new();
         let pairs = ["l", "n"].map(|side| Pair::new(&format!("lgb{}{side}", std::process::id())));
@@ -96,8 +97,13 @@ impl Servers {
             lockgate,
             nginx,
             _pairs: pairs,
-            _scratch: scratch,
+            scratch,
         })
+    }
+
+    /// Returns where the file of a path is.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        self.scratch.path().join(format!("www{path}"))
     }
 }
 
