@@ -45,8 +45,8 @@ impl PinnedSpans {
         }
     }
 
-    /// Counts the span `index` of an object, to which a send queue is to refer. Returns false if the
-    /// share has no room for it.
+    /// Counts the span `index` of an object, to which a send queue is to refer. Returns false if
+    /// the share has no room for it.
     pub(crate) fn try_pin(
         &mut self,
         object: &Arc<Object>,

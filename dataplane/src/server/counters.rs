@@ -9,8 +9,8 @@ pub struct HttpCounters {
     pub connections: u64,
     /// Responses whose first byte was sent, errors included.
     pub requests: u64,
-    /// Bytes of responses that were copied into the send queue: heads, small objects, and what had no
-    /// room in the share of the file cache.
+    /// Bytes of responses that were copied into the send queue: heads, small objects, and what had
+    /// no room in the share of the file cache.
     pub bytes_copied: u64,
     /// Bytes of responses that were sent by reference.
     pub bytes_referenced: u64,

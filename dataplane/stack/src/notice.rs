@@ -149,7 +149,8 @@ pub enum Recv {
 
 /// Received bytes. Their memory is freed when the chunk is dropped.
 ///
-/// [`Stack::unread`](crate::Stack::unread) returns what the application can't use yet to the socket.
+/// [`Stack::unread`](crate::Stack::unread) returns what the application can't use yet to the
+/// socket.
 pub struct Chunk(pub(crate) ChunkKind);
 
 pub(crate) enum ChunkKind {
