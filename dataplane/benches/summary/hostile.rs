@@ -60,8 +60,8 @@ fn beside(network: Network<'_>, kind: PeerKind) -> Vec<Load> {
 }
 
 /// Emits the rows of a load. `result` returns a figure of a server beside peers of a kind.
-fn emit(load: &FairLoad, result: impl Fn(PeerKind, Server, fn(&Load) -> f64) -> f64) {
-    let figures: [(&str, fn(&Load) -> f64); 2] = [
+fn emit(load: &FairLoad, result: impl Fn(PeerKind, Server, Figure) -> f64) {
+    let figures: [(&str, Figure); 2] = [
         ("requests/s", |load| load.requests_per_second),
         ("µs, p99", |load| load.p99_micros),
     ];
@@ -82,6 +82,9 @@ fn emit(load: &FairLoad, result: impl Fn(PeerKind, Server, fn(&Load) -> f64) -> 
         }
     }
 }
+
+/// A figure of a run.
+type Figure = fn(&Load) -> f64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Server {
