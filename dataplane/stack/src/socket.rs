@@ -68,7 +68,7 @@ pub(crate) struct Socket {
     pub(crate) lists: Membership,
 }
 
-const _: () = assert!(size_of::<Socket>() <= 688);
+const _: () = assert!(size_of::<Socket>() <= 696);
 
 /// The receiving side.
 pub(crate) enum Rx {
