@@ -146,6 +146,15 @@ impl Device {
         cards
     }
 
+    /// Returns the number of members of a bond that the arguments name; 0 if it is no bond.
+    pub(crate) fn bond_members(&self) -> usize {
+        let names_member = |key: &str| key == "slave" || key == "member";
+        self.arguments
+            .iter()
+            .filter(|(key, _)| names_member(key))
+            .count()
+    }
+
     /// Returns the devices for the EAL to probe (`-a`): the PCI cards that it uses. A card that is
     /// the device itself comes with its arguments.
     pub fn allow_list(&self) -> Vec<String> {

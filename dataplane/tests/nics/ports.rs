@@ -17,6 +17,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("ports::vmxnet3_with_one_worker", || {
         serves(Card::Vmxnet3, 1, NO_IP, NO_IP_WHY, ONE_QUEUE);
     }),
+    Case::new("ports::vmxnet3_with_two_workers", || {
+        let rss = "by addresses and ports, the driver's key, table of 8";
+        serves(Card::Vmxnet3, 2, NO_IP, NO_IP_WHY, rss);
+    }),
     Case::new("ports::virtio_with_two_workers", || {
         let rss = "by addresses and ports, key of 40 bytes, table of 128";
         serves(Card::Virtio, 2, NO_IP, NO_IP_WHY, rss);

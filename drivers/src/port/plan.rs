@@ -44,7 +44,7 @@ impl Plan {
         }
         let mtu = mtu::check(config, raw)?;
         let driver = device.driver();
-        let quirks = Quirks::of(driver, &driver_name(raw));
+        let quirks = Quirks::of(device, &driver_name(raw));
         let rss = Rss::decide(raw, config.queues);
         let wishes = Wishes {
             assume: config.assume,

@@ -1,6 +1,6 @@
 //! Properties of drivers that `rte_eth_dev_info` doesn't report, read in the sources of DPDK 22.11.
 
-use crate::device::{Driver, MTU_ETHERNET};
+use crate::device::{Device, Driver, MTU_ETHERNET};
 
 /// Properties of a driver that `rte_eth_dev_info` doesn't report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(super) struct Quirks {
 }
 
 impl Quirks {
-    /// Returns the properties of a driver: `name` is DPDK's name for it.
-    pub(super) fn of(driver: Driver, name: &str) -> Self {
+    /// Returns the properties of a device's driver: `name` is DPDK's name for it.
+    pub(super) fn of(device: &Device, name: &str) -> Self {
         let any = Self {
             rx_rings: 1,
             descriptors_align: 1,
@@ -41,7 +41,7 @@ impl Quirks {
             one_csum_context: false,
             has_rx_drop: false,
         };
-        match driver {
+        match device.driver() {
             Driver::Tap => Self {
                 // It segments in software, into at most 64 packets from a pool of 128.
                 tso_frames_max: 32,
@@ -62,6 +62,14 @@ impl Quirks {
                     has_rx_drop: true,
                     ..any
                 };
+                let members = u32::try_from(device.bond_members()).unwrap_or(u32::MAX);
+                if members > 0 {
+                    // Each member fills its rings from the bond's pool, and may have two a queue.
+                    return Self {
+                        rx_rings: RINGS_MAX.saturating_mul(members),
+                        ..card
+                    };
+                }
                 Self::of_card(card, name)
             }
             Driver::AfPacket
@@ -77,7 +85,7 @@ impl Quirks {
         match name {
             "net_vmxnet3" => Self {
                 // Both rings of a queue are filled from its pool, the second for merged packets.
-                rx_rings: 2,
+                rx_rings: RINGS_MAX,
                 // It rounds down to a multiple of 32.
                 descriptors_align: 32,
                 has_rx_drop: false,
@@ -97,16 +105,20 @@ impl Quirks {
     }
 
     /// Returns, before the device is open, the properties that need the most memory.
-    pub(super) fn worst_case(driver: Driver) -> Self {
-        let name = if driver == Driver::Pci {
+    pub(super) fn worst_case(device: &Device) -> Self {
+        let name = if device.driver() == Driver::Pci {
             "net_vmxnet3"
         } else {
             ""
         };
-        Self::of(driver, name)
+        Self::of(device, name)
     }
 }
 
+/// Most rings of one queue that a driver fills with receive buffers.
+const RINGS_MAX: u32 = 2;
+/// Most descriptors that a card's driver demands of a queue: vmxnet3 of a transmit queue.
+pub(super) const DESCRIPTORS_MIN_MAX: u16 = 512;
 /// Drivers whose descriptors hold 16 bits of length or more, or that split longer segments
 /// themselves.
 const LONG_PIECES: &[&str] = &[

@@ -1,6 +1,6 @@
 //! Number of packet buffers that a port needs, as a sum.
 
-use super::quirks::Quirks;
+use super::quirks::{DESCRIPTORS_MIN_MAX, Quirks};
 use super::{PortConfig, mtu};
 use crate::device::{Device, Driver};
 use crate::pool::{CACHE_MAX, PoolSpec};
@@ -30,12 +30,18 @@ impl PortConfig {
     ///
     /// What the device can do is only known once it's open, so this is the larger of the sums for a
     /// port that sends chains and for one that doesn't, with the largest needs of any card's
-    /// driver. The device may still round the numbers of descriptors.
+    /// driver.
     pub fn queue_bytes_max(&self) -> u64 {
         let mut device = self.device.clone();
         mtu::af_packet_arguments(self, &mut device);
         let (rx, tx) = self.descriptors();
-        let quirks = Quirks::worst_case(device.driver());
+        let quirks = Quirks::worst_case(&device);
+        let at_least = if device.pci_addresses().is_empty() {
+            0
+        } else {
+            DESCRIPTORS_MIN_MAX
+        };
+        let (rx, tx) = (rx.max(at_least), tx.max(at_least));
         let bytes = |multi_segs| {
             let needs = BufferNeeds {
                 multi_segs,

@@ -408,13 +408,37 @@ fn the_pool_holds_what_the_rings_and_the_stack_hold() {
             sizes.rx_mbufs >= rings * 1024 + dpdk_sys::LG_BURST + 512,
             "{name}: {sizes:?}"
         );
-        // The sum in the configuration reserves memory for the largest of them.
-        let config = PortConfig {
-            rx_buffers: 512,
-            ..config("0000:03:00.0")
-        };
-        let taken = sizes.rx_pool(0, &config).bytes() + sizes.tx_pool(0, &config).bytes();
-        assert!(config.queue_bytes_max() >= taken, "{name}");
+    }
+    // The members of a bond fill their rings from its pool.
+    let bond = config("net_bonding0,mode=4,slave=0000:03:00.0,slave=0000:03:00.1");
+    let plan = Plan::decide(&bond, &bond.device, &device_of("net_bonding")).expect("a plan");
+    assert!(
+        plan.sizes.rx_mbufs >= 4 * 1024 + bond.rx_buffers,
+        "{:?}",
+        plan.sizes
+    );
+}
+
+/// The configuration's sum reserves memory for whichever card there is.
+#[test]
+fn the_sum_of_memory_is_enough_for_every_card() {
+    for raw in cards() {
+        for (descriptors, mtu) in [(64, 1500), (1024, 1500), (1024, 9000), (4096, 9000)] {
+            let config = PortConfig {
+                rx_descriptors: descriptors,
+                tx_descriptors: descriptors,
+                mtu,
+                ..config("0000:03:00.0")
+            };
+            let plan = Plan::decide(&config, &config.device, &raw).expect("a plan");
+            let rx = plan.sizes.rx_pool(0, &config).bytes();
+            let taken = rx + plan.sizes.tx_pool(0, &config).bytes();
+            let name = driver_name(&raw);
+            assert!(
+                config.queue_bytes_max() >= taken,
+                "{name} {descriptors} {mtu}"
+            );
+        }
     }
 }
 
