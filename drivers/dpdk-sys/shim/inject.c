@@ -1,9 +1,14 @@
-/* Pools that refuse allocations on purpose, for tests: the feature `fault-injection`. */
+/*
+ * Pools that refuse allocations and drivers that refuse packets, on purpose, for tests: the feature
+ * `fault-injection`.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
 
@@ -111,4 +116,37 @@ lg_pool_injected(const struct rte_mempool *pool)
 	const struct inject *in = pool->pool_config;
 
 	return in == NULL ? 0 : __atomic_load_n(&in->injected, __ATOMIC_RELAXED);
+}
+
+/* Longest packet that refuse_longer accepts, and the number of packets that it accepted. */
+static uint32_t accepted_len;
+static uint64_t accepted;
+
+static uint16_t
+refuse_longer(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t i;
+
+	(void)queue;
+	for (i = 0; i < n; i++) {
+		if (pkts[i]->pkt_len > accepted_len) {
+			rte_errno = EINVAL;
+			return i;
+		}
+		accepted++;
+	}
+	return n;
+}
+
+void
+lg_port_refuse_longer(uint16_t port, uint32_t len)
+{
+	accepted_len = len;
+	rte_eth_fp_ops[port].tx_pkt_prepare = refuse_longer;
+}
+
+uint64_t
+lg_port_accepted(void)
+{
+	return accepted;
 }

@@ -227,6 +227,10 @@ struct rte_mempool *lg_pool_create_injecting(const char *name, uint32_t mbufs,
 		uint16_t data_room, int numa_node, uint64_t seed, uint32_t fail_one_in);
 /* Returns the number of allocations that a pool refused on purpose. */
 uint64_t lg_pool_injected(const struct rte_mempool *pool);
+/* Makes rte_eth_tx_prepare of a port refuse packets of more than `len` bytes. */
+void lg_port_refuse_longer(uint16_t port, uint32_t len);
+/* Returns the number of packets that it accepted. */
+uint64_t lg_port_accepted(void);
 #endif
 
 /* port.c */

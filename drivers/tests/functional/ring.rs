@@ -11,8 +11,8 @@ use lockgate_wire::IfaceId;
 use pktbuf::{Checksum, Output, RecordFields, TxError};
 
 use crate::support::{
-    Shape, bytes, close_full, eal, filled, open, pages, pattern, payload, receive, send, try_send,
-    verify_frame, whole,
+    Shape, bytes, close_full, eal, filled, logged, open, pages, pattern, payload, receive, send,
+    try_send, verify_frame, whole,
 };
 use lockgate_testing::cases::Case;
 
@@ -27,6 +27,10 @@ pub(crate) const CASES: &[Case] = &[
         bursts_are_cut_in_software,
     ),
     Case::new("ring::a_full_ring_is_retried", a_full_ring_is_retried),
+    Case::new(
+        "ring::a_packet_that_the_driver_refuses_is_dropped",
+        a_packet_that_the_driver_refuses_is_dropped,
+    ),
     Case::new(
         "ring::frees_on_other_threads_come_home",
         frees_on_other_threads_come_home,
@@ -508,6 +512,50 @@ fn queues_are_separate() {
     drop((at_a, at_b));
     close_full(a);
     close_full(b);
+}
+
+/// A packet that `rte_eth_tx_prepare` refuses is dropped, counted and logged once. The packets
+/// around it leave in order, and each is prepared once, also if the ring is full.
+fn a_packet_that_the_driver_refuses_is_dropped() {
+    let (eal, mut e) = ends(8, |_| ());
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 1000, 0);
+    let shape = |seq| Shape {
+        seq,
+        ..Shape::default()
+    };
+    // What b receives says which port it is.
+    send(&mut e.at_a, shape(0), &[]);
+    assert!(e.at_a.flush());
+    let b = receive(&mut e.at_b, 1)[0].port();
+    // SAFETY: an open port, whose queue this thread uses.
+    unsafe { dpdk_sys::lg_port_refuse_longer(b, 600) };
+    let (log, ()) = logged(|| {
+        for seq in 0..60 {
+            let len = if seq % 3 == 1 { 1000 } else { 500 };
+            send(&mut e.at_b, shape(seq), &[whole(&page).part(0, len)]);
+            e.at_b.flush();
+        }
+    });
+    assert_eq!(log.matches("refuses packets to send").count(), 1, "{log}");
+    let mut got = Vec::new();
+    while got.len() < 40 {
+        e.at_a
+            .rx_burst(|_, buffer| got.push(verify_frame(&bytes(&buffer)).0));
+        e.at_b.flush();
+    }
+    let expected: Vec<u32> = (0..60).filter(|seq| seq % 3 != 1).collect();
+    assert_eq!(got, expected);
+    assert!(e.at_b.flush());
+    let sent = e.b.counters().total();
+    assert_eq!((sent.tx_packets, sent.tx_dropped_driver), (40, 20));
+    assert!(sent.tx_ring_full > 0, "or this proves too little");
+    // SAFETY: it reads a number.
+    assert_eq!(unsafe { dpdk_sys::lg_port_accepted() }, 40);
+    drop(page);
+    e.close();
+    pool.reclaim();
+    assert!(pool.is_full());
 }
 
 /// DPDK's bonding device sends LACP frames from its own mempool, whose mbufs have no private area
