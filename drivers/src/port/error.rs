@@ -129,7 +129,7 @@ pub enum PortError {
     /// A receive ring is larger than its pool was made for.
     #[error(
         "port {port}: {device} has {descriptors} receive descriptors a queue where {wanted} were \
-         asked for, and {buffers} packet buffers would not fill them; set rx_descriptors = \
+         asked for, and {buffers} packet buffers are too few for them; set rx_descriptors = \
          {descriptors}"
     )]
     Ring {

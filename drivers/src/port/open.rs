@@ -168,7 +168,9 @@ impl Created {
                 rc = self.queue(queue, plan, raw.numa_node, false, pool);
             }
             self.setup(config, "a queue", rc)?;
-            self.check_ring(config, queue, plan)?;
+            // SAFETY: a configured port, and a queue that was set up. Not every driver answers.
+            let rc = unsafe { dpdk_sys::lg_port_rx_descs(self.id, queue) };
+            plan.check_ring(config, u32::try_from(rc).unwrap_or(0))?;
         }
         // SAFETY: a port with all its queues set up.
         let rc = unsafe { dpdk_sys::rte_eth_dev_start(self.id) };
@@ -209,24 +211,6 @@ impl Created {
         // SAFETY: a configured, stopped port; the pool outlives it (see `Shared`: the device is
         // closed before pools are dropped).
         unsafe { dpdk_sys::lg_port_queue(self.id, queue, &raw const conf, pool.as_ptr()) }
-    }
-
-    /// Checks that the ring of a queue isn't larger than was planned: its pool would be too small,
-    /// and the queue would receive nothing.
-    fn check_ring(&self, config: &PortConfig, queue: u16, plan: &Plan) -> Result<(), PortError> {
-        // SAFETY: a configured port, and a queue that was set up. Not every driver answers.
-        let rc = unsafe { dpdk_sys::lg_port_rx_descs(self.id, queue) };
-        let descriptors = u32::try_from(rc).unwrap_or(0);
-        if descriptors <= u32::from(plan.sizes.rx_descriptors) {
-            return Ok(());
-        }
-        Err(PortError::Ring {
-            port: config.name.clone(),
-            device: self.device.to_string(),
-            descriptors,
-            wanted: plan.sizes.rx_descriptors,
-            buffers: plan.sizes.rx_mbufs,
-        })
     }
 
     /// Gives a device without a MAC address the one that was made for it. A card that doesn't take

@@ -97,6 +97,30 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Checks that a queue's receive ring isn't larger than was planned: its pool would be too
+    /// small, and the queue would receive nothing.
+    ///
+    /// # Errors
+    /// [`PortError::Ring`], with the numbers.
+    pub(super) fn check_ring(
+        &self,
+        config: &PortConfig,
+        descriptors: u32,
+    ) -> Result<(), PortError> {
+        if descriptors <= u32::from(self.sizes.rx_descriptors) {
+            return Ok(());
+        }
+        Err(PortError::Ring {
+            port: config.name.clone(),
+            device: config.device.to_string(),
+            descriptors,
+            wanted: self.sizes.rx_descriptors,
+            buffers: self.sizes.rx_mbufs,
+        })
+    }
+}
+
 /// Returns DPDK's name of the port's driver.
 pub(super) fn driver_name(raw: &lg_port_caps) -> String {
     let bytes: Vec<u8> = raw

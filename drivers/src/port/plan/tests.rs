@@ -419,6 +419,32 @@ fn the_pool_holds_what_the_rings_and_the_stack_hold() {
     );
 }
 
+/// A driver may make a ring longer than it was asked to.
+#[test]
+fn a_ring_longer_than_its_pool_is_refused_with_the_numbers() {
+    let config = PortConfig {
+        rx_descriptors: 64,
+        rx_buffers: 512,
+        ..config("0000:03:00.0")
+    };
+    let plan = Plan::decide(&config, &config.device, &virtio()).expect("a plan");
+    assert_eq!(
+        plan.check_ring(&config, 0),
+        Ok(()),
+        "the driver doesn't say"
+    );
+    assert_eq!(plan.check_ring(&config, 64), Ok(()));
+    let error = plan.check_ring(&config, 1024).expect_err("a longer ring");
+    let buffers = plan.sizes.rx_mbufs;
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "port p0: 0000:03:00.0 has 1024 receive descriptors a queue where 64 were asked for, \
+             and {buffers} packet buffers are too few for them; set rx_descriptors = 1024"
+        )
+    );
+}
+
 /// The configuration's sum reserves memory for whichever card there is.
 #[test]
 fn the_sum_of_memory_is_enough_for_every_card() {
