@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
         serves(Card::Vmxnet3, 1, NO_IP, NO_IP_WHY, ONE_QUEUE);
     }),
     Case::new("ports::vmxnet3_with_two_workers", || {
-        let rss = "by addresses and ports, the driver's key, table of 8";
+        let rss = "by addresses and ports, the driver's key, table of 64";
         serves(Card::Vmxnet3, 2, NO_IP, NO_IP_WHY, rss);
     }),
     Case::new("ports::virtio_with_two_workers", || {
