@@ -166,6 +166,12 @@ pub fn skip_case(why: impl Into<String>) -> ! {
     resume_unwind(Box::new(Skipped(why.into())))
 }
 
+/// Returns the name of the case that this process runs; none outside of a case's process.
+#[must_use]
+pub fn name_of_case() -> Option<String> {
+    env::var(CASE).ok()
+}
+
 /// The panic payload of a skipped case.
 struct Skipped(String);
 

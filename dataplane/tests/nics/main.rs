@@ -7,8 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod boots;
+mod layouts;
+mod link;
+mod offloads;
 mod ports;
 mod support;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -18,7 +22,15 @@ fn main() -> ExitCode {
     if let Some(code) = lockgate_testing::network::exec_if_asked() {
         return code;
     }
-    let cases: Vec<Case> = [boots::CASES, ports::CASES].concat();
+    let cases: Vec<Case> = [
+        boots::CASES,
+        offloads::CASES,
+        ports::CASES,
+        workers::CASES,
+        link::CASES,
+        layouts::CASES,
+    ]
+    .concat();
     // A machine without hardware acceleration keeps more than one core busy.
     Runner::new()
         .threads(2)

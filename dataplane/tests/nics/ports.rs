@@ -4,24 +4,24 @@ use lockgate_testing::cases::Case;
 
 use crate::support::appliance::Setup;
 use crate::support::card::Card;
-use crate::support::machine::MachineSpec;
+use crate::support::spec::MachineSpec;
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new("ports::igb_with_one_worker", || {
+    Case::new("rows::ports_igb_with_one_worker", || {
         serves(Card::Igb, 1, ALL, NOTHING, ONE_QUEUE);
     }),
-    Case::new("ports::igb_with_two_workers", || {
+    Case::new("rows::ports_igb_with_two_workers", || {
         let rss = "by addresses and ports, key of 40 bytes, table of 128";
         serves(Card::Igb, 2, ALL, NOTHING, rss);
     }),
-    Case::new("ports::vmxnet3_with_one_worker", || {
+    Case::new("rows::ports_vmxnet3_with_one_worker", || {
         serves(Card::Vmxnet3, 1, NO_IP, NO_IP_WHY, ONE_QUEUE);
     }),
-    Case::new("ports::vmxnet3_with_two_workers", || {
+    Case::new("rows::ports_vmxnet3_with_two_workers", || {
         let rss = "by addresses and ports, the driver's key, table of 64";
         serves(Card::Vmxnet3, 2, NO_IP, NO_IP_WHY, rss);
     }),
-    Case::new("ports::virtio_with_two_workers", || {
+    Case::new("rows::ports_virtio_with_two_workers", || {
         let rss = "by addresses and ports, key of 40 bytes, table of 128";
         serves(Card::Virtio, 2, NO_IP, NO_IP_WHY, rss);
     }),
@@ -31,11 +31,9 @@ pub(crate) const CASES: &[Case] = &[
 fn serves(card: Card, workers: usize, port_does: &str, stack_does: &str, rss: &str) {
     let mut bench = Setup::new(MachineSpec::new(card).workers(workers)).boot();
     bench.start();
-    bench.wait_for_log("up=true", 1);
+    bench.wait_for_link(0, true);
     bench.transfer_all();
-    let log = bench.machine.log();
-    let opened = log.lines().find(|line| line.contains("port open"));
-    let opened = opened.unwrap_or_else(|| panic!("no port is open: {log}"));
+    let opened = bench.port_open(0);
     for says in [
         format!("port_does=\"{port_does}\""),
         format!("stack_does=\"{stack_does}\""),

@@ -8,13 +8,15 @@ use std::process::{Command, Stdio};
 use lockgate_testing::certificates::{Identity, KeyKind};
 use lockgate_testing::network::{SERVER4, SERVER6};
 use lockgate_testing::process::{Running, run};
-use lockgate_testing::{Random, ScratchDir};
+use lockgate_testing::{Random, ScratchDir, wait_for, wait_until};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
 use super::archive::Archive;
 use super::card::Card;
-use super::machine::{LOCKGATE, Machine, MachineSpec};
+use super::guest::LOCKGATE;
+use super::machine::Machine;
+use super::spec::MachineSpec;
 
 /// What a case runs: a machine, and the configuration of the appliance in it.
 pub(crate) struct Setup {
@@ -53,12 +55,29 @@ impl Setup {
         Self { machine, config }
     }
 
+    /// The same with the pools, buffers and rings of `configs/small.toml`.
+    pub(crate) fn small(mut self) -> Self {
+        let mut small: Table = SMALL.parse().expect("it is TOML");
+        for section in ["tcp", "cache", "limits"] {
+            let keys = small.remove(section).expect("it has this section");
+            self.config.insert(section.to_owned(), keys);
+        }
+        let ports = small["port"].as_array().expect("it has a port");
+        for key in ["rx_descriptors", "tx_descriptors"] {
+            let value = &ports[0][key];
+            for port in self.config["port"].as_array_mut().expect("it has ports") {
+                let port = port.as_table_mut().expect("a port is a table");
+                port.insert(key.to_owned(), value.clone());
+            }
+        }
+        self
+    }
+
     /// Boots the machine. The appliance isn't started yet.
     #[track_caller]
     pub(crate) fn boot(&self) -> Bench {
         let scratch = ScratchDir::new();
-        Identity::self_signed(&[HOST, SERVER4, SERVER6], KeyKind::Ecdsa)
-            .write(scratch.path(), "host");
+        Identity::self_signed(NAMES, KeyKind::Ecdsa).write(scratch.path(), "host");
         let stripped = scratch.join("lockgate");
         let mut strip = Command::new("strip");
         run(strip.arg("-o").arg(&stripped).arg(LOCKGATE)).ok();
@@ -72,8 +91,9 @@ impl Setup {
         archive.add("/srv/index.html", 0o644, INDEX);
         archive.add("/srv/body", 0o644, &body);
         Bench {
-            machine: self.machine.boot(archive),
+            machine: Machine::boot(&self.machine, archive),
             cards: self.machine.cards.clone(),
+            workers: self.machine.workers,
             scratch,
             body,
         }
@@ -84,6 +104,7 @@ impl Setup {
 pub(crate) struct Bench {
     pub(crate) machine: Machine,
     cards: Vec<Card>,
+    workers: usize,
     scratch: ScratchDir,
     body: Vec<u8>,
 }
@@ -94,6 +115,11 @@ impl Bench {
     pub(crate) fn start(&mut self) {
         self.machine.ok(&format!("serve {CONFIG}"));
         self.wait_for_log("listening", LISTENERS);
+    }
+
+    /// The content of `/body`.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// Waits until the running appliance has logged `text` so many times.
@@ -110,13 +136,9 @@ impl Bench {
     /// IPv6: all byte for byte.
     #[track_caller]
     pub(crate) fn transfer_all(&self) {
-        for url in [
-            format!("http://{SERVER4}/body"),
-            format!("https://{SERVER4}/body"),
-            format!("https://[{SERVER6}]/body"),
-        ] {
-            self.fetch(&url);
-        }
+        self.fetch(&format!("http://{SERVER4}/body"));
+        self.fetch(&format!("https://{SERVER4}/body"));
+        self.fetch(&format!("https://[{SERVER6}]/body"));
         self.s_client(&format!("[{SERVER6}]:443"));
         self.s_client(&format!("{SERVER4}:443"));
     }
@@ -132,6 +154,25 @@ impl Bench {
         assert_eq!(ran.code, Some(0), "{url}: {}", ran.err);
         // Not by assert_eq!, which would print both.
         assert!(ran.out == self.body, "{url}: {} bytes", ran.out.len());
+    }
+
+    /// Gets `/` over new connections until each worker has accepted some: the card spreads them.
+    #[track_caller]
+    pub(crate) fn reach_workers(&mut self, workers: usize) -> Stats {
+        for _ in 0..CONNECTIONS_MAX / CONNECTIONS_AT_ONCE {
+            let mut curl = self.machine.command("curl");
+            curl.args(["-sS", "--fail", "-H", "Connection: close"]);
+            for _ in 0..CONNECTIONS_AT_ONCE {
+                curl.arg(format!("http://{SERVER4}/"));
+            }
+            let ran = run(&mut curl).ok();
+            assert_eq!(ran.out, INDEX.repeat(CONNECTIONS_AT_ONCE));
+            let stats = self.stats();
+            if (0..workers).all(|worker| stats.worker(worker, "stack.accepted") > 0) {
+                return stats;
+            }
+        }
+        panic!("not all workers have connections: {:?}", self.stats());
     }
 
     /// Gets `/` with openssl, which checks the certificate.
@@ -154,13 +195,41 @@ impl Bench {
         assert!(has_index, "{text}");
     }
 
-    /// The appliance's counters now.
+    /// The appliance's counters now, of all workers: a busy one is left out of an answer.
     #[track_caller]
     pub(crate) fn stats(&mut self) -> Stats {
-        let text = self
-            .machine
-            .ok(&format!("lockgate stats --config {CONFIG} --json"));
-        Stats(serde_json::from_str(&text).expect("the statistics are JSON"))
+        let line = format!("lockgate stats --config {CONFIG} --json");
+        wait_for("counters of all workers", || {
+            let text = self.machine.ok(&line);
+            let stats = Stats(serde_json::from_str(&text).expect("the statistics are JSON"));
+            let answered = stats.0["workers"].as_object()?.len();
+            (answered == self.workers).then_some(stats)
+        })
+    }
+
+    /// Sets the link of a card, and waits until the appliance has noticed.
+    #[track_caller]
+    pub(crate) fn set_link(&mut self, port: usize, up: bool) {
+        self.machine.set_link(port, up);
+        self.wait_for_link(port, up);
+    }
+
+    /// Waits until the appliance has noticed that a link is up, or down.
+    #[track_caller]
+    pub(crate) fn wait_for_link(&mut self, port: usize, up: bool) {
+        wait_until("a change of the link", || {
+            self.stats().port(port, "port.link_up") == u64::from(up)
+        });
+    }
+
+    /// The log line of a port that is open.
+    #[track_caller]
+    pub(crate) fn port_open(&self, port: usize) -> String {
+        let log = self.machine.log();
+        let name = format!("\"p{port}\"");
+        let mut lines = log.lines().filter(|line| line.contains("port open"));
+        let found = lines.find(|line| line.contains(&name));
+        found.expect("the port is open").to_owned()
     }
 
     /// Ends the appliance by SIGTERM: it must exit with 0 and every buffer must have come back.
@@ -205,6 +274,12 @@ impl Stats {
         number(&self.0["totals"][name], name)
     }
 
+    /// A counter of a worker.
+    #[track_caller]
+    pub(crate) fn worker(&self, worker: usize, name: &str) -> u64 {
+        number(&self.0["workers"][worker.to_string()][name], name)
+    }
+
     /// A counter of a port.
     #[track_caller]
     pub(crate) fn port(&self, port: usize, name: &str) -> u64 {
@@ -220,15 +295,21 @@ fn number(value: &Json, name: &str) -> u64 {
 }
 
 const HOST: &str = "lockgate.test";
+const NAMES: &[&str] = &[HOST, SERVER4, SERVER6, "198.18.1.1", "fd00:18:1::1"];
 const CONFIG: &str = "/etc/lockgate.toml";
 const INDEX: &[u8] = b"<!doctype html>\n<title>A page</title>\n";
 const BODY_BYTES: usize = 10 << 20;
+const CONNECTIONS_AT_ONCE: usize = 8;
+/// With so many, that chance leaves one of four workers without any is less likely than 1e-31.
+const CONNECTIONS_MAX: usize = 256;
 const SEED: u64 = 0x5eed;
 /// What the log of a good run has in no line.
 const BAD: &[&str] = &["panicked", " ERROR ", "can't be closed"];
 const LISTENERS: usize = 4;
 /// What `scripts/nics/init` writes to the log after the appliance's end, before the exit code.
 const ENDED: &str = "=== ended ";
+
+const SMALL: &str = include_str!("../../../../configs/small.toml");
 
 const BASE: &str = r#"
 [eal]

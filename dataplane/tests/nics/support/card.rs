@@ -67,6 +67,17 @@ impl Card {
         }
     }
 
+    /// Whether the card segments.
+    pub(crate) const fn segments(self) -> bool {
+        matches!(self, Self::Igb | Self::IgbVf | Self::Vmxnet3 | Self::Virtio)
+    }
+
+    /// Whether frames reach the tap as the driver gave them to the card. QEMU completes those of a
+    /// virtual function itself, because it switches frames between functions, and those of e1000.
+    pub(crate) const fn leaves_work_to_the_tap(self) -> bool {
+        !matches!(self, Self::E1000 | Self::IgbVf)
+    }
+
     /// Whether QEMU's card drops a packet with a fragment that crosses the border of two pages
     /// which aren't adjacent in the guest's memory. With all packet memory in one page it has none.
     pub(crate) const fn needs_one_page(self) -> bool {

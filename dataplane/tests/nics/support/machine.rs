@@ -1,148 +1,21 @@
 //! An emulated machine: QEMU with cards whose other ends are taps, and a shell on a serial port.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use lockgate_testing::cases::skip_case;
+use lockgate_testing::cases::name_of_case;
 use lockgate_testing::network::{self, Taps};
 use lockgate_testing::{HANG_LIMIT, ScratchDir, wait_for};
 
 use super::archive::Archive;
 use super::card::Card;
-
-/// How a machine is built.
-#[derive(Clone, Debug)]
-pub(crate) struct MachineSpec {
-    pub(crate) cards: Vec<Card>,
-    /// Workers, each with a CPU and a queue of each card.
-    pub(crate) workers: usize,
-    pub(crate) mtu: u16,
-}
-
-impl MachineSpec {
-    /// A machine with one card, for one worker.
-    pub(crate) fn new(card: Card) -> Self {
-        Self {
-            cards: vec![card],
-            workers: 1,
-            mtu: 1500,
-        }
-    }
-
-    /// The same machine for so many workers.
-    pub(crate) fn workers(self, workers: usize) -> Self {
-        Self { workers, ..self }
-    }
-
-    /// The queues of a tap: one for each queue of its card.
-    fn tap_queues(&self) -> usize {
-        let virtio_only = self.cards.iter().all(|card| *card == Card::Virtio);
-        if virtio_only { self.workers } else { 1 }
-    }
-
-    /// Boots the machine with these files beside those that every guest has.
-    #[track_caller]
-    pub(crate) fn boot(&self, archive: Archive) -> Machine {
-        let files = GuestFiles::prepare();
-        let taps = Taps::new(self.cards.len(), self.mtu, self.tap_queues());
-        let scratch = ScratchDir::new();
-        let mut initramfs = fs::read(&files.initramfs).expect("it was prepared");
-        initramfs.extend(archive.finish());
-        scratch.write("initramfs", initramfs);
-
-        let [shell, monitor] = ["shell", "monitor"]
-            .map(|name| UnixListener::bind(scratch.join(name)).expect("a new path"));
-        let mut command = network::command(taps.namespace(), &files.qemu);
-        command.env("LD_LIBRARY_PATH", &files.libraries);
-        command.args(self.arguments(&files, scratch.path()));
-        let output = File::create(scratch.join(QEMU_LOG)).expect("there's room for a log");
-        command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("a file can have two handles"))
-            .stderr(output);
-        let mut machine = Machine {
-            qemu: command.spawn().expect("this binary can be started"),
-            shell: None,
-            monitor: None,
-            scratch,
-            taps,
-        };
-        machine.shell = Some(machine.accept(&shell));
-        machine.monitor = Some(machine.accept(&monitor));
-        machine.read_answer("the boot");
-        for (number, card) in self.cards.iter().enumerate() {
-            if *card == Card::IgbVf {
-                machine.ok(&format!("make_vf {}", Card::Igb.address(number)));
-            }
-            machine.ok(&format!("bind {} vfio-pci", card.address(number)));
-        }
-        machine
-    }
-
-    /// The command line of QEMU.
-    fn arguments(&self, files: &GuestFiles, scratch: &Path) -> Vec<String> {
-        let one_page = self.cards.iter().any(|card| card.needs_one_page());
-        let (pages, mib) = if one_page {
-            ("default_hugepagesz=1G hugepagesz=1G hugepages=1", 2304)
-        } else {
-            ("hugepages=192", 1024)
-        };
-        let kernel = format!(
-            "console=ttyS0 quiet panic=-1 intel_iommu=on mitigations=off nokaslr audit=0 {pages}"
-        );
-        let path = |name: &str| scratch.join(name).display().to_string();
-        let mut all: Vec<String> = [
-            "-M q35 -accel tcg -cpu max -nodefaults -no-user-config -display none -no-reboot",
-            "-device intel-iommu,intremap=on,caching-mode=on,aw-bits=48",
-        ]
-        .iter()
-        .flat_map(|line| line.split(' '))
-        .map(str::to_owned)
-        .collect();
-        let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
-        for directory in files.firmware.split(':') {
-            add("-L", directory.to_owned());
-        }
-        add("-smp", self.workers.max(2).to_string());
-        add("-m", mib.to_string());
-        add("-kernel", files.kernel.clone());
-        add("-initrd", path("initramfs"));
-        add("-append", kernel);
-        add("-serial", format!("file:{}", path(CONSOLE)));
-        add("-serial", format!("unix:{}", path("shell")));
-        add("-serial", format!("file:{}", path(LOG)));
-        add("-monitor", format!("unix:{}", path("monitor")));
-        for (number, card) in self.cards.iter().enumerate() {
-            let queues = match self.tap_queues() {
-                1 => String::new(),
-                queues => format!(",queues={queues}"),
-            };
-            add(
-                "-netdev",
-                format!(
-                    "tap,id=net{number},ifname=tap{number},script=no,downscript=no,vhost=off{queues}"
-                ),
-            );
-            add(
-                "-device",
-                format!("pcie-root-port,id=port{number},chassis={}", number + 1),
-            );
-            add(
-                "-device",
-                format!(
-                    "{},netdev=net{number},id=nic{number},mac=02:00:00:00:00:{:02x},romfile=,bus=port{number}",
-                    card.device(self.workers),
-                    number + 1,
-                ),
-            );
-        }
-        all
-    }
-}
+use super::guest::GuestFiles;
+use super::spec::{CONSOLE, INITRAMFS, LOG, MONITOR, MachineSpec, SHELL};
 
 /// A running machine. Dropped, it is ended.
 pub(crate) struct Machine {
@@ -155,6 +28,45 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Boots the machine with these files beside those that every guest has.
+    #[track_caller]
+    pub(crate) fn boot(spec: &MachineSpec, archive: Archive) -> Self {
+        let files = GuestFiles::prepare();
+        let taps = Taps::new(spec.cards.len(), spec.mtu, spec.tap_queues());
+        let scratch = ScratchDir::new();
+        let mut initramfs = fs::read(&files.initramfs).expect("it was prepared");
+        initramfs.extend(archive.finish());
+        scratch.write(INITRAMFS, initramfs);
+
+        let [shell, monitor] = [SHELL, MONITOR]
+            .map(|name| UnixListener::bind(scratch.join(name)).expect("a new path"));
+        let mut command = network::command(taps.namespace(), &files.qemu);
+        command.env("LD_LIBRARY_PATH", &files.libraries);
+        command.args(spec.arguments(&files, scratch.path()));
+        let output = File::create(scratch.join(QEMU_LOG)).expect("there's room for a log");
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a file can have two handles"))
+            .stderr(output);
+        let mut machine = Self {
+            qemu: command.spawn().expect("this binary can be started"),
+            shell: None,
+            monitor: None,
+            scratch,
+            taps,
+        };
+        machine.shell = Some(machine.accept(&shell));
+        machine.monitor = Some(machine.accept(&monitor));
+        machine.read_answer("the boot");
+        for (number, card) in spec.cards.iter().enumerate() {
+            if *card == Card::IgbVf {
+                machine.ok(&format!("make_vf {}", Card::Igb.address(number)));
+            }
+            machine.ok(&format!("bind {} {}", card.address(number), spec.bind_to()));
+        }
+        machine
+    }
+
     /// Runs a command line in the guest; its exit code and output.
     #[track_caller]
     pub(crate) fn run(&mut self, line: &str) -> (i32, String) {
@@ -278,6 +190,15 @@ impl Drop for Machine {
         if thread::panicking() {
             eprintln!("{}", self.report());
         }
+        if let Some(directory) = env::var_os(LOGS) {
+            let case = name_of_case().unwrap_or_default().replace("::", "-");
+            for name in [QEMU_LOG, CONSOLE, LOG] {
+                let to = Path::new(&directory).join(format!("{case}.{name}"));
+                if let Err(error) = fs::copy(self.scratch.join(name), &to) {
+                    eprintln!("{}: {error}", to.display());
+                }
+            }
+        }
     }
 }
 
@@ -292,50 +213,7 @@ fn split_answer(answer: &[u8]) -> Option<(i32, String)> {
     Some((code, output.to_owned()))
 }
 
-/// What `scripts/nics/guest` prepares.
-struct GuestFiles {
-    qemu: String,
-    libraries: String,
-    firmware: String,
-    kernel: String,
-    initramfs: PathBuf,
-}
-
-impl GuestFiles {
-    /// Prepares them, or skips the case with the reason why they can't be had.
-    fn prepare() -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/nics/guest");
-        // Fetching packages may take longer than a wait of a test.
-        let output = Command::new(script).arg(LOCKGATE).output();
-        let output = output.expect("the script can be started");
-        let said = String::from_utf8_lossy(&output.stderr);
-        match output.status.code() {
-            Some(0) => {}
-            Some(SKIPPED) => skip_case(said.lines().last().unwrap_or_default()),
-            _ => panic!("{script}: {}\n{said}", output.status),
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let value = |name: &str| {
-            let mut lines = text.lines().filter_map(|line| line.split_once('='));
-            let found = lines.find(|(key, _)| *key == name);
-            let (_, value) = found.unwrap_or_else(|| panic!("{script}: no {name}: {text}"));
-            value.to_owned()
-        };
-        Self {
-            qemu: value("qemu"),
-            libraries: value("libraries"),
-            firmware: value("firmware"),
-            kernel: value("kernel"),
-            initramfs: value("initramfs").into(),
-        }
-    }
-}
-
-/// The binary.
-pub(crate) const LOCKGATE: &str = env!("CARGO_BIN_EXE_lockgate");
-
+/// Names a directory that keeps the logs of each case.
+const LOGS: &str = "LOCKGATE_NICS_LOGS";
 const QEMU_LOG: &str = "qemu.log";
-const CONSOLE: &str = "console";
-const LOG: &str = "log";
 const LINES_SHOWN: usize = 60;
-const SKIPPED: i32 = 77;

@@ -1,0 +1,29 @@
+//! Frames on a tap, as tcpdump shows them.
+
+use lockgate_testing::process::Running;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::machine::Machine;
+
+/// tcpdump on a machine's tap.
+pub(crate) struct Capture(Running);
+
+impl Capture {
+    /// Captures the frames that match a filter, from now on.
+    #[track_caller]
+    pub(crate) fn start(machine: &Machine, tap: usize, filter: &str) -> Self {
+        let mut tcpdump = machine.command("tcpdump");
+        tcpdump.args(["-n", "-v", "-l", "--immediate-mode", "-i"]);
+        let running = Running::start(tcpdump.arg(format!("tap{tap}")).arg(filter));
+        running.wait_for("listening on", 1);
+        Self(running)
+    }
+
+    /// Ends the capture; all frames.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> String {
+        let pid = Pid::from_child(self.0.child());
+        kill_process(pid, Signal::TERM).expect("it's our child and wasn't waited for");
+        self.0.finish().ok().text()
+    }
+}
