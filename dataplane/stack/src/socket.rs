@@ -186,10 +186,14 @@ impl Socket {
     }
 
     /// The bytes that the peer acknowledges a second, if the socket isn't being reset and has
-    /// waited for its peer for so long.
+    /// waited for its peer for so long. 0 if the peer keeps its window closed for longer than what
+    /// it acknowledged pays for.
     pub(crate) fn progress_rate(&self, now: Instant, millis_min: u32) -> Option<u64> {
         if self.phase != TcpPhase::Open {
             return None;
+        }
+        if self.tcp.is_window_blocked() && self.progress.is_unpaid(now) {
+            return Some(0);
         }
         self.progress.rate(now, self.tx.start(), millis_min)
     }

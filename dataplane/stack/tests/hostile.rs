@@ -267,6 +267,14 @@ impl Scene {
     /// A fair client: connects, gets a response of each length, closes. Everything within `limit`.
     fn fair_client(&mut self, responses: &[(u32, Kind)], limit: Duration) {
         let socket = self.connect();
+        self.download(socket, responses, limit);
+        self.world.a.stack.close(socket);
+        self.run_until(limit, |scene| scene.closed.contains_key(&socket));
+        assert_eq!(self.closed[&socket], CloseReason::Clean);
+    }
+
+    /// Gets a response of each length over a new connection. Everything within `limit`.
+    fn download(&mut self, socket: SocketId, responses: &[(u32, Kind)], limit: Duration) {
         self.run_until(limit, |scene| scene.ready.contains(&socket));
         for &(bytes, kind) in responses {
             self.request(socket, bytes, kind);
@@ -281,9 +289,16 @@ impl Scene {
                 received == bytes as usize
             });
         }
-        self.world.a.stack.close(socket);
-        self.run_until(limit, |scene| scene.closed.contains_key(&socket));
-        assert_eq!(self.closed[&socket], CloseReason::Clean);
+    }
+
+    /// Reads one record of a response. Returns its length.
+    fn read_one(&mut self, socket: SocketId) -> usize {
+        let host = &mut self.world.a;
+        match host.stack.recv(socket, &mut host.ciphers, &mut host.pages) {
+            Ok(Recv::Data(chunk)) => chunk.pieces().map(<[u8]>::len).sum(),
+            Ok(Recv::Nothing) => 0,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn counter(&self, name: &str) -> u64 {
@@ -540,5 +555,46 @@ fn a_new_connection_is_not_closed_in_a_table_of_busy_ones() {
     }
     assert!(scene.counter("stack.reclaimed_slow") > 0);
     assert_eq!(scene.counter("stack.reclaimed_idle"), 0);
+    scene.finish();
+}
+
+/// The table is full of connections whose peers took much and then closed their windows. New
+/// connections get places at once. A slow reader keeps its place.
+#[test]
+fn closed_windows_keep_no_client_out_of_a_full_table() {
+    let (a, mut b) = hosts(POOL, 64 << 10);
+    b.config.limits.connections_max = 64;
+    let mut scene = Scene::new(a, b, true);
+    let slow = scene.connect_many(1)[0];
+    scene.request(slow, 2_000_000, Kind::ByReference);
+    for _ in 0..21 {
+        for socket in scene.connect_many(3) {
+            scene.request(socket, 2_000_000, Kind::ByReference);
+        }
+        scene.run(Duration::from_millis(50));
+    }
+    let mut slow_bytes = 0;
+    for _ in 0..3 {
+        scene.run(Duration::from_secs(2));
+        slow_bytes += scene.read_one(slow);
+    }
+    assert_eq!(scene.world.b.stack.connections(), 64);
+
+    // Each client closes its window in the end, so that the table is full again.
+    for _ in 0..10 {
+        let socket = scene.connect();
+        scene.download(socket, &FAIR, Duration::from_secs(1));
+        scene.request(socket, 2_000_000, Kind::ByReference);
+        scene.run(Duration::from_secs(1));
+        slow_bytes += scene.read_one(slow);
+    }
+    assert_eq!(scene.counter("stack.reclaimed_slow"), 10);
+    assert_eq!(scene.counter("stack.reclaimed_idle"), 0);
+    assert_eq!(scene.counter("stack.accept_dropped"), 0);
+    for _ in 0..20 {
+        scene.run(Duration::from_secs(1));
+        slow_bytes += scene.read_one(slow);
+    }
+    assert!(slow_bytes > 20 * 16_000, "{slow_bytes}");
     scene.finish();
 }

@@ -1,5 +1,7 @@
 //! How fast a peer acknowledges what it is sent.
 
+use core::time::Duration;
+
 use lockgate_wire::Instant;
 
 /// A connection's progress: bytes acknowledged per second, over the last 15 to 30 seconds.
@@ -7,12 +9,19 @@ use lockgate_wire::Instant;
 /// Only time counts in which the connection waits for its peer. The measurement stops when
 /// everything is acknowledged, and while the connection itself lacks memory, a neighbour's address
 /// or room in the interface. It starts anew with the next segment that is sent.
+///
+/// A lost segment can silence an honest peer for longer than a few seconds, so the rate looks back
+/// that far. A closed window is no loss. For it a bucket counts: each acknowledged byte pays for
+/// time at the least rate, for [`PAID_MILLIS_MAX`] ahead at most. What a peer took before, or a
+/// byte now and then, keeps no connection with a closed window.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     /// Begin of the measured time.
     older: Sample,
-    /// Where the measured time will begin after the next [`PERIOD`].
+    /// Where the measured time will begin after the next [`PERIOD_MILLIS`].
     newer: Sample,
+    /// Until when the acknowledged bytes pay, in milliseconds modulo 2^32.
+    paid_until: u32,
     is_running: bool,
 }
 
@@ -48,6 +57,7 @@ impl Progress {
         Self {
             older: begin,
             newer: begin,
+            paid_until: 0,
             is_running: false,
         }
     }
@@ -59,18 +69,38 @@ impl Progress {
             *self = Self {
                 older: begin,
                 newer: begin,
+                paid_until: begin.at_millis.wrapping_add(PAID_MILLIS_MAX),
                 is_running: true,
             };
         }
     }
 
-    /// The peer acknowledged everything before `acked`.
-    pub(crate) fn on_acked(&mut self, now: Instant, acked: u64) {
+    /// The peer acknowledged `bytes` more, which makes `acked` in all.
+    pub(crate) fn on_acked(&mut self, now: Instant, acked: u64, bytes: u64, rate_min: u32) {
+        if !self.is_running {
+            return;
+        }
         let sample = Sample::new(now, acked);
-        if self.is_running && sample.millis_since(self.newer) >= PERIOD_MILLIS {
+        if sample.millis_since(self.newer) >= PERIOD_MILLIS {
             self.older = self.newer;
             self.newer = sample;
         }
+        let paid = time_paid(bytes, rate_min).as_millis();
+        let paid = u32::try_from(paid).map_or(PAID_MILLIS_MAX, |paid| paid.min(PAID_MILLIS_MAX));
+        let left = self.millis_left(sample.at_millis).unwrap_or(0);
+        let left = (left + paid).min(PAID_MILLIS_MAX);
+        self.paid_until = sample.at_millis.wrapping_add(left);
+    }
+
+    /// Whether the connection has waited for its peer for longer than acknowledged bytes pay for.
+    pub(crate) fn is_unpaid(&self, now: Instant) -> bool {
+        self.is_running && self.millis_left(Sample::new(now, 0).at_millis).is_none()
+    }
+
+    /// For how long acknowledged bytes pay, `None` if that time is over.
+    fn millis_left(&self, at_millis: u32) -> Option<u32> {
+        let left = self.paid_until.wrapping_sub(at_millis);
+        (1..=PAID_MILLIS_MAX).contains(&left).then_some(left)
     }
 
     /// The connection doesn't wait for its peer.
@@ -98,9 +128,17 @@ impl Progress {
     }
 }
 
+/// The time for which this many bytes suffice at the least rate.
+pub(super) fn time_paid(bytes: u64, rate_min: u32) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000).div_ceil(u64::from(rate_min.max(1))))
+}
+
 const UNIT: u64 = 256;
 /// Half of the longest measured time.
 const PERIOD_MILLIS: u32 = 15_000;
+/// How long acknowledged bytes pay at most: longer than a window update takes to come.
+const PAID_MILLIS_MAX: u32 = 5000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,12 +157,12 @@ mod tests {
         assert_eq!(progress.rate(at(104), 1024 + 8 * 1024, 2000), Some(2048));
         // A fast beginning counts for 30 seconds at most.
         let fast = 1024 + 1_024_000;
-        progress.on_acked(at(110), fast);
+        progress.on_acked(at(110), fast, fast - 1024, 512);
         progress.on_sent(at(110), fast);
         assert_eq!(progress.rate(at(110), fast, 2000), Some(102_400));
-        progress.on_acked(at(115), fast);
+        progress.on_acked(at(115), fast, 0, 512);
         assert_eq!(progress.rate(at(125), fast, 2000), Some(40_960));
-        progress.on_acked(at(130), fast + 1536);
+        progress.on_acked(at(130), fast + 1536, 1536, 512);
         assert_eq!(progress.rate(at(130), fast + 1536, 2000), Some(102));
     }
 
@@ -132,7 +170,7 @@ mod tests {
     fn a_silent_peer_loses_its_rate() {
         let mut progress = Progress::new();
         progress.on_sent(at(0), 0);
-        progress.on_acked(at(1), 102_400);
+        progress.on_acked(at(1), 102_400, 102_400, 512);
         assert_eq!(progress.rate(at(10), 102_400, 2000), Some(10_240));
         assert_eq!(progress.rate(at(29), 102_400, 2000), Some(3531));
         assert_eq!(progress.rate(at(30), 102_400, 2000), Some(0));
@@ -147,5 +185,32 @@ mod tests {
         progress.on_sent(at(60), 0);
         assert_eq!(progress.rate(at(61), 4096, 2000), None);
         assert_eq!(progress.rate(at(62), 4096, 2000), Some(2048));
+    }
+    #[test]
+    fn bytes_pay_at_the_least_rate_for_a_few_seconds() {
+        let mut progress = Progress::new();
+        assert!(!progress.is_unpaid(at(100)), "nothing was sent");
+        progress.on_sent(at(100), 0);
+        let millis = Instant::from_millis;
+        assert!(!progress.is_unpaid(millis(104_999)) && progress.is_unpaid(at(105)));
+        // A byte now and then pays for no more than its own time.
+        progress.on_acked(at(106), 1, 1, 512);
+        assert!(!progress.is_unpaid(millis(106_001)) && progress.is_unpaid(millis(106_002)));
+        // What was taken at once pays for five seconds, however much it was.
+        progress.on_acked(at(110), 10_000_001, 10_000_000, 512);
+        progress.on_acked(at(110), 20_000_001, 10_000_000, 512);
+        assert!(!progress.is_unpaid(millis(114_999)) && progress.is_unpaid(at(115)));
+        // A steady peer at the least rate pays for all time.
+        progress.on_acked(at(120), 20_001_000, 1024, 512);
+        for second in 121..200 {
+            assert!(!progress.is_unpaid(at(second)));
+            progress.on_acked(at(second), 20_001_000, 512, 512);
+        }
+        assert!(!progress.is_unpaid(at(200)) && progress.is_unpaid(at(201)));
+        // Time in which nothing was sent isn't to be paid for.
+        progress.stop();
+        assert!(!progress.is_unpaid(at(300)));
+        progress.on_sent(at(300), 0);
+        assert!(!progress.is_unpaid(at(304)) && progress.is_unpaid(at(305)));
     }
 }

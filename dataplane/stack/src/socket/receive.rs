@@ -54,9 +54,12 @@ impl Socket {
             matches!(self.rx, Rx::Ended) || self.received == verdict.readable.0,
             "the chain ends where TCP says it does"
         );
-        if verdict.acked.0 > self.tx.start() {
+        let acked = verdict.acked.0.saturating_sub(self.tx.start());
+        if acked > 0 {
             self.tx.release(verdict.acked.0);
-            self.progress.on_acked(now, verdict.acked.0);
+            let rate_min = cx.limits.send_rate_min;
+            self.progress
+                .on_acked(now, verdict.acked.0, acked, rate_min);
             self.pending.reachability_confirmed = true;
             if let Some(until) = &mut self.orphan_until {
                 *until = now + cx.limits.orphan_timeout;

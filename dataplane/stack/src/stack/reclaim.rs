@@ -11,7 +11,9 @@
 //!    ([`IdleOrder`](crate::memory::IdleOrder)).
 //! 3. Ciphertext is dropped that can be made again, while others wait for page buffers.
 //! 4. Connections are reset whose peers take less than [`Limits::send_rate_min`], least progress
-//!    per byte held first, while others wait for page buffers or for a place in the table.
+//!    per byte held first, while others wait for page buffers or for a place in the table. A peer
+//!    that keeps its window closed has no progress after a few seconds, whatever it took before
+//!    (`socket/progress.rs`).
 //!
 //! [`Limits::send_rate_min`]: crate::Limits::send_rate_min
 
