@@ -93,9 +93,10 @@ pub struct Limits {
     /// Bytes a second that a peer has to acknowledge while something is sent to it. A connection
     /// below this may be reset, when others wait for memory.
     pub send_rate_min: u32,
-    /// How long the peer of a connection that was closed here may acknowledge nothing of what is
-    /// left to send. The connection is reset then: TCP alone never gives up a peer that keeps its
-    /// window closed and answers every probe.
+    /// How long the peer of a connection that was closed here may acknowledge less than
+    /// `send_rate_min` of what is left to send, and keep its window closed. The connection is reset
+    /// then: TCP alone never gives up a peer that answers every probe. While the window is open,
+    /// the limit is TCP's `user_timeout`, if that is longer.
     pub orphan_timeout: Duration,
 }
 

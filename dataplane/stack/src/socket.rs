@@ -48,8 +48,8 @@ pub(crate) struct Socket {
     tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     closing: Closing,
     linger: Linger,
-    /// When a socket that the application has given up is reset, if its peer acknowledges nothing
-    /// more until then.
+    /// Until when the acknowledged bytes pay for a socket that the application has given up; see
+    /// [`Socket::check_orphan`].
     orphan_until: Option<Instant>,
     /// Memory that received bytes pin, as the worker's receive budget has it.
     pinned: u32,
@@ -125,7 +125,7 @@ impl Socket {
     }
 
     /// When the timer has to go off.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, cx: &SocketContext) -> Option<Instant> {
         if self.is_tcp_over() {
             return None;
         }
@@ -137,8 +137,7 @@ impl Socket {
             },
             Rx::Plain(_) | Rx::Tls(_) => None,
         };
-        let orphan = self.orphan_until.filter(|_| self.awaits_acknowledgment());
-        let all = [self.tcp.deadline(), own, orphan];
+        let all = [self.tcp.deadline(), own, self.orphan_deadline(cx)];
         all.into_iter().flatten().min()
     }
 
@@ -149,7 +148,7 @@ impl Socket {
             self.on_event(event, cx);
         }
         self.check_handshake_timeout(now, cx);
-        self.check_orphan(now, &cx.limits, &mut cx.schedule);
+        self.check_orphan(now, cx);
         self.make_ready(&mut cx.schedule);
     }
 

@@ -4,14 +4,17 @@
 
 mod support;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{
     CloseReason, ConnectConfig, ConnectError, ListenConfig, Notice, Recv, SocketId,
 };
+use support::link::Link;
 use support::peer::{self, Peer};
-use support::{World, pki};
+use support::{HostSpec, World, pki};
 
 /// A connected pair: A's socket, B's socket.
 fn connected(world: &mut World, tls: Option<&TlsOptions>) -> (SocketId, SocketId) {
@@ -271,25 +274,177 @@ fn a_peer_that_takes_nothing_of_what_is_left_is_reset() {
         let before = world.now;
         world.run(Duration::from_secs(50));
         assert_eq!(world.b.stack.connections(), 1);
-        // Progress of any size resets the orphan's timer. (With TLS a chunk is all that is left.)
-        let (least, most) = if tls.is_none() {
+        // What is taken pays for its own time only. (With TLS a chunk is all that is left.)
+        if tls.is_none() {
             let host = &mut world.a;
             let taken = host.stack.recv(a, &mut host.ciphers, &mut host.pages);
             assert!(matches!(taken, Ok(Recv::Data(_))), "{taken:?}");
-            (105, 180)
-        } else {
-            (60, 185)
-        };
-        // The rest of a window may be filled by a probe yet; after that nothing is taken.
+        }
         assert!(world.run_until(Duration::from_secs(300), |world| {
             world.b.stack.connections() == 0
         }));
         let took = world.now.saturating_since(before);
-        assert!((least..=most).contains(&took.as_secs()), "{took:?}");
+        assert!((60..=75).contains(&took.as_secs()), "{took:?}");
         assert_eq!(closed(&mut world, 1), CloseReason::TimedOut);
         assert_eq!(closed(&mut world, 0), CloseReason::Reset);
         assert_eq!(world.b.stack.counters().end_timed_out, 1);
         world.b.assert_full();
+    }
+}
+
+/// The peer takes a segment every 50 seconds of what a closed connection has left. That is progress
+/// to TCP each time, and holds the connection for as long as the bytes pay for.
+#[test]
+fn a_peer_that_takes_little_of_what_is_left_is_reset() {
+    let (mut world, a, _) = orphan(16 << 10, 40_000);
+    let before = world.now;
+    let mut taken = 0;
+    while world.b.stack.connections() > 0 {
+        assert!(taken < 10, "it is held for ever");
+        take_one(&mut world, a);
+        taken += 1;
+        world.run(Duration::from_secs(50));
+    }
+    assert!(taken >= 2, "{taken}");
+    let took = world.now.saturating_since(before);
+    assert!(took <= Duration::from_secs(100), "{took:?}");
+    assert_eq!(closed(&mut world, 1), CloseReason::TimedOut);
+    world.run(Duration::from_secs(1));
+    world.b.assert_full();
+}
+
+/// A reader a little above the least rate gets everything, however long it takes.
+#[test]
+fn a_slow_reader_gets_all_that_is_left() {
+    let (mut world, a, left) = orphan(16 << 10, 60_000);
+    let before = world.now;
+    let mut received = 0;
+    while received < left {
+        received += take_one(&mut world, a);
+        world.run(Duration::from_millis(2500));
+    }
+    let took = world.now.saturating_since(before);
+    assert!(took > Duration::from_secs(75), "{took:?}");
+    assert_eq!(world.a.drain(a), (Vec::new(), Some(true)));
+    world.a.stack.close(a);
+    assert_eq!(closed(&mut world, 1), CloseReason::Clean);
+    world.run(Duration::from_secs(1));
+    world.b.assert_full();
+}
+
+/// The window is open, and the peer acknowledges a byte every 40 seconds, as if it had lost the
+/// others. TCP's own time-out would never come.
+#[test]
+fn a_peer_that_acknowledges_byte_by_byte_is_reset() {
+    let mut world = World::simple();
+    let (_, b) = connected(&mut world, None);
+    let taken = Rc::new(Cell::new(0));
+    let (more, mut first) = (Rc::clone(&taken), None);
+    world.link.filter = Some(Box::new(move |from, frame| {
+        if frame[12..14] != [8, 0] {
+            return false;
+        }
+        if from == 1 {
+            let seq = u32::from_be_bytes(frame[38..42].try_into().unwrap());
+            first.get_or_insert(seq);
+        } else if let Some(first) = first {
+            set_ack(frame, first.wrapping_add(more.get()));
+        }
+        false
+    }));
+    world.b.send(b, &[1; 5000]);
+    world.b.stack.close(b);
+    let before = world.now;
+    while world.b.stack.connections() > 0 {
+        assert!(taken.get() < 30, "it is held for ever");
+        world.run(Duration::from_secs(40));
+        taken.set(taken.get() + 1);
+    }
+    let took = world.now.saturating_since(before).as_secs();
+    // The user timeout, and the turn in which it is noticed.
+    assert!((300..=360).contains(&took), "{took}");
+    assert_eq!(closed(&mut world, 1), CloseReason::TimedOut);
+    world.run(Duration::from_secs(1));
+    world.b.assert_full();
+}
+
+/// Everything is acknowledged but the FIN, which a closed window keeps back for ever.
+#[test]
+fn a_peer_that_does_not_take_the_fin_is_reset() {
+    let mut world = World::simple();
+    let (_, b) = connected(&mut world, None);
+    let is_closed = Rc::new(Cell::new(false));
+    let (closing, mut acked) = (Rc::clone(&is_closed), 0);
+    world.link.filter = Some(Box::new(move |from, frame| {
+        if frame[12..14] == [8, 0] && from == 0 {
+            if !closing.get() {
+                acked = u32::from_be_bytes(frame[42..46].try_into().unwrap());
+            }
+            set_ack(frame, acked);
+            set_word(frame, 48, 0);
+        }
+        false
+    }));
+    world.b.send(b, &[1; 1000]);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.b.stack.send_queued(b), 0);
+    assert_eq!(world.b.stack.tcp_info(b).unwrap().send_window, 0);
+    is_closed.set(true);
+    world.b.stack.close(b);
+    let before = world.now;
+    assert!(world.run_until(Duration::from_secs(300), |world| {
+        world.b.stack.connections() == 0
+    }));
+    let took = world.now.saturating_since(before);
+    assert!((60..=75).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(closed(&mut world, 1), CloseReason::TimedOut);
+    world.run(Duration::from_secs(1));
+    world.b.assert_full();
+}
+
+/// Replaces the acknowledgment number of an IPv4 frame.
+fn set_ack(frame: &mut [u8], ack: u32) {
+    for (n, word) in ack.to_be_bytes().chunks(2).enumerate() {
+        set_word(frame, 42 + 2 * n, u16::from_be_bytes([word[0], word[1]]));
+    }
+}
+
+/// Replaces a word of the TCP header of an IPv4 frame, and updates the checksum (RFC 1624).
+fn set_word(frame: &mut [u8], at: usize, new: u16) {
+    let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let sum = u32::from(!word(CHECKSUM_AT)) + u32::from(!word(at)) + u32::from(new);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    frame[at..at + 2].copy_from_slice(&new.to_be_bytes());
+    let checksum = !u16::try_from(sum).unwrap();
+    frame[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// B's application has sent this much at most to an A that reads nothing, and has closed. Returns
+/// A's socket, and how much was sent.
+fn orphan(recv_buffer_bytes: u32, bytes: usize) -> (World, SocketId, usize) {
+    let mut a = HostSpec::new(1);
+    a.config.limits.recv_buffer_bytes = recv_buffer_bytes;
+    let mut world = World::new(a, HostSpec::new(2), Link::perfect());
+    let (a, b) = connected(&mut world, None);
+    let mut sent = 0;
+    for _ in 0..100 {
+        sent += world.b.send(b, &vec![1; bytes - sent]) as usize;
+        world.run(Duration::from_millis(5));
+    }
+    world.b.stack.close(b);
+    world.run(Duration::from_millis(5));
+    assert!(sent > recv_buffer_bytes as usize, "{sent}");
+    (world, a, sent)
+}
+
+/// A reads one segment. Returns its length.
+fn take_one(world: &mut World, a: SocketId) -> usize {
+    let host = &mut world.a;
+    match host.stack.recv(a, &mut host.ciphers, &mut host.pages) {
+        Ok(Recv::Data(chunk)) => chunk.pieces().map(<[u8]>::len).sum(),
+        Ok(_) => 0,
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -487,3 +642,6 @@ fn rustls_peer(
     });
     (peer, b)
 }
+
+/// The checksum of TCP in an IPv4 frame.
+const CHECKSUM_AT: usize = 50;

@@ -8,6 +8,7 @@ use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::PagePool;
 
+use super::progress::time_paid;
 use super::state::{Application, Closing, Linger, PeerStream, TcpPhase};
 use super::{Rx, Socket};
 use crate::config::Limits;
@@ -129,23 +130,45 @@ impl Socket {
         !self.is_tcp_over() && !matches!(self.tcp.state(), State::FinWait2 | State::TimeWait)
     }
 
-    /// Resets an orphaned connection whose peer keeps its window closed, though it answers probes.
+    /// When an orphaned connection is reset, if its peer acknowledges nothing more until then.
+    pub(super) fn orphan_deadline(&self, cx: &SocketContext) -> Option<Instant> {
+        let until = self.orphan_until.filter(|_| self.awaits_acknowledgment())?;
+        let user_timeout = cx.tcp.config.user_timeout;
+        Some(if self.tcp.is_window_blocked() {
+            until
+        } else {
+            until + user_timeout.saturating_sub(cx.limits.orphan_timeout)
+        })
+    }
+
+    /// Resets an orphaned connection whose peer acknowledges too slowly: a closed window, or a byte
+    /// now and then, holds no connection for ever.
     ///
-    /// The rule: at each deadline, `orphan_timeout` after the last one,
-    /// - everything acknowledged: nothing to do;
-    /// - window closed now: reset;
-    /// - window open now: one more `orphan_timeout`. A loss has TCP's own time-outs.
-    ///
-    /// The window is examined at the deadline only. A peer that opens it by a byte just then gets
-    /// another period, each time, as long as it acknowledges within `user_timeout`.
-    pub(super) fn check_orphan(&mut self, now: Instant, limits: &Limits, schedule: &mut Schedule) {
-        if self.orphan_until.is_none_or(|until| now < until) || !self.awaits_acknowledgment() {
+    /// The rule: a connection has credit for `orphan_timeout`. Time takes credit, and each
+    /// acknowledged byte gives back its time at `send_rate_min`, up to that credit. When the credit
+    /// is used up,
+    /// - the connection itself lacks memory, a neighbour's address or room in the interface: it
+    ///   gets new credit;
+    /// - the window is closed: reset (RFC 9293, 3.8.6.1, lets only the application end it, and the
+    ///   application has);
+    /// - the window is open, so that segments may be lost: reset when the debt has grown to what is
+    ///   left of `user_timeout`, TCP's own limit for a peer that acknowledges nothing.
+    pub(super) fn check_orphan(&mut self, now: Instant, cx: &mut SocketContext) {
+        if self.orphan_deadline(cx).is_none_or(|at| now < at) {
             return;
         }
-        if self.tcp.is_window_blocked() {
-            self.abort(CloseReason::TimedOut, schedule);
+        if self.progress.is_running() {
+            self.abort(CloseReason::TimedOut, &mut cx.schedule);
         } else {
-            self.orphan_until = Some(now + limits.orphan_timeout);
+            self.orphan_until = Some(now + cx.limits.orphan_timeout);
+        }
+    }
+
+    /// The peer of an orphaned connection acknowledged `bytes` more.
+    pub(super) fn credit_orphan(&mut self, now: Instant, bytes: u64, limits: &Limits) {
+        if let Some(until) = &mut self.orphan_until {
+            let paid = *until + time_paid(bytes, limits.send_rate_min);
+            *until = paid.min(now + limits.orphan_timeout);
         }
     }
 

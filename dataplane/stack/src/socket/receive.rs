@@ -61,9 +61,7 @@ impl Socket {
             self.progress
                 .on_acked(now, verdict.acked.0, acked, rate_min);
             self.pending.reachability_confirmed = true;
-            if let Some(until) = &mut self.orphan_until {
-                *until = now + cx.limits.orphan_timeout;
-            }
+            self.credit_orphan(now, acked, &cx.limits);
         }
         if self.tx.start() == self.tx.end() && !self.tcp.is_fin_in_flight() {
             self.progress.stop();

@@ -220,6 +220,12 @@ impl Socket {
         let retransmit = matches!(intent.kind, IntentKind::Retransmit);
         let (header, sent) = self.tcp.commit(intent, len, now, &mut cx.tcp);
         if len > 0 || header.flags.contains(Flags::FIN) {
+            // Time in which the connection lacked something else takes no credit.
+            if !self.progress.is_running()
+                && let Some(until) = &mut self.orphan_until
+            {
+                *until = now + cx.limits.orphan_timeout;
+            }
             self.progress.on_sent(now, self.tx.start());
         }
         if self.tcp.peer_closed() && len > 0 && !retransmit {

@@ -76,7 +76,7 @@ impl Stack {
     pub(super) fn arm_socket_timer(&mut self, index: u32) {
         if let Some(socket) = self.sockets.get(index) {
             let timer = self.timer_of(FlowTarget::Socket(index));
-            self.wheel.set(timer, socket.deadline());
+            self.wheel.set(timer, socket.deadline(&self.cx));
         }
     }
 
