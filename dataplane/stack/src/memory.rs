@@ -9,7 +9,7 @@ mod send_reserve;
 mod send_share;
 mod starved;
 
-pub(crate) use self::idle_order::IdleOrder;
+pub(crate) use self::idle_order::{IdleOrder, RECEIVED_BYTES};
 pub(crate) use self::receive_budget::{PayloadAdmission, ReceiveBudget};
 pub(crate) use self::send_reserve::{ReserveLoan, SendReserve};
 pub(crate) use self::send_share::{GUARANTEED_BYTES, SendShare};

@@ -1,7 +1,7 @@
 //! Hostile peers beside fair ones: the fair ones are served, whatever the hostile ones hold.
 //!
-//! Host B serves. All clients are on host A. A request is eight bytes: the length of the response,
-//! and whether it is sent by reference.
+//! Host B serves. All clients are on host A. A request is eight bytes: a length and a kind. The
+//! length is that of the response, or of the body behind the request.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,11 +20,13 @@ use pktbuf::{PageArena, PoolConfig, Region, SharedSpan};
 use support::link::{Faults, Link};
 use support::{HostSpec, World, pki};
 
-/// How a response is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// How a response is sent, or that the request has a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Copied,
     ByReference,
+    /// The response is as long as a request.
+    Upload,
 }
 
 /// A server and its clients.
@@ -119,7 +121,7 @@ impl Scene {
 
     fn request(&mut self, socket: SocketId, bytes: u32, kind: Kind) {
         let mut request = bytes.to_le_bytes().to_vec();
-        request.extend(u32::from(kind == Kind::ByReference).to_le_bytes());
+        request.extend((kind as u32).to_le_bytes());
         assert_eq!(self.world.a.send(socket, &request), 8);
     }
 
@@ -193,6 +195,20 @@ impl Scene {
         };
         let host = &mut self.world.b;
         loop {
+            if serving.kind == Some(Kind::Upload) {
+                match host.stack.recv(socket, &mut host.ciphers, &mut host.pages) {
+                    Ok(Recv::Data(chunk)) => {
+                        serving.left -= chunk.pieces().map(|p| p.len() as u64).sum::<u64>();
+                    }
+                    // The connection stays in the order of idle ones, as the server has it.
+                    Ok(Recv::Nothing | Recv::End { .. }) | Err(_) => return,
+                }
+                if serving.left == 0 {
+                    serving.left = 8;
+                    serving.kind = Some(Kind::Copied);
+                }
+                continue;
+            }
             if let Some(kind) = serving.kind {
                 let want = serving.left.min(SPAN_BYTES as u64);
                 let want = u32::try_from(want).unwrap();
@@ -201,7 +217,7 @@ impl Scene {
                         host.stack
                             .send_span(socket, &self.span, 0, want, &mut host.pages)
                     }
-                    Kind::Copied => {
+                    Kind::Copied | Kind::Upload => {
                         let bytes = &self.span[..want as usize];
                         host.stack.send(socket, bytes, false, &mut host.pages)
                     }
@@ -226,13 +242,11 @@ impl Scene {
                 }
             }
             let request: Vec<u8> = serving.request.drain(..8).collect();
-            host.stack.set_idle(socket, false);
             serving.left = u64::from(u32::from_le_bytes(request[..4].try_into().unwrap()));
-            serving.kind = Some(if request[4] == 0 {
-                Kind::Copied
-            } else {
-                Kind::ByReference
-            });
+            let kinds = [Kind::Copied, Kind::ByReference, Kind::Upload];
+            let kind = kinds[usize::from(request[4])];
+            serving.kind = Some(kind);
+            host.stack.set_idle(socket, kind == Kind::Upload);
         }
         let is_idle = serving.kind.is_none();
         host.stack.set_idle(socket, is_idle);
@@ -596,5 +610,45 @@ fn closed_windows_keep_no_client_out_of_a_full_table() {
         slow_bytes += scene.read_one(slow);
     }
     assert!(slow_bytes > 20 * 16_000, "{slow_bytes}");
+    scene.finish();
+}
+
+/// An upload makes progress while the table is full of idle connections. It isn't closed, however
+/// long ago it began; an upload that has stopped is.
+#[test]
+fn an_upload_outlives_idle_connections() {
+    let (a, mut b) = hosts(POOL, 64 << 10);
+    b.config.limits.connections_max = 34;
+    let mut scene = Scene::new(a, b, true);
+    let uploads = scene.connect_many(2);
+    let (moving, stopped) = (uploads[0], uploads[1]);
+    for socket in &uploads {
+        scene.request(*socket, 1_000_000, Kind::Upload);
+    }
+    scene.run(Duration::from_millis(50));
+    let mut sent = 0;
+    // More connections than there are places, each idle from its handshake on.
+    for _ in 0..30 {
+        scene.connect_many(2);
+        sent += scene.world.a.send(moving, &[1; 5000]);
+        scene.run(Duration::from_secs(1));
+    }
+    assert!(scene.counter("stack.reclaimed_idle") >= 28);
+    let is_open = |socket| {
+        let info = scene.world.a.stack.tcp_info(socket);
+        info.is_some_and(|info| info.state == State::Established)
+    };
+    assert!(is_open(moving) && !is_open(stopped));
+
+    let body = vec![1; 1_000_000];
+    let mut answer = Vec::new();
+    scene.run_until(Duration::from_secs(60), |scene| {
+        let left = &body[sent as usize..];
+        if !left.is_empty() {
+            sent += scene.world.a.send(moving, left);
+        }
+        answer.extend(scene.world.a.drain(moving).0);
+        answer.len() == 8
+    });
     scene.finish();
 }

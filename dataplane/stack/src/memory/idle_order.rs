@@ -4,7 +4,9 @@ use lockgate_wire::Instant;
 
 use crate::arrival_order::{ArrivalLinks, ArrivalList};
 
-/// Idle connections in the order in which they became idle, oldest first.
+/// Idle connections in the order in which they became idle, oldest first. A connection that
+/// receives the body of a request is idle, too; with each [`RECEIVED_BYTES`] its idle time begins
+/// anew.
 ///
 /// While they are a [`SHARE_DIVISOR`]th of the table at most, only those may be closed that are
 /// idle for [`IDLE_MILLIS_MIN`]. Else a new connection, which is idle until its first request has
@@ -58,6 +60,13 @@ impl IdleOrder {
         }
     }
 
+    /// The idle time of a connection begins anew, if it is listed.
+    pub(crate) fn renew(&mut self, index: u32) {
+        if self.links.is_listed(index) {
+            self.set(index, true);
+        }
+    }
+
     /// Takes the oldest idle connection for which `may_close` returns true. Examines a bounded
     /// number of connections, and moves each that may not be closed to the end.
     pub(crate) fn pop(&mut self, may_close: impl Fn(u32) -> bool) -> Option<u32> {
@@ -81,6 +90,9 @@ impl IdleOrder {
     }
 }
 
+/// Received bytes with which the idle time of a connection begins anew. A slow uplink takes a
+/// second for them.
+pub(crate) const RECEIVED_BYTES: u64 = 4096;
 /// Connections that one call of [`IdleOrder::pop`] looks at.
 const STEPS_MAX: usize = 16;
 /// Part of the table that idle connections may take, however short it is.
@@ -103,10 +115,17 @@ mod tests {
         order.set(0, false);
         order.set(0, true);
         order.set(1, false);
+        order.renew(1);
         let mut pop = || order.pop(|index| index != 2);
         assert_eq!([pop(), pop(), pop()], [Some(3), Some(0), None]);
         assert_eq!(order.pop(|_| true), Some(2));
         assert_eq!(order.pop(|_| true), None);
+        // 4 receives something of a request's body.
+        for index in [4, 5] {
+            order.set(index, true);
+        }
+        order.renew(4);
+        assert_eq!([4, 5].map(|_| order.pop(|_| true)), [Some(5), Some(4)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{Rx, Socket};
 use crate::config::Limits;
 use crate::context::SocketContext;
 use crate::handshakes::{Handshakes, RECORD_BYTES_MAX};
-use crate::memory::{PayloadAdmission, ReceiveBudget};
+use crate::memory::{PayloadAdmission, RECEIVED_BYTES, ReceiveBudget};
 use crate::notice::{CloseReason, Notice, NoticeQueue};
 
 impl Socket {
@@ -44,7 +44,11 @@ impl Socket {
                 return None;
             }
         };
+        let received = self.tcp.received().0;
         let verdict = self.tcp.on_segment(now, segment, &mut cx.tcp);
+        if received / RECEIVED_BYTES < verdict.readable.0 / RECEIVED_BYTES && !self.is_detached() {
+            cx.memory.idle.renew(self.id.index);
+        }
         if verdict.keep.start < verdict.keep.end {
             // Beyond the budget not even a whole record may pin packet buffers until its step.
             let must_compact = !cx.memory.receive.is_covered();
