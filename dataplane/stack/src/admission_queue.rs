@@ -7,7 +7,8 @@ use lockgate_wire::Instant;
 
 use crate::arrival_order::{ArrivalLinks, ArrivalList};
 
-/// Handshakes that wait for admission, named by the indices of their sockets.
+/// Handshakes that wait for admission, named by their places
+/// ([`Handshakes`](crate::handshakes::Handshakes)).
 ///
 /// Peers are in [`GROUPS`] groups by a keyed hash of their network ([`network`]). Groups are served
 /// in turn, and each in order of arrival (stochastic fairness queueing, McKenney 1990). So a flood
@@ -17,7 +18,7 @@ use crate::arrival_order::{ArrivalLinks, ArrivalList};
 pub(crate) struct AdmissionQueue {
     groups: Box<[ArrivalList]>,
     links: ArrivalLinks,
-    /// Of each handshake, by index.
+    /// Of each handshake, by its place.
     entries: Vec<QueuedHandshake>,
     /// The groups with entries, in the order in which they are served.
     turns: VecDeque<u8>,
@@ -50,41 +51,41 @@ impl AdmissionQueue {
         self.len == 0
     }
 
-    pub(crate) fn contains(&self, index: u32) -> bool {
-        self.links.is_listed(index)
+    pub(crate) fn contains(&self, place: u32) -> bool {
+        self.links.is_listed(place)
     }
 
     /// Appends a handshake to its group, unless it is queued.
-    pub(crate) fn push(&mut self, now: Instant, index: u32, group: u8) {
+    pub(crate) fn push(&mut self, now: Instant, place: u32, group: u8) {
         let Some(list) = self.groups.get_mut(usize::from(group)) else {
             return;
         };
-        if self.links.is_listed(index) {
+        if self.links.is_listed(place) {
             return;
         }
         if list.is_empty() {
             self.turns.push_back(group);
         }
-        self.links.push(list, index);
-        let at = index as usize;
+        self.links.push(list, place);
+        let at = place as usize;
         let entry = QueuedHandshake { group, since: now };
         if at >= self.entries.len() {
             self.entries.resize(at + 1, entry);
         }
-        if let Some(place) = self.entries.get_mut(at) {
-            *place = entry;
+        if let Some(slot) = self.entries.get_mut(at) {
+            *slot = entry;
         }
         self.len += 1;
     }
 
     /// Removes a handshake, if it is queued. An empty group stays in turn until it is served.
-    pub(crate) fn remove(&mut self, index: u32) {
-        let entry = self.entries.get(index as usize);
+    pub(crate) fn remove(&mut self, place: u32) {
+        let entry = self.entries.get(place as usize);
         let list = entry.and_then(|entry| self.groups.get_mut(usize::from(entry.group)));
         if let Some(list) = list
-            && self.links.is_listed(index)
+            && self.links.is_listed(place)
         {
-            self.links.remove(list, index);
+            self.links.remove(list, place);
             self.len -= 1;
             if list.is_empty()
                 && let Some(group) = entry.map(|entry| entry.group)
@@ -102,23 +103,23 @@ impl AdmissionQueue {
 
     /// Takes the handshake that is served next. Its group is served again after all others.
     pub(crate) fn pop(&mut self) -> Option<u32> {
-        let (index, _) = self.next()?;
+        let (place, _) = self.next()?;
         self.turns.rotate_left(1);
-        self.remove(index);
-        Some(index)
+        self.remove(place);
+        Some(place)
     }
 
     /// Returns the oldest handshake of the group that has the most.
     pub(crate) fn oldest_of_largest(&self) -> Option<u32> {
         let len = |group: &u8| self.groups.get(usize::from(*group)).map(ArrivalList::len);
         let largest = self.turns.iter().max_by_key(|group| len(group))?;
-        self.oldest_of(*largest).map(|(index, _)| index)
+        self.oldest_of(*largest).map(|(place, _)| place)
     }
 
     fn oldest_of(&self, group: u8) -> Option<(u32, Instant)> {
-        let index = self.groups.get(usize::from(group))?.oldest()?;
-        let entry = self.entries.get(index as usize)?;
-        Some((index, entry.since))
+        let place = self.groups.get(usize::from(group))?.oldest()?;
+        let entry = self.entries.get(place as usize)?;
+        Some((place, entry.since))
     }
 }
 
@@ -140,8 +141,8 @@ mod tests {
     fn groups_are_served_in_turn_and_each_in_order() {
         let mut queue = AdmissionQueue::new(16);
         let at = Instant::from_millis;
-        for index in [3, 1, 4, 0] {
-            queue.push(at(u64::from(index)), index, 7);
+        for place in [3, 1, 4, 0] {
+            queue.push(at(u64::from(place)), place, 7);
         }
         // It is queued already.
         queue.push(at(99), 3, 7);
@@ -158,8 +159,8 @@ mod tests {
     fn a_handshake_that_ends_leaves_the_queue() {
         let mut queue = AdmissionQueue::new(16);
         let now = Instant::ZERO;
-        for (index, group) in [(0, 1), (1, 2), (2, 2), (3, 3)] {
-            queue.push(now, index, group);
+        for (place, group) in [(0, 1), (1, 2), (2, 2), (3, 3)] {
+            queue.push(now, place, group);
         }
         queue.remove(0);
         queue.remove(0);

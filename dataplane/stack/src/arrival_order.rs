@@ -26,6 +26,9 @@ struct Link {
 }
 
 impl ArrivalLinks {
+    /// What an entry takes of memory.
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Link>();
+
     /// Links for a table of `capacity` entries. Their memory is touched as entries are used.
     pub(crate) fn new(capacity: u32) -> Self {
         Self {

@@ -50,13 +50,21 @@ use crate::admission_queue::AdmissionQueue;
 use crate::arrival_order::{ArrivalLinks, ArrivalList};
 use crate::config::Limits;
 use crate::notice::SocketId;
-use crate::schedule::Membership;
+use crate::socket::OpenedBy;
 use crate::tls::CIPHERTEXT_MAX;
 
 /// Admission, scheduling and limits of one worker's TLS handshakes. Sockets are named by their
-/// indices.
+/// indices, and handshakes by their places.
+///
+/// A handshake has its place from its connection to its end. Places are used again, so that the
+/// links take memory for as many handshakes as there were at a time, and an established connection
+/// has none.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
+    /// The sockets of all places.
+    sockets: Vec<u32>,
+    /// Places that are free.
+    free: Vec<u32>,
     /// Handshakes that have state in the TLS library.
     active: u32,
     active_max: u32,
@@ -98,6 +106,8 @@ impl Handshakes {
     pub(crate) fn new(limits: &Limits) -> Self {
         let links = || ArrivalLinks::new(limits.connections_max);
         Self {
+            sockets: Vec::new(),
+            free: Vec::new(),
             active: 0,
             active_max: limits.handshakes_max,
             held: Holding::default(),
@@ -152,45 +162,59 @@ impl Handshakes {
         self.retry_at.filter(|_| !self.queue.is_empty())
     }
 
-    /// A peer has opened a connection whose handshake comes next.
-    pub(crate) fn on_accepted(&mut self, index: u32) {
-        self.accepted_links.push(&mut self.accepted, index);
+    /// Gives the handshake of socket `index` its place. A handshake that a peer opened may be
+    /// evicted.
+    pub(crate) fn register(&mut self, index: u32, opened_by: OpenedBy) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.sockets.push(index);
+            u32::try_from(self.sockets.len() - 1).unwrap_or(UNPLACED)
+        });
+        if let Some(socket) = self.sockets.get_mut(place as usize) {
+            *socket = index;
+        }
+        if opened_by == OpenedBy::Peer {
+            self.accepted_links.push(&mut self.accepted, place);
+        }
+        place
     }
 
     /// A handshake that a peer opened holds the first bytes of its first record.
-    pub(crate) fn on_partial(&mut self, index: u32) {
-        if self.accepted_links.is_listed(index) && !self.links.is_listed(index) {
-            self.links.push(&mut self.partial, index);
+    pub(crate) fn on_partial(&mut self, place: u32) {
+        if self.accepted_links.is_listed(place) && !self.links.is_listed(place) {
+            self.links.push(&mut self.partial, place);
         }
     }
 
     /// A handshake has got state in the TLS library.
-    pub(crate) fn on_begun(&mut self, index: u32) {
+    pub(crate) fn on_begun(&mut self, place: u32) {
         self.active += 1;
-        self.links.remove(&mut self.partial, index);
-        if self.accepted_links.is_listed(index) {
-            self.links.push(&mut self.begun, index);
+        self.links.remove(&mut self.partial, place);
+        if self.accepted_links.is_listed(place) {
+            self.links.push(&mut self.begun, place);
         }
     }
 
     /// An active handshake has sent a flight and waits for the peer's.
-    pub(crate) fn on_flight(&mut self, index: u32) {
-        if self.links.is_listed(index) {
-            self.links.remove(&mut self.begun, index);
-            self.links.push(&mut self.begun, index);
+    pub(crate) fn on_flight(&mut self, place: u32) {
+        if self.links.is_listed(place) {
+            self.links.remove(&mut self.begun, place);
+            self.links.push(&mut self.begun, place);
         }
     }
 
-    /// A handshake has ended.
-    pub(crate) fn on_ended(&mut self, index: u32, was_active: bool) {
-        self.queue.remove(index);
-        self.accepted_links.remove(&mut self.accepted, index);
+    /// A handshake has ended, and its place is free.
+    pub(crate) fn on_ended(&mut self, place: u32, was_active: bool) {
+        self.queue.remove(place);
+        self.accepted_links.remove(&mut self.accepted, place);
         if was_active {
             self.active -= 1;
-            self.links.remove(&mut self.begun, index);
+            self.links.remove(&mut self.begun, place);
             self.retry_at = None;
         } else {
-            self.links.remove(&mut self.partial, index);
+            self.links.remove(&mut self.partial, place);
+        }
+        if place != UNPLACED {
+            self.free.push(place);
         }
     }
 
@@ -208,28 +232,39 @@ impl Handshakes {
 
     /// The oldest handshakes that hold bytes of their first record.
     pub(crate) fn oldest_partial(&self) -> impl Iterator<Item = u32> {
-        self.links.iter(&self.partial).take(EXAMINED_MAX)
+        self.sockets_of(&self.links, &self.partial)
     }
 
     /// The oldest active handshakes.
     pub(crate) fn oldest_active(&self) -> impl Iterator<Item = u32> {
-        self.links.iter(&self.begun).take(EXAMINED_MAX)
+        self.sockets_of(&self.links, &self.begun)
     }
 
     /// The oldest handshakes, including handshakes without a first byte.
     pub(crate) fn oldest_accepted(&self) -> impl Iterator<Item = u32> {
-        self.accepted_links.iter(&self.accepted).take(EXAMINED_MAX)
+        self.sockets_of(&self.accepted_links, &self.accepted)
     }
 
-    /// Lists a socket whose active handshake can take a step.
-    pub(crate) fn add_stepping(&mut self, id: SocketId, lists: &mut Membership) {
-        if !core::mem::replace(&mut lists.stepping, true) {
+    /// The sockets of the first handshakes of a list.
+    fn sockets_of(&self, links: &ArrivalLinks, list: &ArrivalList) -> impl Iterator<Item = u32> {
+        let places = links.iter(list).take(EXAMINED_MAX);
+        places.filter_map(|place| self.socket_of(place))
+    }
+
+    /// The socket of a handshake.
+    fn socket_of(&self, place: u32) -> Option<u32> {
+        self.sockets.get(place as usize).copied()
+    }
+
+    /// Lists a socket whose active handshake can take a step, unless it is listed.
+    pub(crate) fn add_stepping(&mut self, id: SocketId, is_listed: &mut bool) {
+        if !core::mem::replace(is_listed, true) {
             self.stepping.push_back(id.index);
         }
     }
 
-    /// Takes the next socket whose handshake can take a step. Its `stepping` bit is the caller's to
-    /// test and clear.
+    /// Takes the next socket whose handshake can take a step. The caller tests and clears whether
+    /// it is still listed: [`Socket::take_stepping`](crate::socket::Socket::take_stepping).
     pub(crate) fn pop_stepping(&mut self) -> Option<u32> {
         self.stepping.pop_front()
     }
@@ -239,17 +274,17 @@ impl Handshakes {
         self.now = now;
     }
 
-    /// Queues a socket for admission, unless it is queued. `group` is that of its peer.
-    pub(crate) fn enqueue(&mut self, index: u32, group: u8) {
-        self.queue.push(self.now, index, group);
+    /// Queues a handshake for admission, unless it is queued. `group` is that of its peer.
+    pub(crate) fn enqueue(&mut self, place: u32, group: u8) {
+        self.queue.push(self.now, place, group);
     }
 
-    /// Whether a socket waits for admission.
-    pub(crate) fn is_queued(&self, index: u32) -> bool {
-        self.queue.contains(index)
+    /// Whether a handshake waits for admission.
+    pub(crate) fn is_queued(&self, place: u32) -> bool {
+        self.queue.contains(place)
     }
 
-    /// Whether any socket waits for admission.
+    /// Whether any handshake waits for admission.
     pub(crate) fn has_queue(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -257,27 +292,30 @@ impl Handshakes {
     /// Returns the socket that is admitted next, if it has waited since before `limit`. The
     /// application's own handshakes may wait for longer.
     pub(crate) fn next_overdue(&self, limit: Instant) -> Option<u32> {
-        let (index, since) = self.queue.next()?;
-        (since < limit && self.accepted_links.is_listed(index)).then_some(index)
+        let (place, since) = self.queue.next()?;
+        let is_overdue = since < limit && self.accepted_links.is_listed(place);
+        self.socket_of(place).filter(|_| is_overdue)
     }
 
-    /// Returns a queued handshake that may be evicted for a place in the table of connections, if
-    /// more than half of the table is queued, or `is_full` and nothing else can make room.
+    /// Returns the socket of a queued handshake that may be evicted for a place in the table of
+    /// connections, if more than half of the table is queued, or `is_full` and nothing else can
+    /// make room.
     pub(crate) fn queued_for_eviction(&self, is_full: bool) -> Option<u32> {
         if !is_full && self.queue.len() <= self.queue_max {
             return None;
         }
         let oldest = self.queue.oldest_of_largest();
-        oldest.filter(|index| self.accepted_links.is_listed(*index))
+        let oldest = oldest.filter(|place| self.accepted_links.is_listed(*place));
+        self.socket_of(oldest?)
     }
 
     /// Takes the next socket in turn, if one more handshake may become active.
     pub(crate) fn pop_admitted(&mut self) -> Option<u32> {
-        if self.has_capacity() {
-            self.queue.pop()
-        } else {
-            None
+        if !self.has_capacity() {
+            return None;
         }
+        let place = self.queue.pop()?;
+        self.socket_of(place)
     }
 
     /// Sets when admission is tried again: no active handshake may be evicted before.
@@ -291,6 +329,9 @@ impl Handshakes {
         self.admission_is_next
     }
 }
+
+/// No place: the handshake has ended.
+pub(crate) const UNPLACED: u32 = u32::MAX;
 
 /// The longest record, header included.
 pub(crate) const RECORD_BYTES_MAX: usize = lockgate_ktls::HEADER_LEN + CIPHERTEXT_MAX;
@@ -322,10 +363,14 @@ mod tests {
         let mut handshakes = handshakes(1);
         let now = Instant::ZERO;
         assert!(!handshakes.has_steps(now));
-        for index in [3, 0, 1, 2, 0] {
-            handshakes.enqueue(index, 0);
+        for place in 0..4 {
+            let registered = handshakes.register(place + 100, OpenedBy::Application);
+            assert_eq!(registered, place);
         }
-        assert_eq!(handshakes.pop_admitted(), Some(3));
+        for place in [3, 0, 1, 2, 0] {
+            handshakes.enqueue(place, 0);
+        }
+        assert_eq!(handshakes.pop_admitted(), Some(103));
         handshakes.on_begun(3);
         assert_eq!(handshakes.pop_admitted(), None, "the only place is taken");
         handshakes.retry_admission_at(now + HOLD_TIME);
@@ -336,10 +381,10 @@ mod tests {
         handshakes.on_ended(0, false);
         handshakes.on_ended(3, true);
         assert!(handshakes.has_steps(now));
-        assert_eq!(handshakes.pop_admitted(), Some(1));
+        assert_eq!(handshakes.pop_admitted(), Some(101));
         handshakes.on_begun(1);
         handshakes.on_ended(1, true);
-        assert_eq!(handshakes.pop_admitted(), Some(2));
+        assert_eq!(handshakes.pop_admitted(), Some(102));
         assert_eq!(handshakes.deadline(), None);
         assert_eq!((handshakes.active(), handshakes.has_queue()), (0, false));
     }
@@ -355,11 +400,16 @@ mod tests {
                 handshakes.oldest_accepted().collect::<Vec<_>>(),
             )
         };
-        for index in 0..4 {
-            handshakes.on_accepted(index);
+        for place in 0..8 {
+            let opened_by = if place < 4 {
+                OpenedBy::Peer
+            } else {
+                OpenedBy::Application
+            };
+            assert_eq!(handshakes.register(place, opened_by), place);
         }
-        for index in [3, 1, 0, 3] {
-            handshakes.on_partial(index);
+        for place in [3, 1, 0, 3] {
+            handshakes.on_partial(place);
         }
         // Opened from here.
         handshakes.on_partial(7);
@@ -380,6 +430,15 @@ mod tests {
         handshakes.on_ended(7, true);
         assert_eq!(oldest(&handshakes), (vec![], vec![1], vec![1, 2]));
         assert_eq!(handshakes.active(), 1);
+
+        // Free places are used again, by other sockets.
+        assert_eq!(handshakes.register(50, OpenedBy::Peer), 7);
+        assert_eq!(handshakes.register(51, OpenedBy::Peer), 0);
+        handshakes.on_partial(0);
+        assert_eq!(oldest(&handshakes), (vec![51], vec![1], vec![1, 2, 50, 51]));
+        handshakes.on_ended(UNPLACED, false);
+        assert_eq!(handshakes.register(52, OpenedBy::Application), 3);
+        assert_eq!(handshakes.register(53, OpenedBy::Application), 8);
     }
 
     #[test]

@@ -20,8 +20,6 @@ pub(crate) struct Membership {
     pub(crate) starved: MissingSet,
     /// It was woken from these, and has taken no such memory since.
     pub(crate) granted: MissingSet,
-    /// In [`Handshakes`](crate::handshakes::Handshakes)' list of handshakes that can take a step.
-    pub(crate) stepping: bool,
 }
 
 /// The sockets with work, and the sockets that wait for a neighbour's address.

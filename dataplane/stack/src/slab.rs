@@ -26,6 +26,9 @@ struct Slot<T> {
 }
 
 impl<T> Slab<T> {
+    /// What an entry takes of memory.
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Slot<T>>();
+
     pub(crate) fn new(capacity: u32) -> Self {
         Self {
             slots: Vec::with_capacity(capacity as usize),

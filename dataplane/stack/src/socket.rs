@@ -26,9 +26,10 @@ use self::progress::Progress;
 use self::state::{Application, Closing, Linger, PeerStream, Pending, ReadNotice, TcpPhase};
 pub(crate) use self::state::{OpenedBy, SendOutcome};
 use crate::context::SocketContext;
-use crate::memory::Missing;
+use crate::memory::{IdleOrder, Missing, ReceiveBudget};
 use crate::notice::{Chunk, CloseReason, Notice, NoticeQueue, SocketId};
 use crate::schedule::{Membership, Schedule};
+use crate::slab::Slab;
 
 /// One socket.
 pub(crate) struct Socket {
@@ -42,15 +43,12 @@ pub(crate) struct Socket {
     reassembly: Reassembly,
     /// The tail of a chunk that the application has used in part.
     unread: Option<Box<Chunk>>,
-    /// Where the chain of received bytes that are in order ends.
-    received: u64,
     /// Where a TLS 1.3 client's session tickets go.
     tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
     closing: Closing,
-    linger: Linger,
     /// Until when the acknowledged bytes pay for a socket that the application has given up; see
-    /// [`Socket::check_orphan`].
-    orphan_until: Option<Instant>,
+    /// [`Socket::check_orphan`]. [`Instant::MAX`] for all others.
+    orphan_until: Instant,
     /// Memory that received bytes pin, as the worker's receive budget has it.
     pinned: u32,
     /// How it ended, as far as that's decided.
@@ -68,7 +66,12 @@ pub(crate) struct Socket {
     pub(crate) lists: Membership,
 }
 
-const _: () = assert!(size_of::<Socket>() <= 696);
+/// What an idle connection takes of the worker's tables, beside its entries in the flow table and
+/// in the timer wheel. With TLS there are its keys, and in the appliance its HTTP state: 1 024
+/// bytes together, as `make bench` measures.
+const _: () = assert!(
+    Slab::<Socket>::ENTRY_BYTES + IdleOrder::ENTRY_BYTES + ReceiveBudget::ENTRY_BYTES <= 680
+);
 
 /// The receiving side.
 pub(crate) enum Rx {
@@ -79,7 +82,7 @@ pub(crate) enum Rx {
     /// Records.
     Tls(Deframer),
     /// Received bytes are dropped.
-    Ended,
+    Ended(Linger),
 }
 
 impl Socket {
@@ -103,11 +106,9 @@ impl Socket {
             rx,
             reassembly: Reassembly::new(),
             unread: None,
-            received: 0,
             tickets: None,
             closing: Closing::Open,
-            linger: Linger::NotStarted,
-            orphan_until: None,
+            orphan_until: Instant::MAX,
             pinned: 0,
             end: None,
             opened_by,
@@ -131,11 +132,8 @@ impl Socket {
         }
         let own = match &self.rx {
             Rx::Handshake(state) => Some(state.deadline),
-            Rx::Ended => match self.linger {
-                Linger::Until { until, .. } => Some(until),
-                Linger::NotStarted | Linger::Over => None,
-            },
-            Rx::Plain(_) | Rx::Tls(_) => None,
+            Rx::Ended(Linger::Until { until, .. }) => Some(*until),
+            Rx::Ended(Linger::NotStarted | Linger::Over) | Rx::Plain(_) | Rx::Tls(_) => None,
         };
         let all = [self.tcp.deadline(), own, self.orphan_deadline(cx)];
         all.into_iter().flatten().min()

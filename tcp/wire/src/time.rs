@@ -50,6 +50,12 @@ impl Instant {
         self.0 / 1_000_000
     }
 
+    /// Returns whole milliseconds since the origin, modulo 2^32: 49 days.
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
+    pub const fn low_millis(self) -> u32 {
+        self.as_millis() as u32
+    }
+
     /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -103,6 +109,7 @@ mod tests {
         assert_eq!(Instant::from_micros(3), Instant::from_nanos(3_000));
         assert_eq!(Instant::from_secs(2).as_millis(), 2_000);
         assert_eq!(Instant::from_nanos(1_999).as_micros(), 1);
+        assert_eq!(Instant::from_millis((1 << 32) + 5).low_millis(), 5);
     }
 
     #[test]

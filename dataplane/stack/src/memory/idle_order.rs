@@ -22,6 +22,9 @@ pub(crate) struct IdleOrder {
 }
 
 impl IdleOrder {
+    /// What a connection takes of memory.
+    pub(crate) const ENTRY_BYTES: usize = ArrivalLinks::ENTRY_BYTES + size_of::<u32>();
+
     pub(crate) fn new(connections_max: u32) -> Self {
         Self {
             list: ArrivalList::new(),
@@ -33,9 +36,8 @@ impl IdleOrder {
     }
 
     /// Sets the time.
-    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
     pub(crate) fn advance(&mut self, now: Instant) {
-        self.now_millis = now.as_millis() as u32;
+        self.now_millis = now.low_millis();
     }
 
     /// A connection is idle from now on, or it isn't (or is removed).

@@ -53,8 +53,8 @@ pub(crate) struct ReceiveBudget {
     /// Sockets by the logarithm of what they pin, each class in order of arrival.
     classes: [ArrivalList; CLASSES],
     links: ArrivalLinks,
-    /// Since when a socket's bytes are unread.
-    since: Vec<Instant>,
+    /// Since when a socket's bytes are unread: milliseconds modulo 2^32.
+    since_millis: Vec<u32>,
     retry_at: Option<Instant>,
 }
 
@@ -68,6 +68,9 @@ pub(crate) enum PayloadAdmission {
 }
 
 impl ReceiveBudget {
+    /// What a connection takes of memory.
+    pub(crate) const ENTRY_BYTES: usize = ArrivalLinks::ENTRY_BYTES + size_of::<u32>();
+
     /// A budget of so many bytes, of `sockets_max` sockets at most.
     pub(crate) fn new(bytes_max: u64, sockets_max: u32) -> Self {
         Self {
@@ -76,7 +79,7 @@ impl ReceiveBudget {
             now: Instant::ZERO,
             classes: [ArrivalList::new(); CLASSES],
             links: ArrivalLinks::new(sockets_max),
-            since: Vec::new(),
+            since_millis: Vec::new(),
             retry_at: None,
         }
     }
@@ -91,11 +94,11 @@ impl ReceiveBudget {
         self.pinned_bytes = self.pinned_bytes - u64::from(before) + u64::from(after);
         if before == 0 && after > 0 {
             let at = index as usize;
-            if at >= self.since.len() {
-                self.since.resize(at + 1, Instant::ZERO);
+            if at >= self.since_millis.len() {
+                self.since_millis.resize(at + 1, 0);
             }
-            if let Some(since) = self.since.get_mut(at) {
-                *since = self.now;
+            if let Some(since) = self.since_millis.get_mut(at) {
+                *since = self.now.low_millis();
             }
         }
         let (old, new) = (class_of(before), class_of(after));
@@ -160,9 +163,10 @@ impl ReceiveBudget {
         }
         let (pinned, max) = (self.pinned_bytes, self.bytes_max);
         let is_due = |index: u32| {
-            let since = self.since.get(index as usize);
+            let since = self.since_millis.get(index as usize);
+            let unread = since.map(|since| self.now.low_millis().wrapping_sub(*since));
             pinned > max.saturating_mul(7) / 4
-                || since.is_some_and(|since| self.now >= *since + HOLD_TIME)
+                || unread.is_some_and(|millis| u128::from(millis) >= HOLD_TIME.as_millis())
         };
         let largest = self.classes.iter().rev();
         let mut candidates = largest

@@ -34,7 +34,7 @@ impl Socket {
     pub(crate) fn close(&mut self, schedule: &mut Schedule) {
         let alert = match self.rx {
             Rx::Handshake(_) => None,
-            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => Some(Alert::CLOSE_NOTIFY),
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => Some(Alert::CLOSE_NOTIFY),
         };
         self.request_close(alert);
         self.application = Application::Detached;
@@ -90,38 +90,40 @@ impl Socket {
         if !self.is_detached() {
             return None;
         }
-        if self.orphan_until.is_none() {
-            self.orphan_until = Some(now + cx.limits.orphan_timeout);
+        if !self.is_orphan() {
+            self.orphan_until = now + cx.limits.orphan_timeout;
         }
         if self.closing == Closing::FinQueued {
-            if matches!(self.linger, Linger::NotStarted) {
-                self.start_lingering(now, &cx.limits);
+            if !matches!(self.rx, Rx::Ended(Linger::Until { .. } | Linger::Over)) {
+                let linger = self.new_linger(now, &cx.limits);
                 self.end_receiving(&mut cx.handshakes, ciphers);
+                self.rx = Rx::Ended(linger);
                 self.update_room(&cx.limits, &mut cx.memory.receive);
             }
             if !self.is_lingering(now) {
-                self.linger = Linger::Over;
+                self.rx = Rx::Ended(Linger::Over);
                 self.tcp.shutdown_read(now, &cx.tcp);
             }
         }
         None
     }
 
-    /// Keeps receiving for a moment after a TLS socket was closed, and drops what it receives.
+    /// How long a closed socket still receives: a TLS socket for a moment, and drops what it
+    /// receives.
     ///
     /// A plain socket answers data after its close by a reset (RFC 9293, 3.6.1). A TLS peer answers
     /// our close_notify by its own, which must not be reset. A peer that is still sending when we
     /// close by an alert must be able to read the alert, which a reset would discard.
-    fn start_lingering(&mut self, now: Instant, limits: &Limits) {
+    fn new_linger(&self, now: Instant, limits: &Limits) -> Linger {
         let tls = matches!(self.rx, Rx::Handshake(_)) || self.tx.params().is_some();
         if tls && self.peer_stream == PeerStream::Open {
             // What the peer has in flight is one receive window at most.
             let window = u64::from(limits.recv_buffer_bytes);
             let end = self.tcp.received().0 + window + LINGER_BYTES;
             let until = now + LINGER_TIME;
-            self.linger = Linger::Until { until, end };
+            Linger::Until { until, end }
         } else {
-            self.linger = Linger::Over;
+            Linger::Over
         }
     }
 
@@ -132,13 +134,20 @@ impl Socket {
 
     /// When an orphaned connection is reset, if its peer acknowledges nothing more until then.
     pub(super) fn orphan_deadline(&self, cx: &SocketContext) -> Option<Instant> {
-        let until = self.orphan_until.filter(|_| self.awaits_acknowledgment())?;
+        if !self.is_orphan() || !self.awaits_acknowledgment() {
+            return None;
+        }
         let user_timeout = cx.tcp.config.user_timeout;
         Some(if self.tcp.is_window_blocked() {
-            until
+            self.orphan_until
         } else {
-            until + user_timeout.saturating_sub(cx.limits.orphan_timeout)
+            self.orphan_until + user_timeout.saturating_sub(cx.limits.orphan_timeout)
         })
+    }
+
+    /// Whether the application has given the socket up, and the socket has had a turn since.
+    pub(super) fn is_orphan(&self) -> bool {
+        self.orphan_until != Instant::MAX
     }
 
     /// Resets an orphaned connection whose peer acknowledges too slowly: a closed window, or a byte
@@ -160,24 +169,27 @@ impl Socket {
         if self.progress.is_running() {
             self.abort(CloseReason::TimedOut, &mut cx.schedule);
         } else {
-            self.orphan_until = Some(now + cx.limits.orphan_timeout);
+            self.orphan_until = now + cx.limits.orphan_timeout;
         }
     }
 
     /// The peer of an orphaned connection acknowledged `bytes` more.
     pub(super) fn credit_orphan(&mut self, now: Instant, bytes: u64, limits: &Limits) {
-        if let Some(until) = &mut self.orphan_until {
-            let paid = *until + time_paid(bytes, limits.send_rate_min);
-            *until = paid.min(now + limits.orphan_timeout);
+        if self.is_orphan() {
+            let paid = self.orphan_until + time_paid(bytes, limits.send_rate_min);
+            self.orphan_until = paid.min(now + limits.orphan_timeout);
         }
     }
 
     fn is_lingering(&self, now: Instant) -> bool {
-        match self.linger {
-            Linger::Until { until, end } => {
-                now < until && self.tcp.received().0 < end && !self.tcp.peer_closed()
+        match &self.rx {
+            Rx::Ended(Linger::Until { until, end }) => {
+                now < *until && self.tcp.received().0 < *end && !self.tcp.peer_closed()
             }
-            Linger::NotStarted | Linger::Over => false,
+            Rx::Ended(Linger::NotStarted | Linger::Over)
+            | Rx::Plain(_)
+            | Rx::Handshake(_)
+            | Rx::Tls(_) => false,
         }
     }
 

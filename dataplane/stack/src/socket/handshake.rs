@@ -12,7 +12,7 @@ use super::handshake_input::HandshakeInput;
 use super::state::{Application, Closing};
 use super::{OpenedBy, Rx, Socket};
 use crate::context::SocketContext;
-use crate::handshakes::{Handshakes, Holding};
+use crate::handshakes::{Handshakes, Holding, UNPLACED};
 use crate::notice::{CloseReason, Notice, TlsInfo};
 use crate::tls::{
     AlertKeys, Established, Failure, Handshake, PeerProtection, Progress, Side, TlsClient,
@@ -24,6 +24,8 @@ pub(crate) struct HandshakeState {
     /// Received bytes that the TLS library hasn't processed.
     pub(super) input: HandshakeInput,
     tls: Library,
+    /// Its place in [`Handshakes`].
+    place: u32,
     /// Set when the handshake is done and its last bytes wait for page buffers.
     done: Option<Box<Established>>,
     pub(super) deadline: Instant,
@@ -34,6 +36,8 @@ pub(crate) struct HandshakeState {
     /// What it holds, as [`Handshakes`] has it.
     held: Holding,
     failed: bool,
+    /// It is in [`Handshakes`]' list of handshakes that can take a step.
+    is_stepping: bool,
     /// An alert of a failed handshake that has to be sealed.
     alert: Option<AlertKeys>,
 }
@@ -73,21 +77,24 @@ impl HandshakeState {
         Box::new(Self {
             input: HandshakeInput::default(),
             tls: library,
+            place: UNPLACED,
             done: None,
             deadline,
             group,
             since: now,
             held: Holding::default(),
             failed: false,
+            is_stepping: false,
             alert: None,
         })
     }
 
-    /// Frees the library's state and gives back all that the handshake of socket `index` holds, so
-    /// that the next queued handshake may begin.
-    pub(super) fn end(&mut self, index: u32, handshakes: &mut Handshakes) {
+    /// Frees the library's state and gives back all that the handshake holds, so that the next
+    /// queued handshake may begin.
+    pub(super) fn end(&mut self, handshakes: &mut Handshakes) {
         let library = core::mem::replace(&mut self.tls, Library::Ended);
-        handshakes.on_ended(index, matches!(library, Library::Running(_)));
+        let place = core::mem::replace(&mut self.place, UNPLACED);
+        handshakes.on_ended(place, matches!(library, Library::Running(_)));
         handshakes.update_held(core::mem::take(&mut self.held), Holding::default());
     }
 
@@ -169,29 +176,38 @@ impl Socket {
             Rx::Handshake(state) if !state.failed && state.done.is_none() => {
                 state.sends_first() || state.whole_record().is_some() || self.tcp.peer_closed()
             }
-            Rx::Handshake(_) | Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => false,
+            Rx::Handshake(_) | Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => false,
         }
     }
 
-    /// Lists a new socket's handshake for eviction, if a peer opened the connection.
-    pub(crate) fn register_handshake(&self, handshakes: &mut Handshakes) {
-        if matches!(self.rx, Rx::Handshake(_)) && self.opened_by == OpenedBy::Peer {
-            handshakes.on_accepted(self.id.index);
+    /// Gives a new socket's handshake its place.
+    pub(crate) fn register_handshake(&mut self, handshakes: &mut Handshakes) {
+        if let Rx::Handshake(state) = &mut self.rx {
+            state.place = handshakes.register(self.id.index, self.opened_by);
         }
     }
 
     /// Lists the handshake for its next step, or for admission, if a step is possible.
     pub(super) fn schedule_handshake(&mut self, handshakes: &mut Handshakes) {
-        let Rx::Handshake(state) = &self.rx else {
-            return;
-        };
         if !self.can_step() {
             return;
         }
+        let Rx::Handshake(state) = &mut self.rx else {
+            return;
+        };
         if state.has_begun() {
-            handshakes.add_stepping(self.id, &mut self.lists);
+            handshakes.add_stepping(self.id, &mut state.is_stepping);
         } else {
-            handshakes.enqueue(self.id.index, state.group);
+            handshakes.enqueue(state.place, state.group);
+        }
+    }
+
+    /// Takes the handshake out of the list of handshakes that can take a step. Returns whether it
+    /// was listed.
+    pub(crate) fn take_stepping(&mut self) -> bool {
+        match &mut self.rx {
+            Rx::Handshake(state) => core::mem::take(&mut state.is_stepping),
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => false,
         }
     }
 
@@ -213,12 +229,12 @@ impl Socket {
         let (had_begun, had_output) = (state.has_begun(), state.output_len());
         let progress = take_step(state, self.tcp.peer_closed(), &mut cx.handshakes.record);
         if !had_begun && state.has_begun() {
-            cx.handshakes.on_begun(self.id.index);
+            cx.handshakes.on_begun(state.place);
             state.since = now;
         }
         match progress {
             Progress::Blocked if state.output_len() > had_output => {
-                cx.handshakes.on_flight(self.id.index);
+                cx.handshakes.on_flight(state.place);
                 state.since = now;
             }
             Progress::Blocked => {}
@@ -246,12 +262,12 @@ impl Socket {
     pub(crate) fn awaits_handshake_of_peer(&self, handshakes: &Handshakes) -> bool {
         match &self.rx {
             Rx::Handshake(state) => {
-                !self.lists.stepping
-                    && !handshakes.is_queued(self.id.index)
+                !state.is_stepping
+                    && !handshakes.is_queued(state.place)
                     && state.done.is_none()
                     && state.output_len() == 0
             }
-            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => false,
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => false,
         }
     }
 
@@ -259,7 +275,7 @@ impl Socket {
     pub(crate) fn handshake_since(&self) -> Option<Instant> {
         match &self.rx {
             Rx::Handshake(state) => Some(state.since),
-            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => None,
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => None,
         }
     }
 
@@ -296,7 +312,7 @@ impl Socket {
             flight_bytes: u64::from(self.tx.true_size()),
         };
         if held.bytes > 0 && state.held.bytes == 0 && !state.has_begun() {
-            handshakes.on_partial(self.id.index);
+            handshakes.on_partial(state.place);
         }
         handshakes.update_held(core::mem::replace(&mut state.held, held), held);
     }
@@ -415,7 +431,7 @@ impl Socket {
             return Err(Failure::Internal);
         };
         let chain = state.input.take_chain();
-        state.end(self.id.index, &mut cx.handshakes);
+        state.end(&mut cx.handshakes);
         let (role, tickets) = match established.side {
             Side::Server => (Role::Server, None),
             Side::Client { tickets } => (Role::Client, tickets),

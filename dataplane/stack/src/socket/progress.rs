@@ -1,5 +1,6 @@
 //! How fast a peer acknowledges what it is sent.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use lockgate_wire::Instant;
@@ -20,10 +21,12 @@ pub(crate) struct Progress {
     older: Sample,
     /// Where the measured time will begin after the next [`PERIOD_MILLIS`].
     newer: Sample,
-    /// Until when the acknowledged bytes pay, in milliseconds modulo 2^32.
-    paid_until: u32,
-    is_running: bool,
+    /// Until when the acknowledged bytes pay, in milliseconds modulo 2^32. `None` while the
+    /// connection doesn't wait for its peer.
+    paid_until: Option<NonZeroU32>,
 }
+
+const _: () = assert!(size_of::<Progress>() == 20);
 
 /// Both numbers are modulo 2^32.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,7 @@ impl Sample {
     #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32")]
     fn new(now: Instant, acked: u64) -> Self {
         Self {
-            at_millis: now.as_millis() as u32,
+            at_millis: now.low_millis(),
             acked: (acked / UNIT) as u32,
         }
     }
@@ -57,27 +60,23 @@ impl Progress {
         Self {
             older: begin,
             newer: begin,
-            paid_until: 0,
-            is_running: false,
+            paid_until: None,
         }
     }
 
     /// Something was sent: the connection waits for its peer.
     pub(crate) fn on_sent(&mut self, now: Instant, acked: u64) {
-        if !self.is_running {
+        if !self.is_running() {
             let begin = Sample::new(now, acked);
-            *self = Self {
-                older: begin,
-                newer: begin,
-                paid_until: begin.at_millis.wrapping_add(PAID_MILLIS_MAX),
-                is_running: true,
-            };
+            self.older = begin;
+            self.newer = begin;
+            self.set_paid(begin.at_millis, PAID_MILLIS_MAX);
         }
     }
 
     /// The peer acknowledged `bytes` more, which makes `acked` in all.
     pub(crate) fn on_acked(&mut self, now: Instant, acked: u64, bytes: u64, rate_min: u32) {
-        if !self.is_running {
+        if !self.is_running() {
             return;
         }
         let sample = Sample::new(now, acked);
@@ -89,34 +88,40 @@ impl Progress {
         let paid = u32::try_from(paid).map_or(PAID_MILLIS_MAX, |paid| paid.min(PAID_MILLIS_MAX));
         let left = self.millis_left(sample.at_millis).unwrap_or(0);
         let left = (left + paid).min(PAID_MILLIS_MAX);
-        self.paid_until = sample.at_millis.wrapping_add(left);
+        self.set_paid(sample.at_millis, left);
     }
 
     /// Whether the connection has waited for its peer for longer than acknowledged bytes pay for.
     pub(crate) fn is_unpaid(&self, now: Instant) -> bool {
-        self.is_running && self.millis_left(Sample::new(now, 0).at_millis).is_none()
+        self.is_running() && self.millis_left(now.low_millis()).is_none()
+    }
+
+    /// Acknowledged bytes pay for so long from now on.
+    fn set_paid(&mut self, at_millis: u32, left: u32) {
+        let until = at_millis.wrapping_add(left).max(1);
+        self.paid_until = NonZeroU32::new(until);
     }
 
     /// For how long acknowledged bytes pay, `None` if that time is over.
     fn millis_left(&self, at_millis: u32) -> Option<u32> {
-        let left = self.paid_until.wrapping_sub(at_millis);
+        let left = self.paid_until?.get().wrapping_sub(at_millis);
         (1..=PAID_MILLIS_MAX).contains(&left).then_some(left)
     }
 
     /// The connection doesn't wait for its peer.
     pub(crate) fn stop(&mut self) {
-        self.is_running = false;
+        self.paid_until = None;
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.is_running
+        self.paid_until.is_some()
     }
 
     /// Bytes a second, of a connection that has waited for its peer for so long at least.
     pub(crate) fn rate(&self, now: Instant, acked: u64, millis_min: u32) -> Option<u64> {
         let sample = Sample::new(now, acked);
         let millis = sample.millis_since(self.older);
-        if !self.is_running || millis < millis_min {
+        if !self.is_running() || millis < millis_min {
             return None;
         }
         // An acknowledgment in the last period would have taken a sample.
@@ -130,7 +135,11 @@ impl Progress {
 
 /// The time for which this many bytes suffice at the least rate.
 pub(super) fn time_paid(bytes: u64, rate_min: u32) -> Duration {
-    Duration::from_millis(bytes.saturating_mul(1000).div_ceil(u64::from(rate_min.max(1))))
+    Duration::from_millis(
+        bytes
+            .saturating_mul(1000)
+            .div_ceil(u64::from(rate_min.max(1))),
+    )
 }
 
 const UNIT: u64 = 256;

@@ -35,7 +35,7 @@ impl Socket {
     /// Takes back what the application hasn't used of the chunk that it received last.
     pub(crate) fn unread(&mut self, chunk: Chunk, cx: &mut SocketContext) {
         debug_assert!(self.unread.is_none(), "chunks are received in order");
-        if chunk.is_empty() || matches!(self.rx, Rx::Ended) {
+        if chunk.is_empty() || matches!(self.rx, Rx::Ended(_)) {
             return;
         }
         self.unread = Some(Box::new(chunk));
@@ -62,7 +62,7 @@ impl Socket {
             }
             Rx::Tls(_) => self.recv_record(cx, ciphers, pages),
             Rx::Handshake(_) => Ok(Recv::Nothing),
-            Rx::Ended => Ok(Recv::End {
+            Rx::Ended(_) => Ok(Recv::End {
                 clean: self.peer_stream != PeerStream::Truncated,
             }),
         }

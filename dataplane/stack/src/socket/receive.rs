@@ -8,7 +8,7 @@ use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::{Buffer, PagePool, ReassemblyLimits, Stream};
 
-use super::state::{Application, PeerStream, ReadNotice};
+use super::state::{Application, Linger, PeerStream, ReadNotice};
 use super::{Rx, Socket};
 use crate::config::Limits;
 use crate::context::SocketContext;
@@ -52,12 +52,18 @@ impl Socket {
         if verdict.keep.start < verdict.keep.end {
             // Beyond the budget not even a whole record may pin packet buffers until its step.
             let must_compact = !cx.memory.receive.is_covered();
-            self.store_payload(verdict.keep, verdict.skip_front, payload, must_compact);
+            let end = self.store_payload(
+                received,
+                verdict.keep,
+                verdict.skip_front,
+                payload,
+                must_compact,
+            );
+            debug_assert!(
+                end.is_none_or(|end| end == verdict.readable.0),
+                "the chain ends where TCP says it does"
+            );
         }
-        debug_assert!(
-            matches!(self.rx, Rx::Ended) || self.received == verdict.readable.0,
-            "the chain ends where TCP says it does"
-        );
         let acked = verdict.acked.0.saturating_sub(self.tx.start());
         if acked > 0 {
             self.tx.release(verdict.acked.0);
@@ -99,7 +105,7 @@ impl Socket {
             out_of_order
         };
         match &self.rx {
-            Rx::Ended => PayloadAdmission::Accept,
+            Rx::Ended(_) => PayloadAdmission::Accept,
             Rx::Handshake(state) => budget.admit_handshake(is_in_order, own, state.input.len()),
             Rx::Plain(_) | Rx::Tls(_) => budget.admit(is_in_order, own),
         }
@@ -114,13 +120,15 @@ impl Socket {
         limits: &Limits,
         pages: &mut PagePool,
     ) -> Result<Buffer, pktbuf::Refused> {
-        if payload.is_empty() || matches!(self.rx, Rx::Ended) {
+        if payload.is_empty() || matches!(self.rx, Rx::Ended(_)) {
             return Ok(payload);
         }
         let next = self.tcp.received();
         let room = match &self.rx {
             Rx::Handshake(_) => REASSEMBLY_MIN,
-            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => limits.recv_buffer_bytes.max(REASSEMBLY_MIN),
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => {
+                limits.recv_buffer_bytes.max(REASSEMBLY_MIN)
+            }
         };
         let limits = ReassemblyLimits {
             true_size: room.saturating_mul(4),
@@ -131,39 +139,41 @@ impl Socket {
         self.reassembly.admit(next.0, at.0, payload, &limits, pages)
     }
 
-    /// Puts the part of a payload that TCP keeps into the chain or the reassembly. With
-    /// `must_compact` a handshake copies it, whether it can use it now or not.
+    /// Puts the part of a payload that TCP keeps into the chain, which ends at `received`, or into
+    /// the reassembly. With `must_compact` a handshake copies it, whether it can use it now or not.
+    /// Returns the new end of the chain, if there is one.
     fn store_payload(
         &mut self,
+        received: u64,
         keep: Range<StreamOffset>,
         skip: u32,
         mut payload: Buffer,
         must_compact: bool,
-    ) {
+    ) -> Option<u64> {
         payload.trim_front(skip);
         payload.truncate(u32::try_from(keep.end.0 - keep.start.0).unwrap_or(u32::MAX));
         let at = keep.start.0;
-        self.received = match &mut self.rx {
+        match &mut self.rx {
             Rx::Plain(stream) => {
                 self.reassembly.insert(at, payload, stream);
-                stream.end()
+                Some(stream.end())
             }
             Rx::Handshake(state) => {
                 state.input.insert(at, payload, &mut self.reassembly);
                 state.settle_input(must_compact);
-                state.input.end()
+                Some(state.input.end())
             }
             Rx::Tls(deframer) => {
-                let mut in_order = Stream::starting_at(self.received);
+                let mut in_order = Stream::starting_at(received);
                 self.reassembly.insert(at, payload, &mut in_order);
                 let end = in_order.end();
                 while let Some((buffer, _)) = in_order.pop_front() {
                     deframer.push(buffer);
                 }
-                end
+                Some(end)
             }
-            Rx::Ended => self.received,
-        };
+            Rx::Ended(_) => None,
+        }
     }
 
     /// Queues a Readable notice or lists the handshake for a step, if there is something new.
@@ -187,12 +197,15 @@ impl Socket {
 
     /// Frees what was received and not read. What comes from now on is dropped.
     pub(super) fn end_receiving(&mut self, handshakes: &mut Handshakes, ciphers: &mut Ciphers) {
+        if matches!(self.rx, Rx::Ended(_)) {
+            return;
+        }
         self.reassembly.clear();
         self.unread = None;
-        match core::mem::replace(&mut self.rx, Rx::Ended) {
+        match core::mem::replace(&mut self.rx, Rx::Ended(Linger::NotStarted)) {
             Rx::Tls(deframer) => deframer.retire(ciphers),
-            Rx::Handshake(mut state) => state.end(self.id.index, handshakes),
-            Rx::Plain(_) | Rx::Ended => {}
+            Rx::Handshake(mut state) => state.end(handshakes),
+            Rx::Plain(_) | Rx::Ended(_) => {}
         }
         self.tickets = None;
     }
@@ -212,7 +225,7 @@ impl Socket {
             Rx::Plain(stream) => (stream.true_size(), 0),
             Rx::Handshake(state) => (state.input.pinned(), record_room(state.input.len())),
             Rx::Tls(deframer) => (deframer.true_size(), record_room(deframer.buffered())),
-            Rx::Ended => (0, 0),
+            Rx::Ended(_) => (0, 0),
         };
         let unread = self.unread.as_ref().map_or(0, |chunk| chunk.true_size());
         let out_of_order = self.reassembly.true_size();
@@ -224,7 +237,7 @@ impl Socket {
         let room = match &self.rx {
             // A flight, whatever the receive buffer.
             Rx::Handshake(_) => 0,
-            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended => {
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => {
                 let share = u32::try_from(budget.share()).unwrap_or(u32::MAX);
                 limits.recv_buffer_bytes.min(share).saturating_sub(pinned)
             }
@@ -244,7 +257,7 @@ impl Socket {
             Rx::Plain(stream) => !stream.is_empty(),
             Rx::Handshake(state) => !state.input.is_empty(),
             Rx::Tls(deframer) => deframer.buffered() > 0,
-            Rx::Ended => false,
+            Rx::Ended(_) => false,
         }
     }
 

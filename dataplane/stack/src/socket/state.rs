@@ -76,7 +76,7 @@ pub(super) enum Closing {
 
 /// How long, and how far into the peer's stream, a closed socket still receives.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Linger {
+pub(crate) enum Linger {
     /// It isn't closed.
     NotStarted,
     Until {

@@ -221,10 +221,8 @@ impl Socket {
         let (header, sent) = self.tcp.commit(intent, len, now, &mut cx.tcp);
         if len > 0 || header.flags.contains(Flags::FIN) {
             // Time in which the connection lacked something else takes no credit.
-            if !self.progress.is_running()
-                && let Some(until) = &mut self.orphan_until
-            {
-                *until = now + cx.limits.orphan_timeout;
+            if !self.progress.is_running() && self.orphan_until != Instant::MAX {
+                self.orphan_until = now + cx.limits.orphan_timeout;
             }
             self.progress.on_sent(now, self.tx.start());
         }

@@ -175,7 +175,7 @@ impl Stack {
         while let Some(index) = self.cx.handshakes.pop_stepping() {
             // An index may be listed for a socket that was removed.
             let socket = self.sockets.get_mut(index);
-            if socket.is_some_and(|s| core::mem::take(&mut s.lists.stepping)) {
+            if socket.is_some_and(Socket::take_stepping) {
                 return Some(index);
             }
         }
