@@ -105,7 +105,8 @@ impl Scenario {
         // As the appliance's configuration does: unread bytes pin half of the received buffers at
         // most, so that the other half receives.
         limits.recv_total_bytes = u64::from(spec.buffers) * BUFFER_BYTES / 2;
-        spec.config.handshake_timeout = Duration::from_secs(120);
+        // A client's runs from its first SYN, which TCP sends for three minutes.
+        spec.config.handshake_timeout = Duration::from_secs(300);
         // Keepalive detects a dead link at the side that only receives.
         spec.config.tcp.keepalive = Some(Keepalive {
             idle: Duration::from_secs(60),
@@ -300,6 +301,13 @@ fn both_sides_have_exactly_what_was_sent() {
             scope.spawn(move || (first..seeds).step_by(threads).for_each(run));
         }
     });
+}
+
+/// The link loses an ARP request and the first six SYNs. The connection waits for the seventh, as
+/// long as TCP does.
+#[test]
+fn a_syn_that_is_lost_six_times_gets_through() {
+    run(27_661);
 }
 
 /// An acknowledgement may be late by this, which a small window feels every time.
