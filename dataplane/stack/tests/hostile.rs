@@ -16,7 +16,7 @@ use std::time::Duration;
 use lockgate_stack::tls::{TlsClient, TlsOptions};
 use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, Recv, SocketId};
 use lockgate_tcp::State;
-use pktbuf::{PageArena, PoolConfig, Region, SharedSpan};
+use pktbuf::{LARGE_CAPACITY, PageArena, PoolConfig, Region, SMALL_CAPACITY, SharedSpan};
 use support::link::{Faults, Link};
 use support::{HostSpec, World, pki};
 
@@ -513,6 +513,50 @@ fn a_thousand_fair_connections_share_the_smallest_pools() {
         let steps = scene.world.b.stack.wake_steps();
         assert!((1000..200_000).contains(&steps), "{steps} wake-ups");
     }
+    scene.finish();
+}
+
+/// Hundreds of connections wait for memory. A freed span wakes as many as it has room for, and the
+/// passing of time no more than one.
+#[cfg(debug_assertions)]
+#[test]
+fn a_freed_span_wakes_no_more_than_it_has_room_for() {
+    let (a, b) = hosts(SMALL_POOL, 64 << 10);
+    let mut scene = Scene::new(a, b, false);
+    let sockets = scene.connect_many(300);
+    let mut held = Vec::new();
+    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
+        while let Some(page) = scene.world.b.pages.alloc(capacity) {
+            held.push(page);
+        }
+    }
+    for socket in &sockets {
+        scene.request(*socket, 1000, Kind::Copied);
+    }
+    scene.run(Duration::from_millis(20));
+    assert_eq!(scene.counter("stack.starved"), 300);
+    // A millisecond is the interval in which starved sockets are woken though nothing was freed.
+    let steps_in = |scene: &mut Scene, millis| {
+        let before = scene.world.b.stack.wake_steps();
+        scene.run(Duration::from_millis(millis));
+        scene.world.b.stack.wake_steps() - before
+    };
+    let idle = steps_in(&mut scene, 100);
+    assert!(idle <= 101, "{idle} sockets are woken for nothing");
+    // A response takes a span, which is free again when it is acknowledged.
+    for _ in 0..10 {
+        held.pop();
+        let woken = steps_in(&mut scene, 1);
+        assert!((1..=8).contains(&woken), "{woken} are woken for a span");
+        held.extend(scene.world.b.pages.alloc(SMALL_CAPACITY));
+    }
+    drop(held);
+    let mut received = 0;
+    scene.run_until(Duration::from_secs(10), |scene| {
+        let drained = sockets.iter().map(|s| scene.world.a.drain(*s).0.len());
+        received += drained.sum::<usize>();
+        received == 300 * 1000
+    });
     scene.finish();
 }
 
