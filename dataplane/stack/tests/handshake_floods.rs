@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
-use lockgate_stack::{CloseReason, ConnectConfig, Failure, Limits, ListenConfig, Notice, SocketId};
+use lockgate_stack::{CloseReason, ConnectConfig, Failure, Limits, Notice, SocketId};
 use lockgate_wire::Instant;
 use rustls::ClientConfig;
-use support::link::{Faults, Link};
+use support::link::{Faults, Link, payload};
 use support::peer::{self, Peer};
 use support::{HostSpec, World, pki};
 
@@ -50,12 +50,7 @@ impl Scene {
             ..Faults::default()
         };
         let mut world = World::new(a, spec, Link::new(1, faults));
-        let listen = ListenConfig {
-            tls: Some(pki::server(&TlsOptions::default())),
-            ..ListenConfig::default()
-        };
-        let at = world.b_addr(443);
-        world.b.stack.listen(at, listen).unwrap();
+        world.listen(443, Some(pki::server(&TlsOptions::default())));
         let mut scene = Self {
             world,
             fair: Vec::new(),
@@ -70,18 +65,8 @@ impl Scene {
         scene
     }
 
-    fn at(&self) -> SocketAddr {
-        self.world.b_addr(443)
-    }
-
     fn connect_hostile(&mut self) -> SocketId {
-        let at = self.at();
-        let config = ConnectConfig::default();
-        self.world
-            .a
-            .stack
-            .connect(self.world.now, at, config)
-            .unwrap()
+        self.world.connect(None)
     }
 
     fn connect_fair(&mut self) {
@@ -89,7 +74,7 @@ impl Scene {
     }
 
     fn connect_fair_from(&mut self, local: Option<IpAddr>) {
-        let at = self.at();
+        let at = self.world.b_addr(443);
         let options = TlsOptions::default();
         let config = ConnectConfig {
             tls: Some((pki::client(&options), pki::name())),
@@ -206,6 +191,13 @@ fn peer_config() -> Arc<ClientConfig> {
     peer::config(CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13)
 }
 
+/// A record of 16 384 bytes with a ClientHello, all but the last 905 of them.
+fn most_of_a_long_hello() -> Vec<u8> {
+    let mut beginning = vec![22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc];
+    beginning.resize(5 + 16_384 - 905, 7);
+    beginning
+}
+
 /// Host B with room for so many bytes of unfinished handshakes.
 fn server(handshake_bytes_max: u64) -> HostSpec {
     let mut spec = HostSpec::new(2);
@@ -220,9 +212,7 @@ fn server(handshake_bytes_max: u64) -> HostSpec {
 #[test]
 fn long_client_hellos_without_their_end_keep_no_client_out() {
     let mut scene = Scene::new(server(1 << 20), Duration::from_millis(5));
-    // A record of 16 384 bytes, all but the last 905 of them.
-    let mut beginning = vec![22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc];
-    beginning.resize(5 + 16_384 - 905, 7);
+    let beginning = most_of_a_long_hello();
     let mut hostile = Vec::new();
     for tick in 0..250 {
         scene.run(Duration::from_millis(4), |_| {});
@@ -256,8 +246,7 @@ fn a_thousand_long_client_hellos_fit_the_default_limits() {
     let mut spec = server(Limits::default().handshake_bytes_max);
     spec.buffers = 8192;
     let mut scene = Scene::new(spec, Duration::from_millis(5));
-    let mut beginning = vec![22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc];
-    beginning.resize(5 + 16_384 - 905, 7);
+    let beginning = most_of_a_long_hello();
     for _ in 0..100 {
         let hostile: Vec<SocketId> = (0..10).map(|_| scene.connect_hostile()).collect();
         scene.run(Duration::from_millis(20), |_| {});
@@ -381,10 +370,8 @@ fn unacknowledged_flights_leave_buffers_to_others() {
         .collect();
     // The hostile peers get no segment with payload.
     scene.world.link.filter = Some(Box::new(move |from, frame| {
-        let is_tcp = frame[12..14] == [8, 0] && frame[23] == 6;
-        let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-        let port = u16::from_be_bytes([frame[36], frame[37]]);
-        from == 1 && is_tcp && ports.contains(&port) && total > 34 + usize::from(frame[46] >> 4) * 4
+        let port = || u16::from_be_bytes([frame[36], frame[37]]);
+        from == 1 && !payload(frame).is_empty() && ports.contains(&port())
     }));
     for socket in &hostile {
         let hello = scene.hello.clone();
@@ -586,8 +573,8 @@ fn bytes_out_of_order_are_bounded_in_a_handshake() {
     // The first segment never arrives.
     let port = scene.world.a.stack.local_addr(socket).unwrap().port();
     scene.world.link.filter = Some(Box::new(move |from, frame| {
-        let header = 34 + usize::from(frame[46] >> 4) * 4;
-        from == 0 && frame[34..36] == port.to_be_bytes() && frame[header..].starts_with(&[22, 3, 1])
+        let is_first = payload(frame).starts_with(&[22, 3, 1]);
+        from == 0 && is_first && frame[34..36] == port.to_be_bytes()
     }));
     let record = [&[22, 3, 1, 0x40, 0][..], &[9; 60_000]].concat();
     scene.world.a.send(socket, &record);

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_stack::tls::{TlsClient, TlsOptions};
-use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, Recv, SocketId};
+use lockgate_stack::{CloseReason, Notice, Recv, SocketId};
 use lockgate_tcp::State;
-use pktbuf::{LARGE_CAPACITY, PageArena, PoolConfig, Region, SMALL_CAPACITY, SharedSpan};
+use pktbuf::{PageArena, PoolConfig, Region, SMALL_CAPACITY, SharedSpan};
 use support::link::{Faults, Link};
 use support::{HostSpec, World, pki};
 
@@ -71,12 +71,7 @@ impl Scene {
         }));
         let mut world = World::new(a, b, link);
         let options = TlsOptions::default();
-        let listen = ListenConfig {
-            tls: tls.then(|| pki::server(&options)),
-            ..ListenConfig::default()
-        };
-        let at = world.b_addr(443);
-        world.b.stack.listen(at, listen).unwrap();
+        world.listen(443, tls.then(|| pki::server(&options)));
         let mut region = Region::heap(SPAN_BYTES + 8192).unwrap();
         let arena = PageArena::new(&mut region, SPAN_BYTES).unwrap();
         let span = arena.alloc(SPAN_BYTES).unwrap().freeze(SPAN_BYTES);
@@ -93,16 +88,7 @@ impl Scene {
     }
 
     fn connect(&mut self) -> SocketId {
-        let at = self.world.b_addr(443);
-        let config = ConnectConfig {
-            tls: self.client.clone().map(|tls| (tls, pki::name())),
-            ..ConnectConfig::default()
-        };
-        self.world
-            .a
-            .stack
-            .connect(self.world.now, at, config)
-            .unwrap()
+        self.world.connect(self.client.clone())
     }
 
     /// Opens so many connections, and waits until each is ready.
@@ -524,12 +510,7 @@ fn a_freed_span_wakes_no_more_than_it_has_room_for() {
     let (a, b) = hosts(SMALL_POOL, 64 << 10);
     let mut scene = Scene::new(a, b, false);
     let sockets = scene.connect_many(300);
-    let mut held = Vec::new();
-    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
-        while let Some(page) = scene.world.b.pages.alloc(capacity) {
-            held.push(page);
-        }
-    }
+    let mut held = scene.world.b.hold_pages();
     for socket in &sockets {
         scene.request(*socket, 1000, Kind::Copied);
     }

@@ -11,26 +11,23 @@ use std::time::Duration;
 
 use lockgate_ktls::Counter;
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{ListenConfig, Notice, SocketId};
-use pktbuf::{LARGE_CAPACITY, PageBuf, SMALL_CAPACITY};
+use lockgate_stack::{Notice, SocketId};
+use support::link::payload;
 use support::peer::{Peer, config};
-use support::{Host, World, pki};
+use support::{World, pki};
 
 /// A rustls client of TLS 1.3 on host A, and the server's socket.
 fn connect(world: &mut World) -> (Peer, SocketId) {
-    let listen = ListenConfig {
-        tls: Some(pki::server(&TlsOptions::default())),
-        ..ListenConfig::default()
-    };
-    let at = world.b_addr(443);
-    world.b.stack.listen(at, listen).unwrap();
+    world.listen(443, Some(pki::server(&TlsOptions::default())));
+    another(world)
+}
+
+/// One more client.
+fn another(world: &mut World) -> (Peer, SocketId) {
     let (suite, versions) = pki::SUITES[0];
     let mut peer = Peer::connect(world, &config(suite, versions));
     peer.pump(world);
-    let b = world.expect(1, "HandshakeDone", |n| match n {
-        Notice::HandshakeDone(socket, _) => Some(*socket),
-        _ => None,
-    });
+    let b = world.handshake_done(1);
     world.run(Duration::from_millis(5));
     (peer, b)
 }
@@ -57,22 +54,6 @@ fn watch(world: &mut World) -> Rc<RefCell<Vec<u8>>> {
     seen
 }
 
-/// Loses every segment with payload from B.
-fn lose_answers(world: &mut World) {
-    world.link.filter = Some(Box::new(|from, frame| {
-        from == 1 && !payload(frame).is_empty()
-    }));
-}
-
-/// The payload of a TCP segment in an IPv4 frame.
-fn payload(frame: &[u8]) -> &[u8] {
-    if frame[12..14] != [8, 0] {
-        return &[];
-    }
-    let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    &frame[34 + usize::from(frame[46] >> 4) * 4..total]
-}
-
 /// Bytes of content of each record of TLS 1.3.
 fn contents(mut stream: &[u8]) -> Vec<usize> {
     let mut found = Vec::new();
@@ -83,17 +64,6 @@ fn contents(mut stream: &[u8]) -> Vec<usize> {
     }
     assert!(stream.is_empty(), "whole records");
     found
-}
-
-/// Takes every page buffer of a host.
-fn hold_pages(host: &mut Host) -> Vec<PageBuf> {
-    let mut held = Vec::new();
-    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
-        while let Some(page) = host.pages.alloc(capacity) {
-            held.push(page);
-        }
-    }
-    held
 }
 
 fn answers(world: &World) -> u64 {
@@ -145,7 +115,7 @@ fn application_data_waits_while_the_answer_has_no_buffer() {
         let host = &mut world.b;
         let taken = host.stack.send(b, b"head", true, &mut host.pages);
         assert_eq!(taken, Ok(4));
-        let mut held = hold_pages(&mut world.b);
+        let mut held = world.b.hold_pages();
         ask(&mut world, &mut peer, b);
         // There is memory for a response now, but the KeyUpdate comes first.
         held.truncate(1);
@@ -181,7 +151,7 @@ fn closing_waits_for_the_answer_if_a_record_is_open() {
     let host = &mut world.b;
     let taken = host.stack.send(b, b"head", true, &mut host.pages);
     assert_eq!(taken, Ok(4));
-    let held = hold_pages(&mut world.b);
+    let held = world.b.hold_pages();
     ask(&mut world, &mut peer, b);
     world.b.stack.shutdown(b);
     peer.read(&mut world);
@@ -199,7 +169,7 @@ fn closing_waits_for_the_answer_if_a_record_is_open() {
 fn answers_to_a_peer_that_acknowledges_nothing_are_bounded() {
     let mut world = World::simple();
     let (mut peer, b) = connect(&mut world);
-    lose_answers(&mut world);
+    world.lose_answers();
     // Much more than the congestion window: it stays unsealed.
     let old = world.b.send(b, &[1; 100_000]) as usize;
     assert!(old > 30_000, "{old}");
@@ -241,14 +211,7 @@ fn answers_to_a_peer_that_acknowledges_nothing_are_bounded() {
 fn short_answers_with_key_updates_are_bounded() {
     let mut world = World::simple();
     let (mut peer, b) = connect(&mut world);
-    let (suite, versions) = pki::SUITES[0];
-    let mut fair = Peer::connect(&mut world, &config(suite, versions));
-    fair.pump(&mut world);
-    let fair_b = world.expect(1, "HandshakeDone", |n| match n {
-        Notice::HandshakeDone(socket, _) => Some(*socket),
-        _ => None,
-    });
-    world.run(Duration::from_millis(5));
+    let (mut fair, fair_b) = another(&mut world);
 
     // Only the first one's answers are lost.
     let port = world.a.stack.local_addr(peer.socket).unwrap().port();

@@ -4,13 +4,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
-use lockgate_stack::{Chunk, ConnectConfig, ListenConfig, Notice, Recv, SocketId};
-use pktbuf::{LARGE_CAPACITY, PoolConfig, SMALL_CAPACITY};
+use lockgate_stack::tls::{CipherSuite, TlsClient, TlsOptions, TlsVersions};
+use lockgate_stack::{Chunk, ConnectConfig, Notice, Recv, SocketId, TlsInfo};
+use pktbuf::PoolConfig;
 use support::app::{App, stretch};
-use support::link::Link;
+use support::link::{Link, payload};
 use support::peer::{self, Peer};
 use support::{HostSpec, World, pki};
 
@@ -23,14 +24,8 @@ fn world_of(recv_total_bytes: u64) -> World {
     let mut b = HostSpec::new(2);
     b.config.limits.recv_total_bytes = recv_total_bytes;
     let mut world = World::new(HostSpec::new(1), b, Link::perfect());
-    for (port, tls) in [(80, None), (443, Some(pki::server(&TlsOptions::default())))] {
-        let listen = ListenConfig {
-            tls,
-            ..ListenConfig::default()
-        };
-        let at = world.b_addr(port);
-        world.b.stack.listen(at, listen).unwrap();
-    }
+    world.listen(80, None);
+    world.listen(443, Some(pki::server(&TlsOptions::default())));
     world
 }
 
@@ -47,14 +42,24 @@ fn connect(world: &mut World) -> (SocketId, SocketId) {
     (a, b)
 }
 
+/// B listens with TLS. Returns the configuration of its clients.
+fn listen_with_tls(world: &mut World) -> Arc<TlsClient> {
+    let options = TlsOptions::default();
+    world.listen(443, Some(pki::server(&options)));
+    pki::client(&options)
+}
+
+/// The next handshake that a host has done.
+fn done(world: &mut World, of: usize) -> (SocketId, Box<TlsInfo>) {
+    world.expect(of, "HandshakeDone", |n| match n {
+        Notice::HandshakeDone(socket, info) => Some((*socket, info.clone())),
+        _ => None,
+    })
+}
+
 /// Brings what A has sent to B, whose application reads it in the same turn.
 fn deliver_and_read(world: &mut World, b: SocketId) -> Vec<u8> {
-    world.settle();
-    world.now = world.link.next().unwrap();
-    while let Some((to, frame)) = world.link.take(world.now) {
-        let host = if to == 0 { &mut world.a } else { &mut world.b };
-        host.receive(world.now, &frame);
-    }
+    world.deliver();
     let (bytes, _) = world.b.drain(b);
     world.settle();
     bytes
@@ -147,10 +152,7 @@ fn half_records_keep_no_client_out() {
     let connect = |world: &mut World| {
         let mut peer = Peer::connect(world, &config);
         peer.pump(world);
-        let socket = world.expect(1, "HandshakeDone", |n| match n {
-            Notice::HandshakeDone(socket, _) => Some(*socket),
-            _ => None,
-        });
+        let socket = world.handshake_done(1);
         (peer, socket)
     };
     for round in 0..80 {
@@ -218,9 +220,8 @@ fn bytes_out_of_order_leave_room_for_those_of_others() {
     let (a, b) = connect(&mut world);
     let mut is_lost = false;
     world.link.filter = Some(Box::new(move |from, frame| {
-        let payload = frame.get(34 + usize::from(frame[46] >> 4) * 4..);
-        let is_hog = payload.is_some_and(|payload| payload.starts_with(b"hog"));
-        let is_fair = payload.is_some_and(|payload| payload.starts_with(b"fair"));
+        let is_hog = payload(frame).starts_with(b"hog");
+        let is_fair = payload(frame).starts_with(b"fair");
         let is_first = is_fair && !core::mem::replace(&mut is_lost, true);
         from == 0 && (is_hog || is_first)
     }));
@@ -270,17 +271,8 @@ fn handshakes_are_done_while_there_is_no_room_for_more() {
         world.run(Duration::from_millis(1));
     }
     world.run(Duration::from_millis(20));
-    let options = TlsOptions::default();
     for _ in 0..3 {
-        let at = world.b_addr(443);
-        let config = ConnectConfig {
-            tls: Some((pki::client(&options), pki::name())),
-            ..ConnectConfig::default()
-        };
-        world.a.stack.connect(world.now, at, config).unwrap();
-        let done = |n: &Notice| matches!(n, Notice::HandshakeDone(..)).then_some(());
-        world.expect(0, "HandshakeDone", done);
-        world.expect(1, "HandshakeDone", done);
+        world.tls_pair(pki::client(&TlsOptions::default()));
     }
     assert!(world.b.stack.counters().refused_payload > 0);
     assert_eq!(world.b.stack.counters().receive_budget_resets, 0);
@@ -339,19 +331,7 @@ fn tails_of_records_count_against_the_receive_budget() {
 
 /// Both ends of a connection with TLS, the handshake done.
 fn connect_with_tls(world: &mut World) -> (SocketId, SocketId) {
-    let at = world.b_addr(443);
-    let config = ConnectConfig {
-        tls: Some((pki::client(&TlsOptions::default()), pki::name())),
-        ..ConnectConfig::default()
-    };
-    world.a.stack.connect(world.now, at, config).unwrap();
-    let mut done = |of| {
-        world.expect(of, "HandshakeDone", |n| match n {
-            Notice::HandshakeDone(socket, _) => Some(*socket),
-            _ => None,
-        })
-    };
-    let ends = (done(0), done(1));
+    let ends = world.tls_pair(pki::client(&TlsOptions::default()));
     world.run(Duration::from_millis(5));
     ends
 }
@@ -375,12 +355,7 @@ fn recv(world: &mut World, socket: SocketId) -> Chunk {
 fn records_are_read_though_the_pool_is_empty() {
     let mut world = world_of(1 << 20);
     let (a, b) = connect_with_tls(&mut world);
-    let mut held = Vec::new();
-    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
-        while let Some(page) = world.b.pages.alloc(capacity) {
-            held.push(page);
-        }
-    }
+    let _held = world.b.hold_pages();
     for n in 0..3 {
         assert_eq!(world.a.send(a, &[n; 10_000]), 10_000);
         world.run(Duration::from_millis(1));
@@ -402,28 +377,11 @@ fn records_that_an_application_keeps_leave_memory_for_sealing() {
         large_spans: 16,
     };
     let mut world = World::new(HostSpec::new(1), b, Link::perfect());
-    let options = TlsOptions::default();
-    let listen = ListenConfig {
-        tls: Some(pki::server(&options)),
-        ..ListenConfig::default()
-    };
-    let at = world.b_addr(443);
-    world.b.stack.listen(at, listen).unwrap();
-    let client = pki::client(&options);
+    let client = listen_with_tls(&mut world);
     let mut pairs = Vec::new();
     for _ in 0..30 {
-        let config = ConnectConfig {
-            tls: Some((client.clone(), pki::name())),
-            ..ConnectConfig::default()
-        };
-        world.a.stack.connect(world.now, at, config).unwrap();
-        let mut done = |of| {
-            world.expect(of, "HandshakeDone", |n| match n {
-                Notice::HandshakeDone(socket, info) => Some((*socket, info.clone())),
-                _ => None,
-            })
-        };
-        let ((a, _), (b, info)) = (done(0), done(1));
+        world.connect(Some(client.clone()));
+        let ((a, _), (b, info)) = (done(&mut world, 0), done(&mut world, 1));
         pairs.push((a, b, info));
     }
     world.run(Duration::from_millis(5));
@@ -491,14 +449,7 @@ fn readers_have_a_buffer_though_both_pools_are_full_of_what_is_sent() {
             spec
         };
         let mut world = World::new(spec(1), spec(2), Link::perfect());
-        let options = TlsOptions::default();
-        let listen = ListenConfig {
-            tls: Some(pki::server(&options)),
-            ..ListenConfig::default()
-        };
-        let at = world.b_addr(443);
-        world.b.stack.listen(at, listen).unwrap();
-        let client = pki::client(&options);
+        let client = listen_with_tls(&mut world);
         let mut pairs: Vec<[App; 2]> = Vec::new();
         for n in 0..4 {
             let app = |n, peer| App::new(n, BOTH_WAYS, peer, true).by_reference(true);
@@ -506,17 +457,9 @@ fn readers_have_a_buffer_though_both_pools_are_full_of_what_is_sent() {
             // Windows close, at different times.
             a.lazy = Duration::from_micros(2000 + 300 * n);
             b.lazy = Duration::from_micros(3000 - 300 * n);
-            let config = ConnectConfig {
-                tls: Some((client.clone(), pki::name())),
-                ..ConnectConfig::default()
-            };
-            a.socket = Some(world.a.stack.connect(world.now, at, config).unwrap());
-            let accepted = |n: &Notice| match n {
-                Notice::HandshakeDone(socket, info) => Some((*socket, info.clone())),
-                _ => None,
-            };
+            world.connect(Some(client.clone()));
             for (of, app) in [(0, &mut a), (1, &mut b)] {
-                let (socket, info) = world.expect(of, "HandshakeDone", accepted);
+                let (socket, info) = done(&mut world, of);
                 app.socket = Some(socket);
                 app.on_notice(&Notice::HandshakeDone(socket, info));
             }

@@ -8,27 +8,13 @@ use std::time::Duration;
 
 use lockgate_ktls::{ContentType, Counter};
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
+use lockgate_stack::{Notice, SocketId};
 use support::{World, pki};
 
 /// Both ends of a connection with one suite.
 fn pair(world: &mut World, n: usize) -> (SocketId, SocketId) {
     let (suite, versions) = pki::SUITES[n];
-    let tls = pki::client(&pki::only(suite, versions));
-    let at = world.b_addr(443);
-    let config = ConnectConfig {
-        tls: Some((tls, pki::name())),
-        ..ConnectConfig::default()
-    };
-    let a = world.a.stack.connect(world.now, at, config).unwrap();
-    let agreed = |world: &mut World, of| {
-        world.expect(of, "HandshakeDone", |n| match n {
-            Notice::HandshakeDone(socket, _) => Some(*socket),
-            _ => None,
-        })
-    };
-    agreed(world, 0);
-    (a, agreed(world, 1))
+    world.tls_pair(pki::client(&pki::only(suite, versions)))
 }
 
 /// Records that B has opened.
@@ -86,12 +72,7 @@ fn a_flood_of_short_records_leaves_turns_to_others() {
     ];
     for (suite, kind, content) in rows {
         let mut world = World::simple();
-        let listen = ListenConfig {
-            tls: Some(pki::server(&TlsOptions::default())),
-            ..ListenConfig::default()
-        };
-        let at = world.b_addr(443);
-        world.b.stack.listen(at, listen).unwrap();
+        world.listen(443, Some(pki::server(&TlsOptions::default())));
         let floods: Vec<_> = (0..5).map(|_| pair(&mut world, suite)).collect();
         let (fair_a, fair_b) = pair(&mut world, 0);
         world.run(Duration::from_millis(10));
@@ -108,12 +89,7 @@ fn a_flood_of_short_records_leaves_turns_to_others() {
         assert!(first <= 5 * PER_TURN, "{first} records in one turn");
 
         world.a.send(fair_a, b"request");
-        world.settle();
-        world.now = world.link.next().unwrap();
-        while let Some((to, frame)) = world.link.take(world.now) {
-            let host = if to == 0 { &mut world.a } else { &mut world.b };
-            host.receive(world.now, &frame);
-        }
+        world.deliver();
         let mut turns = 0;
         let mut served = None;
         let mut before = opened(&world);

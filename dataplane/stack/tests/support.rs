@@ -10,14 +10,19 @@ pub(crate) mod pki;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
-use lockgate_stack::{Env, Limits, Notice, Recv, SocketId, Stack, StackConfig};
+use lockgate_stack::tls::{TlsClient, TlsServer};
+use lockgate_stack::{
+    ConnectConfig, Env, Limits, ListenConfig, Notice, Recv, SocketId, Stack, StackConfig,
+};
 use lockgate_wire::{IfaceId, Instant, MacAddr};
 use pktbuf::{
-    HeapBuffers, Info, NotSent, Output, Packet, PagePool, PoolConfig, Region, Room, TxError, gso,
+    HeapBuffers, Info, LARGE_CAPACITY, NotSent, Output, Packet, PageBuf, PagePool, PoolConfig,
+    Region, Room, SMALL_CAPACITY, TxError, gso,
 };
 
 use self::link::Link;
@@ -247,6 +252,15 @@ impl Host {
         }
     }
 
+    /// Takes every page buffer that is free.
+    pub(crate) fn hold_pages(&mut self) -> Vec<PageBuf> {
+        let mut held = Vec::new();
+        for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
+            held.extend(std::iter::from_fn(|| self.pages.alloc(capacity)));
+        }
+        held
+    }
+
     /// Asserts that every buffer is back in its pool.
     pub(crate) fn assert_full(&mut self) {
         self.pages.reclaim();
@@ -296,6 +310,58 @@ impl World {
 
     pub(crate) fn b_addr(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.b.addr, port)
+    }
+
+    /// B listens on a port, with TLS or without.
+    pub(crate) fn listen(&mut self, port: u16, tls: Option<Arc<TlsServer>>) {
+        let at = self.b_addr(port);
+        let config = ListenConfig {
+            tls,
+            ..ListenConfig::default()
+        };
+        self.b.stack.listen(at, config).unwrap();
+    }
+
+    /// A opens a connection to B's port 443, with TLS or without.
+    pub(crate) fn connect(&mut self, tls: Option<Arc<TlsClient>>) -> SocketId {
+        let at = self.b_addr(443);
+        let config = ConnectConfig {
+            tls: tls.map(|tls| (tls, pki::name())),
+            ..ConnectConfig::default()
+        };
+        self.a.stack.connect(self.now, at, config).unwrap()
+    }
+
+    /// Both ends of a new TLS connection.
+    pub(crate) fn tls_pair(&mut self, tls: Arc<TlsClient>) -> (SocketId, SocketId) {
+        let a = self.connect(Some(tls));
+        assert_eq!(self.handshake_done(0), a);
+        (a, self.handshake_done(1))
+    }
+
+    /// The socket of the next handshake that a host has done.
+    pub(crate) fn handshake_done(&mut self, of: usize) -> SocketId {
+        self.expect(of, "HandshakeDone", |n| match n {
+            Notice::HandshakeDone(socket, _) => Some(*socket),
+            _ => None,
+        })
+    }
+
+    /// From now on the link loses every segment with payload from B.
+    pub(crate) fn lose_answers(&mut self) {
+        self.link.filter = Some(Box::new(|from, frame| {
+            from == 1 && !link::payload(frame).is_empty()
+        }));
+    }
+
+    /// Brings what A has sent to B. Nothing is sent in answer.
+    pub(crate) fn deliver(&mut self) {
+        self.settle();
+        self.now = self.link.next().unwrap();
+        while let Some((to, frame)) = self.link.take(self.now) {
+            let host = if to == 0 { &mut self.a } else { &mut self.b };
+            host.receive(self.now, &frame);
+        }
     }
 
     /// Does everything that can be done now. Frames go onto the link.

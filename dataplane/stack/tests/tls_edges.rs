@@ -13,24 +13,15 @@ use lockgate_ktls::{
     Session, SessionId, TxError, Version,
 };
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{
-    CloseReason, ConnectConfig, Failure, ListenConfig, Notice, SendError, SocketId,
-};
-use pktbuf::{LARGE_CAPACITY, SMALL_CAPACITY};
+use lockgate_stack::{CloseReason, Failure, Notice, SendError, SocketId};
 use rustls::AlertDescription;
-use support::link::Link;
+use support::link::{Link, payload};
 use support::peer::{Peer, config};
 use support::{HostSpec, World, pki};
 
 fn world(spec: HostSpec) -> World {
     let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
-    let at = world.b_addr(443);
-    let tls = Some(pki::server(&TlsOptions::default()));
-    let listen = ListenConfig {
-        tls,
-        ..ListenConfig::default()
-    };
-    world.b.stack.listen(at, listen).unwrap();
+    world.listen(443, Some(pki::server(&TlsOptions::default())));
     world
 }
 
@@ -42,29 +33,14 @@ fn peer(world: &mut World, n: usize) -> Peer {
 fn rustls_peer(world: &mut World, n: usize) -> (Peer, SocketId) {
     let mut peer = peer(world, n);
     peer.pump(world);
-    let b = agreed(world, 1);
+    let b = world.handshake_done(1);
     (peer, b)
 }
 
 /// Both ends on whole stacks, with one suite.
 fn pair(world: &mut World, n: usize) -> (SocketId, SocketId) {
     let (suite, versions) = pki::SUITES[n];
-    let tls = pki::client(&pki::only(suite, versions));
-    let at = world.b_addr(443);
-    let config = ConnectConfig {
-        tls: Some((tls, pki::name())),
-        ..ConnectConfig::default()
-    };
-    let a = world.a.stack.connect(world.now, at, config).unwrap();
-    agreed(world, 0);
-    (a, agreed(world, 1))
-}
-
-fn agreed(world: &mut World, of: usize) -> SocketId {
-    world.expect(of, "HandshakeDone", |n| match n {
-        Notice::HandshakeDone(socket, _) => Some(*socket),
-        _ => None,
-    })
+    world.tls_pair(pki::client(&pki::only(suite, versions)))
 }
 
 fn closed(world: &mut World, of: usize) -> CloseReason {
@@ -87,10 +63,8 @@ fn watch(world: &mut World) -> Rc<RefCell<Seen>> {
     world.link.filter = Some(Box::new(move |from, frame| {
         if from == 1 && frame[12..14] == [8, 0] {
             let mut seen = list.borrow_mut();
-            let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-            let payload = 34 + usize::from(frame[46] >> 4) * 4;
             seen.resets += u32::from(frame[47] & 4 != 0);
-            seen.stream.extend_from_slice(&frame[payload..total]);
+            seen.stream.extend_from_slice(payload(frame));
         }
         false
     }));
@@ -200,14 +174,6 @@ fn renegotiation_is_refused_on_an_idle_connection() {
     assert_eq!(closed(&mut world, 1), CloseReason::Clean);
 }
 
-/// Loses every segment with payload from B.
-fn lose_answers(world: &mut World) {
-    world.link.filter = Some(Box::new(|from, frame| {
-        let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-        from == 1 && frame[12..14] == [8, 0] && total > 34 + usize::from(frame[46] >> 4) * 4
-    }));
-}
-
 /// Sends answers of 272 bytes in two pieces until the stack refuses. Returns the bytes accepted.
 fn answer_shortly(world: &mut World, b: SocketId) -> usize {
     let host = &mut world.b;
@@ -271,7 +237,7 @@ fn requests_for_keys_are_answered_once_the_peer_takes_answers() {
         let mut world = world(HostSpec::new(2));
         let (a, b) = pair(&mut world, 0);
         world.run(Duration::from_millis(5));
-        lose_answers(&mut world);
+        world.lose_answers();
         let mut sent = if full {
             answer_shortly(&mut world, b)
         } else {
@@ -316,7 +282,7 @@ fn renegotiation_is_refused_once_the_peer_takes_answers() {
         world.run(Duration::from_micros(200));
         assert_eq!(world.b.drain(b).0, b"x");
     };
-    lose_answers(&mut world);
+    world.lose_answers();
     for _ in 0..50 {
         ask(&mut world);
     }
@@ -336,12 +302,7 @@ fn a_handshake_that_timed_out_is_not_finished_later() {
     peer.send_raw(&mut world, &hello);
     peer.read(&mut world);
     let finished = peer.outgoing();
-    let mut held = Vec::new();
-    for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
-        while let Some(page) = world.b.pages.alloc(capacity) {
-            held.push(page);
-        }
-    }
+    let held = world.b.hold_pages();
     peer.send_raw(&mut world, &finished);
     assert!(world.b.stack.counters().starved > 0, "tickets wait");
     world.run(Duration::from_secs(11));

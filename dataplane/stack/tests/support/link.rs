@@ -135,6 +135,15 @@ impl Link {
     }
 }
 
+/// The payload of a TCP segment in an IPv4 frame; nothing of any other frame.
+pub(crate) fn payload(frame: &[u8]) -> &[u8] {
+    if frame[12..14] != [8, 0] || frame[23] != 6 {
+        return &[];
+    }
+    let total = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+    &frame[34 + usize::from(frame[46] >> 4) * 4..total]
+}
+
 /// Flips bits within one run of at most 15, somewhere behind the Ethernet header of an IP packet.
 /// A 16-bit sum in one's complement finds every such error; it can't find all others (two flips of
 /// opposite direction in the same column), which only the AEAD does: that has a test of its own.
