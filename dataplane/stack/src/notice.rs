@@ -8,14 +8,14 @@ use pktbuf::Buffer;
 use thiserror::Error;
 
 use crate::memory::ReserveLoan;
-use crate::slab::SlabKey;
 use crate::tls::Failure;
 
 /// Names a socket. The id of a removed socket is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId {
     pub(crate) index: u32,
-    pub(crate) generation: u32,
+    /// The number of the connection, modulo 2^32.
+    pub(crate) serial: u32,
 }
 
 impl SocketId {
@@ -23,18 +23,6 @@ impl SocketId {
     /// [`Limits::connections_max`](crate::Limits::connections_max), and unique among live sockets.
     pub fn index(self) -> usize {
         self.index as usize
-    }
-}
-
-impl From<SlabKey> for SocketId {
-    fn from(SlabKey { index, generation }: SlabKey) -> Self {
-        Self { index, generation }
-    }
-}
-
-impl From<SocketId> for SlabKey {
-    fn from(SocketId { index, generation }: SocketId) -> Self {
-        Self { index, generation }
     }
 }
 

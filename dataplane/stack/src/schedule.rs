@@ -88,10 +88,7 @@ mod tests {
     fn an_event_has_each_waiting_socket_look_up_once() {
         let mut schedule = Schedule::default();
         let add = |schedule: &mut Schedule, index| {
-            let id = SocketId {
-                index,
-                generation: 0,
-            };
+            let id = SocketId { index, serial: 0 };
             let mut lists = Membership::default();
             assert!(schedule.add_unresolved(id, &mut lists));
             assert!(!schedule.add_unresolved(id, &mut lists), "it is listed");

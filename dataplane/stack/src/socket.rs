@@ -70,7 +70,7 @@ pub(crate) struct Socket {
 /// in the timer wheel. With TLS there are its keys, and in the appliance its HTTP state: 1 024
 /// bytes together, as `make bench` measures.
 const _: () = assert!(
-    Slab::<Socket>::ENTRY_BYTES + IdleOrder::ENTRY_BYTES + ReceiveBudget::ENTRY_BYTES <= 680
+    Slab::<Socket>::ENTRY_BYTES + IdleOrder::ENTRY_BYTES + ReceiveBudget::ENTRY_BYTES <= 672
 );
 
 /// The receiving side.
@@ -97,7 +97,7 @@ impl Socket {
         Self {
             id: SocketId {
                 index: u32::MAX,
-                generation: 0,
+                serial: 0,
             },
             tuple,
             hash,

@@ -36,6 +36,8 @@ use crate::wheel::{TimerKey, Wheel};
 /// the application change queues and list sockets; packets leave in [`poll`](Self::poll).
 pub struct Stack {
     sockets: Slab<Socket>,
+    /// The number of the next connection.
+    next_serial: u32,
     half_open: HalfOpenTable,
     time_wait: Slab<TimeWaitEntry>,
     flows: FlowTable,
@@ -84,6 +86,7 @@ impl Stack {
         let seeds = Seeds::new(seed);
         Ok(Self {
             sockets: Slab::new(limits.connections_max),
+            next_serial: 0,
             half_open: HalfOpenTable::new(limits.half_open_max),
             time_wait: Slab::new(limits.time_wait_max),
             flows: FlowTable::new(entries as usize, hash_secret, config.siblings.clone()),

@@ -159,10 +159,7 @@ mod tests {
     use super::*;
 
     fn add(starved: &mut StarvedSockets, index: u32, missing: Missing) {
-        let id = SocketId {
-            index,
-            generation: 0,
-        };
+        let id = SocketId { index, serial: 0 };
         let mut lists = Membership::default();
         assert!(starved.add(id, missing, &mut lists) && lists.starved.contains(missing));
         assert!(
@@ -283,7 +280,7 @@ mod tests {
         let mut starved = StarvedSockets::default();
         let id = SocketId {
             index: 1,
-            generation: 0,
+            serial: 0,
         };
         let mut lists = Membership::default();
         lists.granted.insert(Missing::Pages);

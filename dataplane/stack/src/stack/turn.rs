@@ -85,7 +85,9 @@ impl Stack {
     pub(super) fn add_socket(&mut self, socket: Socket) -> Option<SocketId> {
         let hash = socket.hash;
         let index = self.sockets.insert(socket).ok()?;
-        let id = SocketId::from(self.sockets.key(index));
+        let serial = self.next_serial;
+        self.next_serial = serial.wrapping_add(1);
+        let id = SocketId { index, serial };
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.id = id;
             socket.register_handshake(&mut self.cx.handshakes);
