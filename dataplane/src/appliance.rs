@@ -1,7 +1,7 @@
 //! The appliance: starts what a configuration describes, watches it, and shuts it down.
 //!
-//! Order of the start: control socket, EAL, memory, ports, file cache, workers. The shutdown runs
-//! backwards, once all workers have ended.
+//! Order of the start: control socket, EAL, memory, ports, drop of root, file cache, workers. The
+//! shutdown runs backwards, once all workers have ended.
 
 mod ends;
 mod pending;
@@ -24,6 +24,7 @@ use self::ends::EndTotals;
 use crate::clock::{Clock, unix_time};
 use crate::config::{Config, Faults};
 use crate::control::{ControlError, ControlServer, MetricGroup, Stop, StopLevel};
+use crate::privileges::{Privileges, PrivilegesError};
 use crate::worker::WorkerCommand;
 
 /// Runs the appliance until it's asked to stop and all workers have ended.
@@ -31,8 +32,8 @@ use crate::worker::WorkerCommand;
 /// # Errors
 /// The appliance can't start, or a worker failed. A fault of the configuration that only the device
 /// can find is [`ApplianceError::Config`]: it has file, line and key.
-pub fn run(config: Config, stop: &Stop) -> Result<(), ApplianceError> {
-    let running = Running::start(config)?;
+pub fn run(config: Config, privileges: Privileges, stop: &Stop) -> Result<(), ApplianceError> {
+    let running = Running::start(config, privileges)?;
     running.wait(stop)
 }
 
@@ -88,6 +89,9 @@ pub enum ApplianceError {
     /// A worker's thread panicked.
     #[error("worker {0}: panicked; see the log lines above")]
     WorkerFailed(usize),
+    /// Root can't be dropped.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegesError),
     /// The control socket can't be served.
     #[error("control socket: {0}")]
     Control(#[from] ControlError),
@@ -116,7 +120,7 @@ struct WorkerHandle {
 }
 
 impl Running {
-    fn start(config: Config) -> Result<Self, ApplianceError> {
+    fn start(config: Config, mut privileges: Privileges) -> Result<Self, ApplianceError> {
         let clock = Clock::new();
         // First, so that a second instance fails before it touches a device.
         let socket = config.control_socket.as_deref();
@@ -126,31 +130,18 @@ impl Running {
         // Before the ports, which map the regions for DMA when they're opened.
         let memory = start::Memory::reserve(eal, &config)?;
         let mut ports = start::ports(eal, &config)?;
-        let count = config.workers.cores.len();
-        let wall_clock = WallClock::new(unix_time);
-        let (cache, clients) = FileCache::start(
-            memory.arena,
-            &config.roots,
-            &config.cache,
-            count,
-            wall_clock,
-        )?;
+        if let (Some(control), Some(identity)) = (&control, privileges.identity()) {
+            control.give_to(identity)?;
+        }
+        privileges.drop_root(start::capabilities(&config))?;
+        // Nothing below opens a file, a directory or a device as root.
         let config = Arc::new(config);
         let shared = start::SharedSpec::new(eal, clock, Arc::clone(&config), &ports, tls)?;
-        let worker_specs = start::worker_specs(shared, memory.pools, &mut ports, clients);
-
-        let mut workers = Vec::with_capacity(count);
-        let mut started = Vec::with_capacity(count);
-        for spec in worker_specs {
-            let (handle, ready) = spawn_worker(spec)?;
-            workers.push(handle);
-            started.push(ready);
-        }
-        for (number, ready) in started.into_iter().enumerate() {
-            ready
-                .recv()
-                .map_err(|_| ApplianceError::WorkerGone(number))??;
-        }
+        let started = privileges.without_capabilities(|| spawn_all(shared, memory, &mut ports));
+        let (cache, workers) = started.map_err(|error| ApplianceError::Thread {
+            name: "start".to_owned(),
+            error,
+        })??;
         let (ports, cache) = (Arc::new(ports), Arc::new(cache));
         let control = control.map(|pending| {
             let command_queues = workers.iter().map(|worker| worker.commands.clone());
@@ -239,6 +230,40 @@ impl Running {
             }
         }
     }
+}
+
+/// Spawns the threads that read files, then the workers. Returns when all workers have started.
+///
+/// # Errors
+/// A thread can't be spawned, or a part can't start.
+fn spawn_all(
+    shared: start::SharedSpec,
+    memory: start::Memory,
+    ports: &mut [Port],
+) -> Result<(FileCache, Vec<WorkerHandle>), ApplianceError> {
+    let config = shared.config();
+    let (cache, clients) = FileCache::start(
+        memory.arena,
+        &config.roots,
+        &config.cache,
+        config.workers.cores.len(),
+        WallClock::new(unix_time),
+    )
+    .map_err(|error| start::root_fault(&config, error))?;
+    let specs = start::worker_specs(shared, memory.pools, ports, clients);
+    let mut workers = Vec::with_capacity(specs.len());
+    let mut started = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let (handle, ready) = spawn_worker(spec)?;
+        workers.push(handle);
+        started.push(ready);
+    }
+    for (number, ready) in started.into_iter().enumerate() {
+        ready
+            .recv()
+            .map_err(|_| ApplianceError::WorkerGone(number))??;
+    }
+    Ok((cache, workers))
 }
 
 /// Spawns a worker's thread. The receiver gets the outcome of its start.

@@ -190,6 +190,13 @@ impl ValidityPeriod {
         }
     }
 
+    /// Returns the whole days until the end, at that time in seconds since 1970; 0 after it.
+    pub fn days_left(self, unix_seconds: u64) -> u64 {
+        let now = i64::try_from(unix_seconds).unwrap_or(i64::MAX);
+        let seconds = u64::try_from(self.to.saturating_sub(now)).unwrap_or(0);
+        seconds / SECONDS_PER_DAY
+    }
+
     /// Reads a certificate's validity (RFC 5280, 4.1.2.5). Extensions stay unread: the TLS library
     /// judges those.
     fn of(certificate: &[u8]) -> Option<Self> {

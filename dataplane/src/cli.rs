@@ -10,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Host};
 use crate::control::{self, Stop};
+use crate::doctor::{self, HostView};
+use crate::privileges::Privileges;
 use crate::{appliance, clock};
 
 /// Serves files over HTTP and HTTPS through its own TCP/IP and TLS record layer on DPDK ports.
@@ -34,6 +36,18 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Checks whether this machine fits a configuration: memory, cards, interfaces, cores, files.
+    ///
+    /// It changes nothing. Each finding is a line: its level (ok, note, warning, fault), what was
+    /// found, and the command that helps. The exit code is 1 if there is a fault.
+    Doctor {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the counters of a running instance.
     Stats {
         /// The instance's control socket.
@@ -57,6 +71,7 @@ impl Cli {
         match self.command {
             Command::Run { config } => run(&config),
             Command::Check { config } => check(&config),
+            Command::Doctor { config, json } => doctor(&config, json),
             Command::Stats {
                 socket,
                 config,
@@ -68,7 +83,7 @@ impl Cli {
 }
 
 fn run(file: &Path) -> ExitCode {
-    let config = match config::load(file, &host()) {
+    let config = match config::load_to_run(file, &host()) {
         Ok(config) => config,
         Err(faults) => return report_error(&faults, CONFIG),
     };
@@ -76,11 +91,16 @@ fn run(file: &Path) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    // Before the first thread is spawned, the one for signals included.
+    let privileges = match Privileges::prepare(config.identity.clone()) {
+        Ok(privileges) => privileges,
+        Err(error) => return report_error(&error, FAILED),
+    };
     let stop = match Stop::on_signals() {
         Ok(stop) => stop,
         Err(error) => return report_error(&error, FAILED),
     };
-    match appliance::run(config, &stop) {
+    match appliance::run(config, privileges, &stop) {
         Ok(()) => ExitCode::SUCCESS,
         Err(appliance::ApplianceError::Config(faults)) => report_error(&faults, CONFIG),
         Err(error) => report_error(&error, FAILED),
@@ -97,6 +117,25 @@ fn check(file: &Path) -> ExitCode {
         }
         Err(faults) => report_error(&faults, CONFIG),
     }
+}
+
+fn doctor(file: &Path, json: bool) -> ExitCode {
+    let config = match config::load(file, &host()) {
+        Ok(config) => config,
+        Err(faults) => return report_error(&faults, CONFIG),
+    };
+    let socket = config.control_socket.as_deref();
+    let view = HostView::live(clock::unix_seconds(), socket);
+    let report = doctor::examine(&config, &view);
+    let printed = if json {
+        print(&report.to_json())
+    } else {
+        print(report.to_string().trim_end())
+    };
+    if report.has_faults() {
+        return ExitCode::from(FAILED);
+    }
+    printed
 }
 
 fn stats(socket: Option<PathBuf>, config: Option<PathBuf>, json: bool, all: bool) -> ExitCode {

@@ -12,6 +12,7 @@ mod fault;
 mod load;
 mod memory;
 mod network;
+mod process;
 mod reader;
 pub mod schema;
 mod sections;
@@ -36,11 +37,13 @@ use lockgate_wire::IfaceId;
 use pktbuf::PoolConfig;
 use tracing::Level;
 
+use crate::certificates::ValidityPeriod;
+use crate::privileges::Identity;
 use crate::server::Sites;
 use crate::worker::IdlePolicy;
 
 pub use fault::{Fault, Faults, Place};
-pub use load::{control_socket, load, parse};
+pub use load::{control_socket, load, load_to_run, parse};
 
 /// The machine's cores and the time: what a file is checked against besides the files that it
 /// names.
@@ -75,13 +78,18 @@ pub struct Config {
     pub tls: Tls,
     /// `[[certificate]]`, loaded: each chain with the key that belongs to it.
     pub certificates: Vec<Certificate>,
+    /// `[[certificate]]`: the files they came from.
+    pub certificate_files: Vec<CertificateFiles>,
     /// `[[listener]]`, each a concrete address: `0.0.0.0` and `::` are replaced by the interfaces'
     /// own addresses of that family.
     pub listeners: Vec<Listener>,
     /// `[[site]]`: the hosts, and the directories that they are served from.
     pub sites: Sites,
-    /// Existing directories, in the order of the sites' [`RootId`](lockgate_cache::RootId)s.
+    /// Directories, in the order of the sites' [`RootId`](lockgate_cache::RootId)s. They exist,
+    /// unless [`load_to_run`] has left that to the start.
     pub roots: Vec<PathBuf>,
+    /// Where each of them is set.
+    pub root_places: Vec<Place>,
     /// `[http]`
     pub http: lockgate_http::Limits,
     /// `[cache]`
@@ -92,6 +100,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[limits]`: the page buffers of a worker.
     pub pool: PoolConfig,
+    /// `[process]`: the identity that the process takes after the start; none: it keeps its own.
+    pub identity: Option<Identity>,
     /// `[control] socket`: the Unix socket that `lockgate stats` asks.
     pub control_socket: Option<PathBuf>,
     /// `[drain] deadline`: how long connections have to end after SIGTERM.
@@ -154,6 +164,17 @@ pub struct Tls {
     pub options: TlsOptions,
     /// A handshake that takes longer is cut off.
     pub handshake_timeout: Duration,
+}
+
+/// `[[certificate]]`: the files of a chain and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain's.
+    pub chain: PathBuf,
+    /// The private key's.
+    pub key: PathBuf,
+    /// When the leaf is valid.
+    pub validity: ValidityPeriod,
 }
 
 /// `[[listener]]`

@@ -11,7 +11,9 @@
 //! | [`appliance`] | the start, the worker threads, link-state polling, the shutdown |
 //! | [`worker`] | a worker's loop: receive, timers, HTTP, send, one command |
 //! | [`server`] | HTTP connections between sockets and the file cache; sites by host name |
-//! | [`control`] | the control socket with the counters, SIGTERM and SIGINT |
+//! | [`control`] | the control socket with the counters, signals |
+//! | [`privileges`] | the drop from root to `[process] user`, in every thread |
+//! | [`doctor`] | checks of the machine against a configuration, each with the command that helps |
 //! | [`cli`] | the command line |
 //! | [`clock`] | the only place that reads the time |
 //!
@@ -75,5 +77,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod doctor;
+pub mod privileges;
 pub mod server;
 pub mod worker;

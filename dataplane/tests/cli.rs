@@ -88,10 +88,54 @@ fn it_knows_its_version_and_its_commands() {
     let expected = format!("lockgate {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((ran.code, ran.out), (Some(0), expected));
     let ran = lockgate(&["--help"], scratch.path());
-    for command in ["run", "check", "stats"] {
+    for command in ["run", "check", "doctor", "stats"] {
         assert!(ran.out.contains(&format!("\n  {command} ")), "{}", ran.out);
     }
     assert_eq!(lockgate(&["serve"], scratch.path()).code, Some(2));
+}
+
+/// Findings go to standard output. The exit code is 1 for faults of the machine, 2 for the file's.
+#[test]
+fn doctor_reports_the_machine() {
+    let scratch = scratch();
+    scratch.write("good.toml", GOOD);
+    let ran = lockgate(&["doctor", "--config", "good.toml"], scratch.path());
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    assert!(ran.out.contains("huge pages:"), "{}", ran.out);
+    let absent = GOOD.replace("net_null0,no-rx=1", "net_af_packet0,iface=lg-nowhere");
+    scratch.write("absent.toml", absent);
+    let ran = lockgate(&["doctor", "--config", "absent.toml"], scratch.path());
+    assert_eq!((ran.code, ran.err.as_str()), (Some(1), ""));
+    let fault = ran.out.lines().find(|line| line.starts_with("fault"));
+    assert!(
+        fault.is_some_and(|line| line.contains("no interface lg-nowhere")),
+        "{}",
+        ran.out
+    );
+    scratch.write("bad.toml", GOOD.replace("mtu", "mtuu"));
+    let ran = lockgate(&["doctor", "--config", "bad.toml"], scratch.path());
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+}
+
+/// `systemd-analyze` reports unknown keys and malformed values.
+#[test]
+fn the_unit_for_systemd_is_valid() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/lockgate.service");
+    let unit = std::fs::read_to_string(unit).unwrap();
+    let scratch = scratch();
+    let program = "/usr/local/bin/lockgate";
+    assert!(unit.contains(&format!("ExecStart={program} run --config ")));
+    let file = scratch.write(
+        "lockgate.service",
+        unit.replace(program, env!("CARGO_BIN_EXE_lockgate")),
+    );
+    let mut verify = Command::new("systemd-analyze");
+    let Ok(output) = verify.arg("verify").arg(&file).output() else {
+        lockgate_testing::skip("the_unit_for_systemd_is_valid", "no systemd-analyze here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 const GOOD: &str = r#"[[port]]

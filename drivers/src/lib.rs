@@ -41,6 +41,7 @@
 mod counters;
 mod device;
 mod eal;
+mod interface;
 mod memory;
 mod pool;
 mod port;
@@ -51,6 +52,7 @@ mod worker;
 pub use counters::{DeviceCounters, PortCounters, QueueCounters};
 pub use device::{Device, DeviceError, DeviceLimits, Driver, NotPci, PciAddress};
 pub use eal::{Eal, EalConfig, EalError, Hugepages, Worker};
+pub use interface::{Offload, kernel_is_veth, kernel_offload};
 pub use memory::MemoryError;
 #[cfg(feature = "fault-injection")]
 pub use pool::FaultInjection;

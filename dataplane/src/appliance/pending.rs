@@ -7,6 +7,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::snapshot::MetricSources;
 use crate::control::{ControlError, ControlServer};
+use crate::privileges::Identity;
 
 /// A listening control socket whose requests wait for the end of the start.
 #[derive(Debug)]
@@ -25,6 +26,11 @@ impl PendingRequests {
             sources.as_ref().map(MetricSources::snapshot)
         })?;
         Ok(Self { sources, server })
+    }
+
+    /// Gives the socket to the user that the process becomes.
+    pub(super) fn give_to(&self, identity: &Identity) -> Result<(), ControlError> {
+        self.server.give_to(identity.uid, identity.gid)
     }
 
     /// Answers waiting and later requests from these sources.

@@ -1,19 +1,24 @@
 //! The steps of the start: memory, ports, and the specification of each worker.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use lockgate_cache::FileClient;
-use lockgate_drivers::{self as drivers, Eal, Port, PortConfig, PortError, Queue, WorkerPorts};
+use lockgate_cache::{FileClient, StartError};
+use lockgate_drivers::{
+    self as drivers, Driver, Eal, Port, PortConfig, PortError, Queue, WorkerPorts,
+};
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::{TlsConfigError, TlsServer};
 use lockgate_stack::{FlowDirectory, SiblingPlace, Stack, StackConfig};
 use pktbuf::{PageArena, PagePool, Region, SMALL_CAPACITY};
+use rustix::thread::CapabilitySet;
 
 use super::{ApplianceError, translate};
 use crate::clock::Clock;
 use crate::config::{Config, Place};
 use crate::control::MetricGroup;
+use crate::privileges::capabilities_needed;
 use crate::server::{HEAD_BYTES_EXPECTED, Server};
 use crate::worker::{Siblings, Worker, WorkerCommand, WorkerParts};
 
@@ -100,6 +105,45 @@ impl SharedSpec {
             config,
         })
     }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
+}
+
+/// Makes a fault of the file, at the key's line, of a site's directory that can't be opened.
+pub(super) fn root_fault(config: &Config, error: StartError) -> ApplianceError {
+    if let StartError::Root { path, error } = &error {
+        let mut roots = config.roots.iter().zip(&config.root_places);
+        if let Some((_, place)) = roots.find(|(root, _)| *root == path) {
+            let message = match &config.identity {
+                Some(user) => format!("{}: {error} (as user {})", path.display(), user.name),
+                None => format!("{}: {error}", path.display()),
+            };
+            return ApplianceError::Config(config.fault(place.clone(), message).into());
+        }
+    }
+    error.into()
+}
+
+/// Returns the capabilities that the drivers of all ports need after the ports were opened.
+pub(super) fn capabilities(config: &Config) -> CapabilitySet {
+    let devices = config.ports.iter().map(|port| &port.settings.device);
+    let needed = devices.flat_map(|device| {
+        let cards = device.pci_addresses().into_iter();
+        let of_cards = cards.map(|address| {
+            capabilities_needed(Driver::Pci, pci_driver(&address.to_string()).as_deref())
+        });
+        of_cards.chain([capabilities_needed(device.driver(), None)])
+    });
+    needed.collect()
+}
+
+/// Returns the kernel's driver of a PCI device; none if it has none, or isn't there.
+fn pci_driver(address: &str) -> Option<String> {
+    let link = std::fs::read_link(Path::new(PCI_DEVICES).join(address).join("driver"));
+    let name = link.ok()?.file_name()?.to_str()?.to_owned();
+    Some(name)
 }
 
 /// The specification of a worker, made before its thread is spawned.
@@ -267,6 +311,8 @@ fn secret() -> Result<[u64; 4], getrandom::Error> {
     }
     Ok(secret)
 }
+
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 
 /// Expanded keys that a worker caches: about a megabyte.
 const EXPANDED_KEYS: usize = 1024;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::fault::{Fault, Faults, Place};
-use super::{Config, Host, memory, network, sections, serving};
+use super::{Config, Host, memory, network, process, sections, serving};
+use crate::privileges::Identity;
 
 /// Reads and checks a configuration file and the files that it names.
 ///
@@ -13,6 +14,18 @@ use super::{Config, Host, memory, network, sections, serving};
 /// All faults of the file.
 pub fn load(file: &Path, host: &Host) -> Result<Config, Faults> {
     parse(file, &read(file)?, host)
+}
+
+/// As [`load`], for a process that runs the configuration. If it drops root, the directories of
+/// sites aren't checked here but opened after the drop.
+///
+/// The check has threads, and a file system that hangs keeps them. Such a thread would stay root,
+/// and `setresuid` of glibc would wait for it for ever.
+///
+/// # Errors
+/// All faults of the file.
+pub fn load_to_run(file: &Path, host: &Host) -> Result<Config, Faults> {
+    parse_with(file, &read(file)?, host, |identity| identity.is_none())
 }
 
 /// Returns the control socket that a configuration file names. Nothing else in it is checked, so
@@ -33,6 +46,16 @@ pub fn control_socket(file: &Path) -> Result<PathBuf, Faults> {
 /// # Errors
 /// All faults of the text.
 pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
+    parse_with(file, text, host, |_| true)
+}
+
+/// As [`parse`]. `checks_roots` says for the identity whether the sites' directories are checked.
+fn parse_with(
+    file: &Path,
+    text: &str,
+    host: &Host,
+    checks_roots: fn(Option<&Identity>) -> bool,
+) -> Result<Config, Faults> {
     let document = Document::parse(file, text)?;
     let workers = network::workers(&document, host);
     let (limits, pool) = (sections::limits(&document), sections::pool(&document));
@@ -50,10 +73,11 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
             Ok(())
         }
     });
-    let (certificates, mut warnings) = serving::certificates(&document, file, host);
-    let (sites, roots, of_sites) = serving::sites(&document, file);
-    warnings.extend(of_sites);
-    if !document.many("listener").is_empty() && roots.is_empty() {
+    let mut loaded = serving::certificates(&document, file, host);
+    let identity = process::identity(&document);
+    let sites = serving::sites(&document, file, checks_roots(identity.as_ref()));
+    loaded.warnings.extend(sites.warnings);
+    if !document.many("listener").is_empty() && sites.roots.is_empty() {
         document.fault(
             Place::new(0, "site"),
             "there is no [[site]]: listeners serve nothing",
@@ -69,6 +93,7 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
         tcp: sections::tcp(&document),
         tls: sections::tls(&document),
         http: sections::http(&document),
+        identity,
         control_socket: serving::control_socket(&document, file),
         drain_deadline: document.one("drain").time("deadline"),
         log_level: sections::log_level(&document),
@@ -79,15 +104,17 @@ pub fn parse(file: &Path, text: &str, host: &Host) -> Result<Config, Faults> {
         interfaces,
         routes,
         ktls,
-        certificates,
+        certificates: loaded.certificates,
+        certificate_files: loaded.files,
         listeners,
-        sites,
-        roots,
+        sites: sites.sites,
+        roots: sites.roots,
+        root_places: sites.places,
         cache,
         cache_bytes,
         limits,
         pool,
-        warnings,
+        warnings: loaded.warnings,
     };
     document.finish()?;
     Ok(config)

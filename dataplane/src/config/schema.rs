@@ -14,7 +14,7 @@ use self::network::{EAL, INTERFACE, PORT, ROUTE, TCP, WORKERS};
 #[cfg(feature = "fault-injection")]
 use self::serving::TEST;
 use self::serving::{
-    CACHE, CERTIFICATE, CONTROL, DRAIN, HTTP, KTLS, LIMITS, LISTENER, LOG, SITE, TLS,
+    CACHE, CERTIFICATE, CONTROL, DRAIN, HTTP, KTLS, LIMITS, LISTENER, LOG, PROCESS, SITE, TLS,
 };
 
 pub use self::key::{Key, Kind, TextDefault};
@@ -71,6 +71,7 @@ pub const SECTIONS: &[Section] = &[
     one("http", HTTP),
     one("cache", CACHE),
     one("limits", LIMITS),
+    one("process", PROCESS),
     one("control", CONTROL),
     one("drain", DRAIN),
     one("log", LOG),

@@ -9,10 +9,19 @@ use lockgate_cache::RootId;
 use lockgate_stack::tls::Certificate;
 
 use super::document::Document;
+use super::fault::Place;
 use super::reader::Located;
-use super::{Config, Host};
+use super::{CertificateFiles, Config, Host};
 use crate::certificates::{self, CertificateFileError};
 use crate::server::{HostPattern, Site, Sites};
+
+/// The sections `[[certificate]]`, loaded.
+#[derive(Default)]
+pub(super) struct LoadedCertificates {
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) files: Vec<CertificateFiles>,
+    pub(super) warnings: Vec<super::Fault>,
+}
 
 /// Loads the certificates. An expired one is a warning: clients decide for themselves, and the
 /// other certificates and plain HTTP still work.
@@ -20,8 +29,8 @@ pub(super) fn certificates(
     document: &Document<'_>,
     file: &Path,
     host: &Host,
-) -> (Vec<Certificate>, Vec<super::Fault>) {
-    let (mut loaded, mut warnings) = (Vec::new(), Vec::new());
+) -> LoadedCertificates {
+    let mut loaded = LoadedCertificates::default();
     for reader in document.many("certificate") {
         let chain = reader
             .text("chain")
@@ -36,9 +45,17 @@ pub(super) fn certificates(
             Ok((certificate, validity)) => {
                 if let Some(warning) = validity.validity_at(host.unix_seconds) {
                     let message = format!("{}: {warning}", chain.display());
-                    warnings.push(super::Fault::new(file, reader.place("chain"), message));
+                    let place = reader.place("chain");
+                    loaded
+                        .warnings
+                        .push(super::Fault::new(file, place, message));
                 }
-                loaded.push(certificate);
+                loaded.certificates.push(certificate);
+                loaded.files.push(CertificateFiles {
+                    chain,
+                    key,
+                    validity,
+                });
             }
             Err(error) => {
                 let name = match &error {
@@ -51,18 +68,24 @@ pub(super) fn certificates(
             }
         }
     }
-    (loaded, warnings)
+    loaded
+}
+
+/// The sections `[[site]]`.
+pub(super) struct ParsedSites {
+    pub(super) sites: Sites,
+    pub(super) roots: Vec<PathBuf>,
+    /// Where each root is set.
+    pub(super) places: Vec<Place>,
+    pub(super) warnings: Vec<super::Fault>,
 }
 
 /// Parses the sites, and the directories that they are served from. A directory whose file system
 /// doesn't answer is a warning: the other sites still work.
-pub(super) fn sites(
-    document: &Document<'_>,
-    file: &Path,
-) -> (Sites, Vec<PathBuf>, Vec<super::Fault>) {
+pub(super) fn sites(document: &Document<'_>, file: &Path, checks_roots: bool) -> ParsedSites {
     let mut sites = Sites::new();
     let mut roots = Vec::new();
-    let mut places = Vec::new();
+    let (mut places, mut checked) = (Vec::new(), Vec::new());
     let mut taken: HashMap<HostPattern, u32> = HashMap::new();
     for reader in document.many("site") {
         let mut hosts = Vec::new();
@@ -99,32 +122,38 @@ pub(super) fn sites(
         for host in hosts {
             sites.insert(host, site.clone());
         }
-        if root.is_some() {
-            places.push((roots.len(), reader.place("root")));
-        }
+        places.push(reader.place("root"));
+        // A missing one is a fault already.
+        checked.push(root.is_some() && checks_roots);
         roots.push(root.unwrap_or_default());
     }
-    let check = |(at, _): &(usize, _)| {
-        let root: PathBuf = roots.get(*at).cloned().unwrap_or_default();
+    let each = roots.iter().zip(&places).zip(checked);
+    let each: Vec<_> = each.filter(|(_, is_checked)| *is_checked).collect();
+    let check = |((root, _), _): &((&PathBuf, _), _)| {
+        let root = (*root).clone();
         move || check_directory(&root)
     };
-    let checked = lockgate_cache::results_within(ROOT_WAIT, places.iter().map(check));
+    let results = lockgate_cache::results_within(ROOT_WAIT, each.iter().map(check));
     let mut warnings = Vec::new();
-    for ((at, place), result) in places.into_iter().zip(checked) {
+    for (((root, place), _), result) in each.into_iter().zip(results) {
         match result {
             Some(Ok(())) => {}
-            Some(Err(message)) => document.fault(place, message),
+            Some(Err(message)) => document.fault(place.clone(), message),
             None => {
-                let root = roots.get(at).map(|root| root.display());
-                let root = root.map(|root| root.to_string()).unwrap_or_default();
                 let message = format!(
-                    "{root}: the file system doesn't answer; the site has no files until it does"
+                    "{}: the file system doesn't answer; the site has no files until it does",
+                    root.display()
                 );
-                warnings.push(super::Fault::new(file, place, message));
+                warnings.push(super::Fault::new(file, place.clone(), message));
             }
         }
     }
-    (sites, roots, warnings)
+    ParsedSites {
+        sites,
+        roots,
+        places,
+        warnings,
+    }
 }
 
 pub(super) fn control_socket(document: &Document<'_>, file: &Path) -> Option<PathBuf> {

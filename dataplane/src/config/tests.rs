@@ -84,6 +84,29 @@ fn a_small_file_gets_every_default() {
     );
 }
 
+/// By name with the entry's group, by number, with another group; root's groups are never kept.
+#[test]
+fn a_user_has_its_groups() {
+    let scratch = Scratch::new();
+    let identity = |keys: &str| {
+        let text = format!("{BASE}[process]\n{keys}\n");
+        let identity = scratch.parse(&text).unwrap().identity.unwrap();
+        (identity.uid, identity.gid, identity.groups)
+    };
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let (uid, gid) = (nobody.uid.as_raw(), nobody.gid.as_raw());
+    assert_eq!(identity("user = \"nobody\""), (uid, gid, vec![gid]));
+    assert_eq!(
+        identity(&format!("user = \"{uid}\"")),
+        (uid, gid, vec![gid])
+    );
+    let grouped = identity("user = \"nobody\"\ngroup = \"7\"");
+    assert_eq!(grouped, (uid, 7, vec![7]));
+    let unnamed = identity("user = \"4294967294\"\ngroup = \"daemon\"");
+    assert_eq!((unnamed.0, unnamed.2), (4_294_967_294, vec![unnamed.1]));
+    assert_eq!(scratch.parse(BASE).unwrap().identity, None);
+}
+
 #[test]
 fn values_are_taken_over() {
     let text = BASE.replace(
@@ -314,6 +337,14 @@ const BAD: &[(&str, &str, &str)] = &[
     ("hosts = [\"*\"]", "hosts = [\"a..b\"]", "t.toml:14: site.hosts: expected a host name, *.domain or *, found \"a..b\""),
     ("hosts = [\"*\"]", "hosts = []", "t.toml:14: site.hosts: the list is empty"),
     ("root = \"www\"", "root = \"www\"\nindex = \"../x\"", "t.toml:16: site.index: expected a file name without a directory"),
+    // Process.
+    ("", "[process]\nuser = \"no-such-user\"\n", "t.toml:17: process.user: there is no user \"no-such-user\" here; useradd --system makes one"),
+    ("", "[process]\nuser = \"root\"\n", "t.toml:17: process.user: this is root: remove the key to stay root, or name another user"),
+    ("", "[process]\nuser = \"0\"\n", "t.toml:17: process.user: this is root: remove the key to stay root, or name another user"),
+    ("", "[process]\nuser = \"4294967295\"\n", "t.toml:17: process.user: there is no user \"4294967295\" here; useradd --system makes one"),
+    ("", "[process]\nuser = \"4294967294\"\n", "t.toml:17: process.user: user 4294967294 has no entry here, so set process.group"),
+    ("", "[process]\nuser = \"nobody\"\ngroup = \"no-such-group\"\n", "t.toml:18: process.group: there is no group \"no-such-group\" here"),
+    ("", "[process]\ngroup = \"nogroup\"\n", "t.toml:17: process.group: there is no process.user: set it, too"),
     // Control.
     ("", "[control]\nsocket = \"www\"\n", "t.toml:17: control.socket: expected the path of a socket"),
     ("", "[control]\nsocket = \"run/s\"\n", "t.toml:17: control.socket: run: No such file or directory (os error 2)"),
@@ -764,4 +795,4 @@ root = "www"
 "#;
 
 /// The first of February.
-const IN_2026: u64 = 1_769_904_000;
+pub(crate) const IN_2026: u64 = 1_769_904_000;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::protocol::{REQUEST_MAX, Response, Snapshot};
@@ -64,6 +64,29 @@ impl ControlServer {
             path: path.to_path_buf(),
             _lock: lock,
         })
+    }
+
+    /// Gives the socket to this user and group, as whom `lockgate stats` may connect.
+    ///
+    /// # Errors
+    /// The system refuses, or the path isn't the socket of this server any more: its directory is
+    /// writable by another user, who could have put a link there.
+    pub fn give_to(&self, uid: u32, gid: u32) -> Result<(), ControlError> {
+        let failed = |source: rustix::io::Errno| ControlError::Io {
+            path: self.path.clone(),
+            source: source.into(),
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let socket = rustix::fs::open(&self.path, flags, Mode::empty()).map_err(failed)?;
+        let found = rustix::fs::fstat(&socket).map_err(failed)?;
+        let is_ours = FileType::from_raw_mode(found.st_mode) == FileType::Socket
+            && found.st_nlink == 1
+            && found.st_uid == rustix::process::geteuid().as_raw();
+        if !is_ours {
+            return Err(ControlError::NotASocket(self.path.clone()));
+        }
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::chownat(&socket, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).map_err(failed)
     }
 }
 

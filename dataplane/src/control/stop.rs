@@ -1,10 +1,10 @@
-//! The request to stop, from SIGTERM and SIGINT.
+//! Signals: the request to stop from SIGTERM and SIGINT, and SIGHUP, which is reserved.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use std::io;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// The request to stop, shared by all threads of the instance.
@@ -24,16 +24,24 @@ pub enum StopLevel {
 
 impl Stop {
     /// The first SIGTERM or SIGINT asks to drain, the second to end at once; the third ends the
-    /// process by itself, whatever it hangs in.
+    /// process by itself, whatever it hangs in. SIGHUP asks for nothing yet: it is reserved for a
+    /// reload, and is logged.
     ///
     /// # Errors
     /// The handlers can't be installed.
     pub fn on_signals() -> io::Result<Self> {
         let stop = Self::default();
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let asked = stop.clone();
         let watch = move || {
             for signal in signals.forever() {
+                if signal == SIGHUP {
+                    tracing::warn!(
+                        "SIGHUP: reloading isn't supported yet; restart to apply a changed \
+                         configuration"
+                    );
+                    continue;
+                }
                 match asked.escalate() {
                     StopLevel::Run | StopLevel::Drain => tracing::info!(
                         signal,

@@ -1,6 +1,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -149,6 +149,40 @@ fn instances_side_by_side_race_for_one_socket_and_one_gets_it() {
         assert_eq!(servers.iter().filter(|server| server.is_ok()).count(), 1);
         assert!(stats(&path).is_ok());
     }
+}
+
+/// A user who may write the directory could put a link to another's file at the path. Giving that
+/// file away would make it the user's.
+#[test]
+fn only_the_socket_itself_is_given_away() {
+    let scratch = Scratch::new();
+    let path = scratch.path("s");
+    let server = ControlServer::start(&path, || None).unwrap();
+    let own = fs::metadata(&path).unwrap();
+    let (uid, gid) = (own.uid(), own.gid());
+    server.give_to(uid, gid).unwrap();
+
+    let aside = scratch.path("aside");
+    fs::hard_link(&path, &aside).unwrap();
+    let refused = |why: &str| {
+        let given = server.give_to(uid, gid);
+        assert!(
+            matches!(given, Err(ControlError::NotASocket(_))),
+            "{why}: {given:?}"
+        );
+    };
+    refused("another name of a socket");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "a file").unwrap();
+    refused("a file");
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&aside, &path).unwrap();
+    refused("a symbolic link to the socket");
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(
+        server.give_to(uid, gid),
+        Err(ControlError::Io { .. })
+    ));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use lockgate::appliance::{self, ApplianceError};
 use lockgate::clock;
 use lockgate::config::{self, Config, Host};
 use lockgate::control::{self, GroupKind, Stop};
+use lockgate::privileges::Privileges;
 use lockgate_testing::{ScratchDir, wait_for};
 
 use crate::support::pki::Pki;
@@ -110,7 +111,7 @@ fn starts_answers_and_drains() {
     let config = place.config("net_null0,no-rx=1", &[core]);
     let stop = Stop::default();
     let asked = stop.clone();
-    let appliance = thread::spawn(move || appliance::run(config, &asked));
+    let appliance = thread::spawn(move || appliance::run(config, Privileges::unchanged(), &asked));
     let first = stats(&place.socket(), 1);
     assert_eq!(first.pid, std::process::id());
     let groups = &first.snapshot.groups;
@@ -151,7 +152,7 @@ fn two_workers_end_at_once() {
     let config = place.config("net_null0,no-rx=1", two);
     let stop = Stop::default();
     let asked = stop.clone();
-    let appliance = thread::spawn(move || appliance::run(config, &asked));
+    let appliance = thread::spawn(move || appliance::run(config, Privileges::unchanged(), &asked));
     let groups = stats(&place.socket(), 2).snapshot.groups;
     let workers = groups
         .iter()
@@ -166,7 +167,7 @@ fn two_workers_end_at_once() {
 fn what_a_device_refuses_is_a_fault() {
     let place = Place::new();
     let config = place.config("net_af_packet0,iface=lg-nowhere", &cores_here()[..1]);
-    match appliance::run(config, &Stop::default()) {
+    match appliance::run(config, Privileges::unchanged(), &Stop::default()) {
         Err(ApplianceError::Config(faults)) => {
             let said = faults.to_string();
             assert!(

@@ -7,12 +7,14 @@
 
 mod bulk;
 mod clients;
+mod doctor;
 mod ending;
 mod exhaustion;
 mod files;
 mod hostile;
 mod network;
 mod operation;
+mod privileges;
 mod serving;
 mod support;
 mod tls;
@@ -33,7 +35,9 @@ fn main() -> ExitCode {
         ending::CASES,
         files::CASES,
         network::CASES,
+        doctor::CASES,
         operation::CASES,
+        privileges::CASES,
         exhaustion::CASES,
         hostile::CASES,
     ]

@@ -1,6 +1,8 @@
 /* The EAL's log and memory, and the state of kernel interfaces. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -106,4 +108,41 @@ lg_kernel_running(const char *interface)
 	int rc = interface_request(interface, SIOCGIFFLAGS, &ifr);
 
 	return rc != 0 ? rc : (ifr.ifr_flags & IFF_UP) != 0 && (ifr.ifr_flags & IFF_RUNNING) != 0;
+}
+
+static int
+ethtool_request(const char *interface, void *request)
+{
+	struct ifreq ifr;
+	int fd, rc;
+
+	if (strlen(interface) >= sizeof(ifr.ifr_name))
+		return -ENODEV;
+	memset(&ifr, 0, sizeof(ifr));
+	strcpy(ifr.ifr_name, interface);
+	ifr.ifr_data = request;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	rc = ioctl(fd, SIOCETHTOOL, &ifr) != 0 ? -errno : 0;
+	close(fd);
+	return rc;
+}
+
+int
+lg_kernel_offload(const char *interface, uint32_t command)
+{
+	struct ethtool_value value = { .cmd = command };
+	int rc = ethtool_request(interface, &value);
+
+	return rc != 0 ? rc : value.data != 0;
+}
+
+int
+lg_kernel_is_veth(const char *interface)
+{
+	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
+	int rc = ethtool_request(interface, &info);
+
+	return rc != 0 ? rc : strncmp(info.driver, "veth", sizeof(info.driver)) == 0;
 }

@@ -210,6 +210,13 @@ int lg_extmem_register(void *addr, size_t len);
 int lg_kernel_mtu(const char *interface);
 /* Returns 1 if a kernel interface is up and has a carrier, 0 if not, or a negative errno. */
 int lg_kernel_running(const char *interface);
+/*
+ * Returns 1 if an offload of a kernel interface is on, 0 if not, or a negative errno. The command
+ * is ETHTOOL_GTXCSUM or ETHTOOL_GGRO of linux/ethtool.h.
+ */
+int lg_kernel_offload(const char *interface, uint32_t command);
+/* Returns 1 if a kernel interface is an end of a veth pair, 0 if not, or a negative errno. */
+int lg_kernel_is_veth(const char *interface);
 
 /* pool.c */
 struct rte_mempool *lg_pool_create(const char *name, uint32_t mbufs, uint32_t cache,

@@ -209,13 +209,35 @@ pub(super) const LIMITS: &[Key] = &[
     ),
 ];
 
+pub(super) const PROCESS: &[Key] = &[
+    key(
+        "user",
+        Kind::Text {
+            what: "a user name or number",
+            default: TextDefault::None,
+        },
+        "The user that the process becomes, in all its threads, once devices, sockets and keys are \
+         open. Needs a start as root, or as this user. Without it the process keeps the user that \
+         it was started as.",
+    ),
+    key(
+        "group",
+        Kind::Text {
+            what: "a group name or number",
+            default: TextDefault::None,
+        },
+        "Its group, beside the supplementary groups of the user. Without it the user's own group.",
+    ),
+];
+
 pub(super) const CONTROL: &[Key] = &[key(
     "socket",
     Kind::Text {
         what: "a path of 107 bytes at most",
         default: TextDefault::None,
     },
-    "The Unix socket of `lockgate stats`. Its mode is 0600: only its owner can use it.",
+    "The Unix socket of `lockgate stats`. Its owner is `process.user`, its mode 0600: only this \
+     user and root can use it.",
 )];
 
 pub(super) const DRAIN: &[Key] = &[key(

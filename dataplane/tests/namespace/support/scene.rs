@@ -135,6 +135,12 @@ impl Setup {
     #[track_caller]
     pub(crate) fn start(self) -> Scene {
         let (net, scratch) = self.prepare();
+        self.start_in(net, scratch)
+    }
+
+    /// Starts the appliance in what [`Setup::prepare`] has made.
+    #[track_caller]
+    pub(crate) fn start_in(&self, net: Network, scratch: ScratchDir) -> Scene {
         let config = scratch.path().join(CONFIG);
         let server = Server::start(
             net.server(),

@@ -146,6 +146,11 @@ impl Server {
         status.expect("it is our child").is_some()
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&mut self) -> u32 {
+        self.child().id()
+    }
+
     /// Bytes of its memory that are in use.
     pub(crate) fn resident(&mut self) -> u64 {
         let file = format!("/proc/{}/status", self.child().id());
