@@ -1,9 +1,11 @@
 //! The appliance: starts what a configuration describes, watches it, and shuts it down.
 //!
-//! Order of the start: control socket, EAL, memory, ports, drop of root, file cache, workers. The
-//! shutdown runs backwards, once all workers have ended.
+//! Order of the start: control socket, EAL, memory, ports, drop of root, links, file cache, workers.
+//! The shutdown runs backwards, once all workers have ended. Page buffers are counted last: until its
+//! port is closed, a TX ring holds some.
 
 mod ends;
+mod links;
 mod pending;
 mod snapshot;
 mod start;
@@ -20,10 +22,11 @@ use lockgate_stack::tls::TlsConfigError;
 use lockgate_stack::{ConfigError, ListenError};
 use lockgate_wire::Instant;
 
-use self::ends::EndTotals;
+use self::ends::{EndTotals, WorkerEnd};
+use self::links::{LINK_POLL_PERIOD, LinkWatch};
 use crate::clock::{Clock, unix_time};
 use crate::config::{Config, Faults};
-use crate::control::{ControlError, ControlServer, MetricGroup, Stop, StopLevel};
+use crate::control::{ControlError, ControlServer, Stop, StopLevel};
 use crate::privileges::{Privileges, PrivilegesError};
 use crate::worker::WorkerCommand;
 
@@ -33,7 +36,7 @@ use crate::worker::WorkerCommand;
 /// The appliance can't start, or a worker failed. A fault of the configuration that only the device
 /// can find is [`ApplianceError::Config`]: it has file, line and key.
 pub fn run(config: Config, privileges: Privileges, stop: &Stop) -> Result<(), ApplianceError> {
-    let running = Running::start(config, privileges)?;
+    let running = Running::start(config, privileges, stop)?;
     running.wait(stop)
 }
 
@@ -103,6 +106,7 @@ struct Running {
     config: Arc<Config>,
     clock: Clock,
     ports: Arc<Vec<Port>>,
+    links: LinkWatch,
     workers: Vec<WorkerHandle>,
     /// Answers requests until the workers have ended.
     control: Option<ControlServer>,
@@ -113,14 +117,18 @@ struct Running {
 #[derive(Debug)]
 struct WorkerHandle {
     commands: Sender<WorkerCommand>,
-    /// Returns the worker's last counters; none if it didn't start.
-    thread: JoinHandle<Option<MetricGroup>>,
+    /// Returns what the worker leaves behind; nothing if it didn't start.
+    thread: JoinHandle<Option<WorkerEnd>>,
     /// The last command to stop that it was sent.
     sent: StopLevel,
 }
 
 impl Running {
-    fn start(config: Config, mut privileges: Privileges) -> Result<Self, ApplianceError> {
+    fn start(
+        config: Config,
+        mut privileges: Privileges,
+        stop: &Stop,
+    ) -> Result<Self, ApplianceError> {
         let clock = Clock::new();
         // First, so that a second instance fails before it touches a device.
         let socket = config.control_socket.as_deref();
@@ -135,6 +143,8 @@ impl Running {
         }
         privileges.drop_root(start::capabilities(&config))?;
         // Nothing below opens a file, a directory or a device as root.
+        links::wait_for_links(&ports, &config, clock, stop);
+        let links = LinkWatch::new(&ports, &config);
         let config = Arc::new(config);
         let shared = start::SharedSpec::new(eal, clock, Arc::clone(&config), &ports, tls)?;
         let started = privileges.without_capabilities(|| spawn_all(shared, memory, &mut ports));
@@ -158,6 +168,7 @@ impl Running {
             config,
             clock,
             ports,
+            links,
             workers,
             control,
             cache,
@@ -172,8 +183,8 @@ impl Running {
             .iter()
             .any(|worker| !worker.thread.is_finished())
         {
-            for port in self.ports.iter() {
-                port.poll_link();
+            if let Some(announcing) = self.workers.first() {
+                self.links.poll(&self.ports, &announcing.commands);
             }
             let mut asked = stop.level();
             // The connections that the flow hash gives to a worker that has ended are lost.
@@ -197,9 +208,14 @@ impl Running {
         }
         let mut failed = None;
         let mut ends = EndTotals::default();
+        let mut page_pools = Vec::with_capacity(self.workers.len());
         for (number, worker) in self.workers.into_iter().enumerate() {
             match worker.thread.join() {
-                Ok(counters) => ends.add(counters.iter().flat_map(|group| &group.values)),
+                Ok(Some(WorkerEnd { counters, pages })) => {
+                    ends.add(&counters.values);
+                    page_pools.push((number, pages));
+                }
+                Ok(None) => {}
                 Err(_) => failed = Some(number),
             }
         }
@@ -209,7 +225,11 @@ impl Running {
         let left = deadline.map_or(Duration::ZERO, |at: Instant| at.saturating_since(now));
         close_cache(self.cache, left);
         if let Ok(ports) = Arc::try_unwrap(self.ports) {
-            close_ports(ports);
+            ends::close_ports(ports);
+        }
+        // After the ports: until they are closed, their TX rings hold page buffers.
+        for (number, pages) in page_pools {
+            ends::count_pages(number, pages);
         }
         // The control socket has closed, so only this line tells how the drain ended.
         tracing::info!(%ends, "stopped");
@@ -280,9 +300,9 @@ fn spawn_worker(
         Ok((mut worker, registered)) => {
             let _ = ready.send(Ok(()));
             worker.run();
-            let counters = start::shutdown_worker(worker);
+            let end = WorkerEnd::of(worker);
             drop(registered);
-            Some(counters)
+            Some(end)
         }
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -312,27 +332,6 @@ fn close_cache(cache: Arc<FileCache>, left: Duration) {
         );
     }
 }
-
-fn close_ports(ports: Vec<Port>) {
-    for mut port in ports {
-        let name = port.name().to_owned();
-        match port.close() {
-            Ok(pools) => {
-                for pool in pools.iter().filter(|pool| !pool.is_full()) {
-                    tracing::warn!(
-                        pool = pool.name,
-                        missing = pool.size - pool.available,
-                        "port: packet buffers are missing at the end; their memory is kept"
-                    );
-                }
-            }
-            Err(error) => tracing::warn!(port = name, %error, "port: can't be closed"),
-        }
-    }
-}
-
-/// How often link states and the request to stop are polled.
-const LINK_POLL_PERIOD: Duration = Duration::from_millis(50);
 
 /// How often it's polled whether the workers have ended.
 const JOIN_POLL_PERIOD: Duration = Duration::from_millis(5);

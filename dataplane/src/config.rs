@@ -27,6 +27,8 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use lockgate_cache::CacheConfig;
+#[cfg(feature = "fault-injection")]
+use lockgate_drivers::SentRelease;
 use lockgate_drivers::{EalConfig, PortConfig};
 use lockgate_ip::{Cidr, Route};
 use lockgate_ktls::BackendChoice;
@@ -131,6 +133,8 @@ pub struct Workers {
 pub struct Port {
     /// How to open it.
     pub settings: PortConfig,
+    /// How long the start waits for its link.
+    pub link_wait: Duration,
     /// Where `device` is set.
     pub device_place: Place,
     /// Where `mtu` is set, or the section if it isn't.
@@ -194,6 +198,10 @@ pub struct Test {
     pub fail_one_in: u32,
     /// Which ones.
     pub fail_seed: u32,
+    /// Makes the ports' TX rings hold what is sent, and when they free it.
+    pub hold_sent: Option<SentRelease>,
+    /// Page buffers that each worker loses.
+    pub leak_pages: u32,
 }
 
 impl Config {

@@ -21,7 +21,7 @@ use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::TlsServer;
 use lockgate_stack::{Env, ListenConfig, ListenerId, Notice, Stack};
 use lockgate_wire::{IfaceId, Instant};
-use pktbuf::{Buffer, PagePool};
+use pktbuf::{Buffer, DetachedPool, PagePool, PoolUsage};
 
 use self::connections::Connections;
 use self::overload::OverloadLog;
@@ -42,6 +42,9 @@ pub enum WorkerCommand {
     Drain(Instant),
     /// Reset all connections and end.
     Stop,
+    /// The link state of an interface's port has changed: announce its addresses if it is up. One
+    /// worker gets this, because the workers share their addresses.
+    LinkChange(IfaceId),
 }
 
 /// The parts of a worker. Make them on the worker's thread: the page pool belongs to the thread
@@ -175,17 +178,19 @@ impl Worker {
                 self.idle.reset();
             } else {
                 self.idle_turns += 1;
+                if self.idle_turns.is_multiple_of(IDLE_TURNS_PER_CLEANUP) {
+                    self.ports.clean_sent(CLEANED_PER_TURN);
+                }
                 self.idle.wait(self.clock.now(), self.next_timer());
             }
         }
     }
 
-    /// Drops all connections and returns the worker's number and its page pool, so that the caller
-    /// can check for leaked buffers.
-    pub fn into_page_pool(self) -> (usize, PagePool) {
+    /// Drops all connections and returns the page pool. Drivers may hold page buffers in their TX
+    /// rings until the ports are closed: only after that are missing ones leaked.
+    pub fn into_page_pool(self) -> DetachedPool {
         let Self {
-            number,
-            mut pages,
+            pages,
             stack,
             connections,
             inbox,
@@ -193,8 +198,7 @@ impl Worker {
             ..
         } = self;
         drop((connections, stack, inbox, ports));
-        pages.reclaim();
-        (number, pages)
+        pages.detach()
     }
 
     /// Returns the counters of the worker and of all its layers.
@@ -269,6 +273,9 @@ impl Worker {
         let clock = server::TurnClock { now, unix };
         self.connections.begin_turn();
         self.pages.reclaim();
+        if is_short(self.pages.usage()) {
+            self.ports.clean_sent(CLEANED_PER_TURN);
+        }
         let inbox = &mut self.inbox;
         let received = self.ports.rx_burst(|on, packet| inbox.push((on, packet)));
         let mut env = Env {
@@ -310,7 +317,7 @@ impl Worker {
                 "overload: exhausted budgets: {report}"
             );
         }
-        let commanded = self.run_command();
+        let commanded = self.run_command(now);
         self.advance_shutdown(now);
         received > 0
             || exchanged.received_any
@@ -349,8 +356,16 @@ impl Worker {
     }
 
     /// Runs the next command. Returns whether there was one.
-    fn run_command(&mut self) -> bool {
+    fn run_command(&mut self, now: Instant) -> bool {
         match self.commands.try_recv() {
+            Ok(WorkerCommand::LinkChange(on)) => {
+                let mut env = Env {
+                    pages: &mut self.pages,
+                    ciphers: &mut self.ciphers,
+                    net: &mut self.ports,
+                };
+                self.stack.on_link_change(now, on, &mut env);
+            }
             Ok(WorkerCommand::Snapshot(to)) => {
                 // The requester may have timed out and dropped its receiver.
                 let _ = to.try_send(self.snapshot());
@@ -408,6 +423,21 @@ impl Worker {
         timers.into_iter().flatten().min()
     }
 }
+
+/// Returns whether less than a quarter of some kind of page buffers is free. Then the shares of
+/// connections are small, and what drivers still hold of sent packets is worth a request.
+fn is_short(pages: PoolUsage) -> bool {
+    let is_short = |all: u32, used: u32| all - used < all / 4;
+    is_short(pages.blocks, pages.blocks_used)
+        || is_short(pages.small_spans, pages.small_spans_used)
+        || is_short(pages.large_spans, pages.large_spans_used)
+}
+
+/// Sent packets that a turn asks each port's driver to free.
+const CLEANED_PER_TURN: u32 = 256;
+
+/// A driver is asked to free sent packets once in so many turns without work.
+const IDLE_TURNS_PER_CLEANUP: u64 = 64;
 
 /// The first capacity of the inbox: about what all ports deliver in a turn.
 const RX_PACKETS_EXPECTED: usize = 256;

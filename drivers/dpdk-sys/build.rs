@@ -13,7 +13,7 @@ const PACKAGES: &str = "libdpdk-dev libclang1-14 libclang-common-14-dev pkg-conf
 
 const SHIM: &[&str] = &["shim/burst.c", "shim/eal.c", "shim/pool.c", "shim/port.c"];
 /// Compiled with the feature `fault-injection` only.
-const INJECT: &str = "shim/inject.c";
+const INJECT: &[&str] = &["shim/hold.c", "shim/inject.c"];
 /// Macro that stands for the feature in C.
 const INJECT_DEFINE: &str = "LG_FAULT_INJECTION";
 const HEADERS: &[&str] = &["shim/bindings.h", "shim/internal.h", "shim/shim.h"];
@@ -48,7 +48,7 @@ const FUNCTIONS: &[&str] = &[
 const HANDLES: &[&str] = &["rte_mbuf", "rte_mempool", "rte_ring"];
 
 fn main() {
-    for file in SHIM.iter().chain([&INJECT]).chain(HEADERS) {
+    for file in SHIM.iter().chain(INJECT).chain(HEADERS) {
         println!("cargo::rerun-if-changed={file}");
     }
     println!("cargo::rerun-if-changed=build.rs");
@@ -92,7 +92,7 @@ fn compile_shim(cflags: &[String], injects: bool) {
     let mut build = cc::Build::new();
     build.files(SHIM).std("gnu11").opt_level(3).warnings(true);
     if injects {
-        build.file(INJECT);
+        build.files(INJECT);
     }
     for flag in cflags {
         build.flag(flag);

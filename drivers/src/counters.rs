@@ -54,12 +54,17 @@ queue_counters! {
     tx_tso,
     /// Packets segmented in software.
     tx_gso,
-    /// Payload bytes copied because the port sends no chains.
+    /// Payload bytes copied: the port sends no chains, or its TX ring holds its share of page
+    /// buffers.
     tx_payload_copied,
     /// Times that `rte_eth_tx_burst` accepted fewer packets than offered. The rest is retried.
     tx_ring_full,
     /// Times that frames had to wait because no packet buffer was free.
     tx_no_mbuf,
+    /// Sent packets that the driver freed on request.
+    tx_cleaned,
+    /// Frames copied because the TX ring holds its share of page buffers.
+    tx_ring_share,
     /// Packets dropped: the link is down.
     tx_dropped_link,
     /// Packets dropped: no room in the backlog.

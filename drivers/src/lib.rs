@@ -58,7 +58,8 @@ pub use memory::MemoryError;
 pub use pool::FaultInjection;
 pub use pool::PoolUsage;
 pub use port::{
-    Assume, Capabilities, Disable, Port, PortConfig, PortError, Queue, RX_ROOM_MIN, Sizes,
+    Assume, Capabilities, Disable, Port, PortConfig, PortError, Queue, RX_ROOM_MIN, SentRelease,
+    Sizes,
 };
 pub use ring::RingPair;
 pub use sys::Errno;

@@ -9,18 +9,21 @@ mod plan;
 mod quirks;
 mod reasons;
 mod rss;
+mod sent;
 mod sizes;
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use lockgate_wire::MacAddr;
 
 pub use capabilities::{Assume, Capabilities, Disable};
 pub use error::PortError;
 pub use mtu::RX_ROOM_MIN;
+pub(crate) use sent::HELD_PIECES_MAX;
+pub use sent::SentRelease;
 pub use sizes::Sizes;
 
 use crate::counters::{DeviceCounters, PortCounters, QueueCells};
@@ -49,6 +52,9 @@ pub struct PortConfig {
     pub rx_buffers: u32,
     /// Packet buffers of each queue for sending; 0: the sum in [`Sizes`].
     pub tx_buffers: u32,
+    /// Page buffers that the TX ring of each queue may hold, if the driver frees them only when
+    /// descriptors are reused. Beyond that, payload is copied.
+    pub ring_pages_max: u32,
     /// Offloads to assume, on ports that can neither corrupt nor truncate a packet.
     pub assume: Assume,
     /// Offloads that the port offers and that are done in software all the same.
@@ -58,6 +64,9 @@ pub struct PortConfig {
     /// Allocation failures on purpose, in all of the port's mempools.
     #[cfg(feature = "fault-injection")]
     pub inject: Option<FaultInjection>,
+    /// Makes the TX rings hold what is sent, as network cards' drivers do.
+    #[cfg(feature = "fault-injection")]
+    pub hold_sent: Option<SentRelease>,
 }
 
 impl PortConfig {
@@ -72,12 +81,24 @@ impl PortConfig {
             tx_descriptors: 0,
             rx_buffers: 4096,
             tx_buffers: 0,
+            ring_pages_max: 1024,
             assume: Assume::default(),
             disable: Disable::default(),
             ipv6_addresses: Vec::new(),
             #[cfg(feature = "fault-injection")]
             inject: None,
+            #[cfg(feature = "fault-injection")]
+            hold_sent: None,
         }
+    }
+
+    /// Returns whether the driver may hold packets after they were sent.
+    fn may_be_late(&self) -> bool {
+        #[cfg(feature = "fault-injection")]
+        if self.hold_sent.is_some() {
+            return true;
+        }
+        SentRelease::may_be_late(self.device.driver())
     }
 }
 
@@ -125,6 +146,12 @@ impl Port {
     /// network namespace.
     pub fn poll_link(&self) -> bool {
         self.shared.poll_link()
+    }
+
+    /// Returns how often [`Port::poll_link`] has seen the link change, on any thread. The first time
+    /// that it is up counts.
+    pub fn link_changes(&self) -> u64 {
+        self.shared.link_changes.load(Ordering::Acquire)
     }
 
     /// Returns a snapshot of the counters.
@@ -215,7 +242,9 @@ pub(crate) struct Shared {
     pub(crate) mtu: u16,
     pub(crate) caps: Capabilities,
     pub(crate) sizes: Sizes,
+    pub(crate) ring_pages_max: u32,
     pub(crate) link_up: AtomicBool,
+    link_changes: AtomicU64,
     partial_checksums_warned: AtomicBool,
     refused_warned: AtomicBool,
     pub(crate) cells: Vec<QueueCells>,
@@ -234,6 +263,8 @@ impl Shared {
     fn poll_link(&self) -> bool {
         let up = self.link_state().unwrap_or(false);
         if self.link_up.swap(up, Ordering::Relaxed) != up {
+            // Release: whoever learns of the change sees the new state.
+            self.link_changes.fetch_add(1, Ordering::Release);
             tracing::info!(port = self.name, up, "link");
         }
         up

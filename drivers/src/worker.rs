@@ -2,6 +2,7 @@
 
 mod backlog;
 mod leaf;
+mod ring_share;
 
 use std::fmt;
 
@@ -73,6 +74,15 @@ impl WorkerPorts {
             done &= leaf.flush();
         }
         done
+    }
+
+    /// Frees packets that were sent and that drivers still hold (`rte_eth_tx_done_cleanup`), up to
+    /// `packets_max` on each port. To be called when page buffers are short, and now and then when
+    /// there is nothing to do: some drivers free a packet only when its descriptor is reused.
+    pub fn clean_sent(&mut self, packets_max: u32) {
+        for leaf in &mut self.leaves {
+            leaf.clean_sent(packets_max);
+        }
     }
 
     /// Returns the number of queued frames of all ports.

@@ -1,10 +1,66 @@
-//! How the connections of all workers ended.
+//! What is left when workers have ended: how their connections ended, and which buffers are missing.
 
 use core::fmt;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::control::Metric;
+use lockgate_drivers::Port;
+use pktbuf::DetachedPool;
+
+use crate::control::{Metric, MetricGroup};
+use crate::worker::Worker;
+
+/// What a worker leaves behind.
+#[derive(Debug)]
+pub(super) struct WorkerEnd {
+    /// Its last counters.
+    pub(super) counters: MetricGroup,
+    /// Its page buffers. The ports' TX rings may still hold some.
+    pub(super) pages: DetachedPool,
+}
+
+impl WorkerEnd {
+    /// Drops the connections and the queues of a worker that has ended.
+    pub(super) fn of(worker: Worker) -> Self {
+        Self {
+            counters: worker.snapshot(),
+            pages: worker.into_page_pool(),
+        }
+    }
+}
+
+/// Closes the ports, and logs packet buffers that did not come back. The workers have ended.
+pub(super) fn close_ports(ports: Vec<Port>) {
+    for mut port in ports {
+        let name = port.name().to_owned();
+        match port.close() {
+            Ok(pools) => {
+                for pool in pools.iter().filter(|pool| !pool.is_full()) {
+                    tracing::warn!(
+                        pool = pool.name,
+                        missing = pool.size - pool.available,
+                        "port: packet buffers are missing at the end; their memory is kept"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(port = name, %error, "port: can't be closed"),
+        }
+    }
+}
+
+/// Logs page buffers of a worker that did not come back. The ports are closed, so that no driver
+/// holds one.
+pub(super) fn count_pages(worker: usize, pages: DetachedPool) {
+    let pages = pages.adopt();
+    if !pages.is_full() {
+        let usage = pages.usage();
+        tracing::warn!(
+            worker,
+            ?usage,
+            "worker: page buffers are missing at the end; their memory is kept"
+        );
+    }
+}
 
 /// The counters `stack.end_...` of all workers, summed. Zeroes aren't shown.
 #[derive(Debug, Default)]

@@ -55,7 +55,10 @@ impl MetricSources {
 
 fn port(port: &Port) -> MetricGroup {
     let counters = port.counters();
-    let mut values = vec![Metric::gauge("port.link_up", u64::from(port.poll_link()))];
+    let mut values = vec![
+        Metric::gauge("port.link_up", u64::from(port.poll_link())),
+        Metric::counter("port.link_changes", port.link_changes()),
+    ];
     let total = counters.total();
     values.extend(
         total

@@ -17,7 +17,6 @@ use rustix::thread::CapabilitySet;
 use super::{ApplianceError, translate};
 use crate::clock::Clock;
 use crate::config::{Config, Place};
-use crate::control::MetricGroup;
 use crate::privileges::capabilities_needed;
 use crate::server::{HEAD_BYTES_EXPECTED, Server};
 use crate::worker::{Siblings, Worker, WorkerCommand, WorkerParts};
@@ -236,6 +235,10 @@ impl WorkerSpec {
             );
             pages.inject_failures(failures.seed, failures.one_in);
         }
+        #[cfg(feature = "fault-injection")]
+        for _ in 0..config.test.leak_pages {
+            core::mem::forget(pages.alloc(1));
+        }
         let now = shared.clock.now();
         let stack = StackConfig {
             siblings: self.place,
@@ -275,22 +278,6 @@ impl WorkerSpec {
         }
         Ok((worker, registered))
     }
-}
-
-/// Drops a worker that has ended, and logs page buffers that are missing. Returns its last
-/// counters.
-pub(super) fn shutdown_worker(worker: Worker) -> MetricGroup {
-    let counters = worker.snapshot();
-    let (number, pages) = worker.into_page_pool();
-    if !pages.is_full() {
-        let usage = pages.usage();
-        tracing::warn!(
-            worker = number,
-            ?usage,
-            "worker: page buffers are missing at the end; their memory is kept"
-        );
-    }
-    counters
 }
 
 /// Makes the TLS server that all listeners share; none if there are no certificates.

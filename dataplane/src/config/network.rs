@@ -3,9 +3,11 @@
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
+use core::time::Duration;
 
 use lockgate_drivers::{Assume, Device, DeviceError, Disable, PortConfig};
 use lockgate_ip::{Cidr, Route};
+use pktbuf::PoolConfig;
 
 use super::document::Document;
 use super::fault::Place;
@@ -21,6 +23,7 @@ pub(super) struct PortSection {
     disable: Disable,
     rx_descriptors: u16,
     tx_descriptors: u16,
+    link_wait: Duration,
     device_place: Place,
     mtu_place: Place,
 }
@@ -101,6 +104,9 @@ pub(super) fn settings(
     workers: usize,
 ) -> Vec<Port> {
     let rx_buffers = sections::mbufs(document);
+    let ring_pages_max = ring_pages_max(sections::pool(document), ports.len());
+    #[cfg(feature = "fault-injection")]
+    let hold_sent = sections::test(document).hold_sent;
     let queues = u16::try_from(workers).unwrap_or(u16::MAX);
     let settings = |(index, port): (usize, PortSection)| {
         Some(Port {
@@ -110,11 +116,15 @@ pub(super) fn settings(
                 rx_descriptors: port.rx_descriptors,
                 tx_descriptors: port.tx_descriptors,
                 rx_buffers,
+                ring_pages_max,
                 assume: port.assume,
                 disable: port.disable,
                 ipv6_addresses: ipv6_addresses(interfaces, index),
+                #[cfg(feature = "fault-injection")]
+                hold_sent,
                 ..PortConfig::new(port.name, port.device?)
             },
+            link_wait: port.link_wait,
             device_place: port.device_place,
             mtu_place: port.mtu_place,
         })
@@ -131,6 +141,13 @@ fn ipv6_addresses(interfaces: &[Interface], port: usize) -> Vec<Ipv6Addr> {
             IpAddr::V4(_) => None,
         })
         .collect()
+}
+
+/// Returns the page buffers that a TX ring may hold whose driver frees them late: all rings of a
+/// worker together a quarter of the pool that has the fewest.
+fn ring_pages_max(pool: PoolConfig, ports: usize) -> u32 {
+    let fewest = pool.blocks.min(pool.small_spans).min(pool.large_spans);
+    fewest / 4 / u32::try_from(ports.max(1)).unwrap_or(u32::MAX)
 }
 
 fn port(reader: &Reader<'_, '_>, workers: usize) -> PortSection {
@@ -152,6 +169,7 @@ fn port(reader: &Reader<'_, '_>, workers: usize) -> PortSection {
         disable: disable(reader),
         rx_descriptors: reader.count("rx_descriptors"),
         tx_descriptors: reader.count("tx_descriptors"),
+        link_wait: reader.time("link_wait"),
         device_place: reader.place("device"),
         mtu_place: reader.place("mtu"),
     }

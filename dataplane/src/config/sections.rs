@@ -3,6 +3,8 @@
 use core::time::Duration;
 
 use lockgate_cache::CacheConfig;
+#[cfg(feature = "fault-injection")]
+use lockgate_drivers::SentRelease;
 use lockgate_drivers::{Device, EalConfig, Hugepages, RX_ROOM_MIN};
 use lockgate_http::{Bounded, Limits as HttpLimits, Timeout};
 use lockgate_ktls::BackendChoice;
@@ -219,6 +221,15 @@ pub(super) fn test(document: &Document<'_>) -> super::Test {
     super::Test {
         fail_one_in: test.count("fail_one_in"),
         fail_seed: test.count("fail_seed"),
+        hold_sent: test.choice(
+            "hold_sent",
+            [
+                ("off", None),
+                ("until-cleaned", Some(SentRelease::OnRequest)),
+                ("until-reused", Some(SentRelease::OnReuse)),
+            ],
+        ),
+        leak_pages: test.count("leak_pages"),
     }
 }
 

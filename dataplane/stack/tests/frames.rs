@@ -132,3 +132,27 @@ fn announcements_leave_at_once() {
     });
     assert!(advertised, "an unsolicited neighbour advertisement");
 }
+
+/// Announcements aren't given to a port whose link is down. They follow when it comes up.
+#[test]
+fn announcements_wait_for_the_link() {
+    let mut host = HostSpec::new(2).build();
+    let at = lockgate_wire::Instant::from_millis;
+    let on = IfaceId(0);
+    host.net.info.link_up = false;
+    host.with(|stack, env| stack.announce(at(1), env));
+    host.with(|stack, env| stack.on_timer(at(5000), env));
+    assert_eq!(host.net.frames.len(), 0);
+    assert_eq!(host.stack.next_timer(), None);
+
+    host.net.info.link_up = true;
+    host.with(|stack, env| stack.on_link_change(at(6000), on, env));
+    assert_eq!(host.net.frames.len(), 1);
+    host.with(|stack, env| stack.on_timer(at(7000), env));
+    assert_eq!(host.net.frames.len(), 2);
+
+    host.net.info.link_up = false;
+    host.with(|stack, env| stack.on_link_change(at(7500), on, env));
+    host.with(|stack, env| stack.on_timer(at(20_000), env));
+    assert_eq!(host.net.frames.len(), 2);
+}

@@ -139,7 +139,7 @@ fn check_zero_copy(scene: &Scene, sent: u64) {
     }
 }
 
-fn large_file(scene: &Scene, len: u64) {
+pub(crate) fn large_file(scene: &Scene, len: u64) {
     let mut file = File::create(scene.www("large.bin")).expect("there's room for a file");
     for block in 0..len >> 20 {
         file.write_all(&noise(block, 1 << 20))

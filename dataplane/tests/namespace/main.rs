@@ -12,9 +12,11 @@ mod ending;
 mod exhaustion;
 mod files;
 mod hostile;
+mod links;
 mod network;
 mod operation;
 mod privileges;
+mod rings;
 mod serving;
 mod support;
 mod tls;
@@ -34,10 +36,12 @@ fn main() -> ExitCode {
         clients::CASES,
         ending::CASES,
         files::CASES,
+        links::CASES,
         network::CASES,
         doctor::CASES,
         operation::CASES,
         privileges::CASES,
+        rings::CASES,
         exhaustion::CASES,
         hostile::CASES,
     ]

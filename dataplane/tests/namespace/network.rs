@@ -183,7 +183,7 @@ fn nagle() {
 }
 
 /// A socket that gets a copy of every frame that comes to or leaves this namespace.
-fn tap() -> OwnedFd {
+pub(crate) fn tap() -> OwnedFd {
     let all = RawProtocol::new(u32::from(0x0003_u16.to_be())).expect("not zero");
     let protocol = Some(Protocol::from_raw(all));
     let tap = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, protocol)

@@ -1,4 +1,5 @@
 /* Receives and sends bursts. */
+#include <errno.h>
 #include <string.h>
 
 #include <rte_ethdev.h>
@@ -252,6 +253,48 @@ build_linear(struct rte_mbuf *m, const struct lg_frame *f, const struct lg_piece
 	m->data_len = m->pkt_len;
 }
 
+/* Builds a chain of copies in as many segments as `segs_of` says. */
+static inline void
+build_copy(struct rte_mbuf **m, const struct lg_frame *f, const struct lg_piece *p, uint16_t room,
+		uint16_t segs)
+{
+	struct rte_mbuf *to = m[0];
+	uint16_t i, at = 0;
+
+	put_head(to, f);
+	to->nb_segs = segs;
+	for (i = 0; i < f->pieces; i++) {
+		const uint8_t *from = p[i].addr;
+		uint32_t left = p[i].len;
+
+		while (left > 0) {
+			uint32_t n = RTE_MIN(left, (uint32_t)(room - to->data_len));
+
+			if (n == 0) {
+				to->next = m[++at];
+				to = to->next;
+				continue;
+			}
+			memcpy(rte_pktmbuf_mtod_offset(to, uint8_t *, to->data_len), from, n);
+			to->data_len += n;
+			from += n;
+			left -= n;
+		}
+		release_piece(&p[i]);
+	}
+}
+
+/* Segments of a frame as it is built. */
+static inline uint16_t
+segs_of(const struct lg_txq *q, const struct lg_frame *f)
+{
+	if (q->linear)
+		return 1;
+	if (f->flags & LG_TX_COPY)
+		return (f->head_len + f->payload_len + q->room - 1) / q->room;
+	return f->pieces + 1;
+}
+
 /* Builds frames until `pending` is full or no mbufs are free. */
 static uint32_t
 build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct lg_piece *pieces)
@@ -265,7 +308,7 @@ build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct 
 		uint32_t want = 0, batch = 0, used = 0;
 
 		while (done + batch < n) {
-			uint32_t segs = q->linear ? 1 : frames[done + batch].pieces + 1u;
+			uint32_t segs = segs_of(q, &frames[done + batch]);
 
 			if (want + segs > LG_SEGS_MAX)
 				break;
@@ -275,7 +318,7 @@ build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct 
 		if (rte_pktmbuf_alloc_bulk(q->pool, m, want) != 0) {
 			/* The pool is nearly empty: allocate for one frame only. */
 			batch = 1;
-			want = q->linear ? 1 : frames[done].pieces + 1u;
+			want = segs_of(q, &frames[done]);
 			if (rte_pktmbuf_alloc_bulk(q->pool, m, want) != 0) {
 				q->no_mbuf++;
 				break;
@@ -286,13 +329,13 @@ build(struct lg_txq *q, const struct lg_frame *frames, uint32_t n, const struct 
 			const struct lg_piece *p = &pieces[f->first_piece];
 
 			q->pending[q->count++] = m[used];
-			if (q->linear) {
+			if (q->linear)
 				build_linear(m[used], f, p);
-				used++;
-			} else {
+			else if (f->flags & LG_TX_COPY)
+				build_copy(&m[used], f, p, q->room, segs_of(q, f));
+			else
 				build_chain(&m[used], f, p);
-				used += f->pieces + 1u;
-			}
+			used += segs_of(q, f);
 		}
 	}
 	return done;
@@ -348,6 +391,41 @@ lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n,
 		q->ring_full++;
 	shift(q, sent);
 	return built;
+}
+
+static int
+done_cleanup(uint16_t port, uint16_t queue, uint32_t max)
+{
+#ifdef LG_FAULT_INJECTION
+	int held = lg_hold_clean(port, queue, max);
+
+	if (held != -ENOTSUP)
+		return held;
+#endif
+	return rte_eth_tx_done_cleanup(port, queue, max);
+}
+
+int
+lg_tx_can_clean(uint16_t port, uint16_t queue)
+{
+	return done_cleanup(port, queue, 1) != -ENOTSUP;
+}
+
+uint32_t
+lg_tx_clean(struct lg_txq *q, uint32_t max)
+{
+	int freed;
+
+	if (!q->cleans) {
+		/* The driver frees what was sent in each call. */
+		rte_eth_tx_burst(q->port, q->queue, q->pending, 0);
+		return 0;
+	}
+	freed = done_cleanup(q->port, q->queue, max);
+	if (freed <= 0)
+		return 0;
+	q->cleaned += freed;
+	return freed;
 }
 
 void

@@ -127,31 +127,45 @@ lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 	return rte_eth_dev_configure(port, conf->queues, conf->queues, &eth);
 }
 
-int
-lg_port_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
-		struct rte_mempool *rx_pool)
+static unsigned int
+socket_of(const struct lg_queue_conf *conf)
 {
-	unsigned int socket = conf->numa_node < 0 ? (unsigned int)SOCKET_ID_ANY :
-			(unsigned int)conf->numa_node;
+	return conf->numa_node < 0 ? (unsigned int)SOCKET_ID_ANY : (unsigned int)conf->numa_node;
+}
+
+/*
+ * Both keep the driver's thresholds, and have the port's offloads only: a default may contain
+ * RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, which external buffers forbid.
+ */
+int
+lg_port_rx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
+		struct rte_mempool *pool)
+{
 	struct rte_eth_dev_info info;
 	struct rte_eth_rxconf rx;
+	int rc = dev_info(port, &info);
+
+	if (rc != 0)
+		return rc;
+	rx = info.default_rxconf;
+	rx.offloads = 0;
+	if (conf->rx_drop)
+		rx.rx_drop_en = 1;
+	return rte_eth_rx_queue_setup(port, queue, conf->rx_desc, socket_of(conf), &rx, pool);
+}
+
+int
+lg_port_tx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf)
+{
+	struct rte_eth_dev_info info;
 	struct rte_eth_txconf tx;
 	int rc = dev_info(port, &info);
 
 	if (rc != 0)
 		return rc;
-	/*
-	 * The driver's thresholds, and the port's offloads only: a default may contain
-	 * RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, which external buffers forbid.
-	 */
-	rx = info.default_rxconf;
-	rx.offloads = 0;
-	if (conf->rx_drop)
-		rx.rx_drop_en = 1;
 	tx = info.default_txconf;
 	tx.offloads = 0;
-	rc = rte_eth_rx_queue_setup(port, queue, conf->rx_desc, socket, &rx, rx_pool);
-	return rc != 0 ? rc : rte_eth_tx_queue_setup(port, queue, conf->tx_desc, socket, &tx);
+	return rte_eth_tx_queue_setup(port, queue, conf->tx_desc, socket_of(conf), &tx);
 }
 
 int

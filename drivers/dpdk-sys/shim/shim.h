@@ -38,6 +38,8 @@ struct rte_mbuf_ext_shared_info;
 #define LG_TX_IP_CSUM 0x04
 #define LG_TX_TCP_CSUM 0x08
 #define LG_TX_TSO 0x10
+/* The payload is copied into packet buffers, so that the ring refers to no page buffer. */
+#define LG_TX_COPY 0x20
 
 /* Offloads of a port: offered in `lg_port_caps.offloads`, enabled in `lg_port_conf.offloads`. */
 #define LG_CAP_MULTI_SEGS 0x001
@@ -126,8 +128,12 @@ struct lg_txq {
 	uint16_t queue;
 	/* The port sends one segment per packet: the pieces are copied into the headers' mbuf. */
 	uint8_t linear;
+	/* The driver has rte_eth_tx_done_cleanup. If not, it frees what was sent in each call. */
+	uint8_t cleans;
 	/* Packets in `pending`. */
 	uint16_t count;
+	/* Bytes of one mbuf of `pool`, for frames with LG_TX_COPY; at least the headers'. */
+	uint16_t room;
 	uint64_t packets;
 	uint64_t bytes;
 	/* Packets dropped because rte_eth_tx_prepare refused them. */
@@ -136,6 +142,8 @@ struct lg_txq {
 	uint64_t ring_full;
 	/* Calls after which frames were left because no mbufs were free. */
 	uint64_t no_mbuf;
+	/* Sent packets that lg_tx_clean freed. */
+	uint64_t cleaned;
 	/* Built packets that the driver hasn't accepted yet, oldest first. */
 	struct rte_mbuf *pending[LG_BURST];
 };
@@ -238,14 +246,25 @@ uint64_t lg_pool_injected(const struct rte_mempool *pool);
 void lg_port_refuse_longer(uint16_t port, uint32_t len);
 /* Returns the number of packets that it accepted. */
 uint64_t lg_port_accepted(void);
+/* hold.c */
+/*
+ * Makes a queue hold what it sends, one segment in each of `slots`, until the slot is reused; until
+ * lg_tx_clean too if `can_clean`.
+ */
+int lg_hold_sent(uint16_t port, uint16_t queue, uint16_t slots, int can_clean);
+/* Does for such a queue what rte_eth_tx_done_cleanup does; -ENOTSUP for others. */
+int lg_hold_clean(uint16_t port, uint16_t queue, uint32_t max);
+/* Frees what the queues of a stopped port hold. */
+void lg_hold_end(uint16_t port);
 #endif
 
 /* port.c */
 int lg_port_find(const char *name, uint16_t *port);
 int lg_port_caps(uint16_t port, struct lg_port_caps *caps);
 int lg_port_configure(uint16_t port, const struct lg_port_conf *conf);
-int lg_port_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
-		struct rte_mempool *rx_pool);
+int lg_port_rx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
+		struct rte_mempool *pool);
+int lg_port_tx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf);
 /* Returns the receive descriptors that a queue really has, or a negative errno. */
 int lg_port_rx_descs(uint16_t port, uint16_t queue);
 /*
@@ -286,6 +305,16 @@ uint32_t lg_tx_burst(struct lg_txq *q, const struct lg_frame *frames, uint32_t n
 		const struct lg_piece *pieces);
 /* Releases the references of pieces whose frames aren't built. */
 void lg_pieces_release(const struct lg_piece *pieces, uint32_t n);
+/*
+ * Returns whether the driver frees sent packets on request (rte_eth_tx_done_cleanup), for a queue
+ * that is set up.
+ */
+int lg_tx_can_clean(uint16_t port, uint16_t queue);
+/*
+ * Frees up to `max` packets that were sent and that the driver still holds. Returns their number, as
+ * far as the driver counts them. Not for drivers that free when descriptors are reused.
+ */
+uint32_t lg_tx_clean(struct lg_txq *q, uint32_t max);
 /* Frees the pending packets. Returns their number. */
 uint32_t lg_tx_drop(struct lg_txq *q);
 

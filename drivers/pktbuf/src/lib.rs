@@ -93,7 +93,7 @@ pub use packet::{
     copy_frame,
 };
 pub use page::{FrameError, PageBuf, RecordHead, SealError, SealParts};
-pub use pool::{Exhausted, PagePool, PoolConfig, PoolUsage};
+pub use pool::{DetachedPool, Exhausted, PagePool, PoolConfig, PoolUsage};
 pub use reassembly::{Reassembly, ReassemblyLimits, Refused};
 pub use region::{Region, RegionFull};
 pub use spans::{LARGE_CAPACITY, LARGE_SPAN, SMALL_CAPACITY, SMALL_SPAN};

@@ -13,6 +13,7 @@ use crate::block::{Block, Memory};
 use crate::injection::Injection;
 use crate::region::{Region, RegionFull};
 use crate::spans::{LARGE_SPAN, SMALL_SPAN, Spans};
+use crate::thread;
 
 /// Sizes of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,14 @@ impl PagePool {
         u.blocks_used == 0 && u.small_spans_used == 0 && u.large_spans_used == 0
     }
 
+    /// Gives up ownership, so that another thread can take the pool over. Until then every buffer
+    /// that is dropped waits for [`DetachedPool::adopt`].
+    pub fn detach(self) -> DetachedPool {
+        // From now on frees on this thread, too, go to the list of returned blocks.
+        self.inner().owner.store(NO_THREAD, Ordering::Relaxed);
+        DetachedPool(self)
+    }
+
     /// Makes about one allocation in `one_in` fail from now on, drawn from `seed`; 0: none.
     #[cfg(feature = "fault-injection")]
     pub fn inject_failures(&mut self, seed: u64, one_in: u32) {
@@ -124,11 +133,34 @@ impl Drop for PagePool {
     fn drop(&mut self) {
         let pool = self.inner();
         // From now on every free, also on this thread, finds the return list closed.
-        pool.owner.store(0, Ordering::Relaxed);
+        pool.owner.store(NO_THREAD, Ordering::Relaxed);
         pool.take_back_list(pool.returned.swap(CLOSED, Ordering::Acquire));
         let home = pool.blocks - pool.blocks_used.get();
         // SAFETY: these blocks and the pool's handle aren't used any more.
         unsafe { PoolInner::release_uses(self.inner, home + 1) }
+    }
+}
+
+/// A pool that no thread owns: one thread has given it up, and another may [adopt](Self::adopt) it.
+/// A worker's pool is counted so after its ports are closed, since their rings hold buffers.
+#[derive(Debug)]
+pub struct DetachedPool(PagePool);
+
+// SAFETY: the value is the only access to the pool's cells: no thread is the owner, so frees on any
+// thread only push to the list of returned blocks. Whatever passes the value between two threads
+// orders what they do.
+unsafe impl Send for DetachedPool {}
+
+impl DetachedPool {
+    /// Makes the calling thread the pool's owner, and returns buffers to the free lists that were
+    /// dropped meanwhile.
+    pub fn adopt(self) -> PagePool {
+        let Self(mut pool) = self;
+        pool.inner()
+            .owner
+            .store(thread::current(), Ordering::Relaxed);
+        pool.reclaim();
+        pool
     }
 }
 
@@ -170,6 +202,8 @@ impl fmt::Display for Exhausted {
 impl std::error::Error for Exhausted {}
 
 const CACHE_LINE: usize = 64;
+/// The owner of a pool that no thread owns. Threads are numbered from 1.
+const NO_THREAD: u64 = 0;
 
 #[cfg(test)]
 mod tests;

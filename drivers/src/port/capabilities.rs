@@ -10,6 +10,7 @@ use dpdk_sys::{
 use super::quirks::Quirks;
 use super::reasons::{Feature, Reason, Reasons};
 use super::rss::Rss;
+use super::sent::{HELD_PIECES_MAX, SentRelease};
 
 /// Offloads to assume on a port over rings or shared memory, where no packet is corrupted or
 /// truncated.
@@ -114,6 +115,10 @@ pub struct Capabilities {
     pub tso_frame_len_max: u16,
     /// Its checksums are wrong if a piece of payload other than the last has an odd length.
     pub tx_csum_even_only: bool,
+    /// When it frees what it has sent.
+    pub sent_release: SentRelease,
+    /// Each segment of a packet takes a transmit descriptor at least.
+    pub has_descriptor_per_segment: bool,
 }
 
 /// What the configuration says about offloads.
@@ -210,8 +215,23 @@ impl Capabilities {
             tso_frames_max: quirks.tso_frames_max,
             tso_frame_len_max: quirks.tso_frame_len_max,
             tx_csum_even_only: quirks.tx_csum_even_only,
+            sent_release: SentRelease::AtOnce,
+            has_descriptor_per_segment: quirks.has_descriptor_per_segment,
         };
         (caps, reasons)
+    }
+
+    /// Takes over when the driver frees what it has sent.
+    pub(super) fn set_sent_release(&mut self, release: SentRelease) {
+        self.sent_release = release;
+        if self.holds_page_buffers() {
+            self.tx_pieces_max = self.tx_pieces_max.min(HELD_PIECES_MAX);
+        }
+    }
+
+    /// Returns whether page buffers stay in the TX ring until descriptors are reused.
+    pub(crate) fn holds_page_buffers(&self) -> bool {
+        self.multi_segs && self.sent_release == SentRelease::OnReuse
     }
 
     /// Returns the offloads to enable (`LG_CAP_*`).

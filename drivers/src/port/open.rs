@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use dpdk_sys::{
     LG_MULTICAST_ALL, LG_MULTICAST_GROUPS, LG_MULTICAST_PROMISCUOUS, LG_MULTICAST_UNFILTERED,
@@ -14,6 +14,7 @@ use lockgate_wire::MacAddr;
 use super::multicast::{self, Multicast};
 use super::plan::{self, Plan};
 use super::rss::Spread;
+use super::sent::{self, SentRelease};
 use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, mtu};
 use crate::counters::QueueCells;
 use crate::device::{Device, Driver};
@@ -43,10 +44,15 @@ impl Port {
         queue_arguments(config, &mut device);
         let created = Created::new(device)?;
         let raw = created.capabilities(config)?;
-        let plan = Plan::decide(config, &created.device, &raw)?;
+        let mut plan = Plan::decide(config, &created.device, &raw)?;
         // SAFETY: a port that was just made, and a valid configuration to read.
         let rc = unsafe { dpdk_sys::lg_port_configure(created.id, &raw const plan.conf) };
         created.setup(config, "its configuration", rc)?;
+        let conf = queue_conf(&plan, raw.numa_node);
+        let rc = sent::set_up_tx_queues(created.id, config, &conf);
+        created.setup(config, "a transmit queue", rc)?;
+        let release = SentRelease::of_port(created.id, config, plan.known_release);
+        plan.set_sent_release(config, &created.device, release);
         let (rx_pools, tx_pools) = pools(config, &plan.sizes, raw.numa_node)?;
         let mac = mac_address(&raw, config);
         let started = created.start(config, &plan, &raw, mac, &rx_pools)?;
@@ -60,7 +66,9 @@ impl Port {
             mtu: config.mtu,
             caps: plan.caps,
             sizes: plan.sizes,
+            ring_pages_max: config.ring_pages_max,
             link_up: AtomicBool::new(false),
+            link_changes: AtomicU64::new(0),
             partial_checksums_warned: AtomicBool::new(false),
             refused_warned: AtomicBool::new(false),
             cells: (0..config.queues).map(|_| QueueCells::default()).collect(),
@@ -150,7 +158,7 @@ impl Created {
         Ok(unsafe { caps.assume_init() })
     }
 
-    /// Sets up the queues, starts the port and sets its filters.
+    /// Sets up the receive queues, starts the port and sets its filters.
     fn start(
         &self,
         config: &PortConfig,
@@ -161,13 +169,13 @@ impl Created {
     ) -> Result<Started, PortError> {
         let mut rx_drop = plan.rx_drop;
         for (queue, pool) in (0..config.queues).zip(rx_pools) {
-            let mut rc = self.queue(queue, plan, raw.numa_node, rx_drop, pool);
+            let mut rc = self.rx_queue(queue, plan, raw.numa_node, rx_drop, pool);
             if rc < 0 && rx_drop {
                 // The driver may refuse the setting.
                 rx_drop = false;
-                rc = self.queue(queue, plan, raw.numa_node, false, pool);
+                rc = self.rx_queue(queue, plan, raw.numa_node, false, pool);
             }
-            self.setup(config, "a queue", rc)?;
+            self.setup(config, "a receive queue", rc)?;
             // SAFETY: a configured port, and a queue that was set up. Not every driver answers.
             let rc = unsafe { dpdk_sys::lg_port_rx_descs(self.id, queue) };
             plan.check_ring(config, u32::try_from(rc).unwrap_or(0))?;
@@ -194,7 +202,7 @@ impl Created {
         })
     }
 
-    fn queue(
+    fn rx_queue(
         &self,
         queue: u16,
         plan: &Plan,
@@ -203,14 +211,12 @@ impl Created {
         pool: &MbufPool,
     ) -> i32 {
         let conf = lg_queue_conf {
-            rx_desc: plan.sizes.rx_descriptors,
-            tx_desc: plan.sizes.tx_descriptors,
-            numa_node,
             rx_drop: u8::from(rx_drop),
+            ..queue_conf(plan, numa_node)
         };
         // SAFETY: a configured, stopped port; the pool outlives it (see `Shared`: the device is
         // closed before pools are dropped).
-        unsafe { dpdk_sys::lg_port_queue(self.id, queue, &raw const conf, pool.as_ptr()) }
+        unsafe { dpdk_sys::lg_port_rx_queue(self.id, queue, &raw const conf, pool.as_ptr()) }
     }
 
     /// Gives a device without a MAC address the one that was made for it. A card that doesn't take
@@ -281,6 +287,15 @@ impl Created {
     }
 }
 
+fn queue_conf(plan: &Plan, numa_node: i32) -> lg_queue_conf {
+    lg_queue_conf {
+        rx_desc: plan.sizes.rx_descriptors,
+        tx_desc: plan.sizes.tx_descriptors,
+        numa_node,
+        rx_drop: 0,
+    }
+}
+
 /// What the driver accepted when the port was started.
 struct Started {
     rx_drop: bool,
@@ -300,6 +315,11 @@ impl Drop for Created {
 pub(super) fn close_device(device: &Device, id: u16) {
     // SAFETY: any port may be stopped, in any state.
     let stop = unsafe { dpdk_sys::rte_eth_dev_stop(id) };
+    // SAFETY: the port is stopped, so no queue is used.
+    #[cfg(feature = "fault-injection")]
+    unsafe {
+        dpdk_sys::lg_hold_end(id);
+    }
     // SAFETY: any port may be closed; one that isn't stopped returns an error.
     let close = unsafe { dpdk_sys::rte_eth_dev_close(id) };
     if device.driver() != Driver::Pci {
@@ -441,6 +461,7 @@ fn log(shared: &Shared, raw: &lg_port_caps, plan: &Plan, started: &Started) {
         tx_descriptors,
         rx_drop = started.rx_drop,
         rx_scatter = shared.caps.rx_scatter,
+        frees_sent = %shared.caps.sent_release,
         assumed = %shared.caps.assumed,
         "port open"
     );

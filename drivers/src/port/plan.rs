@@ -8,7 +8,7 @@ use super::quirks::Quirks;
 use super::reasons::Reasons;
 use super::rss::Rss;
 use super::sizes::BufferNeeds;
-use super::{PortConfig, PortError, Sizes, mtu};
+use super::{PortConfig, PortError, SentRelease, Sizes, mtu};
 use crate::device::Device;
 
 /// How a port is set up.
@@ -17,10 +17,13 @@ pub(super) struct Plan {
     pub(super) caps: Capabilities,
     pub(super) reasons: Reasons,
     pub(super) rss: Rss,
+    needs: BufferNeeds,
     pub(super) sizes: Sizes,
     pub(super) conf: lg_port_conf,
     /// A full receive ring drops its packets, and stalls no other queue.
     pub(super) rx_drop: bool,
+    /// When the driver frees what it has sent, if that isn't to be asked.
+    pub(super) known_release: Option<SentRelease>,
 }
 
 impl Plan {
@@ -58,6 +61,7 @@ impl Plan {
             rx_scatter: caps.rx_scatter,
             rx_rings: quirks.rx_rings,
             rx_bufsize_min: raw.rx_bufsize_min,
+            holds_sent: false,
         };
         let (rx, tx) = config.descriptors();
         let align = quirks.descriptors_align;
@@ -91,8 +95,10 @@ impl Plan {
             caps,
             reasons,
             rss,
+            needs,
             sizes,
             rx_drop: config.queues > 1 && quirks.has_rx_drop,
+            known_release: quirks.sent_release,
         })
     }
 }
@@ -118,6 +124,19 @@ impl Plan {
             wanted: self.sizes.rx_descriptors,
             buffers: self.sizes.rx_mbufs,
         })
+    }
+
+    /// Takes over when the driver frees what it has sent. Only a queue that is set up tells.
+    pub(super) fn set_sent_release(
+        &mut self,
+        config: &PortConfig,
+        device: &Device,
+        release: SentRelease,
+    ) {
+        self.caps.set_sent_release(release);
+        self.needs.holds_sent = self.caps.holds_page_buffers();
+        let (rx, tx) = (self.sizes.rx_descriptors, self.sizes.tx_descriptors);
+        self.sizes = Sizes::sum(config, device, &self.needs, rx, tx);
     }
 }
 

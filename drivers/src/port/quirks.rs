@@ -1,5 +1,6 @@
 //! Properties of drivers that `rte_eth_dev_info` doesn't report, read in the sources of DPDK 22.11.
 
+use super::sent::SentRelease;
 use crate::device::{Device, Driver, MTU_ETHERNET};
 
 /// Properties of a driver that `rte_eth_dev_info` doesn't report.
@@ -25,6 +26,10 @@ pub(super) struct Quirks {
     /// A full receive ring stalls the other queues unless `rx_drop_en` is set. If false, the driver
     /// has no such setting.
     pub(super) has_rx_drop: bool,
+    /// When the driver frees what it has sent, if that isn't to be asked.
+    pub(super) sent_release: Option<SentRelease>,
+    /// Each segment of a packet takes a transmit descriptor at least. virtio can have one for all.
+    pub(super) has_descriptor_per_segment: bool,
 }
 
 impl Quirks {
@@ -40,6 +45,8 @@ impl Quirks {
             tx_csum_even_only: false,
             one_csum_context: false,
             has_rx_drop: false,
+            sent_release: None,
+            has_descriptor_per_segment: false,
         };
         match device.driver() {
             Driver::Tap => Self {
@@ -89,10 +96,19 @@ impl Quirks {
                 // It rounds down to a multiple of 32.
                 descriptors_align: 32,
                 has_rx_drop: false,
+                sent_release: Some(SentRelease::InEachCall),
+                ..card
+            },
+            // Its rte_eth_tx_done_cleanup makes each descriptor of a packet the last one. Only the
+            // last one is ever marked as done, so the ring then looks full for ever.
+            "net_e1000_igb" | "net_e1000_igb_vf" => Self {
+                sent_release: Some(SentRelease::OnReuse),
+                has_descriptor_per_segment: true,
                 ..card
             },
             "net_e1000_em" => Self {
                 one_csum_context: true,
+                has_descriptor_per_segment: true,
                 has_rx_drop: false,
                 ..card
             },

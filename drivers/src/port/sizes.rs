@@ -1,6 +1,7 @@
 //! Number of packet buffers that a port needs, as a sum.
 
 use super::quirks::{DESCRIPTORS_MIN_MAX, Quirks};
+use super::sent::HELD_PIECES_MAX;
 use super::{PortConfig, mtu};
 use crate::device::{Device, Driver};
 use crate::pool::{CACHE_MAX, PoolSpec};
@@ -21,6 +22,8 @@ pub struct Sizes {
     pub rx_data_room: u16,
     /// Bytes of data in a transmit buffer, headroom included.
     pub tx_data_room: u16,
+    /// Bytes of data in a transmit buffer, without headroom.
+    pub tx_room: u16,
     /// Longest frame in bytes, without its CRC.
     pub frame_max: u16,
 }
@@ -29,8 +32,8 @@ impl PortConfig {
     /// Returns the most bytes of packet memory that each queue's pools can take.
     ///
     /// What the device can do is only known once it's open, so this is the larger of the sums for a
-    /// port that sends chains and for one that doesn't, with the largest needs of any card's
-    /// driver.
+    /// port that sends chains, held in its ring as long as a driver may, and for one that doesn't,
+    /// with the largest needs of any card's driver.
     pub fn queue_bytes_max(&self) -> u64 {
         let mut device = self.device.clone();
         mtu::af_packet_arguments(self, &mut device);
@@ -48,6 +51,7 @@ impl PortConfig {
                 rx_scatter: false,
                 rx_rings: quirks.rx_rings,
                 rx_bufsize_min: 0,
+                holds_sent: multi_segs && self.may_be_late(),
             };
             let sizes = Sizes::sum(self, &device, &needs, rx, tx);
             sizes.rx_pool(0, self).bytes() + sizes.tx_pool(0, self).bytes()
@@ -76,6 +80,8 @@ pub(super) struct BufferNeeds {
     pub(super) rx_rings: u32,
     /// Least data room of a receive buffer, headroom included.
     pub(super) rx_bufsize_min: u32,
+    /// Chains that were sent stay in the ring until descriptors are reused.
+    pub(super) holds_sent: bool,
 }
 
 impl Sizes {
@@ -93,7 +99,13 @@ impl Sizes {
         let rx_data_room = headroom
             .saturating_add(rx_room)
             .max(u16::try_from(needs.rx_bufsize_min).unwrap_or(u16::MAX));
-        let tx_room = if needs.multi_segs { HEADERS } else { frame_max };
+        let tx_room = if needs.holds_sent {
+            frame_max.div_ceil(HELD_PIECES_MAX).max(HEADERS)
+        } else if needs.multi_segs {
+            HEADERS
+        } else {
+            frame_max
+        };
         let threads = CACHE_MAX + CACHE_MAX / 2;
 
         let rx_mbufs = u32::from(rx_descriptors) * needs.rx_rings // in the device's rings
@@ -101,7 +113,14 @@ impl Sizes {
             + threads // in the worker's mempool cache
             + config.rx_buffers // held by the stack
             + if device.driver() == Driver::AfXdp { AF_XDP_FILL } else { 0 };
-        let per_frame = if needs.multi_segs { SEGS_PER_FRAME } else { 1 };
+        let per_frame = if needs.holds_sent {
+            // None comes back without another frame, so this is the most that a frame can have.
+            u32::from(HELD_PIECES_MAX) + 1
+        } else if needs.multi_segs {
+            SEGS_PER_FRAME
+        } else {
+            1
+        };
         let tx_mbufs = u32::from(tx_descriptors) * per_frame // in the device's ring
             + BURST * per_frame // built and pending
             + 2 * threads // in the caches of the threads that send and that free
@@ -118,6 +137,7 @@ impl Sizes {
             },
             rx_data_room,
             tx_data_room: headroom.saturating_add(tx_room),
+            tx_room,
             frame_max,
         }
     }

@@ -1,6 +1,6 @@
 //! Backlog of frames that aren't built into packet buffers yet.
 
-use dpdk_sys::{LG_TX_IP_CSUM, LG_TX_IPV4, LG_TX_IPV6, LG_TX_TCP_CSUM, LG_TX_TSO};
+use dpdk_sys::{LG_TX_COPY, LG_TX_IP_CSUM, LG_TX_IPV4, LG_TX_IPV6, LG_TX_TCP_CSUM, LG_TX_TSO};
 use dpdk_sys::{lg_frame, lg_piece};
 use pktbuf::{AttachError, Headers, Slice, TxError};
 
@@ -17,6 +17,8 @@ pub(super) struct PortOffloads {
     pub(super) segments: u16,
     /// It passes packets on unsegmented, so the headers must not change.
     pub(super) passes_on: bool,
+    /// The payload is copied, so that the ring refers to no page buffer.
+    pub(super) copies: bool,
     pub(super) ipv6: bool,
 }
 
@@ -97,6 +99,9 @@ impl Backlog {
         if port.checksum {
             let ip_version = if port.ipv6 { LG_TX_IPV6 } else { LG_TX_IPV4 };
             frame.flags = narrow((ip_version | LG_TX_TCP_CSUM) as usize);
+        }
+        if port.copies {
+            frame.flags |= narrow(LG_TX_COPY as usize);
         }
         if port.segments > 0 {
             ask_for_segmentation(frame, port);

@@ -8,8 +8,9 @@ use lockgate_wire::IfaceId;
 use pktbuf::{Buffer, Frag, FragOps, Headers, Info, L4, Packet, Room, Slice, TxError, flags, gso};
 
 use super::backlog::{Backlog, FRAMES, PIECES, PortOffloads};
+use super::ring_share::RingShare;
 use crate::counters::QueueCells;
-use crate::port::{Capabilities, Queue};
+use crate::port::{Capabilities, Queue, SentRelease};
 
 /// A queue pair, with the state that the C shim needs.
 pub(super) struct Leaf {
@@ -19,6 +20,8 @@ pub(super) struct Leaf {
     rx: lg_rxq,
     tx: lg_txq,
     waiting: Backlog,
+    /// The bound on what the ring holds, if the driver doesn't free it on request.
+    ring_share: Option<RingShare>,
 }
 
 // SAFETY: the pointers are to mempools (usable by any thread), a static, and references to page
@@ -47,20 +50,32 @@ impl Leaf {
             port: shared.id,
             queue: queue.number,
             linear: u8::from(!shared.caps.multi_segs),
+            cleans: u8::from(shared.caps.sent_release == SentRelease::OnRequest),
             count: 0,
+            room: shared.sizes.tx_room,
             packets: 0,
             bytes: 0,
             refused: 0,
             ring_full: 0,
             no_mbuf: 0,
+            cleaned: 0,
             pending: [ptr::null_mut(); BURST as usize],
         };
+        let ring_share = shared.caps.holds_page_buffers().then(|| {
+            RingShare::new(
+                shared.sizes.tx_descriptors,
+                shared.caps.has_descriptor_per_segment,
+                FRAMES + usize::from(BURST),
+                shared.ring_pages_max,
+            )
+        });
         Self {
             queue,
             iface,
             rx,
             tx,
             waiting: Backlog::new(),
+            ring_share,
         }
     }
 
@@ -117,6 +132,7 @@ impl Leaf {
             self.cells().tx_dropped_link.add(dropped);
             return true;
         }
+        let (short_before, taken_before) = (self.tx.no_mbuf, self.taken());
         loop {
             let (frames, pieces) = self.waiting.described();
             let n = u32::try_from(frames.len()).unwrap_or(u32::MAX);
@@ -130,6 +146,13 @@ impl Leaf {
                 break;
             }
         }
+        let taken = self.taken() - taken_before;
+        if let Some(share) = &mut self.ring_share {
+            share.on_taken(usize::try_from(taken).unwrap_or(usize::MAX));
+        }
+        if self.tx.no_mbuf > short_before {
+            self.clean_sent(u32::from(BURST));
+        }
         let cells = self.cells();
         cells.tx_packets.set(self.tx.packets);
         cells.tx_bytes.set(self.tx.bytes);
@@ -140,6 +163,22 @@ impl Leaf {
             self.queue.shared.warn_of_refused_packets();
         }
         self.backlog() == 0
+    }
+
+    /// Packets that the driver took or refused, since the start.
+    fn taken(&self) -> u64 {
+        self.tx.packets + self.tx.refused
+    }
+
+    /// See [`super::WorkerPorts::clean_sent`].
+    pub(super) fn clean_sent(&mut self, packets_max: u32) {
+        match self.queue.shared.caps.sent_release {
+            SentRelease::AtOnce | SentRelease::OnReuse => return,
+            SentRelease::OnRequest | SentRelease::InEachCall => {}
+        }
+        // SAFETY: a started port and a queue that only this worker uses.
+        unsafe { dpdk_sys::lg_tx_clean(&raw mut self.tx, packets_max) };
+        self.cells().tx_cleaned.set(self.tx.cleaned);
     }
 
     pub(super) fn backlog(&self) -> usize {
@@ -168,7 +207,11 @@ impl Leaf {
         // Segmentation adds at most one piece for each frame.
         let entries = self.waiting.pieces_left().saturating_sub(FRAMES);
         let packets = if self.cuts_all() {
-            frames
+            match self.ring_share.as_ref().map(RingShare::packets_left) {
+                None => frames,
+                Some(0) => frames / TSO_FRAMES,
+                Some(by_reference) => frames.min(by_reference),
+            }
         } else {
             frames / GSO_FRAMES
         };
@@ -213,7 +256,9 @@ impl Leaf {
             ipv6: meta.ipv6,
             ..PortOffloads::default()
         };
-        if to_cut && !port_cuts(&caps, packet, head.len() + longest) {
+        let port_cuts = port_cuts(&caps, packet, head.len() + longest);
+        // A copy has the length of a frame.
+        if to_cut && (!port_cuts || self.has_to_copy(packet.payload)) {
             self.segment(packet, port)?;
             self.cells().tx_gso.add(1);
         } else {
@@ -238,7 +283,11 @@ impl Leaf {
             self.frame(head, payload, port, true)
         });
         if cut.is_err() {
+            let withdrawn = self.waiting.len() - before;
             self.waiting.withdraw(before);
+            if let Some(share) = &mut self.ring_share {
+                share.on_dropped(withdrawn);
+            }
         }
         cut.map(|_| ())
     }
@@ -257,7 +306,27 @@ impl Leaf {
                 gso::finish_checksum(head, payload)?;
             }
         }
-        self.waiting.push(head, payload, port)
+        port.copies = self.has_to_copy(payload);
+        self.waiting.push(head, payload, port)?;
+        if let Some(share) = &mut self.ring_share {
+            if port.copies || payload.is_empty() {
+                share.on_copied();
+            } else {
+                share.on_referenced(payload);
+            }
+        }
+        if port.copies {
+            let bytes: u64 = payload.iter().map(|slice| u64::from(slice.len)).sum();
+            self.cells().tx_payload_copied.add(bytes);
+            self.cells().tx_ring_share.add(1);
+        }
+        Ok(())
+    }
+
+    /// Returns whether a packet is to be copied: the ring holds its share of page buffers.
+    fn has_to_copy(&self, payload: &[Slice<'_>]) -> bool {
+        let share = self.ring_share.as_ref();
+        share.is_some_and(|share| !share.admits(payload))
     }
 
     /// Makes room for frames and pieces.
@@ -288,7 +357,11 @@ impl Leaf {
         self.waiting.withdraw(0);
         // SAFETY: the queue is this worker's alone.
         let built = unsafe { dpdk_sys::lg_tx_drop(&raw mut self.tx) };
-        described + u64::from(built)
+        let dropped = described + u64::from(built);
+        if let Some(share) = &mut self.ring_share {
+            share.on_dropped(usize::try_from(dropped).unwrap_or(usize::MAX));
+        }
+        dropped
     }
 
     fn link_up(&self) -> bool {
@@ -357,15 +430,19 @@ const BURST: u16 = LG_BURST as u16;
 /// Most payload bytes of a packet that the port segments: 16 bits of length, less the longest
 /// headers.
 const TSO_BYTES_MAX: u32 = 65_535 - 120;
+/// Frames of such a packet at the smallest default segment size, when it is segmented in software.
+const TSO_FRAMES: usize = (TSO_BYTES_MAX as usize).div_ceil(SEGMENT_MIN);
 /// Most payload bytes of a packet that is segmented in software.
 const GSO_BYTES_MAX: u32 = 32 * 1024;
-/// Frames of such a packet at the smallest default segment size (RFC 9293, 3.7.1).
-const GSO_FRAMES: usize = (GSO_BYTES_MAX as usize).div_ceil(536);
+/// Frames of such a packet at the smallest default segment size.
+const GSO_FRAMES: usize = (GSO_BYTES_MAX as usize).div_ceil(SEGMENT_MIN);
+/// The smallest default segment size (RFC 9293, 3.7.1).
+const SEGMENT_MIN: usize = 536;
 /// Places in the backlog that [`Leaf::room`] doesn't count: for answers outside of connections, and
 /// for ARP and neighbor discovery.
 const FRAMES_KEPT_BACK: usize = 32;
 
-const _: () = assert!((FRAMES - FRAMES_KEPT_BACK) / GSO_FRAMES >= 1);
+const _: () = assert!((FRAMES - FRAMES_KEPT_BACK) / TSO_FRAMES >= 1);
 
 #[cfg(test)]
 mod tests;

@@ -42,6 +42,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("af_xdp::frames_are_linear", xdp_frames_are_linear),
     Case::new("tap::checksums_and_segments", tap_checksums_and_segments),
     Case::new("tap::two_queues", tap_two_queues),
+    Case::new("tap::link_changes_are_counted", tap_link_changes),
     Case::new(
         "tap::disabled_offloads_are_done_in_software",
         disabled_offloads_are_done_in_software,
@@ -379,6 +380,7 @@ fn link_follows_the_kernel() {
     assert_eq!(port.counters().total().tx_dropped_link, 2);
     ip("link set kernel0 up");
     wait_link(&port, true);
+    assert_eq!(port.link_changes(), 3, "up, down, up");
     send(&mut ports, Shape::default(), &[whole(&page)]);
     assert!(ports.flush());
     drop((page, ports));
@@ -431,6 +433,26 @@ fn failing_allocations_only_delay() {
 fn xdp_frames_are_linear() {
     let caps = both_ways("net_af_xdp0,iface=port0", 1500);
     assert!(!caps.multi_segs, "or this proves nothing");
+}
+
+fn tap_link_changes() {
+    need_tun();
+    let eal = eal();
+    let (port, ports) = open(eal, &config("net_tap0,iface=tap0"));
+    command("ip", "link set tap0 up");
+    wait_link(&port, true);
+    let before = port.link_changes();
+    for round in 1..4 {
+        command("ip", "link set tap0 down");
+        wait_link(&port, false);
+        assert!(!ports.info(IfaceId(0)).link_up);
+        assert!(!port.poll_link(), "the same state is no change");
+        command("ip", "link set tap0 up");
+        wait_link(&port, true);
+        assert_eq!(port.link_changes(), before + 2 * round);
+    }
+    drop(ports);
+    close_full(port);
 }
 
 /// net_tap has checksums and segmentation with two faults that must have no effect: it compares

@@ -8,6 +8,7 @@
 
 mod devices;
 mod eal;
+mod held;
 mod kernel;
 mod ring;
 mod support;
@@ -18,7 +19,14 @@ use std::process::ExitCode;
 use lockgate_testing::cases::Runner;
 
 fn main() -> ExitCode {
-    let cases = [eal::CASES, ring::CASES, devices::CASES, virtio::CASES].concat();
+    let cases = [
+        eal::CASES,
+        ring::CASES,
+        held::CASES,
+        devices::CASES,
+        virtio::CASES,
+    ]
+    .concat();
     Runner::new().prepare(log_to_stderr).run(&cases)
 }
 

@@ -95,51 +95,6 @@ impl IpLayer {
         }
     }
 
-    /// Schedules announcements of all addresses of an interface, twice each: neighbours may have
-    /// stale entries.
-    //= https://www.rfc-editor.org/rfc/rfc5227#section-2.3
-    //# The host may begin legitimately using the IP address immediately
-    //# after sending the first of the two ARP Announcements
-    pub fn announce(&mut self, now: Instant, iface: IfaceId) {
-        self.announcements.retain(|a| a.hop.iface != iface);
-        if self
-            .interfaces
-            .interface(iface)
-            .is_none_or(|i| i.mac.is_none())
-        {
-            return;
-        }
-        for own in self.interfaces.addresses(iface) {
-            let hop = NextHop {
-                iface,
-                addr: own.addr(),
-            };
-            self.announcements.push_back(Announcement {
-                hop,
-                left: ANNOUNCEMENTS,
-                next: now,
-            });
-        }
-    }
-
-    /// Writes the next announcement that is due.
-    pub(crate) fn poll_announcement(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
-        let at = self.announcements.iter().position(|a| a.next <= now)?;
-        let Announcement { hop, left, .. } = self.announcements.remove(at)?;
-        if left > 1 {
-            let next = now + ANNOUNCE_INTERVAL;
-            self.announcements.push_back(Announcement {
-                hop,
-                left: left - 1,
-                next,
-            });
-        }
-        match hop.addr {
-            IpAddr::V4(own) => self.write_announcement(hop.iface, own, out),
-            IpAddr::V6(own) => self.advertise_unsolicited(hop.iface, own, out),
-        }
-    }
-
     /// Writes an ARP request.
     pub(crate) fn write_arp_request(
         &self,
@@ -202,7 +157,8 @@ impl IpLayer {
         self.write_announcement(arp.iface, own, out)
     }
 
-    fn write_announcement(
+    /// Writes an announcement of one of our addresses.
+    pub(crate) fn write_announcement(
         &mut self,
         iface: IfaceId,
         own: Ipv4Addr,
@@ -244,9 +200,5 @@ const fn advertisement_of(mac: MacAddr, solicited: bool) -> Advertisement {
     }
 }
 
-/// RFC 5227's ANNOUNCE_NUM; RFC 4861's MAX_NEIGHBOR_ADVERTISEMENT is 3.
-const ANNOUNCEMENTS: u8 = 2;
-/// RFC 5227's ANNOUNCE_INTERVAL.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// RFC 5227's DEFEND_INTERVAL.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);

@@ -92,6 +92,13 @@ impl Interfaces {
         }
     }
 
+    /// Changes the link-layer address of an interface. Its addresses stay, its link-local one too.
+    pub(crate) fn set_mac(&mut self, id: IfaceId, mac: MacAddr) {
+        if let Some(entry) = self.list.iter_mut().find(|e| e.interface.id == id) {
+            entry.interface.mac = Some(mac);
+        }
+    }
+
     /// Returns an interface.
     pub fn interface(&self, id: IfaceId) -> Option<&Interface> {
         self.entry(id).map(|e| &e.interface)

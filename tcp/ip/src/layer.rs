@@ -74,6 +74,8 @@ pub struct IpLayer {
     pub(crate) counters: IpCounters,
     /// Announcements to send. At most one per address of ours.
     pub(crate) announcements: VecDeque<Announcement>,
+    /// Interfaces whose link is down.
+    pub(crate) links_down: Vec<IfaceId>,
     pub(crate) echo_limit: TokenBucket,
     pub(crate) error_limit: TokenBucket,
     routes: Routes,
@@ -95,6 +97,7 @@ impl IpLayer {
             neighbours: Neighbours::new(config.neighbours, seed),
             counters: IpCounters::default(),
             announcements: VecDeque::new(),
+            links_down: Vec::new(),
             routes: Routes::default(),
             echo_limit: TokenBucket::new(config.echo_rate),
             error_limit: TokenBucket::new(config.error_rate),

@@ -96,6 +96,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod announcements;
 mod arp;
 mod cidr;
 mod counters;

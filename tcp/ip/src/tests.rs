@@ -239,7 +239,7 @@ mod arp_tests {
     }
 
     #[test]
-    fn announcements_are_sent_twice() {
+    fn announcements_are_of_every_address() {
         let mut h = host();
         h.announce(at(0), ETH);
         assert_eq!(h.deadline(), Some(at(0)));
@@ -261,8 +261,10 @@ mod arp_tests {
                 mac: Some(US),
             }
         );
-        assert_eq!(h.deadline(), Some(at(2000)));
-        assert_eq!(flush(&mut h, at(2000)), first);
+        assert_eq!(h.deadline(), Some(at(1000)));
+        assert_eq!(flush(&mut h, at(1000)), first);
+        assert_eq!(h.deadline(), Some(at(3000)));
+        assert_eq!(flush(&mut h, at(3000)), first);
         assert_eq!((flush(&mut h, at(60_000)).len(), h.deadline()), (0, None));
         h.announce(at(0), BARE);
         assert_eq!(h.deadline(), None, "there is no announcement to send");

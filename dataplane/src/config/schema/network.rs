@@ -88,6 +88,12 @@ pub(super) const PORT: &[Key] = &[
         count(64, 4096, 1024, "descriptors"),
         "Descriptors of each transmit queue. The device may round the number.",
     ),
+    key(
+        "link_wait",
+        time(0, M, 5 * S),
+        "How long the start waits for the link to come up. Serving starts after it in any case; \
+         `0s`: at once.",
+    ),
 ];
 
 pub(super) const INTERFACE: &[Key] = &[

@@ -265,6 +265,17 @@ pub(super) const TEST: &[Key] = &[
         count(0, 4_294_967_295, 1, ""),
         "Which ones fail: the same ones for the same seed and the same packets.",
     ),
+    key(
+        "hold_sent",
+        choice(&["off", "until-cleaned", "until-reused"], "off"),
+        "Makes TX rings hold what is sent, as network cards' drivers do. `until-cleaned`: until the \
+         driver is asked to free it. `until-reused`: until the descriptor is reused.",
+    ),
+    key(
+        "leak_pages",
+        count(0, 1000, 0, "page buffers"),
+        "Page buffers that each worker loses at its start.",
+    ),
 ];
 
 const SUITES: &[&str] = &["aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"];

@@ -259,11 +259,25 @@ impl Stack {
 
     /// Announces all addresses to the neighbours of their interfaces (gratuitous ARP, unsolicited
     /// advertisements), whose caches may have another host's. Call it once the host can receive.
+    /// Interfaces whose link is down wait for [`Stack::on_link_change`].
     pub fn announce<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
-        let ifaces: Vec<IfaceId> = self.egress.ip.interfaces().iter().map(|i| i.id).collect();
-        for iface in ifaces {
-            self.egress.ip.announce(now, iface);
+        let ports = self.egress.ip.interfaces().iter();
+        let ports: Vec<_> = ports.filter(|i| i.vlan.is_none()).map(|i| i.id).collect();
+        for iface in ports {
+            self.on_link_change(now, iface, env);
         }
+    }
+
+    /// Handles a change of the link state of a port's interface, which is read from the port. A
+    /// link that is up announces the interface's addresses. One of several workers does that.
+    pub fn on_link_change<N: Output>(
+        &mut self,
+        now: Instant,
+        iface: IfaceId,
+        env: &mut Env<'_, N>,
+    ) {
+        let is_up = env.net.info(iface).link_up;
+        self.egress.ip.on_link(now, iface, is_up);
         self.send_ip_frames(now, env);
     }
 }

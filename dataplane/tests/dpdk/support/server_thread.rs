@@ -135,11 +135,10 @@ impl ServerThread {
                 .map(|value| (value.name.into_owned(), value.value))
                 .chain([(ALLOCATIONS.to_owned(), heap.count_total)])
                 .collect();
-            let (_, mut pool) = worker.into_page_pool();
+            let pool = worker.into_page_pool();
             to_counts.send(values).ok();
             released.recv().ok();
-            pool.reclaim();
-            to_pages.send(pool.usage()).ok();
+            to_pages.send(pool.adopt().usage()).ok();
             drop(registered);
         };
         thread::Builder::new()

@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     mtu: u16,
     certificates: Vec<&'static str>,
     routed: bool,
+    link_down: bool,
 }
 
 impl Setup {
@@ -37,6 +38,7 @@ impl Setup {
             mtu: 1500,
             certificates: vec!["ecdsa"],
             routed: false,
+            link_down: false,
         }
     }
 
@@ -131,6 +133,12 @@ impl Setup {
             .add("route", &[("to", "::/0"), ("via", "fd00:18::2")])
     }
 
+    /// Leaves the appliance's interface down.
+    pub(crate) fn link_down(mut self) -> Self {
+        self.link_down = true;
+        self
+    }
+
     /// Makes the network and starts the appliance.
     #[track_caller]
     pub(crate) fn start(self) -> Scene {
@@ -158,7 +166,10 @@ impl Setup {
             net,
             scratch,
             roots,
-            failing: self.config.contains_key("test"),
+            failing: self
+                .config
+                .get("test")
+                .is_some_and(|test| test.get("fail_one_in").is_some()),
         }
     }
 
@@ -169,6 +180,9 @@ impl Setup {
         } else {
             Network::pair(self.mtu)
         };
+        if self.link_down {
+            network::ip(&format!("-n {} link set lg0 down", net.server()));
+        }
         let scratch = ScratchDir::new();
         for stem in &self.certificates {
             let kind = match stem.strip_prefix("other-").unwrap_or(stem) {

@@ -109,6 +109,12 @@ impl Server {
         self.ended();
     }
 
+    /// Waits until it has ended. Returns its exit code.
+    #[track_caller]
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        exit_code(self.child()).flatten()
+    }
+
     /// Waits until it has ended, with success and everything put back.
     #[track_caller]
     pub(crate) fn ended(&mut self) {

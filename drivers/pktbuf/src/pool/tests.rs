@@ -578,3 +578,41 @@ proptest! {
         prop_assert_eq!(arena.usage().bytes_used, 0);
     }
 }
+
+#[test]
+fn a_detached_pool_is_counted_by_the_thread_that_adopts_it() {
+    let (detached, first, second) = threads::spawn(|| {
+        let mut pool = pool(CONFIG);
+        let mut page = || {
+            let mut page = pool.alloc(10).unwrap();
+            page.append(b"x");
+            page
+        };
+        let (first, second, third) = (page(), page(), page());
+        let detached = pool.detach();
+        // The thread isn't the owner any more: it may not take a reference, and a free waits.
+        assert_eq!(second.attach(0, 1).unwrap_err(), AttachError::NotOwner);
+        drop(third);
+        (detached, first, second)
+    })
+    .join()
+    .unwrap();
+    // As a driver on the thread that closes the port.
+    drop(first);
+    let pool = detached.adopt();
+    assert_eq!((pool.usage().blocks_used, pool.is_full()), (1, false));
+    // The new owner's own frees need no list.
+    assert!(second.attach(0, 1).is_ok());
+    drop(second);
+    assert!(pool.is_full());
+}
+
+#[test]
+fn a_detached_pool_that_is_never_adopted_waits_for_its_buffers() {
+    let mut pool = pool(CONFIG);
+    let page = pool.alloc(10).unwrap();
+    let detached = pool.detach();
+    threads::spawn(move || drop(detached)).join().unwrap();
+    // The memory is freed with the last buffer; Miri and the sanitizers see a use after that.
+    drop(page);
+}

@@ -468,6 +468,43 @@ fn the_sum_of_memory_is_enough_for_every_card() {
     }
 }
 
+/// A ring that gives nothing back needs packet buffers for all of its frames, chains or copies.
+#[test]
+fn the_pool_holds_what_a_ring_keeps() {
+    for raw in cards() {
+        let name = driver_name(&raw);
+        for mtu in [1500, 9000] {
+            let config = PortConfig {
+                mtu,
+                ..config("0000:03:00.0")
+            };
+            let Ok(mut plan) = Plan::decide(&config, &config.device, &raw) else {
+                continue;
+            };
+            let before = plan.sizes;
+            for release in [SentRelease::OnRequest, SentRelease::InEachCall] {
+                plan.set_sent_release(&config, &config.device, release);
+                assert_eq!(plan.sizes, before, "{name}");
+            }
+            plan.set_sent_release(&config, &config.device, SentRelease::OnReuse);
+            let (caps, sizes) = (plan.caps, plan.sizes);
+            assert!(caps.multi_segs && caps.tx_pieces_max <= 4, "{name}");
+            let frames = u32::from(sizes.tx_descriptors) + dpdk_sys::LG_BURST;
+            assert!(sizes.tx_mbufs >= 5 * frames, "{name}: {sizes:?}");
+            assert!(4 * sizes.tx_room >= sizes.frame_max, "{name}: {sizes:?}");
+            let taken = sizes.rx_pool(0, &config).bytes() + sizes.tx_pool(0, &config).bytes();
+            assert!(config.queue_bytes_max() >= taken, "{name} {mtu}: {sizes:?}");
+        }
+        let known = match name.as_str() {
+            "net_vmxnet3" => Some(SentRelease::InEachCall),
+            // They have rte_eth_tx_done_cleanup, and stop after it.
+            "net_e1000_igb" | "net_e1000_igb_vf" => Some(SentRelease::OnReuse),
+            _ => None,
+        };
+        assert_eq!(plan(&raw, |_| ()).known_release, known, "{name}");
+    }
+}
+
 #[test]
 fn frames_longer_than_a_buffer_are_scattered_or_get_longer_buffers() {
     // SAFETY: returns a constant.
