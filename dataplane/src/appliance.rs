@@ -1,8 +1,8 @@
 //! The appliance: starts what a configuration describes, watches it, and shuts it down.
 //!
-//! Order of the start: control socket, EAL, memory, ports, drop of root, links, file cache, workers.
-//! The shutdown runs backwards, once all workers have ended. Page buffers are counted last: until its
-//! port is closed, a TX ring holds some.
+//! Order of the start: control socket, EAL, memory, ports, drop of root, links, file cache,
+//! workers. The shutdown runs backwards, once all workers have ended. Page buffers are counted
+//! last: until its port is closed, a TX ring holds some.
 
 mod ends;
 mod links;

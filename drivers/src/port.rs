@@ -148,8 +148,8 @@ impl Port {
         self.shared.poll_link()
     }
 
-    /// Returns how often [`Port::poll_link`] has seen the link change, on any thread. The first time
-    /// that it is up counts.
+    /// Returns how often [`Port::poll_link`] has seen the link change, on any thread. The first
+    /// time that it is up counts.
     pub fn link_changes(&self) -> u64 {
         self.shared.link_changes.load(Ordering::Acquire)
     }

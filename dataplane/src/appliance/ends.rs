@@ -1,4 +1,4 @@
-//! What is left when workers have ended: how their connections ended, and which buffers are missing.
+//! What is left when workers have ended: how connections ended, and which buffers are missing.
 
 use core::fmt;
 use std::borrow::Cow;

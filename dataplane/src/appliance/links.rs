@@ -35,7 +35,8 @@ fn report(port: &Port, outcome: LinkOutcome) {
         LinkOutcome::Down(waited) => tracing::warn!(
             port,
             waited_ms = waited.as_millis(),
-            "link: down; serving starts without it, and the addresses are announced when it comes up"
+            "link: down; serving starts without it, and the addresses are announced when it comes \
+             up"
         ),
     }
 }

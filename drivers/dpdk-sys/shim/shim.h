@@ -311,8 +311,8 @@ void lg_pieces_release(const struct lg_piece *pieces, uint32_t n);
  */
 int lg_tx_can_clean(uint16_t port, uint16_t queue);
 /*
- * Frees up to `max` packets that were sent and that the driver still holds. Returns their number, as
- * far as the driver counts them. Not for drivers that free when descriptors are reused.
+ * Frees up to `max` packets that were sent and that the driver still holds. Returns their number,
+ * as far as the driver counts them. Not for drivers that free when descriptors are reused.
  */
 uint32_t lg_tx_clean(struct lg_txq *q, uint32_t max);
 /* Frees the pending packets. Returns their number. */

@@ -268,8 +268,8 @@ pub(super) const TEST: &[Key] = &[
     key(
         "hold_sent",
         choice(&["off", "until-cleaned", "until-reused"], "off"),
-        "Makes TX rings hold what is sent, as network cards' drivers do. `until-cleaned`: until the \
-         driver is asked to free it. `until-reused`: until the descriptor is reused.",
+        "Makes TX rings hold what is sent, as network cards' drivers do. `until-cleaned`: until \
+         the driver is asked to free it. `until-reused`: until the descriptor is reused.",
     ),
     key(
         "leak_pages",
