@@ -6,12 +6,14 @@
 
 mod ends;
 mod links;
+mod memory;
 mod pending;
 mod snapshot;
 mod start;
 mod translate;
 
 use core::time::Duration;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -133,11 +135,13 @@ impl Running {
         // First, so that a second instance fails before it touches a device.
         let socket = config.control_socket.as_deref();
         let control = socket.map(pending::PendingRequests::listen).transpose()?;
-        let eal = Eal::init(&config.eal)?;
+        let eal_config = memory::eal_config(Path::new("/sys"), &config);
+        let eal = Eal::init(&eal_config)?;
         let tls = start::tls(&config)?;
         // Before the ports, which map the regions for DMA when they're opened.
-        let memory = start::Memory::reserve(eal, &config)?;
+        let memory = memory::Memory::reserve(eal, &config, &eal_config.regions)?;
         let mut ports = start::ports(eal, &config)?;
+        memory::settle(eal, &ports);
         if let (Some(control), Some(identity)) = (&control, privileges.identity()) {
             control.give_to(identity)?;
         }
@@ -258,7 +262,7 @@ impl Running {
 /// A thread can't be spawned, or a part can't start.
 fn spawn_all(
     shared: start::SharedSpec,
-    memory: start::Memory,
+    memory: memory::Memory,
     ports: &mut [Port],
 ) -> Result<(FileCache, Vec<WorkerHandle>), ApplianceError> {
     let config = shared.config();

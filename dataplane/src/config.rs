@@ -39,6 +39,7 @@ use lockgate_wire::IfaceId;
 use pktbuf::PoolConfig;
 use tracing::Level;
 
+use self::memory::MemorySum;
 use crate::certificates::ValidityPeriod;
 use crate::privileges::Identity;
 use crate::server::Sites;
@@ -62,7 +63,8 @@ pub struct Host {
 pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
-    /// `[eal]`: DPDK's environment. Its memory is at least [`Config::memory_needed`].
+    /// `[eal]`: DPDK's environment, without the regions. Its memory is what is left of
+    /// `[eal] memory` beside them.
     pub eal: EalConfig,
     /// `[workers]`
     pub workers: Workers,
@@ -213,8 +215,19 @@ impl Config {
 
     /// Returns the bytes of packet memory that all pools need together.
     pub fn memory_needed(&self) -> u64 {
+        self.memory_sum().total()
+    }
+
+    fn memory_sum(&self) -> MemorySum {
         let ports = self.ports.iter().map(|port| &port.settings);
-        memory::needed(self.workers.cores.len(), ports, self.pool, self.cache_bytes)
+        MemorySum::new(self.workers.cores.len(), ports, self.pool, self.cache_bytes)
+    }
+
+    /// Returns the MiB of packet memory that the configuration asks for: `[eal] memory`, or what all
+    /// pools need together.
+    pub fn memory_mib(&self) -> u64 {
+        let regions = self.memory_sum().regions;
+        u64::from(self.eal.memory_mib).saturating_add(regions >> 20)
     }
 
     /// Returns the path relative to the directory of the configuration file.

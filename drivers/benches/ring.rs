@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use lockgate_drivers::{
-    Assume, Eal, EalConfig, Hugepages, Port, PortConfig, RingPair, WorkerPorts,
+    Assume, Demand, Eal, EalConfig, Hugepages, Port, PortConfig, RingPair, WorkerPorts,
 };
 use lockgate_wire::IfaceId;
 use pktbuf::{Headers, L4, Output, Packet, PageBuf, PagePool, PoolConfig, Slice, TxMeta};
@@ -22,6 +22,7 @@ fn main() {
     };
     let config = EalConfig {
         hugepages: Hugepages::Auto,
+        memory_mib: 256,
         ..EalConfig::default()
     };
     let eal = Eal::init(&config).unwrap();
@@ -33,10 +34,9 @@ fn main() {
         small_spans: 128,
         large_spans: 128,
     };
-    let mut region = eal
-        .region("pages", PagePool::bytes_needed(pools) + 4096)
-        .unwrap();
-    let mut pool = PagePool::new(&mut region, pools).unwrap();
+    let bytes = PagePool::bytes_needed(pools) as u64;
+    let mut regions = eal.regions(&Demand::new("pages", bytes)).unwrap();
+    let mut pool = PagePool::from_regions(&mut regions, pools).unwrap();
     println!("huge pages: {}", eal.uses_hugepages());
 
     for (name, assume) in [("assume", Assume::ALL), ("software", Assume::default())] {

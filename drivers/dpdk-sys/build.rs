@@ -16,7 +16,12 @@ const SHIM: &[&str] = &["shim/burst.c", "shim/eal.c", "shim/pool.c", "shim/port.
 const INJECT: &[&str] = &["shim/hold.c", "shim/inject.c"];
 /// Macro that stands for the feature in C.
 const INJECT_DEFINE: &str = "LG_FAULT_INJECTION";
-const HEADERS: &[&str] = &["shim/bindings.h", "shim/internal.h", "shim/shim.h"];
+const HEADERS: &[&str] = &[
+    "shim/bindings.h",
+    "shim/internal.h",
+    "shim/release.h",
+    "shim/shim.h",
+];
 
 /// Libraries that shim and bindings call. Drivers are plug-ins that the EAL finds.
 const LIBRARIES: &[&str] = &[
@@ -27,6 +32,13 @@ const LIBRARIES: &[&str] = &[
     "rte_mempool",
     "rte_net_ring",
     "rte_ring",
+];
+
+/// Libraries that a later release has split off from those. They are linked where there are any.
+/// `shim/release.h` has the other differences between releases.
+const SPLIT_LIBRARIES: &[&str] = &[
+    // Since 23.11, from rte_eal.
+    "rte_log",
 ];
 
 /// Functions that are bound directly, without the shim.
@@ -68,6 +80,14 @@ fn main() {
     }
     for library in LIBRARIES {
         println!("cargo::rustc-link-lib=dylib={library}");
+    }
+    for library in SPLIT_LIBRARIES {
+        if libs
+            .iter()
+            .any(|flag| flag.strip_prefix("-l") == Some(*library))
+        {
+            println!("cargo::rustc-link-lib=dylib={library}");
+        }
     }
     generate_bindings(&cflags);
 }
@@ -117,6 +137,7 @@ fn generate_bindings(cflags: &[String]) {
         .allowlist_type("rte_mbuf_extbuf_free_callback_t")
         .allowlist_recursively(false)
         .generate_comments(false)
+        .generate_cstr(true)
         .layout_tests(true);
     for name in HANDLES {
         builder = builder

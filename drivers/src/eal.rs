@@ -1,22 +1,28 @@
 //! The EAL, DPDK's environment abstraction layer. It is started once in a process and never
 //! stopped.
 
-mod hugepages;
+mod iova;
 mod log;
+mod plan;
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
 use thiserror::Error;
 
+pub use self::iova::{Iova, IovaError, IovaMode};
+use self::plan::Plan;
+use crate::device::PciAddress;
+use crate::hugepages::{self, Demand, HeapLimits, Shortage, free_pages};
 use crate::sys::{Errno, c_string};
 
-/// Whether DPDK's memory is on huge pages. Decided before the start, by the number of free ones.
+/// Whether packet memory is on huge pages. Decided before the start, by the number of free ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hugepages {
-    /// Use them if enough are free.
+    /// Use those that are free, and ordinary pages for the rest.
     #[default]
     Auto,
     /// Fail if too few are free.
@@ -30,9 +36,18 @@ pub enum Hugepages {
 pub struct EalConfig {
     /// Whether to use huge pages.
     pub hugepages: Hugepages,
-    /// Memory in MiB, at least 16. With huge pages it must be free in them, for packet buffers and
-    /// [`Eal::region`], and is taken as needed. Without, it is for packet buffers only.
+    /// Which addresses devices use.
+    pub iova: Iova,
+    /// Memory in MiB that the EAL allocates itself, at least 16: the packet buffers of all ports,
+    /// and what it needs. On huge pages it is taken as needed.
     pub memory_mib: u32,
+    /// NUMA nodes of the ports, whose packet buffers that is for; empty: any.
+    pub nodes: Vec<u16>,
+    /// The regions that will be made ([`Eal::regions`]), in this order. Huge pages are counted for
+    /// them before the start.
+    pub regions: Vec<Demand>,
+    /// Most MiB of one region; 0: as many as the EAL can have in one piece.
+    pub region_mib_max: u32,
     /// PCI devices to probe (`-a`), by address and with their arguments
     /// ([`crate::Device::allow_list`]); empty: none (`--no-pci`).
     pub pci: Vec<String>,
@@ -42,7 +57,11 @@ impl Default for EalConfig {
     fn default() -> Self {
         Self {
             hugepages: Hugepages::Auto,
+            iova: Iova::Auto,
             memory_mib: 512,
+            nodes: Vec::new(),
+            regions: Vec::new(),
+            region_mib_max: 0,
             pci: Vec::new(),
         }
     }
@@ -59,16 +78,11 @@ pub enum EalError {
     #[error("an earlier start of the EAL failed: it can't be tried again in one process")]
     FailedBefore,
     /// Huge pages are required, and too few are free.
-    #[error(
-        "[eal] hugepages = \"require\": {free_mib} MiB of huge pages are free, \
-         [eal] memory asks for {wanted_mib} MiB (see /sys/kernel/mm/hugepages)"
-    )]
-    Hugepages {
-        /// MiB free in huge pages of all sizes.
-        free_mib: u64,
-        /// MiB wanted.
-        wanted_mib: u32,
-    },
+    #[error("[eal] hugepages = \"require\": {0}")]
+    Hugepages(Shortage),
+    /// The addresses that devices should use, or have to, can't be used.
+    #[error(transparent)]
+    Iova(#[from] IovaError),
     /// [`EalConfig::memory_mib`] is too small.
     #[error("[eal] memory = {0}MiB: at least {min}MiB are needed", min = MEMORY_MIB_MIN)]
     Memory(u32),
@@ -88,6 +102,7 @@ pub enum EalError {
 pub struct Eal {
     hugepages: bool,
     required: bool,
+    iova: IovaMode,
 }
 
 impl Eal {
@@ -100,7 +115,8 @@ impl Eal {
         if config.memory_mib < MEMORY_MIB_MIN {
             return Err(EalError::Memory(config.memory_mib));
         }
-        let hugepages = hugepages::decide(config)?;
+        let plan = Plan::new(config, &free_pages(Path::new(SYSFS)), heap_limits(config))?;
+        let (iova, why) = decide_iova(config, &plan)?;
         let mut state = STATE
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -110,7 +126,11 @@ impl Eal {
             State::Failed => return Err(EalError::FailedBefore),
         }
         *state = State::Failed;
-        let arguments = arguments(config, hugepages);
+        if let Some(shortage) = &plan.shortage {
+            tracing::warn!("huge pages: ordinary pages are used for a part of memory: {shortage}");
+        }
+        let hugepages = plan.hugepages;
+        let arguments = arguments(config, hugepages, iova);
         tracing::debug!(?arguments, "starting the EAL");
         // rte_eal_init pins the calling thread to one core, and its later threads inherit that: so
         // it runs on a thread of its own, which then ends.
@@ -121,10 +141,12 @@ impl Eal {
             .join()
             .unwrap_or(Err(EalError::FailedBefore))?;
         *state = State::Running;
-        tracing::info!(version = Self::version(), hugepages, "EAL started");
+        hugepages::set_budget(plan.budget);
+        tracing::info!(version = Self::version(), hugepages, %iova, why, "EAL started");
         Ok(Self {
             hugepages,
             required: config.hugepages == Hugepages::Require,
+            iova,
         })
     }
 
@@ -137,14 +159,23 @@ impl Eal {
         text.to_string_lossy().into_owned()
     }
 
-    /// Returns whether memory is on huge pages.
+    /// Returns whether the EAL's own memory is on huge pages.
     pub fn uses_hugepages(self) -> bool {
         self.hugepages
     }
 
-    /// Returns whether huge pages are required.
-    pub(crate) fn requires_hugepages(self) -> bool {
-        self.required
+    /// Returns which addresses devices use.
+    pub fn iova(self) -> IovaMode {
+        self.iova
+    }
+
+    /// Returns the setting for which all memory must be on huge pages, if there is one.
+    pub(crate) fn needs_hugepages(self) -> Option<&'static str> {
+        match self.iova {
+            IovaMode::Physical => Some("[eal] iova = \"pa\""),
+            IovaMode::Virtual if self.required => Some("[eal] hugepages = \"require\""),
+            IovaMode::Virtual => None,
+        }
     }
 
     /// Stands for an EAL that wasn't started, so that every memzone is refused.
@@ -153,6 +184,7 @@ impl Eal {
         Self {
             hugepages: false,
             required: true,
+            iova: IovaMode::Virtual,
         }
     }
 
@@ -202,22 +234,71 @@ fn start(arguments: &[String]) -> Result<(), EalError> {
     }
 }
 
+/// Decides which addresses devices use, and checks that they can.
+fn decide_iova(config: &EalConfig, plan: &Plan) -> Result<(IovaMode, String), IovaError> {
+    let addresses = config.pci.iter().filter_map(|device| {
+        let address = device.split(',').next()?;
+        address.parse().ok()
+    });
+    let cards: Vec<PciAddress> = addresses.collect();
+    let (iova, why) = iova::decide(Path::new(SYSFS), config.iova, &cards)?;
+    if iova == IovaMode::Physical {
+        // Ordinary pages may move, and spans cross them.
+        match &plan.shortage {
+            Some(shortage) => {
+                let pages = shortage.to_string();
+                return Err(IovaError::OrdinaryPages { why, pages });
+            }
+            None if !plan.hugepages => {
+                let pages = "[eal] hugepages = \"off\"".into();
+                return Err(IovaError::OrdinaryPages { why, pages });
+            }
+            None if !iova::physical_addresses_visible() => return Err(IovaError::Hidden { why }),
+            None => {}
+        }
+    }
+    Ok((iova, why))
+}
+
+/// Returns what the EAL's heaps can hold.
+fn heap_limits(config: &EalConfig) -> HeapLimits {
+    let mut limits = dpdk_sys::lg_heap_limits {
+        list_pages: 0,
+        list_bytes: 0,
+        kind_pages: 0,
+        kind_bytes: 0,
+    };
+    // SAFETY: a structure of ours to write.
+    unsafe { dpdk_sys::lg_heap_limits(&raw mut limits) };
+    // Half a list, because something else may be in it.
+    let piece = (limits.list_pages / 2, limits.list_bytes / 2);
+    HeapLimits {
+        kind: (limits.kind_pages, limits.kind_bytes),
+        piece: match u64::from(config.region_mib_max) << 20 {
+            0 => piece,
+            bytes => (piece.0, piece.1.min(bytes)),
+        },
+    }
+}
+
 /// Returns the EAL's command line. With it several processes can run side by side: nothing of the
 /// EAL has a name in the file system.
-fn arguments(config: &EalConfig, hugepages: bool) -> Vec<String> {
+fn arguments(config: &EalConfig, hugepages: bool, iova: IovaMode) -> Vec<String> {
     let mut list: Vec<String> = ["lockgate", "--no-telemetry"].map(Into::into).into();
     let core = core_affinity::get_core_ids()
         .and_then(|ids| ids.first().map(|c| c.id))
         .unwrap_or(0);
     // lcore 0 on that core: core numbers beyond RTE_MAX_LCORE work, too.
     list.extend(["--lcores".into(), format!("0@{core}")]);
-    // Packets refer to memory by virtual address; PCI devices need an IOMMU for that.
-    list.extend(["--iova-mode".into(), "va".into()]);
+    list.extend(["--iova-mode".into(), iova.to_string()]);
     if hugepages {
         list.push("--in-memory".into());
     } else {
         list.extend(["--no-huge".into(), "--no-shconf".into()]);
-        list.extend(["-m".into(), config.memory_mib.to_string()]);
+        // No packet buffer crosses a page, so most have an ordinary page each. What isn't used
+        // takes no memory.
+        let mib = config.memory_mib.saturating_mul(2);
+        list.extend(["-m".into(), mib.to_string()]);
     }
     if config.pci.is_empty() {
         list.push("--no-pci".into());
@@ -236,5 +317,82 @@ enum State {
 
 static STATE: Mutex<State> = Mutex::new(State::New);
 
+const SYSFS: &str = "/sys";
+
 /// Least memory in MiB with which the EAL starts.
 const MEMORY_MIB_MIN: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_says_all_that_was_decided() {
+        let pci = |list: &[&str]| EalConfig {
+            memory_mib: 77,
+            pci: list.iter().map(ToString::to_string).collect(),
+            ..EalConfig::default()
+        };
+        let line = |config: &EalConfig, hugepages, iova| {
+            let line = arguments(config, hugepages, iova);
+            // Behind the program's name, --no-telemetry and the core.
+            line[4..].join(" ")
+        };
+        assert_eq!(
+            line(&pci(&[]), false, IovaMode::Virtual),
+            "--iova-mode va --no-huge --no-shconf -m 154 --no-pci"
+        );
+        assert_eq!(
+            line(
+                &pci(&["0000:00:0a.0,arg=1", "0000:00:0b.0"]),
+                true,
+                IovaMode::Physical
+            ),
+            "--iova-mode pa --in-memory -a 0000:00:0a.0,arg=1 -a 0000:00:0b.0"
+        );
+    }
+
+    #[test]
+    fn physical_addresses_need_huge_pages_for_everything() {
+        let physical = EalConfig {
+            iova: Iova::Physical,
+            memory_mib: 100,
+            regions: vec![Demand::new("a region", 100 << 20)],
+            ..EalConfig::default()
+        };
+        let decide = |config: &EalConfig, free| {
+            let free = hugepages::FreePages {
+                node: 0,
+                page_bytes: 2 << 20,
+                free,
+                total: free,
+            };
+            let plan = Plan::new(config, &[free], HeapLimits::UNLIMITED).unwrap();
+            decide_iova(config, &plan).map(|(iova, _)| iova)
+        };
+        let error = decide(&physical, 60).unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "[eal] iova: physical addresses (configured) need all packet memory on huge \
+                 pages: 81 MiB of huge pages on node 0 missing"
+            ),
+            "{error}"
+        );
+        let off = EalConfig {
+            hugepages: Hugepages::Off,
+            ..physical.clone()
+        };
+        let error = decide(&off, 600).unwrap_err().to_string();
+        assert!(error.ends_with("[eal] hugepages = \"off\""), "{error}");
+        // Only a process with CAP_SYS_ADMIN sees physical addresses.
+        match decide(&physical, 600) {
+            Ok(iova) => assert_eq!(iova, IovaMode::Physical),
+            Err(error) => assert!(matches!(error, IovaError::Hidden { .. }), "{error}"),
+        }
+        let auto = EalConfig {
+            iova: Iova::Auto,
+            ..physical
+        };
+        assert_eq!(decide(&auto, 0), Ok(IovaMode::Virtual));
+    }
+}

@@ -3,7 +3,7 @@
 //! # What it owns
 //!
 //! - [`Eal`]: DPDK's environment abstraction layer, started once in a process ([`Eal::init`]), and
-//!   memory for page buffers and the page cache ([`Eal::region`]).
+//!   memory for page buffers and the page cache ([`Eal::regions`]).
 //! - [`Port`]: an Ethernet device of DPDK, opened from a [`Device`] string. It reads what the
 //!   device can do, decides once what the port does and what is done in software
 //!   ([`Capabilities`]), and logs that in one line.
@@ -41,8 +41,10 @@
 mod counters;
 mod device;
 mod eal;
+mod hugepages;
 mod interface;
 mod memory;
+mod numa;
 mod pool;
 mod port;
 mod ring;
@@ -51,9 +53,13 @@ mod worker;
 
 pub use counters::{DeviceCounters, PortCounters, QueueCounters};
 pub use device::{Device, DeviceError, DeviceLimits, Driver, NotPci, PciAddress};
-pub use eal::{Eal, EalConfig, EalError, Hugepages, Worker};
+pub use eal::{Eal, EalConfig, EalError, Hugepages, Iova, IovaError, IovaMode, Worker};
+pub use hugepages::{
+    Chunk, Demand, FreePages, Grant, HeapLimits, PageBudget, Shortage, free_pages,
+};
 pub use interface::{Offload, kernel_is_veth, kernel_offload};
-pub use memory::MemoryError;
+pub use memory::{Holding, MemoryError};
+pub use numa::{node_of_card, node_of_core};
 #[cfg(feature = "fault-injection")]
 pub use pool::FaultInjection;
 pub use pool::PoolUsage;

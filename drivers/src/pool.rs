@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use dpdk_sys::rte_mempool;
 
+use crate::memory::Holding;
 use crate::sys::{Errno, c_string};
 
 /// Allocation failures on purpose, for tests, drawn from a seed.
@@ -84,7 +85,16 @@ impl PoolSpec {
 impl MbufPool {
     pub(crate) fn new(name: String, spec: &PoolSpec) -> Result<Self, Errno> {
         let c_name = c_string(&name);
-        let raw = create(&c_name, spec);
+        let mut raw = create(&c_name, spec);
+        if raw.is_null() && spec.numa_node >= 0 {
+            tracing::warn!(
+                pool = name,
+                node = spec.numa_node,
+                "packet buffers: no memory on the port's NUMA node; another one is tried"
+            );
+            let numa_node = NUMA_ANY;
+            raw = create(&c_name, &PoolSpec { numa_node, ..*spec });
+        }
         let raw = NonNull::new(raw).ok_or_else(Errno::last)?;
         Ok(Self {
             raw,
@@ -95,6 +105,23 @@ impl MbufPool {
 
     pub(crate) fn as_ptr(&self) -> *mut rte_mempool {
         self.raw.as_ptr()
+    }
+
+    /// Returns where its memory is, as a part of `what`.
+    pub(crate) fn memory(&self, what: &str) -> Holding {
+        let mut zone = dpdk_sys::lg_zone {
+            addr: std::ptr::null_mut(),
+            page_bytes: 0,
+            node: NUMA_ANY,
+        };
+        // SAFETY: a live pool, and a structure of ours to write.
+        let bytes = unsafe { dpdk_sys::lg_pool_memory(self.as_ptr(), &raw mut zone) };
+        Holding {
+            what: what.to_owned(),
+            bytes,
+            page_bytes: zone.page_bytes,
+            node: u16::try_from(zone.node).ok(),
+        }
     }
 
     pub(crate) fn usage(&self) -> PoolUsage {
@@ -155,6 +182,9 @@ fn create(name: &CStr, spec: &PoolSpec) -> *mut rte_mempool {
         )
     }
 }
+
+/// SOCKET_ID_ANY
+const NUMA_ANY: i32 = -1;
 
 /// Buffers in a thread's cache; it holds up to half as many more before it is flushed.
 pub(crate) const CACHE_MAX: u32 = 256;

@@ -28,6 +28,7 @@ pub use sizes::Sizes;
 
 use crate::counters::{DeviceCounters, PortCounters, QueueCells};
 use crate::device::{Device, Driver};
+use crate::memory::Holding;
 #[cfg(feature = "fault-injection")]
 use crate::pool::FaultInjection;
 use crate::pool::{MbufPool, PoolUsage};
@@ -166,6 +167,23 @@ impl Port {
     /// Returns the usage of its mempools.
     pub fn pools(&self) -> Vec<PoolUsage> {
         self.shared.pools().map(MbufPool::usage).collect()
+    }
+
+    /// Returns where the memory of its mempools is.
+    pub fn memory(&self) -> Vec<Holding> {
+        let what = format!("packet buffers of {}", self.shared.name);
+        let mut list: Vec<Holding> = Vec::new();
+        for pool in self.shared.pools() {
+            let one = pool.memory(&what);
+            let same = list
+                .iter_mut()
+                .find(|other| (other.page_bytes, other.node) == (one.page_bytes, one.node));
+            match same {
+                Some(other) => other.bytes += one.bytes,
+                None => list.push(one),
+            }
+        }
+        list
     }
 
     /// Stops the port and closes the device (`rte_eth_dev_stop`, `rte_eth_dev_close`). Returns the

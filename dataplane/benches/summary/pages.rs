@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockgate_drivers::Eal;
+use lockgate_drivers::{Demand, Eal};
 use pktbuf::{PageArena, SharedSpan};
 
 /// A span holds 16 records.
@@ -30,6 +30,6 @@ pub(crate) fn filled(eal: Eal) -> Vec<Arc<SharedSpan>> {
 
 /// Returns an arena of empty pages.
 pub(crate) fn arena(eal: Eal, len: usize) -> PageArena {
-    let mut region = eal.region("pages", len + SPAN).unwrap();
-    PageArena::new(&mut region, len).unwrap()
+    let demand = Demand::new("pages", (len + SPAN) as u64);
+    PageArena::from_regions(&mut eal.regions(&demand).unwrap(), len).unwrap()
 }

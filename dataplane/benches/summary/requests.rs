@@ -111,7 +111,7 @@ fn serve(
         nagle: false,
         number: 0,
         ports: WorkerPorts::new(queues, &[0]),
-        pages: PagePool::new(&mut memory, POOL).unwrap(),
+        pages: PagePool::from_regions(&mut memory, POOL).unwrap(),
         ciphers: Ciphers::new(BackendChoice::AwsLcRs, 1024),
         stack: Stack::new(clock.now(), config, [1, 2, 3, 4]).unwrap(),
         server: Server::new(lockgate_http::Limits::default(), sites, files, 8 << 10),

@@ -4,7 +4,8 @@ use core::net::{Ipv4Addr, SocketAddr};
 
 use lockgate::clock::Clock;
 use lockgate_drivers::{
-    Assume, Eal, EalConfig, Hugepages, Port, PortConfig, Queue, RingPair, Worker, WorkerPorts,
+    Assume, Demand, Eal, EalConfig, Hugepages, Port, PortConfig, Queue, RingPair, Worker,
+    WorkerPorts,
 };
 use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
@@ -17,7 +18,7 @@ pub(crate) struct EndpointSpec {
     eal: Eal,
     pub(crate) port: Port,
     pub(crate) queues: Vec<Queue>,
-    pub(crate) memory: Region,
+    pub(crate) memory: Vec<Region>,
     pub(crate) address: Ipv4Addr,
 }
 
@@ -37,8 +38,9 @@ pub(crate) struct Endpoint {
 pub(crate) fn eal() -> Eal {
     let config = EalConfig {
         hugepages: Hugepages::Auto,
-        memory_mib: 1024,
-        pci: Vec::new(),
+        memory_mib: 512,
+        regions: vec![Demand::new("pages", 512 << 20)],
+        ..EalConfig::default()
     };
     let eal = Eal::init(&config).unwrap();
     if !eal.uses_hugepages() {
@@ -49,9 +51,8 @@ pub(crate) fn eal() -> Eal {
 
 /// Makes both endpoints of a pair of rings, with the same assumed offloads.
 pub(crate) fn link(eal: Eal, name: &str, assume: Assume) -> (EndpointSpec, EndpointSpec) {
-    let memory =
-        [SUBJECT, PEER].map(|_| eal.region("pages", PagePool::bytes_needed(POOL)).unwrap());
-    let [a, b] = memory;
+    let demand = Demand::new("pages", PagePool::bytes_needed(POOL) as u64);
+    let [a, b] = [SUBJECT, PEER].map(|_| eal.regions(&demand).unwrap());
     let pair = RingPair::new(eal, name, RING_ENTRIES, 1).unwrap();
     let end = |device, side, memory, address| {
         let config = PortConfig {
@@ -105,7 +106,7 @@ impl EndpointSpec {
             clock,
             stack: Stack::new(clock.now(), config, [1, 2, 3, 4]).unwrap(),
             ciphers: Ciphers::new(BackendChoice::AwsLcRs, 1024),
-            pages: PagePool::new(&mut memory, POOL).unwrap(),
+            pages: PagePool::from_regions(&mut memory, POOL).unwrap(),
             ports: WorkerPorts::new(queues, &[0]),
             inbox: Vec::new(),
             _registered: registered,

@@ -1,4 +1,4 @@
-//! The steps of the start: memory, ports, and the specification of each worker.
+//! The steps of the start: ports, and the specification of each worker.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use lockgate_drivers::{
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::{TlsConfigError, TlsServer};
 use lockgate_stack::{FlowDirectory, SiblingPlace, Stack, StackConfig};
-use pktbuf::{PageArena, PagePool, Region, SMALL_CAPACITY};
+use pktbuf::{PagePool, Region, SMALL_CAPACITY};
 use rustix::thread::CapabilitySet;
 
 use super::{ApplianceError, translate};
@@ -20,30 +20,6 @@ use crate::config::{Config, Place};
 use crate::privileges::capabilities_needed;
 use crate::server::{HEAD_BYTES_EXPECTED, Server};
 use crate::worker::{Siblings, Worker, WorkerCommand, WorkerParts};
-
-/// The memory of the cache and of each worker's page buffers.
-#[derive(Debug)]
-pub(super) struct Memory {
-    pub(super) arena: PageArena,
-    pub(super) pools: Vec<Region>,
-}
-
-impl Memory {
-    pub(super) fn reserve(eal: Eal, config: &Config) -> Result<Self, ApplianceError> {
-        let bytes = usize::try_from(config.cache_bytes).unwrap_or(usize::MAX);
-        let mut cache = eal.region("the file cache ([cache] memory_max)", bytes)?;
-        let arena =
-            PageArena::new(&mut cache, bytes).map_err(|_| ApplianceError::Pool("the cache"))?;
-        let bytes = PagePool::bytes_needed(config.pool);
-        let pools = config
-            .workers
-            .cores
-            .iter()
-            .map(|_| eal.region("page buffers ([limits])", bytes))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { arena, pools })
-    }
-}
 
 /// Opens the ports.
 ///
@@ -152,7 +128,7 @@ pub(super) struct WorkerSpec {
     number: usize,
     core: u16,
     queues: Vec<Queue>,
-    memory: Region,
+    memory: Vec<Region>,
     files: FileClient,
     siblings: Siblings,
     place: Option<SiblingPlace>,
@@ -162,7 +138,7 @@ pub(super) struct WorkerSpec {
 /// file cache.
 pub(super) fn worker_specs(
     shared: SharedSpec,
-    pools: Vec<Region>,
+    pools: Vec<Vec<Region>>,
     ports: &mut [Port],
     clients: Vec<FileClient>,
 ) -> Vec<WorkerSpec> {
@@ -223,7 +199,7 @@ impl WorkerSpec {
             not(feature = "fault-injection"),
             expect(unused_mut, reason = "only to inject failures")
         )]
-        let mut pages = PagePool::new(&mut self.memory, config.pool)
+        let mut pages = PagePool::from_regions(&mut self.memory, config.pool)
             .map_err(|_| ApplianceError::Pool("a worker's page buffers"))?;
         // Ports have number 0.
         #[cfg(feature = "fault-injection")]

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::fault::{Fault, Faults, Place};
-use super::{Config, Host, memory, network, process, sections, serving};
+use super::memory::MemorySum;
+use super::{Config, Host, network, process, sections, serving};
 use crate::privileges::Identity;
 
 /// Reads and checks a configuration file and the files that it names.
@@ -86,7 +87,7 @@ fn parse_with(
     let (cache, cache_bytes) = sections::cache(&document);
     let ports = network::settings(ports, &interfaces, &document, workers.cores.len());
     let settings = ports.iter().map(|port| &port.settings);
-    let needed = memory::needed(workers.cores.len(), settings, pool, cache_bytes);
+    let needed = MemorySum::new(workers.cores.len(), settings, pool, cache_bytes);
     let config = Config {
         file: file.to_path_buf(),
         eal: sections::eal(&document, needed, &ports),

@@ -3,25 +3,45 @@
 use lockgate_drivers::PortConfig;
 use pktbuf::{PagePool, PoolConfig};
 
-/// Returns the bytes of packet memory that all pools need together.
-///
-/// The terms are the components' own: [`PortConfig::queue_bytes_max`] sizes the packet buffers of a
-/// port, [`PagePool::bytes_needed`] the page buffers of a worker, and both make their pools by the
-/// same sums. An eighth more is for what lies between the pools.
-pub(super) fn needed<'a>(
-    workers: usize,
-    ports: impl Iterator<Item = &'a PortConfig>,
-    pool: PoolConfig,
-    cache_bytes: u64,
-) -> u64 {
-    let workers = u64::try_from(workers).unwrap_or(u64::MAX);
-    let pages = u64::try_from(PagePool::bytes_needed(pool)).unwrap_or(u64::MAX);
-    let packets = ports.map(PortConfig::queue_bytes_max);
-    let sum = workers
-        .saturating_mul(packets.fold(pages, u64::saturating_add))
-        .saturating_add(cache_bytes)
-        .saturating_add(EAL_BYTES);
-    sum.saturating_add(sum / 8).next_multiple_of(2 << 20)
+/// Bytes of packet memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MemorySum {
+    /// What the EAL allocates itself: the packet buffers of all ports, what it needs, and an eighth
+    /// more for what lies between its pools.
+    pub(super) eal: u64,
+    /// The regions: the page buffers of all workers, and the cache.
+    pub(super) regions: u64,
+}
+
+impl MemorySum {
+    /// Adds up what all pools need.
+    ///
+    /// The terms are the components' own: [`PortConfig::queue_bytes_max`] sizes the packet buffers
+    /// of a port, [`PagePool::bytes_needed`] the page buffers of a worker, and both make their
+    /// pools by the same sums.
+    pub(super) fn new<'a>(
+        workers: usize,
+        ports: impl Iterator<Item = &'a PortConfig>,
+        pool: PoolConfig,
+        cache_bytes: u64,
+    ) -> Self {
+        let workers = u64::try_from(workers).unwrap_or(u64::MAX);
+        let pages = u64::try_from(PagePool::bytes_needed(pool)).unwrap_or(u64::MAX);
+        let packets = ports.map(PortConfig::queue_bytes_max);
+        let eal = workers
+            .saturating_mul(packets.fold(0, u64::saturating_add))
+            .saturating_add(EAL_BYTES);
+        Self {
+            eal: eal.saturating_add(eal / 8),
+            regions: workers.saturating_mul(pages).saturating_add(cache_bytes),
+        }
+    }
+
+    /// Returns the sum, in whole huge pages.
+    pub(super) fn total(self) -> u64 {
+        let sum = self.eal.saturating_add(self.regions);
+        sum.checked_next_multiple_of(2 << 20).unwrap_or(sum)
+    }
 }
 
 /// What DPDK takes for itself.
@@ -79,7 +99,8 @@ mod tests {
         let two_ports = needed("[[port]]\nname = \"p1\"\ndevice = \"net_ring1\"\n");
         assert!(two_ports - one >= port, "{one}, {two_ports}, {port}");
         let small = needed("[cache]\nmemory_max = \"1MiB\"\n");
-        assert!(one - small >= 63 << 20, "{one}, {small}");
+        // In whole huge pages.
+        assert!(one - small >= 62 << 20, "{one}, {small}");
         assert_eq!(one % (2 << 20), 0);
         // More than any machine has, and no overflow.
         let most =

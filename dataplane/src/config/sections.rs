@@ -5,7 +5,7 @@ use core::time::Duration;
 use lockgate_cache::CacheConfig;
 #[cfg(feature = "fault-injection")]
 use lockgate_drivers::SentRelease;
-use lockgate_drivers::{Device, EalConfig, Hugepages, RX_ROOM_MIN};
+use lockgate_drivers::{Device, EalConfig, Hugepages, Iova, RX_ROOM_MIN};
 use lockgate_http::{Bounded, Limits as HttpLimits, Timeout};
 use lockgate_ktls::BackendChoice;
 use lockgate_stack::Limits;
@@ -16,11 +16,12 @@ use pktbuf::PoolConfig;
 use tracing::Level;
 
 use super::document::Document;
+use super::memory::MemorySum;
 use super::reader::Reader;
 use super::{Ktls, Port, Tls};
 use crate::worker::IdlePolicy;
 
-pub(super) fn eal(document: &Document<'_>, needed: u64, ports: &[Port]) -> EalConfig {
+pub(super) fn eal(document: &Document<'_>, needed: MemorySum, ports: &[Port]) -> EalConfig {
     let eal = document.one("eal");
     let hugepages = eal.choice(
         "hugepages",
@@ -30,20 +31,32 @@ pub(super) fn eal(document: &Document<'_>, needed: u64, ports: &[Port]) -> EalCo
             ("off", Hugepages::Off),
         ],
     );
-    let memory = eal.size("memory").unwrap_or(needed);
-    if memory < needed {
-        let mib = needed.div_ceil(1 << 20);
+    let iova = eal.choice(
+        "iova",
+        [
+            ("auto", Iova::Auto),
+            ("va", Iova::Virtual),
+            ("pa", Iova::Physical),
+        ],
+    );
+    let memory = eal.size("memory").unwrap_or_else(|| needed.total());
+    if memory < needed.total() {
+        let mib = needed.total().div_ceil(1 << 20);
         eal.fault(
             "memory",
             format!("too small: the pools and the cache need {mib}MiB"),
         );
     }
+    // Regions aren't the EAL's own: they are counted apart.
+    let own = memory.saturating_sub(needed.regions);
     let devices = ports.iter().map(|port| &port.settings.device);
     let cards = devices.flat_map(Device::allow_list);
     EalConfig {
         hugepages,
-        memory_mib: u32::try_from(memory.div_ceil(1 << 20)).unwrap_or(u32::MAX),
+        iova,
+        memory_mib: u32::try_from(own.div_ceil(1 << 20)).unwrap_or(u32::MAX),
         pci: cards.collect(),
+        ..EalConfig::default()
     }
 }
 

@@ -2,11 +2,12 @@ use core::net::Ipv6Addr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockgate_drivers::{Assume, Disable};
+use lockgate_drivers::{Assume, Disable, Iova};
 use lockgate_stack::tls::{CipherSuite, TlsVersions};
 use lockgate_tcp::congestion::Algorithm;
 use lockgate_testing::ScratchDir;
 use lockgate_testing::certificates::Identity;
+use pktbuf::PagePool;
 use proptest::prelude::*;
 
 use super::document::Document;
@@ -47,6 +48,13 @@ impl Scratch {
     }
 }
 
+/// What the EAL allocates itself of so much memory: regions are counted apart.
+fn own_mib(config: &Config, memory: u64) -> u32 {
+    let pools = config.workers.cores.len() * PagePool::bytes_needed(config.pool);
+    let own = memory - pools as u64 - config.cache_bytes;
+    u32::try_from(own.div_ceil(1 << 20)).unwrap()
+}
+
 fn host() -> Host {
     Host {
         cores: vec![0, 1, 2, 3],
@@ -61,9 +69,10 @@ fn a_small_file_gets_every_default() {
     assert_eq!((port.mtu, port.queues, port.rx_buffers), (1500, 1, 8192));
     assert_eq!(config.workers.cores, [0]);
     assert_eq!(
-        u64::from(config.eal.memory_mib) << 20,
-        config.memory_needed()
+        config.eal.memory_mib,
+        own_mib(&config, config.memory_needed())
     );
+    assert_eq!(config.eal.iova, Iova::Auto);
     assert!(config.eal.pci.is_empty());
     assert_eq!(
         config.http.header_timeout.duration(),
@@ -122,7 +131,7 @@ fn values_are_taken_over() {
     let config = scratch.parse(&text).unwrap();
     assert_eq!(config.workers.cores, [3, 1]);
     assert_eq!(config.workers.idle, IdlePolicy::Spin);
-    assert_eq!(config.eal.memory_mib, 1024);
+    assert_eq!(config.eal.memory_mib, own_mib(&config, 1 << 30));
     let port = &config.ports[0].settings;
     assert_eq!((port.mtu, port.queues), (9000, 2));
     let only_tso = Assume {

@@ -76,7 +76,7 @@ fn huge_pages(config: &Config, host: &HostView) -> Finding {
         let message = "[eal] hugepages is \"off\": packet memory is on ordinary pages";
         return Finding::note(subject, message);
     }
-    let needed = u64::from(config.eal.memory_mib);
+    let needed = config.memory_mib();
     let pools = PageCount::read(host);
     let free: u64 = pools.iter().map(PageCount::free_mib).sum();
     let shown = pools
@@ -121,7 +121,7 @@ fn remote_pages(
         .filter_map(|core| host.node_of_core(*core))
         .collect();
     let local = pools.iter().filter(|pool| nodes.contains(&pool.node));
-    let needed = u64::from(config.eal.memory_mib);
+    let needed = config.memory_mib();
     let local: u64 = local.map(PageCount::free_mib).sum();
     if nodes.is_empty() || local >= needed {
         return None;
@@ -147,7 +147,7 @@ fn reserve(config: &Config, host: &HostView, pools: &[PageCount], missing: u64) 
 
 fn locked_memory(config: &Config, host: &HostView) -> Finding {
     let subject = "locked memory";
-    let needed = u64::from(config.eal.memory_mib);
+    let needed = config.memory_mib();
     let Some(limit) = host.facts.memlock_max else {
         return Finding::ok(subject, "RLIMIT_MEMLOCK has no limit");
     };

@@ -264,8 +264,9 @@ fn hugepages_required() {
     assert_eq!(ran.code, Some(1), "{}", ran.err);
     for part in [
         "[eal] hugepages = \"require\"",
-        "[eal] memory asks for",
-        "/sys/kernel/mm/hugepages",
+        "MiB of huge pages on node",
+        "missing; wanted: ",
+        "for page buffers of worker 0",
     ] {
         assert!(ran.err.contains(part), "{part}: {}", ran.err);
     }

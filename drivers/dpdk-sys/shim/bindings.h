@@ -7,4 +7,5 @@
 #include <rte_mbuf.h>
 #include <rte_version.h>
 
+#include "release.h"
 #include "shim.h"

@@ -228,9 +228,9 @@ build_chain(struct rte_mbuf **m, const struct lg_frame *f, const struct lg_piece
 	put_head(m[0], f);
 	m[0]->nb_segs = f->pieces + 1;
 	for (i = 0; i < f->pieces; i++) {
-		/* IOVA is VA: the EAL is started with --iova-mode=va. */
-		rte_pktmbuf_attach_extbuf(m[i + 1], p[i].addr, (rte_iova_t)(uintptr_t)p[i].addr,
-				p[i].len, p[i].shinfo);
+		/* A piece is in one span, and no span crosses a huge page. */
+		rte_pktmbuf_attach_extbuf(m[i + 1], p[i].addr, lg_iova(p[i].addr), p[i].len,
+				p[i].shinfo);
 		m[i + 1]->data_len = p[i].len;
 		m[i]->next = m[i + 1];
 	}

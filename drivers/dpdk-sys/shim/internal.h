@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_mempool.h>
 
 #include "shim.h"
@@ -16,6 +17,22 @@ static inline int
 lg_pool_is_ours(const struct rte_mempool *pool)
 {
 	return memcmp(pool->name, LG_POOL_MARK, 4) == 0;
+}
+
+/* Finds the page size and the node of memory of the EAL. */
+void lg_zone_of(void *addr, struct lg_zone *zone);
+
+/* Number of regions whose physical addresses are stored; 0 where devices use virtual ones. */
+extern uint32_t lg_iova_maps;
+uint64_t lg_iova_find(uintptr_t addr);
+
+/* Returns the address by which devices access a byte of a region. */
+static inline uint64_t
+lg_iova(const void *addr)
+{
+	if (likely(__atomic_load_n(&lg_iova_maps, __ATOMIC_ACQUIRE) == 0))
+		return (uintptr_t)addr;
+	return lg_iova_find((uintptr_t)addr);
 }
 
 /*

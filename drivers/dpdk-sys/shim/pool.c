@@ -65,6 +65,21 @@ lg_pool_available(const struct rte_mempool *pool)
 	return rte_mempool_avail_count(pool);
 }
 
+uint64_t
+lg_pool_memory(const struct rte_mempool *pool, struct lg_zone *first)
+{
+	const struct rte_mempool_memhdr *hdr;
+	uint64_t bytes = 0;
+
+	memset(first, 0, sizeof(*first));
+	STAILQ_FOREACH(hdr, &pool->mem_list, next) {
+		if (bytes == 0)
+			lg_zone_of(hdr->addr, first);
+		bytes += hdr->len;
+	}
+	return bytes;
+}
+
 uint32_t
 lg_mbuf_footprint(uint16_t data_room)
 {

@@ -205,13 +205,40 @@ struct lg_port_stats {
 	uint64_t rx_nombuf;
 };
 
+/* Memory of the EAL. */
+struct lg_zone {
+	void *addr;
+	uint64_t page_bytes;
+	int32_t node;
+};
+
+/* Limits of the EAL's heaps, in pages and in bytes: for one list, and for one size on one node. */
+struct lg_heap_limits {
+	uint64_t list_pages;
+	uint64_t list_bytes;
+	uint64_t kind_pages;
+	uint64_t kind_bytes;
+};
+
 typedef void (*lg_log_fn)(uint32_t level, const char *text, size_t len);
 typedef void (*lg_xstat_fn)(void *context, const char *name, uint64_t value);
 
 /* eal.c */
 int lg_log_open(lg_log_fn sink);
 int lg_errno(void);
-void *lg_memzone_reserve(const char *name, size_t len, int numa_node);
+void lg_heap_limits(struct lg_heap_limits *limits);
+/* Returns 1 if devices use physical addresses, else 0. */
+int lg_iova_is_physical(void);
+/*
+ * Reserves memory in pages of `page_bytes` on a node. Where devices use physical addresses, it also
+ * stores those of the pages. Call it before a worker sends.
+ */
+int lg_memzone_reserve(const char *name, size_t len, int numa_node, uint64_t page_bytes,
+		struct lg_zone *zone);
+/* Returns the address by which devices access memory of lg_memzone_reserve. */
+uint64_t lg_iova_of(const void *addr);
+/* Locks all memory that is mapped (mlockall), once it is used. Writes RLIMIT_MEMLOCK. */
+int lg_lock_memory(uint64_t *limit);
 void *lg_anonymous_memory(size_t len);
 int lg_extmem_register(void *addr, size_t len);
 /* Returns the MTU of a kernel interface in the calling thread's namespace, or a negative errno. */
@@ -231,6 +258,8 @@ struct rte_mempool *lg_pool_create(const char *name, uint32_t mbufs, uint32_t ca
 		uint16_t data_room, int numa_node);
 void lg_pool_free(struct rte_mempool *pool);
 uint32_t lg_pool_available(const struct rte_mempool *pool);
+/* Finds the pages of a pool's memory. Returns its bytes. */
+uint64_t lg_pool_memory(const struct rte_mempool *pool, struct lg_zone *first);
 /* Returns the bytes of memory of one mbuf with this data room. */
 uint32_t lg_mbuf_footprint(uint16_t data_room);
 uint16_t lg_headroom(void);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::buddy::{Buddy, RUN_MAX};
-use crate::region::{PAGE, Part, Region, RegionFull};
+use crate::region::{PAGE, Part, Region, RegionFull, left_in};
 
 /// Bounded, page-aligned memory for file contents, shared by all threads.
 ///
@@ -24,22 +24,51 @@ impl PageArena {
     pub const SPAN_MAX: usize = RUN_MAX as usize * PAGE;
 
     /// Carves an arena of `len` bytes (rounded down to pages) out of a region.
+    ///
+    /// # Errors
+    /// See [`PageArena::from_regions`].
     pub fn new(region: &mut Region, len: usize) -> Result<Self, RegionFull> {
-        // 16 TiB; more isn't looked at.
-        let pages = u32::try_from(len / PAGE).unwrap_or(u32::MAX);
-        let part = region.carve(pages as usize * PAGE, PAGE)?;
-        let zeroes = || (0..pages).map(|_| AtomicU32::new(0)).collect();
-        let inner = Inner {
-            part,
-            pages,
-            free: Mutex::new(Buddy::new(pages)),
-            used: AtomicU32::new(0),
-            returned: AtomicU32::new(NIL),
-            runs: zeroes(),
-            links: zeroes(),
+        Self::from_regions(slice::from_mut(region), len)
+    }
+
+    /// Carves an arena of `len` bytes (rounded down to pages) out of several regions. No span
+    /// crosses a border of 2 MiB, so a device sees each in one piece, also by physical addresses.
+    ///
+    /// # Errors
+    /// [`RegionFull`] if the regions have fewer pages left.
+    pub fn from_regions(regions: &mut [Region], len: usize) -> Result<Self, RegionFull> {
+        let full = RegionFull {
+            wanted: len,
+            left: left_in(regions),
         };
+        let mut wanted = len / PAGE;
+        if regions.iter().map(Region::pages_left).sum::<usize>() < wanted {
+            return Err(full);
+        }
+        let mut parts: Vec<ArenaPart> = Vec::new();
+        // Pages are numbered through all parts. A run lies in a block of pages whose numbers begin
+        // at a multiple of its length, and so do the addresses.
+        let mut end = 0_usize;
+        for region in regions {
+            let pages = wanted.min(region.pages_left());
+            if pages == 0 {
+                continue;
+            }
+            let part = region.carve(pages * PAGE, PAGE)?;
+            let run = RUN_MAX as usize;
+            let first = end.next_multiple_of(run) + part.base.addr().get() / PAGE % run;
+            end = first + pages;
+            wanted -= pages;
+            // 16 TiB; more isn't looked at.
+            let number = |n: usize| u32::try_from(n).ok().filter(|n| *n < NIL).ok_or(full);
+            parts.push(ArenaPart {
+                first: number(first)?,
+                pages: number(end)? - number(first)?,
+                memory: part,
+            });
+        }
         Ok(Self {
-            inner: Arc::new(inner),
+            inner: Arc::new(Inner::new(parts)),
         })
     }
 
@@ -49,6 +78,7 @@ impl PageArena {
         let pages = u32::try_from(len.div_ceil(PAGE)).ok()?;
         let first = self.inner.take(pages)?;
         let mut span = PageMut(SharedSpan {
+            base: self.inner.address(first),
             arena: Arc::clone(&self.inner),
             first,
             pages,
@@ -113,31 +143,30 @@ impl Deref for PageMut {
 impl DerefMut for PageMut {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: the span's memory is initialised with the region, and has one owner.
-        unsafe { slice::from_raw_parts_mut(self.0.base().as_ptr(), self.0.len) }
+        unsafe { slice::from_raw_parts_mut(self.0.base.as_ptr(), self.0.len) }
     }
 }
 
 /// An immutable, page-aligned span of the page cache. Its pages are freed with its last [`Arc`].
 pub struct SharedSpan {
     arena: Arc<Inner>,
+    base: NonNull<u8>,
     first: u32,
     pages: u32,
     len: usize,
 }
 
-impl SharedSpan {
-    fn base(&self) -> NonNull<u8> {
-        // SAFETY: the run is within the arena's memory.
-        unsafe { self.arena.part.base.add(self.first as usize * PAGE) }
-    }
-}
+// SAFETY: `base` is memory that nothing writes to while the span lives; the rest is Sync by itself.
+unsafe impl Sync for SharedSpan {}
+// SAFETY: as above.
+unsafe impl Send for SharedSpan {}
 
 impl Deref for SharedSpan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the span's pages have one owner, are initialised, and are never written to.
-        unsafe { slice::from_raw_parts(self.base().as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 }
 
@@ -153,8 +182,17 @@ impl fmt::Debug for SharedSpan {
     }
 }
 
+/// Pages of one region.
+struct ArenaPart {
+    /// Number of the first one.
+    first: u32,
+    pages: u32,
+    memory: Part,
+}
+
 struct Inner {
-    part: Part,
+    /// Ordered by the numbers of their pages. Numbers between two parts are no pages.
+    parts: Box<[ArenaPart]>,
     pages: u32,
     free: Mutex<Buddy>,
     /// Pages in spans that live.
@@ -168,12 +206,40 @@ struct Inner {
     links: Box<[AtomicU32]>,
 }
 
-// SAFETY: `part` is memory whose pages belong to one span each; the rest is Sync by itself.
+// SAFETY: `parts` are memory whose pages belong to one span each; the rest is Sync by itself.
 unsafe impl Sync for Inner {}
 // SAFETY: as above.
 unsafe impl Send for Inner {}
 
 impl Inner {
+    fn new(parts: Vec<ArenaPart>) -> Self {
+        let end = parts.last().map_or(0, |part| part.first + part.pages);
+        let mut free = Buddy::new(end);
+        for part in &parts {
+            free.free(part.first, part.pages);
+        }
+        let zeroes = || (0..end).map(|_| AtomicU32::new(0)).collect();
+        Self {
+            pages: parts.iter().map(|part| part.pages).sum(),
+            parts: parts.into(),
+            free: Mutex::new(free),
+            used: AtomicU32::new(0),
+            returned: AtomicU32::new(NIL),
+            runs: zeroes(),
+            links: zeroes(),
+        }
+    }
+
+    /// Returns the address of a page.
+    fn address(&self, page: u32) -> NonNull<u8> {
+        // A page has a part, because only those were freed.
+        let part = self.parts.partition_point(|part| part.first <= page) - 1;
+        let part = &self.parts[part];
+        debug_assert!(page - part.first < part.pages, "a page of no part");
+        // SAFETY: the page is within the part's memory.
+        unsafe { part.memory.base.add((page - part.first) as usize * PAGE) }
+    }
+
     fn take(&self, pages: u32) -> Option<u32> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = self.returned.swap(NIL, Ordering::Acquire);

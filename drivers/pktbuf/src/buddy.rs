@@ -12,17 +12,15 @@ pub(crate) struct Buddy {
 }
 
 impl Buddy {
-    /// Makes an allocator whose pages are all free.
+    /// Makes an allocator of which no page is free yet: [`Buddy::free`] adds those that there are.
     pub(crate) fn new(pages: u32) -> Self {
         let n = pages as usize;
-        let mut buddy = Self {
+        Self {
             order: vec![NOT_FREE; n],
             next: vec![NIL; n],
             prev: vec![NIL; n],
             heads: [NIL; ORDERS],
-        };
-        buddy.free(0, pages);
-        buddy
+        }
     }
 
     /// Allocates a run of `pages`. Returns its first page, or `None` if no block is long enough.
@@ -123,6 +121,12 @@ mod tests {
     use super::*;
 
     impl Buddy {
+        fn full(pages: u32) -> Self {
+            let mut buddy = Self::new(pages);
+            buddy.free(0, pages);
+            buddy
+        }
+
         fn free_pages(&self) -> Vec<bool> {
             let mut free = vec![false; self.order.len()];
             for (first, order) in self.order.iter().enumerate() {
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn all_of_it_can_be_had_and_merges_again() {
-        let mut b = Buddy::new(200);
+        let mut b = Buddy::full(200);
         let mut runs: Vec<u32> = (0..200).map(|_| b.alloc(1).unwrap()).collect();
         assert_eq!(b.alloc(1), None);
         runs.sort_unstable();
@@ -154,13 +158,14 @@ mod tests {
 
     #[test]
     fn lengths() {
-        let mut b = Buddy::new(64);
+        let mut b = Buddy::full(64);
         assert_eq!(b.alloc(0), None);
         assert_eq!(b.alloc(65), None);
         assert_eq!(b.alloc(33), Some(0));
         assert_eq!(b.alloc(31), None, "33..64 is no aligned block");
         assert_eq!(b.alloc(16), Some(48));
-        assert_eq!(Buddy::new(0).alloc(1), None);
+        assert_eq!(Buddy::full(0).alloc(1), None);
+        assert_eq!(Buddy::new(64).alloc(1), None);
     }
 
     proptest! {
@@ -174,7 +179,7 @@ mod tests {
                 1..300,
             ),
         ) {
-            let mut b = Buddy::new(pages);
+            let mut b = Buddy::full(pages);
             let mut out: Vec<(u32, u32)> = Vec::new();
             for (alloc, n, pick) in steps {
                 if alloc {
@@ -201,7 +206,7 @@ mod tests {
             for (first, n) in out {
                 b.free(first, n);
             }
-            let fresh = Buddy::new(pages);
+            let fresh = Buddy::full(pages);
             prop_assert_eq!(b.order, fresh.order, "everything merged");
         }
     }

@@ -5,13 +5,14 @@ pub(crate) mod inner;
 
 use std::fmt;
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::atomic::Ordering;
 
 use self::inner::{CLOSED, PoolInner};
 use crate::block::{Block, Memory};
 #[cfg(feature = "fault-injection")]
 use crate::injection::Injection;
-use crate::region::{Region, RegionFull};
+use crate::region::{BORDER, PAGE, Region, RegionFull, carve_items, left_in};
 use crate::spans::{LARGE_SPAN, SMALL_SPAN, Spans};
 use crate::thread;
 
@@ -41,26 +42,45 @@ impl PagePool {
     /// # Errors
     /// [`RegionFull`] if the region has less than [`PagePool::bytes_needed`] left.
     pub fn new(region: &mut Region, config: PoolConfig) -> Result<Self, RegionFull> {
-        let part = region.carve(Self::bytes_needed(config), CACHE_LINE)?;
-        let blocks = part.base.cast::<Block>();
-        let block_bytes = config.blocks as usize * size_of::<Block>();
-        // SAFETY: `bytes_needed` has the blocks first,
-        let small = unsafe { part.base.add(block_bytes) };
-        // SAFETY: then the small spans, then the large ones.
-        let large = unsafe { small.add(config.small_spans as usize * SMALL_SPAN as usize) };
-        let small = Spans::new(small, SMALL_SPAN, config.small_spans);
-        let large = Spans::new(large, LARGE_SPAN, config.large_spans);
-        // SAFETY: so many blocks were carved at `blocks`.
-        let inner = unsafe { PoolInner::new(part, blocks, config.blocks, small, large) };
+        Self::from_regions(slice::from_mut(region), config)
+    }
+
+    /// Carves a pool out of several regions, for the calling thread. No span crosses a border of
+    /// 2 MiB, so a device sees each in one piece, also by physical addresses.
+    ///
+    /// # Errors
+    /// [`RegionFull`] if the regions have less than [`PagePool::bytes_needed`] left, and 64 KiB
+    /// more for each region but the first.
+    pub fn from_regions(regions: &mut [Region], config: PoolConfig) -> Result<Self, RegionFull> {
+        let (wanted, left) = (Self::bytes_needed(config), left_in(regions));
+        if left < wanted {
+            return Err(RegionFull { wanted, left });
+        }
+        let blocks = carve_items(regions, size_of::<Block>(), CACHE_LINE, config.blocks)?;
+        let small = SMALL_SPAN as usize;
+        let small = carve_items(regions, small, small, config.small_spans)?;
+        let large = carve_items(regions, LARGE_SPAN as usize, PAGE, config.large_spans)?;
+        let spans = [
+            Spans::new(&small, SMALL_SPAN),
+            Spans::new(&large, LARGE_SPAN),
+        ];
+        let parts = small.into_iter().chain(large).map(|run| run.part).collect();
+        // SAFETY: the blocks were carved just now.
+        let inner = unsafe { PoolInner::new(blocks, spans, parts) };
         Ok(Self { inner })
     }
 
-    /// Returns the bytes that a pool of this size takes out of a region, without up to 63 more for
-    /// its alignment.
+    /// Returns the bytes that a pool of this size takes out of a region, at most.
     pub fn bytes_needed(config: PoolConfig) -> usize {
-        let spans = config.small_spans as usize * SMALL_SPAN as usize
-            + config.large_spans as usize * LARGE_SPAN as usize;
-        config.blocks as usize * size_of::<Block>() + spans
+        let (small, large) = (SMALL_SPAN as usize, LARGE_SPAN as usize);
+        let aligned = CACHE_LINE + small + PAGE;
+        // Up to a span is lost in front of the first border, and the same number of bytes in front
+        // of each further one.
+        let borders = (config.large_spans as usize).div_ceil(BORDER / large);
+        let lost = large + borders * (BORDER % large);
+        let blocks = config.blocks as usize * size_of::<Block>();
+        let spans = config.small_spans as usize * small + config.large_spans as usize * large;
+        blocks + spans + aligned + lost
     }
 
     /// Returns buffers freed on other threads to the free lists. To be called once a turn;

@@ -1,4 +1,7 @@
 //! Regions: memory that pools and arenas are carved from.
+//!
+//! A device may see a region page by page: without an IOMMU the pages have unrelated addresses. So
+//! whatever is sent in one piece lies within one [`BORDER`].
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
@@ -25,7 +28,7 @@ impl Region {
             wanted: len,
             left: 0,
         };
-        let layout = Layout::from_size_align(len.max(1), PAGE).map_err(|_| full)?;
+        let layout = Layout::from_size_align(len.max(1), HEAP_ALIGN).map_err(|_| full)?;
         // SAFETY: the size isn't zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(full)?;
         Ok(Self {
@@ -64,6 +67,35 @@ impl Region {
     /// Returns the bytes that are left.
     pub fn left(&self) -> usize {
         self.len
+    }
+
+    /// Returns the whole pages that are left.
+    pub(crate) fn pages_left(&self) -> usize {
+        self.len.saturating_sub(self.base.align_offset(PAGE)) / PAGE
+    }
+
+    /// Carves as many items of `size` bytes as fit in front of the next border, `count` at most.
+    /// None if no further item fits into the region.
+    pub(crate) fn carve_run(&mut self, size: usize, align: usize, count: usize) -> Option<Run> {
+        if count == 0 {
+            return None;
+        }
+        let mut pad = self.base.align_offset(align);
+        let at = self.base.addr().get() + pad;
+        let mut room = BORDER - at % BORDER;
+        if room < size {
+            pad += room;
+            room = BORDER;
+        }
+        let left = self.len.checked_sub(pad)?;
+        let items = count.min(room.min(left) / size);
+        if items == 0 {
+            return None;
+        }
+        // The pad ends at a multiple of `align`, which divides a border.
+        self.carve(pad, 1).ok()?;
+        let part = self.carve(items * size, 1).ok()?;
+        Some(Run { part, items })
     }
 
     pub(crate) fn carve(&mut self, len: usize, align: usize) -> Result<Part, RegionFull> {
@@ -120,6 +152,42 @@ pub(crate) struct Part {
     _memory: Arc<Memory>,
 }
 
+/// Items that were carved one behind the other.
+pub(crate) struct Run {
+    pub(crate) part: Part,
+    pub(crate) items: usize,
+}
+
+/// Carves `count` items of `size` bytes out of regions, in runs that cross no border.
+pub(crate) fn carve_items(
+    regions: &mut [Region],
+    size: usize,
+    align: usize,
+    count: u32,
+) -> Result<Vec<Run>, RegionFull> {
+    let mut wanted = count as usize;
+    let mut runs = Vec::new();
+    for region in regions.iter_mut() {
+        while let Some(run) = region.carve_run(size, align, wanted) {
+            wanted -= run.items;
+            runs.push(run);
+        }
+    }
+    if wanted == 0 {
+        Ok(runs)
+    } else {
+        Err(RegionFull {
+            wanted: wanted * size,
+            left: left_in(regions),
+        })
+    }
+}
+
+/// Returns the bytes that are left in all regions.
+pub(crate) fn left_in(regions: &[Region]) -> usize {
+    regions.iter().map(Region::left).sum()
+}
+
 struct Memory {
     heap: Option<(NonNull<u8>, Layout)>,
 }
@@ -139,3 +207,10 @@ impl Drop for Memory {
 }
 
 pub(crate) const PAGE: usize = 4096;
+
+/// Memory within multiples of this is contiguous for a device: the smallest huge page, which
+/// divides the others.
+pub(crate) const BORDER: usize = 2 << 20;
+
+/// Alignment of heap memory: the longest run of an arena.
+const HEAP_ALIGN: usize = 256 << 10;

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::ptr::NonNull;
 
+use crate::region::Run;
+
 /// The free spans of one size.
 pub(crate) struct Spans {
     /// Holds all of them at most: it never grows.
@@ -11,14 +13,20 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    pub(crate) fn new(base: NonNull<u8>, size: u32, count: u32) -> Self {
-        let span = |i: u32| {
-            // SAFETY: the caller carved `count` spans at `base`.
-            unsafe { base.add(i as usize * size as usize) }
+    /// Makes a list of the spans of `size` bytes in these runs, all free.
+    pub(crate) fn new(runs: &[Run], size: u32) -> Self {
+        let spans = |run: &Run| {
+            let base = run.part.base;
+            let span = move |i: usize| {
+                // SAFETY: so many spans were carved at `base`.
+                unsafe { base.add(i * size as usize) }
+            };
+            (0..run.items).rev().map(span)
         };
+        let free: Vec<NonNull<u8>> = runs.iter().rev().flat_map(spans).collect();
         Self {
-            free: RefCell::new((0..count).rev().map(span).collect()),
-            count,
+            count: u32::try_from(free.len()).unwrap_or(u32::MAX),
+            free: RefCell::new(free),
         }
     }
 

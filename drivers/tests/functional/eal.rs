@@ -1,19 +1,31 @@
 //! Starting the environment, and what can be wrong with a port's configuration.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::thread;
 
 use lockgate_drivers::{
-    Assume, Device, Eal, EalConfig, EalError, Hugepages, MemoryError, Port, PortConfig, PortError,
-    RingPair,
+    Assume, Demand, Device, Eal, EalConfig, EalError, Hugepages, Iova, IovaError, IovaMode,
+    MemoryError, Port, PortConfig, PortError, RingPair,
 };
 use pktbuf::{PageArena, PagePool, PoolConfig};
 
-use crate::support::{close_full, eal};
+use crate::support::{
+    Shape, bytes, close_full, eal, filled, open, pages, pattern, payload, receive, send, whole,
+};
 use lockgate_testing::cases::{Case, skip_case};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("eal::starts_without_hugepages", starts_without_hugepages),
     Case::new("eal::starts_with_hugepages", starts_with_hugepages),
+    Case::new(
+        "eal::physical_addresses_are_those_of_the_pages",
+        physical_addresses_are_those_of_the_pages,
+    ),
+    Case::new(
+        "eal::missing_hugepages_are_replaced",
+        missing_hugepages_are_replaced,
+    ),
     Case::new("eal::starts_once", starts_once),
     Case::new("eal::errors_name_the_key", errors_name_the_key),
     Case::new("eal::affinity_is_left_alone", affinity_is_left_alone),
@@ -42,20 +54,137 @@ fn starts_without_hugepages() {
 }
 
 fn starts_with_hugepages() {
+    let demand = Demand::new("pages", 40 << 20);
     let config = EalConfig {
+        regions: vec![demand.clone()],
+        region_mib_max: 16,
+        ..on_hugepages(Iova::Auto)
+    };
+    let eal = start_on_hugepages(&config);
+    assert!(eal.uses_hugepages());
+    assert_eq!(eal.iova(), IovaMode::Virtual);
+    let pair = RingPair::new(eal, "huge", 64, 1).unwrap();
+    let port = Port::open(eal, &PortConfig::new("a", pair.a)).unwrap();
+    let memory = port.memory();
+    assert!(
+        memory
+            .iter()
+            .all(|held| held.page_bytes >= HUGE_PAGE && held.node.is_some()),
+        "{memory:?}"
+    );
+    close_full(port);
+    // In pieces, which the arena joins.
+    let mut regions = eal.regions(&demand).unwrap();
+    assert!(regions.len() >= 3, "{regions:?}");
+    let arena = PageArena::from_regions(&mut regions, 40 << 20).unwrap();
+    assert_eq!(arena.usage().bytes, 40 << 20);
+    let spans: Vec<_> = std::iter::from_fn(|| arena.alloc(64 << 10)).collect();
+    assert!(spans.len() > 600, "{} of 640 spans", spans.len());
+    let huge: u64 = eal.holdings().iter().map(|held| held.bytes).sum();
+    assert!(huge >= 40 << 20, "{:?}", eal.holdings());
+    // More than was announced, and than there is: required pages aren't replaced.
+    let error = eal.regions(&Demand::new("more", 1 << 40)).unwrap_err();
+    assert!(matches!(error, MemoryError::Hugepages { .. }), "{error}");
+}
+
+/// Ports get the physical addresses that pagemap(5) has.
+fn physical_addresses_are_those_of_the_pages() {
+    let demand = Demand::new("pages", 24 << 20);
+    let config = EalConfig {
+        // And the page buffers of the packet.
+        regions: vec![demand.clone(), Demand::new("page buffers", 16 << 20)],
+        region_mib_max: 8,
+        ..on_hugepages(Iova::Physical)
+    };
+    let eal = start_on_hugepages(&config);
+    assert_eq!(eal.iova(), IovaMode::Physical);
+    let mut regions = eal.regions(&demand).unwrap();
+    let arena = PageArena::from_regions(&mut regions, 24 << 20).unwrap();
+    let spans: Vec<_> = std::iter::from_fn(|| arena.alloc(PageArena::SPAN_MAX)).collect();
+    assert!(spans.len() > 80, "{} of 96 spans", spans.len());
+    for span in &spans {
+        let (first, last) = (&raw const span[0], &raw const span[span.len() - 1]);
+        // SAFETY: any address is allowed.
+        let addresses = [first, last].map(|at| unsafe { dpdk_sys::lg_iova_of(at.cast()) });
+        assert_eq!(addresses, [first, last].map(physical_address));
+        // A device gets one address and a length.
+        assert_eq!(addresses[1] - addresses[0], span.len() as u64 - 1);
+    }
+    // Packets go through as ever.
+    let pair = RingPair::new(eal, "physical", 64, 1).unwrap();
+    let (a, mut from) = open(eal, &PortConfig::new("a", pair.a));
+    let (b, mut to) = open(eal, &PortConfig::new("b", pair.b));
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 1000, 3);
+    send(&mut from, Shape::default(), &[whole(&page)]);
+    from.flush();
+    let got = receive(&mut to, 1);
+    assert_eq!(payload(&bytes(&got[0])), pattern(1000, 3));
+    drop((got, page));
+    drop((from, to));
+    close_full(b);
+    close_full(a);
+}
+
+/// Where huge pages are missing, memory is on ordinary ones.
+fn missing_hugepages_are_replaced() {
+    let config = EalConfig {
+        regions: vec![Demand::new("a large region", 1 << 40)],
+        ..on_hugepages(Iova::Auto)
+    };
+    let config = EalConfig {
+        hugepages: Hugepages::Auto,
+        ..config
+    };
+    let eal = Eal::init(&config).expect("the EAL starts");
+    let mut regions = eal.regions(&Demand::new("pages", 1 << 30)).unwrap();
+    assert!(PageArena::from_regions(&mut regions, 1 << 30).is_ok());
+    let ordinary = eal.holdings();
+    assert!(
+        ordinary
+            .iter()
+            .any(|held| held.page_bytes < HUGE_PAGE && held.node.is_none()),
+        "{ordinary:?}"
+    );
+    // Root has no limit, unless it lacks CAP_IPC_LOCK.
+    if let Err(error) = eal.lock_memory() {
+        assert!(error.to_string().contains("RLIMIT_MEMLOCK is "), "{error}");
+    }
+    let pa = EalConfig {
+        iova: Iova::Physical,
+        ..config
+    };
+    let error = Eal::init(&pa).unwrap_err();
+    assert!(matches!(error, EalError::Iova(_)), "{error}");
+}
+
+fn on_hugepages(iova: Iova) -> EalConfig {
+    EalConfig {
         hugepages: Hugepages::Require,
+        iova,
         memory_mib: 64,
         ..EalConfig::default()
-    };
-    let eal = match Eal::init(&config) {
-        Err(error @ EalError::Hugepages { .. }) => skip_case(error.to_string()),
+    }
+}
+
+/// Starts the EAL, or skips the case where huge pages, or the right to see addresses, are missing.
+fn start_on_hugepages(config: &EalConfig) -> Eal {
+    match Eal::init(config) {
+        Err(error @ (EalError::Hugepages(_) | EalError::Iova(IovaError::Hidden { .. }))) => {
+            skip_case(error.to_string())
+        }
         other => other.expect("the EAL starts"),
-    };
-    assert!(eal.uses_hugepages());
-    let pair = RingPair::new(eal, "huge", 64, 1).unwrap();
-    close_full(Port::open(eal, &PortConfig::new("a", pair.a)).unwrap());
-    let mut region = eal.region("pages", 16 << 20).unwrap();
-    assert!(PageArena::new(&mut region, 8 << 20).is_ok());
+    }
+}
+
+/// The physical address of a byte, by pagemap(5).
+fn physical_address(at: *const u8) -> u64 {
+    let at = at.addr() as u64;
+    let mut entry = [0; 8];
+    File::open("/proc/self/pagemap")
+        .and_then(|map| map.read_exact_at(&mut entry, at / 4096 * 8))
+        .expect("the process may see its pages");
+    (u64::from_ne_bytes(entry) & ((1 << 55) - 1)) * 4096 + at % 4096
 }
 
 fn starts_once() {
@@ -119,13 +248,15 @@ fn memory_is_for_pools_and_arenas() {
         large_spans: 100,
     };
     // More than the EAL has: anonymous memory is used.
-    let mut region = eal.region("page cache", 1 << 30).unwrap();
-    PagePool::new(&mut region, config).expect("a pool fits");
-    let arena = PageArena::new(&mut region, 512 << 20).expect("an arena fits");
+    let mut regions = eal.regions(&Demand::new("page cache", 1 << 30)).unwrap();
+    PagePool::from_regions(&mut regions, config).expect("a pool fits");
+    let arena = PageArena::from_regions(&mut regions, 512 << 20).expect("an arena fits");
     let mut page = arena.alloc(256 << 10).expect("memory");
     page.fill(7);
     assert!(page.freeze(256 << 10).iter().all(|&b| b == 7));
-    let error: MemoryError = eal.region("page cache", 1 << 60).unwrap_err();
+    let error = eal
+        .regions(&Demand::new("page cache", 1 << 60))
+        .unwrap_err();
     assert!(
         error.to_string().contains("memory for page cache"),
         "{error}"
@@ -285,3 +416,6 @@ fn a_device_can_be_opened_again() {
         close_full(Port::open(eal, &port("net_null0,no-rx=1")).unwrap());
     }
 }
+
+/// The smallest huge page.
+const HUGE_PAGE: u64 = 2 << 20;

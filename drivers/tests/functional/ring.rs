@@ -564,7 +564,8 @@ fn memory_of_others_is_copied() {
     let eal = eal();
     let pair = RingPair::new(eal, "m", 64, 1).unwrap();
     let (b, mut at_b) = open(eal, &PortConfig::new("b", pair.b));
-    let bond = format!("net_bonding0,mode=4,slave={}", pair.a.name());
+    let member = dpdk_sys::LG_BOND_MEMBER.to_str().expect("ASCII");
+    let bond = format!("net_bonding0,mode=4,{member}={}", pair.a.name());
     let (bond, mut at_bond) = open(eal, &PortConfig::new("bond", bond.parse().unwrap()));
     let mut pool = pages(eal);
     let page = filled(&mut pool, 10, 0);

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use lockgate_drivers::{Eal, EalConfig, Hugepages, Port, PortConfig, WorkerPorts};
+use lockgate_drivers::{Demand, Eal, EalConfig, Hugepages, Port, PortConfig, WorkerPorts};
 use lockgate_testing::wait_until;
 use lockgate_wire::IfaceId;
 use pktbuf::{
@@ -27,10 +27,9 @@ pub(crate) fn pages(eal: Eal) -> PagePool {
         small_spans: 1024,
         large_spans: 256,
     };
-    let mut region = eal
-        .region("page buffers", PagePool::bytes_needed(config) + 4096)
-        .expect("memory for page buffers");
-    PagePool::new(&mut region, config).expect("a pool fits")
+    let demand = Demand::new("page buffers", PagePool::bytes_needed(config) as u64);
+    let mut regions = eal.regions(&demand).expect("memory for page buffers");
+    PagePool::from_regions(&mut regions, config).expect("a pool fits")
 }
 
 /// A plain page buffer of `len` bytes that depend on `seed`.

@@ -1,7 +1,7 @@
 //! virtio against vhost, both in this process: a card with TSO and TCP checksums, but without the
 //! IPv4 header checksum.
 
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use lockgate_drivers::{Eal, Port, PortConfig, WorkerPorts};
 use lockgate_testing::ScratchDir;
@@ -75,9 +75,17 @@ fn shared_pages() -> PagePool {
         large_spans: 16,
     };
     let bytes = PagePool::bytes_needed(config).next_multiple_of(4096);
-    // SAFETY: a NUL-terminated name; any length is allowed.
-    let zone = unsafe { dpdk_sys::lg_memzone_reserve(c"virtio_test".as_ptr(), bytes, -1) };
-    let base = NonNull::new(zone.cast::<u8>()).expect("a memzone");
+    let mut zone = dpdk_sys::lg_zone {
+        addr: ptr::null_mut(),
+        page_bytes: 0,
+        node: -1,
+    };
+    // SAFETY: a NUL-terminated name, and a structure of ours to write; any length is allowed.
+    let rc = unsafe {
+        dpdk_sys::lg_memzone_reserve(c"virtio_test".as_ptr(), bytes, -1, 0, &raw mut zone)
+    };
+    assert_eq!(rc, 0);
+    let base = NonNull::new(zone.addr.cast::<u8>()).expect("a memzone");
     // SAFETY: the memzone has this length.
     unsafe { base.write_bytes(0, bytes) };
     // SAFETY: nothing else uses the memzone, and it is never freed.

@@ -7,9 +7,15 @@ pub(super) const EAL: &[Key] = &[
     key(
         "hugepages",
         choice(&["auto", "require", "off"], "auto"),
-        "Where packet memory comes from. `auto`: hugepages if enough are free, else ordinary \
-         pages. \
-         `require`: hugepages, or it doesn't start. `off`: ordinary pages.",
+        "Where packet memory comes from. `auto`: hugepages as far as there are any, else ordinary \
+         pages, with a warning. `require`: hugepages, or it doesn't start. `off`: ordinary pages.",
+    ),
+    key(
+        "iova",
+        choice(&["auto", "va", "pa"], "auto"),
+        "The addresses that devices use. `va`: virtual, which PCI cards need an IOMMU for. `pa`: \
+         physical, for which all packet memory must be on hugepages. `auto`: `pa` if a card is \
+         bound to a driver without an IOMMU, such as uio_pci_generic, else `va`.",
     ),
     key(
         "memory",

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use lockgate::clock::Clock;
-use lockgate_drivers::{Eal, WorkerPorts};
+use lockgate_drivers::{Demand, Eal, WorkerPorts};
 use lockgate_ip::{Cidr, Interface};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::{Counters, Env, Limits, Notice, Stack, StackConfig};
@@ -124,11 +124,9 @@ impl Host {
         let mut config = spec.config;
         config.interfaces = vec![interface(spec.number, port.mac, port.mtu)];
         let secret = [spec.seed, spec.seed ^ 1, spec.seed ^ 2, spec.seed ^ 3];
-        let bytes = PagePool::bytes_needed(spec.pool) + 4096;
-        let mut region = eal
-            .region("page buffers", bytes)
-            .expect("memory for page buffers");
-        let mut pages = PagePool::new(&mut region, spec.pool).expect("a pool fits");
+        let demand = Demand::new("page buffers", PagePool::bytes_needed(spec.pool) as u64);
+        let mut regions = eal.regions(&demand).expect("memory for page buffers");
+        let mut pages = PagePool::from_regions(&mut regions, spec.pool).expect("a pool fits");
         pages.inject_failures(spec.seed, spec.failures_one_in);
         let mut wire = Wire::new(port.ports, spec.faults, spec.seed);
         wire.retransmission_check = spec.check_retransmissions.then(RetransmissionCheck::new);

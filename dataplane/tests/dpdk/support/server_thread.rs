@@ -12,7 +12,7 @@ use lockgate::clock::{Clock, unix_time};
 use lockgate::server::{HostPattern, Server, Site, Sites};
 use lockgate::worker::{IdlePolicy, Siblings, Worker, WorkerCommand, WorkerParts};
 use lockgate_cache::{CacheConfig, FileCache, FileClient, RootId, WallClock};
-use lockgate_drivers::Eal;
+use lockgate_drivers::{Demand, Eal};
 use lockgate_ktls::{BackendChoice, Ciphers};
 use lockgate_stack::Stack;
 use lockgate_stack::tls::TlsServer;
@@ -55,8 +55,9 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn start(eal: Eal, tree: &Tree, bytes: usize, workers: usize) -> Self {
-        let mut region = eal.region("a file cache", bytes + 4096).expect("memory");
-        let arena = PageArena::new(&mut region, bytes).expect("an arena");
+        let demand = Demand::new("a file cache", bytes as u64);
+        let mut regions = eal.regions(&demand).expect("memory");
+        let arena = PageArena::from_regions(&mut regions, bytes).expect("an arena");
         let config = CacheConfig::default();
         let (cache, clients) = FileCache::start(
             arena.clone(),
@@ -208,11 +209,9 @@ fn worker(
     let mut config = spec.config;
     config.interfaces = vec![interface(spec.number, port.mac, port.mtu)];
     let connections_max = config.limits.connections_max;
-    let bytes = PagePool::bytes_needed(spec.pool) + 4096;
-    let mut region = eal
-        .region("page buffers", bytes)
-        .expect("memory for page buffers");
-    let mut pages = PagePool::new(&mut region, spec.pool).expect("a pool fits");
+    let demand = Demand::new("page buffers", PagePool::bytes_needed(spec.pool) as u64);
+    let mut regions = eal.regions(&demand).expect("memory for page buffers");
+    let mut pages = PagePool::from_regions(&mut regions, spec.pool).expect("a pool fits");
     pages.inject_failures(spec.seed, spec.failures_one_in);
     let mut sites = Sites::new();
     let site = Site {

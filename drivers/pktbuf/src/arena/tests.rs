@@ -2,6 +2,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::*;
+use crate::region::BORDER;
 
 fn arena(len: usize) -> PageArena {
     PageArena::new(&mut Region::heap(len).unwrap(), len).unwrap()
@@ -28,6 +29,44 @@ fn lengths_and_limits() {
     assert_eq!(a.usage().bytes_used, 0);
     assert!(PageArena::new(&mut Region::heap(100).unwrap(), 8192).is_err());
     assert!(arena(4095).alloc(1).is_none());
+}
+
+#[test]
+fn an_arena_is_made_of_several_regions() {
+    // Lengths and offsets that no run divides, one region without a page.
+    let (lens, offsets) = ([3 << 20, 100, 700 << 10, 1 << 20], [4096, 0, 64, 12_288]);
+    let mut regions: Vec<_> = lens
+        .iter()
+        .zip(offsets)
+        .map(|(len, offset)| {
+            let mut region = Region::heap(len + offset).unwrap();
+            region.carve(offset, 1).unwrap();
+            region
+        })
+        .collect();
+    let pages: usize = regions.iter().map(Region::pages_left).sum();
+    let error = PageArena::from_regions(&mut regions, (pages + 1) * PAGE).unwrap_err();
+    assert_eq!(error.wanted, (pages + 1) * PAGE);
+    let a = PageArena::from_regions(&mut regions, pages * PAGE).unwrap();
+    assert_eq!(a.usage().bytes, pages * PAGE);
+    // Every page can be had, in the longest runs first.
+    let mut spans: Vec<_> = [PageArena::SPAN_MAX, 64 << 10, 12_288, PAGE]
+        .into_iter()
+        .flat_map(|len| std::iter::from_fn(|| a.alloc(len)).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(a.usage().bytes_used, pages * PAGE);
+    for (span, mark) in spans.iter_mut().zip((0..=u8::MAX).cycle()) {
+        span.fill(mark);
+    }
+    for (span, mark) in spans.iter().zip((0..=u8::MAX).cycle()) {
+        assert!(span.iter().all(|b| *b == mark), "spans are disjoint");
+        let first = span.as_ptr().addr();
+        let last = first + span.len() - 1;
+        assert_eq!(first / BORDER, last / BORDER, "a device gets one address");
+    }
+    drop(spans);
+    assert_eq!(a.usage().bytes_used, 0);
+    assert!(a.alloc(PageArena::SPAN_MAX).is_some());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::block::{Block, Memory};
 #[cfg(feature = "fault-injection")]
 use crate::injection::Injection;
-use crate::region::Part;
+use crate::region::{Part, Run};
 use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, SMALL_CAPACITY, Spans};
 use crate::thread;
 
@@ -29,7 +29,8 @@ pub(crate) struct PoolInner {
     #[cfg(feature = "fault-injection")]
     pub(super) injection: Cell<Injection>,
     pub(super) blocks: u32,
-    _part: Part,
+    /// Memory of the blocks and spans.
+    _parts: Vec<Part>,
 }
 
 impl PoolInner {
@@ -37,14 +38,22 @@ impl PoolInner {
     ///
     /// # Safety
     ///
-    /// `part` has memory for `count` blocks at `blocks`, which nothing else uses.
+    /// The runs have memory for blocks, which nothing else uses; `spans` are in `parts`.
     pub(super) unsafe fn new(
-        part: Part,
-        blocks: NonNull<Block>,
-        count: u32,
-        small: Spans,
-        large: Spans,
+        runs: Vec<Run>,
+        [small, large]: [Spans; 2],
+        mut parts: Vec<Part>,
     ) -> NonNull<Self> {
+        let blocks = |run: &Run| {
+            let first = run.part.base.cast::<Block>();
+            (0..run.items).rev().map(move |i| {
+                // SAFETY: within the run's memory.
+                unsafe { first.add(i) }
+            })
+        };
+        let blocks: Vec<NonNull<Block>> = runs.iter().rev().flat_map(blocks).collect();
+        let count = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
+        parts.extend(runs.into_iter().map(|run| run.part));
         let inner = NonNull::from(Box::leak(Box::new(Self {
             owner: AtomicU64::new(thread::current()),
             returned: AtomicPtr::new(ptr::null_mut()),
@@ -57,12 +66,10 @@ impl PoolInner {
             #[cfg(feature = "fault-injection")]
             injection: Cell::new(Injection::new(0, 0)),
             blocks: count,
-            _part: part,
+            _parts: parts,
         })));
-        for i in (0..count as usize).rev() {
-            // SAFETY: within the blocks' memory.
-            let block = unsafe { blocks.add(i) };
-            // SAFETY: as above, and aligned.
+        for block in blocks {
+            // SAFETY: memory for a block, and aligned.
             unsafe { block.write(Block::new(inner, block)) };
             // SAFETY: made just now, and so was the block.
             let pool = unsafe { inner.as_ref() };

@@ -78,6 +78,76 @@ fn a_region_too_small_is_refused() {
 }
 
 #[test]
+fn spans_cross_no_border_whatever_the_region() {
+    // Several borders, and a region that begins anywhere.
+    let config = PoolConfig {
+        blocks: 1003,
+        small_spans: 2001,
+        large_spans: 501,
+    };
+    for offset in [0, 64, 4096, 20_480, BORDER - 4096, BORDER - 64] {
+        let mut whole = Region::heap(PagePool::bytes_needed(config) + offset).unwrap();
+        whole.carve(offset, 1).unwrap();
+        let mut pool = PagePool::new(&mut whole, config).unwrap();
+        let mut pages = Vec::new();
+        for capacity in [LARGE_CAPACITY, SMALL_CAPACITY] {
+            while let Some(page) = pool.alloc(capacity) {
+                pages.push(page);
+                if pages.len() == 501 {
+                    break;
+                }
+            }
+        }
+        assert_eq!(pool.usage().failures, 1, "all blocks were had");
+        assert_eq!(pages.len(), 1003);
+        for page in &mut pages {
+            let (room, len) = (page.room(), page.room() as usize);
+            assert!(room == LARGE_CAPACITY || room == SMALL_CAPACITY);
+            page.append(&vec![1; len]);
+            let at = page.bytes().unwrap().as_ptr().addr();
+            // Header and trailer are around the body, in one piece.
+            let (first, last) = (at - 16, at + len + 64 - 1);
+            assert_eq!(first / BORDER, last / BORDER, "{at:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_pool_is_made_of_several_regions() {
+    let config = PoolConfig {
+        blocks: 300,
+        small_spans: 150,
+        large_spans: 150,
+    };
+    let needed = PagePool::bytes_needed(config);
+    let regions = |count: usize, more: usize| {
+        let each = needed.div_ceil(count) + more;
+        let regions = (0..count).map(|_| Region::heap(each).unwrap());
+        regions.collect::<Vec<_>>()
+    };
+    for count in [1, 2, 3, 7] {
+        let mut pool = PagePool::from_regions(&mut regions(count, 64 << 10), config).unwrap();
+        let mut pages: Vec<_> = (0..150)
+            .map(|_| pool.alloc(LARGE_CAPACITY).unwrap())
+            .collect();
+        pages.extend((0..150).map(|_| pool.alloc(1).unwrap()));
+        assert!(pool.alloc(1).is_none());
+        for (page, mark) in pages.iter_mut().zip((0..=u8::MAX).cycle()) {
+            page.append(&[mark; 1800]);
+        }
+        for (page, mark) in pages.iter().zip((0..=u8::MAX).cycle()) {
+            assert!(page.bytes().unwrap().iter().all(|b| *b == mark));
+        }
+        drop(pages);
+        assert!(pool.is_full());
+    }
+    let mut short = regions(2, 0);
+    short.pop();
+    let error = PagePool::from_regions(&mut short, config).unwrap_err();
+    assert_eq!(error.wanted, needed);
+}
+
+#[test]
 fn smallest_span_first_then_larger_then_none() {
     let mut p = pool(CONFIG);
     let small: Vec<_> = (0..8).map(|_| p.alloc(SMALL_CAPACITY).unwrap()).collect();
@@ -293,7 +363,7 @@ fn attachments_keep_the_memory_and_freeze_it() {
     page.append(b"0123456789");
     let a = page.attach(2, 3).unwrap();
     // SAFETY: the attachment keeps the memory.
-    let seen = || unsafe { std::slice::from_raw_parts(a.data().as_ptr(), a.len() as usize) };
+    let seen = || unsafe { slice::from_raw_parts(a.data().as_ptr(), a.len() as usize) };
     assert_eq!(seen(), b"234");
     assert_eq!(page.attach(8, 3).unwrap_err(), AttachError::OutOfRange);
     assert_eq!(
