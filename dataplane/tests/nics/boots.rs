@@ -4,6 +4,7 @@
 use lockgate_testing::cases::Case;
 
 use crate::support::appliance::Setup;
+use crate::support::capture::{ANNOUNCEMENTS, Capture};
 use crate::support::card::Card;
 use crate::support::spec::MachineSpec;
 
@@ -21,7 +22,10 @@ fn boots(card: Card) {
     bench.machine.set_link(0, false);
     bench.start();
     assert_eq!(bench.stats().port(0, "port.link_up"), 0);
+    let capture = Capture::start(&bench.machine, 0, ANNOUNCEMENTS);
     bench.set_link(0, true);
+    capture.wait_for_announcements();
+    capture.finish();
     bench.transfer_all();
     let stats = bench.stats();
     assert_eq!(stats.total("stack.bad_checksum"), 0, "{stats:?}");

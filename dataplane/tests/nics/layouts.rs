@@ -9,7 +9,15 @@ use crate::support::spec::MachineSpec;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("rows::two_cards", two_cards),
+    Case::new("rows::physical_e1000e", || physical(Card::E1000e)),
+    Case::new("rows::physical_igb", || physical(Card::Igb)),
+    Case::new("rows::physical_vmxnet3", || physical(Card::Vmxnet3)),
+    Case::new("rows::physical_virtio", || physical(Card::Virtio)),
     Case::new("rows::small_e1000e", || small(Card::E1000e)),
+    Case::new("rows::small_igb", || small(Card::Igb)),
+    Case::new("rows::small_igb_vf", || small(Card::IgbVf)),
+    Case::new("rows::small_vmxnet3", || small(Card::Vmxnet3)),
+    Case::new("rows::small_virtio", || small(Card::Virtio)),
 ];
 
 /// One worker polls two cards with different drivers, each with a network of its own.
@@ -29,6 +37,18 @@ fn two_cards() {
     for port in 0..2 {
         assert!(stats.port(port, "device.tx_bytes") > 10 << 20, "{stats:?}");
     }
+    bench.finish();
+}
+
+/// Without an IOMMU devices get physical addresses, by uio_pci_generic.
+fn physical(card: Card) {
+    let mut machine = MachineSpec::new(card);
+    machine.iommu = false;
+    let mut bench = Setup::new(machine).set("eal", "iova", "pa").boot();
+    let groups = bench.machine.ok("ls /sys/kernel/iommu_groups");
+    assert_eq!(groups, "", "there is an IOMMU");
+    bench.start();
+    bench.transfer_all();
     bench.finish();
 }
 

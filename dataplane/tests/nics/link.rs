@@ -8,6 +8,7 @@ use lockgate_testing::cases::Case;
 use lockgate_testing::network::{self, SERVER4};
 
 use crate::support::appliance::{Bench, Setup};
+use crate::support::capture::{ANNOUNCEMENTS, Capture};
 use crate::support::card::Card;
 use crate::support::spec::MachineSpec;
 
@@ -19,7 +20,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("rows::link_virtio", || link(Card::Virtio)),
 ];
 
-/// A response under way when the link goes down is completed when it is up again.
+/// A response under way when the link goes down is completed when it is up again, and the addresses
+/// are announced each time.
 fn link(card: Card) {
     let mut bench = Setup::new(MachineSpec::new(card)).boot();
     bench.start();
@@ -34,7 +36,10 @@ fn link(card: Card) {
     let mut received = request(&mut stream);
     for _ in 0..ROUNDS {
         bench.set_link(0, false);
+        let capture = Capture::start(&bench.machine, 0, ANNOUNCEMENTS);
         bench.set_link(0, true);
+        capture.wait_for_announcements();
+        capture.finish();
         let len = received.len() + PART;
         read_until(&mut stream, &mut received, len);
     }

@@ -73,6 +73,17 @@ impl Setup {
         self
     }
 
+    /// Sets `section.key`.
+    pub(crate) fn set(mut self, section: &str, key: &str, value: &str) -> Self {
+        let section = self
+            .config
+            .entry(section)
+            .or_insert_with(|| Table::new().into());
+        let section = section.as_table_mut().expect("a section");
+        section.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// Boots the machine. The appliance isn't started yet.
     #[track_caller]
     pub(crate) fn boot(&self) -> Bench {
@@ -304,7 +315,12 @@ const CONNECTIONS_AT_ONCE: usize = 8;
 const CONNECTIONS_MAX: usize = 256;
 const SEED: u64 = 0x5eed;
 /// What the log of a good run has in no line.
-const BAD: &[&str] = &["panicked", " ERROR ", "can't be closed"];
+const BAD: &[&str] = &[
+    "missing at the end",
+    "panicked",
+    " ERROR ",
+    "can't be closed",
+];
 const LISTENERS: usize = 4;
 /// What `scripts/nics/init` writes to the log after the appliance's end, before the exit code.
 const ENDED: &str = "=== ended ";
