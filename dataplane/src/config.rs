@@ -223,8 +223,8 @@ impl Config {
         MemorySum::new(self.workers.cores.len(), ports, self.pool, self.cache_bytes)
     }
 
-    /// Returns the MiB of packet memory that the configuration asks for: `[eal] memory`, or what all
-    /// pools need together.
+    /// Returns the MiB of packet memory that the configuration asks for: `[eal] memory`, or what
+    /// all pools need together.
     pub fn memory_mib(&self) -> u64 {
         let regions = self.memory_sum().regions;
         u64::from(self.eal.memory_mib).saturating_add(regions >> 20)

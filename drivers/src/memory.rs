@@ -43,8 +43,8 @@ pub enum MemoryError {
     /// Memory can't be locked.
     #[error(
         "memory can't be locked, so the kernel may swap it out: {errno}, RLIMIT_MEMLOCK is \
-         {limit}; raise it (`ulimit -l unlimited`, or LimitMEMLOCK=infinity in a systemd unit), or start \
-         with CAP_IPC_LOCK"
+         {limit}; raise it (`ulimit -l unlimited`, or LimitMEMLOCK=infinity in a systemd unit), \
+         or start with CAP_IPC_LOCK"
     )]
     Lock {
         /// The system's error.
