@@ -50,13 +50,16 @@ fn offloads(card: Card, mtu: u16) {
     let expected = card.segments() && leaves_work;
     assert_eq!(longer.contains("Flags"), expected, "{longer:.1000}");
     let [tso, gso] = ["port.tx_tso", "port.tx_gso"].map(|name| stats.port(0, name));
+    // Beyond the ring's share of page buffers, packets are segmented and copied in software.
+    let beyond_share = stats.port(0, "port.tx_ring_share") > 0;
     if card.segments() {
-        assert!(tso > 0 && gso == 0, "{stats:?}");
+        assert!(tso > gso && (gso == 0 || beyond_share), "{stats:?}");
     } else {
         assert!(tso == 0 && gso > 0, "{stats:?}");
     }
     assert_eq!(full.contains("(incorrect"), leaves_work, "{full:.1000}");
-    assert_eq!(stats.port(0, "port.tx_payload_copied"), 0, "{stats:?}");
+    let copied = stats.port(0, "port.tx_payload_copied");
+    assert!(copied == 0 || beyond_share, "{stats:?}");
     assert_eq!(stats.total("stack.bad_checksum"), 0, "{stats:?}");
     bench.finish();
 }
