@@ -52,8 +52,8 @@ fn serves(card: Card, workers: usize, port_does: &str, stack_does: &str, rss: &s
     }
     let stats = bench.stats();
     let of_port = |name: &str| stats.port(0, name);
-    // Each packet that is longer than a frame is segmented by the port, or each by the stack. Beyond
-    // the ring's share of page buffers, packets are segmented and copied in software.
+    // Each packet that is longer than a frame is segmented by the port, or each by the stack.
+    // Beyond the ring's share of page buffers, packets are segmented and copied in software.
     let beyond_share = of_port("port.tx_ring_share") > 0;
     let (used, unused) = if port_does.contains("segmentation") {
         ("port.tx_tso", "port.tx_gso")
