@@ -4,9 +4,9 @@ use super::Server;
 
 /// The requests that the connections of a worker may begin in one turn.
 ///
-/// A connection may begin an eighth of those that are left, between 1 and [`REQUESTS_MAX`]. So a
-/// turn is short however many connections have pipelined requests, and received packets and
-/// handshakes don't wait for them. The first request of a connection with an event is always begun.
+/// A connection may begin an eighth of the remaining requests, between 1 and [`REQUESTS_MAX`]. This
+/// bounds the length of a turn whatever the number of connections with pipelined requests, so
+/// received packets and handshakes don't wait. A connection with an event always begins one request.
 #[derive(Debug)]
 pub(super) struct TurnBudget {
     requests_left: u32,

@@ -58,12 +58,12 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// A setup that becomes `nobody`.
+/// Returns a setup with `[process] user = "nobody"`.
 fn dropping() -> Setup {
     Setup::new().set("process.user", "nobody")
 }
 
-/// Starts it with a directory that `nobody` may enter.
+/// Starts a setup in a directory that the user `nobody` may enter.
 fn start(setup: &Setup) -> Scene {
     let (net, scratch) = setup.prepare();
     open_to_all(scratch.path());
@@ -90,8 +90,8 @@ fn threads(pid: u32) -> Vec<ThreadStatus> {
         .collect()
 }
 
-/// DPDK's threads, those that were there before the drop and those after it: each is the user's,
-/// and only the main thread has a capability.
+/// Every thread belongs to the user after the drop: DPDK's threads, and threads spawned before and
+/// after the drop. Only the main thread has a capability.
 fn every_thread_drops_root() {
     let mut scene = start(&dropping());
     let pid = scene.server.pid();

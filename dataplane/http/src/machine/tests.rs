@@ -413,8 +413,8 @@ proptest! {
     }
 }
 
-/// Peers that never end their long heads share the memory for them. Ordinary heads are taken
-/// whatever the others hold, and a long one that has no room gets 503.
+/// Long heads share a bounded memory. When unfinished long heads have used it up, ordinary heads
+/// are still taken, and a further long head gets 503.
 #[test]
 fn long_heads_share_their_memory() {
     let mut cx = HttpContext::new(Limits {
