@@ -6,7 +6,8 @@ use super::Server;
 ///
 /// A connection may begin an eighth of the remaining requests, between 1 and [`REQUESTS_MAX`]. This
 /// bounds the length of a turn whatever the number of connections with pipelined requests, so
-/// received packets and handshakes don't wait. A connection with an event always begins one request.
+/// received packets and handshakes don't wait. A connection with an event always begins one
+/// request.
 #[derive(Debug)]
 pub(super) struct TurnBudget {
     requests_left: u32,
