@@ -129,19 +129,25 @@ fn small_ranges_of_a_large_file_evict_no_file_in_demand() {
     assert_eq!(counters.span_misses, spans as u64);
 }
 
-/// Bodies whose clients read nothing, of as many spans as there is memory.
-#[test]
-fn bodies_that_nothing_is_taken_of_hold_no_spans() {
+/// Starts a cache of 1 MiB without read-ahead, over `huge` of [`SPANS_HUGE`] spans and `fair` of
+/// 500 000 bytes.
+fn huge_beside_fair() -> (Tree, FileCache, Waiter) {
     let tree = Tree::new();
-    let spans = 64;
-    tree.write("huge", &stamped(1, spans * SPAN_BYTES as usize));
+    tree.write("huge", &stamped(1, SPANS_HUGE * SPAN_BYTES as usize));
     tree.write("fair", &stamped(2, 500_000));
     let config = CacheConfig {
         read_ahead: 0,
         ..CacheConfig::default()
     };
     let (cache, client) = start_one(&tree, MIB, &config);
-    let mut waiter = Waiter::new(client);
+    (tree, cache, Waiter::new(client))
+}
+
+/// Bodies whose clients read nothing, of as many spans as there is memory.
+#[test]
+fn bodies_that_nothing_is_taken_of_hold_no_spans() {
+    let spans = SPANS_HUGE;
+    let (_tree, cache, mut waiter) = huge_beside_fair();
     let huge = waiter.find("huge").unwrap();
     let mut idle: Vec<_> = (0..spans as u64)
         .map(|index| {
@@ -207,17 +213,9 @@ fn bodies_that_nothing_is_taken_of_hold_no_small_files() {
 /// Bodies whose send queues refer to what they can, each to a span of its own.
 #[test]
 fn send_queues_refer_to_half_of_the_memory_at_most() {
-    let tree = Tree::new();
     // Span 16 is in the slot that span 0 was in, and so on.
-    let spans = 64;
-    tree.write("huge", &stamped(1, spans * SPAN_BYTES as usize));
-    tree.write("fair", &stamped(2, 500_000));
-    let config = CacheConfig {
-        read_ahead: 0,
-        ..CacheConfig::default()
-    };
-    let (cache, client) = start_one(&tree, MIB, &config);
-    let mut waiter = Waiter::new(client);
+    let spans = SPANS_HUGE;
+    let (_tree, cache, mut waiter) = huge_beside_fair();
     let huge = waiter.find("huge").unwrap();
     let refer = |waiter: &mut Waiter| {
         let mut referred = Vec::new();
@@ -283,3 +281,6 @@ fn spans_that_send_queues_have_dropped_are_forgotten() {
     assert_eq!(stalled.map(|span| span.len()), Some(SPAN_BYTES as usize));
     assert_eq!(version(&out), 1);
 }
+
+/// Spans of the file `huge`: four times what a cache of 1 MiB holds.
+const SPANS_HUGE: usize = 64;
