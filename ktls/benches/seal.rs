@@ -260,7 +260,7 @@ impl BareOpen {
     fn round(&mut self, cold: &mut [u8]) -> Duration {
         self.records.copy_from_slice(&self.sealed);
         evict(cold);
-        let head = usize::from(self.params.head_len());
+        let head = usize::from(self.params.shape().head_len());
         timed(|| {
             for (number, record) in (0..).zip(self.records.chunks_exact_mut(WIRE_RECORD)) {
                 let nonce = Nonce::assume_unique_for_key(nonce(&IV, number));

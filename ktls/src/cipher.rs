@@ -14,7 +14,7 @@ use crate::codec::{self, Aad};
 use crate::counters::{Counter, Counters};
 use crate::error::CryptoError;
 use crate::session::{Session, SessionId};
-use crate::suite::{ContentType, HEADER_LEN, NONCE_LEN, Params, TAG_LEN, Version};
+use crate::suite::{ContentType, HEADER_LEN, NONCE_LEN, Params, Version};
 
 /// A framed record to be sealed.
 ///
@@ -270,7 +270,8 @@ impl SealInputs {
             .first_chunk::<HEADER_LEN>()
             .ok_or(CryptoError::Backend)?;
         let content = u16::try_from(job.body.len()).map_err(|_| CryptoError::Backend)?;
-        let fits = job.tail.len() == usize::from(params.tail_len())
+        let shape = params.shape();
+        let fits = job.tail.len() == usize::from(shape.tail_len(content))
             && job.from.is_none_or(|from| from.len() == job.body.len());
         if !fits {
             return Err(CryptoError::Backend);
@@ -279,7 +280,7 @@ impl SealInputs {
             nonce: codec::nonce(iv, job.number),
             aad: Aad::new(params, job.number, header, content),
             kind: [job.kind.0],
-            inner_type_len: usize::from(params.inner_type_len()),
+            inner_type_len: usize::from(shape.inner_type_len),
         })
     }
 
@@ -301,13 +302,14 @@ impl OpenInputs {
             .head
             .first_chunk::<HEADER_LEN>()
             .ok_or(CryptoError::Backend)?;
+        let shape = params.shape();
         let content = job
             .body
             .len()
-            .checked_sub(TAG_LEN)
+            .checked_sub(usize::from(shape.tag_len))
             .and_then(|content| u16::try_from(content).ok())
             .ok_or(CryptoError::BadTag)?;
-        if params.version == Version::Tls12 && job.head.len() != usize::from(params.head_len()) {
+        if params.version == Version::Tls12 && job.head.len() != usize::from(shape.head_len()) {
             return Err(CryptoError::Backend);
         }
         Ok(Self {

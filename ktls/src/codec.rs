@@ -1,9 +1,9 @@
 //! The bytes of a record: header, nonce, additional data, inner content type.
 
 use crate::error::RxError;
+use crate::shape::RecordShape;
 use crate::suite::{
-    CONTENT_MAX, ContentType, EXPLICIT_NONCE_LEN, HEAD_MAX, HEADER, HEADER_LEN, NONCE_LEN, Params,
-    Version,
+    CONTENT_MAX, ContentType, EXPLICIT_NONCE_LEN, HEADER, HEADER_LEN, NONCE_LEN, Params, Version,
 };
 
 /// The five bytes that begin every record.
@@ -56,20 +56,21 @@ impl RecordHeader {
         if params.version == Version::Tls13 && self.kind != ContentType::APPLICATION_DATA {
             return Err(RxError::Unprotected);
         }
-        if self.length > params.length_max() {
+        let shape = params.shape();
+        if self.length > shape.length_max() {
             return Err(RxError::RecordTooLong);
         }
-        if self.length < params.overhead() {
+        if self.length < shape.length_min() {
             return Err(RxError::RecordTooShort);
         }
         Ok(u32::from(HEADER) + u32::from(self.length))
     }
 }
 
-/// Header and explicit nonce of a record to be sealed: 5 or 13 bytes.
+/// Header and explicit nonce of a record to be sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
-    bytes: [u8; HEAD_MAX],
+    bytes: [u8; RecordShape::HEAD_MAX],
     len: usize,
 }
 
@@ -89,21 +90,20 @@ impl Head {
             Version::Tls12 => kind,
             Version::Tls13 => ContentType::APPLICATION_DATA,
         };
-        let length = content + params.overhead();
+        let shape = params.shape();
         let header = RecordHeader {
             kind: outer,
             version: LEGACY_VERSION,
-            length,
+            length: shape.length(content),
         };
-        let mut bytes = [0; HEAD_MAX];
+        let mut bytes = [0; RecordShape::HEAD_MAX];
         bytes[..HEADER_LEN].copy_from_slice(&header.emit());
-        let mut len = HEADER_LEN;
-        if params.explicit_nonce_len() != 0 {
+        let len = usize::from(shape.head_len());
+        let explicit = &mut bytes[HEADER_LEN..len];
+        if !explicit.is_empty() {
             // The explicit part is the IV's XOR the sequence number, as in every other suite. It
             // is unique for each number in every mode, so no change of mode can repeat one.
-            bytes[HEADER_LEN..]
-                .copy_from_slice(&nonce(iv, number)[NONCE_LEN - EXPLICIT_NONCE_LEN..]);
-            len = HEAD_MAX;
+            explicit.copy_from_slice(&nonce(iv, number)[NONCE_LEN - explicit.len()..]);
         }
         Self { bytes, len }
     }
@@ -133,13 +133,17 @@ pub(crate) fn received_nonce(
     number: u64,
     head: &[u8],
 ) -> [u8; NONCE_LEN] {
-    match head.get(HEADER_LEN..HEAD_MAX) {
-        Some(explicit) if params.explicit_nonce_len() != 0 => {
+    let explicit_len = usize::from(params.shape().explicit_len);
+    match head
+        .get(HEADER_LEN..)
+        .and_then(|explicit| explicit.first_chunk::<EXPLICIT_NONCE_LEN>())
+    {
+        Some(explicit) if explicit_len == explicit.len() => {
             let mut nonce = *iv;
             nonce[NONCE_LEN - EXPLICIT_NONCE_LEN..].copy_from_slice(explicit);
             nonce
         }
-        _ => nonce(iv, number),
+        Some(_) | None => nonce(iv, number),
     }
 }
 

@@ -13,7 +13,8 @@ use crate::error::{CryptoError, RxError};
 use crate::pages;
 use crate::role::Role;
 use crate::session::Session;
-use crate::suite::{ContentType, HEAD_MAX, HEADER_LEN, Params, Version};
+use crate::shape::RecordShape;
+use crate::suite::{ContentType, HEADER_LEN, Params, Version};
 
 pub(crate) use messages::KEY_UPDATE;
 use messages::{HandshakeJoiner, Message};
@@ -286,9 +287,10 @@ impl Deframer {
         reserve: &mut Option<PageBuf>,
     ) -> Result<Option<(ContentType, RxRecord)>, RxError> {
         let params = self.rx.session.params();
-        let mut head = [0; HEAD_MAX];
-        let head_len = u32::from(params.head_len());
-        let head = &mut head[..usize::from(params.head_len())];
+        let mut head = [0; RecordShape::HEAD_MAX];
+        let head_len = params.shape().head_len();
+        let head = &mut head[..usize::from(head_len)];
+        let head_len = u32::from(head_len);
         self.chain.copy_to(self.chain.start(), head);
 
         let mut opened = if self.is_in_one_piece(total) {

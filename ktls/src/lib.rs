@@ -16,6 +16,7 @@
 //!   handles alerts, KeyUpdate, session tickets and renegotiation itself.
 //! - [`Ciphers`]: a worker's cipher backends ([`RecordCipher`]), with a bounded table of expanded
 //!   keys each, and the record layer's [`Counters`].
+//! - [`RecordShape`]: the form of a suite's records. Every length follows from it.
 //! - [`choose_mode`]: the mode in which a session is protected, [`Mode`].
 //!
 //! Queue and deframer own their session and the number of their next record. Both borrow the
@@ -67,7 +68,7 @@
 //! queue.slices(&range, &mut slices);
 //! let pieces = slices.as_slice().iter().filter_map(|slice| slice.bytes());
 //! let wire: Vec<u8> = pieces.flatten().copied().collect();
-//! assert_eq!(wire.len(), 5 + b"hello".len() + usize::from(params.tail_len()));
+//! assert_eq!(wire.len(), params.shape().record_len(5) as usize);
 //!
 //! // The other end.
 //! let mut deframer = Deframer::new(session()?, 0, Role::Client, Stream::new(), &mut ciphers);
@@ -99,6 +100,7 @@ mod queue;
 mod role;
 pub mod schedule;
 mod session;
+mod shape;
 mod suite;
 #[cfg(test)]
 mod testing;
@@ -116,7 +118,7 @@ pub use mode::{Mode, Refusal, choose_mode};
 pub use queue::{KeyUse, Limits, RecordQueue};
 pub use role::Role;
 pub use session::{Keys, Session, SessionId};
+pub use shape::{RecordShape, SealOrder};
 pub use suite::{
-    ContentType, EXPLICIT_NONCE_LEN, HEAD_MAX, HEADER_LEN, NONCE_LEN, PLAINTEXT_MAX, Params, Suite,
-    TAG_LEN, Version,
+    ContentType, EXPLICIT_NONCE_LEN, HEADER_LEN, NONCE_LEN, PLAINTEXT_MAX, Params, Suite, Version,
 };

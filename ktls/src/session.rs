@@ -101,7 +101,7 @@ impl Session {
         let seed: [&[u8]; 2] = [server_random, client_random];
         schedule::prf(suite, secret, "key expansion", &seed, &mut block[..]);
         let params = Params::new(suite, Version::Tls12);
-        let (key_len, explicit) = (suite.key_len(), usize::from(params.explicit_nonce_len()));
+        let (key_len, explicit) = (suite.key_len(), usize::from(params.shape().explicit_len));
         let fixed = NONCE_LEN - explicit;
         let second = match sender {
             Role::Client => 0,
@@ -229,10 +229,10 @@ impl Keys {
 // Its only secrets are in `KeyAndIv`.
 impl ZeroizeOnDrop for Keys {}
 
-const KEY_MAX: usize = 32;
+const KEY_MAX: usize = Suite::key_len_max();
 const NO_IV: [u8; NONCE_LEN] = [0; NONCE_LEN];
-/// A SHA-384 traffic secret, or a key of 32 bytes with its IV.
-const MATERIAL_LEN: usize = 48;
+/// Today a SHA-384 traffic secret.
+const MATERIAL_LEN: usize = Suite::material_len_max();
 
 const _: () = assert!(size_of::<Session>() == 16 && size_of::<Material>() == 56);
 

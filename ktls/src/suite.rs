@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::shape::RecordShape;
+
 /// AEAD of a session, in TLS 1.2 and 1.3.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Suite {
@@ -32,6 +34,29 @@ impl Suite {
             Self::Aes128Gcm | Self::Chacha20Poly1305 => 32,
             Self::Aes256Gcm => 48,
         }
+    }
+
+    /// Returns the bytes of the largest key of all suites.
+    pub(crate) const fn key_len_max() -> usize {
+        let (mut max, mut n) = (0, 0);
+        while n < Self::ALL.len() {
+            let len = Self::ALL[n].key_len();
+            max = if len > max { len } else { max };
+            n += 1;
+        }
+        max
+    }
+
+    /// Returns the bytes of key material that a session of any suite needs at most: a traffic
+    /// secret, or key and IV.
+    pub(crate) const fn material_len_max() -> usize {
+        let (mut max, mut n) = (Self::key_len_max() + NONCE_LEN, 0);
+        while n < Self::ALL.len() {
+            let len = Self::ALL[n].secret_len();
+            max = if len > max { len } else { max };
+            n += 1;
+        }
+        max
     }
 
     /// Whether the cipher is AES-GCM.
@@ -94,47 +119,9 @@ impl Params {
         Self { suite, version }
     }
 
-    /// Returns the length of the explicit nonce between header and ciphertext: 8 or 0 bytes.
-    pub const fn explicit_nonce_len(self) -> u8 {
-        match (self.version, self.suite.is_gcm()) {
-            //= https://www.rfc-editor.org/rfc/rfc5288#section-3
-            //# The nonce_explicit is the "explicit" part of the nonce.  It is
-            //# chosen by the sender and is carried in each TLS record in the
-            //# GenericAEADCipher.nonce_explicit field.
-            (Version::Tls12, true) => EXPLICIT_NONCE,
-            (Version::Tls12, false) | (Version::Tls13, _) => 0,
-        }
-    }
-
-    /// Returns the length of header and explicit nonce: 13 or 5 bytes.
-    pub const fn head_len(self) -> u8 {
-        HEADER + self.explicit_nonce_len()
-    }
-
-    /// Returns the bytes after the content, inner type and tag: 17 in TLS 1.3, 16 in TLS 1.2.
-    pub const fn tail_len(self) -> u8 {
-        self.inner_type_len() + TAG
-    }
-
-    /// Returns the length of the inner content type: 1 in TLS 1.3, 0 in TLS 1.2.
-    pub const fn inner_type_len(self) -> u8 {
-        match self.version {
-            Version::Tls12 => 0,
-            Version::Tls13 => 1,
-        }
-    }
-
-    /// Returns what a header's length field counts besides the content: its smallest value.
-    pub const fn overhead(self) -> u16 {
-        self.explicit_nonce_len() as u16 + self.tail_len() as u16
-    }
-
-    /// Returns the greatest value of a header's length field.
-    ///
-    /// RFC 8446 would let TLSCiphertext.length reach 2^14 + 256, but its plaintext may not exceed
-    /// 2^14 + 1 with type and padding, and no AEAD here adds more than its tag.
-    pub const fn length_max(self) -> u16 {
-        CONTENT_MAX + self.overhead()
+    /// Returns the form of the records.
+    pub const fn shape(self) -> RecordShape {
+        RecordShape::of(self)
     }
 }
 
@@ -155,12 +142,8 @@ impl fmt::Display for Params {
 pub const HEADER_LEN: usize = HEADER as usize;
 /// Bytes of an AEAD nonce, and of its IV.
 pub const NONCE_LEN: usize = 12;
-/// Bytes of an AEAD tag.
-pub const TAG_LEN: usize = TAG as usize;
 /// Bytes of the explicit part of a TLS 1.2 GCM nonce.
 pub const EXPLICIT_NONCE_LEN: usize = EXPLICIT_NONCE as usize;
-/// Bytes of record header and explicit nonce at most.
-pub const HEAD_MAX: usize = HEADER_LEN + EXPLICIT_NONCE_LEN;
 
 //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
 //# The length MUST NOT exceed 2^14 bytes.
@@ -169,5 +152,6 @@ pub const PLAINTEXT_MAX: usize = CONTENT_MAX as usize;
 
 pub(crate) const CONTENT_MAX: u16 = 1 << 14;
 pub(crate) const HEADER: u8 = 5;
-const EXPLICIT_NONCE: u8 = 8;
-const TAG: u8 = 16;
+pub(crate) const EXPLICIT_NONCE: u8 = 8;
+/// Bytes of the tag of AES-GCM and of ChaCha20-Poly1305.
+pub(crate) const TAG: u8 = 16;

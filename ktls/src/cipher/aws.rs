@@ -10,7 +10,7 @@ use super::table::{Expanded, KeyTable};
 use super::{OpenInputs, OpenJob, RecordCipher, SealInputs, SealJob};
 use crate::error::CryptoError;
 use crate::session::{Session, SessionId};
-use crate::suite::{Params, Suite, TAG_LEN};
+use crate::suite::{Params, Suite};
 
 /// Seals page-cache pages out of place in one pass, and other records in place.
 ///
@@ -96,6 +96,11 @@ impl RecordOpener {
         })
     }
 
+    /// Returns suite and version.
+    pub fn params(&self) -> Params {
+        self.params
+    }
+
     /// Opens one record; see [`RecordCipher::open`].
     ///
     /// # Errors
@@ -121,12 +126,11 @@ fn open(
 ) -> Result<usize, CryptoError> {
     let inputs = OpenInputs::new(params, &expanded.iv, &job)?;
     let nonce = Nonce::assume_unique_for_key(inputs.nonce);
-    let len = job.body.len() - TAG_LEN;
-    expanded
+    let plaintext = expanded
         .key
         .open_in_place(nonce, aead::Aad::from(&inputs.aad), job.body)
         .map_err(|_| CryptoError::BadTag)?;
-    Ok(len)
+    Ok(plaintext.len())
 }
 
 fn expand(session: &Session, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
@@ -182,7 +186,7 @@ mod tests {
             let session = Session::from_key(params, &hex(key), &[0; NONCE_LEN]).unwrap();
             let key = expand(&session, session.keys().key()).unwrap();
             let nonce = Nonce::try_assume_unique_for_key(&hex(nonce)).unwrap();
-            let (mut body, mut tail) = (vec![0; plaintext.len()], [0; TAG_LEN]);
+            let (mut body, mut tail) = (vec![0; plaintext.len()], [0; 16]);
             let aad = aead::Aad::from(hex(aad));
             key.seal_out_of_place_scatter(nonce, aad, &plaintext, &mut body, &[], &mut tail)
                 .unwrap();

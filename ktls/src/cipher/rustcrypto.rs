@@ -9,7 +9,7 @@ use super::table::KeyTable;
 use super::{OpenInputs, OpenJob, RecordCipher, SealInputs, SealJob};
 use crate::error::CryptoError;
 use crate::session::{Session, SessionId};
-use crate::suite::{NONCE_LEN, PLAINTEXT_MAX, Params, Suite, TAG_LEN};
+use crate::suite::{NONCE_LEN, PLAINTEXT_MAX, Params, Suite, TAG};
 
 /// Seals in a scratch buffer, because its AEADs need one contiguous buffer.
 pub(super) struct RustCrypto {
@@ -155,6 +155,8 @@ fn overwrite<T>(place: &mut T, value: T) {
 }
 
 pub(super) const NAME: &str = "rustcrypto";
+/// Bytes of the tag of every AEAD here.
+const TAG_LEN: usize = TAG as usize;
 
 #[cfg(test)]
 mod tests {

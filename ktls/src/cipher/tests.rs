@@ -33,7 +33,7 @@ fn sealed(
     } else {
         vec![0xee; content.len()]
     };
-    let mut tail = vec![0xee; params.tail_len().into()];
+    let mut tail = vec![0xee; params.shape().tail_len(0).into()];
     let from = (!in_place).then_some(content);
     let head = head.as_bytes();
     let (body_mut, tail_mut) = (&mut body[..], &mut tail[..]);
@@ -57,7 +57,7 @@ fn opened(
     wire: &[u8],
 ) -> Result<(u8, Vec<u8>), CryptoError> {
     let params = session.params();
-    let (head, body) = wire.split_at(params.head_len().into());
+    let (head, body) = wire.split_at(params.shape().head_len().into());
     let mut body = body.to_vec();
     let len = cipher.open(
         session,
@@ -269,7 +269,7 @@ fn jobs_that_make_no_sense_are_refused() {
         let session = session(params, 3);
         for cipher in &mut backends() {
             let (number, kind) = (0, ContentType::ALERT);
-            let tail_len = usize::from(params.tail_len());
+            let tail_len = usize::from(params.shape().tail_len(0));
             for (head, from, body, tail) in [
                 (4, None, 8, tail_len),
                 (13, Some(7), 8, tail_len),
@@ -290,8 +290,8 @@ fn jobs_that_make_no_sense_are_refused() {
                 let sealed = cipher.seal(&session, &mut iter::once(job));
                 assert_eq!(sealed, Err(CryptoError::Backend));
             }
-            for len in 0..TAG_LEN {
-                let (head, mut body) = (vec![23; params.head_len().into()], vec![0; len]);
+            for len in 0..usize::from(params.shape().tag_len) {
+                let (head, mut body) = (vec![23; params.shape().head_len().into()], vec![0; len]);
                 let job = OpenJob {
                     number,
                     head: &head,
@@ -348,7 +348,7 @@ fn the_first_backend_that_takes_a_suite_gets_it() {
     let mut tail = [0; 17];
     let mut job = |params: Params| {
         let head = [0; 13];
-        let tail = &mut tail[..params.tail_len().into()];
+        let tail = &mut tail[..params.shape().tail_len(0).into()];
         let job = SealJob {
             number: 0,
             kind: ContentType::ALERT,

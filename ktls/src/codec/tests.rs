@@ -1,33 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::suite::{PLAINTEXT_MAX, Suite};
-
-/// (header, explicit nonce, trailer, least length, greatest length)
-#[test]
-fn sizes_of_every_suite() {
-    let rows = [
-        (Suite::Aes128Gcm, Version::Tls12, 13, 16, 24, 16408),
-        (Suite::Aes256Gcm, Version::Tls12, 13, 16, 24, 16408),
-        (Suite::Chacha20Poly1305, Version::Tls12, 5, 16, 16, 16400),
-        (Suite::Aes128Gcm, Version::Tls13, 5, 17, 17, 16401),
-        (Suite::Aes256Gcm, Version::Tls13, 5, 17, 17, 16401),
-        (Suite::Chacha20Poly1305, Version::Tls13, 5, 17, 17, 16401),
-    ];
-    for (suite, version, head, tail, min, max) in rows {
-        let params = Params::new(suite, version);
-        assert_eq!(
-            (
-                params.head_len(),
-                params.tail_len(),
-                params.overhead(),
-                params.length_max()
-            ),
-            (head, tail, min, max),
-            "{params}"
-        );
-    }
-}
+use crate::suite::PLAINTEXT_MAX;
 
 #[test]
 fn headers_of_every_suite() {
@@ -66,12 +40,12 @@ fn limits_of_received_headers() {
             version: LEGACY_VERSION,
             length,
         };
-        for length in [params.overhead(), params.length_max()] {
+        for length in [params.shape().length_min(), params.shape().length_max()] {
             assert_eq!(with(length).check(params), Ok(5 + u32::from(length)));
         }
-        let short = with(params.overhead() - 1).check(params);
+        let short = with(params.shape().length_min() - 1).check(params);
         assert_eq!(short, Err(RxError::RecordTooShort));
-        let long = with(params.length_max() + 1).check(params);
+        let long = with(params.shape().length_max() + 1).check(params);
         assert_eq!(long, Err(RxError::RecordTooLong));
 
         for version in [[3, 1], [3, 2], [3, 4], [2, 3], [0, 0], [0x55, 0x55]] {
@@ -119,7 +93,7 @@ fn explicit_nonces_are_the_senders_choice() {
     let iv = *b"saltexplicit";
     let head = *b"\x17\x03\x03\0\x18anything";
     for params in Params::ALL {
-        let (head, expected) = if params.explicit_nonce_len() == 0 {
+        let (head, expected) = if params.shape().explicit_len == 0 {
             (&head[..HEADER_LEN], nonce(&iv, 7))
         } else {
             (&head[..], *b"saltanything")
@@ -150,7 +124,7 @@ proptest! {
                 );
                 prop_assert_eq!(
                     head(a) == head(b),
-                    a == b || params.explicit_nonce_len() == 0
+                    a == b || params.shape().explicit_len == 0
                 );
             }
         }

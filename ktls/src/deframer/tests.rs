@@ -166,7 +166,7 @@ fn ktls_receive_long() {
 #[test]
 fn ktls_receive_bad_data() {
     every_suite(|rig| {
-        let head = usize::from(rig.peer.params.head_len());
+        let head = usize::from(rig.peer.params.shape().head_len());
         bad_record(rig, |wire, rng| head + rng.index(wire.len() - head - 17));
     });
 }
@@ -285,7 +285,7 @@ fn ktls_receive_bad_type() {
 fn ktls_receive_small_record() {
     every_suite(|rig| {
         let mut wire = rig.peer.seal(DATA, b"content");
-        let length = rig.peer.params.overhead() - 1;
+        let length = rig.peer.params.shape().length_min() - 1;
         wire[3..5].copy_from_slice(&length.to_be_bytes());
         rig.push(&wire);
         fails(rig, RxError::RecordTooShort, Errno::Emsgsize);
@@ -430,7 +430,7 @@ fn records_split_at_every_byte() {
 #[test]
 fn one_buffer_is_opened_in_place_and_many_are_gathered() {
     every_suite(|rig| {
-        let head = u64::from(rig.peer.params.head_len());
+        let head = u64::from(rig.peer.params.shape().head_len());
         let wire = rig.peer.seal(DATA, &[7; 1000]);
         rig.push_whole(&wire);
         assert_eq!(rig.drain(), [record(23, &[7; 1000])]);

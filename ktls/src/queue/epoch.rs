@@ -76,7 +76,7 @@ impl Protection {
             kind: kind.0,
             epoch: self.epoch,
         };
-        let framed = buf.frame(record, head.as_bytes(), params.tail_len());
+        let framed = buf.frame(record, head.as_bytes(), params.shape().tail_len(content));
         debug_assert!(
             framed.is_ok(),
             "the queue frames fresh plain buffers only: {framed:?}"

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockgate_ktls::{Alert, Ciphers, TxError};
+use lockgate_ktls::{Alert, Ciphers, Params, TxError};
 use lockgate_tcp::State;
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
@@ -254,9 +254,8 @@ impl Socket {
     /// close_notify. A reset is a clean end then: many clients close their socket after their own
     /// close_notify, and their kernel answers ours by a reset.
     pub(super) fn is_closed_both_ways(&self) -> bool {
-        let close_notify = self.tx.params().map_or(0, |params| {
-            u64::from(params.head_len()) + ALERT_LEN + u64::from(params.tail_len())
-        });
+        let record_len = |params: Params| u64::from(params.shape().record_len(ALERT_LEN));
+        let close_notify = self.tx.params().map_or(0, record_len);
         self.peer_stream == PeerStream::EndedCleanly
             && self.closing == Closing::FinQueued
             && self.tx.end() - self.tx.start() <= close_notify
@@ -282,7 +281,7 @@ impl Socket {
 }
 
 /// An alert's content: level and description.
-const ALERT_LEN: u64 = 2;
+const ALERT_LEN: u16 = 2;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// More than an alert, session tickets and the tail of a record in flight.
 const LINGER_BYTES: u64 = 64 * 1024;

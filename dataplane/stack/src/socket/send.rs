@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, TxError, Version};
+use lockgate_ktls::{Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, RecordShape, TxError, Version};
 use pktbuf::{PagePool, SharedSpan};
 
 use super::state::Application;
@@ -419,7 +419,8 @@ enum SendRoom {
 /// Parts that are copied into one record at a time.
 const PIECES_MAX: usize = 4;
 /// A full record on the wire.
-const RECORD_BYTES: u32 = 16 * 1024 + 64;
+#[expect(clippy::cast_possible_truncation, reason = "16 KiB and its overhead")]
+const RECORD_BYTES: u32 = RecordShape::RECORD_MAX as u32;
 /// Memory that a send queue may pin whatever the limits: the record being sealed, the open record,
 /// and short ones around them.
 const PINNED_MIN: u32 = 64 * 1024;

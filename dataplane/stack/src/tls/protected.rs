@@ -7,7 +7,7 @@
 
 use lockgate_ktls::{
     Alert, AlertDescription, ContentType, CryptoError, HEADER_LEN, LEGACY_VERSION, OpenJob,
-    RecordOpener, Session, Suite, TAG_LEN, inner_type,
+    PLAINTEXT_MAX, RecordOpener, Session, Suite, inner_type,
 };
 
 use super::capture::Secret;
@@ -57,7 +57,7 @@ impl ProtectedRecords {
         //# implementation does not find a non-zero octet in the cleartext, it
         //# MUST terminate the connection with an "unexpected_message" alert.
         let (kind, len) = inner_type(&plaintext).ok_or(Fault::UNEXPECTED)?;
-        if len > CONTENT_MAX {
+        if len > PLAINTEXT_MAX {
             let alert = AlertDescription::RECORD_OVERFLOW;
             return Err(Fault::of(Failure::Misbehaved, alert));
         }
@@ -101,7 +101,8 @@ impl ProtectedRecords {
             //# traffic key, discarding records which fail deprotection (up to the
             //# configured max_early_data_size).
             Err(CryptoError::BadTag) => {
-                let data = ciphertext.len().saturating_sub(TAG_LEN + 1).max(1);
+                let overhead = self.opener.params().shape().length_min();
+                let data = ciphertext.len().saturating_sub(overhead.into()).max(1);
                 let left = self.early_data.checked_sub(data);
                 self.early_data = left.ok_or_else(|| {
                     Fault::of(Failure::Misbehaved, AlertDescription::BAD_RECORD_MAC)
@@ -146,7 +147,6 @@ fn admit_alert(content: &[u8]) -> Result<bool, Fault> {
 }
 
 const FINISHED: u8 = 20;
-const CONTENT_MAX: usize = 1 << 14;
 /// Most bytes of early data that are skipped, without their records' types and tags. Tickets of
 /// ours allow none, and what tickets of others allow isn't known: servers commonly allow 2^14.
 const EARLY_DATA_MAX: usize = 1 << 14;

@@ -4,7 +4,7 @@
 //! never come. What can be judged by a record's header is judged here, with the alert that the RFC
 //! names; the table is in `docs/ktls.md`.
 
-use lockgate_ktls::{AlertDescription, ContentType, LEGACY_VERSION, RecordHeader, TAG_LEN};
+use lockgate_ktls::{AlertDescription, ContentType, LEGACY_VERSION, RecordHeader, RecordShape};
 
 use super::failure::{Failure, Fault};
 
@@ -61,7 +61,7 @@ pub(super) fn check_header(header: RecordHeader, protection: PeerProtection) -> 
         //= https://www.rfc-editor.org/rfc/rfc5246#section-7.2.2
         //# This alert also MUST be returned if an alert is sent because
         //# a TLSCiphertext decrypted in an invalid way
-        PeerProtection::Tls12 if usize::from(length) < TAG_LEN => {
+        PeerProtection::Tls12 if length < RecordShape::LENGTH_MIN => {
             let alert = AlertDescription::BAD_RECORD_MAC;
             Err(Fault::of(Failure::Misbehaved, alert))
         }
@@ -98,7 +98,8 @@ fn length_max(protection: PeerProtection, is_data: bool) -> u16 {
     }
 }
 
-const PLAINTEXT_MAX: u16 = 1 << 14;
+#[expect(clippy::cast_possible_truncation, reason = "2^14")]
+const PLAINTEXT_MAX: u16 = lockgate_ktls::PLAINTEXT_MAX as u16;
 /// Departure from RFC 5246, 6.2.3, which allows 2048: rustls's own limit is a byte lower. No valid
 /// record is concerned, because an AEAD suite adds at most 24 bytes.
 const TLS12_EXPANSION_MAX: u16 = 2047;
