@@ -562,12 +562,18 @@ fn the_mtu_keeps_the_limits_of_the_device() {
             "{name}: {error}"
         );
     }
+    // A driver whose largest frame is the largest MTU and an Ethernet header, without a CRC.
     let mut raw = igb();
-    raw.min_mtu = 300;
+    (raw.max_mtu, raw.max_rx_pktlen) = (9000, 9014);
     let config = PortConfig {
-        mtu: 200,
+        mtu: 9000,
         ..config("0000:03:00.0")
     };
+    let plan = Plan::decide(&config, &config.device, &raw);
+    assert_eq!(plan.map(|plan| plan.conf.mtu), Ok(9000));
+    let mut raw = igb();
+    raw.min_mtu = 300;
+    let config = PortConfig { mtu: 200, ..config };
     let error = Plan::decide(&config, &config.device, &raw).expect_err("too short");
     assert!(
         matches!(error, PortError::Mtu { limit: 300, .. }),
