@@ -131,7 +131,12 @@ impl IpLayer {
     /// # Errors
     /// As [`Routes::add`].
     pub fn add_route(&mut self, route: Route) -> Result<(), RouteError> {
-        self.routes.add(route)
+        self.routes.add(route)?;
+        if let Some(addr) = route.via {
+            let iface = route.iface;
+            self.neighbours.add_gateway(NextHop { iface, addr });
+        }
+        Ok(())
     }
 
     /// Changes the MTU of an interface, in bytes.

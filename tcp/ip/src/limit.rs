@@ -47,9 +47,9 @@ impl TokenBucket {
         fits
     }
 
-    /// Returns the time between two tokens.
-    pub(crate) const fn interval(&self) -> Duration {
-        self.interval
+    /// Returns when the next token can be taken.
+    pub(crate) fn available_at(&self) -> Instant {
+        self.full_at + self.interval - self.depth
     }
 }
 

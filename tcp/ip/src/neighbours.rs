@@ -15,20 +15,28 @@
 //!
 //! Entries are created by our lookups and by neighbours that solicit us. An unsolicited
 //! advertisement changes an existing entry at most, and never makes it REACHABLE. Table, waiting
-//! frames and events have limits. Memory is allocated when the table is made.
+//! frames and events have limits. Memory is allocated when the table is made. Every operation takes
+//! a constant number of steps, or one for each change that an entry was due for.
 
 mod config;
 mod counters;
 mod entry;
 mod events;
+mod eviction;
+mod lists;
+mod solicitations;
+mod timers;
 mod waiting;
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lockgate_wire::{IfaceId, Instant, MacAddr, Xorshift64};
 
 use self::entry::{NeighbourEntry, WaitingSlots};
+use self::eviction::{EvictionClass, EvictionOrder};
+use self::timers::NeighbourTimers;
 use self::waiting::WaitingFrames;
 use crate::limit::TokenBucket;
 use crate::routes::NextHop;
@@ -44,13 +52,12 @@ pub struct Neighbours {
     config: NeighbourConfig,
     entries: Vec<NeighbourEntry>,
     index: HashMap<NextHop, usize>,
+    gateways: HashSet<NextHop>,
+    eviction: EvictionOrder,
+    timers: NeighbourTimers,
     waiting: WaitingFrames,
     events: VecDeque<NeighbourEvent>,
     solicits: TokenBucket,
-    /// No entry's deadline is earlier.
-    next_deadline: Instant,
-    /// Index of the next entry that [`Self::poll_solicit`] checks.
-    sweep: usize,
     random: Xorshift64,
     counters: NeighbourCounters,
 }
@@ -63,13 +70,27 @@ impl Neighbours {
             config,
             entries: Vec::with_capacity(entries_max),
             index: HashMap::with_capacity(entries_max),
+            gateways: HashSet::new(),
+            eviction: EvictionOrder::new(entries_max),
+            timers: NeighbourTimers::new(entries_max),
             waiting: WaitingFrames::new(config.waiting_max, config.waiting_bytes_max),
             events: VecDeque::with_capacity(2 * entries_max),
             solicits: TokenBucket::new(config.solicit_rate),
-            next_deadline: Instant::MAX,
-            sweep: 0,
             random: Xorshift64::new(seed),
             counters: NeighbourCounters::default(),
+        }
+    }
+
+    /// Declares `hop` the gateway of a route: its entry is never evicted, it is outside the table's
+    /// limit, and its solicitations aren't limited by [`NeighbourConfig::solicit_rate`].
+    pub fn add_gateway(&mut self, hop: NextHop) {
+        if !self.gateways.insert(hop) {
+            return;
+        }
+        self.entries.reserve(self.gateways.len());
+        self.index.reserve(self.gateways.len());
+        if let Some(&at) = self.index.get(&hop) {
+            self.eviction.move_to(EvictionClass::Gateway, at);
         }
     }
 
@@ -79,40 +100,33 @@ impl Neighbours {
     /// changes to DELAY.
     pub fn lookup(&mut self, now: Instant, hop: NextHop) -> Lookup {
         let Some(&at) = self.index.get(&hop) else {
-            let at = self.create(now, hop, NeighbourState::Incomplete { sent: 0, next: now });
-            self.arm_deadline(at);
+            let state = NeighbourState::Incomplete { sent: 0, next: now };
+            self.create(now, hop, state, EvictionClass::Unconfirmed);
             return Lookup::Pending;
         };
-        let delay_until = now + self.config.delay_first_probe;
-        let entry = &mut self.entries[at];
-        entry.used = now;
-        let answer = match entry.state {
-            NeighbourState::Incomplete { .. } => return Lookup::Pending,
-            NeighbourState::Reachable { mac, until } if now < until => {
-                return Lookup::Resolved(mac);
-            }
+        self.on_used(now, at);
+        match self.entries[at].state {
+            NeighbourState::Incomplete { .. } => Lookup::Pending,
+            NeighbourState::Reachable { mac, until } if now < until => Lookup::Resolved(mac),
             NeighbourState::Delay { mac, .. } | NeighbourState::Probe { mac, .. } => {
-                return Lookup::Resolved(mac);
+                Lookup::Resolved(mac)
             }
-            NeighbourState::Failed { until } if now < until => return Lookup::Unreachable,
+            NeighbourState::Failed { until } if now < until => Lookup::Unreachable,
             //= https://www.rfc-editor.org/rfc/rfc4861#section-7.3.3
             //# The first time a node sends a packet to a neighbor whose entry is
             //# STALE, the sender changes the state to DELAY and sets a timer to
             //# expire in DELAY_FIRST_PROBE_TIME seconds.
             NeighbourState::Reachable { mac, .. } | NeighbourState::Stale { mac } => {
-                entry.state = NeighbourState::Delay {
-                    mac,
-                    until: delay_until,
-                };
+                let until = now + self.config.delay_first_probe;
+                self.set_state(at, NeighbourState::Delay { mac, until });
                 Lookup::Resolved(mac)
             }
             NeighbourState::Failed { .. } => {
-                entry.state = NeighbourState::Incomplete { sent: 0, next: now };
+                self.set_state(at, NeighbourState::Incomplete { sent: 0, next: now });
+                self.promote(EvictionClass::Unconfirmed, at);
                 Lookup::Pending
             }
-        };
-        self.arm_deadline(at);
-        answer
+        }
     }
 
     /// Returns the state of the entry of `hop`, if there is one.
@@ -143,13 +157,11 @@ impl Neighbours {
     //# In TCP, for example, receipt of a (new)
     //# acknowledgement indicates that previously sent data reached the peer.
     pub fn confirm(&mut self, now: Instant, hop: NextHop) {
-        let until = now + self.config.draw_reachable_time(&mut self.random);
         let Some(&at) = self.index.get(&hop) else {
             return;
         };
-        let entry = &mut self.entries[at];
-        if let Some(mac) = entry.state.mac() {
-            entry.state = NeighbourState::Reachable { mac, until };
+        if let Some(mac) = self.entries[at].state.mac() {
+            self.set_reachable(now, at, mac);
             self.counters.confirmed += 1;
         }
     }
@@ -158,7 +170,8 @@ impl Neighbours {
     /// to be sent there.
     pub fn on_solicited_by(&mut self, now: Instant, hop: NextHop, mac: MacAddr) {
         let Some(&at) = self.index.get(&hop) else {
-            let at = self.create(now, hop, NeighbourState::Stale { mac });
+            let state = NeighbourState::Stale { mac };
+            let at = self.create(now, hop, state, EvictionClass::Unused);
             self.on_resolved(at, mac);
             return;
         };
@@ -170,7 +183,7 @@ impl Neighbours {
         //# received address, and the entry's reachability state MUST be set to
         //# STALE.
         if known != Some(mac) {
-            self.entries[at].state = NeighbourState::Stale { mac };
+            self.set_state(at, NeighbourState::Stale { mac });
             self.on_resolved(at, mac);
         }
     }
@@ -182,25 +195,24 @@ impl Neighbours {
             self.counters.unasked += 1;
             return;
         };
-        let until = now + self.config.draw_reachable_time(&mut self.random);
-        let entry = &mut self.entries[at];
         if let Some(router) = advert.router {
-            entry.is_router = router;
+            self.entries[at].is_router = router;
         }
+        let state = self.entries[at].state;
         // Only an outstanding solicitation can be answered: a forged answer can't keep an entry
         // REACHABLE.
         let answers = advert.solicited
             && matches!(
-                entry.state,
+                state,
                 NeighbourState::Incomplete { .. } | NeighbourState::Probe { .. }
             );
-        let Some(known) = entry.state.mac() else {
+        let Some(known) = state.mac() else {
             if let Some(mac) = advert.mac {
-                entry.state = if answers {
-                    NeighbourState::Reachable { mac, until }
+                if answers {
+                    self.set_reachable(now, at, mac);
                 } else {
-                    NeighbourState::Stale { mac }
-                };
+                    self.set_state(at, NeighbourState::Stale { mac });
+                }
                 self.on_resolved(at, mac);
             }
             return;
@@ -210,15 +222,15 @@ impl Neighbours {
             //= https://www.rfc-editor.org/rfc/rfc4861#section-7.2.5
             //# If the state of the entry is REACHABLE, set it to STALE, but
             //# do not update the entry in any other way.
-            if matches!(entry.state, NeighbourState::Reachable { .. }) {
-                entry.state = NeighbourState::Stale { mac: known };
+            if matches!(state, NeighbourState::Reachable { .. }) {
+                self.set_state(at, NeighbourState::Stale { mac: known });
             }
             return;
         }
         if answers {
-            entry.state = NeighbourState::Reachable { mac, until };
+            self.set_reachable(now, at, mac);
         } else if mac != known {
-            entry.state = NeighbourState::Stale { mac };
+            self.set_state(at, NeighbourState::Stale { mac });
         }
         if mac != known {
             self.on_resolved(at, mac);
@@ -239,12 +251,14 @@ impl Neighbours {
     /// Queues a complete frame until `hop` is resolved. Returns false if it was dropped.
     ///
     /// With `link` the frame has a link-layer header, whose destination (its first six bytes) is
-    /// written then. An entry keeps its newest three frames.
+    /// written then. An entry keeps its newest three frames. Half of the places are kept for
+    /// gateways and for neighbours that have answered before.
     pub fn queue(&mut self, hop: NextHop, frame: &[u8], link: bool) -> bool {
         let Some(&at) = self.index.get(&hop) else {
             self.counters.frames_refused += 1;
             return false;
         };
+        let is_full = self.waiting.is_full(self.eviction.is_known(at));
         let queue = &mut self.entries[at].queue;
         if frame.len() > self.waiting.bytes_max() {
             self.counters.frames_refused += 1;
@@ -253,7 +267,7 @@ impl Neighbours {
         //= https://www.rfc-editor.org/rfc/rfc4861#section-7.2.2
         //# When a queue
         //# overflows, the new arrival SHOULD replace the oldest entry.
-        if queue.is_full() || self.waiting.is_full() {
+        if queue.is_full() || is_full {
             match queue.pop() {
                 Some(oldest) => {
                     self.waiting.free(oldest);
@@ -287,38 +301,9 @@ impl Neighbours {
         None
     }
 
-    /// Returns the next solicitation that is due. Call it until it returns `None`.
-    pub fn poll_solicit(&mut self, now: Instant) -> Option<Solicitation> {
-        if now < self.next_deadline {
-            return None;
-        }
-        while let Some(entry) = self.entries.get(self.sweep) {
-            let at = self.sweep;
-            self.sweep += 1;
-            if entry
-                .state
-                .deadline()
-                .is_some_and(|deadline| deadline <= now)
-                && let Some(solicit) = self.on_deadline(now, at)
-            {
-                return Some(solicit);
-            }
-        }
-        self.sweep = 0;
-        let deadlines = self.entries.iter().filter_map(|e| e.state.deadline());
-        self.next_deadline = deadlines.min().unwrap_or(Instant::MAX);
-        None
-    }
-
     /// Returns the next event for connections and other workers.
     pub fn poll_event(&mut self) -> Option<NeighbourEvent> {
         self.events.pop_front()
-    }
-
-    /// Returns when to call [`Self::poll_solicit`] next. It may be earlier than any solicitation.
-    /// Frames to release are available at once, after `on_*`.
-    pub fn deadline(&self) -> Option<Instant> {
-        Some(self.next_deadline).filter(|t| *t != Instant::MAX)
     }
 
     /// Returns the counters.
@@ -341,68 +326,38 @@ impl Neighbours {
         self.entries.iter().map(|e| (e.hop, e.state))
     }
 
-    /// Advances an entry whose deadline has passed. Returns a solicitation to send, if any.
-    fn on_deadline(&mut self, now: Instant, at: usize) -> Option<Solicitation> {
-        let config = self.config;
-        let entry = &mut self.entries[at];
-        let target = entry.hop;
-        let next = now + config.retransmit_time;
-        let (state, to) = match entry.state {
-            NeighbourState::Incomplete { sent, .. } if sent < config.multicast_solicits => (
-                NeighbourState::Incomplete {
-                    sent: sent + 1,
-                    next,
-                },
-                None,
-            ),
-            NeighbourState::Delay { mac, .. } if config.unicast_solicits > 0 => {
-                (NeighbourState::Probe { mac, sent: 1, next }, Some(mac))
-            }
-            NeighbourState::Probe { mac, sent, .. } if sent < config.unicast_solicits => (
-                NeighbourState::Probe {
-                    mac,
-                    sent: sent + 1,
-                    next,
-                },
-                Some(mac),
-            ),
-            // Another station may have taken over the IP address. Multicast solicitations, as in a
-            // new resolution, find it before the entry fails.
-            NeighbourState::Delay { .. } | NeighbourState::Probe { .. } => {
-                (NeighbourState::Incomplete { sent: 1, next }, None)
-            }
-            NeighbourState::Incomplete { .. } => {
-                self.give_up(now, at);
-                return None;
-            }
-            // The hold-down is over. The entry stays until a lookup or its eviction.
-            NeighbourState::Failed { .. } => {
-                entry.state = NeighbourState::Failed {
-                    until: Instant::ZERO,
-                };
-                return None;
-            }
-            NeighbourState::Reachable { .. } | NeighbourState::Stale { .. } => return None,
-        };
-        if !self.solicits.take(now) {
-            self.counters.solicits_limited += 1;
-            entry.state.postpone(now + self.solicits.interval());
-            return None;
-        }
-        entry.state = state;
-        match to {
-            Some(_) => self.counters.unicast_solicits += 1,
-            None => self.counters.multicast_solicits += 1,
-        }
-        Some(Solicitation { target, to })
+    fn set_state(&mut self, at: usize, state: NeighbourState) {
+        self.entries[at].state = state;
+        self.timers.arm(at, &state);
     }
 
-    fn give_up(&mut self, now: Instant, at: usize) {
-        let until = now + self.config.hold_down;
-        self.entries[at].state = NeighbourState::Failed { until };
-        self.drop_queue(at);
-        self.counters.unreachable += 1;
-        self.push_event(NeighbourEvent::Unreachable(self.entries[at].hop));
+    /// Changes an entry to REACHABLE: the neighbour has answered.
+    fn set_reachable(&mut self, now: Instant, at: usize, mac: MacAddr) {
+        let until = now + self.config.draw_reachable_time(&mut self.random);
+        self.set_state(at, NeighbourState::Reachable { mac, until });
+        self.promote(EvictionClass::Confirmed, at);
+    }
+
+    /// Notes that a packet is sent to an entry's neighbour.
+    fn on_used(&mut self, now: Instant, at: usize) {
+        if self.eviction.is_in(EvictionClass::Unused, at) {
+            // A failed neighbour gets nothing.
+            if self.entries[at].state.mac().is_some() {
+                self.eviction.move_to(EvictionClass::Unconfirmed, at);
+            }
+        } else if self.eviction.is_in(EvictionClass::Confirmed, at)
+            && now.saturating_since(self.entries[at].used) >= USE_INTERVAL
+        {
+            self.entries[at].used = now;
+            self.eviction.move_to(EvictionClass::Confirmed, at);
+        }
+    }
+
+    /// Moves an entry to another class, if it isn't a gateway's or in this class.
+    fn promote(&mut self, class: EvictionClass, at: usize) {
+        if !self.eviction.is_in(EvictionClass::Gateway, at) && !self.eviction.is_in(class, at) {
+            self.eviction.move_to(class, at);
+        }
     }
 
     /// Releases waiting frames and reports that an entry has a new link-layer address.
@@ -428,8 +383,20 @@ impl Neighbours {
         self.events.push_back(event);
     }
 
-    fn create(&mut self, now: Instant, hop: NextHop, state: NeighbourState) -> usize {
+    fn create(
+        &mut self,
+        now: Instant,
+        hop: NextHop,
+        state: NeighbourState,
+        class: EvictionClass,
+    ) -> usize {
         self.counters.created += 1;
+        let is_gateway = self.gateways.contains(&hop);
+        let class = if is_gateway {
+            EvictionClass::Gateway
+        } else {
+            class
+        };
         let entry = NeighbourEntry {
             hop,
             state,
@@ -438,42 +405,23 @@ impl Neighbours {
             is_router: false,
             was_resolved: false,
         };
-        let at = if self.entries.len() < usize::from(self.config.entries_max.max(1)) {
-            self.entries.push(entry);
-            self.entries.len() - 1
-        } else {
-            let at = self.eviction_candidate(now);
-            self.drop_queue(at);
-            self.index.remove(&self.entries[at].hop);
-            self.counters.evicted += 1;
-            self.entries[at] = entry;
-            at
+        let at = match self.eviction.candidate().filter(|_| !is_gateway) {
+            Some(at) => {
+                self.drop_queue(at);
+                self.index.remove(&self.entries[at].hop);
+                self.counters.evicted += 1;
+                self.entries[at] = entry;
+                at
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() - 1
+            }
         };
         self.index.insert(hop, at);
+        self.eviction.move_to(class, at);
+        self.timers.arm(at, &state);
         at
-    }
-
-    /// Returns the entry to evict. In this order: FAILED, INCOMPLETE, STALE, then those in use;
-    /// within a class the least recently used. A scan of addresses so evicts its own entries first.
-    fn eviction_candidate(&self, now: Instant) -> usize {
-        let priority = |e: &NeighbourEntry| {
-            let class = match e.state {
-                NeighbourState::Failed { .. } => 0,
-                NeighbourState::Incomplete { .. } => 1,
-                NeighbourState::Stale { .. } => 2,
-                NeighbourState::Reachable { until, .. } if now >= until => 2,
-                NeighbourState::Reachable { .. }
-                | NeighbourState::Delay { .. }
-                | NeighbourState::Probe { .. } => 3,
-            };
-            (class, e.used)
-        };
-        let least = self
-            .entries
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, e)| priority(e));
-        least.map_or(0, |(at, _)| at)
     }
 
     fn drop_queue(&mut self, at: usize) {
@@ -482,13 +430,10 @@ impl Neighbours {
             self.counters.frames_dropped += 1;
         }
     }
-
-    fn arm_deadline(&mut self, at: usize) {
-        if let Some(deadline) = self.entries[at].state.deadline() {
-            self.next_deadline = self.next_deadline.min(deadline);
-        }
-    }
 }
+
+/// How exactly the order of use of confirmed entries is kept.
+const USE_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests;

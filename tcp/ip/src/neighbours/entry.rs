@@ -67,17 +67,8 @@ impl NeighbourState {
         match *self {
             Self::Incomplete { next, .. } | Self::Probe { next, .. } => Some(next),
             Self::Delay { until, .. } => Some(until),
-            Self::Failed { until } => Some(until).filter(|t| *t != Instant::ZERO),
+            Self::Failed { until } => Some(until),
             Self::Reachable { .. } | Self::Stale { .. } => None,
-        }
-    }
-
-    /// Postpones the deadline.
-    pub(super) const fn postpone(&mut self, to: Instant) {
-        match self {
-            Self::Incomplete { next, .. } | Self::Probe { next, .. } => *next = to,
-            Self::Delay { until, .. } | Self::Failed { until } => *until = to,
-            Self::Reachable { .. } | Self::Stale { .. } => {}
         }
     }
 }
@@ -86,7 +77,7 @@ impl NeighbourState {
 pub(super) struct NeighbourEntry {
     pub(super) hop: NextHop,
     pub(super) state: NeighbourState,
-    /// When a packet was last sent to it.
+    /// When its place in the order of use was last updated.
     pub(super) used: Instant,
     pub(super) queue: WaitingSlots,
     pub(super) is_router: bool,

@@ -1,3 +1,4 @@
+use core::net::Ipv6Addr;
 use core::time::Duration;
 
 use proptest::prelude::*;
@@ -61,12 +62,12 @@ fn in_state(name: &str) -> Neighbours {
         "probe" => {
             t = in_state("delay");
             // DELAY ended at this very moment.
-            t.entries[0].state = NeighbourState::Probe {
+            let state = NeighbourState::Probe {
                 mac: A,
                 sent: 1,
                 next: at(1000),
             };
-            t.next_deadline = at(1000);
+            t.set_state(0, state);
         }
         "failed" => {
             t = in_state("incomplete");
@@ -413,42 +414,58 @@ fn small(entries_max: u16) -> Neighbours {
 }
 
 #[test]
-fn eviction_takes_the_least_recently_used() {
+fn eviction_takes_the_class_above_its_share() {
     let mut t = small(4);
     t.lookup(at(0), hop(1));
     solicits(&mut t, at(0));
-    t.on_advertisement(at(0), hop(1), answer(A)); // reachable
-    t.on_solicited_by(at(1), hop(2), A); // stale, older
-    t.on_solicited_by(at(2), hop(3), A); // stale, younger
-    t.lookup(at(3), hop(4)); // incomplete
-    t.lookup(at(4), hop(5));
+    t.on_advertisement(at(0), hop(1), answer(A)); // confirmed
+    t.on_solicited_by(at(1), hop(2), A); // unused, older
+    t.on_solicited_by(at(2), hop(3), A); // unused, younger
+    t.lookup(at(3), hop(4)); // unconfirmed
     let left = |t: &Neighbours| {
         let mut v: Vec<_> = t.iter().map(|(h, _)| h).collect();
         v.sort_by_key(|h| h.addr);
         v
     };
+    t.lookup(at(4), hop(5));
     assert_eq!(
         left(&t),
-        [hop(1), hop(2), hop(3), hop(5)],
-        "an unanswered question goes first"
-    );
-    t.on_advertisement(
-        at(4),
-        hop(5),
-        Advertisement {
-            solicited: false,
-            ..answer(A)
-        },
+        [hop(1), hop(3), hop(4), hop(5)],
+        "of two unused ones the older"
     );
     t.on_solicited_by(at(5), hop(6), A);
     assert_eq!(
         left(&t),
         [hop(1), hop(3), hop(5), hop(6)],
-        "then the stale one unused longest"
+        "of two unconfirmed ones the older"
     );
-    assert_eq!((t.counters().evicted, t.len()), (2, 4));
-    assert_eq!(t.lookup(at(6), hop(1)), Lookup::Resolved(A));
-    assert_eq!(t.state(at(6), hop(2)), None);
+    t.lookup(at(6), hop(3));
+    t.lookup(at(7), hop(7));
+    assert_eq!(
+        left(&t),
+        [hop(1), hop(3), hop(6), hop(7)],
+        "use makes an unused one unconfirmed"
+    );
+    assert_eq!((t.counters().evicted, t.len()), (3, 4));
+    assert_eq!(t.lookup(at(8), hop(1)), Lookup::Resolved(A));
+    assert_eq!(t.state(at(8), hop(2)), None);
+}
+
+#[test]
+fn of_confirmed_neighbours_the_least_recently_used_is_evicted() {
+    let mut t = small(4);
+    for n in 1..=4 {
+        t.on_solicited_by(at(0), hop(n), A);
+        t.confirm(at(0), hop(n));
+    }
+    for n in [1, 3, 4] {
+        assert_eq!(t.lookup(at(100), hop(n)), Lookup::Resolved(A));
+    }
+    t.on_solicited_by(at(200), hop(5), A);
+    assert_eq!(t.state(at(200), hop(2)), None);
+    t.confirm(at(200), hop(5));
+    t.on_solicited_by(at(300), hop(6), A);
+    assert_eq!(t.state(at(300), hop(1)), None, "used before the others");
 }
 
 #[test]
@@ -463,7 +480,7 @@ fn a_failed_neighbour_is_evicted_first() {
         Some(NeighbourState::Failed { .. })
     ));
     t.lookup(at(3001), hop(2)); // incomplete
-    t.on_solicited_by(at(3002), hop(3), A); // stale
+    t.on_solicited_by(at(3002), hop(3), A); // stale, unused
     // Used last of all, in vain.
     assert_eq!(t.lookup(at(3100), hop(1)), Lookup::Unreachable);
     t.lookup(at(3101), hop(4));
@@ -488,6 +505,196 @@ fn a_scan_cannot_push_out_neighbours_in_use() {
     }
     assert_eq!(t.len(), 8);
     assert_eq!(t.lookup(at(300), hop(1)), Lookup::Resolved(A));
+}
+
+/// Any address of a /64, by its number.
+fn far(n: u32) -> NextHop {
+    let addr = Ipv6Addr::from_bits(0xfd00_0018_0000_0000_0000_0000_0000_0000 + u128::from(n));
+    NextHop {
+        iface: IfaceId(0),
+        addr: addr.into(),
+    }
+}
+
+/// Packets of the flood in the tests below: far more than the table has entries.
+const FLOOD: u32 = 100_000;
+
+#[test]
+fn a_flood_of_solicitations_evicts_its_own_entries() {
+    let mut t = in_state("reachable");
+    t.on_solicited_by(at(0), hop(2), B);
+    assert_eq!(t.lookup(at(0), hop(2)), Lookup::Resolved(B));
+    // Neighbour 1 is stale by then, 2 in DELAY, and 3 is being resolved.
+    let later = 60_000;
+    t.lookup(at(later), hop(3));
+    solicits(&mut t, at(later));
+    for n in 0..FLOOD {
+        t.on_solicited_by(at(later), far(n), B);
+        events(&mut t);
+    }
+    assert_eq!(t.len(), 1024);
+    t.on_advertisement(at(later + 1), hop(3), answer(B));
+    assert_eq!(t.lookup(at(later + 1), hop(1)), Lookup::Resolved(A));
+    assert_eq!(t.lookup(at(later + 1), hop(2)), Lookup::Resolved(B));
+    assert_eq!(t.lookup(at(later + 1), hop(3)), Lookup::Resolved(B));
+    assert_eq!(t.counters().unasked, 0);
+}
+
+#[test]
+fn a_flood_of_lookups_leaves_confirmed_neighbours_and_those_that_solicited() {
+    let mut t = in_state("reachable");
+    t.on_solicited_by(at(60_000), hop(2), B);
+    for n in 0..FLOOD {
+        assert_eq!(t.lookup(at(60_000), far(n)), Lookup::Pending);
+        solicits(&mut t, at(60_000));
+    }
+    assert_eq!(t.lookup(at(60_001), hop(1)), Lookup::Resolved(A));
+    assert_eq!(t.lookup(at(60_001), hop(2)), Lookup::Resolved(B));
+    // From its first packet to the first answer it is in the flood's class.
+    for n in 0..200 {
+        t.lookup(at(60_001), far(FLOOD + n));
+    }
+    t.confirm(at(60_002), hop(2));
+    for n in 0..FLOOD {
+        t.lookup(at(60_002), far(n));
+    }
+    assert_eq!(t.lookup(at(60_003), hop(2)), Lookup::Resolved(B));
+}
+
+/// A station with very many addresses answers for all of them, and each is used.
+#[test]
+fn a_flood_of_confirmed_neighbours_leaves_room_for_new_ones_and_for_those_in_use() {
+    let mut t = in_state("reachable");
+    for n in 0..FLOOD {
+        let now = at(60_000 + u64::from(n));
+        t.on_solicited_by(now, far(n), B);
+        t.lookup(now, far(n));
+        t.confirm(now, far(n));
+        events(&mut t);
+        if n % 100 == 0 {
+            assert_eq!(t.lookup(now, hop(1)), Lookup::Resolved(A), "{n}");
+        }
+    }
+    let later = at(1_000_000);
+    t.on_solicited_by(later, hop(2), A);
+    for n in 0..200 {
+        t.on_solicited_by(later, far(FLOOD + n), B);
+    }
+    assert_eq!(t.lookup(later, hop(2)), Lookup::Resolved(A));
+}
+
+#[test]
+fn the_gateway_is_never_evicted_and_is_solicited_at_once() {
+    let mut t = table();
+    t.add_gateway(hop(1));
+    let frame = [7; 60];
+    assert_eq!(t.lookup(at(0), hop(1)), Lookup::Pending);
+    assert!(t.queue(hop(1), &frame, true));
+    let multicast = Solicitation {
+        target: hop(1),
+        to: None,
+    };
+    assert_eq!(t.poll_solicit(at(0)), Some(multicast));
+    for n in 0..FLOOD {
+        t.lookup(at(1), far(n));
+        t.queue(far(n), &frame, true);
+        solicits(&mut t, at(1));
+        t.on_solicited_by(at(1), far(FLOOD + n), B);
+        events(&mut t);
+    }
+    assert_eq!(t.len(), 1025, "it is outside the limit");
+    // The rate limit is exhausted.
+    assert_eq!(t.poll_solicit(at(1)), None);
+    assert_eq!(t.poll_solicit(at(1000)), Some(multicast));
+    t.on_advertisement(at(1001), hop(1), answer(A));
+    assert_eq!(t.lookup(at(1001), hop(1)), Lookup::Resolved(A));
+    let mut out = [0; 64];
+    assert_eq!(t.poll_released(&mut out), Some((IfaceId(0), 60)));
+    // Unreachability detection goes on, too.
+    t.lookup(at(60_000), hop(1));
+    for n in 0..FLOOD {
+        t.lookup(at(60_001), far(n));
+    }
+    solicits(&mut t, at(60_001));
+    let probe = Solicitation {
+        target: hop(1),
+        to: Some(A),
+    };
+    assert!(solicits(&mut t, at(65_000)).contains(&probe));
+}
+
+#[test]
+fn a_gateway_that_is_declared_late_keeps_its_entry() {
+    let mut t = small(4);
+    t.on_solicited_by(at(0), hop(1), A);
+    t.add_gateway(hop(1));
+    t.add_gateway(hop(1));
+    for n in 0..FLOOD {
+        t.on_solicited_by(at(1), far(n), B);
+        events(&mut t);
+    }
+    assert_eq!(t.len(), 5);
+    t.confirm(at(2), hop(1));
+    for n in 0..10 {
+        t.on_solicited_by(at(2), far(n), B);
+        t.confirm(at(2), far(n));
+    }
+    assert_eq!(t.lookup(at(3), hop(1)), Lookup::Resolved(A));
+}
+
+/// What takes its turn for a token is the entry that waits for longest, and it is kept for as long
+/// as its class has room for others.
+#[test]
+fn a_solicited_neighbour_has_time_to_answer() {
+    let mut t = table();
+    for n in 0..1000 {
+        t.lookup(at(0), far(n));
+        solicits(&mut t, at(0));
+    }
+    let token = solicits(&mut t, at(5));
+    let [solicited] = token[..] else {
+        panic!("{token:?}")
+    };
+    assert_eq!(
+        solicited.target,
+        far(100),
+        "a hundred were solicited at once"
+    );
+    for n in 0..200 {
+        t.lookup(at(6), far(FLOOD + n));
+    }
+    t.on_advertisement(at(6), far(100), answer(A));
+    assert_eq!(t.lookup(at(6), far(100)), Lookup::Resolved(A));
+}
+
+#[test]
+fn half_of_the_waiting_frames_are_of_known_neighbours() {
+    let mut t = in_state("probe");
+    for s in 1..=3 {
+        solicits(&mut t, at(s * 1000));
+    }
+    assert_eq!(state_name(&t, at(3000)).0, "incomplete");
+    t.confirm(at(0), hop(1)); // Not resolved: nothing to confirm.
+    let mut known = in_state("reachable");
+    for (table, expected) in [(&mut t, 32), (&mut known, 35)] {
+        if expected == 35 {
+            // It was confirmed once, and is resolved again.
+            table.lookup(at(60_000), hop(1));
+            for s in 65..68 {
+                solicits(table, at(s * 1000));
+            }
+            solicits(table, at(68_000));
+            assert_eq!(table.lookup(at(68_000), hop(1)), Lookup::Pending);
+        }
+        for n in 0..100 {
+            table.lookup(at(68_000), far(n));
+            table.queue(far(n), &[1; 60], true);
+        }
+        for _ in 0..3 {
+            table.queue(hop(1), &[2; 60], true);
+        }
+        assert_eq!(64 - table.waiting_free(), expected);
+    }
 }
 
 #[test]
@@ -568,7 +775,8 @@ fn frames_are_dropped_with_their_entry() {
 #[test]
 fn frames_too_large_or_too_many_are_refused() {
     let config = NeighbourConfig {
-        waiting_max: 2,
+        // Half of them are kept for known neighbours.
+        waiting_max: 4,
         waiting_bytes_max: 100,
         ..NeighbourConfig::default()
     };
@@ -612,7 +820,8 @@ impl Neighbours {
     }
 
     fn check(&self) {
-        assert!(self.entries.len() <= usize::from(self.config.entries_max));
+        let limit = usize::from(self.config.entries_max) + self.gateways.len();
+        assert!(self.entries.len() <= limit);
         assert_eq!(self.index.len(), self.entries.len());
         for (i, e) in self.entries.iter().enumerate() {
             assert_eq!(self.index.get(&e.hop), Some(&i));
@@ -621,12 +830,13 @@ impl Neighbours {
                 waits || !e.queue.is_occupied(),
                 "only an open question has frames waiting"
             );
-            if let Some(deadline) = e.state.deadline() {
-                assert!(
-                    self.next_deadline <= deadline || self.sweep > 0,
-                    "a deadline is forgotten"
-                );
-            }
+            let is_waiting = e.state.deadline().is_some();
+            let is_armed = self.timers.is_armed(i);
+            let is_at_rest = matches!(e.state, NeighbourState::Failed { .. });
+            assert!(
+                is_armed == is_waiting || is_at_rest,
+                "a deadline is forgotten, or there is none"
+            );
         }
     }
 }
@@ -674,6 +884,7 @@ proptest! {
             ..NeighbourConfig::default()
         };
         let mut t = Neighbours::new(config, seed);
+        t.add_gateway(hop(11));
         let mut now = at(0);
         let mac = |m| MacAddr([2, 0, 0, 0, 0, m]);
         let mut out = [0; 64];

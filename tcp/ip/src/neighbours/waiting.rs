@@ -36,8 +36,11 @@ impl WaitingFrames {
         self.bytes_max
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.free.is_empty()
+    /// Returns whether there is no free slot for a frame. Half of the slots are kept for known
+    /// neighbours.
+    pub(super) fn is_full(&self, is_known: bool) -> bool {
+        let kept = if is_known { 0 } else { self.slots.len() / 2 };
+        self.free.len() <= kept
     }
 
     pub(super) fn has_ready(&self) -> bool {
