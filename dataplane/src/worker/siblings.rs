@@ -2,16 +2,17 @@
 
 use crossbeam_channel::{Receiver, Sender};
 use lockgate_drivers::WorkerPorts;
-use lockgate_stack::{Env, MisdirectedPacket, SiblingFrame, Stack};
+use lockgate_stack::{Env, MisdirectedPacket, SiblingFrame, SiblingResolution, Stack};
 use lockgate_wire::Instant;
 
-/// A worker's channels to and from the others. Frames that concern every worker and packets of one
-/// worker's connections have channels of their own, so that neither displaces the other. A channel
-/// has its memory from the start.
+/// A worker's channels to and from the others. Frames that concern every worker, reports about the
+/// resolution of neighbours, and packets of one worker's connections have channels of their own, so
+/// that none displaces another. A channel has its memory from the start.
 #[derive(Debug)]
 pub struct Siblings {
     frames: Channels<SiblingFrame>,
     packets: Channels<MisdirectedPacket>,
+    resolutions: Channels<SiblingResolution>,
 }
 
 /// A worker's bounded channels of one kind: one to each worker, and the receiving end of its own.
@@ -34,6 +35,7 @@ impl Siblings {
         Self {
             frames: Channels::none(),
             packets: Channels::none(),
+            resolutions: Channels::none(),
         }
     }
 
@@ -41,7 +43,12 @@ impl Siblings {
     pub fn full_mesh(count: usize) -> Vec<Self> {
         let ends = Channels::full_mesh(count).into_iter();
         ends.zip(Channels::full_mesh(count))
-            .map(|(frames, packets)| Self { frames, packets })
+            .zip(Channels::full_mesh(count))
+            .map(|((frames, packets), resolutions)| Self {
+                frames,
+                packets,
+                resolutions,
+            })
             .collect()
     }
 
@@ -61,9 +68,17 @@ impl Siblings {
         while let Some(frame) = stack.poll_sibling_frame() {
             done.dropped += self.frames.broadcast(&frame);
         }
+        while let Some(resolution) = stack.poll_sibling_resolution() {
+            done.dropped += self.resolutions.broadcast(&resolution);
+        }
         while let Some(packet) = stack.poll_misdirected_packet() {
             let to = usize::from(packet.recipient());
             done.dropped += u64::from(!self.packets.send(to, packet));
+        }
+        // Before the frames: they may hold answers to solicitations.
+        for resolution in self.resolutions.receive() {
+            done.received_any = true;
+            stack.on_sibling_resolution(now, &resolution, env);
         }
         for frame in self.frames.receive() {
             done.received_any = true;
@@ -182,6 +197,7 @@ mod tests {
         let ends = Siblings::full_mesh(2);
         assert_eq!(ends.len(), 2);
         assert!(ends[0].frames.to[1].is_empty() && ends[0].packets.to[1].is_empty());
+        assert!(ends[0].resolutions.to[1].is_empty());
         assert_eq!(ends[0].frames.to[1].capacity(), Some(CHANNEL_LEN));
         assert_eq!(ends[0].packets.to[1].capacity(), Some(CHANNEL_LEN));
     }

@@ -165,14 +165,18 @@ impl Egress {
         transmit_small(&packet, counters, env.net);
     }
 
-    /// Sends neighbour solicitations, and frames that waited for neighbour resolution.
+    /// Sends neighbour solicitations, and frames that waited for neighbour resolution. Calls
+    /// `on_solicit` for each neighbour that is solicited, which returns false if that is lost.
     pub(crate) fn send_ip_frames<N: Output>(
         &mut self,
         now: Instant,
         counters: &mut Counters,
         env: &mut Env<'_, N>,
+        mut on_solicit: impl FnMut(NextHop) -> bool,
     ) {
         while let Some(sent) = self.ip.poll_transmit(now, &mut self.frame) {
+            let is_lost = sent.solicits.is_some_and(|hop| !on_solicit(hop));
+            counters.sibling_frames_lost += u64::from(is_lost);
             self.send_frame(sent.iface, sent.len, counters, env);
         }
     }

@@ -10,8 +10,9 @@
 //!
 //! 1. [`Stack::on_packet`] for every packet of a burst. Answers that can't wait (RST, ARP, ICMP)
 //!    leave at once.
-//! 2. [`Stack::on_sibling_frame`] and [`Stack::on_misdirected_packet`] for what other workers give,
-//!    [`Stack::poll_sibling_frame`] and [`Stack::poll_misdirected_packet`] for what they get.
+//! 2. [`Stack::on_sibling_frame`], [`Stack::on_sibling_resolution`] and
+//!    [`Stack::on_misdirected_packet`] for what other workers give, [`Stack::poll_sibling_frame`],
+//!    [`Stack::poll_sibling_resolution`] and [`Stack::poll_misdirected_packet`] for what they get.
 //! 3. [`Stack::on_timer`] if [`Stack::next_timer`] is due.
 //! 4. [`Stack::step_handshake`]: one step of one TLS handshake. A signature takes a hundred
 //!    microseconds, and the ports have to be polled in between.
@@ -129,6 +130,7 @@ mod record_budget;
 mod schedule;
 mod seeds;
 mod sibling_frames;
+mod sibling_solicits;
 mod slab;
 mod socket;
 mod stack;
@@ -146,5 +148,6 @@ pub use notice::{
     Chunk, CloseReason, ListenerId, Notice, Recv, RecvError, SendError, SocketId, TlsInfo,
 };
 pub use sibling_frames::{MisdirectedPacket, SiblingFrame};
+pub use sibling_solicits::SiblingResolution;
 pub use stack::Stack;
 pub use tls::Failure;

@@ -10,14 +10,19 @@
 //! the packet to the worker that may have it ([`MisdirectedPacket`]). A packet of no connection
 //! costs nothing elsewhere.
 //!
-//! Each kind has a queue of its own, so that a flood of one doesn't displace the other.
+//! Answers to solicitations of siblings are told from other frames of ARP and neighbour discovery
+//! ([`SiblingResolution`]). Each kind has a queue of its own, so that a flood of one doesn't displace
+//! the others.
 
+use core::net::IpAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lockgate_ip::Ingress;
+use lockgate_ip::{Ingress, NextHop};
 use lockgate_wire::IfaceId;
 use pktbuf::Buffer;
+
+use crate::sibling_solicits::SiblingResolution;
 
 /// A frame that one worker received, for its sibling workers. Clones share its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +41,18 @@ pub struct MisdirectedPacket {
     to: u16,
 }
 
+impl SiblingFrame {
+    fn new(iface: IfaceId, bytes: &[u8]) -> Self {
+        let bytes = bytes.into();
+        Self { iface, bytes }
+    }
+
+    /// A frame that answers a sibling's solicitation.
+    pub(crate) fn answer(iface: IfaceId, bytes: &[u8]) -> SiblingResolution {
+        SiblingResolution::Answered(Self::new(iface, bytes))
+    }
+}
+
 impl MisdirectedPacket {
     /// The number of the worker that it is for.
     pub fn recipient(&self) -> u16 {
@@ -48,6 +65,7 @@ impl MisdirectedPacket {
 pub(crate) struct SiblingQueues {
     frames: VecDeque<SiblingFrame>,
     packets: VecDeque<MisdirectedPacket>,
+    resolutions: VecDeque<SiblingResolution>,
 }
 
 impl SiblingQueues {
@@ -57,6 +75,7 @@ impl SiblingQueues {
         Self {
             frames: VecDeque::with_capacity(capacity),
             packets: VecDeque::with_capacity(capacity),
+            resolutions: VecDeque::with_capacity(if has_siblings { RESOLUTIONS_MAX } else { 0 }),
         }
     }
 
@@ -64,10 +83,16 @@ impl SiblingQueues {
     pub(crate) fn push_frame(&mut self, iface: IfaceId, bytes: &[u8]) -> bool {
         let has_room = self.frames.len() < QUEUE_MAX;
         if has_room {
-            self.frames.push_back(SiblingFrame {
-                iface,
-                bytes: bytes.into(),
-            });
+            self.frames.push_back(SiblingFrame::new(iface, bytes));
+        }
+        has_room
+    }
+
+    /// Queues a report for all siblings. Returns false if the queue is full.
+    pub(crate) fn push_resolution(&mut self, resolution: SiblingResolution) -> bool {
+        let has_room = self.resolutions.len() < RESOLUTIONS_MAX;
+        if has_room {
+            self.resolutions.push_back(resolution);
         }
         has_room
     }
@@ -97,6 +122,10 @@ impl SiblingQueues {
         self.frames.pop_front()
     }
 
+    pub(crate) fn pop_resolution(&mut self) -> Option<SiblingResolution> {
+        self.resolutions.pop_front()
+    }
+
     pub(crate) fn pop_packet(&mut self) -> Option<MisdirectedPacket> {
         self.packets.pop_front()
     }
@@ -118,10 +147,39 @@ pub(crate) fn broadcast_bytes<'a>(packet: &'a Buffer, ingress: &Ingress) -> Opti
     (is_for_all && is_whole).then_some(bytes)
 }
 
+/// Returns the neighbour whose address a frame for all workers tells.
+pub(crate) fn neighbour_of(bytes: &[u8], ingress: &Ingress) -> Option<NextHop> {
+    match ingress {
+        Ingress::Arp(arp) => Some(NextHop {
+            iface: arp.iface,
+            addr: arp.packet.sender_ip.into(),
+        }),
+        Ingress::Icmp(found) => {
+            let message = bytes.get(found.l4_at..)?;
+            let addr = match message.first()? {
+                &NEIGHBOUR_ADVERTISEMENT => IpAddr::from(*message.get(8..)?.first_chunk::<16>()?),
+                _ => found.src(),
+            };
+            let iface = found.iface;
+            Some(NextHop { iface, addr })
+        }
+        Ingress::Tcp(_) | Ingress::Reject(..) | Ingress::Drop(_) => None,
+    }
+}
+
 /// Whether a message is a neighbour solicitation or advertisement.
 fn is_discovery(ipv6: bool, message: &[u8]) -> bool {
-    ipv6 && matches!(message.first(), Some(135 | 136))
+    ipv6 && matches!(
+        message.first(),
+        Some(&(NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT))
+    )
 }
 
 /// Frames, and packets, that wait to be fetched: what one turn gives to the siblings at most.
 const QUEUE_MAX: usize = 64;
+/// More than the solicitations that the neighbour table lets out at once.
+const RESOLUTIONS_MAX: usize = 256;
+
+// Types of ICMPv6 messages (RFC 4861, 4.3 and 4.4).
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;

@@ -25,6 +25,7 @@ use crate::listeners::{Listeners, ResetLimit};
 use crate::notice::{Notice, SocketId};
 use crate::seeds::Seeds;
 use crate::sibling_frames::SiblingQueues;
+use crate::sibling_solicits::{SiblingResolution, SiblingSolicits};
 use crate::slab::Slab;
 use crate::socket::{SendOutcome, Socket};
 use crate::time_wait::TimeWaitEntry;
@@ -47,6 +48,7 @@ pub struct Stack {
     cx: SocketContext,
     egress: Egress,
     siblings: SiblingQueues,
+    sibling_solicits: SiblingSolicits,
     #[cfg(debug_assertions)]
     misdirected_steps: u64,
     #[cfg(debug_assertions)]
@@ -96,6 +98,7 @@ impl Stack {
             cx: SocketContext::new(&config, &seeds),
             egress: Egress::new(&config, seeds.neighbours)?,
             siblings: SiblingQueues::new(config.siblings.is_some()),
+            sibling_solicits: SiblingSolicits::new(config.siblings.is_some()),
             #[cfg(debug_assertions)]
             misdirected_steps: 0,
             #[cfg(debug_assertions)]
@@ -203,7 +206,17 @@ impl Stack {
     }
 
     fn send_ip_frames<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
-        self.egress.send_ip_frames(now, &mut self.cx.counters, env);
+        let Self {
+            egress,
+            siblings,
+            config,
+            cx,
+            ..
+        } = self;
+        egress.send_ip_frames(now, &mut cx.counters, env, |hop| {
+            // The answer may come to any worker.
+            config.siblings.is_none() || siblings.push_resolution(SiblingResolution::Solicited(hop))
+        });
     }
 
     /// The timer of a connection: keys of sockets, then of half-open entries, then of TIME-WAIT

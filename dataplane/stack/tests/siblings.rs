@@ -43,6 +43,7 @@ fn frames(host: &mut Host) -> Vec<Vec<u8>> {
 struct Exchanged {
     frames: usize,
     packets: usize,
+    resolutions: usize,
 }
 
 /// Delivers what one worker has for its sibling to the other.
@@ -51,6 +52,10 @@ fn exchange(from: &mut Host, to: &mut Host) -> Exchanged {
     while let Some(frame) = from.stack.poll_sibling_frame() {
         to.with(|stack, env| stack.on_sibling_frame(NOW, &frame, env));
         exchanged.frames += 1;
+    }
+    while let Some(resolution) = from.stack.poll_sibling_resolution() {
+        to.with(|stack, env| stack.on_sibling_resolution(NOW, &resolution, env));
+        exchanged.resolutions += 1;
     }
     while let Some(packet) = from.stack.poll_misdirected_packet() {
         to.with(|stack, env| stack.on_misdirected_packet(NOW, packet, env));
@@ -61,7 +66,10 @@ fn exchange(from: &mut Host, to: &mut Host) -> Exchanged {
 
 /// Packets without frames.
 fn packets(packets: usize) -> Exchanged {
-    Exchanged { frames: 0, packets }
+    Exchanged {
+        packets,
+        ..Exchanged::default()
+    }
 }
 
 /// A client connects to the second worker, and everything that belongs to no connection comes to
@@ -341,7 +349,8 @@ fn a_flood_at_one_worker_does_not_reach_the_sibling() {
         exchanged,
         Exchanged {
             frames: 1,
-            packets: 64
+            packets: 64,
+            resolutions: 0
         }
     );
     assert_eq!(first.stack.counters().misdirected_lost, 936);
@@ -349,6 +358,72 @@ fn a_flood_at_one_worker_does_not_reach_the_sibling() {
     assert_eq!(second.drain(accepted).0, b"x");
     assert!(first.stack.misdirected_steps() <= 10_000 + 2 * 1000);
     assert_eq!(second.stack.misdirected_steps(), 64);
+}
+
+/// The first worker gets more ARP replies and advertisements in each turn than it gives to its
+/// sibling, and the answer to the sibling's solicitation is among the last.
+fn resolves_beside_a_flood(spec: fn(u8) -> HostSpec, answer_of_another: fn(&[u8]) -> Vec<u8>) {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(spec);
+    let remote = SocketAddr::new(client.addr, 80);
+    client
+        .stack
+        .listen(remote, ListenConfig::default())
+        .unwrap();
+    let config = ConnectConfig::default();
+    let socket = second.stack.connect(NOW, remote, config).unwrap();
+    let is_tcp = |frame: &[u8]| match frame[12..14] {
+        [0x08, 0x00] => frame[23] == 6,
+        [0x86, 0xdd] => frame[20] == 6,
+        _ => false,
+    };
+    let mut connected = false;
+    for _ in 0..8 {
+        for frame in frames(&mut second) {
+            client.receive(NOW, &frame);
+        }
+        exchange(&mut second, &mut first);
+        for frame in frames(&mut client) {
+            if is_tcp(&frame) {
+                second.receive(NOW, &frame);
+                continue;
+            }
+            for _ in 0..1000 {
+                first.receive(NOW, &answer_of_another(&frame));
+            }
+            first.receive(NOW, &frame);
+        }
+        exchange(&mut first, &mut second);
+        drop(frames(&mut first));
+        while let Some(notice) = second.stack.poll_notice() {
+            connected |= matches!(notice, Notice::Connected(s) if s == socket);
+        }
+    }
+    assert!(first.stack.counters().sibling_frames_lost > 900);
+    assert!(connected, "the answer is lost among those of others");
+}
+
+#[test]
+fn a_worker_gets_the_answer_to_its_arp_request_beside_a_flood_of_others() {
+    resolves_beside_a_flood(HostSpec::new, |frame| {
+        let mut other = frame.to_vec();
+        // The sender's protocol address.
+        other[14 + 14 + 3] ^= 0x55;
+        other
+    });
+}
+
+#[test]
+fn a_worker_gets_the_answer_to_its_solicitation_beside_a_flood_of_others() {
+    resolves_beside_a_flood(HostSpec::v6, |frame| {
+        let mut other = frame.to_vec();
+        // The target, and the checksum by the opposite change of another word of it.
+        let at = 14 + 40 + 8;
+        let words = [at, at + 2].map(|at| u16::from_be_bytes([other[at], other[at + 1]]));
+        let (low, high) = add_opposite(words[0], words[1], 3);
+        other[at..at + 2].copy_from_slice(&low.to_be_bytes());
+        other[at + 2..at + 4].copy_from_slice(&high.to_be_bytes());
+        other
+    });
 }
 
 /// A TLS client of the second worker, half of whose segments come to the first: it gets its data

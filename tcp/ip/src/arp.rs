@@ -186,7 +186,11 @@ impl IpLayer {
         let link = self.interfaces.link_to(iface, to)?;
         let (len, out) = write_link(link, EtherType::ARP, arp::LEN, out)?;
         packet.emit(out);
-        Some(Transmit { iface, len })
+        Some(Transmit {
+            iface,
+            len,
+            solicits: None,
+        })
     }
 }
 

@@ -239,6 +239,10 @@ impl IpLayer {
         let len = write_message(Some(link), addrs, 255, message.emitted_len(), out, |at| {
             message.emit(src, dst, at)
         })?;
-        Some(Transmit { iface, len })
+        Some(Transmit {
+            iface,
+            len,
+            solicits: None,
+        })
     }
 }

@@ -53,6 +53,8 @@ pub struct Transmit {
     pub iface: IfaceId,
     /// Its length in bytes.
     pub len: usize,
+    /// The neighbour that it solicits.
+    pub solicits: Option<NextHop>,
 }
 
 /// The outcome of [`IpLayer::dispatch`].
@@ -264,15 +266,20 @@ impl IpLayer {
     /// announcement. Call it until it returns `None`.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
         if let Some((iface, len)) = self.neighbours.poll_released(out) {
-            return Some(Transmit { iface, len });
+            return Some(Transmit {
+                iface,
+                len,
+                solicits: None,
+            });
         }
         while let Some(solicit) = self.neighbours.poll_solicit(now) {
             let sent = match solicit.target.addr {
                 IpAddr::V4(target) => self.write_arp_request(solicit, target, out),
                 IpAddr::V6(target) => self.write_solicitation(solicit, target, out),
             };
-            if sent.is_some() {
-                return sent;
+            if let Some(sent) = sent {
+                let solicits = Some(solicit.target);
+                return Some(Transmit { solicits, ..sent });
             }
         }
         self.poll_announcement(now, out)

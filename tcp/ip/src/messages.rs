@@ -211,6 +211,7 @@ impl IpLayer {
             DispatchOutcome::Send => Some(Transmit {
                 iface: hop.iface,
                 len,
+                solicits: None,
             }),
             DispatchOutcome::Queued | DispatchOutcome::Dropped => None,
         }

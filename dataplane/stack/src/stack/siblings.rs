@@ -7,13 +7,19 @@ use pktbuf::{Buffer, Output};
 use super::Stack;
 use crate::egress::frame_meta;
 use crate::env::Env;
-use crate::sibling_frames::{MisdirectedPacket, SiblingFrame, broadcast_bytes};
+use crate::sibling_frames::{MisdirectedPacket, SiblingFrame, broadcast_bytes, neighbour_of};
+use crate::sibling_solicits::SiblingResolution;
 
 impl Stack {
     /// Returns the next frame for all sibling workers' [`Stack::on_sibling_frame`]. There are none
     /// without [`StackConfig::siblings`](crate::StackConfig::siblings).
     pub fn poll_sibling_frame(&mut self) -> Option<SiblingFrame> {
         self.siblings.pop_frame()
+    }
+
+    /// Returns the next report for all sibling workers' [`Stack::on_sibling_resolution`].
+    pub fn poll_sibling_resolution(&mut self) -> Option<SiblingResolution> {
+        self.siblings.pop_resolution()
     }
 
     /// Returns the next packet for the [`Stack::on_misdirected_packet`] of worker
@@ -46,8 +52,21 @@ impl Stack {
             }
             Ingress::Tcp(_) | Ingress::Reject(..) | Ingress::Drop(_) => {}
         }
-        self.egress.send_ip_frames(now, &mut self.cx.counters, env);
+        self.send_ip_frames(now, env);
         self.wake_waiting(now, env);
+    }
+
+    /// Handles a report of a sibling worker.
+    pub fn on_sibling_resolution<N: Output>(
+        &mut self,
+        now: Instant,
+        resolution: &SiblingResolution,
+        env: &mut Env<'_, N>,
+    ) {
+        match resolution {
+            SiblingResolution::Solicited(hop) => self.sibling_solicits.insert(*hop),
+            SiblingResolution::Answered(frame) => self.on_sibling_frame(now, frame, env),
+        }
     }
 
     /// Handles a packet that a sibling worker received, whose connection this worker may have.
@@ -120,12 +139,20 @@ impl Stack {
         packet: &Buffer,
         ingress: &Ingress,
     ) {
-        if self.config.siblings.is_some()
-            && let Some(bytes) = broadcast_bytes(packet, ingress)
-            && !self.siblings.push_frame(iface, bytes)
-        {
-            self.cx.counters.sibling_frames_lost += 1;
+        if self.config.siblings.is_none() {
+            return;
         }
+        let Some(bytes) = broadcast_bytes(packet, ingress) else {
+            return;
+        };
+        let hop = neighbour_of(bytes, ingress);
+        let is_queued = if hop.is_some_and(|hop| self.sibling_solicits.take(&hop)) {
+            let answer = SiblingFrame::answer(iface, bytes);
+            self.siblings.push_resolution(answer)
+        } else {
+            self.siblings.push_frame(iface, bytes)
+        };
+        self.cx.counters.sibling_frames_lost += u64::from(!is_queued);
     }
 
     /// Counts steps for packets that belong to no connection of this worker: directory look-ups and
