@@ -10,9 +10,8 @@
 //! the packet to the worker that may have it ([`MisdirectedPacket`]). A packet of no connection
 //! costs nothing elsewhere.
 //!
-//! Answers to solicitations of siblings are told from other frames of ARP and neighbour discovery
-//! ([`SiblingResolution`]). Each kind has a queue of its own, so that a flood of one doesn't displace
-//! the others.
+//! Answers to solicitations of siblings are a kind of their own ([`SiblingResolution`]). Each kind
+//! has a queue of its own, so that a flood of one doesn't displace the others.
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
