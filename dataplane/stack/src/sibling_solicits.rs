@@ -99,11 +99,11 @@ mod tests {
         solicits.insert(hop(0));
         solicits.insert(hop(1));
         solicits.insert(hop(0));
-        for n in 2..512 {
+        for n in 2..513 {
             solicits.insert(hop(n));
         }
-        assert_eq!((solicits.hops.len(), solicits.order.len()), (511, 512));
-        assert!(!solicits.take(&hop(1)), "513 were solicited since");
+        assert_eq!((solicits.hops.len(), solicits.order.len()), (512, 512));
+        assert!(!solicits.take(&hop(1)), "512 were solicited since");
         assert!(solicits.take(&hop(0)), "it was solicited again");
         for n in 0..10_000 {
             solicits.insert(hop(n % 600));

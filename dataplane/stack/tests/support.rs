@@ -449,6 +449,8 @@ impl World {
     ) -> T {
         let until = self.now + Duration::from_secs(30);
         loop {
+            // What the applications did may have been the last thing.
+            self.settle();
             let list = if of == 0 {
                 &mut self.notices_a
             } else {
