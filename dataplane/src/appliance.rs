@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lockgate_cache::{FileCache, WallClock};
+use lockgate_cache::{FileCache, ReadsBy, WallClock};
 use lockgate_drivers::{Eal, EalError, MemoryError, Port, PortError};
 use lockgate_stack::tls::TlsConfigError;
 use lockgate_stack::{ConfigError, ListenError};
@@ -274,6 +274,7 @@ fn spawn_all(
         WallClock::new(unix_time),
     )
     .map_err(|error| start::root_fault(&config, error))?;
+    log_reads(cache.reads_by());
     let specs = start::worker_specs(shared, memory.pools, ports, clients);
     let mut workers = Vec::with_capacity(specs.len());
     let mut started = Vec::with_capacity(specs.len());
@@ -323,6 +324,18 @@ fn spawn_worker(
         },
         started,
     ))
+}
+
+/// Logs how files are read, with a warning if it isn't as fast as it could be.
+fn log_reads(by: &ReadsBy) {
+    match by {
+        ReadsBy::Uring => tracing::debug!("file cache: reads through io_uring"),
+        ReadsBy::Pread => tracing::debug!("file cache: reads by pread"),
+        ReadsBy::PreadFor(reason) => tracing::warn!(
+            "file cache: the kernel refuses io_uring ({reason}); reads by pread, one at a time \
+             for each reader; raise [cache] readers, or set io = \"pread\" if that's intended"
+        ),
+    }
 }
 
 /// Ends the threads that read files. A thread that hangs in a file system ends with the process.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
+use lockgate_uring::{Limits, Refused};
 use pktbuf::PageArena;
 use rustix::process::{Resource, getrlimit};
 
@@ -16,7 +17,8 @@ use crate::counters::{ClientCounters, FileCounters};
 use crate::queue::RequestQueue;
 use crate::source::clock::WallClock;
 use crate::source::filesystem::{FileSystem, Kernel};
-use crate::source::{FileSource, SourceError};
+use crate::source::reader::{FileIo, NewReader, uring_readers};
+use crate::source::{FileSource, READS_MAX, SourceError};
 use crate::store::Store;
 use crate::store::object::SPAN_BYTES;
 
@@ -30,6 +32,18 @@ pub struct FileCache {
     requests_max: u64,
     objects_max: u64,
     pinned_bytes_max: u64,
+    reads_by: ReadsBy,
+}
+
+/// How a cache reads files.
+#[derive(Debug)]
+pub enum ReadsBy {
+    /// Through io_uring.
+    Uring,
+    /// By `pread`, as configured.
+    Pread,
+    /// By `pread`, because the kernel refuses io_uring.
+    PreadFor(Refused),
 }
 
 /// Why a cache can't be started.
@@ -49,6 +63,9 @@ pub enum StartError {
     /// The arena can't hold two of the largest spans.
     #[error("the file cache needs at least {} bytes", 2 * SPAN_BYTES)]
     TooSmall,
+    /// The configuration has io_uring only, and the kernel refuses it.
+    #[error("files can't be read through io_uring: {0}")]
+    Uring(Refused),
     /// A thread can't be started.
     #[error("can't start a thread: {0}")]
     Thread(io::Error),
@@ -68,10 +85,16 @@ impl FileCache {
         workers: usize,
         clock: WallClock,
     ) -> Result<(Self, Vec<FileClient>), StartError> {
-        Self::start_with(arena, roots, config, workers, clock, Arc::new(Kernel))
+        let limits = Limits {
+            reads: READS_MAX,
+            kernel_threads: KERNEL_THREADS,
+        };
+        let new_reader = uring_readers(limits);
+        let system = Arc::new(Kernel);
+        Self::start_with(arena, roots, config, workers, clock, system, new_reader)
     }
 
-    /// The same, with other system calls.
+    /// The same, with other system calls, and readers other than those of io_uring.
     pub(crate) fn start_with(
         arena: PageArena,
         roots: &[PathBuf],
@@ -79,6 +102,7 @@ impl FileCache {
         workers: usize,
         clock: WallClock,
         system: Arc<dyn FileSystem>,
+        new_reader: NewReader,
     ) -> Result<(Self, Vec<FileClient>), StartError> {
         let Ok(workers) = u16::try_from(workers) else {
             return Err(StartError::TooMany);
@@ -101,7 +125,9 @@ impl FileCache {
             completions,
         ));
         let queue = Arc::new(RequestQueue::new(usize::from(workers), waiting));
-        let source = FileSource::start(&store, &queue, roots, &config, clock, system)?;
+        let reads_by = choose(config.io, &new_reader)?;
+        let new_reader = matches!(reads_by, ReadsBy::Uring).then_some(new_reader);
+        let source = FileSource::start(&store, &queue, roots, &config, clock, system, new_reader)?;
         let counters: Vec<_> = (0..workers).map(|_| Arc::default()).collect();
         let bytes = store.memory().bytes as u64;
         let pinned_bytes_max = bytes / PINNED_DIVISOR / u64::from(workers.max(1));
@@ -127,6 +153,7 @@ impl FileCache {
             requests_max: u64::from(config.outstanding_max) * u64::from(workers),
             objects_max: u64::from(config.objects_max),
             pinned_bytes_max: pinned_bytes_max * u64::from(workers),
+            reads_by,
         };
         Ok((cache, clients))
     }
@@ -151,6 +178,11 @@ impl FileCache {
         counters
     }
 
+    /// How files are read.
+    pub fn reads_by(&self) -> &ReadsBy {
+        &self.reads_by
+    }
+
     /// Ends the reader threads, and waits for them for at most `wait`. Returns how many are left.
     ///
     /// Those hang in a system call of a file system that doesn't answer. They keep the memory that
@@ -170,6 +202,22 @@ impl FileCache {
         self.store.hold()
     }
 }
+
+/// Makes a reader for a try, if the configuration has it.
+fn choose(io: FileIo, new_reader: &NewReader) -> Result<ReadsBy, StartError> {
+    let refused = match io {
+        FileIo::Pread => return Ok(ReadsBy::Pread),
+        FileIo::Auto | FileIo::Uring => new_reader().err(),
+    };
+    match refused {
+        None => Ok(ReadsBy::Uring),
+        Some(refused) if io == FileIo::Uring => Err(StartError::Uring(refused)),
+        Some(refused) => Ok(ReadsBy::PreadFor(refused)),
+    }
+}
+
+/// Threads of the kernel for each loader's reads, on file systems that can't read asynchronously.
+const KERNEL_THREADS: u16 = 8;
 
 /// Send queues of all workers may pin half of the memory.
 const PINNED_DIVISOR: u64 = 2;

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::freshness::Freshness;
+use crate::source::reader::FileIo;
 use crate::store::object::SPAN_BYTES;
 
 /// The limits of the cache. [The crate](crate) has what they add up to.
@@ -32,6 +33,11 @@ pub struct CacheConfig {
     pub table_entries: u32,
     /// Spans loaded ahead of a body's current span.
     pub read_ahead: u8,
+    /// How files are read.
+    pub io: FileIo,
+    /// Whether files that are read span by span are read past the kernel's page cache, where the
+    /// file system says how.
+    pub is_direct: bool,
 }
 
 impl Default for CacheConfig {
@@ -48,6 +54,8 @@ impl Default for CacheConfig {
             outstanding_max: 1_024,
             table_entries: 8_192,
             read_ahead: 2,
+            io: FileIo::default(),
+            is_direct: false,
         }
     }
 }

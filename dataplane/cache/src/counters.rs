@@ -61,6 +61,8 @@ pub(crate) struct LoaderCounters {
     pub(crate) file_waits: Counter,
     pub(crate) dropped: Counter,
     pub(crate) readers_refused: Counter,
+    pub(crate) rings_refused: Counter,
+    pub(crate) direct_files: Counter,
 }
 
 /// A snapshot of the cache's counters.
@@ -100,6 +102,10 @@ pub struct FileCounters {
     pub readers_max: u64,
     /// Reader threads that the system refused to start.
     pub readers_refused: u64,
+    /// Reader threads that read by `pread`, because the system refused them an io_uring.
+    pub rings_refused: u64,
+    /// Large files that were opened to be read past the kernel's page cache.
+    pub direct_files: u64,
     /// Spans read.
     pub loads: u64,
     /// Bytes read.
@@ -162,6 +168,8 @@ impl FileCounters {
             ("files.readers_busy", self.readers_busy),
             ("files.readers_max", self.readers_max),
             ("files.readers_refused", self.readers_refused),
+            ("files.rings_refused", self.rings_refused),
+            ("files.direct_files", self.direct_files),
             ("files.loads", self.loads),
             ("files.bytes_read", self.bytes_read),
             ("files.evictions", self.evictions),
@@ -217,5 +225,7 @@ impl FileCounters {
         self.file_waits += loaders.file_waits.read();
         self.dropped += loaders.dropped.read();
         self.readers_refused += loaders.readers_refused.read();
+        self.rings_refused += loaders.rings_refused.read();
+        self.direct_files += loaders.direct_files.read();
     }
 }

@@ -181,7 +181,7 @@ pub mod testing;
 
 pub use absence::Absence;
 pub use body::{FileBody, Piece};
-pub use cache::{FileCache, StartError};
+pub use cache::{FileCache, ReadsBy, StartError};
 pub use client::{FileClient, Lookup};
 pub use config::CacheConfig;
 pub use counters::FileCounters;
@@ -189,6 +189,7 @@ pub use key::RootId;
 pub use patience::results_within;
 pub use request::{Completion, Ticket, Token};
 pub use source::clock::WallClock;
+pub use source::reader::FileIo;
 pub use store::object::{Object, SPAN_BYTES};
 
 #[cfg(test)]

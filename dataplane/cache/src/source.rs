@@ -18,6 +18,7 @@ mod job;
 mod loader;
 mod open_files;
 mod pool;
+pub(crate) mod reader;
 mod root;
 mod scheduler;
 mod validators;
@@ -35,12 +36,15 @@ use self::filesystem::FileSystem;
 use self::loader::Files;
 use self::open_files::OpenFiles;
 use self::pool::LoaderPool;
+use self::reader::NewReader;
 use self::root::Root;
+use self::scheduler::Shares;
 use crate::config::CacheConfig;
 use crate::counters::{FileCounters, LoaderCounters};
 use crate::patience::results_within;
 use crate::queue::RequestQueue;
 use crate::store::Store;
+use crate::store::object::SPAN_BYTES;
 
 /// Trees of files, and the threads that read them.
 pub(crate) struct FileSource {
@@ -66,6 +70,7 @@ impl FileSource {
         config: &CacheConfig,
         clock: WallClock,
         system: Arc<dyn FileSystem>,
+        new_reader: Option<NewReader>,
     ) -> Result<Self, SourceError> {
         let open = |path: &PathBuf| {
             let (system, path) = (Arc::clone(&system), path.clone());
@@ -84,16 +89,25 @@ impl FileSource {
         let files = Arc::new(Files {
             store: Arc::clone(store),
             system,
+            new_reader,
             roots,
             revalidate: config.revalidate,
             whole_bytes_max: config.whole_bytes_max,
+            is_direct: config.is_direct,
             open: Arc::new(open),
             counters: LoaderCounters::default(),
             clock,
             hasher: DefaultHashBuilder::default(),
             is_memory_short: false.into(),
         });
-        let pool = LoaderPool::start(&files, queue, config.loaders).map_err(SourceError::Thread)?;
+        let has_ring = files.new_reader.is_some();
+        let spans = store.memory().bytes / SPAN_BYTES as usize;
+        let shares = Shares {
+            loaders: u32::from(config.loaders),
+            depth: if has_ring { u32::from(READS_MAX) } else { 1 },
+            jobs: u32::try_from(spans / READING_DIVISOR).unwrap_or(u32::MAX),
+        };
+        let pool = LoaderPool::start(&files, queue, shares).map_err(SourceError::Thread)?;
         Ok(Self { files, pool })
     }
 
@@ -118,6 +132,12 @@ impl FileSource {
         &self.files
     }
 }
+
+/// Reads that a loader may have in flight.
+pub(crate) const READS_MAX: u16 = 32;
+
+/// Jobs in progress may be as many as this part of the memory has spans.
+const READING_DIVISOR: usize = 2;
 
 impl fmt::Debug for FileSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 use lockgate_wire::Instant;
-use pktbuf::{ArenaUsage, PageArena, PageMut, SharedSpan};
+use pktbuf::{ArenaUsage, PageArena, PageFill, SharedSpan};
 
 use self::index::{Class, Index};
 use self::object::{Object, SPAN_BYTES, SpanTable};
@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// Allocates memory for a span, evicting others.
-    pub(crate) fn allocate(&self, len: usize) -> Option<PageMut> {
+    pub(crate) fn allocate(&self, len: usize) -> Option<PageFill> {
         let (page, evicted) = self.state().index.allocate(&self.arena, len);
         self.counters.evictions.add(evicted);
         page

@@ -1,20 +1,27 @@
 //! A cache over a scratch directory, for tests of this crate and others.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(test)]
+pub(crate) mod faults;
+
 use std::fs;
+use std::mem::MaybeUninit;
+use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lockgate_testing::ScratchDir;
+use lockgate_uring::Limits;
 use pktbuf::{PageArena, Region};
 use rustix::fs::Stat;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::source::filesystem::{FileSystem, Kernel};
-use super::{CacheConfig, FileCache, FileClient, WallClock};
+use super::source::reader::{NewReader, uring_readers};
+use super::{CacheConfig, FileCache, FileClient, FileIo, StartError, WallClock};
 
 /// A root directory of its own, which is removed on drop.
 #[derive(Debug)]
@@ -76,10 +83,11 @@ pub(crate) fn start_with(
     is_trusted: bool,
 ) -> (FileCache, Vec<FileClient>) {
     let gate = Gate::new(is_trusted);
-    start_gated(&[tree], bytes, config, workers, clock, &gate)
+    let readers = uring_readers(Limits::default());
+    start_with_readers(&[tree], bytes, config, workers, clock, &gate, readers).unwrap()
 }
 
-/// A cache of several trees, whose system calls go through a gate.
+/// A cache of several trees, whose system calls go through a gate. Reads have a thread each.
 pub fn start_gated(
     trees: &[&Tree],
     bytes: usize,
@@ -88,11 +96,29 @@ pub fn start_gated(
     clock: WallClock,
     gate: &Gate,
 ) -> (FileCache, Vec<FileClient>) {
+    let config = CacheConfig {
+        io: FileIo::Pread,
+        ..config.clone()
+    };
+    let readers = uring_readers(Limits::default());
+    start_with_readers(trees, bytes, &config, workers, clock, gate, readers).unwrap()
+}
+
+/// The same, with readers other than `pread`.
+pub(crate) fn start_with_readers(
+    trees: &[&Tree],
+    bytes: usize,
+    config: &CacheConfig,
+    workers: usize,
+    clock: WallClock,
+    gate: &Gate,
+    readers: NewReader,
+) -> Result<(FileCache, Vec<FileClient>), StartError> {
     let mut region = Region::heap(bytes).unwrap();
     let arena = PageArena::new(&mut region, bytes).unwrap();
     let roots: Vec<_> = trees.iter().map(|tree| tree.0.path().to_owned()).collect();
     let system = Arc::new(gate.clone());
-    FileCache::start_with(arena, &roots, config, workers, clock, system).unwrap()
+    FileCache::start_with(arena, &roots, config, workers, clock, system, readers)
 }
 
 /// The kernel's file systems. A test can make each kind of call hang.
@@ -115,6 +141,18 @@ struct GateState {
     hanging: Vec<Call>,
     /// The paths that were opened.
     opened: Vec<Vec<u8>>,
+    /// Reads in flight in readers that have many.
+    #[cfg(test)]
+    held: usize,
+    /// Times that it was opened, or a reader woken.
+    changes: u64,
+}
+
+impl GateState {
+    fn is_closed(&self, call: Call, path: &Path) -> bool {
+        let mut closed = self.closed.iter();
+        closed.any(|(kind, top)| *kind == call && path.starts_with(top))
+    }
 }
 
 /// A kind of system call.
@@ -151,7 +189,7 @@ impl Gate {
     /// Lets all calls go.
     pub fn open(&self) {
         self.state().closed.clear();
-        self.0.changed.notify_all();
+        self.wake();
     }
 
     /// The calls that hang now.
@@ -176,6 +214,50 @@ impl Gate {
         drop(self.0.changed.wait_while(state, fewer).unwrap());
     }
 
+    /// Whether a read of the file would hang.
+    #[cfg(test)]
+    pub(crate) fn holds_read(&self, file: &OwnedFd) -> bool {
+        let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        self.state()
+            .is_closed(Call::Read, &path.unwrap_or_default())
+    }
+
+    /// Waits until it is opened, or for [`Gate::wake`]. `number` is what this returned last.
+    #[cfg(test)]
+    pub(crate) fn wait_for_change(&self, number: u64) -> u64 {
+        let state = self.state();
+        let changed = &self.0.changed;
+        let state = changed.wait_while(state, |state| state.changes == number);
+        state.unwrap().changes
+    }
+
+    /// Ends a [`wait`](Gate::wait_for_change).
+    pub(crate) fn wake(&self) {
+        self.state().changes += 1;
+        self.0.changed.notify_all();
+    }
+
+    /// Notes how many reads more hang in a reader that has many in flight.
+    #[cfg(test)]
+    pub(crate) fn add_held(&self, more: isize) {
+        let mut state = self.state();
+        state.held = state.held.checked_add_signed(more).unwrap();
+        self.0.changed.notify_all();
+    }
+
+    /// The reads that are in flight in such readers.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.state().held
+    }
+
+    /// Waits until that many are.
+    #[cfg(test)]
+    pub(crate) fn wait_for_held(&self, count: usize) {
+        let fewer = |state: &mut GateState| state.held < count;
+        drop(self.0.changed.wait_while(self.state(), fewer).unwrap());
+    }
+
     /// Hangs as long as the gate is closed for the call.
     fn pass(&self, call: Call, file: &OwnedFd) {
         if self.state().closed.is_empty() {
@@ -186,12 +268,8 @@ impl Gate {
     }
 
     fn pass_path(&self, call: Call, path: &Path) {
-        let is_closed = |state: &GateState| {
-            let mut closed = state.closed.iter();
-            closed.any(|(kind, top)| *kind == call && path.starts_with(top))
-        };
         let mut state = self.state();
-        if !is_closed(&state) {
+        if !state.is_closed(call, path) {
             return;
         }
         state.hanging.push(call);
@@ -199,7 +277,7 @@ impl Gate {
         state = self
             .0
             .changed
-            .wait_while(state, |state| is_closed(state))
+            .wait_while(state, |state| state.is_closed(call, path))
             .unwrap();
         let at = state.hanging.iter().position(|hanging| *hanging == call);
         state.hanging.remove(at.unwrap());
@@ -231,6 +309,20 @@ impl FileSystem for Gate {
     fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.pass(Call::Read, file);
         Kernel.read(file, buffer, offset)
+    }
+
+    fn read_new<'a>(
+        &self,
+        file: &OwnedFd,
+        spare: &'a mut [MaybeUninit<u8>],
+        offset: u64,
+    ) -> Result<&'a mut [u8], Errno> {
+        self.pass(Call::Read, file);
+        Kernel.read_new(file, spare, offset)
+    }
+
+    fn set_direct(&self, file: &OwnedFd) -> Option<NonZeroU32> {
+        Kernel.set_direct(file)
     }
 
     fn has_reliable_change_time(&self, _: &OwnedFd) -> bool {

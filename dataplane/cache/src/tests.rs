@@ -15,6 +15,7 @@ use super::*;
 
 mod changes;
 mod hung;
+mod rings;
 mod shares;
 
 const MIB: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockgate_cache::CacheConfig;
+use lockgate_cache::{CacheConfig, FileIo};
 #[cfg(feature = "fault-injection")]
 use lockgate_drivers::SentRelease;
 use lockgate_drivers::{Device, EalConfig, Hugepages, Iova, RX_ROOM_MIN};
@@ -210,6 +210,15 @@ pub(super) fn cache(document: &Document<'_>) -> (CacheConfig, u64) {
         stale_max: cache.time("stale_max"),
         objects_max: cache.count("files_max"),
         loaders: cache.count("readers"),
+        io: cache.choice(
+            "io",
+            [
+                ("auto", FileIo::Auto),
+                ("io_uring", FileIo::Uring),
+                ("pread", FileIo::Pread),
+            ],
+        ),
+        is_direct: cache.switch("direct"),
         ..CacheConfig::default()
     };
     (config, cache.size("memory_max").unwrap_or_default())

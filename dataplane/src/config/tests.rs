@@ -2,6 +2,7 @@ use core::net::Ipv6Addr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lockgate_cache::FileIo;
 use lockgate_drivers::{Assume, Disable, Iova};
 use lockgate_stack::tls::{CipherSuite, TlsVersions};
 use lockgate_tcp::congestion::Algorithm;
@@ -197,7 +198,7 @@ fn what_a_file_says_reaches_the_components() {
            [limits]\nmbufs = 1000\npage_buffers = 300\nspans_small = 70\nspans_large = 20\n\
            sent_ranges = 256\nsend_queue_max = \"32KiB\"\n\
            [http]\nsend_timeout = \"3s\"\nrequest_max = 600\nheaders_max = 9\nrequests_max = 7\n\
-           [cache]\nfiles_max = 17\nrevalidate = \"0s\"\nstale_max = \"3s\"\nreaders = 3\nmemory_max = \"2MiB\"\n\
+           [cache]\nfiles_max = 17\nrevalidate = \"0s\"\nstale_max = \"3s\"\nreaders = 3\nio = \"pread\"\ndirect = true\nmemory_max = \"2MiB\"\n\
            [tls]\ntickets = false\n[drain]\ndeadline = \"4s\"\n[log]\nlevel = \"trace\"\n";
     let config = Scratch::new().parse(&text).unwrap();
     let tcp = &config.tcp;
@@ -231,6 +232,10 @@ fn what_a_file_says_reaches_the_components() {
         (9, 7)
     );
     assert_eq!((config.cache.objects_max, config.cache.loaders), (17, 3));
+    assert_eq!(
+        (config.cache.io, config.cache.is_direct),
+        (FileIo::Pread, true)
+    );
     assert_eq!(
         (config.cache.revalidate, config.cache_bytes),
         (Duration::ZERO, 2 << 20)

@@ -1,5 +1,7 @@
 //! The page cache's memory: a bounded arena of page-aligned spans.
 
+mod fill;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -7,6 +9,7 @@ use std::slice;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use self::fill::PageFill;
 use crate::buddy::{Buddy, RUN_MAX};
 use crate::region::{PAGE, Part, Region, RegionFull, left_in};
 
@@ -75,18 +78,22 @@ impl PageArena {
     /// Allocates zeroed memory of `len` bytes, in whole pages. Returns `None` if no run of that
     /// many pages is free, or if `len` is 0 or more than [`PageArena::SPAN_MAX`].
     pub fn alloc(&self, len: usize) -> Option<PageMut> {
+        let mut span = PageMut(self.alloc_span(len)?);
+        // The content of the file that was here before must not leak.
+        span.fill(0);
+        Some(span)
+    }
+
+    fn alloc_span(&self, len: usize) -> Option<SharedSpan> {
         let pages = u32::try_from(len.div_ceil(PAGE)).ok()?;
         let first = self.inner.take(pages)?;
-        let mut span = PageMut(SharedSpan {
+        Some(SharedSpan {
             base: self.inner.address(first),
             arena: Arc::clone(&self.inner),
             first,
             pages,
             len,
-        });
-        // The content of the file that was here before must not leak.
-        span.fill(0);
-        Some(span)
+        })
     }
 
     /// Returns the usage.
@@ -121,13 +128,7 @@ impl PageMut {
     /// Makes the first `len` bytes (all, if there are fewer) immutable and shareable. Pages behind
     /// them are freed.
     pub fn freeze(mut self, len: usize) -> Arc<SharedSpan> {
-        let span = &mut self.0;
-        span.len = span.len.min(len);
-        let pages = u32::try_from(span.len.div_ceil(PAGE))
-            .unwrap_or(span.pages)
-            .min(span.pages);
-        span.arena.give_back(span.first + pages, span.pages - pages);
-        span.pages = pages;
+        self.0.shorten(len);
         Arc::new(self.0)
     }
 }
@@ -160,6 +161,18 @@ pub struct SharedSpan {
 unsafe impl Sync for SharedSpan {}
 // SAFETY: as above.
 unsafe impl Send for SharedSpan {}
+
+impl SharedSpan {
+    /// Shortens the span to `len` bytes, if it is longer, and frees the pages behind them.
+    fn shorten(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        let pages = u32::try_from(self.len.div_ceil(PAGE))
+            .unwrap_or(self.pages)
+            .min(self.pages);
+        self.arena.give_back(self.first + pages, self.pages - pages);
+        self.pages = pages;
+    }
+}
 
 impl Deref for SharedSpan {
     type Target = [u8];

@@ -82,7 +82,7 @@ mod spans;
 mod stream;
 mod thread;
 
-pub use arena::{ArenaUsage, PageArena, PageMut, SharedSpan};
+pub use arena::{ArenaUsage, PageArena, PageFill, PageMut, SharedSpan};
 pub use block::{AttachError, Attachment, Block, RecordFields, SharedInfo, State};
 pub use buffer::Buffer;
 pub use frag::{Checksum, Frag, FragInit, FragLayout, FragOps, Fragments, flags};

@@ -1,11 +1,16 @@
 //! The system calls of a file source, and which file systems' change times can be trusted.
 
 use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, open, openat2};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fcntl_getfl, fcntl_setfl, fstat,
+    fstatfs, open, openat2, statx,
+};
 use rustix::io::{Errno, pread};
 
 /// The system calls of a file source.
@@ -25,6 +30,19 @@ pub(crate) trait FileSystem: Send + Sync {
 
     /// Reads at `offset`. Returns the number of bytes; 0 at the end of the file.
     fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
+
+    /// The same, to memory that isn't initialised. Returns what was read.
+    fn read_new<'a>(
+        &self,
+        file: &OwnedFd,
+        spare: &'a mut [MaybeUninit<u8>],
+        offset: u64,
+    ) -> Result<&'a mut [u8], Errno>;
+
+    /// Has reads of the file pass the kernel's page cache by. Returns the multiple of bytes that
+    /// offsets and lengths of reads have to be, or none if reads stay buffered: memory is aligned
+    /// to pages, and reads are of whole pages.
+    fn set_direct(&self, file: &OwnedFd) -> Option<NonZeroU32>;
 
     /// Whether the file is on a local file system on which this kernel stamps every inode that
     /// changes.
@@ -74,6 +92,29 @@ impl FileSystem for Kernel {
         pread(file, buffer, offset)
     }
 
+    fn read_new<'a>(
+        &self,
+        file: &OwnedFd,
+        spare: &'a mut [MaybeUninit<u8>],
+        offset: u64,
+    ) -> Result<&'a mut [u8], Errno> {
+        pread(file, spare, offset).map(|(read, _)| read)
+    }
+
+    fn set_direct(&self, file: &OwnedFd) -> Option<NonZeroU32> {
+        let status = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
+        // Kernels before 6.1 don't set the flag. A file that can't be read directly has 0.
+        let is_known = status.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+        let is_aligned = |align: u32| align > 0 && PAGE_BYTES.is_multiple_of(align);
+        if !is_known || !is_aligned(status.stx_dio_mem_align) {
+            return None;
+        }
+        let align = Some(status.stx_dio_offset_align).filter(|align| is_aligned(*align))?;
+        let flags = fcntl_getfl(file).ok()?;
+        fcntl_setfl(file, flags | OFlags::DIRECT).ok()?;
+        NonZeroU32::new(align)
+    }
+
     fn has_reliable_change_time(&self, file: &OwnedFd) -> bool {
         has_reliable_change_time(file)
     }
@@ -102,6 +143,9 @@ fn has_reliable_change_time(file: &OwnedFd) -> bool {
 fn is_reliable(magic: u32) -> bool {
     RELIABLE.contains(&magic)
 }
+
+/// Spans are aligned to this, and read in multiples of it.
+const PAGE_BYTES: u32 = 4_096;
 
 /// Attempts at a path that changes while it is resolved.
 const RACES_MAX: u32 = 16;

@@ -1,5 +1,6 @@
 //! Handles: what an object keeps of its source.
 
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,9 @@ pub(crate) struct Version(Fingerprint);
 pub(crate) struct FileHandle {
     /// The open file, if its contents are read span by span.
     file: Option<OpenFile>,
+    /// What offsets and lengths of reads have to be a multiple of, if they pass the kernel's page
+    /// cache by.
+    direct: Option<NonZeroU32>,
     /// As it was when it was opened. Its validators are made of this.
     opened: Fingerprint,
     /// How long ago it was changed when it was opened.
@@ -109,6 +113,7 @@ impl FileHandle {
     ) -> Self {
         Self {
             file,
+            direct: None,
             opened,
             age,
             is_strong,
@@ -119,6 +124,16 @@ impl FileHandle {
                 digests: Some(SpanDigests::new(spans)),
             }),
         }
+    }
+
+    /// The same, with reads that pass the kernel's page cache by.
+    pub(crate) fn with_direct(mut self, direct: Option<NonZeroU32>) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    pub(crate) fn direct(&self) -> Option<NonZeroU32> {
+        self.direct
     }
 
     pub(crate) fn file(&self) -> Option<&OwnedFd> {

@@ -1,8 +1,10 @@
 //! Jobs: tasks on their way through the loaders.
 
-use pktbuf::PageMut;
+use lockgate_uring::Read;
+use pktbuf::PageFill;
 
 use super::handle::{ReadSpan, Verification};
+use super::reader::PendingRead;
 use super::root::Settling;
 use crate::key::RootId;
 use crate::request::Task;
@@ -20,7 +22,7 @@ pub(crate) struct Job {
     /// A loader was at it before.
     pub(crate) is_started: bool,
     /// Memory that it waited for.
-    pub(crate) page: Option<PageMut>,
+    pub(crate) page: Option<PageFill>,
     /// It was granted memory before.
     pub(crate) was_granted: bool,
     /// Attempts at a file that was changed while it was read.
@@ -31,7 +33,7 @@ pub(crate) struct Job {
 
 /// A span that was read, and is still checked.
 pub(crate) struct Reading {
-    pub(crate) page: PageMut,
+    pub(crate) page: PageFill,
     pub(crate) span: ReadSpan,
     pub(crate) verification: Verification,
 }
@@ -39,6 +41,8 @@ pub(crate) struct Reading {
 /// How a step of a job ended.
 pub(crate) enum JobEnd {
     Done,
+    /// A file has to be read first.
+    Read(Box<Read<PendingRead>>),
     /// So many bytes of memory have to be free first.
     NoMemory(Job, usize),
     /// A file has to be closed first.

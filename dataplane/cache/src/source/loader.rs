@@ -1,22 +1,27 @@
 //! What loaders do: they look up files and read their spans.
 
 use std::hash::BuildHasher;
+use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
+use lockgate_http::Entity;
+use lockgate_uring::{Completion, Read};
 use lockgate_wire::Instant;
-use pktbuf::{PageMut, SharedSpan};
+use pktbuf::{PageFill, SharedSpan};
 use rustix::io::Errno;
 
 use super::clock::WallClock;
 use super::filesystem::FileSystem;
-use super::fingerprint::{Change, Fingerprint};
-use super::handle::{CheckStep, FileHandle, ReadSpan, ReadVerdict, SourceHandle};
+use super::fingerprint::{Change, ChangeAge, Fingerprint};
+use super::handle::{CheckStep, FileHandle, ReadSpan, ReadVerdict, SourceHandle, Verification};
 use super::job::{Job, JobEnd, Reading};
 use super::open_files::{OpenFile, OpenFiles};
+use super::reader::{NewReader, PendingRead};
 use super::root::{OpenOutcome, Opened, Root};
 use super::validators::entity;
 use crate::absence::Absence;
@@ -31,10 +36,14 @@ use crate::store::object::{Content, Object, SPAN_BYTES};
 pub(crate) struct Files {
     pub(crate) store: Arc<Store>,
     pub(crate) system: Arc<dyn FileSystem>,
+    /// Makes the readers of loaders; none if they read by `system`.
+    pub(crate) new_reader: Option<NewReader>,
     pub(crate) roots: Vec<Root>,
     /// How long a root directory is used before it is opened again.
     pub(crate) revalidate: Duration,
     pub(crate) whole_bytes_max: u32,
+    /// Files that are read span by span are read past the kernel's page cache.
+    pub(crate) is_direct: bool,
     pub(crate) open: Arc<OpenFiles>,
     pub(crate) counters: LoaderCounters,
     pub(crate) clock: WallClock,
@@ -58,7 +67,7 @@ impl Files {
             }
             Task::ReadSpan { object, index } => {
                 let (object, index) = (Arc::clone(object), *index);
-                self.load_span(job, object, index)
+                self.load_span(job, &object, index)
             }
             Task::Close { .. } => {
                 if let Task::Close { file, .. } = job.task {
@@ -90,37 +99,173 @@ impl Files {
             self.store.revalidated(object, now);
             return JobEnd::Done;
         }
-        let is_trusted = self.system.has_reliable_change_time(&opened.file);
-        let entity = entity(&key, &opened.found, opened.now, age, is_trusted);
-        let is_strong = !entity.validators().tag().is_weak();
-        let spans = entity.len().div_ceil(u64::from(SPAN_BYTES));
-        let (content, file) = if is_whole {
-            match self.read_whole(&opened, job.page.take()) {
-                Ok(span) => (Content::Whole(span), None),
-                Err(ReadError::NoMemory(len)) => return JobEnd::NoMemory(job, len),
-                Err(ReadError::Changed) => return self.open_again(job, &key),
-                Err(ReadError::Failed) => {
-                    self.store.absent(&key, Absence::Failed);
-                    return JobEnd::Done;
-                }
-            }
-        } else {
-            let Some(file) = self.keep_open(key.root, opened.file) else {
-                return JobEnd::NoFile(job);
-            };
-            (Content::Spans(self.store.new_span_table(spans)), Some(file))
-        };
-        let spans_read = if file.is_some() { spans } else { 0 };
-        let Opened { found, now: at, .. } = opened;
-        let handle = FileHandle::new(file, found, at, age, is_strong, spans_read);
-        let source = SourceHandle::File(handle);
-        let object = Arc::new(Object::new(key, entity, content, source, now));
-        if stored.is_some() {
-            self.store.replace_same_version(&object);
-        } else {
-            self.store.insert(&object);
+        if !is_whole {
+            return self.keep_large(job, opened, stored.is_some());
         }
+        let Ok(len) = usize::try_from(opened.found.len) else {
+            return self.open_again(job, &key);
+        };
+        if len == 0 {
+            return self.store_small(&key, now, &opened, None);
+        }
+        let page = match self.allocate(len, job.page.take()) {
+            Ok(page) => page,
+            Err(NoMemory(len)) => return JobEnd::NoMemory(job, len),
+        };
+        let began = opened.now;
+        begin_read(job, Some(opened), page, 0, len, began)
+    }
+
+    /// Stores an object that is read span by span.
+    fn keep_large(&self, job: Job, opened: Opened, is_same_version: bool) -> JobEnd {
+        let Task::Lookup { key, now } = &job.task else {
+            return JobEnd::Done;
+        };
+        let spans = opened.found.len.div_ceil(u64::from(SPAN_BYTES));
+        let age = opened.found.change_age(opened.now, false);
+        let entity = self.entity(key, &opened, age);
+        let is_strong = !entity.validators().tag().is_weak();
+        let Opened {
+            file,
+            found,
+            now: at,
+            ..
+        } = opened;
+        let Some(file) = self.keep_open(key.root, file) else {
+            return JobEnd::NoFile(job);
+        };
+        let direct = file.file().filter(|_| self.is_direct);
+        let direct = direct.and_then(|file| self.system.set_direct(file));
+        self.counters.direct_files.add(u64::from(direct.is_some()));
+        let handle = FileHandle::new(Some(file), found, at, age, is_strong, spans);
+        let handle = handle.with_direct(direct);
+        let content = Content::Spans(self.store.new_span_table(spans));
+        let source = SourceHandle::File(handle);
+        let object = Object::new(key.clone(), entity, content, source, *now);
+        self.store_object(&Arc::new(object), is_same_version);
         JobEnd::Done
+    }
+
+    /// Stores an object that is kept in one span; none if it is empty.
+    fn store_small(
+        &self,
+        key: &Key,
+        now: Instant,
+        opened: &Opened,
+        span: Option<Arc<SharedSpan>>,
+    ) -> JobEnd {
+        let age = opened.found.change_age(opened.now, true);
+        let entity = self.entity(key, opened, age);
+        let is_strong = !entity.validators().tag().is_weak();
+        let handle = FileHandle::new(None, opened.found, opened.now, age, is_strong, 0);
+        let stored = self.store.find(key);
+        let is_same = |object: Arc<Object>| file_of(&object).is_version(&opened.found);
+        let content = Content::Whole(span);
+        let source = SourceHandle::File(handle);
+        let object = Object::new(key.clone(), entity, content, source, now);
+        self.store_object(&Arc::new(object), stored.is_some_and(is_same));
+        JobEnd::Done
+    }
+
+    fn entity(&self, key: &Key, opened: &Opened, age: ChangeAge) -> Entity {
+        let is_trusted = self.system.has_reliable_change_time(&opened.file);
+        entity(key, &opened.found, opened.now, age, is_trusted)
+    }
+
+    fn store_object(&self, object: &Arc<Object>, is_same_version: bool) {
+        if is_same_version {
+            self.store.replace_same_version(object);
+        } else {
+            self.store.insert(object);
+        }
+    }
+
+    /// Continues a job with what was read. The read may have to go on behind that.
+    pub(crate) fn on_read(&self, done: Completion<PendingRead>) -> JobEnd {
+        let Completion { mut read, result } = done;
+        match result {
+            // It is shorter now. A direct read ends inside of a block at the end of the file only.
+            Ok(count)
+                if count == 0
+                    || read.page.filled().len() < read.file.wanted
+                        && !read.file.is_aligned(count) =>
+            {
+                return self.on_read_failed(read.file, ReadError::Changed);
+            }
+            Ok(count) if read.page.filled().len() < read.file.wanted => {
+                read.offset += count as u64;
+                read.len = read.len.saturating_sub(count);
+                return JobEnd::Read(Box::new(read));
+            }
+            Ok(_) => {}
+            Err(error) if is_transient(&error) && read.file.retries < RETRIES_MAX => {
+                read.file.retries += 1;
+                return JobEnd::Read(Box::new(read));
+            }
+            Err(_) => {
+                self.counters.read_errors.add(1);
+                return self.on_read_failed(read.file, ReadError::Failed);
+            }
+        }
+        let Read {
+            file: pending,
+            page,
+            ..
+        } = read;
+        self.counters.loads.add(1);
+        self.counters.bytes_read.add(pending.wanted as u64);
+        match (pending.opened, &pending.job.task) {
+            (Some(opened), Task::Lookup { .. }) => self.on_whole_read(pending.job, &opened, page),
+            (_, Task::ReadSpan { object, index }) => {
+                let (object, index) = (Arc::clone(object), *index);
+                let span = ReadSpan {
+                    index,
+                    digest: self.digest(&page.filled()[..pending.wanted]),
+                    is_last: index + 1 == object.span_count(),
+                    now: pending.began,
+                };
+                self.check_span(pending.job, &object, page, span, None)
+            }
+            (_, Task::Lookup { .. } | Task::Close { .. }) => JobEnd::Done,
+        }
+    }
+
+    fn on_read_failed(&self, pending: PendingRead, error: ReadError) -> JobEnd {
+        match (&pending.job.task, error) {
+            (Task::Lookup { key, .. }, ReadError::Changed) => {
+                let key = key.clone();
+                self.open_again(pending.job, &key)
+            }
+            (Task::Lookup { key, .. }, ReadError::Failed) => {
+                self.store.absent(key, Absence::Failed);
+                JobEnd::Done
+            }
+            (Task::ReadSpan { object, index }, ReadError::Changed) => {
+                self.fail(object, *index, Absence::Changing)
+            }
+            (Task::ReadSpan { object, index }, ReadError::Failed) => {
+                self.fail(object, *index, Absence::Failed)
+            }
+            (Task::Close { .. }, _) => JobEnd::Done,
+        }
+    }
+
+    /// Stores a small file that was read.
+    fn on_whole_read(&self, job: Job, opened: &Opened, page: PageFill) -> JobEnd {
+        let Task::Lookup { key, now } = &job.task else {
+            return JobEnd::Done;
+        };
+        match self.check_whole(opened, page) {
+            Ok(span) => self.store_small(key, *now, opened, Some(span)),
+            Err(ReadError::Changed) => {
+                let key = key.clone();
+                self.open_again(job, &key)
+            }
+            Err(ReadError::Failed) => {
+                self.store.absent(key, Absence::Failed);
+                JobEnd::Done
+            }
+        }
     }
 
     fn open(&self, job: &mut Job, key: &Key, now: Instant) -> OpenOutcome {
@@ -148,32 +293,24 @@ impl Files {
         JobEnd::Done
     }
 
-    /// Reads a small file. It has the contents of its fingerprint only if its status is the same
-    /// afterwards. A file that keeps growing has to have the same contents when it is read again.
-    fn read_whole(
-        &self,
-        opened: &Opened,
-        granted: Option<PageMut>,
-    ) -> Result<Option<Arc<SharedSpan>>, ReadError> {
+    /// Decides whether a small file that was read has the contents of its fingerprint: only if its
+    /// status is the same afterwards. A file that keeps growing has to have the same contents when
+    /// it is read again.
+    fn check_whole(&self, opened: &Opened, page: PageFill) -> Result<Arc<SharedSpan>, ReadError> {
         let Opened { file, found, .. } = opened;
-        let len = usize::try_from(found.len).map_err(|_| ReadError::Changed)?;
-        if len == 0 {
-            return Ok(None);
-        }
-        let mut page = self.allocate(len, granted)?;
-        self.read(file, &mut page[..len], 0)?;
         let later = Fingerprint::of(&*self.system, file).map_err(|_| ReadError::Failed)?;
         let is_same = match found.change_to(&later) {
             Change::None => true,
             Change::Grown | Change::Touched if opened.is_growing => {
-                let mut again = vec![0; len];
-                self.read(file, &mut again, 0)?;
-                *again == page[..len]
+                let mut again = vec![0; page.filled().len()];
+                let len = again.len();
+                self.read(file, &mut again, len, 0)?;
+                *again == *page.filled()
             }
             Change::Unlinked | Change::Grown | Change::Touched | Change::Other => false,
         };
         if is_same {
-            Ok(Some(page.freeze(len)))
+            Ok(page.freeze(usize::MAX))
         } else {
             Err(ReadError::Changed)
         }
@@ -181,13 +318,13 @@ impl Files {
 
     /// Returns the memory that was granted, if it is enough. Else allocates some, unless other jobs
     /// wait for it.
-    fn allocate(&self, len: usize, granted: Option<PageMut>) -> Result<PageMut, ReadError> {
-        if let Some(page) = granted.filter(|page| page.len() >= len) {
+    fn allocate(&self, len: usize, granted: Option<PageFill>) -> Result<PageFill, NoMemory> {
+        if let Some(page) = granted.filter(|page| page.capacity() >= len) {
             return Ok(page);
         }
         let is_short = self.is_memory_short.load(Ordering::Relaxed);
         let page = (!is_short).then(|| self.store.allocate(len)).flatten();
-        page.ok_or(ReadError::NoMemory(len))
+        page.ok_or(NoMemory(len))
     }
 
     /// Counts a large file as open. Returns none if its root has as many as it may, all of them in
@@ -215,33 +352,55 @@ impl Files {
     }
 
     /// Reads a span of a large file and publishes it, or fails it if the file has changed.
-    fn load_span(&self, mut job: Job, object: Arc<Object>, index: u64) -> JobEnd {
-        let handle = file_of(&object);
-        let (page, span, verification) = match job.reading.take() {
-            Some(reading) => (reading.page, reading.span, Some(reading.verification)),
-            None if handle.is_verifying() => return JobEnd::Later(job),
-            None => match self.read_span(&object, index, job.page.take()) {
-                Ok((page, span)) => (page, span, None),
-                Err(ReadError::NoMemory(len)) => return JobEnd::NoMemory(job, len),
-                Err(ReadError::Changed) => return self.fail(&object, index, Absence::Changing),
-                Err(ReadError::Failed) => return self.fail(&object, index, Absence::Failed),
-            },
+    fn load_span(&self, mut job: Job, object: &Arc<Object>, index: u64) -> JobEnd {
+        let handle = file_of(object);
+        if let Some(reading) = job.reading.take() {
+            let Reading {
+                page,
+                span,
+                verification,
+            } = *reading;
+            return self.check_span(job, object, page, span, Some(verification));
+        }
+        if handle.is_verifying() {
+            return JobEnd::Later(job);
+        }
+        let len = object.span_len(index);
+        if len == 0 || handle.file().is_none() || handle.is_changed() {
+            return self.fail(object, index, Absence::Changing);
+        }
+        let page = match self.allocate(len, job.page.take()) {
+            Ok(page) => page,
+            Err(NoMemory(len)) => return JobEnd::NoMemory(job, len),
         };
+        begin_read(job, None, page, offset_of(index), len, self.clock.now())
+    }
+
+    /// Publishes a span that was read, or fails it if the file has changed.
+    fn check_span(
+        &self,
+        mut job: Job,
+        object: &Arc<Object>,
+        page: PageFill,
+        span: ReadSpan,
+        verification: Option<Verification>,
+    ) -> JobEnd {
+        let (handle, index) = (file_of(object), span.index);
         let mut again = Vec::new();
         let reread = |index| {
-            let file = handle.file()?;
-            again.resize(object.span_len(index), 0);
-            self.read(file, &mut again, offset_of(index)).ok()?;
-            Some(self.digest(&again))
+            let (file, len) = (handle.file()?, object.span_len(index));
+            let to = aligned(&mut again, len, handle.direct());
+            self.read(file, to, len, offset_of(index)).ok()?;
+            Some(self.digest(&to[..len]))
         };
         match handle.check_read(&*self.system, &span, verification, reread) {
-            CheckStep::Done(ReadVerdict::Changed) => self.fail(&object, index, Absence::Changing),
+            CheckStep::Done(ReadVerdict::Changed) => self.fail(object, index, Absence::Changing),
             CheckStep::Done(verdict) => {
                 let span = page.freeze(object.span_len(index));
-                self.store.publish_span(&object, index, &span);
+                self.store.publish_span(object, index, &span);
                 if verdict == ReadVerdict::Grown {
                     // Running bodies continue. The next lookup finds the longer version.
-                    self.store.retire(&object);
+                    self.store.retire(object);
                 }
                 JobEnd::Done
             }
@@ -259,7 +418,7 @@ impl Files {
                 if job.attempts < APPEND_TRIES {
                     JobEnd::Later(job)
                 } else {
-                    self.fail(&object, index, Absence::Changing)
+                    self.fail(object, index, Absence::Changing)
                 }
             }
         }
@@ -272,35 +431,20 @@ impl Files {
         JobEnd::Done
     }
 
-    fn read_span(
-        &self,
-        object: &Object,
-        index: u64,
-        granted: Option<PageMut>,
-    ) -> Result<(PageMut, ReadSpan), ReadError> {
-        let handle = file_of(object);
-        let len = object.span_len(index);
-        let file = handle.file().filter(|_| len > 0 && !handle.is_changed());
-        let file = file.ok_or(ReadError::Changed)?;
-        let mut page = self.allocate(len, granted)?;
-        let now = self.clock.now();
-        self.read(file, &mut page[..len], offset_of(index))?;
-        let span = ReadSpan {
-            index,
-            digest: self.digest(&page[..len]),
-            is_last: index + 1 == object.span_count(),
-            now,
-        };
-        Ok((page, span))
-    }
-
     fn digest(&self, bytes: &[u8]) -> u64 {
         self.hasher.hash_one(bytes)
     }
 
-    fn read(&self, file: &OwnedFd, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
+    /// Reads at least `len` bytes.
+    fn read(
+        &self,
+        file: &OwnedFd,
+        buffer: &mut [u8],
+        len: usize,
+        offset: u64,
+    ) -> Result<(), ReadError> {
         let mut done = 0;
-        while done < buffer.len() {
+        while done < len {
             match self
                 .system
                 .read(file, &mut buffer[done..], offset + done as u64)
@@ -316,13 +460,26 @@ impl Files {
             }
         }
         self.counters.loads.add(1);
-        self.counters.bytes_read.add(done as u64);
+        self.counters.bytes_read.add(len as u64);
         Ok(())
     }
 }
 
+/// Returns a part of `buffer` for a read of `len` bytes: of an aligned length and at an aligned
+/// address, if the read is direct.
+fn aligned(buffer: &mut Vec<u8>, len: usize, direct: Option<NonZeroU32>) -> &mut [u8] {
+    if direct.is_none() {
+        buffer.resize(len, 0);
+        return buffer;
+    }
+    let rounded = len.next_multiple_of(PAGE_BYTES);
+    buffer.resize(rounded + PAGE_BYTES, 0);
+    let start = buffer.as_ptr().addr().wrapping_neg() % PAGE_BYTES;
+    &mut buffer[start..start + rounded]
+}
+
 /// The file that an object is a version of.
-fn file_of(object: &Object) -> &FileHandle {
+pub(super) fn file_of(object: &Object) -> &FileHandle {
     let SourceHandle::File(handle) = object.source();
     handle
 }
@@ -331,17 +488,64 @@ fn offset_of(index: u64) -> u64 {
     index.saturating_mul(u64::from(SPAN_BYTES))
 }
 
+/// Has a job continue when `len` bytes of its file were read.
+fn begin_read(
+    job: Job,
+    opened: Option<Opened>,
+    page: PageFill,
+    offset: u64,
+    len: usize,
+    began: Duration,
+) -> JobEnd {
+    let direct = match &job.task {
+        Task::ReadSpan { object, .. } => file_of(object).direct(),
+        Task::Lookup { .. } | Task::Close { .. } => None,
+    };
+    let file = PendingRead {
+        job,
+        opened,
+        direct,
+        wanted: len,
+        began,
+        retries: 0,
+    };
+    // A page has room for that.
+    let len = direct.map_or(len, |align| len.next_multiple_of(align.get() as usize));
+    JobEnd::Read(Box::new(Read {
+        file,
+        page,
+        offset,
+        len,
+    }))
+}
+
+/// Whether a read is to be made again: a signal came, or the kernel has no memory for it now.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
+}
+
+/// The memory of spans is aligned to this.
+const PAGE_BYTES: usize = 4_096;
+
+/// So many bytes are needed.
+#[derive(Debug)]
+struct NoMemory(usize);
+
 /// Why a read has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadError {
-    /// So many bytes are needed.
-    NoMemory(usize),
     Changed,
     Failed,
 }
 
 /// Attempts at a small file that changes while it is read.
 const CHANGES_MAX: u8 = 4;
+
+/// How often a read is made again that the kernel couldn't make.
+const RETRIES_MAX: u8 = 100;
 
 /// How often a span is read again because an append seems to be in progress: the kernel stamps the
 /// times before it moves the end.

@@ -1,9 +1,13 @@
 //! The threads of a file source: loaders, and one dispatcher.
 //!
-//! - A *loader* does one job at a time, and may hang in it. Of the idle loaders, one watches the
-//!   clients' queues: it takes requests and has the store answer them, or queues jobs. The other
-//!   idle loaders sleep. A job without an idle loader spawns a loader. The scheduler gives a root
-//!   at most [`CacheConfig::loaders`] at a time. A sleeping loader ends after ten seconds.
+//! - A *loader* does one job at a time, and may hang in it. A job whose file has to be read waits
+//!   for that in the loader's [`Reader`]; the loader does other jobs of the same root meanwhile. So
+//!   its reads, and the threads that the kernel has for them, are of one root at a time. Without
+//!   another job it *parks* until a read is complete or there is one.
+//! - Of the idle loaders, one watches the clients' queues: it takes requests and has the store
+//!   answer them, or queues jobs. The other idle loaders sleep. A job without a parked or idle
+//!   loader spawns a loader. The scheduler gives a root at most [`CacheConfig::loaders`] at a time.
+//!   A sleeping loader ends after ten seconds.
 //! - The *dispatcher* takes requests while no loader watches, and wakes or spawns loaders. It makes
 //!   no system call on a file, so no file system can stop it: what is in memory is served, and
 //!   other roots have their loaders, whatever the loaders do. It is woken by the first request that
@@ -23,7 +27,8 @@ use crossbeam_channel::{Receiver, after};
 
 use super::job::{Job, JobEnd};
 use super::loader::Files;
-use super::scheduler::Scheduler;
+use super::reader::{PreadReader, Reader};
+use super::scheduler::{LoaderId, Scheduler, Shares};
 use crate::counters::FileCounters;
 use crate::key::RootId;
 use crate::queue::RequestQueue;
@@ -59,6 +64,8 @@ struct State {
     idle: usize,
     /// A loader watches the queues.
     has_watcher: bool,
+    /// Loaders that were spawned so far.
+    spawned: u64,
     /// Loaders that were woken for a job, or spawned, and don't run yet.
     woken: usize,
     is_stopped: bool,
@@ -69,19 +76,21 @@ impl LoaderPool {
     pub(super) fn start(
         files: &Arc<Files>,
         queue: &Arc<RequestQueue>,
-        loaders_per_root: u8,
+        shares: Shares,
     ) -> io::Result<Self> {
         let roots = files.roots.len();
+        let loaders_per_root = usize::try_from(shares.loaders).unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             files: Arc::clone(files),
             queue: Arc::clone(queue),
-            threads_max: (roots * usize::from(loaders_per_root)).max(1),
+            threads_max: roots.saturating_mul(loaders_per_root).max(1),
             state: Mutex::new(State {
-                scheduler: Scheduler::new(roots, usize::from(loaders_per_root)),
+                scheduler: Scheduler::new(roots, shares),
                 paused: VecDeque::new(),
                 threads: 0,
                 idle: 0,
                 has_watcher: false,
+                spawned: 0,
                 woken: 0,
                 is_stopped: false,
             }),
@@ -101,7 +110,12 @@ impl LoaderPool {
 
     pub(super) fn shut_down(&mut self, wait: Duration) -> usize {
         self.shared.queue.stop();
-        self.shared.state().is_stopped = true;
+        let mut state = self.shared.state();
+        state.is_stopped = true;
+        while let Some(wake) = state.scheduler.next_parked() {
+            wake();
+        }
+        drop(state);
         self.shared.work.notify_all();
         if let Some(dispatcher) = self.dispatcher.take() {
             // The panic hook has reported a thread that panicked.
@@ -155,7 +169,8 @@ impl Shared {
         }
     }
 
-    fn run_loader(self: &Arc<Self>) {
+    fn run_loader(self: &Arc<Self>, id: LoaderId) {
+        let mut reader = self.new_reader();
         let mut state = self.state();
         loop {
             state.woken = state.woken.saturating_sub(1);
@@ -164,10 +179,7 @@ impl Shared {
             {
                 self.wake_loader(&mut state);
                 drop(state);
-                let root = job.root();
-                let end = self.files.run(job);
-                self.end_job(root, end);
-                self.dispatch();
+                self.serve(id, &mut *reader, job);
                 state = self.state();
             }
             if state.is_stopped {
@@ -193,9 +205,63 @@ impl Shared {
                 state = self.state();
             }
         }
-        state.threads -= 1;
         drop(state);
+        // This waits for the reads that are in flight.
+        drop(reader);
+        self.state().threads -= 1;
         self.ended.notify_all();
+    }
+
+    fn new_reader(&self) -> Box<dyn Reader> {
+        if let Some(new_reader) = &self.files.new_reader {
+            match new_reader() {
+                Ok(reader) => return reader,
+                Err(_) => self.files.counters.rings_refused.add(1),
+            }
+        }
+        Box::new(PreadReader::new(Arc::clone(&self.files.system)))
+    }
+
+    /// Does a job, and others of its root as long as reads are in flight.
+    fn serve(self: &Arc<Self>, id: LoaderId, reader: &mut dyn Reader, job: Job) {
+        let root = job.root();
+        let mut next = Some(job);
+        loop {
+            if let Some(job) = next.take() {
+                let end = self.files.run(job);
+                self.end_step(root, reader, end);
+            }
+            while let Some(done) = reader.next() {
+                let end = self.files.on_read(done);
+                self.end_step(root, reader, end);
+            }
+            self.dispatch();
+            let mut state = self.state();
+            if state.is_stopped || reader.in_flight() == 0 {
+                state.scheduler.release(root);
+                return;
+            }
+            if reader.has_room() {
+                next = state.scheduler.next_of(root);
+            }
+            if next.is_some() {
+                self.wake_loader(&mut state);
+                continue;
+            }
+            state.scheduler.park(root, id, reader.wake());
+            state.wake_parked();
+            drop(state);
+            reader.wait();
+            self.state().scheduler.unpark(root, id);
+        }
+    }
+
+    /// Begins the read that a job has to wait for, or ends the step of the job.
+    fn end_step(&self, root: RootId, reader: &mut dyn Reader, end: JobEnd) {
+        match end {
+            JobEnd::Read(read) => reader.begin(read),
+            end => self.end_job(root, end),
+        }
     }
 
     /// Takes requests and resumes jobs that can continue. Returns false if there was no request.
@@ -227,6 +293,7 @@ impl Shared {
             .scheduler
             .grant_files(|root| self.files.make_room(root));
         self.note_memory(&state);
+        state.wake_parked();
         has_taken
     }
 
@@ -261,7 +328,8 @@ impl Shared {
         let mut state = self.state();
         state.scheduler.finish(root);
         match end {
-            JobEnd::Done => {}
+            // The read was begun before this.
+            JobEnd::Done | JobEnd::Read(_) => {}
             JobEnd::NoMemory(job, len) => {
                 self.files.counters.waits.add(u64::from(!job.was_granted));
                 state.scheduler.wait_for_memory(job, len);
@@ -274,6 +342,7 @@ impl Shared {
             JobEnd::Yield(job) => state.scheduler.resume(job),
         }
         self.note_memory(&state);
+        state.wake_parked();
         let has_to_look = state.has_to_look();
         drop(state);
         if has_to_look {
@@ -308,9 +377,11 @@ impl Shared {
     fn spawn_loader(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let shared = Arc::clone(self);
         let thread = thread::Builder::new().name(format!("files-{}", state.threads));
+        let id = LoaderId(state.spawned);
         thread
             .stack_size(STACK_BYTES)
-            .spawn(move || shared.run_loader())?;
+            .spawn(move || shared.run_loader(id))?;
+        state.spawned += 1;
         state.threads += 1;
         state.woken += 1;
         Ok(())
@@ -322,6 +393,13 @@ impl Shared {
 }
 
 impl State {
+    /// Wakes the parked loaders that have a job.
+    fn wake_parked(&mut self) {
+        while let Some(wake) = self.scheduler.next_to_wake() {
+            wake();
+        }
+    }
+
     /// Whether a job waits for what no event tells of: memory, a file, the end of a pause, or a
     /// loader that the system refused to start.
     fn has_to_look(&self) -> bool {

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use pktbuf::{PageArena, PageMut, SharedSpan};
+use pktbuf::{PageArena, PageFill, SharedSpan};
 
 use super::object::{Content, LoadedSpan, Object};
 use super::resident::ResidentSpans;
@@ -125,9 +125,9 @@ impl Index {
 
     /// Allocates memory for `len` bytes, evicting spans as long as there is none. Also returns how
     /// many spans were evicted.
-    pub(super) fn allocate(&mut self, arena: &PageArena, len: usize) -> (Option<PageMut>, u64) {
+    pub(super) fn allocate(&mut self, arena: &PageArena, len: usize) -> (Option<PageFill>, u64) {
         let mut evicted = 0;
-        let mut page = arena.alloc(len);
+        let mut page = arena.alloc_unfilled(len);
         for _ in 0..self.spans.sweeps_max() {
             if page.is_some() {
                 break;
@@ -140,7 +140,7 @@ impl Index {
                 }
             }
             if !victims.is_empty() {
-                page = arena.alloc(len);
+                page = arena.alloc_unfilled(len);
             }
         }
         (page, evicted)

@@ -174,6 +174,18 @@ pub(super) const CACHE: &[Key] = &[
         "Threads that read files of one site at a time. They are started as sites need them: a \
          site whose file system hangs keeps its own, and the others go on.",
     ),
+    key(
+        "io",
+        choice(&["auto", "io_uring", "pread"], "auto"),
+        "How files are read. `io_uring` has 32 reads in flight for each reader, `pread` one. \
+         `auto` is `io_uring`, or `pread` with a warning where the kernel refuses that.",
+    ),
+    key(
+        "direct",
+        Kind::Switch { default: false },
+        "Read files above 64 KiB past the kernel's page cache (`O_DIRECT`), where their file \
+         system tells how (`STATX_DIOALIGN`).",
+    ),
 ];
 
 pub(super) const LIMITS: &[Key] = &[

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::*;
 use crate::source::filesystem::Kernel;
-use crate::source::fingerprint::ChangeAge;
+use crate::source::reader::{PreadReader, Reader as _};
 use crate::store::Admitted;
 use crate::testing::{Tree, kernel_time, start, start_with};
 use crate::{CacheConfig, FileCache};
@@ -15,6 +15,39 @@ fn loader(tree: &Tree) -> (FileCache, Arc<Files>) {
     let (cache, _) = start(tree, 1 << 20, &CacheConfig::default(), 1);
     let files = Arc::clone(cache.source().files());
     (cache, files)
+}
+
+impl Files {
+    /// Does a job, or a step of it, with its reads.
+    fn step(&self, job: Job) -> JobEnd {
+        self.with_reads(self.run(job))
+    }
+
+    fn with_reads(&self, mut end: JobEnd) -> JobEnd {
+        let mut reader = PreadReader::new(Arc::clone(&self.system));
+        while let JobEnd::Read(read) = end {
+            reader.begin(read);
+            end = self.on_read(reader.next().unwrap());
+        }
+        end
+    }
+
+    /// Reads a small file that was opened.
+    fn read_whole(&self, opened: &Opened) -> Result<Arc<SharedSpan>, ReadError> {
+        let len = usize::try_from(opened.found.len).unwrap();
+        let mut page = self.store.allocate(len).unwrap();
+        while page.filled().len() < len {
+            let at = page.filled().len();
+            match page.fill_with(len - at, |spare| {
+                self.system.read_new(&opened.file, spare, at as u64)
+            }) {
+                Ok(0) => return Err(ReadError::Changed),
+                Ok(_) => {}
+                Err(_) => return Err(ReadError::Failed),
+            }
+        }
+        self.check_whole(opened, page)
+    }
 }
 
 fn opened(file: File) -> Opened {
@@ -34,26 +67,26 @@ fn a_small_file_that_changed_while_it_was_read_isnt_taken() {
     tree.write("a", &[b'x'; 1_000]);
     let (cache, loader) = loader(&tree);
     let mut opened = opened(File::open(tree.path("a")).unwrap());
-    let span = loader.read_whole(&opened, None).unwrap().unwrap();
+    let span = loader.read_whole(&opened).unwrap();
     assert_eq!(**span, [b'x'; 1_000]);
     drop(span);
     // Later than any tick of the file's times.
     thread::sleep(Duration::from_millis(20));
     // Another file is renamed over it: that one is opened at the next attempt.
     tree.replace("a", &[b'z'; 1_000]);
-    let replaced = loader.read_whole(&opened, None);
+    let replaced = loader.read_whole(&opened);
     assert_eq!(replaced.unwrap_err(), ReadError::Changed);
     opened = self::opened(File::open(tree.path("a")).unwrap());
     thread::sleep(Duration::from_millis(20));
     let writer = OpenOptions::new().write(true).open(tree.path("a")).unwrap();
     writer.write_all_at(b"y", 0).unwrap();
-    let changed = loader.read_whole(&opened, None);
+    let changed = loader.read_whole(&opened);
     assert_eq!(changed.unwrap_err(), ReadError::Changed);
     writer.set_len(500).unwrap();
-    let shorter = loader.read_whole(&opened, None);
+    let shorter = loader.read_whole(&opened);
     assert_eq!(shorter.unwrap_err(), ReadError::Changed);
     opened.is_growing = true;
-    let shorter = loader.read_whole(&opened, None);
+    let shorter = loader.read_whole(&opened);
     assert_eq!(shorter.unwrap_err(), ReadError::Changed);
     assert_eq!(cache.counters().bytes_used, 0, "its memory was freed");
 }
@@ -66,10 +99,10 @@ fn a_small_file_that_grew_while_it_was_read_is_taken_if_it_grows_all_the_time() 
     let mut opened = opened(File::open(tree.path("a")).unwrap());
     let append = OpenOptions::new().append(true).open(tree.path("a"));
     append.unwrap().write_all(b"more").unwrap();
-    let changed = loader.read_whole(&opened, None);
+    let changed = loader.read_whole(&opened);
     assert_eq!(changed.unwrap_err(), ReadError::Changed, "it's tried again");
     opened.is_growing = true;
-    let span = loader.read_whole(&opened, None).unwrap().unwrap();
+    let span = loader.read_whole(&opened).unwrap();
     assert_eq!(**span, [b'x'; 1_000]);
     drop(span);
     assert_eq!(cache.counters().bytes_used, 0);
@@ -90,8 +123,11 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
                 .unwrap(),
         )
     };
-    let failed = loader.read_whole(&write_only("small"), None);
-    assert_eq!(failed.unwrap_err(), ReadError::Failed);
+    let page = loader.store.allocate(1_000).unwrap();
+    let opened = Some(write_only("small"));
+    let read = begin_read(lookup("small"), opened, page, 0, 1_000, kernel_time());
+    assert!(matches!(loader.with_reads(read), JobEnd::Done));
+    assert_eq!(cache.counters().absent, 1);
 
     let Opened {
         file, found, now, ..
@@ -121,7 +157,7 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
         },
         is_background: true,
     };
-    let end = loader.load_span(Job::new(0, admitted), Arc::clone(&object), 0);
+    let end = loader.with_reads(loader.load_span(Job::new(0, admitted), &object, 0));
     assert!(matches!(end, JobEnd::Done));
     assert!(object.is_retired(), "the next lookup opens it anew");
     let counters = cache.counters();
@@ -178,13 +214,13 @@ fn a_file_that_was_changed_just_now_is_looked_at_in_steps() {
     let (cache, loader) = loader_at(&tree, kernel_time());
     let mut job = lookup("a");
     for attempt in 1..30 {
-        job = match loader.run(job) {
+        job = match loader.step(job) {
             JobEnd::Later(job) => job,
             _ => panic!("attempt {attempt}"),
         };
     }
     // Its versions can't be distinguished.
-    assert!(matches!(loader.run(job), JobEnd::Done));
+    assert!(matches!(loader.step(job), JobEnd::Done));
     assert_eq!(cache.counters().absent, 1);
 }
 
@@ -196,14 +232,14 @@ fn spans_of_a_growing_file_are_verified_in_steps_with_other_jobs_in_between() {
     tree.write("log", &vec![b'x'; spans * SPAN_BYTES as usize]);
     tree.write("other", b"other");
     let (cache, loader) = loader_at(&tree, kernel_time() + Duration::from_secs(3_600));
-    assert!(matches!(loader.run(lookup("log")), JobEnd::Done));
+    assert!(matches!(loader.step(lookup("log")), JobEnd::Done));
     let object = loader.store.find(&key("log")).unwrap();
     let read = |index| {
         let object = Arc::clone(&object);
         job(Task::ReadSpan { object, index })
     };
     for index in 0..spans as u64 - 1 {
-        assert!(matches!(loader.run(read(index)), JobEnd::Done), "{index}");
+        assert!(matches!(loader.step(read(index)), JobEnd::Done), "{index}");
     }
     let append = OpenOptions::new().append(true).open(tree.path("log"));
     append.unwrap().write_all(b"a line").unwrap();
@@ -212,7 +248,7 @@ fn spans_of_a_growing_file_are_verified_in_steps_with_other_jobs_in_between() {
     let mut steps = 0;
     loop {
         let before = cache.counters().loads;
-        let end = loader.run(last);
+        let end = loader.step(last);
         let loads = cache.counters().loads - before;
         steps += 1;
         assert!(loads <= 18, "{loads} in step {steps}");
@@ -222,9 +258,9 @@ fn spans_of_a_growing_file_are_verified_in_steps_with_other_jobs_in_between() {
             _ => panic!("step {steps}"),
         };
         // Another file, and another span of this one, which isn't read and holds no memory.
-        assert!(matches!(loader.run(lookup("other")), JobEnd::Done));
+        assert!(matches!(loader.step(lookup("other")), JobEnd::Done));
         let before = cache.counters().loads;
-        let JobEnd::Later(waiting) = loader.run(read(7)) else {
+        let JobEnd::Later(waiting) = loader.step(read(7)) else {
             panic!("step {steps}");
         };
         assert!(waiting.page.is_none() && waiting.reading.is_none());
@@ -238,7 +274,7 @@ fn spans_of_a_growing_file_are_verified_in_steps_with_other_jobs_in_between() {
         "the next lookup finds the longer version"
     );
     assert!(matches!(
-        loader.run(read(7)),
+        loader.step(read(7)),
         JobEnd::Yield(_) | JobEnd::Done
     ));
 }

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use lockgate_wire::Instant;
 use pktbuf::{PageArena, Region};
 
@@ -7,10 +10,21 @@ use crate::request::Task;
 use crate::store::Admitted;
 
 const ROOTS: usize = 3;
-const RUNNING_MAX: usize = 2;
 
+/// A loader does one job at a time.
 fn scheduler() -> Scheduler {
-    Scheduler::new(ROOTS, RUNNING_MAX)
+    let shares = Shares {
+        loaders: 2,
+        depth: 1,
+        jobs: 100,
+    };
+    Scheduler::new(ROOTS, shares)
+}
+
+/// Ends a job and its loader's binding to the root.
+fn finish(scheduler: &mut Scheduler, root: u16) {
+    scheduler.finish(RootId::new(root));
+    scheduler.release(RootId::new(root));
 }
 
 fn job(root: u16, client: u16, name: u32) -> Job {
@@ -74,9 +88,9 @@ fn a_root_that_hangs_keeps_its_threads_and_no_more() {
         push(&mut scheduler, job(1, 0, name));
         assert!(scheduler.has_ready());
         assert_eq!(next(&mut scheduler), Some((1, 0, name)));
-        scheduler.finish(RootId::new(1));
+        finish(&mut scheduler, 1);
     }
-    scheduler.finish(RootId::new(0));
+    finish(&mut scheduler, 0);
     assert_eq!(next(&mut scheduler), Some((0, 0, 2)));
     assert_eq!(next(&mut scheduler), None);
     assert_eq!(scheduler.queued(), 997);
@@ -95,7 +109,7 @@ fn roots_and_the_clients_of_a_root_are_served_in_turn() {
     for _ in 0..8 {
         let (root, client, _) = next(&mut scheduler).unwrap();
         order.push((root, client));
-        scheduler.finish(RootId::new(root));
+        finish(&mut scheduler, root);
     }
     // A round of the roots, and another one with the next client of root 0.
     let expected = [
@@ -123,7 +137,7 @@ fn jobs_that_continue_alternate_with_new_ones() {
         let job = scheduler.next().unwrap();
         let name = parts(&job).2;
         order.push(name);
-        scheduler.finish(RootId::new(0));
+        finish(&mut scheduler, 0);
         if name == 0 {
             scheduler.resume(job);
         }
@@ -172,7 +186,7 @@ fn memory_is_granted_to_clients_in_turn_and_never_to_a_root_that_hangs() {
     let grant = |scheduler: &mut Scheduler, mut pages: usize| {
         scheduler.grant_memory(|len| {
             pages = pages.checked_sub(1)?;
-            arena.alloc(len)
+            arena.alloc_unfilled(len)
         });
     };
     grant(&mut scheduler, 2);
@@ -187,12 +201,12 @@ fn memory_is_granted_to_clients_in_turn_and_never_to_a_root_that_hangs() {
         !scheduler.is_memory_short(),
         "nothing waits for memory that could run"
     );
-    scheduler.finish(RootId::new(1));
+    finish(&mut scheduler, 1);
     grant(&mut scheduler, 100);
     assert_eq!(next(&mut scheduler), Some((1, 0, 22)));
     // Once root 0 answers, its jobs get memory, one for each thread.
     for name in 10..20 {
-        scheduler.finish(RootId::new(0));
+        finish(&mut scheduler, 0);
         grant(&mut scheduler, 100);
         let mut job = scheduler.next().unwrap();
         assert_eq!(parts(&job), (0, 0, name));
@@ -214,4 +228,94 @@ fn a_root_whose_files_are_all_in_use_doesnt_hold_up_another() {
     scheduler.grant_files(|_| true);
     assert_eq!(next(&mut scheduler), Some((0, 0, 0)));
     assert_eq!(next(&mut scheduler), Some((1, 0, 1)));
+}
+
+/// Three jobs of each loader, of which 12 are shared.
+fn deep(roots: usize) -> Scheduler {
+    let shares = Shares {
+        loaders: 2,
+        depth: 6,
+        jobs: 12,
+    };
+    Scheduler::new(roots, shares)
+}
+
+/// Takes jobs with bound loaders, until there are none to be had. Returns how many of each root.
+fn take_all(scheduler: &mut Scheduler, roots: u16) -> Vec<usize> {
+    let mut taken = vec![0; usize::from(roots)];
+    while let Some((root, _, _)) = next(scheduler) {
+        taken[usize::from(root)] += 1;
+    }
+    for root in 0..roots {
+        while scheduler.next_of(RootId::new(root)).is_some() {
+            taken[usize::from(root)] += 1;
+        }
+    }
+    taken
+}
+
+#[test]
+fn a_bound_loader_takes_jobs_of_its_root_up_to_the_roots_share() {
+    let mut scheduler = deep(1);
+    for name in 0..100 {
+        push(&mut scheduler, job(0, 0, name));
+    }
+    assert_eq!(take_all(&mut scheduler, 1), [12], "a single root has all");
+
+    // Roots whose reads hang leave a part to the next one, and each has a job for each loader.
+    let mut scheduler = deep(5);
+    let mut taken = Vec::new();
+    for root in 0..5 {
+        for name in 0..100 {
+            push(&mut scheduler, job(root, 0, name));
+        }
+        taken.push(take_all(&mut scheduler, 5)[usize::from(root)]);
+    }
+    assert_eq!(taken, [6, 3, 2, 2, 2]);
+    // One of root 1 ends: a bound loader may take its next.
+    scheduler.finish(RootId::new(1));
+    assert!(scheduler.next_of(RootId::new(1)).is_some());
+    assert!(scheduler.next_of(RootId::new(1)).is_none());
+}
+
+#[test]
+fn a_job_wakes_a_parked_loader_of_its_root_and_no_other_thread() {
+    let mut scheduler = deep(2);
+    let woken = Arc::new(AtomicUsize::new(0));
+    let wake = |bit: usize| -> Wake {
+        let woken = Arc::clone(&woken);
+        Arc::new(move || {
+            woken.fetch_add(bit, Ordering::Relaxed);
+        })
+    };
+    let root = RootId::new(0);
+    push(&mut scheduler, job(0, 0, 0));
+    assert!(next(&mut scheduler).is_some());
+    scheduler.park(root, LoaderId(7), wake(1));
+    assert!(scheduler.next_to_wake().is_none(), "there is no job");
+    push(&mut scheduler, job(1, 0, 1));
+    assert!(scheduler.next_to_wake().is_none(), "it is another root's");
+    assert_eq!(next(&mut scheduler), Some((1, 0, 1)));
+    push(&mut scheduler, job(0, 0, 2));
+    assert!(!scheduler.has_ready());
+    scheduler.next_to_wake().unwrap()();
+    assert_eq!(woken.load(Ordering::Relaxed), 1);
+    assert!(scheduler.next_to_wake().is_none(), "once");
+    scheduler.unpark(root, LoaderId(7));
+    assert!(scheduler.next_of(root).is_some());
+    // It was woken by a read before: another loader takes the job.
+    scheduler.park(root, LoaderId(7), wake(1));
+    push(&mut scheduler, job(0, 0, 3));
+    scheduler.unpark(root, LoaderId(7));
+    assert!(scheduler.next_to_wake().is_none());
+    assert_eq!(next(&mut scheduler), Some((0, 0, 3)));
+    // A loader that parks with a job queued is woken at once.
+    push(&mut scheduler, job(0, 0, 4));
+    scheduler.park(root, LoaderId(8), wake(10));
+    scheduler.next_to_wake().unwrap()();
+    assert_eq!(woken.load(Ordering::Relaxed), 11);
+    scheduler.park(root, LoaderId(9), wake(100));
+    scheduler.next_parked().unwrap()();
+    assert_eq!(woken.load(Ordering::Relaxed), 111);
+    assert!(scheduler.next_parked().is_none());
 }

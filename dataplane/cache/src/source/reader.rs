@@ -1,0 +1,205 @@
+//! Readers: what a loader reads files with.
+//!
+//! A loader has one reader, which belongs to its thread. [`UringReader`] has many reads in flight
+//! and takes their results in any order. [`PreadReader`] does each read at once.
+
+use std::collections::VecDeque;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use lockgate_uring::{Completion, Limits, Read, Refused, Ring};
+use rustix::fs::CWD;
+
+use super::filesystem::FileSystem;
+use super::job::Job;
+use super::loader::file_of;
+use super::root::Opened;
+use crate::request::Task;
+
+/// Which reads a file source uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileIo {
+    /// io_uring, or `pread` where the kernel refuses it.
+    #[default]
+    Auto,
+    /// io_uring.
+    Uring,
+    /// `pread`, one read at a time for each thread.
+    Pread,
+}
+
+/// Makes the readers of loaders, each on its loader's thread.
+pub(crate) type NewReader = Arc<dyn Fn() -> Result<Box<dyn Reader>, Refused> + Send + Sync>;
+
+/// Makes readers that read through io_uring.
+pub(crate) fn uring_readers(limits: Limits) -> NewReader {
+    Arc::new(move || Ok(Box::new(UringReader::new(limits)?)))
+}
+
+/// Wakes a loader from [`Reader::wait`].
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// What a loader reads with. It stays on the loader's thread.
+pub(crate) trait Reader {
+    /// Whether another read can begin.
+    fn has_room(&self) -> bool;
+
+    /// The number of reads that have begun and aren't complete.
+    fn in_flight(&self) -> usize;
+
+    /// Begins a read, for which there is room.
+    fn begin(&mut self, read: Box<Read<PendingRead>>);
+
+    /// Returns a read that is complete. Doesn't wait.
+    fn next(&mut self) -> Option<Completion<PendingRead>>;
+
+    /// Waits until a read is complete, or for a wake-up.
+    fn wait(&mut self);
+
+    /// Returns what ends a wait. It may be called from any thread.
+    fn wake(&self) -> Wake;
+}
+
+/// A job whose file is being read.
+pub(crate) struct PendingRead {
+    pub(super) job: Job,
+    /// The small file that is read as a whole, if it isn't a span of the task's object.
+    pub(super) opened: Option<Opened>,
+    /// What offset and length have to be a multiple of.
+    pub(super) direct: Option<NonZeroU32>,
+    /// The bytes that the page has to have.
+    pub(super) wanted: usize,
+    /// The time before it was read.
+    pub(super) began: Duration,
+    /// Times that the kernel had the read made again.
+    pub(super) retries: u8,
+}
+
+impl PendingRead {
+    /// The file that is read.
+    pub(crate) fn file(&self) -> Option<&OwnedFd> {
+        match (&self.opened, &self.job.task) {
+            (Some(opened), _) => Some(&opened.file),
+            (None, Task::ReadSpan { object, .. }) => file_of(object).file(),
+            (None, Task::Lookup { .. } | Task::Close { .. }) => None,
+        }
+    }
+}
+
+impl PendingRead {
+    /// Whether the read can continue behind so many bytes.
+    pub(super) fn is_aligned(&self, count: usize) -> bool {
+        let align = self.direct.map_or(1, NonZeroU32::get);
+        count.is_multiple_of(align as usize)
+    }
+}
+
+impl AsFd for PendingRead {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // A read of the other one fails.
+        self.file().map_or(CWD, AsFd::as_fd)
+    }
+}
+
+/// Reads through io_uring.
+struct UringReader(Ring<PendingRead>);
+
+impl UringReader {
+    fn new(limits: Limits) -> Result<Self, Refused> {
+        Ring::new(limits).map(Self)
+    }
+}
+
+impl Reader for UringReader {
+    fn has_room(&self) -> bool {
+        self.0.has_room()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+
+    fn begin(&mut self, read: Box<Read<PendingRead>>) {
+        let pushed = self.0.push(*read);
+        debug_assert!(pushed.is_ok(), "there is room");
+        // If the kernel is short of memory, the wait tries again.
+        let _ = self.0.submit();
+    }
+
+    fn next(&mut self) -> Option<Completion<PendingRead>> {
+        if let Some(done) = self.0.next() {
+            return Some(done);
+        }
+        if self.0.in_flight() > 0 {
+            let _ = self.0.submit();
+        }
+        self.0.next()
+    }
+
+    fn wait(&mut self) {
+        if self.0.wait().is_err() {
+            thread::sleep(WAIT_AGAIN);
+        }
+    }
+
+    fn wake(&self) -> Wake {
+        let waker = self.0.waker().clone();
+        Arc::new(move || waker.wake())
+    }
+}
+
+/// Reads by [`FileSystem::read_new`].
+pub(crate) struct PreadReader {
+    system: Arc<dyn FileSystem>,
+    done: VecDeque<Completion<PendingRead>>,
+}
+
+impl PreadReader {
+    pub(crate) fn new(system: Arc<dyn FileSystem>) -> Self {
+        let done = VecDeque::new();
+        Self { system, done }
+    }
+}
+
+impl Reader for PreadReader {
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    fn begin(&mut self, read: Box<Read<PendingRead>>) {
+        let mut read = *read;
+        let Read {
+            file,
+            page,
+            offset,
+            len,
+        } = &mut read;
+        let result = match file.file() {
+            Some(file) => page.fill_with(*len, |spare| self.system.read_new(file, spare, *offset)),
+            None => Ok(0),
+        };
+        let result = result.map_err(io::Error::from);
+        self.done.push_back(Completion { read, result });
+    }
+
+    fn next(&mut self) -> Option<Completion<PendingRead>> {
+        self.done.pop_front()
+    }
+
+    fn wait(&mut self) {}
+
+    fn wake(&self) -> Wake {
+        Arc::new(|| ())
+    }
+}
+
+/// How long a loader pauses if the kernel refuses to wait.
+const WAIT_AGAIN: Duration = Duration::from_millis(1);
