@@ -29,6 +29,8 @@ pub struct FileBody {
     /// The span that `at` is in, with its index, from its arrival until a part of it was taken.
     current: Option<(u64, Arc<SharedSpan>)>,
     wait: Option<Ticket>,
+    /// The span that was requested last.
+    used: Option<u64>,
     /// The first span that read-ahead wasn't requested for.
     ahead: u64,
     failed: Option<Absence>,
@@ -38,7 +40,7 @@ pub struct FileBody {
 /// The object of a body.
 #[derive(Debug)]
 enum BodyObject {
-    Held(Arc<Object>),
+    Held(HeldObject),
     /// It may be evicted.
     Released {
         object: Weak<Object>,
@@ -48,6 +50,10 @@ enum BodyObject {
     /// The body is at its end.
     Done,
 }
+
+/// An object of which a body may request spans: queued reads of it are wanted.
+#[derive(Debug)]
+struct HeldObject(Arc<Object>);
 
 /// The next piece of a body.
 #[derive(Debug)]
@@ -71,11 +77,12 @@ impl FileBody {
         let end = range.end.min(object.entity().len());
         let at = range.start.min(end);
         Self {
-            object: BodyObject::Held(object),
+            object: BodyObject::Held(HeldObject::new(object)),
             at,
             end,
             current: None,
             wait: None,
+            used: None,
             ahead: 0,
             failed: None,
             is_copied: false,
@@ -116,7 +123,7 @@ impl FileBody {
         };
         let is_copied = self.is_copied
             || match &self.object {
-                BodyObject::Held(object) => !files.try_pin(object, index, span),
+                BodyObject::Held(object) => !files.try_pin(&object.0, index, span),
                 BodyObject::Released { .. } | BodyObject::Done => true,
             };
         let at = self.at % u64::from(SPAN_BYTES);
@@ -140,7 +147,7 @@ impl FileBody {
         self.current = None;
         if self.at >= self.end {
             self.object = BodyObject::Done;
-        } else if let BodyObject::Held(object) = &self.object
+        } else if let BodyObject::Held(HeldObject(object)) = &self.object
             && object.whole().is_some()
         {
             self.object = BodyObject::Released {
@@ -177,7 +184,7 @@ impl FileBody {
     fn request(&mut self, files: &mut FileClient, index: u64, token: Token) {
         if let BodyObject::Released { object, key, .. } = &self.object {
             if let Some(object) = object.upgrade() {
-                self.object = BodyObject::Held(object);
+                self.object = BodyObject::Held(HeldObject::new(object));
             } else {
                 match files.lookup_again(&Arc::clone(key), token) {
                     Lookup::Found(object) => self.hold(object),
@@ -186,14 +193,17 @@ impl FileBody {
                 }
             }
         }
-        let BodyObject::Held(object) = &self.object else {
+        let BodyObject::Held(HeldObject(object)) = &self.object else {
             return;
         };
         if let Some(span) = object.whole() {
             self.current = Some((index, Arc::clone(span)));
             return;
         }
-        match files.span(object, index, token) {
+        // A body that takes a span in pieces uses it once.
+        let is_use = self.used != Some(index);
+        self.used = Some(index);
+        match files.span(object, index, is_use, token) {
             Ok(span) => self.current = Some((index, span)),
             Err(ticket) => self.wait = Some(ticket),
         }
@@ -207,10 +217,23 @@ impl FileBody {
     fn hold(&mut self, found: Arc<Object>) {
         if let BodyObject::Released { version, .. } = &self.object {
             if found.whole().is_some() && found.source().is_version(version) {
-                self.object = BodyObject::Held(found);
+                self.object = BodyObject::Held(HeldObject::new(found));
             } else {
                 self.failed = Some(Absence::Changing);
             }
         }
+    }
+}
+
+impl HeldObject {
+    fn new(object: Arc<Object>) -> Self {
+        object.add_body();
+        Self(object)
+    }
+}
+
+impl Drop for HeldObject {
+    fn drop(&mut self) {
+        self.0.remove_body();
     }
 }

@@ -91,7 +91,7 @@ impl FileClient {
                     self.request_revalidation(now, &object);
                 }
                 if age != Age::Expired {
-                    object.mark_referenced();
+                    object.add_use();
                     self.counters.hits.add(1);
                     return Lookup::Found(object);
                 }
@@ -174,15 +174,16 @@ impl FileClient {
         is_pinned
     }
 
-    /// Returns span `index` of a large object if it is in memory. Else requests it and returns the
-    /// ticket.
+    /// Returns span `index` of a large object if it is in memory, which is counted for eviction if
+    /// it `is_use`. Else requests it and returns the ticket.
     pub(crate) fn span(
         &mut self,
         object: &Arc<Object>,
         index: u64,
+        is_use: bool,
         token: Token,
     ) -> Result<Arc<SharedSpan>, Ticket> {
-        if let Some(span) = object.spans().and_then(|spans| spans.get(index)) {
+        if let Some(span) = object.spans().and_then(|spans| spans.get(index, is_use)) {
             self.counters.span_hits.add(1);
             return Ok(span);
         }

@@ -62,6 +62,7 @@ pub(crate) struct LoaderCounters {
     pub(crate) dropped: Counter,
     pub(crate) readers_refused: Counter,
     pub(crate) rings_refused: Counter,
+    pub(crate) abandoned: Counter,
     pub(crate) direct_files: Counter,
 }
 
@@ -104,6 +105,8 @@ pub struct FileCounters {
     pub readers_refused: u64,
     /// Reader threads that read by `pread`, because the system refused them an io_uring.
     pub rings_refused: u64,
+    /// Queued reads of spans that weren't made, because all bodies of their file were gone.
+    pub abandoned: u64,
     /// Large files that were opened to be read past the kernel's page cache.
     pub direct_files: u64,
     /// Spans read.
@@ -169,6 +172,7 @@ impl FileCounters {
             ("files.readers_max", self.readers_max),
             ("files.readers_refused", self.readers_refused),
             ("files.rings_refused", self.rings_refused),
+            ("files.abandoned", self.abandoned),
             ("files.direct_files", self.direct_files),
             ("files.loads", self.loads),
             ("files.bytes_read", self.bytes_read),
@@ -226,6 +230,7 @@ impl FileCounters {
         self.dropped += loaders.dropped.read();
         self.readers_refused += loaders.readers_refused.read();
         self.rings_refused += loaders.rings_refused.read();
+        self.abandoned += loaders.abandoned.read();
         self.direct_files += loaders.direct_files.read();
     }
 }

@@ -22,6 +22,9 @@
 //! store answers all waiters. A task that finds no memory is *deferred*. `source` and `store` have
 //! the details of the seam between them.
 //!
+//! A loader reads through an io_uring of its own ([`lockgate_uring`]), with many reads in flight,
+//! or by `pread` ([`FileIo`]). Pages aren't zeroed before: what wasn't read can't be seen.
+//!
 //! # Example
 //!
 //! ```
@@ -99,13 +102,16 @@
 //! | cached paths for each client | [`CacheConfig::table_entries`] |
 //! | requests of each client | [`CacheConfig::outstanding_max`], and one for each root |
 //! | read-ahead and checks that are queued, for each root | 256 |
+//! | reads in flight, with the spans that they read to | half of the arena, and as many for each root as it has threads |
+//! | hashes of evicted spans, 40 bytes each | as many as there are spans in memory |
 //! | threads | [`CacheConfig::loaders`] for each root, and the dispatcher |
 //! | open files | [`CacheConfig::open_max`], and one for each loader and each root |
 //! | files that wait to be closed | [`CacheConfig::open_max`], and one for each root |
 //!
 //! *Roots don't share a fate.* A system call on a file may never return. Only loaders make them,
 //! and a root has a limited number of loaders, of each client's requests, of open files and of
-//! reads that were granted memory. The dispatcher makes none, so what is in memory is always
+//! reads in flight. A loader has reads of one root in flight at a time, so that threads of the
+//! kernel that hang in them are that root's, too. The dispatcher makes none, so what is in memory is always
 //! served. Limits that shrink as their resource runs out (Choudhury and Hahne 1998) leave a part of
 //! it however many roots hang.
 //!
@@ -117,8 +123,13 @@
 //! arrival of what it requested until its caller has taken what it has room for.
 //!
 //! *Requests evict nothing that is in demand.* Absent names have a table of their own in the
-//! client, and no place in the store. A span that was used since eviction last passed it stays, so
-//! a scan through a large file evicts the scan.
+//! client, and no place in the store. Spans are evicted by S3-FIFO (Yang et al., SOSP 2023): what
+//! is new stays if it is used twice while it is on probation, or again soon after its eviction. So
+//! a scan evicts the scan, and each root's scan its own. A body that takes a span in pieces uses it
+//! once.
+//!
+//! *What no body waits for isn't read.* A queued read of a span is dropped if all bodies of its
+//! file are gone. Reads in flight end, and are bounded.
 //!
 //! *A file larger than the memory streams through it.* A file of at most
 //! [`CacheConfig::whole_bytes_max`] is one span. A larger one has spans of [`SPAN_BYTES`], which

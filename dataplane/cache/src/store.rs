@@ -15,6 +15,7 @@
 pub(crate) mod index;
 pub(crate) mod object;
 mod resident;
+mod s3fifo;
 mod waiters;
 
 use std::fmt;
@@ -176,8 +177,10 @@ impl Store {
             return;
         };
         let mut state = self.state();
-        state.index.publish(object, index, span);
         let waiters = state.waiters.take_for_span(table.id(), index);
+        state
+            .index
+            .publish(object, index, span, !waiters.is_empty());
         drop(state);
         for waiter in waiters {
             let span = Arc::clone(span);
@@ -200,6 +203,18 @@ impl Store {
         drop(state);
         for waiter in waiters {
             self.answer(waiter, Outcome::Failed(absence));
+        }
+    }
+
+    /// Ends a read that no body waits for, without reading. Its waiters are closed connections'; any
+    /// other makes its request again.
+    pub(crate) fn abandon_span(&self, object: &Object, index: u64) {
+        let Some(table) = object.spans() else {
+            return;
+        };
+        let waiters = self.state().waiters.take_for_span(table.id(), index);
+        for waiter in waiters {
+            self.answer(waiter, Outcome::Retry);
         }
     }
 
@@ -267,7 +282,7 @@ impl Store {
         let mut state = self.state();
         let table = object.spans()?;
         let is_background = waiter.is_none();
-        if let Some(span) = table.get(index) {
+        if let Some(span) = table.get(index, true) {
             drop(state);
             if let Some(waiter) = waiter {
                 self.answer(waiter, Outcome::Span { index, span });

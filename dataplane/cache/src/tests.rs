@@ -446,7 +446,7 @@ fn spans_in_use_are_never_evicted_and_a_fill_waits_for_them() {
         ));
         let completion = waiter.completion();
         assert!(body.on_completion(completion));
-        held.push(waiter.client.span(&object, index, Token(1)).unwrap());
+        held.push(waiter.client.span(&object, index, true, Token(1)).unwrap());
         body.advance(SPAN_BYTES);
     }
     drop((body, object));

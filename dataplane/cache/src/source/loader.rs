@@ -54,6 +54,18 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// Does a job, or a step of it, unless it reads a span that no body waits for any more.
+    pub(crate) fn run_if_wanted(&self, job: Job) -> JobEnd {
+        match &job.task {
+            Task::ReadSpan { object, index } if job.reading.is_none() && !object.has_bodies() => {
+                self.counters.abandoned.add(1);
+                self.store.abandon_span(object, *index);
+                JobEnd::Done
+            }
+            Task::ReadSpan { .. } | Task::Lookup { .. } | Task::Close { .. } => self.run(job),
+        }
+    }
+
     /// Does a job, or a step of it.
     pub(crate) fn run(&self, mut job: Job) -> JobEnd {
         if !job.is_started && !self.store.start(&job.task) {

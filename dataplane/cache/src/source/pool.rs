@@ -228,7 +228,7 @@ impl Shared {
         let mut next = Some(job);
         loop {
             if let Some(job) = next.take() {
-                let end = self.files.run(job);
+                let end = self.files.run_if_wanted(job);
                 self.end_step(root, reader, end);
             }
             while let Some(done) = reader.next() {

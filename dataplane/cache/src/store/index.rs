@@ -7,8 +7,9 @@ use std::sync::{Arc, Weak};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use pktbuf::{PageArena, PageFill, SharedSpan};
 
-use super::object::{Content, LoadedSpan, Object};
+use super::object::{Content, LoadedSpan, Object, Uses};
 use super::resident::ResidentSpans;
+use super::s3fifo::USES_MAX;
 use crate::key::Key;
 
 /// The objects that the store knows, by their keys, at most [`Index::new`]'s number of them.
@@ -109,15 +110,22 @@ impl Index {
         self.objects.len()
     }
 
-    /// Publishes a span of a large object, so that workers find it.
-    pub(super) fn publish(&mut self, object: &Arc<Object>, index: u64, span: &Arc<SharedSpan>) {
+    /// Publishes a span of a large object, so that workers find it. One that was read ahead `is_used`
+    /// later for the first time.
+    pub(super) fn publish(
+        &mut self,
+        object: &Arc<Object>,
+        index: u64,
+        span: &Arc<SharedSpan>,
+        is_used: bool,
+    ) {
         let Content::Spans(spans) = object.content() else {
             return;
         };
         let loaded = LoadedSpan {
             index,
             span: Arc::clone(span),
-            is_referenced: false.into(),
+            uses: Uses::new(is_used),
         };
         spans.slot(index).store(Some(Arc::new(loaded)));
         self.spans.insert(object, Some(index), span);
@@ -128,11 +136,10 @@ impl Index {
     pub(super) fn allocate(&mut self, arena: &PageArena, len: usize) -> (Option<PageFill>, u64) {
         let mut evicted = 0;
         let mut page = arena.alloc_unfilled(len);
-        for _ in 0..self.spans.sweeps_max() {
-            if page.is_some() {
-                break;
-            }
-            let victims = self.spans.sweep_next(len > PAGE_BYTES);
+        let mut sweep = self.spans.sweep();
+        while page.is_none()
+            && let Some(victims) = self.spans.sweep_next(&mut sweep, len)
+        {
             for victim in &victims {
                 evicted += 1;
                 if let Some(object) = victim.evict() {
@@ -148,7 +155,8 @@ impl Index {
 
     /// Evicts one unused object of a class. Returns false if there is none.
     pub(super) fn evict_object(&mut self, class: Class) -> bool {
-        for _ in 0..2 * self.queue(class).len() {
+        let rounds = usize::from(USES_MAX) + 1;
+        for _ in 0..rounds * self.queue(class).len() {
             let Some(weak) = self.queue(class).pop_front() else {
                 return false;
             };
@@ -157,7 +165,7 @@ impl Index {
             };
             // This holds it, and the index does, if it is in it.
             let is_used = Arc::strong_count(&object) > 2 || !self.contains(&object);
-            if is_used || object.clear_referenced() {
+            if is_used || object.uses().take_one() {
                 self.queue(class).push_back(weak);
                 continue;
             }
@@ -178,5 +186,3 @@ impl Index {
         }
     }
 }
-
-const PAGE_BYTES: usize = 4_096;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -10,6 +10,7 @@ use lockgate_http::Entity;
 use lockgate_wire::Instant;
 use pktbuf::SharedSpan;
 
+use super::s3fifo::USES_MAX;
 use crate::key::Key;
 use crate::source::handle::SourceHandle;
 
@@ -28,8 +29,9 @@ pub struct Object {
     check_requested_at: AtomicU64,
     /// It is not in the index any more: its path has another version, or none.
     is_retired: AtomicBool,
-    /// Used since eviction last passed it.
-    is_referenced: AtomicBool,
+    uses: Uses,
+    /// Bodies that may request spans.
+    bodies: AtomicU32,
 }
 
 /// Where an object's bytes are.
@@ -54,9 +56,11 @@ pub(crate) struct SpanTable {
 pub(crate) struct LoadedSpan {
     pub(super) index: u64,
     pub(super) span: Arc<SharedSpan>,
-    /// Used since eviction last passed it.
-    pub(super) is_referenced: AtomicBool,
+    pub(super) uses: Uses,
 }
+
+/// How often something was used since eviction last passed it, up to [`USES_MAX`].
+pub(super) struct Uses(AtomicU8);
 
 impl Object {
     pub(crate) fn new(
@@ -74,7 +78,8 @@ impl Object {
             validated_at: AtomicU64::new(now.as_nanos()),
             check_requested_at: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
-            is_referenced: AtomicBool::new(false),
+            uses: Uses::new(true),
+            bodies: AtomicU32::new(0),
         }
     }
 
@@ -167,17 +172,25 @@ impl Object {
         self.check_requested_at.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn mark_referenced(&self) {
-        set(&self.is_referenced);
+    pub(crate) fn add_use(&self) {
+        self.uses.add();
     }
 
-    pub(super) fn is_referenced(&self) -> bool {
-        self.is_referenced.load(Ordering::Relaxed)
+    pub(super) fn uses(&self) -> &Uses {
+        &self.uses
     }
 
-    /// Returns whether it was referenced.
-    pub(super) fn clear_referenced(&self) -> bool {
-        self.is_referenced.swap(false, Ordering::Relaxed)
+    pub(crate) fn add_body(&self) {
+        self.bodies.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove_body(&self) {
+        self.bodies.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether a body may still take what is read of it.
+    pub(crate) fn has_bodies(&self) -> bool {
+        self.bodies.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn span_count(&self) -> u64 {
@@ -218,11 +231,14 @@ impl SpanTable {
         self.id
     }
 
-    /// Returns span `index`, if it is in memory, and marks it referenced. Takes no lock.
-    pub(crate) fn get(&self, index: u64) -> Option<Arc<SharedSpan>> {
+    /// Returns span `index`, if it is in memory, and counts that as a use if it `is_use`. Takes no
+    /// lock.
+    pub(crate) fn get(&self, index: u64, is_use: bool) -> Option<Arc<SharedSpan>> {
         let loaded = self.slot(index).load();
         let loaded = loaded.as_ref().filter(|loaded| loaded.index == index)?;
-        set(&loaded.is_referenced);
+        if is_use {
+            loaded.uses.add();
+        }
         Some(Arc::clone(&loaded.span))
     }
 
@@ -234,6 +250,14 @@ impl SpanTable {
             .is_some_and(|loaded| loaded.index == index)
     }
 
+    /// Uses of a span that are counted; none if it isn't in memory.
+    #[cfg(test)]
+    pub(crate) fn uses(&self, index: u64) -> Option<u8> {
+        let loaded = self.slot(index).load();
+        let loaded = loaded.as_ref().filter(|loaded| loaded.index == index)?;
+        Some(loaded.uses.count())
+    }
+
     pub(super) fn slot(&self, index: u64) -> &ArcSwapOption<LoadedSpan> {
         // The remainder is less than the number of slots, which is a usize.
         let at = usize::try_from(index % self.slots.len() as u64).unwrap_or(0);
@@ -241,12 +265,44 @@ impl SpanTable {
     }
 }
 
-/// Sets a flag, writing to its cache line only if that changes it.
-fn set(flag: &AtomicBool) {
-    if !flag.load(Ordering::Relaxed) {
-        flag.store(true, Ordering::Relaxed);
+impl Uses {
+    /// None yet. Of what was read ahead, the request that it was read for isn't counted when it
+    /// comes.
+    pub(super) fn new(is_requested: bool) -> Self {
+        Self(AtomicU8::new(if is_requested { 0 } else { READ_AHEAD }))
+    }
+
+    /// Counts a use. In the end it writes nothing: the cache line stays with all workers. Two at a
+    /// time may be counted as one.
+    fn add(&self) {
+        match self.0.load(Ordering::Relaxed) {
+            READ_AHEAD => self.set(0),
+            uses if uses < USES_MAX => self.set(uses + 1),
+            _ => {}
+        }
+    }
+
+    pub(super) fn count(&self) -> u8 {
+        match self.0.load(Ordering::Relaxed) {
+            READ_AHEAD => 0,
+            uses => uses,
+        }
+    }
+
+    pub(super) fn set(&self, uses: u8) {
+        self.0.store(uses, Ordering::Relaxed);
+    }
+
+    /// Forgets a use. Returns false if there was none.
+    pub(super) fn take_one(&self) -> bool {
+        let uses = self.count();
+        self.set(uses.saturating_sub(1));
+        uses > 0
     }
 }
+
+/// What was read ahead and not requested yet.
+const READ_AHEAD: u8 = u8::MAX;
 
 /// How long a requested check may have no result before it is requested again.
 const CHECK_AGAIN: Duration = Duration::from_secs(1);

@@ -1,23 +1,24 @@
-//! Spans in memory, by address, and which of them can be evicted.
+//! Spans in memory, and which of them are evicted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
 
+use hashbrown::DefaultHashBuilder;
 use pktbuf::SharedSpan;
 
-use super::object::{Content, Object, SPAN_BYTES};
+use super::object::{Content, Object, SPAN_BYTES, Uses};
+use super::s3fifo::{Cached, Entry, S3Fifo, SMALL_BYTES_MIN, Step, Sweep, Usage};
 
-/// All spans in memory, in frames: stretches of addresses as long as the longest span.
+/// All spans in memory, in the order in which [`S3Fifo`] evicts them.
 ///
-/// Eviction is CLOCK over frames in the order of their addresses, so that what it frees lies
-/// together. In the order of use, freeing a large span among small ones would take most of the
-/// cache.
-#[derive(Default)]
+/// For memory that is longer than the span which is next, all spans in its *frame* are evicted, or
+/// none: a frame is a stretch of addresses as long as the longest span. In the order of use alone,
+/// freeing a large span among small ones would take most of the cache.
 pub(super) struct ResidentSpans {
-    frames: BTreeMap<usize, Vec<Resident>>,
-    /// The frame that eviction looked at last.
-    hand: usize,
+    order: S3Fifo<Arc<Resident>>,
+    by_address: BTreeMap<usize, Arc<Resident>>,
+    hasher: DefaultHashBuilder,
 }
 
 /// A span in memory and the object that it belongs to.
@@ -27,86 +28,89 @@ pub(super) struct Resident {
     object: Weak<Object>,
     /// Which span of a large object.
     index: Option<u64>,
+    hash: u64,
 }
 
-/// Whether a span can be evicted.
-enum Usage {
-    /// Yes.
-    Unused,
-    /// Not this time: it was used since eviction last passed it.
-    Referenced,
-    /// No: a body or a send queue holds it, so that evicting it would free nothing.
-    Pinned,
-    /// It is evicted already.
-    Gone,
+impl Default for ResidentSpans {
+    fn default() -> Self {
+        Self {
+            order: S3Fifo::new(SMALL_BYTES_MIN),
+            by_address: BTreeMap::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
 }
 
 impl ResidentSpans {
     /// Adds a span: the whole of an object, or the span `index` of a large one.
     pub(super) fn insert(&mut self, object: &Arc<Object>, index: Option<u64>, span: &SharedSpan) {
-        let resident = Resident {
-            address: address(span),
-            len: span.len(),
+        let (address, len) = (address(span), span.len());
+        // Spans that had this memory before were dropped by their last user.
+        let before = self.by_address.range(..address).next_back();
+        let before = before.filter(|(_, old)| old.address + old.len > address);
+        let within = self.by_address.range(address..address + len);
+        let old: Vec<_> = before
+            .into_iter()
+            .chain(within)
+            .map(|(at, _)| *at)
+            .collect();
+        for at in old {
+            self.by_address.remove(&at);
+        }
+        let hash = self.hasher.hash_one((object.key(), index));
+        let resident = Arc::new(Resident {
+            address,
+            len,
             object: Arc::downgrade(object),
             index,
-        };
-        let frame = self
-            .frames
-            .entry(resident.address / FRAME_BYTES)
-            .or_default();
-        // Spans that had this memory before were dropped by their last user.
-        let end = resident.address + resident.len;
-        frame.retain(|old| old.address >= end || old.address + old.len <= resident.address);
-        frame.push(resident);
+            hash,
+        });
+        self.by_address.insert(address, Arc::clone(&resident));
+        self.order.insert(Entry {
+            item: resident,
+            bytes: len as u64,
+            hash,
+            site: object.key().root.index(),
+        });
     }
 
-    /// The most frames that have to be swept to find every span that can be evicted: the first
-    /// round clears the marks of referenced spans.
-    pub(super) fn sweeps_max(&self) -> usize {
-        2 * self.frames.len() + 1
+    /// Begins to look for spans to evict.
+    pub(super) fn sweep(&self) -> Sweep {
+        self.order.sweep()
     }
 
-    /// Sweeps the next frame and returns the spans to evict from it: each that is unused or, if
-    /// `is_together`, all of them or none.
-    pub(super) fn sweep_next(&mut self, is_together: bool) -> Vec<Resident> {
-        let behind = self.frames.range(self.hand + 1..).next();
-        let next = behind.or_else(|| self.frames.iter().next());
-        let Some(frame) = next.map(|(&frame, _)| frame) else {
-            return Vec::new();
+    /// Looks at the next span. Returns the spans to evict for memory of `len` bytes, which may be
+    /// none, or `None` at the end of the sweep.
+    pub(super) fn sweep_next(
+        &mut self,
+        sweep: &mut Sweep,
+        len: usize,
+    ) -> Option<Vec<Arc<Resident>>> {
+        let entry = match self.order.step(sweep) {
+            Step::Evict(entry) => entry,
+            Step::Moved => return Some(Vec::new()),
+            Step::End => return None,
         };
-        self.hand = frame;
-        self.sweep(frame, is_together)
-    }
-
-    fn sweep(&mut self, frame: usize, is_together: bool) -> Vec<Resident> {
-        let Some(residents) = self.frames.remove(&frame) else {
-            return Vec::new();
+        let victims = if pages(entry.item.len) >= pages(len) {
+            vec![Arc::clone(&entry.item)]
+        } else {
+            let first = entry.item.address / FRAME_BYTES * FRAME_BYTES;
+            let frame = self.by_address.range(first..first + FRAME_BYTES);
+            frame.map(|(_, resident)| Arc::clone(resident)).collect()
         };
-        let mut kept = Vec::with_capacity(residents.len());
-        let mut unused = Vec::new();
-        let mut is_in_use = false;
-        for resident in residents {
-            match resident.usage() {
-                Usage::Unused => unused.push(resident),
-                Usage::Referenced => {
-                    is_in_use = true;
-                    resident.clear_referenced();
-                    kept.push(resident);
-                }
-                Usage::Pinned => {
-                    is_in_use = true;
-                    kept.push(resident);
-                }
-                Usage::Gone => {}
-            }
+        let is_free = |resident: &Arc<Resident>| {
+            Arc::ptr_eq(resident, &entry.item)
+                || matches!(resident.usage(), Usage::Gone | Usage::Uses(0))
+        };
+        if !victims.iter().all(is_free) {
+            self.order.put_back(entry);
+            return Some(Vec::new());
         }
-        if is_together && is_in_use {
-            kept.append(&mut unused);
+        for victim in &victims {
+            self.by_address.remove(&victim.address);
+            self.order.remember(victim.hash);
         }
-        if !kept.is_empty() {
-            self.frames.insert(frame, kept);
-        }
-        unused
+        Some(victims)
     }
 }
 
@@ -117,7 +121,13 @@ impl Resident {
         let object = self.object.upgrade()?;
         match (object.content(), self.index) {
             (Content::Spans(spans), Some(index)) => {
-                spans.slot(index).store(None);
+                let slot = spans.slot(index);
+                // Another span may have taken its slot.
+                let is_own = matches!(&*slot.load(), Some(loaded)
+                    if address(&loaded.span) == self.address);
+                if is_own {
+                    slot.store(None);
+                }
                 None
             }
             (Content::Whole(_), _) | (Content::Spans(_), None) => Some(object),
@@ -129,42 +139,51 @@ impl Resident {
         let Some(object) = self.object.upgrade() else {
             return Usage::Gone;
         };
-        let of = |is_pinned: bool, is_referenced: bool| match (is_pinned, is_referenced) {
-            (true, _) => Usage::Pinned,
-            (false, true) => Usage::Referenced,
-            (false, false) => Usage::Unused,
+        let of = |is_pinned: bool, uses: &Uses| {
+            if is_pinned {
+                Usage::Pinned
+            } else {
+                Usage::Uses(uses.count())
+            }
         };
         match (object.content(), self.index) {
             (Content::Whole(Some(span)), _) => {
                 // A retired object is not in the index.
                 let own = if object.is_retired() { 1 } else { 2 };
                 let is_pinned = Arc::strong_count(&object) > own || Arc::strong_count(span) > 1;
-                of(is_pinned, object.is_referenced())
+                of(is_pinned, object.uses())
             }
             (Content::Spans(spans), Some(index)) => match &*spans.slot(index).load() {
                 Some(loaded) if address(&loaded.span) == self.address => {
-                    let is_pinned = Arc::strong_count(&loaded.span) > 1;
-                    of(is_pinned, loaded.is_referenced.load(Ordering::Relaxed))
+                    of(Arc::strong_count(&loaded.span) > 1, &loaded.uses)
                 }
                 Some(_) | None => Usage::Gone,
             },
             (Content::Whole(None), _) | (Content::Spans(_), None) => Usage::Gone,
         }
     }
+}
 
-    fn clear_referenced(&self) {
+impl Cached for Arc<Resident> {
+    fn usage(&self) -> Usage {
+        // Another span has its memory.
+        if Self::strong_count(self) == 1 {
+            return Usage::Gone;
+        }
+        Resident::usage(self)
+    }
+
+    fn set_uses(&self, uses: u8) {
         let Some(object) = self.object.upgrade() else {
             return;
         };
         match (object.content(), self.index) {
             (Content::Spans(spans), Some(index)) => {
                 if let Some(loaded) = &*spans.slot(index).load() {
-                    loaded.is_referenced.store(false, Ordering::Relaxed);
+                    loaded.uses.set(uses);
                 }
             }
-            (Content::Whole(_), _) | (Content::Spans(_), None) => {
-                object.clear_referenced();
-            }
+            (Content::Whole(_), _) | (Content::Spans(_), None) => object.uses().set(uses),
         }
     }
 }
@@ -173,4 +192,9 @@ fn address(span: &SharedSpan) -> usize {
     span.as_ptr().addr()
 }
 
+fn pages(len: usize) -> usize {
+    len.div_ceil(PAGE_BYTES)
+}
+
 const FRAME_BYTES: usize = SPAN_BYTES as usize;
+const PAGE_BYTES: usize = 4_096;

@@ -129,6 +129,47 @@ fn small_ranges_of_a_large_file_evict_no_file_in_demand() {
     assert_eq!(counters.span_misses, spans as u64);
 }
 
+/// Eviction must not take the pieces of one body, or what was read ahead for it, for demand.
+#[test]
+fn a_body_uses_each_span_once_however_it_takes_it() {
+    let tree = Tree::new();
+    let spans = 6;
+    tree.write("large", &stamped(1, spans * SPAN_BYTES as usize));
+    let (_cache, client) = start_one(&tree, 4 * MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    let object = waiter.find("large").unwrap();
+    for reader in 0..5 {
+        let mut body = FileBody::new(Arc::clone(&object), 0..u64::MAX);
+        for taken in (0..=spans * SPAN_BYTES as usize).step_by(10_000) {
+            let mut out = vec![0; taken];
+            assert!(waiter.read(&mut body, taken + 10_000, &mut out));
+        }
+        let table = object.spans().unwrap();
+        for index in 0..spans as u64 {
+            assert_eq!(table.uses(index), Some(reader.min(3)), "{reader}, {index}");
+        }
+    }
+}
+
+/// A scan is evicted, and what two clients have requested of another file stays.
+#[test]
+fn a_scan_through_a_large_file_evicts_no_spans_in_demand() {
+    let tree = Tree::new();
+    tree.write("hot", &stamped(1, 6 * SPAN_BYTES as usize));
+    tree.write("huge", &stamped(2, 100 * SPAN_BYTES as usize));
+    let (cache, client) = start_one(&tree, MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    for _ in 0..3 {
+        assert_eq!(version(&waiter.fetch("hot").unwrap()), 1);
+    }
+    let misses = cache.counters().span_misses;
+    assert_eq!(version(&waiter.fetch("huge").unwrap()), 2);
+    let scanned = cache.counters().span_misses;
+    assert!(scanned > misses && cache.counters().evictions >= 80);
+    assert_eq!(version(&waiter.fetch("hot").unwrap()), 1);
+    assert_eq!(cache.counters().span_misses, scanned);
+}
+
 /// Starts a cache of 1 MiB without read-ahead, over `huge` of [`SPANS_HUGE`] spans and `fair` of
 /// 500 000 bytes.
 fn huge_beside_fair() -> (Tree, FileCache, Waiter) {
@@ -272,7 +313,7 @@ fn spans_that_send_queues_have_dropped_are_forgotten() {
     for spans in 1..=64 {
         assert!(waiter.read(&mut body, spans * SPAN_BYTES as usize, &mut out));
         if spans == 1 {
-            stalled = Some(waiter.client.span(&huge, 0, Token(1)).unwrap());
+            stalled = Some(waiter.client.span(&huge, 0, true, Token(1)).unwrap());
         }
         let pinned = cache.counters().pinned_bytes / u64::from(SPAN_BYTES);
         assert!((1..=4).contains(&pinned), "{pinned} spans");
