@@ -102,7 +102,7 @@
 //! | cached paths for each client | [`CacheConfig::table_entries`] |
 //! | requests of each client | [`CacheConfig::outstanding_max`], and one for each root |
 //! | read-ahead and checks that are queued, for each root | 256 |
-//! | reads in flight, with the spans that they read to | half of the arena, and as many for each root as it has threads |
+//! | reads in flight, with their spans | half of the arena, and one for each thread |
 //! | hashes of evicted spans, 40 bytes each | as many as there are spans in memory |
 //! | threads | [`CacheConfig::loaders`] for each root, and the dispatcher |
 //! | open files | [`CacheConfig::open_max`], and one for each loader and each root |
@@ -111,9 +111,9 @@
 //! *Roots don't share a fate.* A system call on a file may never return. Only loaders make them,
 //! and a root has a limited number of loaders, of each client's requests, of open files and of
 //! reads in flight. A loader has reads of one root in flight at a time, so that threads of the
-//! kernel that hang in them are that root's, too. The dispatcher makes none, so what is in memory is always
-//! served. Limits that shrink as their resource runs out (Choudhury and Hahne 1998) leave a part of
-//! it however many roots hang.
+//! kernel that hang in them are that root's, too. The dispatcher makes none, so what is in memory
+//! is always served. Limits that shrink as their resource runs out (Choudhury and Hahne 1998) leave
+//! a part of it however many roots hang.
 //!
 //! *Clients don't share a fate.* Each has its own queue and its own budget of requests. The queues
 //! of a root, and deferred tasks, are served client by client. What a client's connections pin are

@@ -43,8 +43,8 @@ pub(crate) enum Outcome {
     },
     /// The span can't be read.
     Failed(Absence),
-    /// The request has to be made again now: it was never sent, for lack of room in the queue, or it
-    /// was dropped because no body was there for it.
+    /// The request has to be made again now: it was never sent, for lack of room in the queue, or
+    /// it was dropped because no body was there for it.
     Retry,
 }
 

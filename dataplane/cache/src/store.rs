@@ -206,8 +206,8 @@ impl Store {
         }
     }
 
-    /// Ends a read that no body waits for, without reading. Its waiters are closed connections'; any
-    /// other makes its request again.
+    /// Ends a read that no body waits for, without reading. Its waiters are closed connections;
+    /// any other makes its request again.
     pub(crate) fn abandon_span(&self, object: &Object, index: u64) {
         let Some(table) = object.spans() else {
             return;

@@ -14,6 +14,7 @@ use super::testing::{Tree, kernel_clock, start, start_with_clock};
 use super::*;
 
 mod changes;
+mod direct;
 mod hung;
 mod rings;
 mod shares;

@@ -1,8 +1,6 @@
 //! What loaders do: they look up files and read their spans.
 
 use std::hash::BuildHasher;
-use std::io;
-use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +19,7 @@ use super::fingerprint::{Change, ChangeAge, Fingerprint};
 use super::handle::{CheckStep, FileHandle, ReadSpan, ReadVerdict, SourceHandle, Verification};
 use super::job::{Job, JobEnd, Reading};
 use super::open_files::{OpenFile, OpenFiles};
-use super::reader::{NewReader, PendingRead};
+use super::reader::{NewReader, PendingRead, aligned, is_transient, read_for};
 use super::root::{OpenOutcome, Opened, Root};
 use super::validators::entity;
 use crate::absence::Absence;
@@ -125,7 +123,7 @@ impl Files {
             Err(NoMemory(len)) => return JobEnd::NoMemory(job, len),
         };
         let began = opened.now;
-        begin_read(job, Some(opened), page, 0, len, began)
+        JobEnd::Read(read_for(job, Some(opened), page, 0, len, began))
     }
 
     /// Stores an object that is read span by span.
@@ -385,7 +383,8 @@ impl Files {
             Ok(page) => page,
             Err(NoMemory(len)) => return JobEnd::NoMemory(job, len),
         };
-        begin_read(job, None, page, offset_of(index), len, self.clock.now())
+        let (offset, now) = (offset_of(index), self.clock.now());
+        JobEnd::Read(read_for(job, None, page, offset, len, now))
     }
 
     /// Publishes a span that was read, or fails it if the file has changed.
@@ -477,19 +476,6 @@ impl Files {
     }
 }
 
-/// Returns a part of `buffer` for a read of `len` bytes: of an aligned length and at an aligned
-/// address, if the read is direct.
-fn aligned(buffer: &mut Vec<u8>, len: usize, direct: Option<NonZeroU32>) -> &mut [u8] {
-    if direct.is_none() {
-        buffer.resize(len, 0);
-        return buffer;
-    }
-    let rounded = len.next_multiple_of(PAGE_BYTES);
-    buffer.resize(rounded + PAGE_BYTES, 0);
-    let start = buffer.as_ptr().addr().wrapping_neg() % PAGE_BYTES;
-    &mut buffer[start..start + rounded]
-}
-
 /// The file that an object is a version of.
 pub(super) fn file_of(object: &Object) -> &FileHandle {
     let SourceHandle::File(handle) = object.source();
@@ -499,48 +485,6 @@ pub(super) fn file_of(object: &Object) -> &FileHandle {
 fn offset_of(index: u64) -> u64 {
     index.saturating_mul(u64::from(SPAN_BYTES))
 }
-
-/// Has a job continue when `len` bytes of its file were read.
-fn begin_read(
-    job: Job,
-    opened: Option<Opened>,
-    page: PageFill,
-    offset: u64,
-    len: usize,
-    began: Duration,
-) -> JobEnd {
-    let direct = match &job.task {
-        Task::ReadSpan { object, .. } => file_of(object).direct(),
-        Task::Lookup { .. } | Task::Close { .. } => None,
-    };
-    let file = PendingRead {
-        job,
-        opened,
-        direct,
-        wanted: len,
-        began,
-        retries: 0,
-    };
-    // A page has room for that.
-    let len = direct.map_or(len, |align| len.next_multiple_of(align.get() as usize));
-    JobEnd::Read(Box::new(Read {
-        file,
-        page,
-        offset,
-        len,
-    }))
-}
-
-/// Whether a read is to be made again: a signal came, or the kernel has no memory for it now.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-    )
-}
-
-/// The memory of spans is aligned to this.
-const PAGE_BYTES: usize = 4_096;
 
 /// So many bytes are needed.
 #[derive(Debug)]

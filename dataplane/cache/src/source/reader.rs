@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use lockgate_uring::{Completion, Limits, Read, Refused, Ring};
+use pktbuf::PageFill;
 use rustix::fs::CWD;
 
 use super::filesystem::FileSystem;
@@ -201,5 +202,60 @@ impl Reader for PreadReader {
     }
 }
 
+/// The read of `len` bytes that a job waits for.
+pub(super) fn read_for(
+    job: Job,
+    opened: Option<Opened>,
+    page: PageFill,
+    offset: u64,
+    len: usize,
+    began: Duration,
+) -> Box<Read<PendingRead>> {
+    let direct = match &job.task {
+        Task::ReadSpan { object, .. } => file_of(object).direct(),
+        Task::Lookup { .. } | Task::Close { .. } => None,
+    };
+    let file = PendingRead {
+        job,
+        opened,
+        direct,
+        wanted: len,
+        began,
+        retries: 0,
+    };
+    // A page has room for that.
+    let len = direct.map_or(len, |align| len.next_multiple_of(align.get() as usize));
+    Box::new(Read {
+        file,
+        page,
+        offset,
+        len,
+    })
+}
+
+/// Whether a read is to be made again: a signal came, or the kernel has no memory for it now.
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Returns a part of `buffer` for a read of `len` bytes: of an aligned length and at an aligned
+/// address, if the read is direct.
+pub(super) fn aligned(buffer: &mut Vec<u8>, len: usize, direct: Option<NonZeroU32>) -> &mut [u8] {
+    if direct.is_none() {
+        buffer.resize(len, 0);
+        return buffer;
+    }
+    let rounded = len.next_multiple_of(PAGE_BYTES);
+    buffer.resize(rounded + PAGE_BYTES, 0);
+    let start = buffer.as_ptr().addr().wrapping_neg() % PAGE_BYTES;
+    &mut buffer[start..start + rounded]
+}
+
 /// How long a loader pauses if the kernel refuses to wait.
 const WAIT_AGAIN: Duration = Duration::from_millis(1);
+
+/// The memory of spans is aligned to this.
+const PAGE_BYTES: usize = 4_096;

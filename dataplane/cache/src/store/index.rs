@@ -110,14 +110,14 @@ impl Index {
         self.objects.len()
     }
 
-    /// Publishes a span of a large object, so that workers find it. One that was read ahead `is_used`
-    /// later for the first time.
+    /// Publishes a span of a large object, so that workers find it. If none `is_requested`, it was
+    /// read ahead.
     pub(super) fn publish(
         &mut self,
         object: &Arc<Object>,
         index: u64,
         span: &Arc<SharedSpan>,
-        is_used: bool,
+        is_requested: bool,
     ) {
         let Content::Spans(spans) = object.content() else {
             return;
@@ -125,7 +125,7 @@ impl Index {
         let loaded = LoadedSpan {
             index,
             span: Arc::clone(span),
-            uses: Uses::new(is_used),
+            uses: Uses::new(is_requested),
         };
         spans.slot(index).store(Some(Arc::new(loaded)));
         self.spans.insert(object, Some(index), span);

@@ -125,7 +125,8 @@ fn a_file_that_cant_be_read_fails_and_is_counted() {
     };
     let page = loader.store.allocate(1_000).unwrap();
     let opened = Some(write_only("small"));
-    let read = begin_read(lookup("small"), opened, page, 0, 1_000, kernel_time());
+    let read = read_for(lookup("small"), opened, page, 0, 1_000, kernel_time());
+    let read = JobEnd::Read(read);
     assert!(matches!(loader.with_reads(read), JobEnd::Done));
     assert_eq!(cache.counters().absent, 1);
 
