@@ -9,8 +9,8 @@
 //! # Invariants
 //!
 //! - A page and the file that is read to it belong to the ring from [`Ring::push`] until their
-//!   [`Completion`]. So safe code can't free or touch memory that the kernel may still write to, nor
-//!   close the file and have its number reused.
+//!   [`Completion`]. So safe code can't free or touch memory that the kernel may still write to,
+//!   nor close the file and have its number reused.
 //! - Dropping a ring cancels its reads and waits for all of them, as `pread` would wait. If the
 //!   kernel refuses even that, the pages are leaked. A ring that is forgotten leaks them, too.
 //! - A ring has a bounded number of reads in flight, and the kernel a bounded number of threads for
