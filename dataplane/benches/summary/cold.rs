@@ -1,8 +1,8 @@
 //! Files that are never in the file cache, but in the kernel's page cache.
 //!
 //! A client on core 0 requests them, as a worker with several connections does, and yields while
-//! nothing has come. Loaders read them on any core. The baseline opens and reads the same files,
-//! one after the other, in one thread.
+//! nothing has come. Loaders read them on the same core, which they inherit, so that the ratio is
+//! one of work. The baseline opens and reads the same files, one after the other, in one thread.
 
 use std::fs::File;
 use std::io::Read as _;
