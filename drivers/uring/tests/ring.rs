@@ -1,4 +1,5 @@
 //! A ring on files and pipes of the kernel.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

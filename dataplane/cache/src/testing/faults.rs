@@ -60,7 +60,7 @@ struct FaultyReader {
     gate: Gate,
     faults: Faults,
     random: Random,
-    in_flight: Vec<Box<Read<PendingRead>>>,
+    in_flight: Vec<Read<PendingRead>>,
     done: VecDeque<Completion<PendingRead>>,
     /// Changes of the gate that were seen.
     seen: u64,
@@ -80,7 +80,7 @@ impl FaultyReader {
             return false;
         }
         let at = free[self.random.index(free.len())];
-        let mut read = *self.in_flight.swap_remove(at);
+        let mut read = self.in_flight.swap_remove(at);
         self.gate.add_held(-1);
         let result = self.read(&mut read);
         self.done.push_back(Completion { read, result });
@@ -126,7 +126,7 @@ impl Reader for FaultyReader {
 
     fn begin(&mut self, read: Box<Read<PendingRead>>) {
         assert!(self.has_room(), "a read without room");
-        self.in_flight.push(read);
+        self.in_flight.push(*read);
         self.gate.add_held(1);
     }
 
