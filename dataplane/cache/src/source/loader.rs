@@ -11,7 +11,6 @@ use lockgate_http::Entity;
 use lockgate_uring::{Completion, Read};
 use lockgate_wire::Instant;
 use pktbuf::{PageFill, SharedSpan};
-use rustix::io::Errno;
 
 use super::clock::WallClock;
 use super::filesystem::FileSystem;
@@ -19,7 +18,7 @@ use super::fingerprint::{Change, ChangeAge, Fingerprint};
 use super::handle::{CheckStep, FileHandle, ReadSpan, ReadVerdict, SourceHandle, Verification};
 use super::job::{Job, JobEnd, Reading};
 use super::open_files::{OpenFile, OpenFiles};
-use super::reader::{NewReader, PendingRead, aligned, is_transient, read_for};
+use super::reader::{NewReader, PendingRead, ReadError, aligned, is_transient, read_for};
 use super::root::{OpenOutcome, Opened, Root};
 use super::validators::entity;
 use crate::absence::Absence;
@@ -445,35 +444,6 @@ impl Files {
     fn digest(&self, bytes: &[u8]) -> u64 {
         self.hasher.hash_one(bytes)
     }
-
-    /// Reads at least `len` bytes.
-    fn read(
-        &self,
-        file: &OwnedFd,
-        buffer: &mut [u8],
-        len: usize,
-        offset: u64,
-    ) -> Result<(), ReadError> {
-        let mut done = 0;
-        while done < len {
-            match self
-                .system
-                .read(file, &mut buffer[done..], offset + done as u64)
-            {
-                // It is shorter now.
-                Ok(0) => return Err(ReadError::Changed),
-                Ok(n) => done += n,
-                Err(Errno::INTR) => {}
-                Err(_) => {
-                    self.counters.read_errors.add(1);
-                    return Err(ReadError::Failed);
-                }
-            }
-        }
-        self.counters.loads.add(1);
-        self.counters.bytes_read.add(len as u64);
-        Ok(())
-    }
 }
 
 /// The file that an object is a version of.
@@ -489,13 +459,6 @@ fn offset_of(index: u64) -> u64 {
 /// So many bytes are needed.
 #[derive(Debug)]
 struct NoMemory(usize);
-
-/// Why a read has no result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadError {
-    Changed,
-    Failed,
-}
 
 /// Attempts at a small file that changes while it is read.
 const CHANGES_MAX: u8 = 4;

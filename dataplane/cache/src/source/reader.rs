@@ -14,10 +14,11 @@ use std::time::Duration;
 use lockgate_uring::{Completion, Limits, Read, Refused, Ring};
 use pktbuf::PageFill;
 use rustix::fs::CWD;
+use rustix::io::Errno;
 
 use super::filesystem::FileSystem;
 use super::job::Job;
-use super::loader::file_of;
+use super::loader::{Files, file_of};
 use super::root::Opened;
 use crate::request::Task;
 
@@ -252,6 +253,44 @@ pub(super) fn aligned(buffer: &mut Vec<u8>, len: usize, direct: Option<NonZeroU3
     buffer.resize(rounded + PAGE_BYTES, 0);
     let start = buffer.as_ptr().addr().wrapping_neg() % PAGE_BYTES;
     &mut buffer[start..start + rounded]
+}
+
+impl Files {
+    /// Reads at least `len` bytes.
+    pub(super) fn read(
+        &self,
+        file: &OwnedFd,
+        buffer: &mut [u8],
+        len: usize,
+        offset: u64,
+    ) -> Result<(), ReadError> {
+        let mut done = 0;
+        while done < len {
+            match self
+                .system
+                .read(file, &mut buffer[done..], offset + done as u64)
+            {
+                // It is shorter now.
+                Ok(0) => return Err(ReadError::Changed),
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.counters.read_errors.add(1);
+                    return Err(ReadError::Failed);
+                }
+            }
+        }
+        self.counters.loads.add(1);
+        self.counters.bytes_read.add(len as u64);
+        Ok(())
+    }
+}
+
+/// Why a read has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadError {
+    Changed,
+    Failed,
 }
 
 /// How long a loader pauses if the kernel refuses to wait.
