@@ -7,6 +7,8 @@
 
 #include "internal.h"
 
+_Static_assert(LG_BURST <= 64, "a bit of lg_txq.refused_at for each");
+
 static inline struct lg_frag *
 frag_of(struct rte_mbuf *m)
 {
@@ -357,12 +359,16 @@ shift(struct lg_txq *q, uint16_t n)
 static void
 prepare(struct lg_txq *q, uint16_t ok)
 {
+	uint16_t gone = 0;
+
+	q->refused_at = 0;
 	while (ok < q->count) {
 		ok += rte_eth_tx_prepare(q->port, q->queue, q->pending + ok, q->count - ok);
 		if (ok >= q->count)
 			return;
 		rte_pktmbuf_free(q->pending[ok]);
 		q->refused++;
+		q->refused_at |= UINT64_C(1) << (ok + gone++);
 		q->count--;
 		memmove(q->pending + ok, q->pending + ok + 1,
 				(q->count - ok) * sizeof(q->pending[0]));

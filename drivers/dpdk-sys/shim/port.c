@@ -134,21 +134,32 @@ socket_of(const struct lg_queue_conf *conf)
 }
 
 /*
- * Both keep the driver's thresholds, and have the port's offloads only: a default may contain
+ * Queues keep the driver's thresholds, and have the port's offloads only: a default may contain
  * RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE, which external buffers forbid.
  */
+static int
+queue_defaults(uint16_t port, struct rte_eth_rxconf *rx, struct rte_eth_txconf *tx)
+{
+	struct rte_eth_dev_info info;
+	int rc = dev_info(port, &info);
+
+	*rx = info.default_rxconf;
+	*tx = info.default_txconf;
+	rx->offloads = 0;
+	tx->offloads = 0;
+	return rc;
+}
+
 int
 lg_port_rx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
 		struct rte_mempool *pool)
 {
-	struct rte_eth_dev_info info;
 	struct rte_eth_rxconf rx;
-	int rc = dev_info(port, &info);
+	struct rte_eth_txconf tx;
+	int rc = queue_defaults(port, &rx, &tx);
 
 	if (rc != 0)
 		return rc;
-	rx = info.default_rxconf;
-	rx.offloads = 0;
 	if (conf->rx_drop)
 		rx.rx_drop_en = 1;
 	return rte_eth_rx_queue_setup(port, queue, conf->rx_desc, socket_of(conf), &rx, pool);
@@ -157,14 +168,12 @@ lg_port_rx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf
 int
 lg_port_tx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf)
 {
-	struct rte_eth_dev_info info;
+	struct rte_eth_rxconf rx;
 	struct rte_eth_txconf tx;
-	int rc = dev_info(port, &info);
+	int rc = queue_defaults(port, &rx, &tx);
 
 	if (rc != 0)
 		return rc;
-	tx = info.default_txconf;
-	tx.offloads = 0;
 	return rte_eth_tx_queue_setup(port, queue, conf->tx_desc, socket_of(conf), &tx);
 }
 
@@ -173,6 +182,15 @@ lg_port_rx_descs(uint16_t port, uint16_t queue)
 {
 	struct rte_eth_rxq_info info;
 	int rc = rte_eth_rx_queue_info_get(port, queue, &info);
+
+	return rc != 0 ? rc : info.nb_desc;
+}
+
+int
+lg_port_tx_descs(uint16_t port, uint16_t queue)
+{
+	struct rte_eth_txq_info info;
+	int rc = rte_eth_tx_queue_info_get(port, queue, &info);
 
 	return rc != 0 ? rc : info.nb_desc;
 }

@@ -138,6 +138,8 @@ struct lg_txq {
 	uint64_t bytes;
 	/* Packets dropped because rte_eth_tx_prepare refused them. */
 	uint64_t refused;
+	/* Which of them the last call refused: bit n is the n-th of the packets that were pending. */
+	uint64_t refused_at;
 	/* Calls after which packets were left because the ring was full. */
 	uint64_t ring_full;
 	/* Calls after which frames were left because no mbufs were free. */
@@ -294,8 +296,9 @@ int lg_port_configure(uint16_t port, const struct lg_port_conf *conf);
 int lg_port_rx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf,
 		struct rte_mempool *pool);
 int lg_port_tx_queue(uint16_t port, uint16_t queue, const struct lg_queue_conf *conf);
-/* Returns the receive descriptors that a queue really has, or a negative errno. */
+/* Return the descriptors that a queue really has, or a negative errno. */
 int lg_port_rx_descs(uint16_t port, uint16_t queue);
+int lg_port_tx_descs(uint16_t port, uint16_t queue);
 /*
  * Spreads the hash values evenly over the queues and reads the table back. Returns the entries of
  * the redirection table; 0: the port has none; -EIO: it doesn't hold what was written.

@@ -129,6 +129,8 @@ pub(super) struct Wishes {
     pub(super) queues: u16,
     /// Received frames are longer than a buffer.
     pub(super) scatter: bool,
+    /// The device can access page buffers where they are.
+    pub(super) reaches_pages: bool,
 }
 
 impl Capabilities {
@@ -153,6 +155,7 @@ impl Capabilities {
             &[
                 (has(LG_CAP_MULTI_SEGS), Reason::NotOffered),
                 (segments >= 2, Reason::OneSegment),
+                (wishes.reaches_pages, Reason::UnsharedMemory),
             ],
         );
         let one_context = quirks.one_csum_context && wishes.queues > 1;

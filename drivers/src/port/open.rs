@@ -52,6 +52,7 @@ impl Port {
         let rc = sent::set_up_tx_queues(created.id, config, &conf);
         created.setup(config, "a transmit queue", rc)?;
         let release = SentRelease::of_port(created.id, config, plan.known_release);
+        plan.set_tx_ring(sent::tx_descriptors(created.id));
         plan.set_sent_release(config, &created.device, release);
         let (rx_pools, tx_pools) = pools(config, &plan.sizes, raw.numa_node)?;
         let mac = mac_address(&raw, config);

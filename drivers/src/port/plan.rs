@@ -9,7 +9,8 @@ use super::reasons::Reasons;
 use super::rss::Rss;
 use super::sizes::BufferNeeds;
 use super::{PortConfig, PortError, SentRelease, Sizes, mtu};
-use crate::device::Device;
+use crate::device::{Device, Driver};
+use crate::memory;
 
 /// How a port is set up.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ impl Plan {
             disable: config.disable,
             queues: config.queues,
             scatter: mtu::needs_scatter(driver, config.mtu),
+            // vhost maps the EAL's own memory only.
+            reaches_pages: driver != Driver::VirtioUser || memory::external().is_empty(),
         };
         let (mut caps, reasons) = Capabilities::decide(raw, &quirks, &rss, &wishes);
         let needs = BufferNeeds {
@@ -124,6 +127,13 @@ impl Plan {
             wanted: self.sizes.rx_descriptors,
             buffers: self.sizes.rx_mbufs,
         })
+    }
+
+    /// Takes over how many descriptors a transmit queue that is set up has, if more than were asked
+    /// for: mlx5 takes the next power of two, and keeps packets in all of them. Call it before
+    /// [`Plan::set_sent_release`].
+    pub(super) fn set_tx_ring(&mut self, descriptors: u16) {
+        self.sizes.tx_descriptors = self.sizes.tx_descriptors.max(descriptors);
     }
 
     /// Takes over when the driver frees what it has sent. Only a queue that is set up tells.

@@ -44,6 +44,8 @@ pub(super) enum Reason {
     Disabled,
     /// A frame may have one segment only.
     OneSegment,
+    /// Page buffers are in memory that the device's other side can't access.
+    UnsharedMemory,
     /// Segmentation needs scattered transmit.
     NeedsChains,
     /// Segmentation needs TCP checksums.
@@ -60,6 +62,7 @@ impl fmt::Display for Reason {
             Self::NotOffered => "not offered",
             Self::Disabled => "disabled",
             Self::OneSegment => "one segment a frame",
+            Self::UnsharedMemory => "page buffers aren't in shared memory",
             Self::NeedsChains => "needs chains",
             Self::NeedsTxChecksums => "needs tx tcp checksums",
             Self::OnlySegments => "used with segmentation only",

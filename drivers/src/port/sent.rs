@@ -91,6 +91,14 @@ pub(super) fn set_up_tx_queues(port: u16, config: &PortConfig, conf: &lg_queue_c
     0
 }
 
+/// Returns the descriptors that the transmit queues of a port really have; 0: the driver doesn't
+/// tell.
+pub(super) fn tx_descriptors(port: u16) -> u16 {
+    // SAFETY: a configured port, whose queues are set up.
+    let rc = unsafe { dpdk_sys::lg_port_tx_descs(port, 0) };
+    u16::try_from(rc).unwrap_or(0)
+}
+
 /// Most pieces of payload in one frame where the ring holds them until descriptors are reused, so
 /// that the sum of all packet buffers in a ring has a bound: nearly 64 KiB of whole records, or a
 /// copy.

@@ -45,6 +45,12 @@ impl PortConfig {
             DESCRIPTORS_MIN_MAX
         };
         let (rx, tx) = (rx.max(at_least), tx.max(at_least));
+        // A driver may round up.
+        let tx = if at_least > 0 {
+            tx.checked_next_power_of_two().unwrap_or(u16::MAX)
+        } else {
+            tx
+        };
         let bytes = |multi_segs| {
             let needs = BufferNeeds {
                 multi_segs,

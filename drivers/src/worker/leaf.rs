@@ -56,6 +56,7 @@ impl Leaf {
             packets: 0,
             bytes: 0,
             refused: 0,
+            refused_at: 0,
             ring_full: 0,
             no_mbuf: 0,
             cleaned: 0,
@@ -132,8 +133,9 @@ impl Leaf {
             self.cells().tx_dropped_link.add(dropped);
             return true;
         }
-        let (short_before, taken_before) = (self.tx.no_mbuf, self.taken());
+        let short_before = self.tx.no_mbuf;
         loop {
+            let sent_before = self.tx.packets;
             let (frames, pieces) = self.waiting.described();
             let n = u32::try_from(frames.len()).unwrap_or(u32::MAX);
             let (frames, pieces) = (frames.as_ptr(), pieces.as_ptr());
@@ -141,14 +143,15 @@ impl Leaf {
             // pieces are in the list and hold a reference each.
             let built = unsafe { dpdk_sys::lg_tx_burst(&raw mut self.tx, frames, n, pieces) };
             self.waiting.forget_built(built as usize);
+            if let Some(share) = &mut self.ring_share {
+                share.on_refused(self.tx.refused_at);
+                let sent = self.tx.packets - sent_before;
+                share.on_taken(usize::try_from(sent).unwrap_or(usize::MAX));
+            }
             // More than a burst may be queued: continue while the port accepts everything.
             if built == 0 || self.waiting.len() == 0 || self.tx.count > 0 {
                 break;
             }
-        }
-        let taken = self.taken() - taken_before;
-        if let Some(share) = &mut self.ring_share {
-            share.on_taken(usize::try_from(taken).unwrap_or(usize::MAX));
         }
         if self.tx.no_mbuf > short_before {
             self.clean_sent(u32::from(BURST));
@@ -163,11 +166,6 @@ impl Leaf {
             self.queue.shared.warn_of_refused_packets();
         }
         self.backlog() == 0
-    }
-
-    /// Packets that the driver took or refused, since the start.
-    fn taken(&self) -> u64 {
-        self.tx.packets + self.tx.refused
     }
 
     /// See [`super::WorkerPorts::clean_sent`].

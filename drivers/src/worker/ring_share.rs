@@ -106,6 +106,20 @@ impl RingShare {
         }
     }
 
+    /// Handles that the driver refused packets that waited, so that they never were in the ring.
+    /// Bit n of `places` is the n-th of those.
+    pub(super) fn on_refused(&mut self, mut places: u64) {
+        let first = self.packets.len() - self.waiting;
+        while let Some(place) = places.checked_ilog2() {
+            places &= !(1 << place);
+            if let Some(refused) = self.packets.remove(first + place as usize) {
+                self.waiting -= 1;
+                self.pages -= u32::from(refused.pages);
+                self.last = ptr::null();
+            }
+        }
+    }
+
     /// Handles that the last `count` packets that waited were dropped.
     pub(super) fn on_dropped(&mut self, count: usize) {
         for _ in 0..count.min(self.waiting) {
@@ -212,6 +226,30 @@ mod tests {
         assert!(!share.admits(&payload(&pages, &[2])));
     }
 
+    /// Drivers refuse a packet at each retransmission. It pushes nothing out of the ring.
+    #[test]
+    fn what_the_driver_refuses_counts_no_more() {
+        let (_pool, pages) = pages();
+        let mut share = RingShare::new(2, false, 8, 3);
+        for n in 0..3 {
+            share.on_referenced(&payload(&pages, &[n]));
+        }
+        let next = payload(&pages, &[3]);
+        assert!(!share.admits(&next));
+        share.on_refused(0b101);
+        share.on_taken(1);
+        assert_eq!((share.pages, share.waiting), (1, 0));
+        for _ in 0..100 {
+            share.on_copied();
+            share.on_refused(1);
+            share.on_taken(0);
+        }
+        assert_eq!((share.pages, share.packets.len()), (1, 1));
+        // The reference is gone, so the same page buffer counts again.
+        share.on_referenced(&payload(&pages, &[2]));
+        assert_eq!(share.pages, 2);
+    }
+
     proptest! {
         #![proptest_config(proptest_config(256))]
 
@@ -219,7 +257,7 @@ mod tests {
         #[test]
         fn a_ring_never_holds_more_than_its_share(
             packets in prop::collection::vec(
-                (prop::collection::vec(0..PAGES, 0..4), 0_usize..4),
+                (prop::collection::vec(0..PAGES, 0..4), 0_usize..4, 0_u64..8),
                 1..200,
             ),
             descriptors in 4_u16..24,
@@ -232,7 +270,7 @@ mod tests {
             let mut waiting = VecDeque::new();
             let mut ring: VecDeque<(Vec<usize>, usize)> = VecDeque::new();
             let mut used = 0;
-            for (packet, taken) in packets {
+            for (packet, taken, refused) in packets {
                 let payload = payload(&pages, &packet);
                 if share.admits(&payload) {
                     share.on_referenced(&payload);
@@ -241,6 +279,12 @@ mod tests {
                 } else {
                     share.on_copied();
                     waiting.push_back((Vec::new(), 1));
+                }
+                share.on_refused(refused & ((1 << waiting.len().min(3)) - 1));
+                for place in (0..waiting.len().min(3)).rev() {
+                    if refused & (1 << place) != 0 {
+                        waiting.remove(place);
+                    }
                 }
                 let taken = taken.min(waiting.len());
                 for packet in waiting.drain(..taken) {

@@ -26,6 +26,10 @@ pub(crate) const CASES: &[Case] = &[
         beyond_the_share_packets_are_copied(9000, 8900);
     }),
     Case::new(
+        "held::refused_packets_push_nothing_out",
+        refused_packets_push_nothing_out,
+    ),
+    Case::new(
         "held::closed_rings_give_everything_back",
         closed_rings_give_everything_back,
     ),
@@ -179,6 +183,37 @@ fn beyond_the_share_packets_are_copied(mtu: u16, len: usize) {
     let by_reference = 4 + 60 + 10 + 800 - pair.a.counters().total().tx_ring_share;
     assert!(by_reference > 2 * u64::from(SHARE), "{by_reference}");
     assert!(pair.at_a.room(IfaceId(0)).packets > 0);
+    pair.close();
+}
+
+/// The ring holds its share. Packets that the driver refuses don't enter it, so what it holds still
+/// counts.
+fn refused_packets_push_nothing_out() {
+    const SHARE: u32 = 4;
+    let mut pair = pair(SentRelease::OnReuse, |config| {
+        config.tx_descriptors = 64;
+        config.ring_pages_max = SHARE;
+    });
+    let marked = filled(&mut pair.pages, 10, 0);
+    send(&mut pair.at_b, Shape::default(), &[whole(&marked)]);
+    assert!(pair.at_b.flush());
+    drop(marked);
+    // What a receives says which port it is.
+    let a = receive(&mut pair.at_a, 1)[0].port();
+    // SAFETY: an open port, whose queue this thread uses.
+    unsafe { dpdk_sys::lg_port_refuse_longer(a, 600) };
+    pair.exchange(4, 100, Shape::default());
+    assert_eq!(pair.held(), SHARE);
+    for n in 0..200 {
+        let page = filled(&mut pair.pages, 1000, n);
+        send(&mut pair.at_a, Shape::default(), &[whole(&page)]);
+        assert!(pair.at_a.flush());
+    }
+    assert_eq!(pair.a.counters().total().tx_dropped_driver, 200);
+    for round in 0..8 {
+        pair.exchange(4, 100, Shape::default());
+        assert_eq!(pair.held(), SHARE, "{round}");
+    }
     pair.close();
 }
 

@@ -505,6 +505,29 @@ fn the_pool_holds_what_a_ring_keeps() {
     }
 }
 
+/// mlx5 makes rings of the next power of two, and keeps packets in all of it.
+#[test]
+fn a_transmit_ring_counts_as_long_as_it_is() {
+    let config = PortConfig {
+        tx_descriptors: 1100,
+        ..config("0000:03:00.0")
+    };
+    for (raw, found, expected) in [
+        (i40e(), 2048, 2048),
+        (i40e(), 1120, 1120),
+        (virtio(), 0, 1100),
+    ] {
+        let mut plan = Plan::decide(&config, &config.device, &raw).expect("a plan");
+        plan.set_tx_ring(found);
+        plan.set_sent_release(&config, &config.device, SentRelease::OnReuse);
+        let sizes = plan.sizes;
+        assert_eq!(sizes.tx_descriptors, expected);
+        assert!(sizes.tx_mbufs >= 5 * u32::from(expected), "{sizes:?}");
+        let taken = sizes.rx_pool(0, &config).bytes() + sizes.tx_pool(0, &config).bytes();
+        assert!(config.queue_bytes_max() >= taken, "{sizes:?}");
+    }
+}
+
 #[test]
 fn frames_longer_than_a_buffer_are_scattered_or_get_longer_buffers() {
     // SAFETY: returns a constant.
