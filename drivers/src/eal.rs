@@ -6,6 +6,7 @@ mod log;
 mod plan;
 
 use std::ffi::CStr;
+use std::fs;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Mutex;
@@ -86,6 +87,18 @@ pub enum EalError {
     /// [`EalConfig::memory_mib`] is too small.
     #[error("[eal] memory = {0}MiB: at least {min}MiB are needed", min = MEMORY_MIB_MIN)]
     Memory(u32),
+    /// [`EalConfig::memory_mib`] is more than the machine has. The EAL would describe each ordinary
+    /// page of it, for minutes, until memory is used up.
+    #[error(
+        "[eal] memory: {wanted} MiB of packet memory are wanted on ordinary pages, and this machine \
+         has {there} MiB in all"
+    )]
+    Machine {
+        /// MiB wanted.
+        wanted: u32,
+        /// MiB that the machine has.
+        there: u64,
+    },
     /// The thread that starts the EAL can't be made.
     #[error("can't make a thread to start the EAL: {0}")]
     Thread(#[source] std::io::Error),
@@ -117,6 +130,7 @@ impl Eal {
         }
         let plan = Plan::new(config, &free_pages(Path::new(SYSFS)), heap_limits(config))?;
         let (iova, why) = decide_iova(config, &plan)?;
+        check_machine(config, &plan, machine_mib(Path::new(PROCFS)))?;
         let mut state = STATE
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -260,6 +274,31 @@ fn decide_iova(config: &EalConfig, plan: &Plan) -> Result<(IovaMode, String), Io
     Ok((iova, why))
 }
 
+/// Checks that the machine has the memory that the EAL is to take on ordinary pages.
+fn check_machine(
+    config: &EalConfig,
+    plan: &Plan,
+    machine_mib: Option<u64>,
+) -> Result<(), EalError> {
+    let wanted = config.memory_mib;
+    match machine_mib {
+        Some(there) if !plan.hugepages && u64::from(wanted) > there => {
+            Err(EalError::Machine { wanted, there })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the machine's memory in MiB, as proc_meminfo(5) has it.
+fn machine_mib(proc: &Path) -> Option<u64> {
+    let text = fs::read_to_string(proc.join("meminfo")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib >> 10)
+}
+
 /// Returns what the EAL's heaps can hold.
 fn heap_limits(config: &EalConfig) -> HeapLimits {
     let mut limits = dpdk_sys::lg_heap_limits {
@@ -318,12 +357,15 @@ enum State {
 static STATE: Mutex<State> = Mutex::new(State::New);
 
 const SYSFS: &str = "/sys";
+const PROCFS: &str = "/proc";
 
 /// Least memory in MiB with which the EAL starts.
 const MEMORY_MIB_MIN: u32 = 16;
 
 #[cfg(test)]
 mod tests {
+    use lockgate_testing::ScratchDir;
+
     use super::*;
 
     #[test]
@@ -350,6 +392,45 @@ mod tests {
             ),
             "--iova-mode pa --in-memory -a 0000:00:0a.0,arg=1 -a 0000:00:0b.0"
         );
+    }
+
+    #[test]
+    fn more_memory_than_the_machine_has_is_refused() {
+        let proc = ScratchDir::new();
+        assert_eq!(machine_mib(proc.path()), None);
+        proc.write("meminfo", "MemTotal:       24587344 kB\nMemFree:  1 kB\n");
+        let machine = machine_mib(proc.path());
+        assert_eq!(machine, Some(24_011));
+        for text in [
+            "",
+            "MemTotal: kB",
+            "MemTotal: -1 kB",
+            "MemTotal: 1 MB",
+            "\0",
+        ] {
+            proc.write("meminfo", text);
+            assert_eq!(machine_mib(proc.path()), None, "{text:?}");
+        }
+        let check = |memory_mib, free| {
+            let config = EalConfig {
+                memory_mib,
+                ..EalConfig::default()
+            };
+            let free = hugepages::FreePages {
+                node: 0,
+                page_bytes: 1 << 30,
+                free,
+                total: free,
+            };
+            let plan = Plan::new(&config, &[free], HeapLimits::UNLIMITED).unwrap();
+            let checked = check_machine(&config, &plan, machine);
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(24_011, 0), Ok(()));
+        let error = "[eal] memory: 24012 MiB of packet memory are wanted on ordinary pages, and \
+                     this machine has 24011 MiB in all";
+        assert_eq!(check(24_012, 0), Err(error.to_owned()));
+        assert_eq!(check(24_012, 100), Ok(()), "on huge pages");
     }
 
     #[test]

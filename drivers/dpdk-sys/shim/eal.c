@@ -189,13 +189,23 @@ lg_lock_memory(uint64_t *limit)
 	return mlockall(MCL_CURRENT | MCL_ONFAULT) != 0 ? -errno : 0;
 }
 
+/*
+ * Many IOMMUs have 39 bits of address, and devices use virtual addresses. So anonymous memory is
+ * below that, and above the EAL's, if the space is free there.
+ */
+#define ANONYMOUS_BASE ((uintptr_t)1 << 38)
+#define ANONYMOUS_ALIGN ((uintptr_t)2 << 20)
+
 void *
 lg_anonymous_memory(size_t len)
 {
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	static uintptr_t next = ANONYMOUS_BASE;
+	void *p = mmap((void *)__atomic_load_n(&next, __ATOMIC_RELAXED), len,
+			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
+	__atomic_fetch_add(&next, RTE_ALIGN_CEIL(len, ANONYMOUS_ALIGN), __ATOMIC_RELAXED);
 	/* Fewer TLB misses with transparent huge pages; failure doesn't matter. */
 	madvise(p, len, MADV_HUGEPAGE);
 	return p;

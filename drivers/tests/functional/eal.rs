@@ -39,6 +39,10 @@ pub(crate) const CASES: &[Case] = &[
         "eal::more_queues_than_there_are",
         more_queues_than_there_are,
     ),
+    Case::new(
+        "eal::ordinary_pages_are_at_low_addresses",
+        ordinary_pages_are_at_low_addresses,
+    ),
     Case::new("eal::assumptions_are_for_rings", assumptions_are_for_rings),
     Case::new("eal::mtu_has_limits", mtu_has_limits),
     Case::new(
@@ -51,6 +55,18 @@ fn starts_without_hugepages() {
     let eal = eal();
     assert!(!eal.uses_hugepages());
     assert!(Eal::version().starts_with("DPDK "), "{}", Eal::version());
+}
+
+/// Many IOMMUs have 39 bits of address: memory that ports map for DMA is below that.
+fn ordinary_pages_are_at_low_addresses() {
+    let eal = eal();
+    let mut first = pages(eal);
+    let mut second = pages(eal);
+    for pool in [&mut first, &mut second] {
+        let page = filled(pool, 100, 0);
+        let address = whole(&page).bytes().expect("plain").as_ptr().addr();
+        assert!(address >> 39 == 0, "{address:#x}");
+    }
 }
 
 fn starts_with_hugepages() {
