@@ -165,6 +165,14 @@ impl Device {
         cards.iter().map(PciAddress::to_string).collect()
     }
 
+    /// Returns whether a device is a member of this one, which is a bond.
+    pub fn has_member(&self, device: &Self) -> bool {
+        let keys = ["slave", "member"];
+        let is_it = |value: &Option<String>| value.as_ref() == Some(&device.name);
+        let mut arguments = self.arguments.iter();
+        arguments.any(|(key, value)| keys.contains(&key.as_str()) && is_it(value))
+    }
+
     /// Returns the kernel interface that the device uses: argument `iface` of `net_af_packet` and
     /// `net_af_xdp`.
     pub fn kernel_interface(&self) -> Option<&str> {
@@ -220,7 +228,8 @@ impl FromStr for Device {
         let mut parts = s.split(',').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let driver = driver(name).ok_or_else(|| DeviceError(s.into()))?;
-        if s.contains('\0') || name.len() >= NAME_MAX {
+        // The whole of it is in the log.
+        if s.contains(char::is_control) || name.len() >= NAME_MAX {
             return Err(DeviceError(s.into()));
         }
         let arguments = parts

@@ -76,7 +76,7 @@ pub(super) fn ports(document: &Document<'_>, workers: usize) -> Vec<PortSection>
 }
 
 /// Returns what is wrong if an earlier port uses the same device, PCI card or kernel interface. Two
-/// ports on one interface would both get every frame.
+/// ports on one interface would both get every frame. A member of a bond is the bond's alone.
 fn device_in_use(ports: &[PortSection], port: &PortSection) -> Option<String> {
     let device = port.device.as_ref()?;
     let cards = device.pci_addresses();
@@ -90,8 +90,14 @@ fn device_in_use(ports: &[PortSection], port: &PortSection) -> Option<String> {
         if let Some(card) = cards.iter().find(|card| theirs.contains(card)) {
             return Some(format!("port \"{name}\" uses card {card} already"));
         }
-        let interface = device.kernel_interface()?;
-        (same.kernel_interface() == Some(interface))
+        if same.has_member(device) {
+            return Some(format!("it is a member of port \"{name}\""));
+        }
+        if device.has_member(same) {
+            return Some(format!("port \"{name}\" is a member of it"));
+        }
+        let interface = device.argument("iface")?;
+        (same.argument("iface") == Some(interface))
             .then(|| format!("port \"{name}\" uses interface {interface} already"))
     })
 }
@@ -251,6 +257,13 @@ fn check_device(
         let message = format!("{name} needs a kernel's interface: \"{name},iface=...\"");
         reader.fault("device", message);
     }
+    if let Some(interface) = device.kernel_interface()
+        && !interface.is_empty()
+        && !is_interface_name(interface)
+    {
+        let message = format!("{interface:?} can't be the name of a kernel's interface");
+        reader.fault("device", message);
+    }
     if mtu > limits.mtu_max {
         reader.fault("mtu", format!("{name} can do {} at most", limits.mtu_max));
     }
@@ -259,6 +272,12 @@ fn check_device(
         let message = format!("{workers} workers need a queue each, {name} has {queues} at most");
         reader.fault("device", message);
     }
+}
+
+/// The kernel's rule (`dev_valid_name`): up to 15 bytes without `/`, `:` and white space.
+fn is_interface_name(name: &str) -> bool {
+    let is_allowed = |c: char| c != '/' && c != ':' && !c.is_whitespace();
+    name.len() < 16 && name.chars().all(is_allowed) && name != "." && name != ".."
 }
 
 pub(super) fn interfaces(document: &Document<'_>, ports: &[PortSection]) -> Vec<Interface> {

@@ -39,6 +39,11 @@ pub(super) fn eal(document: &Document<'_>, needed: MemorySum, ports: &[Port]) ->
             ("pa", Iova::Physical),
         ],
     );
+    if (hugepages, iova) == (Hugepages::Off, Iova::Physical) {
+        let message = "physical addresses need all packet memory on huge pages, and hugepages is \
+                       \"off\"";
+        eal.fault("iova", message);
+    }
     let memory = eal.size("memory").unwrap_or_else(|| needed.total());
     if memory < needed.total() {
         let mib = needed.total().div_ceil(1 << 20);
