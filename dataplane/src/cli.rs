@@ -83,6 +83,9 @@ impl Cli {
 }
 
 fn run(file: &Path) -> ExitCode {
+    if let Err(error) = control::hold_hangups() {
+        return report_error(&error, FAILED);
+    }
     let config = match config::load_to_run(file, &host()) {
         Ok(config) => config,
         Err(faults) => return report_error(&faults, CONFIG),

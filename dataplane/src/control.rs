@@ -12,4 +12,4 @@ mod tests;
 pub use client::{StatsError, stats};
 pub use protocol::{GroupKind, Metric, MetricGroup, MetricKind, Snapshot, Stats};
 pub use server::{ControlError, ControlServer};
-pub use stop::{Stop, StopLevel};
+pub use stop::{Stop, StopLevel, hold_hangups};

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,6 +43,30 @@ fn check_says_ok() {
         (ran.code, ran.out.as_str(), ran.err.as_str()),
         (Some(0), "ok\n", "")
     );
+}
+
+/// SIGHUP is reserved for a reload, from the first line of the start on. Here the process reads its
+/// configuration, and the other end of the pipe says when.
+#[test]
+fn a_hangup_during_the_start_ends_nothing() {
+    let scratch = scratch();
+    let file = scratch.join("pipe.toml");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &file, kind, mode, 0).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockgate"));
+    let mut process = command
+        .args(["run", "--config"])
+        .arg(&file)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // This waits until the process has opened it.
+    let mut pipe = std::fs::File::options().write(true).open(&file).unwrap();
+    let pid = rustix::process::Pid::from_child(&process);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    pipe.write_all(b"no configuration").unwrap();
+    drop(pipe);
+    assert_eq!(process.wait().unwrap().code(), Some(2));
 }
 
 #[test]

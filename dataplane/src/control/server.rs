@@ -150,6 +150,8 @@ impl Lock {
                 .truncate(false)
                 .write(true)
                 .mode(0o600)
+                // The directory may be another user's, who could have put a link or a FIFO there.
+                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
                 .open(&path);
             let file = file.map_err(failed)?;
             match file.try_lock() {

@@ -7,6 +7,15 @@ use std::sync::Arc;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+/// Keeps SIGHUP from ending the process until [`Stop::on_signals`] handles it. Unlike that, it
+/// spawns no thread.
+///
+/// # Errors
+/// The handler can't be installed.
+pub fn hold_hangups() -> io::Result<()> {
+    signal_hook::flag::register(SIGHUP, Arc::default()).map(drop)
+}
+
 /// The request to stop, shared by all threads of the instance.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicU8>);

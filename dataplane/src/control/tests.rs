@@ -117,6 +117,28 @@ fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     ));
 }
 
+/// The directory may belong to the user whom the process has become, and root starts the next one.
+/// A link would make root create a file anywhere, and a FIFO without a reader would hold up the
+/// start for ever.
+#[test]
+fn a_lock_that_is_a_link_or_a_fifo_is_refused() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    let lock = scratch.path("control.lock");
+    let target = scratch.path("made-by-root");
+    let refused = || {
+        let error = ControlServer::start(&path, || Some(snapshot())).unwrap_err();
+        assert!(matches!(error, ControlError::Io { .. }), "{error}");
+    };
+    std::os::unix::fs::symlink(&target, &lock).unwrap();
+    refused();
+    assert!(!target.exists());
+    fs::remove_file(&lock).unwrap();
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, kind, mode, 0).unwrap();
+    refused();
+}
+
 #[test]
 fn what_is_no_socket_is_not_removed() {
     let scratch = Scratch::new();
