@@ -113,7 +113,7 @@ fn hyperthreads(config: &Config, host: &HostView) -> Vec<Finding> {
 }
 
 fn governors(config: &Config, host: &HostView) -> Vec<Finding> {
-    let governor = |core: u16| host.read(&format!("{CPUS}/cpu{core}/cpufreq/scaling_governor"));
+    let governor = |core: u16| host.name(&format!("{CPUS}/cpu{core}/cpufreq/scaling_governor"));
     let known = config.workers.cores.iter();
     let known: Vec<_> = known
         .filter_map(|core| Some((*core, governor(*core)?)))

@@ -3,7 +3,8 @@
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
@@ -103,10 +104,18 @@ impl HostView {
         }
     }
 
-    /// Returns the text of a file without surrounding white space; none if it can't be read.
+    /// Returns the text of a file without surrounding white space, up to a limit; none if it can't
+    /// be read. Names in it are bytes of anyone's choice.
     pub(super) fn read(&self, path: &str) -> Option<String> {
-        let text = fs::read_to_string(self.root.join(path)).ok()?;
-        Some(text.trim().to_owned())
+        let mut bytes = Vec::new();
+        let file = File::open(self.root.join(path)).ok()?;
+        file.take(FILE_MAX).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// Returns the name in a file, which is shown: no more of it than a name has.
+    pub(super) fn name(&self, path: &str) -> Option<String> {
+        Some(self.read(path)?.chars().take(NAME_MAX).collect())
     }
 
     /// Returns the number in a file.
@@ -198,7 +207,7 @@ pub(super) fn core_list(text: &str) -> Vec<u16> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.trim().parse::<u16>().ok()?..=last.trim().parse::<u16>().ok()?)
     });
-    ranges.flatten().collect()
+    ranges.flatten().take(CORES_MAX).collect()
 }
 
 /// Writes cores as the kernel's parameters take them: `0-3,8`.
@@ -219,3 +228,12 @@ pub(super) fn show_cores(cores: &[u16]) -> String {
     });
     parts.collect::<Vec<_>>().join(",")
 }
+
+/// The most that is read of a file: more than the files of /sys have, and enough of those of /proc.
+const FILE_MAX: u64 = 256 << 10;
+
+/// The most characters of a name.
+const NAME_MAX: usize = 64;
+
+/// The most cores of a list.
+const CORES_MAX: usize = 1 << 16;

@@ -156,7 +156,7 @@ impl PciDevice {
                 target.as_deref() == Some(Path::new(group))
             })
         })?;
-        let name = host.read(&format!("proc/{pid}/comm")).unwrap_or_default();
+        let name = host.name(&format!("proc/{pid}/comm")).unwrap_or_default();
         let finding = self.fault(format!("process {pid} ({name}) has {group} open"));
         Some(finding.run("end it", format!("kill {pid}")))
     }

@@ -11,6 +11,8 @@ use crate::config::Config;
 use crate::config::tests::{BASE, IN_2026, Scratch};
 use crate::privileges::Identity;
 
+mod hostile;
+
 /// A machine that has nothing but what a test gives it.
 struct Machine {
     tree: ScratchDir,
