@@ -14,4 +14,13 @@
 #define LG_BOND_MEMBER "slave"
 #endif
 
+/* Bytes of the RSS key that net_null reports, and whether net_pcap sends chains; for tests. */
+#if RTE_VERSION >= RTE_VERSION_NUM(24, 11, 0, 0)
+#define LG_NULL_KEY_LEN 40
+#define LG_PCAP_SENDS_CHAINS 1
+#else
+#define LG_NULL_KEY_LEN 0
+#define LG_PCAP_SENDS_CHAINS 0
+#endif
+
 #endif

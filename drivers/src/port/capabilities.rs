@@ -113,6 +113,8 @@ pub struct Capabilities {
     pub tso_frames_max: u16,
     /// Longest frame that the port segments a packet into, in bytes.
     pub tso_frame_len_max: u16,
+    /// It segments IPv4 packets only.
+    pub tso_ipv4_only: bool,
     /// Its checksums are wrong if a piece of payload other than the last has an odd length.
     pub tx_csum_even_only: bool,
     /// When it frees what it has sent.
@@ -217,6 +219,7 @@ impl Capabilities {
             tso_mss_max: quirks.tso_mss.1,
             tso_frames_max: quirks.tso_frames_max,
             tso_frame_len_max: quirks.tso_frame_len_max,
+            tso_ipv4_only: quirks.tso_ipv4_only,
             tx_csum_even_only: quirks.tx_csum_even_only,
             sent_release: SentRelease::AtOnce,
             has_descriptor_per_segment: quirks.has_descriptor_per_segment,

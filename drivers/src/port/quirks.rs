@@ -19,6 +19,8 @@ pub(super) struct Quirks {
     pub(super) tso_frames_max: u16,
     /// Longest frame that the port segments a packet into, in bytes.
     pub(super) tso_frame_len_max: u16,
+    /// It segments IPv4 packets only, although it offers TSO.
+    pub(super) tso_ipv4_only: bool,
     /// Checksums are wrong if a piece of payload other than the last has an odd length.
     pub(super) tx_csum_even_only: bool,
     /// All queues share one checksum context, so only one queue may use checksum offload.
@@ -42,6 +44,7 @@ impl Quirks {
             tso_mss: (1, u16::MAX),
             tso_frames_max: u16::MAX,
             tso_frame_len_max: u16::MAX,
+            tso_ipv4_only: false,
             tx_csum_even_only: false,
             one_csum_context: false,
             has_rx_drop: false,
@@ -54,6 +57,9 @@ impl Quirks {
                 tso_frames_max: 32,
                 // It compares the whole frame with its MTU.
                 tso_frame_len_max: MTU_ETHERNET,
+                // librte_gso has no TCP over IPv6. Then 22.11 sends the packet unsegmented, and
+                // 24.11 never sends it, nor those behind it.
+                tso_ipv4_only: true,
                 // It sums each segment as if it were padded to an even length.
                 tx_csum_even_only: true,
                 ..any

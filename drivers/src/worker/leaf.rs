@@ -382,6 +382,7 @@ impl Drop for Leaf {
 /// a packet beyond its limits each time that TCP retransmits it.
 fn port_cuts(caps: &Capabilities, packet: &Packet<'_>, frame_len: usize) -> bool {
     caps.tso
+        && !(caps.tso_ipv4_only && packet.meta.ipv6)
         && (caps.tso_mss_min..=caps.tso_mss_max).contains(&packet.meta.mss)
         && pieces(caps, packet.payload) <= usize::from(caps.tx_pieces_max)
         && gso::frames(packet) <= u32::from(caps.tso_frames_max)
