@@ -116,6 +116,7 @@ pub struct Eal {
     hugepages: bool,
     required: bool,
     iova: IovaMode,
+    has_cards: bool,
 }
 
 impl Eal {
@@ -161,6 +162,7 @@ impl Eal {
             hugepages,
             required: config.hugepages == Hugepages::Require,
             iova,
+            has_cards: !config.pci.is_empty(),
         })
     }
 
@@ -183,6 +185,11 @@ impl Eal {
         self.iova
     }
 
+    /// Returns whether PCI cards were probed.
+    pub(crate) fn has_cards(self) -> bool {
+        self.has_cards
+    }
+
     /// Returns the setting for which all memory must be on huge pages, if there is one.
     pub(crate) fn needs_hugepages(self) -> Option<&'static str> {
         match self.iova {
@@ -199,6 +206,7 @@ impl Eal {
             hugepages: false,
             required: true,
             iova: IovaMode::Virtual,
+            has_cards: false,
         }
     }
 

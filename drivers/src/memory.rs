@@ -89,8 +89,8 @@ impl Eal {
     ///
     /// - On huge pages a region is a memzone (`rte_memzone_reserve`), on the nodes that are wanted
     ///   as far as possible.
-    /// - What doesn't fit there is on ordinary pages, registered by `rte_extmem_register`, unless
-    ///   huge pages are needed.
+    /// - What doesn't fit there is on ordinary pages, unless huge pages are needed. For cards it is
+    ///   registered by `rte_extmem_register`.
     ///
     /// # Errors
     /// See [`MemoryError`].
@@ -125,7 +125,7 @@ impl Eal {
             return Err(MemoryError::Hugepages { what, mib, why });
         }
         let bytes = usize::try_from(left + SLACK).unwrap_or(usize::MAX);
-        let base = anonymous(bytes).map_err(|errno| MemoryError::Exhausted {
+        let base = anonymous(bytes, self.has_cards()).map_err(|errno| MemoryError::Exhausted {
             what: what.clone(),
             mib,
             errno,
@@ -218,15 +218,19 @@ fn memzone(bytes: u64, chunk: Chunk) -> Option<(Region, dpdk_sys::lg_zone)> {
     Some((unsafe { Region::from_raw(base, bytes) }, zone))
 }
 
-fn anonymous(bytes: usize) -> Result<NonNull<u8>, Errno> {
+/// Maps ordinary pages. With `for_cards` the EAL knows them, or cards can't map them; virtio_user
+/// doesn't come up beside memory that it knows and can't share.
+fn anonymous(bytes: usize, for_cards: bool) -> Result<NonNull<u8>, Errno> {
     // SAFETY: any length is allowed.
     let base = unsafe { dpdk_sys::lg_anonymous_memory(bytes) };
     let base = NonNull::new(base.cast::<u8>()).ok_or(Errno(ENOMEM))?;
-    // SAFETY: page-aligned memory of this length, which stays.
-    let rc = unsafe { dpdk_sys::lg_extmem_register(base.as_ptr().cast::<c_void>(), bytes) };
-    if let Err(errno) = Errno::check(rc) {
-        // Only ports with DMA need it, and mapping it fails for them later.
-        tracing::debug!(%errno, "external memory isn't known to the EAL");
+    if for_cards {
+        // SAFETY: page-aligned memory of this length, which stays.
+        let rc = unsafe { dpdk_sys::lg_extmem_register(base.as_ptr().cast::<c_void>(), bytes) };
+        if let Err(errno) = Errno::check(rc) {
+            // Mapping it fails for them later.
+            tracing::debug!(%errno, "external memory isn't known to the EAL");
+        }
     }
     lock(&EXTERNAL).push((base.as_ptr().addr(), bytes));
     Ok(base)
