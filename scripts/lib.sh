@@ -10,6 +10,24 @@ die() {
 
 is_root() { [ "$(id -u)" -eq 0 ]; }
 
+# add_hugepages: reserves huge pages for the tests that use them. drop_hugepages gives them back.
+pages=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+pages_added=0
+add_hugepages() {
+    is_root && [ -w "$pages" ] || return 0
+    local before after
+    before=$(cat "$pages")
+    echo $((before + 192)) >"$pages" 2>/dev/null || true
+    after=$(cat "$pages")
+    pages_added=$((after - before))
+    if [ "$pages_added" -lt 192 ]; then
+        say "hugepages: got $pages_added of 192"
+    fi
+}
+drop_hugepages() {
+    [ "$pages_added" -le 0 ] || echo $(($(cat "$pages") - pages_added)) >"$pages"
+}
+
 # make_pair NAME [MTU]: creates two namespaces joined by a veth pair. NAME-a has lg0, for the
 # appliance; NAME-b has lg1 with 198.18.0.2/24 and fd00:18::2/64, for the kernel's stack. Interface
 # names are local to the namespaces, so any number of pairs can coexist.
