@@ -87,15 +87,15 @@ pub enum EalError {
     /// [`EalConfig::memory_mib`] is too small.
     #[error("[eal] memory = {0}MiB: at least {min}MiB are needed", min = MEMORY_MIB_MIN)]
     Memory(u32),
-    /// [`EalConfig::memory_mib`] is more than the machine has. The EAL would describe each ordinary
-    /// page of it, for minutes, until memory is used up.
+    /// More ordinary pages are wanted than the machine has. The EAL would describe each of its own,
+    /// for minutes, until memory is used up; regions are mapped, and fail when they are used.
     #[error(
-        "[eal] memory: {wanted} MiB of packet memory are wanted on ordinary pages, and this machine \
-         has {there} MiB in all"
+        "[eal] memory: {wanted} MiB are wanted on ordinary pages, and this machine has {there} MiB \
+         in all; ask for less in [eal] memory, [limits] and [cache] memory_max"
     )]
     Machine {
         /// MiB wanted.
-        wanted: u32,
+        wanted: u64,
         /// MiB that the machine has.
         there: u64,
     },
@@ -282,17 +282,27 @@ fn decide_iova(config: &EalConfig, plan: &Plan) -> Result<(IovaMode, String), Io
     Ok((iova, why))
 }
 
-/// Checks that the machine has the memory that the EAL is to take on ordinary pages.
+/// Checks that the machine has the memory that is to be on ordinary pages.
 fn check_machine(
     config: &EalConfig,
     plan: &Plan,
     machine_mib: Option<u64>,
 ) -> Result<(), EalError> {
-    let wanted = config.memory_mib;
-    match machine_mib {
-        Some(there) if !plan.hugepages && u64::from(wanted) > there => {
-            Err(EalError::Machine { wanted, there })
+    let own = u64::from(config.memory_mib) << 20;
+    let sum = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
+    let regions = || sum(&mut config.regions.iter().map(|demand| demand.bytes));
+    let bytes = match &plan.shortage {
+        // At least: what the EAL allocates itself is on huge pages as a whole or not at all.
+        Some(shortage) => {
+            let missing = sum(&mut shortage.missing.iter().map(|(_, bytes)| *bytes));
+            missing.max(if plan.hugepages { 0 } else { own })
         }
+        None if plan.hugepages => 0,
+        None => own.saturating_add(regions()),
+    };
+    let wanted = bytes.div_ceil(1 << 20);
+    match machine_mib {
+        Some(there) if wanted > there => Err(EalError::Machine { wanted, there }),
         _ => Ok(()),
     }
 }
@@ -419,9 +429,11 @@ mod tests {
             proc.write("meminfo", text);
             assert_eq!(machine_mib(proc.path()), None, "{text:?}");
         }
-        let check = |memory_mib, free| {
+        let check = |hugepages, memory_mib, region_mib: u64, free| {
             let config = EalConfig {
+                hugepages,
                 memory_mib,
+                regions: vec![Demand::new("a region", region_mib << 20)],
                 ..EalConfig::default()
             };
             let free = hugepages::FreePages {
@@ -434,11 +446,25 @@ mod tests {
             let checked = check_machine(&config, &plan, machine);
             checked.map_err(|error| error.to_string())
         };
-        assert_eq!(check(24_011, 0), Ok(()));
-        let error = "[eal] memory: 24012 MiB of packet memory are wanted on ordinary pages, and \
-                     this machine has 24011 MiB in all";
-        assert_eq!(check(24_012, 0), Err(error.to_owned()));
-        assert_eq!(check(24_012, 100), Ok(()), "on huge pages");
+        for (hugepages, memory_mib, region_mib, free, wanted) in [
+            (Hugepages::Off, 24_000, 11, 0, None),
+            (Hugepages::Off, 24_000, 12, 100, Some(24_012)),
+            (Hugepages::Auto, 24_000, 11, 0, None),
+            (Hugepages::Auto, 24_012, 0, 0, Some(24_012)),
+            (Hugepages::Auto, 12, 24_000, 0, Some(24_012)),
+            (Hugepages::Auto, 24_012, 24_012, 100, None),
+            (Hugepages::Require, 24_012, 24_012, 100, None),
+        ] {
+            let expected = wanted.map(|wanted| {
+                format!(
+                    "[eal] memory: {wanted} MiB are wanted on ordinary pages, and this machine has \
+                     24011 MiB in all; ask for less in [eal] memory, [limits] and [cache] \
+                     memory_max"
+                )
+            });
+            let got = check(hugepages, memory_mib, region_mib, free).err();
+            assert_eq!(got, expected, "{hugepages:?} {memory_mib} {region_mib}");
+        }
     }
 
     #[test]

@@ -51,11 +51,12 @@ fn a_packet_beyond_a_limit_is_segmented_in_software() {
     let mut pool = pool();
     let page = filled(&mut pool, 16_400);
     let payload = [whole(&page), whole(&page)];
-    let cuts = |caps: &Capabilities, mss: u16| {
+    let cuts_for = |ipv6, caps: &Capabilities, mss: u16| {
         let head = Headers::new(14, 20, 20);
         let meta = TxMeta {
             mss,
             protocol: L4::Tcp,
+            ipv6,
             ..TxMeta::default()
         };
         let packet = Packet {
@@ -65,7 +66,14 @@ fn a_packet_beyond_a_limit_is_segmented_in_software() {
         };
         port_cuts(caps, &packet, 54 + usize::from(mss))
     };
+    let cuts = |caps: &Capabilities, mss| cuts_for(false, caps, mss);
     let any = any_port();
+    let ipv4_only = Capabilities {
+        tso_ipv4_only: true,
+        ..any
+    };
+    assert!(cuts_for(true, &any, 1448) && cuts(&ipv4_only, 1448));
+    assert!(!cuts_for(true, &ipv4_only, 1448));
     assert!(cuts(&any, 88) && cuts(&any, 1448) && cuts(&any, 16_000));
     let mss = Capabilities {
         tso_mss_min: 256,
