@@ -5,6 +5,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
 use super::protocol::{RESPONSE_MAX, Request, Response, STATS, Stats, VERSION};
 
 /// Requests the counters of the instance that listens on this control socket.
@@ -16,7 +19,7 @@ pub fn stats(socket: &Path) -> Result<Stats, StatsError> {
         path: socket.to_path_buf(),
         source,
     };
-    let mut stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
+    let mut stream = connect(socket, IO_TIMEOUT).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             StatsError::NotRunning(socket.to_path_buf())
         }
@@ -45,6 +48,16 @@ pub fn stats(socket: &Path) -> Result<Stats, StatsError> {
         Ok(Response::Refused { error, .. }) => Err(StatsError::Refused(error)),
         Err(_) => Err(StatsError::Protocol),
     }
+}
+
+/// Connects to a Unix socket. A listener that accepts nothing holds it up for `limit` at most: then
+/// the error is [`io::ErrorKind::WouldBlock`].
+pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let (unix, stream) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = rustix::net::socket_with(unix, stream, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(UnixStream::from(socket))
 }
 
 /// Why a request for counters failed.

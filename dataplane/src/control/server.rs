@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::client::connect;
 use super::protocol::{REQUEST_MAX, Response, Snapshot};
 
 /// The server of the control socket. Dropping it removes the socket.
@@ -185,12 +186,20 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
             Err(ControlError::NotASocket(path.to_path_buf()))
         }
         // A live socket of a program that doesn't use the lock.
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(ControlError::InUse(path.to_path_buf())),
+        Ok(_) if is_listening(path) => Err(ControlError::InUse(path.to_path_buf())),
         Ok(_) => fs::remove_file(path).map_err(|source| ControlError::Io {
             path: path.to_path_buf(),
             source,
         }),
         Err(_) => Ok(()),
+    }
+}
+
+/// Whether a program listens on a socket, also one that accepts nothing.
+fn is_listening(path: &Path) -> bool {
+    match connect(path, IO_TIMEOUT) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
 

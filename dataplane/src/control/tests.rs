@@ -117,6 +117,29 @@ fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     ));
 }
 
+/// A full queue of connections would hold up a plain connect for ever.
+#[test]
+fn a_socket_that_accepts_nothing_is_in_use() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    let listener = UnixListener::bind(&path).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let limit = core::time::Duration::from_millis(1);
+    let mut waiting = Vec::new();
+    let full = loop {
+        match client::connect(&path, limit) {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!(full, std::io::ErrorKind::WouldBlock);
+    assert!(matches!(
+        ControlServer::start(&path, || Some(snapshot())),
+        Err(ControlError::InUse(_))
+    ));
+    assert!(path.exists());
+}
+
 /// The directory may belong to the user whom the process has become, and root starts the next one.
 /// A link would make root create a file anywhere, and a FIFO without a reader would hold up the
 /// start for ever.
