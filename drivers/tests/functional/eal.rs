@@ -142,16 +142,16 @@ fn physical_addresses_are_those_of_the_pages() {
     close_full(a);
 }
 
-/// Where huge pages are missing, memory is on ordinary ones.
+/// Where huge pages are missing, memory is on ordinary ones, if the machine has so many.
 fn missing_hugepages_are_replaced() {
-    let config = EalConfig {
-        regions: vec![Demand::new("a large region", 1 << 40)],
+    let config = |bytes| EalConfig {
+        regions: vec![Demand::new("a large region", bytes)],
+        hugepages: Hugepages::Auto,
         ..on_hugepages(Iova::Auto)
     };
-    let config = EalConfig {
-        hugepages: Hugepages::Auto,
-        ..config
-    };
+    let error = Eal::init(&config(1 << 50)).unwrap_err();
+    assert!(matches!(error, EalError::Machine { .. }), "{error}");
+    let config = config(2 << 30);
     let eal = Eal::init(&config).expect("the EAL starts");
     let mut regions = eal.regions(&Demand::new("pages", 1 << 30)).unwrap();
     assert!(PageArena::from_regions(&mut regions, 1 << 30).is_ok());
