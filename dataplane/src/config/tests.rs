@@ -179,7 +179,7 @@ fn values_are_taken_over() {
 fn only_the_devices_on_the_bus_are_opened_by_their_address() {
     let text = BASE.to_owned()
         + "[[port]]\nname = \"p1\"\ndevice = \"03:0A.0,x=1,y\"\n\
-           [[port]]\nname = \"p2\"\ndevice = \"net_af_packet0,iface=a:b\"\n\
+           [[port]]\nname = \"p2\"\ndevice = \"net_af_packet0,iface=a.b\"\n\
            [[port]]\nname = \"p3\"\ndevice = \"net_bonding0,mode=1,slave=0000:04:00.0,slave=04:00.1\"\n";
     let config = Scratch::new().parse(&text).unwrap();
     // A card with its arguments, and the members of a bond.

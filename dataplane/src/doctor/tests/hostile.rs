@@ -22,18 +22,6 @@ const FILES: &[(&str, &str)] = &[
     ("sys/class/net/peer0/iflink", "7"),
     ("sys/bus/pci/devices/0000:03:00.0/numa_node", "0"),
     ("sys/devices/system/node/node0/cpulist", "0-3"),
-    (
-        "sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
-        "100",
-    ),
-    (
-        "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages",
-        "50",
-    ),
-    (
-        "sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages",
-        "10",
-    ),
     ("sys/devices/system/cpu/isolated", "2-3"),
     ("sys/devices/system/cpu/nohz_full", "2-3"),
     (
@@ -48,9 +36,6 @@ const FILES: &[(&str, &str)] = &[
 
 /// Names that are a number elsewhere.
 const NAMES: &[&str] = &[
-    "sys/devices/system/node/node0/hugepages/hugepages-0kB/nr_hugepages",
-    "sys/devices/system/node/node0/hugepages/hugepages-18446744073709551615kB/nr_hugepages",
-    "sys/devices/system/node/node65535/hugepages/hugepages-2048kB/nr_hugepages",
     "sys/devices/system/node/node65536/cpulist",
     "sys/devices/system/node/node-1/cpulist",
     "proc/99999999999999999999/comm",
