@@ -462,8 +462,8 @@ fn tap_link_changes() {
 }
 
 /// net_tap has checksums and segmentation with three faults that must have no effect: it compares
-/// whole frames with its MTU of 1500, doesn't segment IPv6 packets, and its checksums are wrong with
-/// pieces of odd length.
+/// whole frames with its MTU of 1500, doesn't segment IPv6 packets, and sums pieces of odd length
+/// wrong.
 fn tap_checksums_and_segments() {
     need_tun();
     let eal = eal();
