@@ -5,6 +5,7 @@
 //! sends, and runs one command. It reads the clock once and never blocks; see [`IdlePolicy`] for
 //! what follows a turn without work.
 
+mod batches;
 mod connections;
 mod idle;
 mod overload;
@@ -16,13 +17,14 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use lockgate_drivers::WorkerPorts;
+use lockgate_drivers::{RX_BURST, WorkerPorts};
 use lockgate_ktls::Ciphers;
 use lockgate_stack::tls::TlsServer;
 use lockgate_stack::{Env, ListenConfig, ListenerId, Notice, Stack};
 use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, DetachedPool, PagePool, PoolUsage};
 
+use self::batches::{dispatch_notices, receive_bursts};
 use self::connections::Connections;
 use self::overload::OverloadLog;
 use self::transport::StackContext;
@@ -276,16 +278,12 @@ impl Worker {
         if is_short(self.pages.usage()) {
             self.ports.clean_sent(CLEANED_PER_TURN);
         }
-        let inbox = &mut self.inbox;
-        let received = self.ports.rx_burst(|on, packet| inbox.push((on, packet)));
+        let received = receive_bursts(RX_BURST, || self.receive_burst(now));
         let mut env = Env {
             pages: &mut self.pages,
             ciphers: &mut self.ciphers,
             net: &mut self.ports,
         };
-        for (on, packet) in self.inbox.drain(..) {
-            self.stack.on_packet(now, on, packet, &mut env);
-        }
         if let Some(on) = self.stack.take_partial_checksum() {
             env.net.warn_of_partial_checksums(on);
         }
@@ -328,31 +326,38 @@ impl Worker {
             || commanded
     }
 
-    /// Gives the stack's notices to HTTP, a bounded number in order. Returns how many there were.
-    fn dispatch_notices(&mut self, clock: server::TurnClock) -> usize {
-        let mut count = 0;
-        while count < NOTICES_PER_TURN
-            && let Some(notice) = self.stack.poll_notice()
-        {
-            count += 1;
-            let mut cx = StackContext {
-                stack: &mut self.stack,
-                pages: &mut self.pages,
-                ciphers: &mut self.ciphers,
-            };
-            match notice {
-                Notice::Accepted {
-                    socket, listener, ..
-                } if self.listeners.contains(&(listener, false)) => {
-                    self.connections.on_accepted(clock, socket, &mut cx);
-                }
-                Notice::HandshakeDone(socket, _) => {
-                    self.connections.on_accepted(clock, socket, &mut cx);
-                }
-                notice => self.connections.on_notice(clock, &notice, &mut cx),
-            }
+    /// Gives a burst of each port to the stack. Returns how many packets there were.
+    fn receive_burst(&mut self, now: Instant) -> usize {
+        let inbox = &mut self.inbox;
+        let received = self.ports.rx_burst(|on, packet| inbox.push((on, packet)));
+        let mut env = Env {
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+            net: &mut self.ports,
+        };
+        for (on, packet) in self.inbox.drain(..) {
+            self.stack.on_packet(now, on, packet, &mut env);
         }
-        count
+        received
+    }
+
+    /// Gives the stack's notices to HTTP. Returns how many there were.
+    fn dispatch_notices(&mut self, clock: server::TurnClock) -> usize {
+        let (connections, listeners) = (&mut self.connections, &self.listeners);
+        let mut cx = StackContext {
+            stack: &mut self.stack,
+            pages: &mut self.pages,
+            ciphers: &mut self.ciphers,
+        };
+        dispatch_notices(&mut cx, |notice, cx| match notice {
+            Notice::Accepted {
+                socket, listener, ..
+            } if listeners.contains(&(listener, false)) => {
+                connections.on_accepted(clock, socket, cx);
+            }
+            Notice::HandshakeDone(socket, _) => connections.on_accepted(clock, socket, cx),
+            notice => connections.on_notice(clock, &notice, cx),
+        })
     }
 
     /// Runs the next command. Returns whether there was one.
@@ -444,9 +449,6 @@ const RX_PACKETS_EXPECTED: usize = 256;
 
 /// How long resets and last acknowledgments have to leave, at the end of a shutdown.
 const FLUSH_TIME_MAX: Duration = Duration::from_millis(100);
-
-/// Notices that a turn dispatches. Several times what a burst of received packets leads to.
-const NOTICES_PER_TURN: usize = 1024;
 
 /// Packets that a turn sends before the ports are polled again.
 const TX_PACKETS_PER_TURN: u32 = 256;

@@ -69,4 +69,4 @@ pub use port::{
 };
 pub use ring::RingPair;
 pub use sys::Errno;
-pub use worker::WorkerPorts;
+pub use worker::{RX_BURST, WorkerPorts};

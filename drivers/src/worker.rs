@@ -14,6 +14,9 @@ use crate::port::Queue;
 
 pub(crate) use self::backlog::FRAMES;
 
+/// Packets of a full burst of one port ([`WorkerPorts::rx_burst`]).
+pub const RX_BURST: usize = dpdk_sys::LG_BURST as usize;
+
 /// A worker's queues of all ports, and the interfaces on them.
 ///
 /// Call order, once a turn:
@@ -57,8 +60,8 @@ impl WorkerPorts {
         }
     }
 
-    /// Receives a burst of up to 64 packets from every port (`rte_eth_rx_burst`). Returns the
-    /// number of packets.
+    /// Receives a burst of up to [`RX_BURST`] packets from every port (`rte_eth_rx_burst`). Returns
+    /// the number of packets.
     pub fn rx_burst(&mut self, mut each: impl FnMut(IfaceId, Buffer)) -> usize {
         self.leaves
             .iter_mut()

@@ -83,8 +83,11 @@ pub struct Limits {
     pub recv_total_bytes: u64,
     /// Received buffers that wait out of order, per connection.
     pub reassembly_items_max: u16,
-    /// Payload bytes that a connection sends in one turn of [`Stack::poll`](crate::Stack::poll).
+    /// Payload bytes that all connections send in one turn of
+    /// [`Stack::poll`](crate::Stack::poll), about. Received packets and handshakes wait meanwhile.
     pub turn_bytes_max: u32,
+    /// Payload bytes that a connection sends before others that send much have their turns.
+    pub quantum_bytes: u32,
     /// Timer entries fired, or moved to a lower level of the wheel, per call of
     /// [`Stack::on_timer`](crate::Stack::on_timer).
     pub timers_per_turn_max: u32,
@@ -179,7 +182,8 @@ impl Default for Limits {
             recv_buffer_bytes: 512 << 10,
             recv_total_bytes: u64::MAX,
             reassembly_items_max: 1024,
-            turn_bytes_max: 256 << 10,
+            turn_bytes_max: 512 << 10,
+            quantum_bytes: 64 << 10,
             timers_per_turn_max: 1024,
             resets_per_second_max: 1000,
             send_rate_min: 512,

@@ -13,7 +13,7 @@ pub(crate) use self::idle_order::{IdleOrder, RECEIVED_BYTES};
 pub(crate) use self::receive_budget::{PayloadAdmission, ReceiveBudget};
 pub(crate) use self::send_reserve::{ReserveLoan, SendReserve};
 pub(crate) use self::send_share::{GUARANTEED_BYTES, SendShare};
-pub(crate) use self::starved::{Missing, MissingSet, StarvedSockets};
+pub(crate) use self::starved::{MemoryWaits, Missing, StarvedSockets};
 use crate::config::Limits;
 
 /// The memory owner of one worker.

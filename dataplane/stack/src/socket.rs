@@ -16,7 +16,7 @@ mod transmit;
 
 use lockgate_ktls::{Deframer, RecordQueue};
 use lockgate_tcp::{Connection, Event};
-use lockgate_wire::{FourTuple, Instant};
+use lockgate_wire::{FourTuple, IfaceId, Instant};
 use pktbuf::{Buffer, PagePool, Reassembly, Stream};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
@@ -25,10 +25,11 @@ pub(crate) use self::handshake::HandshakeState;
 use self::progress::Progress;
 use self::state::{Application, Closing, Linger, PeerStream, Pending, ReadNotice, TcpPhase};
 pub(crate) use self::state::{OpenedBy, SendOutcome};
+pub(crate) use self::transmit::{SendBudget, has_room};
 use crate::context::SocketContext;
 use crate::memory::{IdleOrder, Missing, ReceiveBudget};
 use crate::notice::{Chunk, CloseReason, Notice, NoticeQueue, SocketId};
-use crate::schedule::{Membership, Schedule};
+use crate::schedule::{Membership, Schedule, Turn};
 use crate::slab::Slab;
 
 /// One socket.
@@ -177,6 +178,23 @@ impl Socket {
         }
     }
 
+    /// Whether it has something to send, and is in no list from which it would get a turn.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_forgotten(&self, now: Instant, cx: &SocketContext) -> bool {
+        // A due timer lists it.
+        let is_due = self.deadline(cx).is_some_and(|at| at <= now);
+        if self.is_tcp_over() || self.lists.is_listed() || is_due {
+            return false;
+        }
+        let intent = self.tcp.poll_transmit(now, &cx.tcp);
+        let has_work = intent.is_some_and(|intent| {
+            // It holds its share of spans, and an acknowledgment lists it.
+            let awaits_ack = self.tx.needs_sealing(intent.range.end.0) && self.tx.has_sealed();
+            !awaits_ack || self.tcp.ack_due()
+        });
+        has_work || self.phase == TcpPhase::ResetDue
+    }
+
     /// Lists the socket for a turn.
     pub(crate) fn make_ready(&mut self, schedule: &mut Schedule) {
         schedule.add_ready(self.id, &mut self.lists);
@@ -227,10 +245,10 @@ impl Socket {
         cx.counters.starved += u64::from(is_new);
     }
 
-    /// Lists the socket for a turn in which the interface may have room.
-    pub(crate) fn make_blocked(&mut self, schedule: &mut Schedule) {
+    /// Lists the socket for a turn in which the interface has room.
+    pub(crate) fn make_blocked(&mut self, turn: &Turn, iface: IfaceId, schedule: &mut Schedule) {
         self.progress.stop();
-        self.make_ready(schedule);
+        schedule.add_blocked(self.id, turn, iface, &mut self.lists);
     }
 
     /// Lists the socket as waiting for neighbour resolution.

@@ -27,7 +27,7 @@ use crate::seeds::Seeds;
 use crate::sibling_frames::SiblingQueues;
 use crate::sibling_solicits::{SiblingResolution, SiblingSolicits};
 use crate::slab::Slab;
-use crate::socket::{SendOutcome, Socket};
+use crate::socket::Socket;
 use crate::time_wait::TimeWaitEntry;
 use crate::wheel::{TimerKey, Wheel};
 
@@ -53,6 +53,11 @@ pub struct Stack {
     misdirected_steps: u64,
     #[cfg(debug_assertions)]
     wake_steps: u64,
+    #[cfg(debug_assertions)]
+    reclaim_steps: u64,
+    /// Index of the socket that was checked last.
+    #[cfg(debug_assertions)]
+    check_at: u32,
     isn: IsnSource,
     config: StackConfig,
     /// For [`Stack::take_partial_checksum`].
@@ -63,6 +68,8 @@ pub struct Stack {
     reclaim_at: u32,
     /// When [`Stack::reclaim`] looks for ciphertext to drop again.
     drop_again_at: Instant,
+    /// When [`Stack::reclaim_connection`] looks for a connection to close again.
+    search_place_at: Instant,
     /// Sockets that [`Stack::reclaim`] has closed because they were idle.
     closing_idle: u32,
 }
@@ -103,12 +110,17 @@ impl Stack {
             misdirected_steps: 0,
             #[cfg(debug_assertions)]
             wake_steps: 0,
+            #[cfg(debug_assertions)]
+            reclaim_steps: 0,
+            #[cfg(debug_assertions)]
+            check_at: 0,
             isn: IsnSource::new([isn_high, isn_low]),
             config,
             partial_checksum_on: None,
             random: Xorshift64::new(seeds.ports),
             reclaim_at: 0,
             drop_again_at: Instant::ZERO,
+            search_place_at: Instant::ZERO,
             closing_idle: 0,
         })
     }
@@ -125,23 +137,11 @@ impl Stack {
         self.reclaim(now, env);
         self.wake_waiting(now, env);
         self.wake_unresolved();
-        let mut packets_left = budget;
-        let mut blocked = 0;
-        for _ in 0..self.cx.schedule.ready_len() {
-            if packets_left == 0 || blocked == BLOCKED_MAX {
-                break;
-            }
-            let Some(index) = self.cx.schedule.pop_ready() else {
-                break;
-            };
-            if self.run_socket(now, index, env, &mut packets_left) == SendOutcome::NoRoom {
-                blocked += 1;
-            }
-        }
+        self.send_in_turn(now, env, budget);
         self.send_ip_frames(now, env);
         // The end of a socket's handshake may admit another.
         let schedule = &self.cx.schedule;
-        schedule.ready_len() > 0 || schedule.has_lookups() || self.cx.handshakes.has_steps(now)
+        schedule.has_work() || schedule.has_lookups() || self.cx.handshakes.has_steps(now)
     }
 
     /// Runs the timers that are due.
@@ -191,6 +191,24 @@ impl Stack {
     #[cfg(debug_assertions)]
     pub fn wake_steps(&self) -> u64 {
         self.wake_steps
+    }
+
+    /// The searches for a connection to close, and the connections that were looked at for their
+    /// progress. Counted in debug builds only.
+    #[cfg(debug_assertions)]
+    pub fn reclaim_steps(&self) -> u64 {
+        self.reclaim_steps
+    }
+
+    /// A socket that has something to send and is in no list from which it would get a turn.
+    /// There is none, before and after each call. In debug builds only, for tests.
+    #[cfg(debug_assertions)]
+    pub fn forgotten_socket(&self, now: Instant) -> Option<SocketId> {
+        let sockets = self.sockets.indices().into_iter();
+        let mut sockets = sockets.filter_map(|index| self.sockets.get(index));
+        sockets
+            .find(|socket| socket.is_forgotten(now, &self.cx))
+            .map(|socket| socket.id)
     }
 
     fn socket_mut(&mut self, id: SocketId) -> Option<(&mut Socket, &mut SocketContext)> {
@@ -252,7 +270,3 @@ impl core::fmt::Debug for Stack {
             .finish_non_exhaustive()
     }
 }
-
-/// How many sockets may find their interface full before [`Stack::poll`] ends. With several
-/// interfaces, one without room must not stop the others.
-const BLOCKED_MAX: u32 = 64;

@@ -4,7 +4,9 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use lockgate_ip::{FrameHeader, IpPair, LinkHeader};
@@ -269,6 +271,63 @@ fn connections_beyond_the_limit_wait_for_a_place() {
     // The others' first data, or the SYN-ACK sent again, completes them.
     world.run(Duration::from_secs(10));
     assert_eq!(world.b.stack.connections(), 3);
+}
+
+/// ACKs that open a connection, repeated while the table is full and no connection may be closed:
+/// one search in a millisecond, however many they are. A connection that becomes idle makes room.
+#[test]
+fn acks_for_a_full_table_cost_one_search_a_millisecond() {
+    const CONNECTIONS: u32 = 200;
+    const ACKS: u64 = 1000;
+    let mut b = HostSpec::new(2);
+    b.config.limits.connections_max = CONNECTIONS;
+    let mut world = World::new(HostSpec::new(1), b, Link::perfect());
+    world.listen(443, None);
+    let accepted: Vec<SocketId> = (0..CONNECTIONS)
+        .map(|_| {
+            world.connect(None);
+            world.expect(1, "Accepted", |n| match n {
+                Notice::Accepted { socket, .. } => Some(*socket),
+                _ => None,
+            })
+        })
+        .collect();
+    world.run(Duration::from_secs(10));
+
+    let acks = Rc::new(RefCell::new(Vec::new()));
+    let kept = Rc::clone(&acks);
+    world.link.filter = Some(Box::new(move |from, frame| {
+        let is_ack = from == 0 && frame[12..14] == [8, 0] && frame[47] == 0x10;
+        if is_ack {
+            kept.borrow_mut().push(frame.clone());
+        }
+        is_ack
+    }));
+    world.connect(None);
+    world.run(Duration::from_millis(10));
+    let ack = acks.borrow()[0].clone();
+    let flood = |world: &mut World| {
+        let before = world.b.stack.reclaim_steps();
+        for _ in 0..ACKS {
+            world.b.receive(world.now, &ack);
+            world.b.net.frames.clear();
+        }
+        world.b.stack.reclaim_steps() - before
+    };
+    for round in 1..=3 {
+        world.run(Duration::from_millis(2));
+        let steps = flood(&mut world);
+        assert!((1..=65).contains(&steps), "{steps} steps");
+        assert_eq!(world.b.stack.counters().accept_dropped, round * ACKS);
+    }
+
+    world.b.stack.set_idle(accepted[7], true);
+    world.b.stack.set_idle(accepted[9], true);
+    world.run(Duration::from_secs(2));
+    flood(&mut world);
+    assert_eq!(world.b.stack.counters().accept_dropped, 3 * ACKS);
+    assert_eq!(world.b.stack.remote_addr(accepted[7]), None, "it is closed");
+    assert_eq!(world.b.stack.connections(), CONNECTIONS);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use pktbuf::PoolUsage;
 
 use super::send_share::free_blocks;
 use crate::notice::SocketId;
-use crate::schedule::Membership;
+use crate::schedule::{Membership, SendClass};
 
 /// What a starved socket waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,28 +23,58 @@ impl Missing {
     pub(crate) const ALL: [Self; 2] = [Self::Pages, Self::Spans];
 }
 
-/// A set of kinds of memory.
+/// Which memory a socket waits for, and which it was woken for and hasn't taken since: two bits of
+/// each, by the number of [`Missing`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct MissingSet(u8);
+pub(crate) struct MemoryWaits(u8);
 
-impl MissingSet {
-    pub(crate) fn contains(self, missing: Missing) -> bool {
-        self.0 & (1 << missing as u8) != 0
+impl MemoryWaits {
+    /// Whether it is in any queue of [`StarvedSockets`].
+    pub(crate) fn is_starving(self) -> bool {
+        Missing::ALL
+            .into_iter()
+            .any(|missing| self.is_starved(missing))
     }
 
-    /// Returns whether it wasn't in the set.
-    pub(crate) fn insert(&mut self, missing: Missing) -> bool {
-        let is_new = !self.contains(missing);
-        self.0 |= 1 << missing as u8;
+    /// Whether it is in this queue of [`StarvedSockets`].
+    pub(crate) fn is_starved(self, missing: Missing) -> bool {
+        self.0 & starved_bit(missing) != 0
+    }
+
+    /// It is woken, if it is in this queue of [`StarvedSockets`]. Returns whether it was.
+    pub(crate) fn grant(&mut self, missing: Missing) -> bool {
+        let was_starved = self.is_starved(missing);
+        if was_starved {
+            self.0 ^= starved_bit(missing) | granted_bit(missing);
+        }
+        was_starved
+    }
+
+    fn is_granted(self, missing: Missing) -> bool {
+        self.0 & granted_bit(missing) != 0
+    }
+
+    /// Returns whether it wasn't listed yet.
+    fn starve(&mut self, missing: Missing) -> bool {
+        let is_new = !self.is_starved(missing);
+        self.0 |= starved_bit(missing);
         is_new
     }
 
-    /// Returns whether it was in the set.
-    pub(crate) fn remove(&mut self, missing: Missing) -> bool {
-        let was_in = self.contains(missing);
-        self.0 &= !(1 << missing as u8);
-        was_in
+    /// Returns whether it had a grant.
+    fn take_grant(&mut self, missing: Missing) -> bool {
+        let had_grant = self.is_granted(missing);
+        self.0 &= !granted_bit(missing);
+        had_grant
     }
+}
+
+const fn starved_bit(missing: Missing) -> u8 {
+    1 << missing as u8
+}
+
+const fn granted_bit(missing: Missing) -> u8 {
+    4 << missing as u8
 }
 
 /// The starved sockets: a queue for each kind of memory.
@@ -56,10 +86,18 @@ impl MissingSet {
 /// - A woken socket has a *grant* until it has taken memory of that kind. While others wait, a
 ///   socket below its guaranteed memory takes none without a grant, so that it doesn't overtake
 ///   them.
+/// - Sockets that have sent little ([`SendClass::New`]) have a queue of their own. The two queues
+///   take turns, and without a new socket in its queue another one takes what is free at once: a
+///   short response doesn't wait for the records of all downloads. It overtakes
+///   [`OVERTAKES_MAX`] more often than old sockets are woken, at most.
 #[derive(Debug, Default)]
 pub(crate) struct StarvedSockets {
-    /// A queue for each of [`Missing::ALL`].
-    queues: [VecDeque<u32>; 2],
+    /// For each of [`Missing::ALL`] a queue for each of [`SendClass::ALL`].
+    queues: [[VecDeque<u32>; 2]; 2],
+    /// Whether an old socket is woken next, for each of [`Missing::ALL`].
+    is_old_next: [bool; 2],
+    /// How often new sockets took what old ones waited for, less the old ones that were woken.
+    overtakes: [u32; 2],
     /// Memory in use at the last check.
     usage: PoolUsage,
     retry_at: Option<Instant>,
@@ -68,22 +106,45 @@ pub(crate) struct StarvedSockets {
 impl StarvedSockets {
     /// Lists a starved socket. Returns true if it wasn't listed yet, and wasn't woken in vain.
     pub(crate) fn add(&mut self, id: SocketId, missing: Missing, lists: &mut Membership) -> bool {
-        let was_woken = lists.granted.remove(missing);
-        let is_new = lists.starved.insert(missing);
+        let was_woken = lists.memory.take_grant(missing);
+        let is_new = lists.memory.starve(missing);
         if is_new {
-            self.queues[missing as usize].push_back(id.index);
+            self.queues[missing as usize][lists.class() as usize].push_back(id.index);
         }
         is_new && !was_woken
     }
 
     /// Takes the next socket that waits for this.
     pub(crate) fn pop(&mut self, missing: Missing) -> Option<u32> {
-        self.queues[missing as usize].pop_front()
+        let at = missing as usize;
+        let [new, old] = &mut self.queues[at];
+        let is_old = new.is_empty() || (self.is_old_next[at] && !old.is_empty());
+        self.is_old_next[at] = !is_old;
+        if !is_old {
+            return new.pop_front();
+        }
+        self.overtakes[at] = self.overtakes[at].saturating_sub(1);
+        old.pop_front()
     }
 
-    /// Whether a socket may take such memory now: none waits for it, or it was woken to take some.
+    /// Whether a socket may take such memory now: it was woken to take some, or none waits for it
+    /// that comes before.
     pub(crate) fn admits(&self, missing: Missing, lists: Membership) -> bool {
-        self.queues[missing as usize].is_empty() || lists.granted.contains(missing)
+        let [new, old] = &self.queues[missing as usize];
+        let is_new = lists.class() == SendClass::New;
+        let may_overtake = is_new && self.overtakes[missing as usize] < OVERTAKES_MAX;
+        lists.memory.is_granted(missing) || new.is_empty() && (old.is_empty() || may_overtake)
+    }
+
+    /// A socket has taken such memory.
+    pub(crate) fn on_taken(&mut self, missing: Missing, lists: &mut Membership) {
+        let overtakes = &mut self.overtakes[missing as usize];
+        let had_grant = lists.memory.take_grant(missing);
+        if self.queues[missing as usize][SendClass::Old as usize].is_empty() {
+            *overtakes = 0;
+        } else if !had_grant && lists.class() == SendClass::New {
+            *overtakes += 1;
+        }
     }
 
     /// Whether any socket waits for page buffers or spans.
@@ -121,8 +182,9 @@ impl StarvedSockets {
         let rooms = [pages.max(u32::from(is_reserve_filled)), spans];
         let mut is_rest_due = false;
         let mut counts = [0; 2];
-        for ((count, queue), room) in counts.iter_mut().zip(&self.queues).zip(rooms) {
-            let wanted = queue.len().min(room as usize);
+        for ((count, queues), room) in counts.iter_mut().zip(&self.queues).zip(rooms) {
+            let waiting: usize = queues.iter().map(VecDeque::len).sum();
+            let wanted = waiting.min(room as usize);
             *count = wanted.min(WAKE_MAX);
             is_rest_due |= wanted > WAKE_MAX;
         }
@@ -140,7 +202,7 @@ impl StarvedSockets {
     }
 
     fn is_empty(&self) -> bool {
-        self.queues.iter().all(VecDeque::is_empty)
+        self.queues.iter().flatten().all(VecDeque::is_empty)
     }
 }
 
@@ -153,6 +215,8 @@ fn free_spans(usage: PoolUsage) -> u32 {
 const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// Sockets of each queue that are woken in one turn.
 const WAKE_MAX: usize = 64;
+/// See [`StarvedSockets`].
+const OVERTAKES_MAX: u32 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +225,7 @@ mod tests {
     fn add(starved: &mut StarvedSockets, index: u32, missing: Missing) {
         let id = SocketId { index, serial: 0 };
         let mut lists = Membership::default();
-        assert!(starved.add(id, missing, &mut lists) && lists.starved.contains(missing));
+        assert!(starved.add(id, missing, &mut lists) && lists.memory.is_starved(missing));
         assert!(
             !starved.add(id, missing, &mut lists),
             "a socket is listed once"
@@ -283,9 +347,10 @@ mod tests {
             serial: 0,
         };
         let mut lists = Membership::default();
-        lists.granted.insert(Missing::Pages);
+        lists.memory.starve(Missing::Pages);
+        assert!(lists.memory.grant(Missing::Pages));
         assert!(!starved.add(id, Missing::Pages, &mut lists));
-        assert!(!lists.granted.contains(Missing::Pages));
+        assert!(!lists.memory.is_granted(Missing::Pages));
         assert_eq!(starved.pop(Missing::Pages), Some(1));
     }
 
@@ -293,7 +358,8 @@ mod tests {
     fn a_waiting_socket_is_not_overtaken() {
         let mut starved = StarvedSockets::default();
         let (plain, mut granted) = (Membership::default(), Membership::default());
-        granted.granted.insert(Missing::Pages);
+        granted.memory.starve(Missing::Pages);
+        granted.memory.grant(Missing::Pages);
         assert!(starved.admits(Missing::Pages, plain));
         add(&mut starved, 1, Missing::Spans);
         assert!(starved.admits(Missing::Pages, plain), "it waits for spans");
@@ -301,5 +367,40 @@ mod tests {
         assert!(!starved.admits(Missing::Pages, plain));
         assert!(starved.admits(Missing::Pages, granted));
         assert!(!starved.admits(Missing::Spans, plain));
+    }
+
+    fn old() -> Membership {
+        let mut lists = Membership::default();
+        lists.become_old();
+        lists
+    }
+
+    /// A short response takes a free buffer though downloads wait for some, and is woken before
+    /// them. They have every second wake-up, and short responses without end overtake them a
+    /// bounded number of times.
+    #[test]
+    fn new_sockets_wait_for_new_ones_only() {
+        let mut starved = StarvedSockets::default();
+        let mut add = |index, mut lists| {
+            let id = SocketId { index, serial: 0 };
+            assert!(starved.add(id, Missing::Pages, &mut lists));
+        };
+        (0..4).for_each(|index| add(index, old()));
+        let mut new = Membership::default();
+        let mut overtaken = 0;
+        while starved.admits(Missing::Pages, new) {
+            starved.on_taken(Missing::Pages, &mut new);
+            overtaken += 1;
+        }
+        assert_eq!(overtaken, OVERTAKES_MAX);
+        assert!(!starved.admits(Missing::Pages, old()));
+        let mut add = |index, mut lists| {
+            let id = SocketId { index, serial: 0 };
+            assert!(starved.add(id, Missing::Pages, &mut lists));
+        };
+        (10..13).for_each(|index| add(index, new));
+        let woken: Vec<u32> = core::iter::from_fn(|| starved.pop(Missing::Pages)).collect();
+        assert_eq!(woken, [10, 0, 11, 1, 12, 2, 3]);
+        assert!(starved.admits(Missing::Pages, old()));
     }
 }

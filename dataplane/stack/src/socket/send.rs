@@ -47,7 +47,7 @@ impl Socket {
         let pushed = match self.send_room(cx, pages) {
             SendRoom::Bytes(room) if len > 0 => {
                 let pushed = self.tx.push_span(span, at, len.min(room), pages);
-                self.lists.granted.remove(Missing::Pages);
+                cx.memory.starved.on_taken(Missing::Pages, &mut self.lists);
                 // Fewer bytes than asked for: the pool is exhausted.
                 pushed.map(|taken| match taken < len.min(room) {
                     true => (taken, SendRoom::Starved),
@@ -179,7 +179,7 @@ impl Socket {
         );
         if !waits
             || self.pending.key_update
-            || self.lists.starved.contains(Missing::Pages)
+            || self.lists.memory.is_starved(Missing::Pages)
             || !self.is_below_low_water(&cx.limits)
         {
             return;
@@ -339,7 +339,7 @@ impl Socket {
                 Err(error) if taken == 0 => return Err(error),
                 Err(_) => return Ok((bytes(taken), SendRoom::Full)),
             }
-            self.lists.granted.remove(Missing::Pages);
+            cx.memory.starved.on_taken(Missing::Pages, &mut self.lists);
         }
     }
 

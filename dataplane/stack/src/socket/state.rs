@@ -2,7 +2,7 @@
 //! other.
 
 use lockgate_ktls::Alert;
-use lockgate_wire::Instant;
+use lockgate_wire::{IfaceId, Instant};
 
 use crate::memory::Missing;
 
@@ -107,10 +107,10 @@ pub(super) struct Pending {
 pub(crate) enum SendOutcome {
     /// Everything that may be sent now was sent.
     Done,
-    /// Its share of the turn is used up, and it may send more.
+    /// Its share of the turn, or the turn itself, is used up, and it may send more.
     TurnOver,
     /// The interface has no room.
-    NoRoom,
+    NoRoom(IfaceId),
     /// Memory is missing.
     Starved(Missing),
     /// The neighbour's address is missing.

@@ -78,7 +78,7 @@ fn a_used_up_tls12_key_ends_by_close_notify() {
             .send(&[b"too late"], false, &mut cx, &mut pages)
             .is_err()
     );
-    assert!(socket.lists.ready, "it gets a turn");
+    assert!(socket.lists.is_ready(), "it gets a turn");
     socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
     assert_eq!(cx.counters.close_notify_out, 1);
     assert_eq!(socket.tx.next_number(), Some(u64::MAX - 998));
@@ -167,7 +167,7 @@ fn an_abort_is_carried_out_in_the_next_turn() {
     let now = Instant::from_millis(2);
     socket.abort(CloseReason::Aborted, &mut cx.schedule);
     assert_eq!(socket.phase, TcpPhase::ResetDue);
-    assert!(socket.lists.ready && !socket.is_finished());
+    assert!(socket.lists.is_ready() && !socket.is_finished());
     let reset = socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
     assert!(reset.is_some_and(|header| header.flags.contains(Flags::RST)));
     assert!(socket.is_finished());

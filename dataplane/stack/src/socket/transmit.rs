@@ -5,8 +5,8 @@ use core::ops::Range;
 
 use lockgate_ktls::{CryptoError, Limits as BurstLimits};
 use lockgate_tcp::{Intent, IntentKind};
-use lockgate_wire::Instant;
 use lockgate_wire::tcp::Flags;
+use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Output, Packet, PagePool, Slices};
 
 use super::{SendOutcome, Socket};
@@ -15,6 +15,7 @@ use crate::egress::{Egress, Path, segment_headers};
 use crate::env::Env;
 use crate::memory::{GUARANTEED_BYTES, Missing, SendShare};
 use crate::notice::CloseReason;
+use crate::schedule::SendClass;
 
 /// Why a range was shortened, if nothing is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,26 @@ enum SealRoom {
     ShareUsed,
     /// The pool has no span, or others wait for one.
     PoolUsed,
+}
+
+/// What the sockets may still send in one turn of the worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SendBudget {
+    pub(crate) packets: u32,
+    /// Payload bytes. The last packet may exceed it.
+    pub(crate) bytes: u32,
+}
+
+impl SendBudget {
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.packets == 0 || self.bytes == 0
+    }
+}
+
+/// Whether an interface takes another packet with payload.
+pub(crate) fn has_room<N: Output>(net: &N, iface: IfaceId) -> bool {
+    let room = net.room(iface);
+    room.packets > 0 && room.entries >= 2
 }
 
 /// How one attempt to send a packet ended.
@@ -34,23 +55,21 @@ enum PacketOutcome {
 }
 
 impl Socket {
-    /// Sends what can be sent now: at most `packets_left` packets, and about `turn_bytes_max`
-    /// bytes.
+    /// Sends what can be sent now, within the budget of the worker's turn and its own credit.
     pub(crate) fn transmit<N: Output>(
         &mut self,
         now: Instant,
         cx: &mut SocketContext,
         egress: &mut Egress,
         env: &mut Env<'_, N>,
-        packets_left: &mut u32,
+        budget: &mut SendBudget,
     ) -> SendOutcome {
-        let mut left = cx.limits.turn_bytes_max;
         let mut known = None;
         while !self.is_tcp_over() {
             let Some(intent) = self.tcp.poll_transmit(now, &cx.tcp) else {
                 return SendOutcome::Done;
             };
-            if *packets_left == 0 || left == 0 {
+            if budget.is_used_up() || self.lists.credit_bytes() == 0 {
                 return SendOutcome::TurnOver;
             }
             // One neighbour lookup a turn, and only if there is something to send.
@@ -64,19 +83,22 @@ impl Socket {
                     }
                 }
             };
-            let room = env.net.room(path.iface);
-            if room.packets == 0 || room.entries < 2 {
-                return SendOutcome::NoRoom;
+            if !has_room(env.net, path.iface) {
+                return SendOutcome::NoRoom(path.iface);
             }
+            let room = env.net.room(path.iface);
             let entries = path
                 .entries_max
                 .min(u16::try_from(room.entries).unwrap_or(u16::MAX))
                 - 1;
             match self.transmit_one(now, intent, entries, &path, cx, env) {
-                PacketOutcome::Sent(len) => left = left.saturating_sub(len),
+                PacketOutcome::Sent(len) => {
+                    self.lists.charge(len);
+                    budget.bytes = budget.bytes.saturating_sub(len);
+                }
                 PacketOutcome::Stop(turn) => return turn,
             }
-            *packets_left -= 1;
+            budget.packets -= 1;
         }
         SendOutcome::Done
     }
@@ -114,7 +136,7 @@ impl Socket {
             };
         }
         if !range.is_empty() {
-            self.lists.granted.remove(Missing::Spans);
+            cx.memory.starved.on_taken(Missing::Spans, &mut self.lists);
         }
         let blocked = match room {
             _ if !wanted || !range.is_empty() => None,
@@ -174,6 +196,12 @@ impl Socket {
             intent.burst_max.min(most).max(one)
         } else {
             one
+        };
+        // A new socket sends no more than others may have to wait for. An old one pays in its next
+        // turn, so that its packets are as large as the interface takes them.
+        let bytes = match self.lists.class() {
+            SendClass::New => bytes.min(self.lists.credit_bytes()).max(one),
+            SendClass::Old => bytes,
         };
         let limits = BurstLimits {
             bytes,
@@ -252,7 +280,7 @@ impl Socket {
                 cx.counters.tx_failed += 1;
                 if error == pktbuf::TxError::Full {
                     self.tcp.on_local_loss(now, sent, &mut cx.tcp);
-                    return PacketOutcome::Stop(SendOutcome::NoRoom);
+                    return PacketOutcome::Stop(SendOutcome::NoRoom(path.iface));
                 }
                 PacketOutcome::Sent(len)
             }

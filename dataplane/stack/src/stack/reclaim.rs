@@ -41,6 +41,9 @@ impl Stack {
             .is_some_and(|socket| !socket.is_closing_idle)
         {
             self.cx.memory.idle.set(socket.index, is_idle);
+            if is_idle {
+                self.search_place_at = Instant::ZERO;
+            }
         }
     }
 
@@ -96,6 +99,9 @@ impl Stack {
     }
 
     /// Makes room in the full table of connections. Returns whether there is room now.
+    ///
+    /// A peer can repeat the ACK that opens a connection as often as it likes. So a search that
+    /// found nothing isn't repeated for [`SEARCH_PAUSE`], unless a connection becomes idle.
     pub(super) fn reclaim_connection<N: Output>(
         &mut self,
         now: Instant,
@@ -104,14 +110,25 @@ impl Stack {
         if self.reclaim_queued_handshake(now, false, env) {
             return true;
         }
+        if now < self.search_place_at {
+            return self.reclaim_queued_handshake(now, true, env);
+        }
+        #[cfg(debug_assertions)]
+        {
+            self.reclaim_steps += 1;
+        }
         if let Some(index) = self.pop_oldest_idle() {
             self.abort_reclaimed(index);
             // The reset leaves now, and the socket is removed.
-            self.run_socket(now, index, env, &mut 0);
+            self.finish_aborted(now, index, env);
         } else if !self.reclaim_handshake(now, env) {
             self.reset_least_progress(now, env);
         }
-        !self.sockets.is_full() || self.reclaim_queued_handshake(now, true, env)
+        let has_room = !self.sockets.is_full() || self.reclaim_queued_handshake(now, true, env);
+        if !has_room {
+            self.search_place_at = now + SEARCH_PAUSE;
+        }
+        has_room
     }
 
     /// Closes a connection because the table is nearly full. Returns whether there was one.
@@ -161,6 +178,10 @@ impl Stack {
         let slots = self.sockets.slots();
         for _ in 0..LOOKS_PER_TURN.min(slots) {
             self.reclaim_at = (self.reclaim_at + 1) % slots;
+            #[cfg(debug_assertions)]
+            {
+                self.reclaim_steps += 1;
+            }
             let Some(socket) = self.sockets.get(self.reclaim_at) else {
                 continue;
             };
@@ -174,7 +195,7 @@ impl Stack {
             self.cx.counters.reclaimed_slow += 1;
             self.abort_reclaimed(index);
             // The reset leaves now, and the socket is removed.
-            self.run_socket(now, index, env, &mut 0);
+            self.finish_aborted(now, index, env);
         }
     }
 }
@@ -213,6 +234,9 @@ const DROPS_WANTED: u32 = 64;
 const DROP_TRIES: u32 = 8;
 /// How long a search that freed nothing isn't repeated.
 const DROP_PAUSE: Duration = Duration::from_millis(1);
+/// How long a search for a place in the full table that found none isn't repeated. In this time no
+/// connection's progress changes much.
+const SEARCH_PAUSE: Duration = Duration::from_millis(1);
 /// How long a connection has to wait for its peer before its progress counts, in milliseconds: some
 /// retransmissions of a lost segment.
 const MEASURED_MILLIS: u32 = 2000;

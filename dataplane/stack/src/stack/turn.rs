@@ -9,17 +9,105 @@ use crate::demux::FlowTarget;
 use crate::env::Env;
 use crate::memory::Missing;
 use crate::notice::{Notice, SocketId};
-use crate::schedule::LOOKUPS_PER_TURN;
-use crate::socket::{SendOutcome, Socket};
+use crate::schedule::{LOOKUPS_PER_TURN, Turn};
+use crate::socket::{SendBudget, SendOutcome, Socket, has_room};
 
 impl Stack {
-    /// Gives one socket its turn.
-    pub(super) fn run_socket<N: Output>(
+    /// Gives sockets their turns until all are served, the budget of the worker's turn is used up,
+    /// or no interface has room.
+    pub(super) fn send_in_turn<N: Output>(
+        &mut self,
+        now: Instant,
+        env: &mut Env<'_, N>,
+        packets_max: u32,
+    ) {
+        let mut budget = SendBudget {
+            packets: packets_max,
+            bytes: self.cx.limits.turn_bytes_max,
+        };
+        self.cx
+            .schedule
+            .begin_turn(|iface| has_room(env.net, iface));
+        let interfaces = self.config.interfaces.len();
+        // A socket that lists itself without sending waits for the next turn.
+        let mut visits_left = self.cx.schedule.ready_len();
+        let mut blocked = 0;
+        while visits_left > 0
+            && !budget.is_used_up()
+            && blocked < BLOCKED_MAX
+            && self.cx.schedule.full_interfaces() < interfaces
+            && let Some(turn) = self.cx.schedule.next()
+        {
+            visits_left -= 1;
+            match self.visit_socket(now, &turn, env, &mut budget) {
+                Some(SendOutcome::TurnOver) => visits_left += 1,
+                Some(SendOutcome::NoRoom(_)) => blocked += 1,
+                _ => {}
+            }
+        }
+        #[cfg(debug_assertions)]
+        self.check_next_socket(now);
+    }
+
+    /// Checks one socket in each turn, in order.
+    #[cfg(debug_assertions)]
+    fn check_next_socket(&mut self, now: Instant) {
+        self.check_at = (self.check_at + 1) % self.sockets.slots().max(1);
+        let socket = self.sockets.get(self.check_at);
+        debug_assert!(
+            socket.is_none_or(|socket| !socket.is_forgotten(now, &self.cx)),
+            "a socket with work gets no turn"
+        );
+    }
+
+    /// Gives one socket its turn, if it is still listed for that. Returns `None` if it isn't.
+    pub(super) fn visit_socket<N: Output>(
+        &mut self,
+        now: Instant,
+        turn: &Turn,
+        env: &mut Env<'_, N>,
+        budget: &mut SendBudget,
+    ) -> Option<SendOutcome> {
+        let quantum = self.cx.limits.quantum_bytes;
+        let socket = self.sockets.get_mut(turn.index)?;
+        let schedule = &mut self.cx.schedule;
+        if !schedule.begin_visit(turn, &mut socket.lists, quantum) {
+            return None;
+        }
+        let bytes_before = budget.bytes;
+        let outcome = self.run_socket(now, turn.index, env, budget);
+        let (socket, cx) = (self.sockets.get_mut(turn.index)?, &mut self.cx);
+        let sent = bytes_before - budget.bytes;
+        cx.schedule.end_visit(turn, &mut socket.lists, sent);
+        match outcome {
+            SendOutcome::Done => cx.schedule.add_resting(socket.id, &mut socket.lists),
+            SendOutcome::TurnOver => cx.schedule.add_again(socket.id, &mut socket.lists),
+            SendOutcome::NoRoom(iface) => socket.make_blocked(turn, iface, &mut cx.schedule),
+            SendOutcome::Starved(missing) => socket.make_starved_of(missing, cx),
+            SendOutcome::Unresolved => socket.make_unresolved(cx),
+        }
+        self.settle_socket(turn.index, env);
+        Some(outcome)
+    }
+
+    /// Has a socket that was aborted send its reset, and removes it.
+    pub(super) fn finish_aborted<N: Output>(
         &mut self,
         now: Instant,
         index: u32,
         env: &mut Env<'_, N>,
-        packets_left: &mut u32,
+    ) {
+        self.run_socket(now, index, env, &mut SendBudget::default());
+        self.settle_socket(index, env);
+    }
+
+    /// Does all that a socket has to do, and sends what the budget allows.
+    fn run_socket<N: Output>(
+        &mut self,
+        now: Instant,
+        index: u32,
+        env: &mut Env<'_, N>,
+        budget: &mut SendBudget,
     ) -> SendOutcome {
         let Self {
             sockets,
@@ -30,26 +118,14 @@ impl Stack {
         let Some(socket) = sockets.get_mut(index) else {
             return SendOutcome::Done;
         };
-        // An index may be listed for a socket that was removed.
-        if !core::mem::take(&mut socket.lists.ready) {
-            return SendOutcome::Done;
-        }
         socket.resume_reading(&mut cx.notices);
         socket.continue_handshake(cx, env.ciphers, env.pages);
         if let Some(reset) = socket.advance_close(now, cx, env.ciphers, env.pages) {
             egress.reply(now, &socket.tuple, &reset, &mut cx.counters, env);
         }
         socket.advance_keys(cx, env.ciphers, env.pages);
-        let outcome = socket.transmit(now, cx, egress, env, packets_left);
-        match outcome {
-            SendOutcome::Done => {}
-            SendOutcome::TurnOver => socket.make_ready(&mut cx.schedule),
-            SendOutcome::NoRoom => socket.make_blocked(&mut cx.schedule),
-            SendOutcome::Starved(missing) => socket.make_starved_of(missing, cx),
-            SendOutcome::Unresolved => socket.make_unresolved(cx),
-        }
+        let outcome = socket.transmit(now, cx, egress, env, budget);
         socket.notify_writable(cx, env.pages);
-        self.settle_socket(index, env);
         outcome
     }
 
@@ -136,7 +212,7 @@ impl Stack {
                 return;
             };
             if let Some(socket) = self.sockets.get_mut(index)
-                && core::mem::take(&mut socket.lists.unresolved)
+                && socket.lists.take_unresolved()
             {
                 socket.make_ready(&mut self.cx.schedule);
             }
@@ -165,13 +241,16 @@ impl Stack {
                     self.wake_steps += 1;
                 }
                 if let Some(socket) = self.sockets.get_mut(index)
-                    && socket.lists.starved.remove(missing)
+                    && socket.lists.memory.grant(missing)
                 {
                     left -= 1;
-                    socket.lists.granted.insert(missing);
                     socket.on_memory_available(&mut cx.notices, &mut cx.schedule);
                 }
             }
         }
     }
 }
+
+/// How many sockets may find their interface full in one turn of the worker. With several
+/// interfaces, one without room must not stop the others.
+const BLOCKED_MAX: u32 = 64;

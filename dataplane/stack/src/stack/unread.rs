@@ -17,7 +17,7 @@ impl Stack {
             let is_exempt = |index| {
                 sockets
                     .get(index)
-                    .is_none_or(|s| s.lists.starved.contains(Missing::Pages))
+                    .is_none_or(|s| s.lists.memory.is_starved(Missing::Pages))
             };
             let Some(index) = self.cx.memory.receive.next_reset(is_exempt) else {
                 return;
