@@ -15,6 +15,8 @@ mod state;
 mod transmit;
 
 use lockgate_ktls::{Deframer, RecordQueue};
+#[cfg(debug_assertions)]
+use lockgate_tcp::IntentKind;
 use lockgate_tcp::{Connection, Event};
 use lockgate_wire::{FourTuple, IfaceId, Instant};
 use pktbuf::{Buffer, PagePool, Reassembly, Stream};
@@ -188,8 +190,10 @@ impl Socket {
         }
         let intent = self.tcp.poll_transmit(now, &cx.tcp);
         let has_work = intent.is_some_and(|intent| {
-            // It holds its share of spans, and an acknowledgment lists it.
-            let awaits_ack = self.tx.needs_sealing(intent.range.end.0) && self.tx.has_sealed();
+            // It holds its share of spans, or TCP's ranges were used up: an acknowledgment lists it.
+            let is_in_flight = self.tcp.acked() < self.tcp.sent();
+            let awaits_ack =
+                matches!(intent.kind, IntentKind::Data) && (is_in_flight || self.tx.has_sealed());
             !awaits_ack || self.tcp.ack_due()
         });
         has_work || self.phase == TcpPhase::ResetDue
