@@ -355,10 +355,9 @@ impl Schedule {
         }
     }
 
-    /// The number of entries of sockets with work, and of sockets whose interface has room again.
-    pub(crate) fn ready_len(&self) -> usize {
-        let len: usize = SendClass::ALL.iter().map(|class| self.len_of(*class)).sum();
-        len - self.resting
+    /// How often [`Schedule::next`] has something, if nothing is added.
+    pub(crate) fn turns_due(&self) -> usize {
+        SendClass::ALL.iter().map(|class| self.len_of(*class)).sum()
     }
 
     /// The number of interfaces that had no room in this turn of the worker.
@@ -372,7 +371,7 @@ impl Schedule {
     /// Whether any socket has work or waits for room.
     pub(crate) fn has_work(&self) -> bool {
         let is_waiting = |blocked: &BlockedSockets| blocked.queues.iter().any(|q| !q.is_empty());
-        self.ready_len() > 0 || self.blocked.iter().any(is_waiting)
+        self.turns_due() > self.resting || self.blocked.iter().any(is_waiting)
     }
 
     fn queue(&mut self, lists: &Membership) -> &mut VecDeque<(u32, Place)> {

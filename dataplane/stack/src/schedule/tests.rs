@@ -72,12 +72,12 @@ impl Model {
         let room = self.room;
         self.schedule
             .begin_turn(|iface| room[usize::from(iface.0)] > 0);
-        let mut visits = self.schedule.ready_len();
-        while visits > 0
+        let mut turns_left = self.schedule.turns_due();
+        while turns_left > 0
             && bytes > 0
             && let Some(turn) = self.schedule.next()
         {
-            visits -= 1;
+            turns_left -= 1;
             let socket = &mut self.sockets[turn.index as usize];
             let lists = &mut socket.lists;
             if !self.schedule.begin_visit(&turn, lists, QUANTUM) {
@@ -112,7 +112,7 @@ impl Model {
                 (false, 0) => self.schedule.add_resting(id(turn.index), lists),
                 (false, _) => {
                     self.schedule.add_again(id(turn.index), lists);
-                    visits += 1;
+                    turns_left += 1;
                 }
             }
         }

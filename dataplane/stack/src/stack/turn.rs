@@ -30,17 +30,17 @@ impl Stack {
             .begin_turn(|iface| has_room(env.net, iface));
         let interfaces = self.config.interfaces.len();
         // A socket that lists itself without sending waits for the next turn.
-        let mut visits_left = self.cx.schedule.ready_len();
+        let mut turns_left = self.cx.schedule.turns_due();
         let mut blocked = 0;
-        while visits_left > 0
+        while turns_left > 0
             && !budget.is_used_up()
             && blocked < BLOCKED_MAX
             && self.cx.schedule.full_interfaces() < interfaces
             && let Some(turn) = self.cx.schedule.next()
         {
-            visits_left -= 1;
+            turns_left -= 1;
             match self.visit_socket(now, &turn, env, &mut budget) {
-                Some(SendOutcome::TurnOver) => visits_left += 1,
+                Some(SendOutcome::TurnOver) => turns_left += 1,
                 Some(SendOutcome::NoRoom(_)) => blocked += 1,
                 _ => {}
             }
