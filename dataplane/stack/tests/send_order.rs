@@ -51,7 +51,7 @@ struct Serving {
 /// Follows one connection.
 struct Probe {
     port: u16,
-    /// Steps and bytes of others at the last arrival of a segment that isn't answered.
+    /// Steps and bytes of others when the first segment arrived that isn't answered.
     arrived: Option<(u64, u64)>,
     /// What each answer waited for: steps and bytes of others.
     waits: Vec<(u64, u64)>,
@@ -188,6 +188,7 @@ impl Rig {
             self.world.b.receive(now, &frame);
             if let Some(probe) = &mut self.probe
                 && tcp_ports(&frame).is_some_and(|(from, _)| from == probe.port)
+                && (frame[47] & SYN != 0 || !payload(&frame).is_empty())
             {
                 probe.arrived.get_or_insert((self.steps, self.sent_all));
             }
@@ -365,6 +366,8 @@ const BATCH: usize = 100;
 const STEP: Duration = Duration::from_micros(100);
 const RING_FRAMES: u32 = 256;
 const SPAN_BYTES: usize = 64 * 1024;
+/// A bit of a TCP header's flags.
+const SYN: u8 = 2;
 const FRAMES_PER_STEP: usize = 64;
 const SHORT: u64 = 1000;
 const CHURN_BYTES: u64 = 16_000;
