@@ -182,7 +182,7 @@ impl Default for Limits {
             recv_buffer_bytes: 512 << 10,
             recv_total_bytes: u64::MAX,
             reassembly_items_max: 1024,
-            turn_bytes_max: 512 << 10,
+            turn_bytes_max: 1 << 20,
             quantum_bytes: 64 << 10,
             timers_per_turn_max: 1024,
             resets_per_second_max: 1000,
