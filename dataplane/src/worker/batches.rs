@@ -40,8 +40,8 @@ pub(super) fn dispatch_notices(
 }
 
 /// Packets after which a turn receives no further burst. More than the acknowledgments of what a
-/// turn sends.
-const RX_PACKETS_PER_TURN: usize = 256;
+/// turn sends: 1 MiB is 724 full segments, and every second one is acknowledged.
+const RX_PACKETS_PER_TURN: usize = 512;
 
 /// Notices that a turn dispatches. Several times what a turn's received packets lead to.
 const NOTICES_PER_TURN: usize = 1024;
@@ -111,9 +111,9 @@ mod tests {
         };
         assert_eq!(receive(&[0, 9]), (0, 1));
         assert_eq!(receive(&[64, 64, 63, 9]), (191, 1));
-        assert_eq!(receive(&[64, 64, 64, 64, 9]), (256, 1));
+        assert_eq!(receive(&[64; 9]), (512, 1));
         // Several ports fill more than a burst.
-        assert_eq!(receive(&[128, 128, 9]), (256, 1));
+        assert_eq!(receive(&[128, 128, 128, 128, 9]), (512, 1));
     }
 
     /// However many notices there are, a turn dispatches a bounded number: the ports are polled
