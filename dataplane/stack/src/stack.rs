@@ -204,8 +204,8 @@ impl Stack {
     /// There is none, before and after each call. In debug builds only, for tests.
     #[cfg(debug_assertions)]
     pub fn forgotten_socket(&self, now: Instant) -> Option<SocketId> {
-        let sockets = self.sockets.indices().into_iter();
-        let mut sockets = sockets.filter_map(|index| self.sockets.get(index));
+        let indices = self.sockets.indices();
+        let mut sockets = indices.filter_map(|index| self.sockets.get(index));
         sockets
             .find(|socket| socket.is_forgotten(now, &self.cx))
             .map(|socket| socket.id)
