@@ -190,7 +190,8 @@ impl Socket {
         }
         let intent = self.tcp.poll_transmit(now, &cx.tcp);
         let has_work = intent.is_some_and(|intent| {
-            // It holds its share of spans, or TCP's ranges were used up: an acknowledgment lists it.
+            // It holds its share of spans, or TCP's ranges were used up: an acknowledgment lists
+            // it.
             let is_in_flight = self.tcp.acked() < self.tcp.sent();
             let awaits_ack =
                 matches!(intent.kind, IntentKind::Data) && (is_in_flight || self.tx.has_sealed());
