@@ -146,13 +146,17 @@ impl Device {
         cards
     }
 
-    /// Returns the number of members of a bond that the arguments name; 0 if it is no bond.
-    pub(crate) fn bond_members(&self) -> usize {
+    /// Returns the names of a bond's members, as the EAL knows them; none if it is no bond.
+    pub(crate) fn bond_members(&self) -> Vec<String> {
         let names_member = |key: &str| key == "slave" || key == "member";
-        self.arguments
-            .iter()
-            .filter(|(key, _)| names_member(key))
-            .count()
+        let members = self.arguments.iter().filter(|(key, _)| names_member(key));
+        members
+            .filter_map(|(_, value)| value.as_deref())
+            .map(|name| match name.parse::<PciAddress>() {
+                Ok(card) => card.to_string(),
+                Err(_) => name.to_owned(),
+            })
+            .collect()
     }
 
     /// Returns the devices for the EAL to probe (`-a`): the PCI cards that it uses. A card that is
@@ -378,6 +382,10 @@ mod tests {
         for (text, cards) in table {
             let device: Device = text.parse().unwrap();
             assert_eq!(device.allow_list(), cards, "{text}");
+            let members = device.bond_members();
+            if members != ["net_ring0"] {
+                assert_eq!(members, cards, "{text}");
+            }
             assert_eq!(device.to_string(), text, "its arguments stay as they are");
         }
     }

@@ -27,6 +27,8 @@ pub struct PoolUsage {
     pub size: u32,
     /// Free packet buffers, those in the caches of threads included.
     pub available: u32,
+    /// Most packet buffers that the driver doesn't give back when it is closed.
+    pub kept_max: u32,
     /// Allocations that were refused on purpose.
     #[cfg(feature = "fault-injection")]
     pub injected: u64,
@@ -37,6 +39,13 @@ impl PoolUsage {
     pub fn is_full(&self) -> bool {
         self.available == self.size
     }
+
+    /// Returns how many buffers are missing once the port is closed, beyond those that its driver
+    /// keeps.
+    pub fn missing(&self) -> u32 {
+        let out = self.size.saturating_sub(self.available);
+        out.saturating_sub(self.kept_max)
+    }
 }
 
 /// A mempool. Dropping it frees its memory if all buffers are free; otherwise it is kept, because a
@@ -46,6 +55,7 @@ pub(crate) struct MbufPool {
     raw: NonNull<rte_mempool>,
     name: String,
     size: u32,
+    kept_max: u32,
 }
 
 // SAFETY: DPDK's mempools may be used by any thread.
@@ -57,6 +67,8 @@ unsafe impl Sync for MbufPool {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolSpec {
     pub(crate) mbufs: u32,
+    /// Most buffers that the driver doesn't give back when it is closed.
+    pub(crate) kept_max: u32,
     pub(crate) data_room: u16,
     pub(crate) numa_node: i32,
     #[cfg(feature = "fault-injection")]
@@ -100,6 +112,7 @@ impl MbufPool {
             raw,
             name,
             size: spec.mbufs,
+            kept_max: spec.kept_max,
         })
     }
 
@@ -134,6 +147,7 @@ impl MbufPool {
             name: self.name.clone(),
             size: self.size,
             available,
+            kept_max: self.kept_max,
             #[cfg(feature = "fault-injection")]
             injected,
         }

@@ -1,6 +1,7 @@
 //! Ports: opened from a device string, with capabilities that are read once.
 
 mod capabilities;
+mod dma;
 mod error;
 mod mtu;
 mod multicast;

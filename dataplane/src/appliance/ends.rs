@@ -35,10 +35,10 @@ pub(super) fn close_ports(ports: Vec<Port>) {
         let name = port.name().to_owned();
         match port.close() {
             Ok(pools) => {
-                for pool in pools.iter().filter(|pool| !pool.is_full()) {
+                for pool in pools.iter().filter(|pool| pool.missing() > 0) {
                     tracing::warn!(
                         pool = pool.name,
-                        missing = pool.size - pool.available,
+                        missing = pool.missing(),
                         "port: packet buffers are missing at the end; their memory is kept"
                     );
                 }

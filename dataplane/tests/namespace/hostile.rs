@@ -19,6 +19,7 @@ use lockgate_testing::cases::{Case, skip_case};
 use lockgate_testing::network::ip;
 use lockgate_testing::process::run;
 use lockgate_testing::wait_until;
+use rustix::process::Signal;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("hostile::pipelined_requests", || {
@@ -69,6 +70,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("hostile::unfinished_client_hellos", unfinished_hellos),
     Case::new("hostile::more_peers_than_spans", more_than_spans),
     Case::new("hostile::a_table_of_idle_connections", idle_table),
+    Case::new("hostile::a_ring_that_keeps_what_was_sent", kept_ring),
 ];
 
 /// Pools, tables and cache as by default. The time limits are those of the other cases: minutes, so
@@ -244,6 +246,29 @@ fn idle_table() {
     assert_eq!(stats.total("stack.reclaimed_slow"), 0, "{stats:?}");
     assert_logged(&scene, "connections (");
     finish(scene);
+}
+
+/// The port's ring keeps what was sent until its descriptors are reused. What was sent to peers that
+/// read nothing uses up its share of the page buffers: it stays in the ring, and fair clients get
+/// copies.
+fn kept_ring() {
+    const SPANS: u64 = 128;
+    let setup = Setup::new().set("test.hold_sent", "until-reused");
+    let mut scene = setup.set("limits.spans_large", SPANS as i64).start();
+    endless_file(&scene);
+    let stats = beside_fair_clients(&scene, scene.net.client(), |fair| {
+        let get = request("GET", ENDLESS, "");
+        let _peers = Peers::that_read_nothing(&scene, 40, |_| get.clone());
+        fair.wait_rounds(ROUNDS);
+        scene.server.stats()
+    });
+    assert!(stats.port("port.tx_ring_share") > 0, "{stats:?}");
+    let at_rest = scene.server.wait("worker.connections", |open| open == 0);
+    // A quarter, and a record whose first frame has just left the ring.
+    let held = at_rest.total("pages.large_spans_used");
+    assert!(held <= SPANS / 4 + 1, "{at_rest:?}");
+    scene.server.signal(Signal::TERM);
+    scene.server.ended();
 }
 
 /// No peer had to lose anything: each one's share was small enough.

@@ -308,6 +308,9 @@ fn an_xdp_program_is_detached_at_the_end() {
     assert_eq!(reply.body, INDEX);
     assert_eq!(programs(), 1);
     end(&mut scene.server);
+    // The driver forgets the buffers in its rings; no others are missing.
+    let log = scene.server.log();
+    assert!(!log.contains("missing at the end"), "{log}");
     wait_until("detaching", || programs() == 0);
 }
 

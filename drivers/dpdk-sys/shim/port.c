@@ -91,6 +91,16 @@ lg_port_caps(uint16_t port, struct lg_port_caps *caps)
 	return 0;
 }
 
+#ifdef LG_FAULT_INJECTION
+static int strip_vlan;
+
+void
+lg_strip_vlan_unasked(void)
+{
+	strip_vlan = 1;
+}
+#endif
+
 int
 lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 {
@@ -110,6 +120,10 @@ lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 	for (i = 0; i < RTE_DIM(rx_offloads); i++)
 		if (conf->offloads & rx_offloads[i].cap)
 			eth.rxmode.offloads |= rx_offloads[i].dpdk;
+#ifdef LG_FAULT_INJECTION
+	if (strip_vlan)
+		eth.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+#endif
 	if (conf->rss != 0) {
 		/* This key hashes both directions of a flow to the same value. */
 		for (i = 0; i < sizeof(key); i++)

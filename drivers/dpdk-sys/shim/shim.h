@@ -277,6 +277,8 @@ uint64_t lg_pool_injected(const struct rte_mempool *pool);
 void lg_port_refuse_longer(uint16_t port, uint32_t len);
 /* Returns the number of packets that it accepted. */
 uint64_t lg_port_accepted(void);
+/* Ports that are configured from now on remove VLAN tags unasked, as some drivers do. */
+void lg_strip_vlan_unasked(void);
 /* hold.c */
 /*
  * Makes a queue hold what it sends, one segment in each of `slots`, until the slot is reused; until

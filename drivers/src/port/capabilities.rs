@@ -158,6 +158,7 @@ impl Capabilities {
                 (has(LG_CAP_MULTI_SEGS), Reason::NotOffered),
                 (segments >= 2, Reason::OneSegment),
                 (wishes.reaches_pages, Reason::UnsharedMemory),
+                (quirks.tx_rings < 2, Reason::SeveralRings),
             ],
         );
         let one_context = quirks.one_csum_context && wishes.queues > 1;

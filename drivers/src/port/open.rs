@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use dpdk_sys::{
     LG_MULTICAST_ALL, LG_MULTICAST_GROUPS, LG_MULTICAST_PROMISCUOUS, LG_MULTICAST_UNFILTERED,
-    lg_port_caps, lg_queue_conf,
+    lg_port_caps, lg_port_conf, lg_queue_conf,
 };
 use lockgate_wire::MacAddr;
 
@@ -15,11 +15,10 @@ use super::multicast::{self, Multicast};
 use super::plan::{self, Plan};
 use super::rss::Spread;
 use super::sent::{self, SentRelease};
-use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, mtu};
+use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, dma, mtu};
 use crate::counters::QueueCells;
 use crate::device::{Device, Driver};
 use crate::eal::Eal;
-use crate::memory;
 use crate::pool::{MbufPool, PoolSpec};
 use crate::sys::{Errno, c_string};
 
@@ -43,6 +42,7 @@ impl Port {
         mtu::prepare(config, &mut device)?;
         queue_arguments(config, &mut device);
         let created = Created::new(device)?;
+        created.add_members(config)?;
         let raw = created.capabilities(config)?;
         let mut plan = Plan::decide(config, &created.device, &raw)?;
         // SAFETY: a port that was just made, and a valid configuration to read.
@@ -57,9 +57,7 @@ impl Port {
         let (rx_pools, tx_pools) = pools(config, &plan.sizes, raw.numa_node)?;
         let mac = mac_address(&raw, config);
         let started = created.start(config, &plan, &raw, mac, &rx_pools)?;
-        if created.device.driver() == Driver::Pci {
-            map_external(config, created.id)?;
-        }
+        dma::map_external(config, &created.device)?;
         let shared = Arc::new(Shared {
             name: config.name.clone(),
             id: created.id,
@@ -148,6 +146,23 @@ impl Created {
                 step,
                 errno,
             })
+    }
+
+    /// Makes a bond add its members, which it does when it is configured for the first time. Only
+    /// then it has their MAC address, limits and offloads.
+    fn add_members(&self, config: &PortConfig) -> Result<(), PortError> {
+        if self.device.bond_members().is_empty() {
+            return Ok(());
+        }
+        let conf = lg_port_conf {
+            queues: 1,
+            mtu: 0,
+            offloads: 0,
+            rss: 0,
+        };
+        // SAFETY: a port that was just made, and a valid configuration to read.
+        let rc = unsafe { dpdk_sys::lg_port_configure(self.id, &raw const conf) };
+        self.setup(config, "its members", rc)
     }
 
     fn capabilities(&self, config: &PortConfig) -> Result<lg_port_caps, PortError> {
@@ -400,22 +415,6 @@ fn pools(
         sizes.tx_pool(numa_node, config),
     )?;
     Ok((rx, tx))
-}
-
-/// Maps external memory for DMA (`rte_dev_dma_map`). Not verified on hardware.
-fn map_external(config: &PortConfig, id: u16) -> Result<(), PortError> {
-    for (base, len) in memory::external() {
-        let base = std::ptr::with_exposed_provenance_mut(base);
-        // SAFETY: memory that stays for the life of the process.
-        let rc = unsafe { dpdk_sys::lg_port_dma_map(id, base, len) };
-        Errno::check(rc).map_err(|errno| PortError::Setup {
-            port: config.name.clone(),
-            device: config.device.to_string(),
-            step: "to map memory for DMA",
-            errno,
-        })?;
-    }
-    Ok(())
 }
 
 /// Returns the device's MAC address. For virtual devices without one it is a locally administered

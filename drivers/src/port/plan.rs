@@ -63,6 +63,7 @@ impl Plan {
             multi_segs: caps.multi_segs,
             rx_scatter: caps.rx_scatter,
             rx_rings: quirks.rx_rings,
+            tx_rings: quirks.tx_rings,
             rx_bufsize_min: raw.rx_bufsize_min,
             holds_sent: false,
         };

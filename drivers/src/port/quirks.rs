@@ -8,6 +8,8 @@ use crate::device::{Device, Driver, MTU_ETHERNET};
 pub(super) struct Quirks {
     /// Rings that the driver fills with receive buffers, for each queue.
     pub(super) rx_rings: u32,
+    /// Rings that hold what was sent, for each queue: one of each member of a bond.
+    pub(super) tx_rings: u32,
     /// Multiple that the numbers of descriptors are rounded to, if the driver reports a smaller
     /// one.
     pub(super) descriptors_align: u16,
@@ -39,6 +41,7 @@ impl Quirks {
     pub(super) fn of(device: &Device, name: &str) -> Self {
         let any = Self {
             rx_rings: 1,
+            tx_rings: 1,
             descriptors_align: 1,
             tx_piece_len_max: u32::MAX,
             tso_mss: (1, u16::MAX),
@@ -75,11 +78,13 @@ impl Quirks {
                     has_rx_drop: true,
                     ..any
                 };
-                let members = u32::try_from(device.bond_members()).unwrap_or(u32::MAX);
+                let members = device.bond_members().len();
+                let members = u32::try_from(members).unwrap_or(u32::MAX);
                 if members > 0 {
                     // Each member fills its rings from the bond's pool, and may have two a queue.
                     return Self {
                         rx_rings: RINGS_MAX.saturating_mul(members),
+                        tx_rings: members,
                         ..card
                     };
                 }

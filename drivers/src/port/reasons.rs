@@ -46,6 +46,9 @@ pub(super) enum Reason {
     OneSegment,
     /// Page buffers are in memory that the device's other side can't access.
     UnsharedMemory,
+    /// Several rings hold what was sent, and which of them a packet goes to isn't known: payload
+    /// by reference would have no bound.
+    SeveralRings,
     /// Segmentation needs scattered transmit.
     NeedsChains,
     /// Segmentation needs TCP checksums.
@@ -63,6 +66,7 @@ impl fmt::Display for Reason {
             Self::Disabled => "disabled",
             Self::OneSegment => "one segment a frame",
             Self::UnsharedMemory => "page buffers aren't in shared memory",
+            Self::SeveralRings => "the members' rings would hold page buffers without a bound",
             Self::NeedsChains => "needs chains",
             Self::NeedsTxChecksums => "needs tx tcp checksums",
             Self::OnlySegments => "used with segmentation only",

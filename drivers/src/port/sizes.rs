@@ -56,6 +56,7 @@ impl PortConfig {
                 multi_segs,
                 rx_scatter: false,
                 rx_rings: quirks.rx_rings,
+                tx_rings: quirks.tx_rings,
                 rx_bufsize_min: 0,
                 holds_sent: multi_segs && self.may_be_late(),
             };
@@ -84,6 +85,8 @@ pub(super) struct BufferNeeds {
     pub(super) rx_scatter: bool,
     /// Rings that the driver fills with receive buffers, for each queue.
     pub(super) rx_rings: u32,
+    /// Rings that hold what was sent, for each queue.
+    pub(super) tx_rings: u32,
     /// Least data room of a receive buffer, headroom included.
     pub(super) rx_bufsize_min: u32,
     /// Chains that were sent stay in the ring until descriptors are reused.
@@ -118,7 +121,7 @@ impl Sizes {
             + BURST // in the burst that the worker handles
             + threads // in the worker's mempool cache
             + config.rx_buffers // held by the stack
-            + if device.driver() == Driver::AfXdp { AF_XDP_FILL } else { 0 };
+            + if device.driver() == Driver::AfXdp { AF_XDP_RINGS } else { 0 };
         let per_frame = if needs.holds_sent {
             // None comes back without another frame, so this is the most that a frame can have.
             u32::from(HELD_PIECES_MAX) + 1
@@ -127,7 +130,7 @@ impl Sizes {
         } else {
             1
         };
-        let tx_mbufs = u32::from(tx_descriptors) * per_frame // in the device's ring
+        let tx_mbufs = u32::from(tx_descriptors) * needs.tx_rings * per_frame // in its rings
             + BURST * per_frame // built and pending
             + 2 * threads // in the caches of the threads that send and that free
             // A ring's peer holds these very buffers.
@@ -149,7 +152,14 @@ impl Sizes {
     }
 
     pub(super) fn rx_pool(&self, numa_node: i32, config: &PortConfig) -> PoolSpec {
-        pool(self.rx_mbufs, self.rx_data_room, numa_node, config)
+        PoolSpec {
+            // The driver forgets what is in these rings.
+            kept_max: match config.device.driver() {
+                Driver::AfXdp => AF_XDP_RINGS,
+                _ => 0,
+            },
+            ..pool(self.rx_mbufs, self.rx_data_room, numa_node, config)
+        }
     }
 
     pub(super) fn tx_pool(&self, numa_node: i32, config: &PortConfig) -> PoolSpec {
@@ -164,6 +174,7 @@ impl Sizes {
 fn pool(mbufs: u32, data_room: u16, numa_node: i32, config: &PortConfig) -> PoolSpec {
     PoolSpec {
         mbufs,
+        kept_max: 0,
         data_room,
         numa_node,
         #[cfg(feature = "fault-injection")]
@@ -179,7 +190,8 @@ const HEADERS: u16 = 128;
 const _: () = assert!(HEADERS as u32 == dpdk_sys::LG_HEAD_MAX);
 /// mbufs per frame: the headers, and on average one or two records, each one piece.
 const SEGS_PER_FRAME: u32 = 4;
-/// Buffers in the fill ring of net_af_xdp.
-const AF_XDP_FILL: u32 = 2048;
+/// Buffers in the fill ring of net_af_xdp, and in its completion ring: it copies what is sent into
+/// buffers of the receive pool.
+const AF_XDP_RINGS: u32 = 2 * 2048;
 /// A full backlog must get buffers for some of its frames.
 const _: () = assert!(FRAMES >= BURST as usize);

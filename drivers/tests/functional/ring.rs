@@ -55,6 +55,10 @@ pub(crate) const CASES: &[Case] = &[
         memory_of_others_is_copied,
     ),
     Case::new(
+        "ring::a_device_without_a_mac_address_gets_one",
+        a_device_without_a_mac_address_gets_one,
+    ),
+    Case::new(
         "ring::allocations_of_memory_end_in_an_error",
         allocations_of_memory_end_in_an_error,
     ),
@@ -583,6 +587,40 @@ fn memory_of_others_is_copied() {
     assert!(lacp.is_writable(), "memory of our own");
     assert!(b.counters().total().rx_copied > 0);
     drop((lacp, at_b, at_bond));
+}
+
+/// net_ring has no MAC address, and takes none. Each port has a local one of its own.
+fn a_device_without_a_mac_address_gets_one() {
+    let eal = eal();
+    let pair = RingPair::new(eal, "w", 64, 1).unwrap();
+    let (log, ports) = logged(|| {
+        [pair.a, pair.b].map(|device| {
+            let name = std::ffi::CString::new(device.name()).expect("a name");
+            let (mut id, mut caps) = (0, std::mem::MaybeUninit::zeroed());
+            // SAFETY: a NUL-terminated name, and a number of ours to write.
+            let found = unsafe { dpdk_sys::lg_port_find(name.as_ptr(), &raw mut id) };
+            assert_eq!(found, 0);
+            // SAFETY: a live port, and memory of ours to write.
+            let read = unsafe { dpdk_sys::lg_port_caps(id, caps.as_mut_ptr()) };
+            assert_eq!(read, 0);
+            // SAFETY: zeroed, then written; numbers and bytes only.
+            let mac = unsafe { caps.assume_init() }.mac;
+            assert_eq!(mac, [0; 6], "or this proves nothing");
+            open(eal, &PortConfig::new("p", device))
+        })
+    });
+    assert!(!log.contains("takes none"), "no frame is filtered: {log}");
+    let [a, b] = ports;
+    for (port, _) in [&a, &b] {
+        let mac = port.mac().0;
+        assert_eq!(mac[0] & 3, 2, "local, and of one station: {mac:02x?}");
+        assert!(log.contains(&format!("mac={}", port.mac())), "{log}");
+    }
+    assert_ne!(a.0.mac(), b.0.mac());
+    for (port, at_port) in [a, b] {
+        drop(at_port);
+        close_full(port);
+    }
 }
 
 fn allocations_of_memory_end_in_an_error() {

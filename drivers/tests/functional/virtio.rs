@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 use lockgate_drivers::{Eal, Port, PortConfig, WorkerPorts};
 use lockgate_testing::ScratchDir;
 use lockgate_testing::cases::Case;
-use pktbuf::{Checksum, PagePool, PoolConfig, Region};
+use pktbuf::{Checksum, Headers, Output as _, Packet, PagePool, PoolConfig, Region, TxMeta};
 
 use crate::support::{
     Shape, bytes, close_full, eal, filled, logged, pages, pattern, receive, send, sum, wait_link,
@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
         "virtio::incomplete_checksums_are_the_ports_word",
         incomplete_checksums_are_the_ports_word,
     ),
+    Case::new("virtio::vlan_tags_stay_in_frames", vlan_tags_stay_in_frames),
 ];
 
 /// A virtio port and the vhost port behind it.
@@ -202,6 +203,40 @@ fn incomplete_checksums_are_the_ports_word() {
         0xffff,
         "or this proves nothing"
     );
+    drop((page, got));
+    pair.close();
+    pool.reclaim();
+    assert!(pool.is_full());
+}
+
+/// A driver may remove VLAN tags unasked, so that frames of other networks look like the port's own.
+/// That is switched off when the port is opened. vhost's driver can't, and the log says so.
+fn vlan_tags_stay_in_frames() {
+    let eal = eal();
+    // SAFETY: it sets a flag, before any port is configured.
+    unsafe { dpdk_sys::lg_strip_vlan_unasked() };
+    let mut pair = Pair::open(eal);
+    let warnings = pair
+        .log
+        .matches("removes VLAN tags, and that can't be switched off");
+    assert_eq!(warnings.count(), 1, "vhost's: {}", pair.log);
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 100, 9);
+    let mut head = Headers::new(14, 0, 0);
+    head.l2_mut()[..12].fill(2);
+    head.l2_mut()[12..].copy_from_slice(&[0x81, 0x00]);
+    let sent = pair.vhost.1.tx(Packet {
+        head: &head,
+        payload: &[whole(&page)],
+        meta: TxMeta::default(),
+    });
+    assert_eq!(sent, Ok(()));
+    assert!(pair.vhost.1.flush());
+    let got = receive(&mut pair.virtio.1, 1).remove(0);
+    let frame = bytes(&got);
+    assert_eq!(frame.len(), 114);
+    assert_eq!(frame[12..14], [0x81, 0x00]);
+    assert!(frame[14..] == pattern(100, 9));
     drop((page, got));
     pair.close();
     pool.reclaim();

@@ -419,6 +419,35 @@ fn the_pool_holds_what_the_rings_and_the_stack_hold() {
     );
 }
 
+/// A packet stays in the ring of one member for as long as the others get the packets. So each ring
+/// counts, and what they hold is copies: page buffers in them would have no bound.
+#[test]
+fn a_bond_holds_copies_in_the_rings_of_all_members() {
+    let mut raw = device_of("net_bonding");
+    raw.offloads = INTEL | LG_CAP_TX_TSO;
+    let chains = "chains (the members' rings would hold page buffers without a bound)";
+    for members in 1..4_u32 {
+        let list: Vec<String> = (0..members).map(|n| format!("slave=03:00.{n}")).collect();
+        let bond = config(&format!("net_bonding0,mode=4,{}", list.join(",")));
+        let mut plan = Plan::decide(&bond, &bond.device, &raw).expect("a plan");
+        plan.set_sent_release(&bond, &bond.device, SentRelease::OnReuse);
+        let (caps, sizes) = (plan.caps, plan.sizes);
+        assert_eq!(caps.holds_page_buffers(), members == 1);
+        assert_eq!(plan.reasons.stack_does().contains(chains), members > 1);
+        assert!(!caps.tso || members == 1, "{caps:?}");
+        assert!(
+            sizes.tx_mbufs >= members * 1024 + dpdk_sys::LG_BURST,
+            "{sizes:?}"
+        );
+        assert!(
+            sizes.tx_room >= sizes.frame_max || members == 1,
+            "{sizes:?}"
+        );
+        let taken = sizes.rx_pool(0, &bond).bytes() + sizes.tx_pool(0, &bond).bytes();
+        assert!(bond.queue_bytes_max() >= taken, "{members}: {sizes:?}");
+    }
+}
+
 /// A driver may make a ring longer than it was asked to.
 #[test]
 fn a_ring_longer_than_its_pool_is_refused_with_the_numbers() {
