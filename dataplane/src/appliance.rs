@@ -24,6 +24,8 @@ use lockgate_stack::tls::TlsConfigError;
 use lockgate_stack::{ConfigError, ListenError};
 use lockgate_wire::Instant;
 
+pub(crate) use self::memory::eal_config;
+
 use self::ends::{EndTotals, WorkerEnd};
 use self::links::{LINK_POLL_PERIOD, LinkWatch};
 use crate::clock::{Clock, unix_time};
@@ -135,11 +137,11 @@ impl Running {
         // First, so that a second instance fails before it touches a device.
         let socket = config.control_socket.as_deref();
         let control = socket.map(pending::PendingRequests::listen).transpose()?;
-        let eal_config = memory::eal_config(Path::new("/sys"), &config);
-        let eal = Eal::init(&eal_config)?;
+        let plan = eal_config(Path::new("/sys"), &config);
+        let eal = Eal::init(&plan)?;
         let tls = start::tls(&config)?;
         // Before the ports, which map the regions for DMA when they're opened.
-        let memory = memory::Memory::reserve(eal, &config, &eal_config.regions)?;
+        let memory = memory::Memory::reserve(eal, &config, &plan.regions)?;
         let mut ports = start::ports(eal, &config)?;
         memory::settle(eal, &ports);
         if let (Some(control), Some(identity)) = (&control, privileges.identity()) {

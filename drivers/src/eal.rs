@@ -15,6 +15,7 @@ use std::thread;
 use thiserror::Error;
 
 pub use self::iova::{Iova, IovaError, IovaMode};
+pub use self::plan::PageForecast;
 use self::plan::Plan;
 use crate::device::PciAddress;
 use crate::hugepages::{self, Demand, HeapLimits, Shortage, free_pages};
@@ -389,6 +390,7 @@ mod tests {
                 page_bytes: 2 << 20,
                 free,
                 total: free,
+                by_node: true,
             };
             let plan = Plan::new(config, &[free], HeapLimits::UNLIMITED).unwrap();
             decide_iova(config, &plan).map(|(iova, _)| iova)

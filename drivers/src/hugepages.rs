@@ -8,8 +8,8 @@ mod free;
 
 use std::sync::{Mutex, PoisonError};
 
-pub(crate) use budget::page_size;
-pub use budget::{Chunk, Demand, Grant, HeapLimits, PageBudget, Shortage};
+pub use budget::{Chunk, Demand, Grant, HeapLimits, PageBudget, Shortage, show_free};
+pub(crate) use budget::{commands, page_size};
 pub use free::{FreePages, free_pages};
 
 /// Sets the pages that regions may use.

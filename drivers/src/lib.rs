@@ -53,9 +53,11 @@ mod worker;
 
 pub use counters::{DeviceCounters, PortCounters, QueueCounters};
 pub use device::{Device, DeviceError, DeviceLimits, Driver, NotPci, PciAddress};
-pub use eal::{Eal, EalConfig, EalError, Hugepages, Iova, IovaError, IovaMode, Worker};
+pub use eal::{
+    Eal, EalConfig, EalError, Hugepages, Iova, IovaError, IovaMode, PageForecast, Worker,
+};
 pub use hugepages::{
-    Chunk, Demand, FreePages, Grant, HeapLimits, PageBudget, Shortage, free_pages,
+    Chunk, Demand, FreePages, Grant, HeapLimits, PageBudget, Shortage, free_pages, show_free,
 };
 pub use interface::{Offload, kernel_is_veth, kernel_offload};
 pub use memory::{Holding, MemoryError};

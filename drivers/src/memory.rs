@@ -109,10 +109,10 @@ impl Eal {
         for chunk in &grant.chunks {
             left -= zones(&demand.what, *chunk, &mut regions);
         }
-        if grant.strayed > 0 {
+        if !grant.strayed.is_empty() {
             tracing::warn!(
                 what = demand.what,
-                mib = grant.strayed.div_ceil(MIB),
+                mib = grant.strayed_bytes().div_ceil(MIB),
                 nodes = ?demand.nodes,
                 "memory: on another NUMA node than wanted, where huge pages are free"
             );

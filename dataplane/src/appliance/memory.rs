@@ -38,7 +38,7 @@ impl Memory {
 
 /// Returns the EAL's configuration with all regions: one for the page buffers of each worker, on
 /// the node of its core, and the cache, on the nodes of the ports.
-pub(super) fn eal_config(sys: &Path, config: &Config) -> EalConfig {
+pub(crate) fn eal_config(sys: &Path, config: &Config) -> EalConfig {
     let cores = &config.workers.cores;
     let core_node = |core: &u16| drivers::node_of_core(sys, *core);
     let ports = config.ports.iter().map(|port| &port.settings.device);

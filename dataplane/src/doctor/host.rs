@@ -104,6 +104,11 @@ impl HostView {
         }
     }
 
+    /// Returns the path of a file or directory of the machine.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
     /// Returns the text of a file without surrounding white space, up to a limit; none if it can't
     /// be read. Names in it are bytes of anyone's choice.
     pub(super) fn read(&self, path: &str) -> Option<String> {

@@ -155,74 +155,84 @@ fn huge_pages_are_compared_with_what_the_pools_need() {
     let cpus = [
         (format!("{NODE0}/cpulist"), "0-1".to_owned()),
         (format!("{NODE1}/cpulist"), "2-3".to_owned()),
+        (
+            "sys/devices/system/cpu/cpu0/node0/x".to_owned(),
+            String::new(),
+        ),
     ];
     let machine = |pools: &[Vec<(String, String)>]| {
         let files = [cpus.to_vec(), pools.concat()].concat();
         Machine::new().with(&pages(&files))
     };
-    let command = "echo 612 > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/\
-                   nr_hugepages";
-    for (choice, pools, expected) in [
+    // Each of the three pieces takes a little of a page more.
+    for (choice, pools, level, parts) in [
         (
             "auto",
-            vec![pool(NODE0, 2048, 600, 512)],
-            "ok huge pages: [eal] memory needs 1024 MiB; free are node 0: 512 of 600 of 2 MiB"
-                .to_owned(),
+            vec![pool(NODE0, 2048, 600, 513)],
+            "ok",
+            &["[eal] memory needs 1024 MiB; free: 513 pages of 2 MiB on node 0"][..],
         ),
         (
             "require",
             vec![pool(NODE0, 2048, 600, 500)],
-            format!(
-                "fault huge pages: [eal] memory needs 1024 MiB; free are node 0: 500 of 600 of \
-                 2 MiB; reserve more: {command}"
-            ),
+            "fault",
+            &[
+                "MiB of huge pages on node 0 missing; wanted: ",
+                "MiB for page buffers of worker 0 ([limits]), 64 MiB for the file cache",
+                "; free: 500 pages of 2 MiB on node 0; reserve more: echo 613 > \
+                 /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
+            ],
         ),
         (
             "auto",
             vec![pool(NODE0, 2048, 600, 500)],
-            format!(
-                "warning huge pages: [eal] memory needs 1024 MiB; free are node 0: 500 of 600 of \
-                 2 MiB: ordinary pages will be used; reserve more: {command}"
-            ),
+            "warning",
+            &["on node 0: ordinary pages will be used; reserve more: echo 613 > "],
         ),
         // The larger size counts, too; the smaller one is reserved.
         (
             "require",
-            vec![pool(NODE0, 2048, 0, 0), pool(NODE0, 1 << 20, 1, 1)],
-            "ok huge pages: [eal] memory needs 1024 MiB; free are node 0: 1 of 1 of 1 GiB"
-                .to_owned(),
+            vec![pool(NODE0, 2048, 0, 2), pool(NODE0, 1 << 20, 1, 1)],
+            "ok",
+            &["2 pages of 2 MiB on node 0, 1 pages of 1 GiB on node 0"],
         ),
         // The worker is on node 0.
         (
             "auto",
             vec![pool(NODE0, 2048, 100, 12), pool(NODE1, 2048, 600, 600)],
-            "note huge pages: [eal] memory needs 1024 MiB; free are node 0: 12 of 100 of 2 MiB, \
-             node 1: 600 of 600 of 2 MiB: 24 MiB of them on the workers' nodes; reserve more \
-             there: echo 600 > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/\
-             nr_hugepages"
-                .to_owned(),
+            "note",
+            &[
+                "MiB will be on another node than its users; reserve more there: echo ",
+                " > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
+            ],
         ),
         (
             "require",
             vec![],
-            "fault huge pages: [eal] memory needs 1024 MiB; none are reserved; this kernel has no \
-             huge pages; set [eal] hugepages = \"off\""
-                .to_owned(),
+            "fault",
+            &["this kernel has no huge pages; set [eal] hugepages = \"off\""],
         ),
         (
             "off",
             vec![],
-            "note huge pages: [eal] hugepages is \"off\": packet memory is on ordinary pages"
-                .to_owned(),
+            "note",
+            &["[eal] hugepages is \"off\": packet memory is on ordinary pages"],
         ),
     ] {
-        assert_eq!(first(&machine(&pools), &with(choice)), expected, "{choice}");
+        let found = first(&machine(&pools), &with(choice));
+        assert!(
+            found.starts_with(&format!("{level} huge pages: ")),
+            "{choice}: {found}"
+        );
+        for part in parts {
+            assert!(found.contains(part), "{choice}: {part}: {found}");
+        }
     }
     // The running instance holds the pages that would be missing.
     let running = machine(&[pool(NODE0, 2048, 600, 0)]).facts(|facts| facts.instance = Some(7));
     assert_eq!(
         first(&running, &with("require")),
-        "ok huge pages: [eal] memory needs 1024 MiB; free are node 0: 0 of 600 of 2 MiB, beside \
+        "ok huge pages: [eal] memory needs 1024 MiB; free: 0 pages of 2 MiB on node 0, beside \
          those of process 7"
     );
     // A kernel without NUMA has the pools in one place.
@@ -232,8 +242,63 @@ fn huge_pages_are_compared_with_what_the_pools_need() {
         (format!("{flat}/free_hugepages"), "8".to_owned()),
     ];
     let found = first(&Machine::new().with(&pages(&flat)), &with("require"));
-    let expected = "echo 512 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    let expected = "echo 513 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
     assert!(found.ends_with(expected), "{found}");
+}
+
+/// Whatever is free: a start with `require` fails if and only if there is a fault, with the same
+/// numbers, and the command beside it is enough.
+#[test]
+fn huge_pages_are_a_fault_exactly_if_the_start_demands_more() {
+    let eal = "[eal]\nhugepages = \"require\"\nmemory = \"1GiB\"\n";
+    let config = config(&[], &format!("{eal}[workers]\ncores = [0, 1]\n"));
+    let mut faults = 0;
+    for (small, large) in [
+        ([0, 0], [0, 0]),
+        ([513, 0], [0, 0]),
+        ([514, 0], [0, 0]),
+        ([300, 100], [0, 0]),
+        ([300, 300], [0, 0]),
+        ([0, 0], [1, 0]),
+        ([0, 0], [1, 1]),
+        ([100, 20], [0, 1]),
+    ] {
+        let mut machine = Machine::new();
+        for (node, dir) in [NODE0, NODE1].into_iter().enumerate() {
+            let cpu = format!("sys/devices/system/cpu/cpu{node}/node{node}/x");
+            let files = [
+                pool(dir, 2048, small[node], small[node]),
+                pool(dir, 1 << 20, large[node], large[node]),
+                vec![(cpu, String::new())],
+            ];
+            machine = machine.with(&pages(&files.concat()));
+        }
+        // Each command helps for its node, so two of them at most.
+        for round in 0.. {
+            let [found, _] = &memory::check(&config, &machine.view())[..] else {
+                panic!("two findings");
+            };
+            let sys = machine.tree.join("sys");
+            let started = crate::appliance::eal_config(&sys, &config).forecast(&sys);
+            let summary = started.shortage.map(|shortage| shortage.summary());
+            assert_eq!(found.level == Level::Fault, summary.is_some(), "{found}");
+            let Some(summary) = summary else {
+                break;
+            };
+            faults += 1;
+            assert_eq!(found.message, summary);
+            assert!(round < 2, "{found}");
+            for command in found.command.as_ref().expect("a command").split(" && ") {
+                let (count, file) = command
+                    .strip_prefix("echo ")
+                    .and_then(|rest| rest.split_once(" > /"))
+                    .expect("it writes a number to a file");
+                machine = machine.with(&[(file, count)]);
+                machine = machine.with(&[(&file.replace("nr_", "free_"), count)]);
+            }
+        }
+    }
+    assert!(faults >= 3, "{faults}");
 }
 
 #[test]

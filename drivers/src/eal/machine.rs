@@ -80,6 +80,7 @@ mod tests {
                 page_bytes: 1 << 30,
                 free,
                 total: free,
+                by_node: true,
             };
             let plan = Plan::new(&config, &[free], HeapLimits::UNLIMITED).unwrap();
             let checked = super::check(&config, &plan, machine);

@@ -1,7 +1,9 @@
 //! Decides before the EAL starts which memory is on huge pages.
 
-use super::{EalConfig, EalError, Hugepages};
-use crate::hugepages::{Demand, FreePages, HeapLimits, PageBudget, Shortage};
+use std::path::Path;
+
+use super::{EalConfig, EalError, Hugepages, heap_limits};
+use crate::hugepages::{self, Demand, FreePages, HeapLimits, PageBudget, Shortage, free_pages};
 
 /// Which memory is on huge pages.
 #[derive(Debug)]
@@ -35,10 +37,8 @@ impl Plan {
         if config.hugepages == Hugepages::Off {
             return Ok(plan);
         }
-        let own = Demand::new("packet buffers", u64::from(config.memory_mib) << 20)
-            .on(config.nodes.clone());
-        let all = [&own].into_iter().chain(&config.regions);
-        plan.shortage = plan.budget.check(all).err();
+        let own = config.own_demand();
+        plan.shortage = plan.budget.check(config.demands(&own)).err();
         match plan.shortage.take() {
             Some(shortage) if config.hugepages == Hugepages::Require => {
                 return Err(EalError::Hugepages(shortage));
@@ -47,6 +47,54 @@ impl Plan {
         }
         plan.hugepages = plan.budget.take(&own).missing.is_empty();
         Ok(plan)
+    }
+}
+
+/// What a start will find of huge pages, as long as these pages are free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageForecast {
+    /// The pages that are free.
+    pub free: Vec<FreePages>,
+    /// What is missing. With [`Hugepages::Require`] the start fails.
+    pub shortage: Option<Shortage>,
+    /// Bytes of memory that will be on another NUMA node than wanted: the node where they are
+    /// wanted, and how many.
+    pub strayed: Vec<(u16, u64)>,
+}
+
+impl PageForecast {
+    /// Returns the commands that reserve pages on the nodes where they are wanted.
+    pub fn commands_where_wanted(&self) -> Vec<String> {
+        hugepages::commands(&self.free, &self.strayed)
+    }
+}
+
+impl EalConfig {
+    /// Decides by the pages that are free below a `/sys` directory, as a start does.
+    pub fn forecast(&self, sys: &Path) -> PageForecast {
+        let free = free_pages(sys);
+        let own = self.own_demand();
+        let budget = PageBudget::new(&free, heap_limits(self));
+        let demands = || match self.hugepages {
+            Hugepages::Off => Vec::new(),
+            Hugepages::Auto | Hugepages::Require => self.demands(&own).collect(),
+        };
+        PageForecast {
+            shortage: budget.check(demands()).err(),
+            strayed: budget.take_all(demands()).strayed,
+            free,
+        }
+    }
+
+    /// What the EAL allocates itself.
+    fn own_demand(&self) -> Demand {
+        let bytes = u64::from(self.memory_mib) << 20;
+        Demand::new("packet buffers", bytes).on(self.nodes.clone())
+    }
+
+    /// All memory, in the order of its allocation.
+    fn demands<'a>(&'a self, own: &'a Demand) -> impl Iterator<Item = &'a Demand> {
+        [own].into_iter().chain(&self.regions)
     }
 }
 
@@ -72,6 +120,7 @@ mod tests {
             page_bytes: 2 * MIB,
             free,
             total: free,
+            by_node: true,
         };
         Plan::new(config, &[free], HeapLimits::UNLIMITED)
     }
@@ -112,6 +161,46 @@ mod tests {
         let bytes: u64 = grant.chunks.iter().map(|chunk| chunk.bytes).sum();
         assert_eq!(bytes.div_ceil(MIB), 100);
         assert_eq!(grant.missing.len(), 1);
+    }
+
+    #[test]
+    fn a_forecast_is_what_a_start_decides() {
+        let sys = lockgate_testing::ScratchDir::new();
+        for (free, missing, strayed) in [([153, 0], 0, 0), ([60, 60], 61, 120), ([153, 60], 0, 0)] {
+            for (node, free) in free.iter().enumerate() {
+                let dir = format!("devices/system/node/node{node}/hugepages/hugepages-2048kB");
+                sys.write(format!("{dir}/free_hugepages"), free.to_string());
+                sys.write(format!("{dir}/nr_hugepages"), free.to_string());
+            }
+            let mut config = config(Hugepages::Require, &[150, 50]);
+            config.nodes = vec![0];
+            for region in &mut config.regions {
+                region.nodes = vec![0];
+            }
+            let forecast = config.forecast(sys.path());
+            let started = Plan::new(&config, &free_pages(sys.path()), HeapLimits::UNLIMITED);
+            match started {
+                Ok(_) => assert_eq!(forecast.shortage, None),
+                Err(EalError::Hugepages(shortage)) => assert_eq!(forecast.shortage, Some(shortage)),
+                Err(error) => panic!("{error}"),
+            }
+            let mib = |list: &[(u16, u64)]| {
+                let sum: u64 = list.iter().map(|(_, bytes)| bytes).sum();
+                sum.div_ceil(MIB)
+            };
+            let found = forecast.shortage.as_ref();
+            let found = found.map_or(0, |shortage| mib(&shortage.missing));
+            assert_eq!(
+                (found, mib(&forecast.strayed)),
+                (missing, strayed),
+                "{free:?}"
+            );
+            let off = EalConfig {
+                hugepages: Hugepages::Off,
+                ..config
+            };
+            assert_eq!(off.forecast(sys.path()).shortage, None);
+        }
     }
 
     #[test]

@@ -48,10 +48,18 @@ pub struct Chunk {
 pub struct Grant {
     /// Its memory.
     pub chunks: Vec<Chunk>,
-    /// Bytes of it that are on another node than wanted.
-    pub strayed: u64,
+    /// Bytes of it that are on another node than wanted: the node where they are wanted, and how
+    /// many.
+    pub strayed: Vec<(u16, u64)>,
     /// Bytes for which there are no huge pages: the node where they are wanted, and how many.
     pub missing: Vec<(u16, u64)>,
+}
+
+impl Grant {
+    /// Returns the bytes that are on another node than wanted.
+    pub fn strayed_bytes(&self) -> u64 {
+        self.strayed.iter().map(|(_, bytes)| bytes).sum()
+    }
 }
 
 /// Limits of the EAL's heaps, by number of pages and by bytes.
@@ -126,16 +134,16 @@ impl PageBudget {
                 && let Some(other) = self.fullest()
             {
                 let rest = self.take_on(other, left, &mut grant);
-                if node.is_some() {
-                    grant.strayed += left - rest;
-                }
                 if rest == left {
                     break;
+                }
+                if let Some(node) = node {
+                    add(&mut grant.strayed, node, left - rest);
                 }
                 left = rest;
             }
             if left > 0 {
-                grant.missing.push((wanted.unwrap_or(0), left));
+                add(&mut grant.missing, wanted.unwrap_or(0), left);
             }
         }
         grant
@@ -146,26 +154,33 @@ impl PageBudget {
     /// # Errors
     /// What is missing, and where.
     pub fn check<'a>(&self, demands: impl IntoIterator<Item = &'a Demand>) -> Result<(), Shortage> {
-        let mut rest = self.clone();
-        let mut shortage = Shortage {
-            wanted: Vec::new(),
+        let wanted: Vec<Demand> = demands.into_iter().cloned().collect();
+        let missing = self.take_all(&wanted).missing;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Shortage {
+            wanted,
             free: self.free.clone(),
-            missing: Vec::new(),
-        };
+            missing,
+        })
+    }
+
+    /// Returns what all demands together would get.
+    pub fn take_all<'a>(&self, demands: impl IntoIterator<Item = &'a Demand>) -> Grant {
+        let mut rest = self.clone();
+        let mut all = Grant::default();
         for demand in demands {
-            for (node, bytes) in rest.take(demand).missing {
-                match shortage.missing.iter_mut().find(|(on, _)| *on == node) {
-                    Some((_, sum)) => *sum += bytes,
-                    None => shortage.missing.push((node, bytes)),
-                }
+            let one = rest.take(demand);
+            all.chunks.extend(one.chunks);
+            for (node, bytes) in one.strayed {
+                add(&mut all.strayed, node, bytes);
             }
-            shortage.wanted.push(demand.clone());
+            for (node, bytes) in one.missing {
+                add(&mut all.missing, node, bytes);
+            }
         }
-        if shortage.missing.is_empty() {
-            Ok(())
-        } else {
-            Err(shortage)
-        }
+        all
     }
 
     /// Takes up to `bytes` on a node. Returns what is still wanted.
@@ -247,6 +262,14 @@ impl Stock {
     }
 }
 
+/// Adds bytes to a node's.
+fn add(list: &mut Vec<(u16, u64)>, node: u16, bytes: u64) {
+    match list.iter_mut().find(|(on, _)| *on == node) {
+        Some((_, sum)) => *sum += bytes,
+        None => list.push((node, bytes)),
+    }
+}
+
 /// Returns the number of pages within a limit of pages and of bytes.
 fn pages_of((pages, bytes): (u64, u64), page_bytes: u64) -> u64 {
     pages.min(bytes / page_bytes)
@@ -282,25 +305,11 @@ pub struct Shortage {
 impl Shortage {
     /// Returns the commands that reserve what is missing, in the smallest pages of each node.
     pub fn commands(&self) -> Vec<String> {
-        let command = |&(node, bytes): &(u16, u64)| {
-            let here = self
-                .free
-                .iter()
-                .filter(|pages| pages.node == node && pages.page_bytes.is_multiple_of(PAGE_MIN));
-            let pages = here.min_by_key(|pages| pages.page_bytes)?;
-            let total = pages.total + (bytes + OVERHEAD).div_ceil(pages.page_bytes);
-            let size = pages.page_bytes >> 10;
-            Some(format!(
-                "echo {total} > /sys/devices/system/node/node{node}/hugepages/hugepages-{size}kB/\
-                 nr_hugepages"
-            ))
-        };
-        self.missing.iter().filter_map(command).collect()
+        commands(&self.free, &self.missing)
     }
-}
 
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Returns what is missing, what is wanted and what is free, without the commands.
+    pub fn summary(&self) -> String {
         let missing: Vec<String> = self
             .missing
             .iter()
@@ -311,25 +320,53 @@ impl fmt::Display for Shortage {
             .iter()
             .map(|demand| format!("{} MiB for {}", mib(demand.bytes), demand.what))
             .collect();
-        let free: Vec<String> = self
-            .free
-            .iter()
-            .map(|pages| {
-                let (count, size) = (pages.free, page_size(pages.page_bytes));
-                format!("{count} pages of {size} on node {}", pages.node)
-            })
-            .collect();
-        let free = if free.is_empty() {
-            "none: the kernel has no huge pages".to_owned()
-        } else {
-            free.join(", ")
-        };
-        write!(
-            f,
-            "{} missing; wanted: {}; free: {free}",
+        format!(
+            "{} missing; wanted: {}; free: {}",
             missing.join(" and "),
-            wanted.join(", ")
-        )?;
+            wanted.join(", "),
+            show_free(&self.free)
+        )
+    }
+}
+
+/// Formats free pages: `10 pages of 2 MiB on node 0, …`.
+pub fn show_free(free: &[FreePages]) -> String {
+    if free.is_empty() {
+        return "none: the kernel has no huge pages".to_owned();
+    }
+    let each = free.iter().map(|pages| {
+        let (count, size) = (pages.free, page_size(pages.page_bytes));
+        format!("{count} pages of {size} on node {}", pages.node)
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the commands that reserve so many bytes more on these nodes, in the smallest pages of
+/// each node.
+pub(crate) fn commands(free: &[FreePages], more: &[(u16, u64)]) -> Vec<String> {
+    let command = |&(node, bytes): &(u16, u64)| {
+        let here = free
+            .iter()
+            .filter(|pages| pages.node == node && pages.page_bytes.is_multiple_of(PAGE_MIN));
+        let pages = here.min_by_key(|pages| pages.page_bytes)?;
+        let more = (bytes + OVERHEAD).div_ceil(pages.page_bytes);
+        let total = pages.total.saturating_add(more);
+        let size = pages.page_bytes >> 10;
+        let dir = if pages.by_node {
+            format!("/sys/devices/system/node/node{node}/hugepages")
+        } else {
+            "/sys/kernel/mm/hugepages".to_owned()
+        };
+        Some(format!(
+            "echo {total} > {dir}/hugepages-{size}kB/nr_hugepages"
+        ))
+    };
+    more.iter().filter_map(command).collect()
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.summary())?;
         let commands = self.commands();
         if !commands.is_empty() {
             write!(f, "; to have them: {}", commands.join("; "))?;
@@ -371,6 +408,7 @@ mod tests {
             page_bytes,
             free,
             total: free + 1,
+            by_node: true,
         }
     }
 
@@ -401,7 +439,7 @@ mod tests {
                 (0, 2, 10 * SMALL + OVERHEAD)
             ]
         );
-        assert_eq!((grant.strayed, grant.missing.len()), (0, 0));
+        assert_eq!((grant.strayed_bytes(), grant.missing.len()), (0, 0));
         // Less than a page: small ones.
         let grant = budget(&free).take(&demand(600 << 20, &[0]));
         assert_eq!(chunks(&grant), [(0, 2, 600 << 20)]);
@@ -424,15 +462,15 @@ mod tests {
         let free = [pages(0, SMALL, 100), pages(1, SMALL, 1000)];
         let grant = budget(&free).take(&demand(50 * SMALL, &[0]));
         assert_eq!(chunks(&grant), [(0, 2, 50 * SMALL)]);
-        assert_eq!(grant.strayed, 0);
+        assert_eq!(grant.strayed_bytes(), 0);
         let grant = budget(&free).take(&demand(150 * SMALL, &[0]));
         let here = 100 * SMALL - OVERHEAD;
         assert_eq!(chunks(&grant), [(0, 2, here), (1, 2, 150 * SMALL - here)]);
-        assert_eq!(grant.strayed, 150 * SMALL - here);
+        assert_eq!(grant.strayed_bytes(), 150 * SMALL - here);
         // Any node will do: the one with the most.
         let grant = budget(&free).take(&demand(50 * SMALL, &[]));
         assert_eq!(chunks(&grant), [(1, 2, 50 * SMALL)]);
-        assert_eq!(grant.strayed, 0);
+        assert_eq!(grant.strayed_bytes(), 0);
     }
 
     #[test]
@@ -445,7 +483,7 @@ mod tests {
         let grant = budget(&free).take(&demand(60 * SMALL, &[0, 1]));
         let total: u64 = grant.chunks.iter().map(|chunk| chunk.bytes).sum();
         assert_eq!((total, grant.missing.len()), (60 * SMALL, 0));
-        assert_eq!(grant.strayed, 30 * SMALL - (10 * SMALL - OVERHEAD));
+        assert_eq!(grant.strayed_bytes(), 30 * SMALL - (10 * SMALL - OVERHEAD));
     }
 
     #[test]
@@ -491,6 +529,15 @@ mod tests {
              page buffers of worker 0; free: 10 pages of 2 MiB on node 0, 0 pages of 1 GiB on \
              node 0, 20 pages of 2 MiB on node 1; to have them: echo 36 > \
              /sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"
+        );
+        let flat = FreePages {
+            by_node: false,
+            ..pages(0, SMALL, 1)
+        };
+        let flat = budget(&[flat]).check(&demands[..1]).unwrap_err();
+        assert_eq!(
+            flat.commands(),
+            ["echo 6 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"]
         );
         let none = budget(&[]).check(&demands[..1]).unwrap_err();
         assert!(none.to_string().contains("no huge pages"), "{none}");

@@ -14,6 +14,8 @@ pub struct FreePages {
     pub free: u64,
     /// Pages in all.
     pub total: u64,
+    /// Whether the kernel counts them by node. If not, it has no NUMA.
+    pub by_node: bool,
 }
 
 /// Reads the huge pages under a `/sys` directory, ordered by node and size. A kernel without NUMA
@@ -23,10 +25,10 @@ pub fn free_pages(sys: &Path) -> Vec<FreePages> {
     let nodes = sys.join("devices/system/node");
     let mut list: Vec<FreePages> = Vec::new();
     for (node, dir) in numbered(&nodes, "node", "") {
-        list.extend(sizes(&dir.join("hugepages"), node));
+        list.extend(sizes(&dir.join("hugepages"), Some(node)));
     }
     if list.is_empty() {
-        list = sizes(&machine, 0);
+        list = sizes(&machine, None);
     }
     // Reserved pages count as free until they are touched. The kernel doesn't say on which node.
     for (kib, dir) in numbered::<u64>(&machine, "hugepages-", "kB") {
@@ -46,14 +48,16 @@ pub fn free_pages(sys: &Path) -> Vec<FreePages> {
     list
 }
 
-fn sizes(dir: &Path, node: u16) -> Vec<FreePages> {
+/// Reads the pages in a directory: those of a node, or of a kernel without nodes.
+fn sizes(dir: &Path, node: Option<u16>) -> Vec<FreePages> {
     let sizes = numbered::<u64>(dir, "hugepages-", "kB").into_iter();
     sizes
         .map(|(kib, dir)| FreePages {
-            node,
+            node: node.unwrap_or(0),
             page_bytes: kib * 1024,
             free: number(&dir.join("free_hugepages")),
             total: number(&dir.join("nr_hugepages")),
+            by_node: node.is_some(),
         })
         .collect()
 }
@@ -101,6 +105,7 @@ mod tests {
             page_bytes,
             free,
             total,
+            by_node: true,
         }
     }
 
@@ -156,6 +161,10 @@ mod tests {
         let dir = "kernel/mm/hugepages/hugepages-2048kB";
         write(sys, &format!("{dir}/free_hugepages"), 7);
         write(sys, &format!("{dir}/nr_hugepages"), 8);
-        assert_eq!(free_pages(sys), [pages(0, 2 << 20, 7, 8)]);
+        let only = FreePages {
+            by_node: false,
+            ..pages(0, 2 << 20, 7, 8)
+        };
+        assert_eq!(free_pages(sys), [only]);
     }
 }
