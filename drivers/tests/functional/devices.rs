@@ -39,7 +39,7 @@ pub(crate) const CASES: &[Case] = &[
         "af_packet::failing_allocations_only_delay",
         failing_allocations_only_delay,
     ),
-    Case::new("af_xdp::frames_are_linear", xdp_frames_are_linear),
+    Case::new("af_xdp::frames_are_linear", frames_are_linear),
     Case::new("bond::does_what_its_members_do", does_what_its_members_do),
     Case::new("tap::checksums_and_segments", tap_checksums_and_segments),
     Case::new("tap::two_queues", tap_two_queues),
@@ -437,7 +437,7 @@ fn failing_allocations_only_delay() {
     close_full(port);
 }
 
-fn xdp_frames_are_linear() {
+fn frames_are_linear() {
     let caps = both_ways("net_af_xdp0,iface=port0", 1500);
     assert!(!caps.multi_segs, "or this proves nothing");
 }
