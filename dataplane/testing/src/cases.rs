@@ -105,7 +105,7 @@ impl Runner {
     /// In a case's own process, if there is no such case.
     #[must_use]
     pub fn run(self, cases: &[Case]) -> ExitCode {
-        if let Ok(name) = env::var(CASE) {
+        if let Ok(name) = env::var(NAME_OF_CASE) {
             let case = cases.iter().find(|case| case.name == name);
             return self.run_here(case.unwrap_or_else(|| panic!("no case {name}")));
         }
@@ -169,7 +169,7 @@ pub fn skip_case(why: impl Into<String>) -> ! {
 /// Returns the name of the case that this process runs; none outside of a case's process.
 #[must_use]
 pub fn name_of_case() -> Option<String> {
-    env::var(CASE).ok()
+    env::var(NAME_OF_CASE).ok()
 }
 
 /// The panic payload of a skipped case.
@@ -178,7 +178,7 @@ struct Skipped(String);
 /// Runs a case in a process of its own.
 fn spawn(name: &str) -> Result<Completion, Failed> {
     let mut child = Command::new(env::current_exe()?);
-    child.env(CASE, name).stdin(Stdio::null());
+    child.env(NAME_OF_CASE, name).stdin(Stdio::null());
     let output = child.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
@@ -212,7 +212,8 @@ fn is_program(name: &str) -> bool {
         .any(|directory| directory.join(name).is_file())
 }
 
-const CASE: &str = "LOCKGATE_TEST_CASE";
+/// The variable in the environment of a case's own process. A case that starts a runner removes it.
+pub const NAME_OF_CASE: &str = "LOCKGATE_TEST_CASE";
 const SKIPPED: &str = "skipped: ";
 const SKIP_STATUS: u8 = 77;
 /// Longer than any wait in a case, so that the wait says what it waited for; shorter than the

@@ -5,7 +5,7 @@ use lockgate_testing::network::SERVER4;
 
 use crate::support::appliance::Setup;
 use crate::support::card::Card;
-use crate::support::spec::MachineSpec;
+use crate::support::spec::{MachineSpec, PageSize};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("rows::two_cards", two_cards),
@@ -18,6 +18,14 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("rows::small_igb_vf", || small(Card::IgbVf)),
     Case::new("rows::small_vmxnet3", || small(Card::Vmxnet3)),
     Case::new("rows::small_virtio", || small(Card::Virtio)),
+    Case::new("rows::pages_e1000e", || pages(Card::E1000e, 1500)),
+    Case::new("rows::pages_igb", || pages(Card::Igb, 1500)),
+    Case::new("rows::pages_igb_jumbo", || pages(Card::Igb, 9000)),
+    Case::new("rows::pages_vmxnet3", || pages(Card::Vmxnet3, 1500)),
+    Case::new("rows::pages_missing", missing_pages),
+    Case::new("rows::ordinary_e1000", || ordinary(Card::E1000, 1)),
+    Case::new("rows::ordinary_virtio", || ordinary(Card::Virtio, 1)),
+    Case::new("rows::ordinary_bond", || ordinary(Card::Virtio, 2)),
 ];
 
 /// One worker polls two cards with different drivers, each with a network of its own.
@@ -66,3 +74,72 @@ fn small(card: Card) {
     });
     bench.finish();
 }
+
+/// QEMU's card drops a packet with a fragment that crosses the border of two pages which aren't
+/// adjacent in the guest's memory, again at each retransmission. No span of page buffers and no
+/// packet buffer crosses a page of 2 MiB; all of them together fit into one page of 1 GiB.
+fn pages(card: Card, mtu: u16) {
+    for (size, shown) in [(PageSize::Huge, "2 MiB"), (PageSize::Gigantic, "1 GiB")] {
+        let mut machine = MachineSpec::new(card);
+        machine.pages = size;
+        machine.mtu = mtu;
+        let mut bench = Setup::new(machine).boot();
+        bench.start();
+        let memory = bench.log_lines("memory: ").concat();
+        let parts = memory
+            .matches(&format!("MiB of {shown} pages on node 0 for "))
+            .count();
+        assert_eq!(parts, 3, "{memory}");
+        bench.transfer_all();
+        for _ in 0..3 {
+            bench.fetch(&format!("https://{SERVER4}/body"));
+        }
+        bench.finish();
+    }
+}
+
+/// More page buffers than there are huge pages: what the doctor says is what the start says.
+fn missing_pages() {
+    let setup = Setup::new(MachineSpec::new(Card::Virtio));
+    let mut bench = setup.set("limits", "spans_large", 65_536).boot();
+    let doctor = bench.doctor();
+    let line = doctor.lines().find(|line| line.contains(" huge pages:"));
+    let line = line.expect("it checks them");
+    assert!(line.starts_with("fault"), "{line}");
+    let (_, says) = line.split_once(" huge pages:").expect("as found");
+    let (summary, _) = says.split_once("; reserve more: echo").expect("what to do");
+    let log = bench.start_refused(FAILED);
+    let error = format!(
+        "[eal] hugepages = \"require\": {}; to have them: echo",
+        summary.trim()
+    );
+    assert!(log.contains(&error), "{error}: {log}");
+}
+
+/// Without huge pages the memory of page buffers and of the cache isn't the EAL's own: it is mapped
+/// for each card, those of a bond too.
+fn ordinary(card: Card, cards: usize) {
+    let mut machine = MachineSpec::new(card);
+    machine.cards = vec![card; cards];
+    machine.pages = PageSize::Ordinary;
+    let mut setup = Setup::new(machine).set("eal", "hugepages", "off");
+    if cards > 1 {
+        setup = setup.bonded();
+    }
+    let mut bench = setup.boot();
+    bench.start();
+    bench.wait_for_link(0, true);
+    let memory = bench.log_lines("memory: ").concat();
+    for what in ["page buffers of worker 0", "the file cache"] {
+        let on = format!("of 4 KiB pages for {what}");
+        assert!(memory.contains(&on), "{on}: {memory}");
+    }
+    bench.transfer_all();
+    let opened = bench.port_open(0);
+    let chains = opened.contains("port_does=\"chains, ");
+    assert_eq!(chains, cards == 1, "{opened}");
+    bench.finish();
+}
+
+/// The exit code of a start that fails.
+const FAILED: u8 = 1;

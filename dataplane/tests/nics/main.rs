@@ -11,6 +11,8 @@ mod layouts;
 mod link;
 mod offloads;
 mod ports;
+mod privileges;
+mod skips;
 mod support;
 mod workers;
 
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
         workers::CASES,
         link::CASES,
         layouts::CASES,
+        privileges::CASES,
+        skips::CASES,
     ]
     .concat();
     // A machine without hardware acceleration keeps more than one core busy.

@@ -7,11 +7,13 @@ use crate::support::card::Card;
 use crate::support::spec::MachineSpec;
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new("rows::ports_e1000e_with_two_workers", || {
-        let port_does = "chains, rx tcp checksums, rx ip checksums";
-        let rss = "off (not offered): one queue receives";
-        serves(Card::E1000e, 2, port_does, ONE_CONTEXT, rss);
+    Case::new("rows::ports_e1000_with_two_workers", || {
+        two_workers_on_one_queue(Card::E1000);
     }),
+    Case::new("rows::ports_e1000e_with_two_workers", || {
+        two_workers_on_one_queue(Card::E1000e);
+    }),
+    Case::new("rows::ports_e1000e_with_three_workers", too_few_queues),
     Case::new("rows::ports_igb_with_one_worker", || {
         serves(Card::Igb, 1, ALL, NOTHING, ONE_QUEUE);
     }),
@@ -29,11 +31,44 @@ pub(crate) const CASES: &[Case] = &[
         let rss = "by addresses and ports, the driver's key, table of 64";
         serves(Card::Vmxnet3, 2, NO_IP, NO_IP_WHY, rss);
     }),
+    Case::new("rows::ports_vmxnet3_with_few_mbufs", few_mbufs),
     Case::new("rows::ports_virtio_with_two_workers", || {
         let rss = "by addresses and ports, key of 40 bytes, table of 128";
         serves(Card::Virtio, 2, NO_IP, NO_IP_WHY, rss);
     }),
 ];
+
+/// The driver has two queues and no RSS: the log says that one queue receives.
+fn two_workers_on_one_queue(card: Card) {
+    let port_does = "chains, rx tcp checksums, rx ip checksums";
+    let rss = "off (not offered): one queue receives";
+    serves(card, 2, port_does, ONE_CONTEXT, rss);
+}
+
+/// More workers than queues are refused, at the line of the key.
+fn too_few_queues() {
+    let mut bench = Setup::new(MachineSpec::new(Card::E1000e).workers(3)).boot();
+    let log = bench.start_refused(FAULTS_OF_THE_FILE);
+    let says = "workers.cores: port p0: 3 workers need 3 queues, but 0000:01:00.0 has 2 at most; \
+                use fewer cores";
+    assert!(log.contains(says), "{log}");
+}
+
+/// The driver fills two rings a queue, so that the pool has buffers for both beside those that the
+/// stack may hold.
+fn few_mbufs() {
+    let setup = Setup::new(MachineSpec::new(Card::Vmxnet3));
+    let setup = setup.set("limits", "mbufs", 512);
+    let mut bench = setup.set_port("rx_descriptors", 1024).boot();
+    bench.start();
+    bench.wait_for_link(0, true);
+    let opened = bench.port_open(0);
+    assert!(opened.contains("rx_descriptors=1024"), "{opened}");
+    bench.transfer_all();
+    let stats = bench.stats();
+    assert_eq!(stats.port(0, "device.rx_no_mbuf"), 0, "{stats:?}");
+    bench.finish();
+}
 
 /// Opens the port, compares what it says with what is expected of the card, and transfers.
 fn serves(card: Card, workers: usize, port_does: &str, stack_does: &str, rss: &str) {
@@ -70,6 +105,8 @@ fn serves(card: Card, workers: usize, port_does: &str, stack_does: &str, rss: &s
     bench.finish();
 }
 
+/// The exit code of a start that a fault of the configuration prevents.
+const FAULTS_OF_THE_FILE: u8 = 2;
 const ALL: &str = "chains, tx tcp checksums, tx ip checksums, segmentation, rx tcp checksums, \
                    rx ip checksums";
 const NOTHING: &str = "nothing";

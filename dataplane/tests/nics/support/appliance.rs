@@ -22,6 +22,7 @@ use super::spec::MachineSpec;
 pub(crate) struct Setup {
     pub(crate) machine: MachineSpec,
     config: Table,
+    harmless: Vec<&'static str>,
 }
 
 impl Setup {
@@ -52,7 +53,13 @@ impl Setup {
         workers
             .expect("it is in the base")
             .insert("cores".to_owned(), Value::Array(cores.collect()));
-        Self { machine, config }
+        let harmless = machine.cards.iter();
+        let harmless = harmless.filter_map(|card| card.harmless_error()).collect();
+        Self {
+            machine,
+            config,
+            harmless,
+        }
     }
 
     /// The same with the pools, buffers and rings of `configs/small.toml`.
@@ -64,17 +71,37 @@ impl Setup {
         }
         let ports = small["port"].as_array().expect("it has a port");
         for key in ["rx_descriptors", "tx_descriptors"] {
-            let value = &ports[0][key];
-            for port in self.config["port"].as_array_mut().expect("it has ports") {
-                let port = port.as_table_mut().expect("a port is a table");
-                port.insert(key.to_owned(), value.clone());
-            }
+            self = self.set_port(key, ports[0][key].clone());
+        }
+        self
+    }
+
+    /// The same with all cards in one port, an active-backup bond.
+    pub(crate) fn bonded(mut self) -> Self {
+        let cards = self.machine.cards.iter().enumerate();
+        let members = cards.map(|(number, card)| format!(",slave={}", card.address(number)));
+        let bond = format!("net_bonding0,mode=1{}", members.collect::<String>());
+        for list in ["port", "interface"] {
+            let list = self.config[list].as_array_mut();
+            list.expect("it is a list").truncate(1);
+        }
+        self.config["port"][0]["device"] = bond.into();
+        // The bond stops its members, which haven't been started, before it starts them.
+        self.harmless.push("disabling MSI-X interrupts for fd");
+        self
+    }
+
+    /// Sets a key of each port.
+    pub(crate) fn set_port(mut self, key: &str, value: impl Into<Value> + Clone) -> Self {
+        for port in self.config["port"].as_array_mut().expect("it has ports") {
+            let port = port.as_table_mut().expect("a port is a table");
+            port.insert(key.to_owned(), value.clone().into());
         }
         self
     }
 
     /// Sets `section.key`.
-    pub(crate) fn set(mut self, section: &str, key: &str, value: &str) -> Self {
+    pub(crate) fn set(mut self, section: &str, key: &str, value: impl Into<Value>) -> Self {
         let section = self
             .config
             .entry(section)
@@ -105,6 +132,7 @@ impl Setup {
             machine: Machine::boot(&self.machine, archive),
             cards: self.machine.cards.clone(),
             workers: self.machine.workers,
+            harmless: self.harmless.clone(),
             scratch,
             body,
         }
@@ -116,6 +144,8 @@ pub(crate) struct Bench {
     pub(crate) machine: Machine,
     cards: Vec<Card>,
     workers: usize,
+    /// What is harmless of what drivers log as errors.
+    harmless: Vec<&'static str>,
     scratch: ScratchDir,
     body: Vec<u8>,
 }
@@ -126,6 +156,44 @@ impl Bench {
     pub(crate) fn start(&mut self) {
         self.machine.ok(&format!("serve {CONFIG}"));
         self.wait_for_log("listening", LISTENERS);
+    }
+
+    /// Starts the appliance, which has to end with this exit code. Returns what it says.
+    #[track_caller]
+    pub(crate) fn start_refused(&mut self, code: u8) -> String {
+        self.machine.ok(&format!("serve {CONFIG}"));
+        let log = self.ended();
+        assert!(log.ends_with(&format!("{ENDED}{code}\n")), "{log}");
+        assert!(!log.contains("listening"), "{log}");
+        log
+    }
+
+    /// What `lockgate doctor` says.
+    #[track_caller]
+    pub(crate) fn doctor(&mut self) -> String {
+        let (_, text) = self
+            .machine
+            .run(&format!("lockgate doctor --config {CONFIG}"));
+        text
+    }
+
+    /// Waits for the end of the appliance. Returns its log.
+    #[track_caller]
+    fn ended(&mut self) -> String {
+        self.machine
+            .wait_for("the end of the appliance", |machine| {
+                let log = machine.log();
+                let (_, code) = log.split_once(ENDED)?;
+                code.ends_with('\n').then_some(log)
+            })
+    }
+
+    /// The log's lines with this text.
+    #[track_caller]
+    pub(crate) fn log_lines(&self, text: &str) -> Vec<String> {
+        let log = self.machine.log();
+        let lines = log.lines().filter(|line| line.contains(text));
+        lines.map(str::to_owned).collect()
     }
 
     /// The content of `/body`.
@@ -248,18 +316,9 @@ impl Bench {
     #[track_caller]
     pub(crate) fn finish(mut self) {
         self.machine.ok("kill -TERM $(cat /run/pid)");
-        let log = self
-            .machine
-            .wait_for("the end of the appliance", |machine| {
-                let log = machine.log();
-                let (_, code) = log.split_once(ENDED)?;
-                code.ends_with('\n').then_some(log)
-            });
+        let log = self.ended();
         assert!(log.ends_with(&format!("{ENDED}0\n")), "{log:?}");
-        let harmless = |line: &str| {
-            let mut known = self.cards.iter().filter_map(|card| card.harmless_error());
-            known.any(|known| line.contains(known))
-        };
+        let harmless = |line: &str| self.harmless.iter().any(|known| line.contains(known));
         let bad = |line: &&str| BAD.iter().any(|bad| line.contains(bad)) && !harmless(line);
         assert_eq!(log.lines().find(bad), None, "{log}");
         assert!(log.contains("stopped"), "{log}");

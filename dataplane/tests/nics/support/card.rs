@@ -77,10 +77,4 @@ impl Card {
     pub(crate) const fn leaves_work_to_the_tap(self) -> bool {
         !matches!(self, Self::E1000 | Self::IgbVf)
     }
-
-    /// Whether QEMU's card drops a packet with a fragment that crosses the border of two pages
-    /// which aren't adjacent in the guest's memory. With all packet memory in one page it has none.
-    pub(crate) const fn needs_one_page(self) -> bool {
-        matches!(self, Self::E1000e | Self::Igb | Self::IgbVf | Self::Vmxnet3)
-    }
 }

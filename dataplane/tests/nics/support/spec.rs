@@ -16,6 +16,18 @@ pub(crate) struct MachineSpec {
     pub(crate) nodes: usize,
     /// An IOMMU, and cards behind it by vfio-pci; else uio_pci_generic.
     pub(crate) iommu: bool,
+    pub(crate) pages: PageSize,
+}
+
+/// The pages of packet memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageSize {
+    /// 2 MiB.
+    Huge,
+    /// 1 GiB: all memory is in one page.
+    Gigantic,
+    /// 4 KiB: the machine has no huge pages.
+    Ordinary,
 }
 
 impl MachineSpec {
@@ -27,6 +39,7 @@ impl MachineSpec {
             mtu: 1500,
             nodes: 1,
             iommu: true,
+            pages: PageSize::Huge,
         }
     }
 
@@ -117,8 +130,7 @@ impl MachineSpec {
 
     /// Memory that suffices for the workers' pools, with 640 MiB for the system.
     fn pages(&self) -> Pages {
-        let one_page = self.cards.iter().any(|card| card.needs_one_page());
-        if one_page {
+        if self.pages == PageSize::Gigantic {
             let kernel = format!(
                 "default_hugepagesz=1G hugepagesz=1G hugepages={}",
                 self.nodes
@@ -127,8 +139,13 @@ impl MachineSpec {
             return Pages { kernel, mib };
         }
         let pages = 128 + 80 * self.workers;
+        let huge = if self.pages == PageSize::Ordinary {
+            0
+        } else {
+            pages
+        };
         Pages {
-            kernel: format!("hugepages={pages}"),
+            kernel: format!("hugepages={huge}"),
             mib: (640 + 2 * pages) * self.nodes,
         }
     }
@@ -140,8 +157,10 @@ struct Pages {
     mib: usize,
 }
 
-/// The kernel's check of its timer fails when the host is busy.
-const KERNEL: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr audit=0 no_timer_check";
+/// The kernel's check of its timer fails when the host is busy. A timer that fires once may then be
+/// lost, and an idle CPU would wait for it for ever: so the timer is periodic.
+const KERNEL: &str = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr audit=0 no_timer_check \
+                      nohz=off highres=off";
 const MACHINE: &str = "-M q35 -accel tcg -cpu max -nodefaults -no-user-config -display none \
                        -no-reboot";
 pub(super) const INITRAMFS: &str = "initramfs";
