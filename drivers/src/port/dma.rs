@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::{PortConfig, PortError};
+use super::{PortConfig, PortError, open};
 use crate::device::{Device, PciAddress};
 use crate::memory;
-use crate::sys::{Errno, c_string};
+use crate::sys::Errno;
 
 /// Maps all external memory for each card that the device uses: itself, or the members of a bond.
 ///
@@ -18,7 +18,9 @@ pub(super) fn map_external(config: &PortConfig, device: &Device) -> Result<(), P
     let external = memory::external();
     let mut in_container = IN_CONTAINER.lock().unwrap_or_else(PoisonError::into_inner);
     for card in device.pci_addresses() {
-        let id = port_of(card)?;
+        let id = open::port_id(&card.to_string()).ok_or_else(|| PortError::NoPciPort {
+            device: card.to_string(),
+        })?;
         let shares = shares_container(Path::new(SYSFS), card);
         for (base, len) in to_map(&external, shares, &in_container) {
             let address = std::ptr::with_exposed_provenance_mut(base);
@@ -36,18 +38,6 @@ pub(super) fn map_external(config: &PortConfig, device: &Device) -> Result<(), P
         }
     }
     Ok(())
-}
-
-/// Returns the port of a card that was probed.
-fn port_of(card: PciAddress) -> Result<u16, PortError> {
-    let name = c_string(&card.to_string());
-    let mut id = 0;
-    // SAFETY: a NUL-terminated name and a number of ours to write.
-    let rc = unsafe { dpdk_sys::lg_port_find(name.as_ptr(), &raw mut id) };
-    let found = Errno::check(rc).map(|_| id);
-    found.map_err(|_| PortError::NoPciPort {
-        device: card.to_string(),
-    })
 }
 
 /// Returns what of the memory is still to be mapped for a card.

@@ -327,8 +327,11 @@ impl Drop for Created {
     }
 }
 
-/// Stops and closes a port, and removes its device.
+/// Stops and closes a port, and removes its device. Members of a bond are closed after it: their
+/// rings hold packet buffers of its pools.
 pub(super) fn close_device(device: &Device, id: u16) {
+    let members = device.bond_members();
+    let members: Vec<u16> = members.iter().filter_map(|name| port_id(name)).collect();
     // SAFETY: any port may be stopped, in any state.
     let stop = unsafe { dpdk_sys::rte_eth_dev_stop(id) };
     // SAFETY: the port is stopped, so no queue is used.
@@ -343,9 +346,27 @@ pub(super) fn close_device(device: &Device, id: u16) {
         // SAFETY: a NUL-terminated name.
         let _ = unsafe { dpdk_sys::rte_vdev_uninit(name.as_ptr()) };
     }
+    for member in members {
+        // SAFETY: any port may be stopped, in any state.
+        let stop = unsafe { dpdk_sys::rte_eth_dev_stop(member) };
+        // SAFETY: the port is stopped, so no queue is used.
+        let close = unsafe { dpdk_sys::rte_eth_dev_close(member) };
+        if stop < 0 || close < 0 {
+            tracing::debug!(%device, member, stop, close, "a member didn't close cleanly");
+        }
+    }
     if stop < 0 || close < 0 {
         tracing::debug!(%device, stop, close, "the device didn't close cleanly");
     }
+}
+
+/// Returns the number of the port with this name; none if there is no such port.
+pub(super) fn port_id(name: &str) -> Option<u16> {
+    let name = c_string(name);
+    let mut id = 0;
+    // SAFETY: a NUL-terminated name and a number of ours to write.
+    let rc = unsafe { dpdk_sys::lg_port_find(name.as_ptr(), &raw mut id) };
+    Errno::check(rc).ok().map(|_| id)
 }
 
 /// # Safety
