@@ -248,9 +248,9 @@ fn idle_table() {
     finish(scene);
 }
 
-/// The port's ring keeps what was sent until its descriptors are reused. What was sent to peers that
-/// read nothing uses up its share of the page buffers: it stays in the ring, and fair clients get
-/// copies.
+/// The port's ring keeps what was sent until its descriptors are reused. What was sent to peers
+/// that read nothing uses up its share of the page buffers: it stays in the ring, and fair clients
+/// get copies.
 fn kept_ring() {
     const SPANS: u64 = 128;
     let setup = Setup::new().set("test.hold_sent", "until-reused");
