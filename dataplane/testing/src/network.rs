@@ -117,6 +117,13 @@ impl Network {
         self.router.as_deref().expect("a routed network")
     }
 
+    /// The name of the namespace at the other end of the server's link: the router's, or else the
+    /// clients'. Its interface is `lg1`.
+    #[must_use]
+    pub fn next_to_server(&self) -> &str {
+        self.router.as_deref().unwrap_or(&self.client)
+    }
+
     fn names(&self) -> impl Iterator<Item = &String> {
         [&self.server, &self.client].into_iter().chain(&self.router)
     }

@@ -5,7 +5,13 @@
 //! Peers that send segments which no kernel sends are in the simulators.
 
 mod fair;
+mod frames;
+pub(crate) mod link;
+mod packet_socket;
 mod peers;
+pub(crate) mod records;
+pub(crate) mod requests;
+mod senders;
 
 use std::io::Write as _;
 use std::process::Command;

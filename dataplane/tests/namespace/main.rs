@@ -44,6 +44,9 @@ fn main() -> ExitCode {
         rings::CASES,
         exhaustion::CASES,
         hostile::CASES,
+        hostile::link::CASES,
+        hostile::records::CASES,
+        hostile::requests::CASES,
     ]
     .concat();
     // Workers poll: more than two cases at a time would only wait for each other.
