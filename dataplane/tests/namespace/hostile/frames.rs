@@ -21,7 +21,7 @@ pub(super) struct Frames {
 
 /// Who sends a frame.
 #[derive(Clone, Copy)]
-pub(super) enum From {
+pub(super) enum Source {
     /// A random address of the link that no host has.
     Stranger,
     /// The IPv4 address of the fair clients.
@@ -174,27 +174,35 @@ impl Frames {
     }
 
     /// A TCP segment with random numbers.
-    pub(super) fn segment(&mut self, from: From, port: u16, flags: Flags) -> Vec<u8> {
+    pub(super) fn segment(&mut self, from: Source, port: u16, flags: Flags) -> Vec<u8> {
         let (src, dst) = match from {
-            From::Stranger => (self.stranger4(), server4()),
-            From::FairClient => (FAIR4, server4()),
+            Source::Stranger => (self.stranger4(), server4()),
+            Source::FairClient => (FAIR4, server4()),
         };
-        self.tcp(IpPair::V4 { src, dst }, port, flags)
+        let ports = (self.ephemeral_port(), port);
+        self.tcp(IpPair::V4 { src, dst }, ports, flags)
     }
 
     /// As above, over IPv6, from a stranger.
     pub(super) fn segment6(&mut self, port: u16, flags: Flags) -> Vec<u8> {
         let (src, dst) = (self.stranger6(), server6());
-        self.tcp(IpPair::V6 { src, dst }, port, flags)
+        let ports = (self.ephemeral_port(), port);
+        self.tcp(IpPair::V6 { src, dst }, ports, flags)
+    }
+
+    /// A segment of no connection, always with the same addresses and ports.
+    pub(super) fn segment_of_one_flow(&mut self) -> Vec<u8> {
+        let (src, dst) = (FAIR4, server4());
+        self.tcp(IpPair::V4 { src, dst }, (9999, 8080), Flags::ACK)
     }
 
     pub(super) fn any_port(&mut self) -> u16 {
         u16::try_from(1 + self.random.index(65_535)).expect("it is below 65 536")
     }
 
-    fn tcp(&mut self, addrs: IpPair, dst_port: u16, flags: Flags) -> Vec<u8> {
+    fn tcp(&mut self, addrs: IpPair, (src_port, dst_port): (u16, u16), flags: Flags) -> Vec<u8> {
         let tcp = TcpHeader {
-            src_port: self.ephemeral_port(),
+            src_port,
             dst_port,
             seq: SeqNum(self.random.between_u32(0, u32::MAX)),
             ack: SeqNum(self.random.between_u32(0, u32::MAX)),

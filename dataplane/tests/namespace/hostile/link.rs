@@ -9,7 +9,7 @@ use lockgate_wire::tcp::Flags;
 use rustix::net::sockopt;
 
 use super::fair::beside_fair_clients;
-use super::frames::{Frames, From};
+use super::frames::{Frames, Source};
 use super::packet_socket::{PacketSocket, mac_of};
 use super::{finish, usual};
 use crate::support::client::{Conn, address4, connect_with, plain, request, secure};
@@ -102,20 +102,20 @@ fn segments(setup: Setup) {
             |frames| frames.segment6(80, Flags::SYN),
             |frames| {
                 let port = frames.any_port();
-                frames.segment(From::Stranger, port, Flags::SYN)
+                frames.segment(Source::Stranger, port, Flags::SYN)
             },
             |frames| {
                 let port = frames.any_port();
-                frames.segment(From::Stranger, port, Flags::ACK)
+                frames.segment(Source::Stranger, port, Flags::ACK)
             },
             |frames| {
                 let port = frames.any_port();
                 frames.segment6(port, Flags::ACK)
             },
-            |frames| frames.segment(From::FairClient, 80, Flags::RST),
-            |frames| frames.segment(From::FairClient, 443, Flags::RST),
-            |frames| frames.segment(From::FairClient, 443, Flags::ACK),
-            |frames| frames.segment(From::FairClient, 8080, Flags::SYN),
+            |frames| frames.segment(Source::FairClient, 80, Flags::RST),
+            |frames| frames.segment(Source::FairClient, 443, Flags::RST),
+            |frames| frames.segment(Source::FairClient, 443, Flags::ACK),
+            |frames| frames.segment(Source::FairClient, 8080, Flags::SYN),
         ],
     );
     for counter in [
@@ -134,14 +134,8 @@ fn segments(setup: Setup) {
 /// All segments of a flood have the same addresses and ports, so that they come to one worker.
 fn one_of_two() {
     let scene = usual().workers(2).start();
-    let stats = flood(
-        &scene,
-        &[|frames| {
-            let mut frame = frames.segment(From::FairClient, 8080, Flags::ACK);
-            frame[34..36].copy_from_slice(&9999_u16.to_be_bytes());
-            frame
-        }],
-    );
+    let stats = flood(&scene, &[Frames::segment_of_one_flow]);
+    assert!(stats.total("stack.no_connection") > 0, "{stats:?}");
     assert_both_accepted(&stats);
     finish(scene);
 }
