@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 
+use lockgate_testing::wait_until;
+
 /// A connection that sends what `next` returns, piece after piece, and discards what it receives.
 pub(super) struct Sender<'a> {
     tcp: TcpStream,
@@ -51,8 +53,8 @@ impl<'a> Sender<'a> {
 pub(super) struct Senders<'a> {
     open: Box<dyn Fn(usize) -> io::Result<Sender<'a>> + 'a>,
     list: Vec<Sender<'a>>,
-    /// How many connections have ended.
-    pub(super) ended: usize,
+    /// Whether a connection has ended.
+    has_ended: bool,
 }
 
 impl<'a> Senders<'a> {
@@ -63,7 +65,7 @@ impl<'a> Senders<'a> {
         Self {
             list: list.expect("hostile peers are served while they do nothing wrong"),
             open: Box::new(open),
-            ended: 0,
+            has_ended: false,
         }
     }
 
@@ -73,12 +75,21 @@ impl<'a> Senders<'a> {
             if sender.run() {
                 continue;
             }
-            self.ended += 1;
+            self.has_ended = true;
             // It may be refused because there are too many.
             if let Ok(other) = (self.open)(number) {
                 *sender = other;
             }
         }
+    }
+
+    /// Gives turns until a connection has ended.
+    #[track_caller]
+    pub(super) fn run_until_ended(&mut self, what: &str) {
+        wait_until(what, || {
+            self.run();
+            self.has_ended
+        });
     }
 }
 
