@@ -29,6 +29,8 @@ pub struct FileBody {
     /// The span that `at` is in, with its index, from its arrival until a part of it was taken.
     current: Option<(u64, Arc<SharedSpan>)>,
     wait: Option<Ticket>,
+    /// The span that it began in.
+    first: u64,
     /// The span that was requested last.
     used: Option<u64>,
     /// The first span that read-ahead wasn't requested for.
@@ -82,6 +84,7 @@ impl FileBody {
             end,
             current: None,
             wait: None,
+            first: at / u64::from(SPAN_BYTES),
             used: None,
             ahead: 0,
             failed: None,
@@ -208,8 +211,10 @@ impl FileBody {
             Err(ticket) => self.wait = Some(ticket),
         }
         // At least one byte is left.
-        if index < (self.end - 1) / u64::from(SPAN_BYTES) {
-            self.ahead = files.read_ahead(object, self.ahead, index);
+        let next = index + 1..(self.end - 1) / u64::from(SPAN_BYTES) + 1;
+        if !next.is_empty() {
+            let taken = index - self.first;
+            self.ahead = files.read_ahead(object, self.ahead, taken, next);
         }
     }
 

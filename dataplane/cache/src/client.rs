@@ -1,6 +1,7 @@
 //! A worker's handle to the cache. Nothing in it blocks.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
@@ -16,7 +17,7 @@ use crate::key::{Key, RootId};
 use crate::pinned::PinnedSpans;
 use crate::queue::RequestQueue;
 use crate::request::{Completion, Outcome, Request, Ticket, Token, Waiter};
-use crate::store::object::Object;
+use crate::store::object::{Object, SPAN_BYTES};
 use crate::table::{CachedPath, PathTable};
 
 /// The immediate result of a lookup.
@@ -41,6 +42,8 @@ pub struct FileClient {
     table: PathTable,
     budget: RequestBudget,
     pinned: PinnedSpans,
+    /// The most spans that are read ahead of a body.
+    ahead_max: u64,
     /// The time of the last call.
     now: Instant,
     next_ticket: u32,
@@ -67,6 +70,8 @@ impl FileClient {
             table: PathTable::new(config.table_entries),
             budget: RequestBudget::new(config.outstanding_max, roots),
             pinned: PinnedSpans::new(pinned_bytes_max),
+            ahead_max: (pinned_bytes_max / u64::from(SPAN_BYTES) / AHEAD_DIVISOR)
+                .min(AHEAD_FACTOR * u64::from(config.read_ahead)),
             now: Instant::ZERO,
             next_ticket: 0,
             counters: Arc::clone(counters),
@@ -196,14 +201,35 @@ impl FileClient {
         }))
     }
 
-    /// Requests the spans behind `at` that a body will need next, from `from` on, as long as the
-    /// queue is less than half full. Returns the first span that it has to be called for again.
-    pub(crate) fn read_ahead(&self, object: &Arc<Object>, from: u64, at: u64) -> u64 {
+    /// Requests the first of the spans `next` that a body will need next, as long as the queue is
+    /// less than half full. The body has `taken` so many spans before these. Returns the first
+    /// span that this has to be called for again.
+    ///
+    /// A body that goes through an object has more read ahead, up to [`AHEAD_FACTOR`] times
+    /// [`CacheConfig::read_ahead`]: unless memory is small, or many requests wait. Requests are
+    /// made several at a time, so that a reader is woken for all of them once.
+    pub(crate) fn read_ahead(
+        &self,
+        object: &Arc<Object>,
+        ahead: u64,
+        taken: u64,
+        next: Range<u64>,
+    ) -> u64 {
         let Some(spans) = object.spans() else {
-            return from;
+            return ahead;
         };
-        let to = (at + 1 + u64::from(self.config.read_ahead)).min(object.span_count());
-        for index in from.max(at + 1)..to {
+        let least = u64::from(self.config.read_ahead);
+        let window = if self.budget.outstanding() > AHEAD_OUTSTANDING_MAX {
+            least
+        } else {
+            (least + taken).min(self.ahead_max).max(least)
+        };
+        let from = ahead.max(next.start);
+        let to = next.end.min(next.start + window);
+        if to < next.end && to.saturating_sub(from) < window / 2 {
+            return from;
+        }
+        for index in from..to {
             if spans.contains(index) {
                 continue;
             }
@@ -285,6 +311,15 @@ impl fmt::Debug for FileClient {
             .finish_non_exhaustive()
     }
 }
+
+/// By what read-ahead grows.
+const AHEAD_FACTOR: u64 = 4;
+
+/// A body has at most this part of what send queues may refer to read ahead of it.
+const AHEAD_DIVISOR: u64 = 16;
+
+/// Read-ahead doesn't grow while more requests than these wait.
+const AHEAD_OUTSTANDING_MAX: u32 = 16;
 
 /// The kernel resolves no path of this length (`PATH_MAX`, with the zero byte at its end).
 const PATH_MAX: usize = 4_096;

@@ -31,7 +31,8 @@ pub struct CacheConfig {
     pub outstanding_max: u16,
     /// Cached paths of each client.
     pub table_entries: u32,
-    /// Spans loaded ahead of a body's current span.
+    /// Spans loaded ahead of a body's current span. A body that goes through an object has up to
+    /// four times as many.
     pub read_ahead: u8,
     /// How files are read.
     pub io: FileIo,

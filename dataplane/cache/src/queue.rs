@@ -1,7 +1,7 @@
 //! The bounded queues of requests, one from each client, and the wake-up of their readers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub(crate) struct RequestQueue {
 /// Where a thread sleeps.
 #[derive(Debug, Default)]
 struct Parker {
-    is_idle: AtomicBool,
+    /// [`BUSY`], [`IDLE`] or [`WOKEN`].
+    state: AtomicU8,
     thread: ArcSwapOption<Thread>,
 }
 
@@ -158,22 +159,91 @@ impl Parker {
         if !is_known {
             self.thread.store(Some(Arc::new(current)));
         }
-        self.is_idle.store(true, Ordering::SeqCst);
+        self.state.store(IDLE, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// Marks the thread busy. Returns whether it was woken.
+    /// Marks the thread busy. Returns whether it was woken. It looks for work after this.
     fn end(&self) -> bool {
-        !self.is_idle.swap(false, Ordering::SeqCst)
+        let state = self.state.swap(BUSY, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        state == WOKEN
     }
 
-    /// Wakes the thread. Returns false if it is busy, or was woken already.
+    /// Wakes the thread. Returns false if it is busy. A thread that was woken and doesn't run yet
+    /// looks for this work, too: another wake-up would cost a system call.
     fn wake(&self) -> bool {
-        let is_idle =
-            self.is_idle.load(Ordering::SeqCst) && self.is_idle.swap(false, Ordering::SeqCst);
-        if is_idle && let Some(thread) = &*self.thread.load() {
-            thread.unpark();
+        let change = (Ordering::SeqCst, Ordering::SeqCst);
+        match self.state.compare_exchange(IDLE, WOKEN, change.0, change.1) {
+            Ok(_) => {
+                if let Some(thread) = &*self.thread.load() {
+                    thread.unpark();
+                }
+                true
+            }
+            Err(state) => state == WOKEN,
         }
-        is_idle
+    }
+}
+
+/// The thread does something else.
+const BUSY: u8 = 0;
+/// The thread sleeps, or looks for work for the last time before.
+const IDLE: u8 = 1;
+/// The thread was woken, and will look for work.
+const WOKEN: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use lockgate_wire::Instant;
+
+    use super::*;
+    use crate::key::{Key, RootId};
+
+    fn send(queue: &RequestQueue) {
+        let key = Key {
+            root: RootId::new(0),
+            path: b"file"[..].into(),
+        };
+        let request = Request::Lookup {
+            key,
+            now: Instant::ZERO,
+            waiter: None,
+        };
+        assert!(queue.try_send(0, request));
+    }
+
+    /// A wake-up is a system call of the worker: of requests that come together, one makes it.
+    #[test]
+    fn requests_that_come_together_wake_one_thread_once() {
+        let queue = RequestQueue::new(1, 8);
+        let state = |parker: &Parker| parker.state.load(Ordering::Relaxed);
+        queue.watcher.begin();
+        queue.dispatcher.begin();
+        for _ in 0..3 {
+            send(&queue);
+            assert_eq!(state(&queue.watcher), WOKEN);
+            assert_eq!(
+                state(&queue.dispatcher),
+                IDLE,
+                "the watcher takes all of them"
+            );
+        }
+        assert!(queue.watcher.end(), "it was woken");
+        assert!(queue.drain(8, |_, _| {}));
+        // The watcher does a job, which may hang.
+        for _ in 0..2 {
+            send(&queue);
+            assert_eq!(
+                (state(&queue.watcher), state(&queue.dispatcher)),
+                (BUSY, WOKEN)
+            );
+        }
+        assert!(queue.dispatcher.end());
+        send(&queue);
+        assert!(
+            !queue.watcher.end() && !queue.dispatcher.end(),
+            "they look for it now"
+        );
     }
 }

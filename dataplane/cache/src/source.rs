@@ -23,6 +23,7 @@ mod root;
 mod scheduler;
 mod validators;
 
+use std::hash::BuildHasher as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,7 @@ impl FileSource {
             open: Arc::new(open),
             counters: LoaderCounters::default(),
             clock,
-            hasher: DefaultHashBuilder::default(),
+            digest_seed: DefaultHashBuilder::default().hash_one(0),
             is_memory_short: false.into(),
         });
         let has_ring = files.new_reader.is_some();

@@ -47,10 +47,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod read;
 mod refused;
 mod ring;
 mod waker;
 
+pub use read::{Completion, Read};
 pub use refused::Refused;
-pub use ring::{Completion, Limits, Read, Ring};
+pub use ring::{Limits, Ring};
 pub use waker::Waker;

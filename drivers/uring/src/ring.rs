@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
-use pktbuf::PageFill;
 
+use crate::read::{Completion, Read};
 use crate::refused::Refused;
 use crate::waker::Waker;
 
@@ -32,28 +32,6 @@ impl Default for Limits {
             kernel_threads: 8,
         }
     }
-}
-
-/// A read of a file.
-#[derive(Debug)]
-pub struct Read<T> {
-    /// The file, or what has it.
-    pub file: T,
-    /// Where to: behind what is filled already.
-    pub page: PageFill,
-    /// Where from.
-    pub offset: u64,
-    /// How many bytes, at most as many as the page has room for.
-    pub len: usize,
-}
-
-/// A read that has ended.
-#[derive(Debug)]
-pub struct Completion<T> {
-    /// The read. Its page has what was read.
-    pub read: Read<T>,
-    /// How many bytes were read; 0 at the end of the file. It may be fewer than were requested.
-    pub result: io::Result<usize>,
 }
 
 /// An io_uring of the thread that made it.

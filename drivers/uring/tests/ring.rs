@@ -126,6 +126,32 @@ fn reads_at_the_end_are_short_and_errors_are_reported() {
     assert_eq!(next(&mut ring).result.unwrap(), 10);
 }
 
+/// What was just written is in the page cache, and what isn't there is left to the ring.
+#[test]
+fn what_the_kernel_has_in_memory_is_read_at_once() {
+    let (scratch, arena) = (ScratchDir::new(), arena());
+    let path = scratch.write("file", b"0123456789");
+    let mut first = read(&arena, File::open(&path).unwrap(), 2);
+    first.len = 3;
+    let count = first.try_now();
+    // A file system may be unable to tell.
+    if count > 0 {
+        assert_eq!((count, first.page.filled()), (3, &b"234"[..]));
+        assert_eq!((first.offset, first.len), (5, 0));
+        first.len = PAGE;
+        assert_eq!(
+            (first.try_now(), first.page.filled()),
+            (5, &b"23456789"[..])
+        );
+        assert_eq!(first.try_now(), 0, "the end");
+    }
+    let (hung, _writer) = io::pipe().unwrap();
+    let mut nothing = read(&arena, hung, 0);
+    assert_eq!((nothing.try_now(), nothing.page.filled().len()), (0, 0));
+    let write_only = OpenOptions::new().write(true).open(&path).unwrap();
+    assert_eq!(read(&arena, write_only, 0).try_now(), 0);
+}
+
 /// A pipe without a byte in it is a file whose read hangs.
 #[test]
 fn a_read_that_hangs_delays_no_other_and_the_thread_can_be_woken() {

@@ -1,16 +1,15 @@
 //! What loaders do: they look up files and read their spans.
 
-use std::hash::BuildHasher;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hashbrown::DefaultHashBuilder;
 use lockgate_http::Entity;
 use lockgate_uring::{Completion, Read};
 use lockgate_wire::Instant;
 use pktbuf::{PageFill, SharedSpan};
+use twox_hash::XxHash3_64;
 
 use super::clock::WallClock;
 use super::filesystem::FileSystem;
@@ -44,8 +43,8 @@ pub(crate) struct Files {
     pub(crate) open: Arc<OpenFiles>,
     pub(crate) counters: LoaderCounters,
     pub(crate) clock: WallClock,
-    /// Makes digests of spans.
-    pub(crate) hasher: DefaultHashBuilder,
+    /// Of digests of spans: another one in each process.
+    pub(crate) digest_seed: u64,
     /// Jobs wait for memory: what is freed is for them.
     pub(crate) is_memory_short: AtomicBool,
 }
@@ -442,7 +441,7 @@ impl Files {
     }
 
     fn digest(&self, bytes: &[u8]) -> u64 {
-        self.hasher.hash_one(bytes)
+        XxHash3_64::oneshot_with_seed(self.digest_seed, bytes)
     }
 }
 

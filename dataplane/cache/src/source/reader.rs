@@ -107,49 +107,66 @@ impl AsFd for PendingRead {
     }
 }
 
-/// Reads through io_uring.
-struct UringReader(Ring<PendingRead>);
+/// Reads through io_uring what isn't in the kernel's page cache.
+struct UringReader {
+    ring: Ring<PendingRead>,
+    /// What was read at once.
+    done: VecDeque<Completion<PendingRead>>,
+}
 
 impl UringReader {
     fn new(limits: Limits) -> Result<Self, Refused> {
-        Ring::new(limits).map(Self)
+        let done = VecDeque::new();
+        Ring::new(limits).map(|ring| Self { ring, done })
     }
 }
 
 impl Reader for UringReader {
     fn has_room(&self) -> bool {
-        self.0.has_room()
+        self.ring.has_room()
     }
 
     fn in_flight(&self) -> usize {
-        self.0.in_flight()
+        self.ring.in_flight()
     }
 
     fn begin(&mut self, read: Box<Read<PendingRead>>) {
-        let pushed = self.0.push(*read);
+        let mut read = *read;
+        if read.file.direct.is_none() {
+            let (offset, len) = (read.offset, read.len);
+            let count = read.try_now();
+            if count == len {
+                // As the ring leaves it.
+                (read.offset, read.len) = (offset, len);
+                let result = Ok(count);
+                self.done.push_back(Completion { read, result });
+                return;
+            }
+        }
+        let pushed = self.ring.push(read);
         debug_assert!(pushed.is_ok(), "there is room");
         // If the kernel is short of memory, the wait tries again.
-        let _ = self.0.submit();
+        let _ = self.ring.submit();
     }
 
     fn next(&mut self) -> Option<Completion<PendingRead>> {
-        if let Some(done) = self.0.next() {
+        if let Some(done) = self.done.pop_front().or_else(|| self.ring.next()) {
             return Some(done);
         }
-        if self.0.in_flight() > 0 {
-            let _ = self.0.submit();
+        if self.ring.in_flight() > 0 {
+            let _ = self.ring.submit();
         }
-        self.0.next()
+        self.ring.next()
     }
 
     fn wait(&mut self) {
-        if self.0.wait().is_err() {
+        if self.ring.wait().is_err() {
             thread::sleep(WAIT_AGAIN);
         }
     }
 
     fn wake(&self) -> Wake {
-        let waker = self.0.waker().clone();
+        let waker = self.ring.waker().clone();
         Arc::new(move || waker.wake())
     }
 }

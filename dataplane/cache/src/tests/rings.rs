@@ -169,6 +169,53 @@ fn reads_that_fail_cut_off_their_own_downloads_and_no_other() {
     assert!(whole > 100 && failed > 10, "{whole}, {failed}");
 }
 
+/// What is read after a change isn't delivered under the tag from before, however long the reads
+/// were in flight. A file that was renamed over keeps its contents.
+#[test]
+fn files_that_change_while_their_reads_are_in_flight() {
+    let len = 6 * SPAN_BYTES as usize;
+    for (change, is_same) in [
+        ("renamed over", true),
+        ("unlinked", true),
+        ("truncated", false),
+        ("rewritten", false),
+        ("grown", false),
+    ] {
+        let tree = Tree::new();
+        tree.write("file", &stamped(1, len));
+        let gate = Gate::new(true);
+        let config = CacheConfig::default();
+        let (cache, mut waiter) = start_faulty(&[&tree], MIB, &config, &gate, NO_FAULTS);
+        let object = waiter.find("file").unwrap();
+        gate.close(Call::Read, &tree);
+        let mut body = FileBody::new(object, 0..u64::MAX);
+        let piece = body.pull(&mut waiter.client, Token(1));
+        assert!(matches!(piece, Piece::Pending));
+        gate.wait_for_held(3);
+        // Later than any tick of the file's times.
+        thread::sleep(Duration::from_millis(20));
+        let open = || fs::OpenOptions::new().write(true).open(tree.path("file"));
+        match change {
+            "renamed over" => tree.replace("file", &stamped(2, len)),
+            "unlinked" => fs::remove_file(tree.path("file")).unwrap(),
+            "truncated" => open().unwrap().set_len(1_000).unwrap(),
+            "rewritten" => open().unwrap().write_all_at(&stamped(2, len), 0).unwrap(),
+            _ => open().unwrap().write_all_at(b"more", len as u64).unwrap(),
+        }
+        gate.open();
+        let mut out = Vec::new();
+        assert_eq!(waiter.read(&mut body, ALL, &mut out), is_same, "{change}");
+        if is_same {
+            assert_eq!((out.len(), version(&out)), (len, 1), "{change}");
+        } else {
+            assert_eq!(out.len(), 0, "{change}");
+        }
+        drop(body);
+        wait_until("memory", || cache.counters().readers_busy == 0);
+        assert_eq!(gate.held(), 0, "{change}");
+    }
+}
+
 /// One loader, and files whose reads don't end: all of them are in flight.
 #[test]
 fn a_loader_has_many_reads_in_flight() {
