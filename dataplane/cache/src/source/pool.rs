@@ -64,6 +64,8 @@ struct State {
     idle: usize,
     /// A loader watches the queues.
     has_watcher: bool,
+    /// The system refused to spawn the last loader: those that there are serve all roots.
+    is_short_of_threads: bool,
     /// Loaders that were spawned so far.
     spawned: u64,
     /// Loaders that were woken for a job, or spawned, and don't run yet.
@@ -90,6 +92,7 @@ impl LoaderPool {
                 threads: 0,
                 idle: 0,
                 has_watcher: false,
+                is_short_of_threads: false,
                 spawned: 0,
                 woken: 0,
                 is_stopped: false,
@@ -241,7 +244,7 @@ impl Shared {
                 state.scheduler.release(root);
                 return;
             }
-            if reader.has_room() {
+            if reader.has_room() && !state.is_short_of_threads {
                 next = state.scheduler.next_of(root);
             }
             if next.is_some() {
@@ -368,9 +371,12 @@ impl Shared {
         } else if state.has_watcher {
             state.woken += 1;
             self.queue.wake_watcher();
-        } else if state.threads < self.threads_max && self.spawn_loader(state).is_err() {
-            // A running loader takes the job when it has done its own.
-            self.files.counters.readers_refused.add(1);
+        } else if state.threads < self.threads_max {
+            state.is_short_of_threads = self.spawn_loader(state).is_err();
+            if state.is_short_of_threads {
+                // A running loader takes the job when it has done its own.
+                self.files.counters.readers_refused.add(1);
+            }
         }
     }
 

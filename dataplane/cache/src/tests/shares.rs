@@ -151,6 +151,30 @@ fn a_body_uses_each_span_once_however_it_takes_it() {
     }
 }
 
+#[test]
+fn read_ahead_grows_with_what_was_taken_and_ends_with_the_range() {
+    let tree = Tree::new();
+    tree.write("large", &stamped(1, 60 * SPAN_BYTES as usize));
+    let (cache, client) = start_one(&tree, 16 * MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    let object = waiter.find("large").unwrap();
+    let span = u64::from(SPAN_BYTES);
+    let mut body = FileBody::new(Arc::clone(&object), 20 * span..50 * span);
+    let mut out = Vec::new();
+    let mut loads_after = |spans: usize, at_least: u64| {
+        assert!(waiter.read(&mut body, spans * SPAN_BYTES as usize, &mut out));
+        wait_until("read-ahead", || cache.counters().loads >= at_least);
+        wait_until("readers", || cache.counters().readers_busy == 0);
+        cache.counters().loads
+    };
+    // The span itself, and as many as are configured.
+    assert_eq!(loads_after(1, 3), 3);
+    // Up to eight more, of which a half may not have been requested yet.
+    let loads = loads_after(12, 17);
+    assert!((17..=20).contains(&loads), "{loads}");
+    assert_eq!(loads_after(30, 30), 30, "nothing beyond the range");
+}
+
 /// A scan is evicted, and what two clients have requested of another file stays.
 #[test]
 fn a_scan_through_a_large_file_evicts_no_spans_in_demand() {
