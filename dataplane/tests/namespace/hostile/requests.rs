@@ -13,6 +13,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("hostile::a_byte_of_a_head_at_a_time", || {
         requests(usual(), 500, &[long_head(1)]);
     }),
+    Case::new("hostile::requests", || {
+        requests(usual(), 100, &kinds());
+    }),
     Case::new("hostile::requests_where_pools_are_small", || {
         requests(Setup::smallest(), 40, &kinds());
     }),
