@@ -7,45 +7,16 @@ mod table;
 use core::fmt;
 use core::str::FromStr;
 
+use pktbuf::SealParts;
 use thiserror::Error;
 
 pub use self::aws::RecordOpener;
 use crate::codec::{self, Aad};
 use crate::counters::{Counter, Counters};
 use crate::error::CryptoError;
-use crate::session::{Session, SessionId};
-use crate::suite::{ContentType, HEADER_LEN, NONCE_LEN, Params, Version};
-
-/// A framed record to be sealed.
-///
-/// Sealing writes as many bytes of ciphertext to `body` as there are bytes of content, and the rest
-/// to `tail`: the inner content type of TLS 1.3 and the tag.
-#[derive(Debug)]
-pub struct SealJob<'a> {
-    /// The record's sequence number.
-    pub number: u64,
-    /// The content type.
-    pub kind: ContentType,
-    /// Header and explicit nonce, as sent.
-    pub head: &'a [u8],
-    /// The content, if it is not in `body`: page-cache pages, which are read-only.
-    pub from: Option<&'a [u8]>,
-    /// The content, to be sealed in place, or room for the ciphertext of `from`.
-    pub body: &'a mut [u8],
-    /// Room for inner type and tag.
-    pub tail: &'a mut [u8],
-}
-
-/// A record to be opened.
-#[derive(Debug)]
-pub struct OpenJob<'a> {
-    /// The record's sequence number.
-    pub number: u64,
-    /// Header and explicit nonce, as received.
-    pub head: &'a [u8],
-    /// Ciphertext and tag, to be opened in place.
-    pub body: &'a mut [u8],
-}
+use crate::job::{OpenJob, OpenParts, SealJob};
+use crate::session::SessionId;
+use crate::suite::{HEADER_LEN, NONCE_LEN, Params, Version};
 
 /// A cipher backend of one worker.
 ///
@@ -60,9 +31,10 @@ pub trait RecordCipher: Send {
     /// Whether it supports this suite and version.
     fn supports(&self, params: Params) -> bool;
 
-    /// Seals a run of records of one session, in order. Identical jobs give identical bytes.
+    /// Seals a run of records of one session, in order, and notes the result in each job. Identical
+    /// records give identical bytes.
     ///
-    /// It stops at the first record that fails and takes no job after it.
+    /// It stops at the first record that fails, and notes nothing in the jobs after it.
     ///
     /// The unit is a run because lookups between two records are expensive: touching a dozen pages
     /// stops the processor from prefetching the next record's content.
@@ -70,19 +42,14 @@ pub trait RecordCipher: Send {
     /// # Errors
     ///
     /// [`CryptoError::Backend`] if a job's lengths don't fit the session or the cipher fails.
-    fn seal(
-        &mut self,
-        session: &Session,
-        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
-    ) -> Result<(), CryptoError>;
+    fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError>;
 
-    /// Opens one record in place and returns the length of the plaintext at the front of `body`.
-    /// In TLS 1.3 that includes inner content type and padding.
+    /// Opens one record in place, and notes the length of the plaintext in the job.
     ///
     /// # Errors
     ///
     /// [`CryptoError::BadTag`] if the record is not authentic.
-    fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError>;
+    fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError>;
 
     /// Removes the expanded key of a session that has ended.
     fn forget(&mut self, id: SessionId);
@@ -121,6 +88,8 @@ pub struct UnknownBackend(pub String);
 /// A worker's ciphers: its backends by priority, and the record layer's counters.
 pub struct Ciphers {
     backends: Vec<Box<dyn RecordCipher>>,
+    /// Memory of the run of jobs that a queue seals now.
+    run: Vec<SealJob>,
     /// Counters of this worker's record layer.
     pub counters: Counters,
 }
@@ -149,23 +118,52 @@ impl Ciphers {
         backends.sort_by_key(|backend| core::cmp::Reverse(backend.priority()));
         Self {
             backends,
+            run: Vec::new(),
             counters: Counters::default(),
         }
     }
 
-    /// Returns the backend for these parameters, to seal a run of records.
+    /// Seals records in order, up to the first failure, and notes the result in each job.
     ///
     /// Sealing a record evicts the L1 cache, so the backend is looked up and the records are
-    /// counted once per run.
-    pub(crate) fn sealer(&mut self, params: Params) -> Result<Sealer<'_>, CryptoError> {
-        let backend = choose_backend(&mut self.backends, params)?;
-        Ok(Sealer {
-            backend,
-            counters: &mut self.counters,
-            params,
-            in_place: 0,
-            separate: 0,
-        })
+    /// counted once for a run of records of one session.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::Unsupported`] if no backend supports the session, and what the backend
+    /// reports.
+    pub fn seal(&mut self, jobs: &mut [SealJob]) -> Result<(), CryptoError> {
+        for run in jobs.chunk_by_mut(|a, b| a.session().is_same(b.session())) {
+            let Some(params) = run.first().map(|job| job.session().params()) else {
+                continue;
+            };
+            let result = choose_backend(&mut self.backends, params)?.seal(run);
+            let (mut in_place, mut separate) = (0, 0);
+            for job in run.iter().take_while(|job| job.is_sealed()) {
+                if job.is_in_place() {
+                    in_place += 1;
+                } else {
+                    separate += 1;
+                }
+            }
+            self.counters
+                .add(Counter::encrypts(params), in_place + separate);
+            self.counters.add(Counter::OcfInplace, in_place);
+            self.counters.add(Counter::OcfSeparateOutput, separate);
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Lends the memory of a run of jobs, which is empty.
+    pub(crate) fn take_run(&mut self) -> Vec<SealJob> {
+        core::mem::take(&mut self.run)
+    }
+
+    /// Takes the memory of a run of jobs back.
+    pub(crate) fn put_run(&mut self, run: Vec<SealJob>) {
+        debug_assert!(run.is_empty(), "every job went back to its queue");
+        self.run = run;
     }
 
     /// Opens one record with the preferred backend that supports the session; see
@@ -174,10 +172,14 @@ impl Ciphers {
     /// # Errors
     ///
     /// [`CryptoError::Unsupported`] if no backend does, and what the backend reports.
-    pub fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
-        let plaintext = choose_backend(&mut self.backends, session.params())?.open(session, job)?;
-        self.counters.add(Counter::decrypts(session.params()), 1);
-        Ok(plaintext)
+    pub fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
+        let params = job.session().params();
+        match choose_backend(&mut self.backends, params) {
+            Ok(backend) => backend.open(job)?,
+            Err(error) => return job.set_result(Err(error)),
+        }
+        self.counters.add(Counter::decrypts(params), 1);
+        Ok(())
     }
 
     /// Removes the expanded key of a session that has ended.
@@ -195,53 +197,6 @@ impl Ciphers {
     /// Returns the names of the backends, highest priority first.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.backends.iter().map(|backend| backend.name())
-    }
-}
-
-/// A backend that seals a run of records. Dropping it adds them to the counters.
-pub(crate) struct Sealer<'a> {
-    backend: &'a mut dyn RecordCipher,
-    counters: &'a mut Counters,
-    params: Params,
-    in_place: u64,
-    separate: u64,
-}
-
-impl Sealer<'_> {
-    /// Seals records of one session up to the first failure. Returns the number sealed.
-    pub(crate) fn seal<'j>(
-        &mut self,
-        session: &Session,
-        jobs: impl Iterator<Item = SealJob<'j>>,
-    ) -> (usize, Result<(), CryptoError>) {
-        debug_assert_eq!(
-            session.params(),
-            self.params,
-            "a queue's keys are all of one suite"
-        );
-        let (mut sealed, mut last) = ([0_usize; 2], 0);
-        let mut jobs = jobs.inspect(|job| {
-            last = usize::from(job.from.is_some());
-            sealed[last] += 1;
-        });
-        let result = self.backend.seal(session, &mut jobs);
-        if result.is_err() {
-            sealed[last] = sealed[last].saturating_sub(1);
-        }
-        let [in_place, separate] = sealed;
-        self.in_place += in_place as u64;
-        self.separate += separate as u64;
-        (in_place + separate, result)
-    }
-}
-
-impl Drop for Sealer<'_> {
-    fn drop(&mut self) {
-        let (in_place, separate) = (self.in_place, self.separate);
-        self.counters
-            .add(Counter::encrypts(self.params), in_place + separate);
-        self.counters.add(Counter::OcfInplace, in_place);
-        self.counters.add(Counter::OcfSeparateOutput, separate);
     }
 }
 
@@ -264,22 +219,25 @@ struct SealInputs {
 }
 
 impl SealInputs {
-    fn new(params: Params, iv: &[u8; NONCE_LEN], job: &SealJob<'_>) -> Result<Self, CryptoError> {
-        let header = *job
-            .head
+    fn new(
+        params: Params,
+        iv: &[u8; NONCE_LEN],
+        parts: &SealParts<'_>,
+    ) -> Result<Self, CryptoError> {
+        let head = parts.head.as_bytes();
+        let header = *head
             .first_chunk::<HEADER_LEN>()
             .ok_or(CryptoError::Backend)?;
-        let content = u16::try_from(job.body.len()).map_err(|_| CryptoError::Backend)?;
+        let content = u16::try_from(parts.body.len()).map_err(|_| CryptoError::Backend)?;
         let shape = params.shape();
-        let fits = job.tail.len() == usize::from(shape.tail_len(content))
-            && job.from.is_none_or(|from| from.len() == job.body.len());
-        if !fits {
+        if parts.tail.len() != usize::from(shape.tail_len(content)) {
             return Err(CryptoError::Backend);
         }
+        let number = parts.record.number;
         Ok(Self {
-            nonce: codec::nonce(iv, job.number),
-            aad: Aad::new(params, job.number, header, content),
-            kind: [job.kind.0],
+            nonce: codec::nonce(iv, number),
+            aad: Aad::new(params, number, header, content),
+            kind: [parts.record.kind],
             inner_type_len: usize::from(shape.inner_type_len),
         })
     }
@@ -297,24 +255,28 @@ struct OpenInputs {
 }
 
 impl OpenInputs {
-    fn new(params: Params, iv: &[u8; NONCE_LEN], job: &OpenJob<'_>) -> Result<Self, CryptoError> {
-        let header = *job
+    fn new(
+        params: Params,
+        iv: &[u8; NONCE_LEN],
+        parts: &OpenParts<'_>,
+    ) -> Result<Self, CryptoError> {
+        let header = *parts
             .head
             .first_chunk::<HEADER_LEN>()
             .ok_or(CryptoError::Backend)?;
         let shape = params.shape();
-        let content = job
+        let content = parts
             .body
             .len()
             .checked_sub(usize::from(shape.tag_len))
             .and_then(|content| u16::try_from(content).ok())
             .ok_or(CryptoError::BadTag)?;
-        if params.version == Version::Tls12 && job.head.len() != usize::from(shape.head_len()) {
+        if params.version == Version::Tls12 && parts.head.len() != usize::from(shape.head_len()) {
             return Err(CryptoError::Backend);
         }
         Ok(Self {
-            nonce: codec::received_nonce(params, iv, job.number, job.head),
-            aad: Aad::new(params, job.number, header, content),
+            nonce: codec::received_nonce(params, iv, parts.number, parts.head),
+            aad: Aad::new(params, parts.number, header, content),
         })
     }
 }

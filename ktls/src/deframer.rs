@@ -1,24 +1,27 @@
 //! The receive side: takes encrypted bytes, returns records.
 
+mod assembler;
+mod content;
+mod flood;
 mod messages;
 mod record;
 
+use core::num::NonZeroU16;
+
 use pktbuf::{Buffer, PageBuf, PagePool, Stream};
 
-use crate::alert::{Alert, AlertDescription, AlertLevel};
-use crate::cipher::{Ciphers, OpenJob};
-use crate::codec::{self, RecordHeader};
+use crate::cipher::Ciphers;
 use crate::counters::Counter;
-use crate::error::{CryptoError, RxError};
-use crate::pages;
+use crate::error::RxError;
+use crate::job::OpenJob;
 use crate::role::Role;
 use crate::session::Session;
-use crate::shape::RecordShape;
-use crate::suite::{ContentType, HEADER_LEN, Params, Version};
+use crate::suite::Params;
 
+use assembler::Assembler;
+use flood::FloodLimits;
+use messages::HandshakeJoiner;
 pub(crate) use messages::KEY_UPDATE;
-use messages::{HandshakeJoiner, Message};
-use record::Opened;
 pub use record::{RecordMeta, RxRecord};
 
 /// Parses a stream of encrypted bytes into records, opens them, and handles key changes, alerts and
@@ -26,9 +29,12 @@ pub use record::{RecordMeta, RxRecord};
 ///
 /// Order of calls: [`push`](Self::push) bytes as they arrive in order, then [`next`](Self::next)
 /// until it returns `NeedBytes` or `NeedPages`; at the stream's end [`finish`](Self::finish).
+/// [`detach`](Self::detach) and [`opened`](Self::opened) are the two halves of `next`: between them
+/// a record can be opened elsewhere. Records are returned in order, because the next record is
+/// detached after the one before is back.
 pub struct Deframer {
     /// Encrypted bytes, from the header of record `number` on.
-    chain: Stream<Buffer>,
+    assembler: Assembler,
     rx: Box<Rx>,
 }
 
@@ -37,6 +43,8 @@ struct Rx {
     session: Session,
     /// Number of the record at the front.
     number: u64,
+    /// Memory that the detached record pins, in KiB, if there is one.
+    detached: Option<NonZeroU16>,
     /// Handshake messages that are incomplete or not handled yet.
     joiner: HandshakeJoiner,
     state: State,
@@ -53,19 +61,29 @@ enum State {
     Failed(RxError),
 }
 
-/// Counts of consecutive records that carried no data, by kind. Each has a limit, against a peer
-/// that keeps a worker busy with records that cost it nothing.
-#[derive(Clone, Copy, Default)]
-struct FloodLimits {
-    empty: u8,
-    messages: u8,
-    warnings: u8,
+/// What comes next in the stream.
+enum Found {
+    /// A complete record of so many bytes.
+    Record(u32),
+    /// An event that needs no cipher.
+    Event(Received),
+}
+
+/// What [`Deframer::detach`] returns.
+#[derive(Debug)]
+pub enum Detached {
+    /// A record to be opened, then [`Deframer::opened`].
+    Job(OpenJob),
+    /// An event that needs no cipher: [`NeedBytes`](Received::NeedBytes),
+    /// [`NeedPages`](Received::NeedPages), or a message of an earlier record.
+    Event(Received),
 }
 
 /// An event of the received stream, returned by [`Deframer::next`].
 #[derive(Debug)]
 pub enum Received {
-    /// No complete record has arrived.
+    /// No complete record has arrived, or the one before it is still
+    /// [detached](Deframer::detach).
     NeedBytes,
     /// A complete record has arrived, but no page buffer is free to open it in. Retry when the pool
     /// has refilled.
@@ -82,7 +100,7 @@ pub enum Received {
     /// The body of a NewSessionTicket message (RFC 8446, 4.6.1). Clients only.
     Ticket(Box<[u8]>),
     /// TLS 1.2: the peer asks to renegotiate. Answer with the warning
-    /// [`NO_RENEGOTIATION`](AlertDescription::NO_RENEGOTIATION).
+    /// [`NO_RENEGOTIATION`](crate::AlertDescription::NO_RENEGOTIATION).
     Renegotiation,
     /// A record without an event: a warning alert or a part of a message.
     Nothing,
@@ -105,13 +123,14 @@ impl Deframer {
         let rx = Rx {
             session,
             number: first_number,
+            detached: None,
             joiner: HandshakeJoiner::default(),
             state: State::Open,
             role,
             flood: FloodLimits::default(),
         };
         Self {
-            chain,
+            assembler: Assembler::new(chain),
             rx: Box::new(rx),
         }
     }
@@ -126,7 +145,7 @@ impl Deframer {
     /// Appends encrypted bytes, in stream order.
     pub fn push(&mut self, buffer: Buffer) {
         match self.rx.state {
-            State::Open => self.chain.push_compact(buffer),
+            State::Open => self.assembler.push(buffer),
             //= https://www.rfc-editor.org/rfc/rfc8446#section-6.1
             //# Any data received after a closure alert has been received MUST be
             //# ignored.
@@ -163,31 +182,81 @@ impl Deframer {
         pool: &mut PagePool,
         reserve: &mut Option<PageBuf>,
     ) -> Result<Received, RxError> {
-        match self.rx.state {
-            State::Open => {}
-            State::Closed => return Ok(Received::NeedBytes),
-            State::Failed(error) => return Err(error),
+        if let Some(event) = self.ended()? {
+            return Ok(event);
         }
-        let result = self.step(ciphers, pool, reserve);
-        match &result {
-            Err(error) => {
-                ciphers.counters.add(Counter::of(*error), 1);
-                if !error.is_recoverable() {
-                    self.rx.state = State::Failed(*error);
-                    self.chain.release(self.chain.end());
+        let event = match self.find_record(ciphers) {
+            Ok(Found::Record(total)) => match self.detach_record(total, ciphers, pool, reserve) {
+                Some(mut job) => {
+                    // The job has the result as well.
+                    let _ = ciphers.open(&mut job);
+                    return self.opened(job, ciphers);
                 }
-            }
-            Ok(Received::NeedPages) => ciphers.counters.add(Counter::WaitedForPages, 1),
-            Ok(Received::Closed) => {
-                self.rx.state = State::Closed;
-                self.chain.release(self.chain.end());
-            }
-            Ok(_) => {}
-        }
-        result
+                None => Ok(Received::NeedPages),
+            },
+            Ok(Found::Event(event)) => Ok(event),
+            Err(error) => Err(error),
+        };
+        self.on_event(&event, ciphers);
+        event
     }
 
-    /// Reports the end of the stream, after [`next`](Self::next) returned `NeedBytes`.
+    /// Detaches the next record, to be opened here or elsewhere, if no event comes before it. The
+    /// record uses up its number. One record is detached at a time: after a KeyUpdate the next one
+    /// has another key.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub fn detach(
+        &mut self,
+        ciphers: &mut Ciphers,
+        pool: &mut PagePool,
+        reserve: &mut Option<PageBuf>,
+    ) -> Result<Detached, RxError> {
+        if let Some(event) = self.ended()? {
+            return Ok(Detached::Event(event));
+        }
+        let event = match self.find_record(ciphers) {
+            Ok(Found::Record(total)) => match self.detach_record(total, ciphers, pool, reserve) {
+                Some(job) => return Ok(Detached::Job(job)),
+                None => Ok(Received::NeedPages),
+            },
+            Ok(Found::Event(event)) => Ok(event),
+            Err(error) => Err(error),
+        };
+        self.on_event(&event, ciphers);
+        event.map(Detached::Event)
+    }
+
+    /// Takes the detached record's job back, and returns the record's event. A job of another
+    /// deframer, or one that comes back after the stream has ended, is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next). A job that wasn't run is [`RxError::Backend`].
+    pub fn opened(&mut self, job: OpenJob, ciphers: &mut Ciphers) -> Result<Received, RxError> {
+        let is_ours = self.rx.detached.is_some() && job.session().is_same(&self.rx.session);
+        if !is_ours {
+            return Ok(Received::NeedBytes);
+        }
+        self.rx.detached = None;
+        if let Some(event) = self.ended()? {
+            return Ok(event);
+        }
+        let event = self.rx.on_opened(job, ciphers);
+        self.on_event(&event, ciphers);
+        event
+    }
+
+    /// Whether a record is detached. Until it is back, [`next`](Self::next) returns `NeedBytes`,
+    /// and the end of the stream can't be judged.
+    pub fn has_detached(&self) -> bool {
+        self.rx.detached.is_some()
+    }
+
+    /// Reports the end of the stream, after [`next`](Self::next) returned `NeedBytes` and while no
+    /// record is detached.
     ///
     /// Without an error the peer may still have omitted close_notify: see
     /// [`is_closed`](Self::is_closed).
@@ -197,13 +266,13 @@ impl Deframer {
     /// [`RxError::Truncated`] if the stream ended inside a record or message.
     pub fn finish(&mut self, ciphers: &mut Ciphers) -> Result<(), RxError> {
         if !matches!(self.rx.state, State::Open)
-            || self.chain.is_empty() && self.rx.joiner.is_empty()
+            || self.assembler.is_empty() && self.rx.joiner.is_empty()
         {
             return Ok(());
         }
         ciphers.counters.add(Counter::of(RxError::Truncated), 1);
         self.rx.state = State::Failed(RxError::Truncated);
-        self.chain.release(self.chain.end());
+        self.assembler.clear();
         Err(RxError::Truncated)
     }
 
@@ -214,13 +283,16 @@ impl Deframer {
 
     /// Returns the number of encrypted bytes that are buffered.
     pub fn buffered(&self) -> u64 {
-        self.chain.len()
+        self.assembler.len()
     }
 
-    /// Returns the bytes of memory that they pin, together with an incomplete handshake message.
+    /// Returns the bytes of memory that they pin, together with a detached record and an incomplete
+    /// handshake message.
     pub fn true_size(&self) -> u32 {
-        self.chain
+        let detached = self.rx.detached.map_or(0, |kib| u32::from(kib.get()) << 10);
+        self.assembler
             .true_size()
+            .saturating_add(detached)
             .saturating_add(self.rx.joiner.true_size())
     }
 
@@ -234,264 +306,85 @@ impl Deframer {
         self.rx.session.params()
     }
 
-    fn step(
-        &mut self,
-        ciphers: &mut Ciphers,
-        pool: &mut PagePool,
-        reserve: &mut Option<PageBuf>,
-    ) -> Result<Received, RxError> {
-        if let Some(message) = self.rx.take_message()? {
-            return self.rx.on_message(message, ciphers);
+    /// Counts an event, and ends the stream if it does.
+    fn on_event(&mut self, event: &Result<Received, RxError>, ciphers: &mut Ciphers) {
+        match event {
+            Err(error) => {
+                ciphers.counters.add(Counter::of(*error), 1);
+                if !error.is_recoverable() {
+                    self.rx.state = State::Failed(*error);
+                    self.assembler.clear();
+                }
+            }
+            Ok(Received::NeedPages) => ciphers.counters.add(Counter::WaitedForPages, 1),
+            Ok(Received::Closed) => {
+                self.rx.state = State::Closed;
+                self.assembler.clear();
+            }
+            Ok(_) => {}
         }
-        let Some((header, total)) = self.header(ciphers)? else {
-            return Ok(Received::NeedBytes);
+    }
+
+    /// Returns what every call returns after the stream has ended.
+    fn ended(&self) -> Result<Option<Received>, RxError> {
+        match self.rx.state {
+            State::Open => Ok(None),
+            State::Closed => Ok(Some(Received::NeedBytes)),
+            State::Failed(error) => Err(error),
+        }
+    }
+
+    /// Looks for an event that needs no cipher, then for a complete record.
+    fn find_record(&mut self, ciphers: &mut Ciphers) -> Result<Found, RxError> {
+        if let Some(message) = self.rx.take_message()? {
+            return self.rx.on_message(message, ciphers).map(Found::Event);
+        }
+        if self.rx.detached.is_some() {
+            return Ok(Found::Event(Received::NeedBytes));
+        }
+        let Some(header) = self.assembler.header() else {
+            return Ok(Found::Event(Received::NeedBytes));
         };
-        if self.chain.len() < u64::from(total) {
-            return Ok(Received::NeedBytes);
+        let total = header
+            .check(self.rx.session.params())
+            .inspect_err(|_| ciphers.counters.add(Counter::CorruptedRecords, 1))?;
+        if self.assembler.len() < u64::from(total) {
+            return Ok(Found::Event(Received::NeedBytes));
         }
         // The last number before a wrap is never used.
         if self.rx.number == u64::MAX {
             return Err(RxError::SequenceExhausted);
         }
-        let Some((kind, record)) = self.open(header, total, ciphers, pool, reserve)? else {
-            return Ok(Received::NeedPages);
-        };
-        self.rx.on_record(kind, record, ciphers)
+        Ok(Found::Record(total))
     }
 
-    /// Checks the header at the front and returns it with the record's length. Returns `None` if it
-    /// is incomplete.
-    fn header(&self, ciphers: &mut Ciphers) -> Result<Option<(RecordHeader, u32)>, RxError> {
-        let mut bytes = [0; HEADER_LEN];
-        if self.chain.copy_to(self.chain.start(), &mut bytes) < HEADER_LEN {
-            return Ok(None);
-        }
-        let header = RecordHeader::parse(bytes);
-        match header.check(self.rx.session.params()) {
-            Ok(total) => Ok(Some((header, total))),
-            Err(error) => {
-                ciphers.counters.add(Counter::CorruptedRecords, 1);
-                Err(error)
-            }
-        }
-    }
-
-    /// Detaches the record at the front and opens it. Returns `None`, and leaves the record, if no
+    /// Detaches the complete record of `total` bytes. Returns `None`, and leaves the record, if no
     /// page buffer is free.
-    fn open(
+    fn detach_record(
         &mut self,
-        header: RecordHeader,
         total: u32,
         ciphers: &mut Ciphers,
         pool: &mut PagePool,
         reserve: &mut Option<PageBuf>,
-    ) -> Result<Option<(ContentType, RxRecord)>, RxError> {
-        let params = self.rx.session.params();
-        let mut head = [0; RecordShape::HEAD_MAX];
-        let head_len = params.shape().head_len();
-        let head = &mut head[..usize::from(head_len)];
-        let head_len = u32::from(head_len);
-        self.chain.copy_to(self.chain.start(), head);
-
-        let mut opened = if self.is_in_one_piece(total) {
-            let Some((mut buffer, released)) = self.chain.pop_front() else {
-                return Ok(None);
-            };
-            buffer.trim_front(released + head_len);
+    ) -> Option<OpenJob> {
+        let head_len = self.rx.session.params().shape().head_len();
+        let record = self.assembler.detach(head_len, total, pool, reserve)?;
+        if record.copied == 0 {
             ciphers.counters.add(Counter::RxInplace, 1);
-            Opened::Buffer(buffer)
         } else {
-            let Some(page) = self.gather(head_len, total, pool, reserve) else {
-                return Ok(None);
-            };
             ciphers.counters.add(Counter::RxGathered, 1);
-            ciphers
-                .counters
-                .add(Counter::RxGatheredBytes, u64::from(total - head_len));
-            Opened::Page(page)
-        };
+            let bytes = u64::from(record.copied);
+            ciphers.counters.add(Counter::RxGatheredBytes, bytes);
+        }
         let number = self.rx.number;
         self.rx.number += 1;
-
-        let body = opened.bytes_mut().ok_or(RxError::Backend)?;
-        let job = OpenJob { number, head, body };
-        let plaintext = ciphers.open(&self.rx.session, job).map_err(|error| {
-            ciphers.counters.add(Counter::FailedCrypto, 1);
-            match error {
-                CryptoError::BadTag => RxError::BadRecord,
-                CryptoError::Unsupported | CryptoError::Backend => RxError::Backend,
-            }
-        })?;
-        let body = opened.bytes_mut().ok_or(RxError::Backend)?;
-        let (kind, content) = match params.version {
-            Version::Tls12 => (header.kind, plaintext),
-            Version::Tls13 => {
-                codec::inner_type(&body[..plaintext]).ok_or(RxError::NoContentType)?
-            }
-        };
-        let length = u16::try_from(content).map_err(|_| RxError::RecordTooLong)?;
-        let meta = RecordMeta {
-            kind,
-            version: header.version,
-            length,
-        };
-        Ok(Some((kind, RxRecord::new(meta, opened))))
-    }
-
-    /// Whether the record at the front can be opened in place: it lies in one writable buffer and
-    /// ends where that buffer ends.
-    fn is_in_one_piece(&self, total: u32) -> bool {
-        self.chain
-            .find(self.chain.start())
-            .is_some_and(|(buffer, at)| {
-                buffer.len() - at == total && buffer.is_contiguous() && buffer.is_writable()
-            })
-    }
-
-    /// Copies the record at the front, without its head, into one page buffer.
-    fn gather(
-        &mut self,
-        head_len: u32,
-        total: u32,
-        pool: &mut PagePool,
-        reserve: &mut Option<PageBuf>,
-    ) -> Option<PageBuf> {
-        let len = total - head_len;
-        let start = self.chain.start();
-        let reserved = || reserve.take_if(|page| page.room() >= len);
-        let mut page = pages::alloc_for_copy(len, pool).or_else(reserved)?;
-        let chain = &self.chain;
-        page.append_with(len, |out| chain.copy_to(start + u64::from(head_len), out));
-        self.chain.release(start + u64::from(total));
-        Some(page)
+        let session = self.rx.session.clone();
+        let job = OpenJob::new(record.memory, session, number, record.head);
+        let kib = u16::try_from(job.true_size() >> 10).unwrap_or(u16::MAX);
+        self.rx.detached = NonZeroU16::new(kib.saturating_add(1));
+        Some(job)
     }
 }
-
-impl Rx {
-    fn on_record(
-        &mut self,
-        kind: ContentType,
-        record: RxRecord,
-        ciphers: &mut Ciphers,
-    ) -> Result<Received, RxError> {
-        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
-        //# Handshake messages MUST NOT be interleaved with other record
-        //# types.
-        if kind != ContentType::HANDSHAKE && !self.joiner.is_empty() {
-            return Err(RxError::Unexpected);
-        }
-        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
-        //# Implementations MUST NOT send Handshake and Alert records that have a
-        //# zero-length TLSInnerPlaintext.content; if such a message is received,
-        //# the receiving implementation MUST terminate the connection with an
-        //# "unexpected_message" alert.
-        //
-        // RFC 5246, 6.2.1 forbids them, too, and names no alert.
-        if matches!(kind, ContentType::HANDSHAKE | ContentType::ALERT)
-            && record.as_slice().is_empty()
-        {
-            return Err(RxError::Unexpected);
-        }
-        match kind {
-            ContentType::HANDSHAKE => {
-                self.joiner.add(record.as_slice());
-                match self.take_message()? {
-                    Some(message) => self.on_message(message, ciphers),
-                    None => Ok(Received::Nothing),
-                }
-            }
-            ContentType::ALERT => self.on_alert(record.as_slice()),
-            //= https://www.rfc-editor.org/rfc/rfc8446#section-5
-            //# If an implementation detects a change_cipher_spec record
-            //# received before the first ClientHello message or after the peer's
-            //# Finished message, it MUST be treated as an unexpected record type
-            ContentType::CHANGE_CIPHER_SPEC => Err(RxError::Unexpected),
-            _ => {
-                if record.as_slice().is_empty() {
-                    FloodLimits::count(&mut self.flood.empty, EMPTY_MAX)?;
-                } else {
-                    self.flood = FloodLimits::default();
-                }
-                Ok(Received::Record(record))
-            }
-        }
-    }
-
-    fn on_alert(&mut self, content: &[u8]) -> Result<Received, RxError> {
-        let alert = Alert::parse(content).ok_or(RxError::Malformed)?;
-        let is_tls12 = self.session.params().version == Version::Tls12;
-        if is_tls12 && !alert.level.is_known() {
-            return Err(RxError::IllegalValue);
-        }
-        if alert.description == AlertDescription::CLOSE_NOTIFY {
-            return Ok(Received::Closed);
-        }
-        let warning = match self.session.params().version {
-            Version::Tls12 => alert.level == AlertLevel::WARNING,
-            //= https://www.rfc-editor.org/rfc/rfc8446#section-6
-            //# All the alerts listed in Section 6.2 MUST be sent with
-            //# AlertLevel=fatal and MUST be treated as error alerts when received
-            //# regardless of the AlertLevel in the message.
-            Version::Tls13 => alert.description == AlertDescription::USER_CANCELED,
-        };
-        if !warning {
-            return Err(RxError::PeerAlert(alert.description));
-        }
-        FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
-        Ok(Received::Nothing)
-    }
-
-    fn take_message(&mut self) -> Result<Option<Message>, RxError> {
-        self.joiner
-            .take_message(self.session.params().version, self.role)
-    }
-
-    fn on_message(&mut self, message: Message, ciphers: &mut Ciphers) -> Result<Received, RxError> {
-        FloodLimits::count(&mut self.flood.messages, MESSAGES_MAX)?;
-        match message {
-            Message::KeyUpdate { answer } => {
-                ciphers.counters.add(Counter::RxRekeyReceived, 1);
-                //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
-                //# Handshake messages MUST NOT span key changes. Implementations
-                //# MUST verify that all messages immediately preceding a key change
-                //# align with a record boundary; if not, then they MUST terminate the
-                //# connection with an "unexpected_message" alert.
-                if !self.joiner.is_empty() {
-                    return Err(RxError::Unexpected);
-                }
-                let next = self.session.next().ok_or(RxError::Unexpected)?;
-                let old = core::mem::replace(&mut self.session, next);
-                ciphers.forget(old.id());
-                self.number = 0;
-                ciphers.counters.add(Counter::RxRekeyOk, 1);
-                Ok(Received::KeyUpdated { answer })
-            }
-            Message::Ticket(body) => Ok(Received::Ticket(body)),
-            Message::Renegotiation => {
-                FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
-                Ok(Received::Renegotiation)
-            }
-        }
-    }
-}
-
-impl FloodLimits {
-    fn count(records: &mut u8, max: u8) -> Result<(), RxError> {
-        *records += 1;
-        if *records > max {
-            Err(RxError::Flood)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// Consecutive empty records: rustls's limit too.
-const EMPTY_MAX: u8 = 32;
-/// Consecutive handshake messages: rustls's limit for key updates too.
-const MESSAGES_MAX: u8 = 32;
-/// Consecutive warnings and attempts to renegotiate: rustls's limit too.
-const WARNINGS_MAX: u8 = 4;
 
 const _: () = assert!(size_of::<Deframer>() <= 72, "an idle direction is thin");
 

@@ -14,6 +14,8 @@
 //!   seals it when TCP sends the first of its bytes.
 //! - [`Deframer`]: the receive side. It takes encrypted bytes and returns [`Received`] events, and
 //!   handles alerts, KeyUpdate, session tickets and renegotiation itself.
+//! - [`SealJob`], [`OpenJob`]: one record to be sealed or opened, with its key and its memory. The
+//!   worker runs jobs at once; any other thread can.
 //! - [`Ciphers`]: a worker's cipher backends ([`RecordCipher`]), with a bounded table of expanded
 //!   keys each, and the record layer's [`Counters`].
 //! - [`RecordShape`]: the form of a suite's records. Every length follows from it.
@@ -24,9 +26,10 @@
 //!
 //! # Invariants
 //!
-//! - **No nonce is used twice.** A record's number is fixed when it's framed. A record is sealed
-//!   once, and a retransmission repeats its bytes. Only a record that was never sealed gives its
-//!   number back.
+//! - **No nonce is used twice** for different bytes. A record's number is fixed when it's framed. A
+//!   retransmission repeats the record's bytes, and so does sealing it again. Only a record that
+//!   was never submitted to be sealed gives its number back.
+//! - **A record that is away blocks what follows it**, and can't be cut, until its job is back.
 //! - **Framing fixes every stream offset.** Sealing changes no length, so TCP can count bytes that
 //!   are not sealed yet.
 //! - **Records are sealed and released whole**, in order.
@@ -94,6 +97,7 @@ mod codec;
 mod counters;
 mod deframer;
 mod error;
+mod job;
 mod mode;
 mod pages;
 mod queue;
@@ -107,15 +111,14 @@ mod testing;
 
 pub use crate::pages::sealing_reserve;
 pub use alert::{Alert, AlertDescription, AlertLevel};
-pub use cipher::{
-    BackendChoice, Ciphers, OpenJob, RecordCipher, RecordOpener, SealJob, UnknownBackend,
-};
+pub use cipher::{BackendChoice, Ciphers, RecordCipher, RecordOpener, UnknownBackend};
 pub use codec::{Aad, Head, LEGACY_VERSION, RecordHeader, inner_type, nonce};
 pub use counters::{Counter, Counters};
-pub use deframer::{Deframer, Received, RecordMeta, RxRecord};
+pub use deframer::{Deframer, Detached, Received, RecordMeta, RxRecord};
 pub use error::{CryptoError, Errno, RxError, TxError};
+pub use job::{OpenJob, OpenParts, SealJob};
 pub use mode::{Mode, Refusal, choose_mode};
-pub use queue::{KeyUse, Limits, RecordQueue};
+pub use queue::{KeyUse, Limits, RecordQueue, Taken};
 pub use role::Role;
 pub use session::{Keys, Session, SessionId};
 pub use shape::{RecordShape, SealOrder};

@@ -1,11 +1,12 @@
 //! The send queue of a socket, with TLS or without.
 
 mod epoch;
+mod seal;
 mod write;
 
 use core::ops::Range;
 
-use pktbuf::{PageBuf, PagePool, SealError, Slices, State, Stream};
+use pktbuf::{PageBuf, PagePool, Slices, State, Stream};
 
 use crate::cipher::Ciphers;
 use crate::counters::Counter;
@@ -16,6 +17,8 @@ use crate::suite::{ContentType, Params};
 
 pub use epoch::KeyUse;
 use epoch::Protection;
+use seal::NONE_AWAY;
+pub use seal::Taken;
 use write::filled;
 
 /// The send queue of a socket, with TLS or without: page buffers by stream offset, from the first
@@ -23,7 +26,8 @@ use write::filled;
 ///
 /// Without keys, bytes pass unchanged. With keys, everything pushed is framed into records at once,
 /// which fixes every length and stream offset. [`prepare`](Self::prepare) seals a record when TCP
-/// is about to send its first byte.
+/// is about to send its first byte. Records can be sealed ahead of that as well, on another thread
+/// or by a device: [`jobs`](Self::jobs) takes them out, [`sealed`](Self::sealed) takes them back.
 ///
 /// Order of calls:
 ///
@@ -36,9 +40,9 @@ use write::filled;
 /// are those of the first transmission.
 pub struct RecordQueue {
     stream: Stream<PageBuf>,
-    /// Everything before this offset is sealed or plain. Behind it there may be sealed records
-    /// between unsealed ones.
-    unsealed: u64,
+    /// Everything before this offset is sealed, away or plain. Behind it there may be sealed
+    /// records between framed ones.
+    unsubmitted: u64,
     keys: Option<Box<Protection>>,
 }
 
@@ -58,7 +62,7 @@ impl RecordQueue {
     pub const fn new() -> Self {
         Self {
             stream: Stream::new(),
-            unsealed: 0,
+            unsubmitted: 0,
             keys: None,
         }
     }
@@ -109,7 +113,7 @@ impl RecordQueue {
     ///
     /// # Errors
     ///
-    /// - [`TxError::RekeyBusy`] while records of the previous key are unsealed: at most two keys
+    /// - [`TxError::RekeyBusy`] while records of the previous key aren't sealed: at most two keys
     ///   live at a time.
     /// - [`TxError::RekeyUnsupported`] in TLS 1.2 and for keys without their traffic secret.
     /// - [`TxError::KeySpent`], [`TxError::WrongMode`], [`TxError::Exhausted`].
@@ -120,8 +124,9 @@ impl RecordQueue {
         ciphers: &mut Ciphers,
         pool: &mut PagePool,
     ) -> Result<(), TxError> {
+        let sealed_to = self.sealed_to();
         let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
-        keys.drop_previous(self.unsealed, ciphers);
+        keys.drop_previous(sealed_to, ciphers);
         if keys.has_previous() {
             return Err(TxError::RekeyBusy);
         }
@@ -131,34 +136,33 @@ impl RecordQueue {
         let next = keys.session().next().ok_or(TxError::RekeyUnsupported)?;
         let mut buf = filled(&key_update(ask_peer), pool)?;
         let at = self.stream.end();
-        let mut sealer = ciphers.sealer(keys.params())?;
         keys.frame(ContentType::HANDSHAKE, &mut buf)?;
         // Sealed at once, so that no cut can remove the record that a key change depends on.
-        let sealed = buf.seal_with(pool, |parts| {
-            keys.seal(core::slice::from_mut(parts), &mut sealer).1
-        });
-        drop(sealer);
+        let sealed = seal::seal_alone(&mut buf, keys.session(), ciphers, pool);
         if let Err(error) = sealed {
             ciphers.counters.add(Counter::FailedCrypto, 1);
-            return Err(TxError::Crypto(cipher_error(error)));
+            return Err(TxError::Crypto(error));
         }
         self.stream.push(buf);
         let end = self.stream.end();
         keys.control_end = end;
-        if self.unsealed == at {
-            self.unsealed = end;
+        if self.unsubmitted == at {
+            self.unsubmitted = end;
         }
         keys.start_epoch(next, end);
-        keys.drop_previous(self.unsealed, ciphers);
+        let sealed_to = self.sealed_to();
+        if let Some(keys) = self.keys.as_mut() {
+            keys.drop_previous(sealed_to, ciphers);
+        }
         ciphers.counters.add(Counter::TxRekeyOk, 1);
         Ok(())
     }
 
     /// Removes what was never sent, for an abort or a fatal alert. Returns the new end.
     ///
-    /// It removes unsealed records, whose numbers are reused, the open record, and plain bytes
-    /// after `sent`, the end of what TCP ever sent. Sealed records stay, because the peer may have
-    /// seen a byte of them.
+    /// It removes framed records, whose numbers are reused, the open record, and plain bytes after
+    /// `sent`, the end of what TCP ever sent. Sealed records stay, because the peer may have seen a
+    /// byte of them. Records that are away stay as well: they may be sealed by now.
     ///
     /// # Errors
     ///
@@ -166,11 +170,11 @@ impl RecordQueue {
     /// record was removed; the connection has to be reset.
     pub fn cut_unsent(&mut self, sent: u64) -> Result<u64, CryptoError> {
         let Some(keys) = self.keys.as_mut() else {
-            self.unsealed = self.stream.truncate(sent);
-            return Ok(self.unsealed);
+            self.unsubmitted = self.stream.truncate(sent);
+            return Ok(self.unsubmitted);
         };
         keys.open = None;
-        let floor = keys.sealed_end.max(sent);
+        let floor = keys.submitted.max(sent);
         let first_cut = self
             .stream
             .iter_from(floor)
@@ -181,22 +185,21 @@ impl RecordQueue {
         }
         let end = self.stream.truncate(floor);
         keys.control_end = keys.control_end.min(end);
-        self.unsealed = self.unsealed.min(end);
+        self.unsubmitted = self.unsubmitted.min(end);
+        self.debug_check();
         Ok(end)
     }
 
     /// Frees acknowledged bytes up to `to`, in whole records: a retransmission from the middle of a
     /// record needs all of it.
     pub fn release(&mut self, to: u64) {
-        let keys = self.keys.as_ref();
-        let sealed_end = keys.map_or(0, |keys| keys.sealed_end).max(self.unsealed);
-        debug_assert!(
-            to <= sealed_end,
-            "only what was sealed is sent and acknowledged"
-        );
-        self.stream.release(to.min(sealed_end));
+        let submitted = self.keys.as_ref().map_or(0, |keys| keys.submitted);
+        let ready = submitted.max(self.unsubmitted).min(self.ready_end());
+        debug_assert!(to <= ready, "only what was sealed is sent and acknowledged");
+        self.stream.release(to.min(ready));
         // Of records whose ciphertext was dropped, those that are acknowledged aren't sealed again.
-        self.unsealed = self.unsealed.max(self.stream.first_offset());
+        self.unsubmitted = self.unsubmitted.max(self.stream.first_offset());
+        self.debug_check();
     }
 
     /// Drops the ciphertext of records that were sealed from the page cache, and to which no port
@@ -210,50 +213,12 @@ impl RecordQueue {
             return 0;
         };
         // A KeyUpdate is the last record of its key, and no application data.
-        let sealed = keys.control_end..self.unsealed;
+        let sealed = keys.control_end..self.sealed_to();
         let (freed, first) = self.stream.drop_ciphertext(sealed, pool);
         if let Some(first) = first {
-            self.unsealed = first;
+            self.unsubmitted = first;
         }
         freed
-    }
-
-    /// Seals the records that `range` touches, each as a whole, in order. Returns the offset up to
-    /// which the range can be sent: less than its end if the pool is exhausted.
-    ///
-    /// # Errors
-    ///
-    /// [`CryptoError`] if the backend fails; the connection has to be closed (EIO).
-    pub fn prepare(
-        &mut self,
-        range: &Range<u64>,
-        ciphers: &mut Ciphers,
-        pool: &mut PagePool,
-    ) -> Result<u64, CryptoError> {
-        if range.end <= self.unsealed {
-            return Ok(range.end);
-        }
-        let Some(keys) = self.keys.as_mut() else {
-            return Ok(self.unsealed.min(range.end));
-        };
-        let mut sealer = ciphers.sealer(keys.params())?;
-        let unsealed = self.unsealed..range.end;
-        let (sealed_to, stopped) = self
-            .stream
-            .seal(unsealed, pool, |run| keys.seal(run, &mut sealer));
-        drop(sealer);
-        self.unsealed = sealed_to;
-        keys.sealed_end = keys.sealed_end.max(sealed_to);
-        keys.drop_previous(sealed_to, ciphers);
-        match stopped {
-            Ok(()) => {}
-            Err(SealError::Exhausted) => ciphers.counters.add(Counter::WaitedForPages, 1),
-            Err(error) => {
-                ciphers.counters.add(Counter::FailedCrypto, 1);
-                return Err(cipher_error(error));
-            }
-        }
-        Ok(sealed_to.clamp(range.start, range.end))
     }
 
     /// Limits the content of records framed from now on, in bytes: 1 to 2^14, which is the default.
@@ -296,7 +261,7 @@ impl RecordQueue {
     /// unsealed record that refers to the page cache. Others are sealed in place.
     pub fn clamp_to_spans(&self, range: &Range<u64>, spans: u32) -> Range<u64> {
         let mut left = spans;
-        for (offset, block) in self.stream.iter_from(self.unsealed) {
+        for (offset, block) in self.stream.iter_from(self.unsubmitted) {
             if offset >= range.end {
                 break;
             }
@@ -314,7 +279,7 @@ impl RecordQueue {
     /// they reach.
     pub fn slices<'a>(&'a self, range: &Range<u64>, out: &mut Slices<'a>) -> u64 {
         self.stream
-            .slices(range.start..range.end.min(self.unsealed), out)
+            .slices(range.start..range.end.min(self.sealed_to()), out)
     }
 
     /// Returns whether the current key is near its limits.
@@ -353,12 +318,6 @@ impl RecordQueue {
         self.stream.end()
     }
 
-    /// Returns the offset up to which bytes can be sent now: TCP's `ready`. Records that the worker
-    /// seals when they are sent count.
-    pub fn ready_end(&self) -> u64 {
-        self.stream.end()
-    }
-
     /// Returns the bytes in the record that `more` left open: accepted, but not queued.
     pub fn open_len(&self) -> u32 {
         let open = self.keys.as_ref().and_then(|keys| keys.open.as_ref());
@@ -379,12 +338,12 @@ impl RecordQueue {
 
     /// Returns whether something sealed, or plain, is unacknowledged.
     pub fn has_sealed(&self) -> bool {
-        self.unsealed > self.stream.start()
+        self.sealed_to() > self.stream.start()
     }
 
     /// Returns whether bytes before `end` have to be sealed before they can be sent.
     pub fn needs_sealing(&self, end: u64) -> bool {
-        end > self.unsealed
+        end > self.sealed_to()
     }
 
     /// Returns the offset after the last record that isn't application data, or 0. It is beyond
@@ -400,14 +359,24 @@ impl RecordQueue {
     /// The invariant that is violated.
     pub fn check(&self) -> Result<(), &'static str> {
         self.stream.check()?;
-        let mut number = None;
+        let (mut number, mut first_away) = (None, NONE_AWAY);
         for (offset, block) in self.stream.iter() {
-            let framed = block.state() == State::Framed;
-            if framed && offset < self.unsealed {
-                return Err("a framed record is counted as sealed");
-            }
-            if block.state() == State::Plain && offset >= self.unsealed {
-                return Err("plain bytes among records");
+            let submitted = self.keys.as_ref().map_or(0, |keys| keys.submitted);
+            match block.state() {
+                State::Framed if offset < self.unsubmitted => {
+                    return Err("a framed record is counted as submitted");
+                }
+                State::Away if offset >= submitted => {
+                    return Err("a record that is away can be cut");
+                }
+                State::Sealed if offset >= submitted => {
+                    return Err("a sealed record can be cut");
+                }
+                State::Away => first_away = first_away.min(offset),
+                State::Plain if offset >= self.unsubmitted => {
+                    return Err("plain bytes among records");
+                }
+                State::Plain | State::Framed | State::Sealed => {}
             }
             if let Some(record) = block.record() {
                 let follows = match number {
@@ -421,6 +390,9 @@ impl RecordQueue {
                 number = Some((record.epoch, record.number));
             }
         }
+        if first_away != self.keys.as_ref().map_or(NONE_AWAY, |keys| keys.away) {
+            return Err("the first record that is away isn't known");
+        }
         match (&self.keys, number) {
             (Some(keys), Some((epoch, last))) => keys.check(epoch, last),
             (None, Some(_)) => Err("records without keys"),
@@ -432,13 +404,6 @@ impl RecordQueue {
 impl Default for RecordQueue {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-fn cipher_error(error: SealError<CryptoError>) -> CryptoError {
-    match error {
-        SealError::Cipher(error) => error,
-        SealError::Exhausted | SealError::NotFramed | SealError::Attached => CryptoError::Backend,
     }
 }
 

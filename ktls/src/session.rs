@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -22,13 +23,16 @@ impl SessionId {
 
 /// The keys of one direction: immutable, replaced as a whole, wiped when dropped.
 ///
-/// A session has 16 bytes, and 56 on the heap. It stores the traffic secret if there is one,
+/// A clone is a counted reference to the same keys: what seals or opens a record elsewhere has one.
+///
+/// A session has 16 bytes, and 72 on the heap. It stores the traffic secret if there is one,
 /// because key, IV and the next secret derive from it; otherwise key and IV. The expanded key that
 /// a cipher works with is ten times as large and is cached in the worker's bounded table, see
 /// [`Ciphers`](crate::Ciphers).
+#[derive(Clone)]
 pub struct Session {
-    /// In a box: moving a session moves the pointer, and leaves no copy of the key behind.
-    material: Box<Material>,
+    /// On the heap: moving a session moves the pointer, and leaves no copy of the key behind.
+    material: Arc<Material>,
     params: Params,
     source: KeySource,
 }
@@ -54,14 +58,10 @@ impl Session {
         if secret.len() != suite.secret_len() {
             return None;
         }
-        let mut material = Material::zeroed();
-        material.bytes[..secret.len()].copy_from_slice(secret);
         let params = Params::new(suite, Version::Tls13);
-        Some(Self {
-            material,
-            params,
-            source: KeySource::TrafficSecret,
-        })
+        Some(Self::new(params, KeySource::TrafficSecret, |material| {
+            material[..secret.len()].copy_from_slice(secret);
+        }))
     }
 
     /// Creates a session from key and IV: TLS 1.2, or TLS 1.3 without key changes. Returns `None`
@@ -73,14 +73,10 @@ impl Session {
         if key.len() != params.suite.key_len() {
             return None;
         }
-        let mut material = Material::zeroed();
-        material.bytes[..NONCE_LEN].copy_from_slice(iv);
-        material.bytes[NONCE_LEN..][..key.len()].copy_from_slice(key);
-        Some(Self {
-            material,
-            params,
-            source: KeySource::KeyAndIv,
-        })
+        Some(Self::new(params, KeySource::KeyAndIv, |material| {
+            material[..NONCE_LEN].copy_from_slice(iv);
+            material[NONCE_LEN..][..key.len()].copy_from_slice(key);
+        }))
     }
 
     /// Creates the TLS 1.2 session of what `sender` sends, from the master secret and the randoms
@@ -123,13 +119,10 @@ impl Session {
         }
         let suite = self.params.suite;
         let len = suite.secret_len();
-        let mut next = Self {
-            material: Material::zeroed(),
-            params: self.params,
-            source: KeySource::TrafficSecret,
-        };
-        let (secret, next_secret) = (&self.material.bytes, &mut next.material.bytes);
-        schedule::next_secret(suite, &secret[..len], &mut next_secret[..len]);
+        let secret = &self.material.bytes[..len];
+        let next = Self::new(self.params, KeySource::TrafficSecret, |material| {
+            schedule::next_secret(suite, secret, &mut material[..len]);
+        });
         Some(next)
     }
 
@@ -157,6 +150,22 @@ impl Session {
         Keys { keys, len }
     }
 
+    /// Creates a session whose key material is written where it stays.
+    fn new(params: Params, source: KeySource, fill: impl FnOnce(&mut [u8; MATERIAL_LEN])) -> Self {
+        let mut material = Arc::new(Material {
+            bytes: [0; MATERIAL_LEN],
+            id: SessionId::fresh(),
+        });
+        if let Some(material) = Arc::get_mut(&mut material) {
+            fill(&mut material.bytes);
+        }
+        Self {
+            material,
+            params,
+            source,
+        }
+    }
+
     /// Returns the session's identifier.
     pub fn id(&self) -> SessionId {
         self.material.id
@@ -172,6 +181,11 @@ impl Session {
         matches!(self.source, KeySource::TrafficSecret)
     }
 
+    /// Whether both are references to the same keys.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.material, &other.material)
+    }
+
     /// Returns the IV for the explicit nonce of TLS 1.2 GCM, without deriving anything. Sessions
     /// made from a secret are TLS 1.3, whose records have no explicit nonce.
     pub(crate) fn explicit_iv(&self) -> &[u8; NONCE_LEN] {
@@ -182,18 +196,8 @@ impl Session {
     }
 }
 
-// Its only secret is in `Material`.
+// Its only secret is in `Material`, which the last reference wipes.
 impl ZeroizeOnDrop for Session {}
-
-impl Material {
-    /// Key material of a new session, to be filled in where it stays.
-    fn zeroed() -> Box<Self> {
-        Box::new(Self {
-            bytes: [0; MATERIAL_LEN],
-            id: SessionId::fresh(),
-        })
-    }
-}
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -287,6 +291,18 @@ mod tests {
         let (session, keys) = core::hint::black_box((Box::new(session), Box::new(keys)));
         let after = (&raw const *session.material, &raw const *keys.keys);
         assert_eq!(before, after);
+    }
+
+    /// A clone keeps the keys when the session it was made from is dropped.
+    #[test]
+    fn clones_share_the_keys() {
+        let session = Session::from_secret(Suite::Aes256Gcm, &[7; 48]).unwrap();
+        let (clone, other) = (session.clone(), session.next().unwrap());
+        assert!(clone.is_same(&session) && !other.is_same(&session));
+        assert_eq!(Arc::strong_count(&session.material), 2);
+        let (id, key) = (session.id(), session.keys().key().to_vec());
+        drop(session);
+        assert_eq!((clone.id(), clone.keys().key()), (id, &key[..]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lockgate_ktls::{
     Ciphers, ContentType, Counter, CryptoError, OpenJob, Params, RecordCipher, RxError, SealJob,
-    Session, SessionId, TxError, Version,
+    SessionId, TxError, Version,
 };
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{CloseReason, Failure, Notice, SendError, SocketId};
@@ -419,28 +419,28 @@ impl RecordCipher for Toy {
         true
     }
 
-    fn seal(
-        &mut self,
-        session: &Session,
-        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
-    ) -> Result<(), CryptoError> {
-        if self.fails {
-            return Err(CryptoError::Backend);
-        }
-        for job in jobs {
-            if let Some(from) = job.from {
-                job.body.copy_from_slice(from);
+    fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
+        for job in run {
+            if self.fails {
+                return job.set_result(Err(CryptoError::Backend));
             }
-            job.tail.fill(0);
-            if session.params().version == Version::Tls13 {
-                job.tail[0] = job.kind.0;
+            let is_tls13 = job.session().params().version == Version::Tls13;
+            let parts = job.parts();
+            if let Some(from) = parts.from {
+                parts.body.copy_from_slice(from);
             }
+            parts.tail.fill(0);
+            if is_tls13 {
+                parts.tail[0] = parts.record.kind;
+            }
+            job.set_result(Ok(()))?;
         }
         Ok(())
     }
 
-    fn open(&mut self, _session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
-        Ok(job.body.len() - 16)
+    fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
+        let len = job.parts().map(|parts| parts.body.len() - 16);
+        job.set_result(len)
     }
 
     fn forget(&mut self, _id: SessionId) {}

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 
 use crate::arena::SharedSpan;
 use crate::links::Links;
@@ -25,6 +25,12 @@ pub struct SharedInfo {
     pub fcb_opaque: *mut c_void,
     /// Number of references: the handle's, and one for each attachment.
     pub refcnt: AtomicU16,
+    // From here on padding in DPDK's struct: what is written by threads other than the handle's.
+    /// How sealing ended, a [`SealOutcome`](crate::SealOutcome). Written by the
+    /// [`SealMemory`](crate::SealMemory) before it releases its reference, and read after that.
+    pub(crate) outcome: AtomicU8,
+    /// Whether the block was ever attached. Atomic because it is set through a shared reference.
+    pub(crate) attached: AtomicBool,
 }
 
 /// State of a page buffer's bytes.
@@ -34,6 +40,9 @@ pub enum State {
     Plain,
     /// The plaintext of a record: all lengths are fixed, not readable.
     Framed,
+    /// A record that is being sealed: a [`SealMemory`](crate::SealMemory) has its bytes, and maybe
+    /// another thread the `SealMemory`.
+    Away,
     /// A sealed record: one piece of header, ciphertext and trailer.
     Sealed,
 }
@@ -57,7 +66,7 @@ pub struct RecordFields {
 pub struct Block {
     pub(crate) shared: SharedInfo,
     pub(crate) pool: NonNull<PoolInner>,
-    /// Only accessed by the owner of the handle; `shared` is accessed by ports, too.
+    /// Only accessed by the owner of the handle; `shared` is accessed by ports and ciphers, too.
     pub(crate) fields: Fields,
 }
 
@@ -69,17 +78,19 @@ pub(crate) struct Fields {
     /// First byte of the body.
     pub(crate) body: *mut u8,
     pub(crate) memory: Memory,
-    /// Of a record that was sealed from the page cache into `memory`: its plaintext.
-    pub(crate) source: Option<Source>,
-    pub(crate) record: RecordFields,
+    /// The plaintext of a record that is or was sealed into `memory`.
+    pub(crate) source: Source,
+    pub(crate) number: u64,
     pub(crate) body_len: u32,
+    pub(crate) kind: u8,
+    pub(crate) epoch: u8,
     /// At its end, the record's header.
     pub(crate) head: [u8; HEAD_MAX],
     pub(crate) head_len: u8,
     pub(crate) tail_len: u8,
     pub(crate) state: State,
-    /// Whether it was ever attached. Atomic because it is set through a shared reference.
-    pub(crate) attached: AtomicBool,
+    /// Whether it was sealed before, so that ports may have sent it.
+    pub(crate) was_sealed: bool,
 }
 
 impl Fields {
@@ -89,23 +100,115 @@ impl Fields {
             links: Links::new(),
             body: ptr::null_mut(),
             memory: Memory::None,
-            source: None,
-            record: RecordFields::default(),
+            source: Source::None,
+            number: 0,
             body_len: 0,
+            kind: 0,
+            epoch: 0,
             head: [0; HEAD_MAX],
             head_len: 0,
             tail_len: 0,
             state: State::Plain,
-            attached: AtomicBool::new(false),
+            was_sealed: false,
         }
+    }
+
+    /// Returns the record's number, type and epoch.
+    pub(crate) fn record(&self) -> RecordFields {
+        RecordFields {
+            number: self.number,
+            kind: self.kind,
+            epoch: self.epoch,
+        }
+    }
+
+    /// Removes the source.
+    pub(crate) fn take_source(&mut self) -> Option<(Memory, *mut u8)> {
+        std::mem::replace(&mut self.source, Source::None).into_parts()
+    }
+
+    pub(crate) fn set_record(&mut self, record: RecordFields) {
+        self.number = record.number;
+        self.kind = record.kind;
+        self.epoch = record.epoch;
     }
 }
 
-/// Where the plaintext of a sealed record is: in a span of the page cache, which never changes.
-pub(crate) struct Source {
-    pub(crate) span: Arc<SharedSpan>,
-    /// First byte of the plaintext.
-    pub(crate) body: *mut u8,
+/// Where the plaintext of a record is that is sealed out of place. It doesn't change. A span, and
+/// the first byte's offset in it.
+pub(crate) enum Source {
+    /// The record isn't sealed out of place, or its plaintext is gone.
+    None,
+    Small {
+        at: u32,
+        span: NonNull<u8>,
+    },
+    Large {
+        at: u32,
+        span: NonNull<u8>,
+    },
+    Shared {
+        at: u32,
+        span: Arc<SharedSpan>,
+    },
+}
+
+impl Source {
+    /// The plaintext that begins at `body`, in `memory`.
+    pub(crate) fn new(memory: Memory, body: *mut u8) -> Self {
+        // A span is far shorter than 4 GiB.
+        let offset = |base: usize| u32::try_from(body.addr() - base).unwrap_or(u32::MAX);
+        match memory {
+            Memory::None => Self::None,
+            Memory::Small(span) => {
+                let at = offset(span.addr().get());
+                Self::Small { at, span }
+            }
+            Memory::Large(span) => {
+                let at = offset(span.addr().get());
+                Self::Large { at, span }
+            }
+            Memory::Shared(span) => {
+                let at = offset(span.as_ptr().addr());
+                Self::Shared { at, span }
+            }
+        }
+    }
+
+    /// Returns the memory, and the address of the first byte.
+    pub(crate) fn into_parts(self) -> Option<(Memory, *mut u8)> {
+        let body = self.body()?;
+        let memory = match self {
+            Self::None => return None,
+            Self::Small { span, .. } => Memory::Small(span),
+            Self::Large { span, .. } => Memory::Large(span),
+            Self::Shared { span, .. } => Memory::Shared(span),
+        };
+        Some((memory, body))
+    }
+
+    /// Returns the address of the first byte.
+    pub(crate) fn body(&self) -> Option<*mut u8> {
+        match self {
+            Self::None => None,
+            Self::Small { at, span } | Self::Large { at, span } => {
+                Some(span.as_ptr().wrapping_add(*at as usize))
+            }
+            Self::Shared { at, span } => {
+                let first = span.as_ptr().wrapping_add(*at as usize);
+                Some(first.cast_mut())
+            }
+        }
+    }
+
+    /// Returns the length of the span, if it is the pool's.
+    pub(crate) fn own_len(&self) -> u32 {
+        match self {
+            Self::Small { .. } => SMALL_SPAN,
+            Self::Large { .. } => LARGE_SPAN,
+            Self::None | Self::Shared { .. } => 0,
+        }
+    }
 }
 
 /// Memory of a block's body.
@@ -138,6 +241,8 @@ impl Block {
             free_cb: Some(free_cb),
             fcb_opaque: at.as_ptr().cast(),
             refcnt: AtomicU16::new(0),
+            outcome: AtomicU8::new(0),
+            attached: AtomicBool::new(false),
         };
         Self {
             shared,
@@ -178,7 +283,7 @@ impl Block {
 
     /// Returns the record's number, type and epoch; `None` if it isn't a record.
     pub fn record(&self) -> Option<RecordFields> {
-        (self.fields.state != State::Plain).then_some(self.fields.record)
+        (self.fields.state != State::Plain).then(|| self.fields.record())
     }
 
     /// Returns the record's header as it was framed; empty if it isn't a record.
@@ -191,10 +296,10 @@ impl Block {
         matches!(self.fields.memory, Memory::Shared(_))
     }
 
-    /// Returns the bytes on the wire, or `None` while it is [`State::Framed`]: plaintext of a
-    /// record.
+    /// Returns the bytes on the wire, or `None` while it is the plaintext of a record:
+    /// [`State::Framed`] or [`State::Away`].
     pub fn bytes(&self) -> Option<&[u8]> {
-        if self.fields.state == State::Framed {
+        if !self.is_readable() {
             return None;
         }
         // SAFETY: `wire_start` begins `len` initialised bytes, and nothing writes to them while the
@@ -204,12 +309,13 @@ impl Block {
 
     /// Returns the bytes of memory that the page buffer pins, without page cache, which is shared.
     pub fn true_size(&self) -> u32 {
-        BLOCK_SIZE + self.fields.memory.own().map_or(0, |(_, len)| len)
+        let own = self.fields.memory.own().map_or(0, |(_, len)| len);
+        BLOCK_SIZE + own + self.fields.source.own_len()
     }
 
     /// Returns whether any of it was ever attached to a packet.
     pub fn was_attached(&self) -> bool {
-        self.fields.attached.load(Ordering::Relaxed)
+        self.shared.attached.load(Ordering::Relaxed)
     }
 
     /// Adds a reference for `len` bytes from `at`, so that a port can send them without a copy.
@@ -217,7 +323,7 @@ impl Block {
     /// # Errors
     /// See [`AttachError`].
     pub fn attach(&self, at: u32, len: u32) -> Result<Attachment, AttachError> {
-        if self.fields.state == State::Framed {
+        if !self.is_readable() {
             return Err(AttachError::Plaintext);
         }
         if at.checked_add(len).is_none_or(|end| end > self.len()) {
@@ -236,10 +342,17 @@ impl Block {
             u16::MAX => return Err(AttachError::TooMany),
             _ => _ = self.shared.refcnt.fetch_add(1, Ordering::Relaxed),
         }
-        self.fields.attached.store(true, Ordering::Relaxed);
+        self.shared.attached.store(true, Ordering::Relaxed);
         // Not from `self`: releasing the last reference writes to the block.
         let block = NonNull::new(self.shared.fcb_opaque.cast()).ok_or(AttachError::OutOfRange)?;
         Ok(Attachment { block, data, len })
+    }
+
+    fn is_readable(&self) -> bool {
+        match self.fields.state {
+            State::Plain | State::Sealed => true,
+            State::Framed | State::Away => false,
+        }
     }
 
     /// Returns whether the handle's reference is the only one.
@@ -353,6 +466,6 @@ pub(crate) unsafe extern "C" fn free_cb(_addr: *mut c_void, opaque: *mut c_void)
     }
 }
 
-pub(crate) const HEAD_MAX: usize = 16;
+pub(crate) const HEAD_MAX: usize = 22;
 #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
 pub(crate) const BLOCK_SIZE: u32 = size_of::<Block>() as u32;

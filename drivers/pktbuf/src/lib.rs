@@ -7,9 +7,10 @@
 //! - **Sending**: a [`PageBuf`] is an 8-byte handle to a [`Block`] in region memory. The block
 //!   refers to one contiguous body: a span of the worker's own pool, or a piece of a [`SharedSpan`]
 //!   of the page cache. It may be a TLS record, which is *framed* first (every length is fixed, the
-//!   plaintext can't be read) and *sealed* later ([`PageBuf::seal_with`]). A port that sends it
-//!   without a copy takes an [`Attachment`]: a reference counted in the block's [`SharedInfo`],
-//!   which has the layout of DPDK's `rte_mbuf_ext_shared_info`.
+//!   plaintext can't be read) and *sealed* later. What seals it has a [`SealMemory`], which may go
+//!   to another thread. A port that sends it without a copy takes an [`Attachment`]: a reference
+//!   counted in the block's [`SharedInfo`], which has the layout of DPDK's
+//!   `rte_mbuf_ext_shared_info`.
 //! - **Receiving**: a [`Buffer`] is an 8-byte handle to a chain of [`Frag`]s, which stand beside
 //!   the packet memory.
 //! - **Queues**: a [`Stream`] is a queue of either, addressed by stream offset and linked through
@@ -21,6 +22,7 @@
 //!
 //! - The plaintext of a framed record can't be read, copied or attached: [`Block::bytes`] is `None`
 //!   and [`Block::attach`] fails until it is sealed.
+//! - While a [`SealMemory`] exists, only it has access to the record's bytes, and the block stays.
 //! - Bytes that were attached to a packet never change.
 //! - Only the thread that owns a pool allocates from it and attaches its buffers. Any thread may
 //!   drop a buffer or release an attachment.
@@ -29,8 +31,8 @@
 //! # Layers
 //!
 //! Each layer uses those before it: links, fragments and received buffers; regions, spans and the
-//! arena; blocks and the state of their pool; pools; page buffers; streams and reassembly. Packets
-//! and segmentation use blocks only.
+//! arena; blocks and the state of their pool; pools; page buffers; sealing; streams and reassembly.
+//! Packets and segmentation use blocks only.
 //!
 //! # Example
 //!
@@ -78,6 +80,7 @@ mod pool;
 mod reassembly;
 mod received;
 mod region;
+mod seal;
 mod spans;
 mod stream;
 mod thread;
@@ -92,9 +95,15 @@ pub use packet::{
     Headers, Info, L4, MAX_SLICES, NotSent, Output, Packet, Room, Slice, Slices, TxError, TxMeta,
     copy_frame,
 };
-pub use page::{FrameError, PageBuf, RecordHead, SealError, SealParts};
+pub use page::{FrameError, PageBuf};
 pub use pool::{DetachedPool, Exhausted, PagePool, PoolConfig, PoolUsage};
 pub use reassembly::{Reassembly, ReassemblyLimits, Refused};
 pub use region::{Region, RegionFull};
+pub use seal::{Placement, RecordHead, SealError, SealMemory, SealOutcome, SealParts, Unsealable};
 pub use spans::{LARGE_CAPACITY, LARGE_SPAN, SMALL_CAPACITY, SMALL_SPAN};
-pub use stream::Stream;
+pub use stream::{EndedSeals, FramedRecord, Stream};
+
+/// Bytes of a record's header at most.
+pub const RECORD_HEAD_MAX: usize = block::HEAD_MAX;
+/// Bytes of a record's trailer at most.
+pub const RECORD_TAIL_MAX: usize = spans::TAIL_ROOM as usize;

@@ -37,7 +37,7 @@ impl<'a> Slice<'a> {
     /// Why they can't be sent.
     pub(crate) fn readable(&self) -> Result<&'a [u8], NotSent> {
         self.bytes().ok_or_else(|| match self.buf.state() {
-            State::Framed => NotSent::Plaintext,
+            State::Framed | State::Away => NotSent::Plaintext,
             State::Plain | State::Sealed => NotSent::Malformed,
         })
     }

@@ -6,10 +6,9 @@ use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::Ordering;
 
-use crate::block::{self, Block, Fields, HEAD_MAX, Memory, RecordFields, Source, State};
+use crate::block::{self, Block, Fields, HEAD_MAX, RecordFields, State};
 use crate::links::{Link, Links};
-use crate::pool::PagePool;
-use crate::spans::{HEAD_ROOM, LARGE_CAPACITY, TAIL_ROOM};
+use crate::spans::{LARGE_CAPACITY, TAIL_ROOM};
 
 /// A page buffer: an 8-byte, move-only handle to a [`Block`].
 ///
@@ -123,143 +122,19 @@ impl PageBuf {
         fields.head[HEAD_MAX - head.len()..].copy_from_slice(head);
         fields.head_len = head_len;
         fields.tail_len = tail_len;
-        fields.record = record;
+        fields.set_record(record);
         fields.state = State::Framed;
         Ok(())
-    }
-
-    /// Seals a framed record by `seal`. Afterwards its bytes are one readable piece.
-    ///
-    /// A body in a span of its own is sealed in place. Page cache is sealed into a span taken from
-    /// the pool, and released.
-    ///
-    /// # Errors
-    /// See [`SealError`]; the buffer is still framed. A `seal` that fails must not have changed
-    /// [`SealParts::body`] if that held the plaintext.
-    ///
-    /// # Panics
-    ///
-    /// If the buffer belongs to another pool.
-    pub fn seal_with<E>(
-        &mut self,
-        pool: &mut PagePool,
-        seal: impl FnOnce(&mut SealParts<'_>) -> Result<(), E>,
-    ) -> Result<(), SealError<E>> {
-        let sealing = self.begin_seal(pool)?;
-        // SAFETY: begun just now; the parts aren't used after the call of `seal`.
-        let mut parts = unsafe { self.seal_parts(&sealing) };
-        if let Err(error) = seal(&mut parts) {
-            sealing.give_back(pool);
-            return Err(SealError::Cipher(error));
-        }
-        self.end_seal(sealing);
-        Ok(())
-    }
-
-    /// Checks that the record can be sealed, and takes the memory for it.
-    pub(crate) fn begin_seal(&self, pool: &PagePool) -> Result<Sealing, Unsealable> {
-        assert!(
-            pool.owns(self),
-            "a record is sealed with another worker's pool"
-        );
-        if self.fields.state != State::Framed {
-            return Err(Unsealable::NotFramed);
-        }
-        if !self.was_never_attached() {
-            return Err(Unsealable::Attached);
-        }
-        if self.fields.memory.own().is_some() {
-            let body = NonNull::new(self.fields.body).ok_or(Unsealable::NotFramed)?;
-            let memory = Memory::None;
-            return Ok(Sealing { memory, body });
-        }
-        let (memory, body) = pool
-            .take_span(self.fields.body_len)
-            .ok_or(Unsealable::Exhausted)?;
-        debug_assert!(
-            memory
-                .own()
-                .is_some_and(|(_, len)| { len >= HEAD_ROOM + self.fields.body_len + TAIL_ROOM })
-        );
-        Ok(Sealing { memory, body })
-    }
-
-    /// Returns what a cipher needs to seal the record into the memory that [`PageBuf::begin_seal`]
-    /// took. It stays framed.
-    ///
-    /// # Safety
-    ///
-    /// The parts aren't used after `end_seal` or `give_back`, and no other parts of this record
-    /// exist meanwhile.
-    pub(crate) unsafe fn seal_parts<'a>(&self, sealing: &Sealing) -> SealParts<'a> {
-        let fields = &self.fields;
-        let (body_len, tail_len) = (fields.body_len as usize, usize::from(fields.tail_len));
-        let from = match sealing.memory {
-            Memory::None => None,
-            // SAFETY: page cache that the block holds a count of; it's immutable.
-            _ => Some(unsafe { slice::from_raw_parts(fields.body.cast_const(), body_len) }),
-        };
-        // SAFETY: a body in a span has tail room; the span is new, or only this handle's.
-        let tail = unsafe { sealing.body.add(body_len) };
-        SealParts {
-            record: fields.record,
-            head: RecordHead {
-                bytes: fields.head,
-                len: fields.head_len,
-            },
-            from,
-            // SAFETY: as above, and by the caller's promise borrowed once.
-            body: unsafe { slice::from_raw_parts_mut(sealing.body.as_ptr(), body_len) },
-            // SAFETY: as above.
-            tail: unsafe { slice::from_raw_parts_mut(tail.as_ptr(), tail_len) },
-        }
-    }
-
-    /// Marks the record as sealed: its bytes can be read from now on.
-    pub(crate) fn end_seal(&mut self, sealing: Sealing) {
-        let fields = self.fields_mut();
-        // The whole array in one store: the head room is longer.
-        // SAFETY: a body in a span has head room, and the span is only this handle's.
-        let head = unsafe { sealing.body.sub(HEAD_MAX) }.cast::<[u8; HEAD_MAX]>();
-        // SAFETY: as above; bytes have no alignment.
-        unsafe { head.write(fields.head) };
-        if !matches!(sealing.memory, Memory::None) {
-            let body = std::mem::replace(&mut fields.body, sealing.body.as_ptr());
-            if let Memory::Shared(span) = std::mem::replace(&mut fields.memory, sealing.memory) {
-                fields.source = Some(Source { span, body });
-            }
-        }
-        fields.state = State::Sealed;
-    }
-
-    /// Makes a sealed record framed again, and returns the span of its ciphertext to the pool.
-    /// Returns whether that was possible: the record was sealed from the page cache, and no port
-    /// refers to it.
-    ///
-    /// Sealing it again gives the same bytes: record number, type and plaintext are the same.
-    pub(crate) fn drop_ciphertext(&mut self, pool: &PagePool) -> bool {
-        if self.fields.state != State::Sealed || !self.is_sole() || !pool.owns(self) {
-            return false;
-        }
-        let fields = self.fields_mut();
-        let Some(Source { span, body }) = fields.source.take() else {
-            return false;
-        };
-        fields.body = body;
-        let memory = std::mem::replace(&mut fields.memory, Memory::Shared(span));
-        fields.state = State::Framed;
-        fields.attached.store(false, Ordering::Relaxed);
-        pool.put_span(&memory);
-        true
     }
 
     /// Returns whether it isn't attached to a packet and never was.
     pub(crate) fn was_never_attached(&self) -> bool {
-        self.is_sole() && !self.fields.attached.load(Ordering::Relaxed)
+        self.is_sole() && !self.shared.attached.load(Ordering::Relaxed)
     }
 
-    /// Not the whole block, because ports decrement the count in `shared` at any time.
-    fn fields_mut(&mut self) -> &mut Fields {
+    /// Not the whole block: ports decrement the count in `shared` at any time, and a
+    /// [`SealMemory`](crate::SealMemory) stores its outcome.
+    pub(crate) fn fields_mut(&mut self) -> &mut Fields {
         // SAFETY: only the handle accesses them.
         unsafe { &mut (*self.0.as_ptr()).fields }
     }
@@ -321,80 +196,6 @@ impl fmt::Debug for PageBuf {
     }
 }
 
-/// A record while it is sealed: its fields, and the memory to read and write.
-#[derive(Debug)]
-pub struct SealParts<'a> {
-    /// The record's number, type and epoch.
-    pub record: RecordFields,
-    /// The record header as framed. It is put in front of the ciphertext afterwards.
-    pub head: RecordHead,
-    /// The plaintext, if it isn't in `body`; `body` must not be read then.
-    pub from: Option<&'a [u8]>,
-    /// Memory for the ciphertext; without `from` it holds the plaintext.
-    pub body: &'a mut [u8],
-    /// Memory for the trailer, all of which has to be written.
-    pub tail: &'a mut [u8],
-}
-
-/// A record's header.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordHead {
-    bytes: [u8; HEAD_MAX],
-    len: u8,
-}
-
-impl RecordHead {
-    /// Returns the bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[HEAD_MAX - usize::from(self.len)..]
-    }
-}
-
-/// Memory that a record is sealed into.
-pub(crate) struct Sealing {
-    /// Span taken for it; none if it is sealed in place.
-    memory: Memory,
-    body: NonNull<u8>,
-}
-
-impl Sealing {
-    /// Returns the span to the pool: the record wasn't sealed.
-    pub(crate) fn give_back(self, pool: &PagePool) {
-        pool.put_span(&self.memory);
-    }
-}
-
-/// Why a record can't be sealed now.
-#[derive(Clone, Copy)]
-pub(crate) enum Unsealable {
-    Exhausted,
-    NotFramed,
-    Attached,
-}
-
-/// Why a record wasn't sealed. It is still framed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SealError<E> {
-    /// No span is free to seal into; retry when the pool has one.
-    Exhausted,
-    /// It isn't framed.
-    NotFramed,
-    /// Its plaintext was attached to a packet before it was framed.
-    Attached,
-    /// The error of `seal`.
-    Cipher(E),
-}
-
-impl<E> From<Unsealable> for SealError<E> {
-    fn from(refusal: Unsealable) -> Self {
-        match refusal {
-            Unsealable::Exhausted => Self::Exhausted,
-            Unsealable::NotFramed => Self::NotFramed,
-            Unsealable::Attached => Self::Attached,
-        }
-    }
-}
-
 /// Why a buffer wasn't framed. It is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
@@ -402,7 +203,7 @@ pub enum FrameError {
     NotPlain,
     /// It is, or was, attached to a packet.
     Attached,
-    /// The header is longer than 16 bytes, the trailer than 64, or the body than
-    /// [`LARGE_CAPACITY`].
+    /// The header is longer than [`RECORD_HEAD_MAX`](crate::RECORD_HEAD_MAX), the trailer than
+    /// [`RECORD_TAIL_MAX`](crate::RECORD_TAIL_MAX), or the body than [`LARGE_CAPACITY`].
     TooLong,
 }

@@ -10,6 +10,8 @@ use std::ptr::{self, NonNull};
 
 use crate::links::{Link, Links};
 
+pub use self::page::{EndedSeals, FramedRecord};
+
 /// A queue of buffers that are consecutive in a stream of bytes.
 ///
 /// It is linked through the buffers, so that an empty one owns no memory. It covers the offsets

@@ -6,11 +6,14 @@ use aws_lc_rs::aead::{
     self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
 
+use pktbuf::SealParts;
+
 use super::table::{Expanded, KeyTable};
-use super::{OpenInputs, OpenJob, RecordCipher, SealInputs, SealJob};
+use super::{OpenInputs, RecordCipher, SealInputs};
 use crate::error::CryptoError;
+use crate::job::{OpenJob, OpenParts, SealJob};
 use crate::session::{Session, SessionId};
-use crate::suite::{Params, Suite};
+use crate::suite::{NONCE_LEN, Params, Suite};
 
 /// Seals page-cache pages out of place in one pass, and other records in place.
 ///
@@ -43,31 +46,25 @@ impl RecordCipher for AwsLcRs {
         true
     }
 
-    fn seal(
-        &mut self,
-        session: &Session,
-        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
-    ) -> Result<(), CryptoError> {
-        let params = session.params();
+    fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
+        let Some(first) = run.first() else {
+            return Ok(());
+        };
+        let (session, params) = (first.session(), first.session().params());
         let Expanded { key, iv } = self.keys.get(session, |keys| expand(session, keys.key()))?;
-        for job in jobs {
-            let inputs = SealInputs::new(params, iv, &job)?;
-            let nonce = Nonce::assume_unique_for_key(inputs.nonce);
-            let (aad, extra) = (aead::Aad::from(&inputs.aad), inputs.extra());
-            match job.from {
-                Some(from) => {
-                    key.seal_out_of_place_scatter(nonce, aad, from, job.body, extra, job.tail)
-                }
-                None => key.seal_in_place_scatter(nonce, aad, job.body, extra, job.tail),
-            }
-            .map_err(|_| CryptoError::Backend)?;
+        for job in run {
+            let result = seal(params, key, iv, job.parts());
+            job.set_result(result)?;
         }
         Ok(())
     }
 
-    fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
+    fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
+        let session = job.session();
+        let params = session.params();
         let expanded = self.keys.get(session, |keys| expand(session, keys.key()))?;
-        open(session.params(), expanded, job)
+        let result = job.parts().and_then(|parts| open(params, expanded, parts));
+        job.set_result(result)
     }
 
     fn forget(&mut self, id: SessionId) {
@@ -101,13 +98,13 @@ impl RecordOpener {
         self.params
     }
 
-    /// Opens one record; see [`RecordCipher::open`].
+    /// Opens one record in place. Returns the length of the plaintext.
     ///
     /// # Errors
     ///
     /// [`CryptoError::BadTag`] if the record is not authentic.
-    pub fn open(&self, job: OpenJob<'_>) -> Result<usize, CryptoError> {
-        open(self.params, &self.expanded, job)
+    pub fn open(&self, parts: OpenParts<'_>) -> Result<usize, CryptoError> {
+        open(self.params, &self.expanded, parts)
     }
 }
 
@@ -119,16 +116,33 @@ impl fmt::Debug for RecordOpener {
 
 pub(super) const NAME: &str = "aws-lc-rs";
 
+fn seal(
+    params: Params,
+    key: &LessSafeKey,
+    iv: &[u8; NONCE_LEN],
+    parts: SealParts<'_>,
+) -> Result<(), CryptoError> {
+    let inputs = SealInputs::new(params, iv, &parts)?;
+    let nonce = Nonce::assume_unique_for_key(inputs.nonce);
+    let (aad, extra) = (aead::Aad::from(&inputs.aad), inputs.extra());
+    let SealParts { body, tail, .. } = parts;
+    match parts.from {
+        Some(from) => key.seal_out_of_place_scatter(nonce, aad, from, body, extra, tail),
+        None => key.seal_in_place_scatter(nonce, aad, body, extra, tail),
+    }
+    .map_err(|_| CryptoError::Backend)
+}
+
 fn open(
     params: Params,
     expanded: &Expanded<LessSafeKey>,
-    job: OpenJob<'_>,
+    parts: OpenParts<'_>,
 ) -> Result<usize, CryptoError> {
-    let inputs = OpenInputs::new(params, &expanded.iv, &job)?;
+    let inputs = OpenInputs::new(params, &expanded.iv, &parts)?;
     let nonce = Nonce::assume_unique_for_key(inputs.nonce);
     let plaintext = expanded
         .key
-        .open_in_place(nonce, aead::Aad::from(&inputs.aad), job.body)
+        .open_in_place(nonce, aead::Aad::from(&inputs.aad), parts.body)
         .map_err(|_| CryptoError::BadTag)?;
     Ok(plaintext.len())
 }
@@ -146,7 +160,7 @@ fn expand(session: &Session, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::{NONCE_LEN, Version};
+    use crate::suite::Version;
     use crate::testing::hex;
 
     /// Test case 16 of the GCM submission to NIST, and RFC 8439, section 2.8.2.

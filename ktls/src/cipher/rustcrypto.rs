@@ -3,11 +3,13 @@
 use aes_gcm::aead::{AeadInPlace, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
+use pktbuf::SealParts;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::table::KeyTable;
-use super::{OpenInputs, OpenJob, RecordCipher, SealInputs, SealJob};
+use super::table::{Expanded, KeyTable};
+use super::{OpenInputs, RecordCipher, SealInputs};
 use crate::error::CryptoError;
+use crate::job::{OpenJob, OpenParts, SealJob};
 use crate::session::{Session, SessionId};
 use crate::suite::{NONCE_LEN, PLAINTEXT_MAX, Params, Suite, TAG};
 
@@ -46,47 +48,71 @@ impl RecordCipher for RustCrypto {
         true
     }
 
-    fn seal(
-        &mut self,
-        session: &Session,
-        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
-    ) -> Result<(), CryptoError> {
-        let params = session.params();
-        let expanded = self
+    fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
+        let Some(first) = run.first() else {
+            return Ok(());
+        };
+        let (session, params) = (first.session(), first.session().params());
+        let Expanded { key, iv } = self
             .keys
             .get(session, |keys| Key::new(session, keys.key()))?;
-        for job in jobs {
-            let inputs = SealInputs::new(params, &expanded.iv, &job)?;
-            self.scratch.clear();
-            self.scratch.extend_from_slice(job.from.unwrap_or(job.body));
-            self.scratch.extend_from_slice(inputs.extra());
-            let sealed = expanded.key.seal(&inputs, &mut self.scratch);
-            let tag = sealed.inspect_err(|_| self.scratch.zeroize())?;
-            let (body, extra) = self.scratch.split_at(job.body.len());
-            let (inner_type, rest) = job.tail.split_at_mut(extra.len());
-            job.body.copy_from_slice(body);
-            inner_type.copy_from_slice(extra);
-            rest.copy_from_slice(&tag);
+        for job in run {
+            let result = seal(params, key, iv, job.parts(), &mut self.scratch);
+            job.set_result(result)?;
         }
         Ok(())
     }
 
-    fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
-        let expanded = self
+    fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
+        let session = job.session();
+        let params = session.params();
+        let Expanded { key, iv } = self
             .keys
             .get(session, |keys| Key::new(session, keys.key()))?;
-        let inputs = OpenInputs::new(session.params(), &expanded.iv, &job)?;
-        let (text, tag) = job
-            .body
-            .split_last_chunk_mut::<TAG_LEN>()
-            .ok_or(CryptoError::BadTag)?;
-        expanded.key.open(&inputs, text, tag)?;
-        Ok(text.len())
+        let result = job.parts().and_then(|parts| open(params, key, iv, parts));
+        job.set_result(result)
     }
 
     fn forget(&mut self, id: SessionId) {
         self.keys.forget(id);
     }
+}
+
+/// Seals one record by way of `scratch`. If it fails, the record is as it was.
+fn seal(
+    params: Params,
+    key: &Key,
+    iv: &[u8; NONCE_LEN],
+    parts: SealParts<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), CryptoError> {
+    let inputs = SealInputs::new(params, iv, &parts)?;
+    scratch.clear();
+    scratch.extend_from_slice(parts.from.unwrap_or(parts.body));
+    scratch.extend_from_slice(inputs.extra());
+    let sealed = key.seal(&inputs, scratch);
+    let tag = sealed.inspect_err(|_| scratch.zeroize())?;
+    let (body, extra) = scratch.split_at(parts.body.len());
+    let (inner_type, rest) = parts.tail.split_at_mut(extra.len());
+    parts.body.copy_from_slice(body);
+    inner_type.copy_from_slice(extra);
+    rest.copy_from_slice(&tag);
+    Ok(())
+}
+
+fn open(
+    params: Params,
+    key: &Key,
+    iv: &[u8; NONCE_LEN],
+    parts: OpenParts<'_>,
+) -> Result<usize, CryptoError> {
+    let inputs = OpenInputs::new(params, iv, &parts)?;
+    let (text, tag) = parts
+        .body
+        .split_last_chunk_mut::<TAG_LEN>()
+        .ok_or(CryptoError::BadTag)?;
+    key.open(&inputs, text, tag)?;
+    Ok(text.len())
 }
 
 impl Key {

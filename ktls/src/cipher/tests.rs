@@ -1,18 +1,52 @@
-use core::iter;
-
 use aes_gcm::aead::{Aead, KeyInit, Payload};
+use pktbuf::{HeapBuffers, PageBuf, Placement, RecordFields, SealOutcome};
 use proptest::prelude::*;
 
 use super::*;
 use crate::codec::Head;
-use crate::suite::{PLAINTEXT_MAX, Suite};
-use crate::testing::hex;
+use crate::job::{ReceivedHead, RecordMemory};
+use crate::session::Session;
+use crate::suite::{ContentType, PLAINTEXT_MAX, Suite, Version};
+use crate::testing::{World, hex};
 
 fn backends() -> [Box<dyn RecordCipher>; 2] {
     [
         Box::new(aws::AwsLcRs::new(4)),
         Box::new(rustcrypto::RustCrypto::new(4)),
     ]
+}
+
+/// A framed record, its content in the page cache or in a span of its own, and the job to seal it.
+fn job(
+    world: &mut World,
+    session: &Session,
+    head: &[u8],
+    (number, kind): (u64, u8),
+    content: &[u8],
+    tail_len: u8,
+    in_place: bool,
+) -> (PageBuf, SealJob) {
+    let len = u32::try_from(content.len()).unwrap();
+    let mut page = if in_place {
+        let mut page = world.pool.alloc(len).unwrap();
+        page.append(content);
+        page
+    } else {
+        // The arena has no span of no bytes.
+        let span = world.span(if content.is_empty() { b"-" } else { content });
+        world.pool.alloc_span(&span, 0, len).unwrap()
+    };
+    let record = RecordFields {
+        number,
+        kind,
+        epoch: 0,
+    };
+    page.frame(record, head, tail_len).unwrap();
+    let memory = page
+        .begin_seal(Placement::InPlace, &mut world.pool)
+        .unwrap();
+    assert_eq!(memory.is_in_place(), in_place);
+    (page, SealJob::new(memory, session.clone()))
 }
 
 /// A record on the wire, sealed out of place or in place.
@@ -25,28 +59,35 @@ fn sealed(
     in_place: bool,
 ) -> Vec<u8> {
     let params = session.params();
-    let kind = ContentType(kind);
     let len = u16::try_from(content.len()).unwrap();
-    let head = Head::new(params, session.explicit_iv(), number, kind, len);
-    let mut body = if in_place {
-        content.to_vec()
-    } else {
-        vec![0xee; content.len()]
-    };
-    let mut tail = vec![0xee; params.shape().tail_len(0).into()];
-    let from = (!in_place).then_some(content);
-    let head = head.as_bytes();
-    let (body_mut, tail_mut) = (&mut body[..], &mut tail[..]);
-    let job = SealJob {
+    let head = Head::new(
+        params,
+        session.explicit_iv(),
         number,
-        kind,
-        head,
-        from,
-        body: body_mut,
-        tail: tail_mut,
-    };
-    cipher.seal(session, &mut iter::once(job)).unwrap();
-    [head, &body, &tail].concat()
+        ContentType(kind),
+        len,
+    );
+    let mut world = World::new();
+    let (head, tail_len) = (head.as_bytes(), params.shape().tail_len(len));
+    let record = (number, kind);
+    let (mut page, mut job) = job(
+        &mut world, session, head, record, content, tail_len, in_place,
+    );
+    cipher.seal(core::slice::from_mut(&mut job)).unwrap();
+    assert!(job.is_sealed());
+    job.end().unwrap();
+    page.end_seal(&mut world.pool);
+    page.bytes().unwrap().to_vec()
+}
+
+/// The job to open a record in its received buffer.
+fn open_job(session: &Session, number: u64, head: &[u8], body: &[u8]) -> OpenJob {
+    let memory = RecordMemory::Buffer(HeapBuffers::new(1).alloc(body).unwrap());
+    let head = ReceivedHead::filled(head.len().try_into().unwrap(), |out| {
+        out.copy_from_slice(head);
+        out.len()
+    });
+    OpenJob::new(memory, session.clone(), number, head)
 }
 
 /// Type and content of a record from the wire.
@@ -58,16 +99,10 @@ fn opened(
 ) -> Result<(u8, Vec<u8>), CryptoError> {
     let params = session.params();
     let (head, body) = wire.split_at(params.shape().head_len().into());
-    let mut body = body.to_vec();
-    let len = cipher.open(
-        session,
-        OpenJob {
-            number,
-            head,
-            body: &mut body,
-        },
-    )?;
-    body.truncate(len);
+    let mut job = open_job(session, number, head, body);
+    cipher.open(&mut job)?;
+    let (_, memory, len) = job.end();
+    let mut body = memory.bytes()[..len?].to_vec();
     let kind = match params.version {
         Version::Tls12 => head[0],
         Version::Tls13 => {
@@ -265,39 +300,38 @@ fn a_record_changed_anywhere_does_not_open() {
 
 #[test]
 fn jobs_that_make_no_sense_are_refused() {
+    let mut world = World::new();
     for params in Params::ALL {
         let session = session(params, 3);
         for cipher in &mut backends() {
-            let (number, kind) = (0, ContentType::ALERT);
-            let tail_len = usize::from(params.shape().tail_len(0));
-            for (head, from, body, tail) in [
-                (4, None, 8, tail_len),
-                (13, Some(7), 8, tail_len),
-                (13, None, 8, tail_len - 1),
-                (13, None, 1 << 16, tail_len),
+            let tail_len = params.shape().tail_len(8);
+            for (head, body, tail) in [
+                (4, 8, tail_len),
+                (13, 8, tail_len - 1),
+                (13, 8, tail_len + 1),
             ] {
-                let (head, from) = (vec![23; head], from.map(|n| vec![0; n]));
-                let (mut body, mut tail) = (vec![0; body], vec![0; tail]);
-                let (body, tail) = (&mut body[..], &mut tail[..]);
-                let job = SealJob {
-                    number,
-                    kind,
-                    head: &head,
-                    from: from.as_deref(),
-                    body,
-                    tail,
-                };
-                let sealed = cipher.seal(&session, &mut iter::once(job));
-                assert_eq!(sealed, Err(CryptoError::Backend));
+                for in_place in [false, true] {
+                    let (head, content) = (vec![23; head], vec![9; body]);
+                    let record = (0, ContentType::ALERT.0);
+                    let (mut page, mut job) = job(
+                        &mut world, &session, &head, record, &content, tail, in_place,
+                    );
+                    let sealed = cipher.seal(core::slice::from_mut(&mut job));
+                    assert_eq!(sealed, Err(CryptoError::Backend));
+                    assert!(!job.is_sealed());
+                    assert_eq!(job.end(), Err(CryptoError::Backend));
+                    let outcome = page.end_seal(&mut world.pool);
+                    assert_eq!(
+                        outcome,
+                        Some(SealOutcome::Framed),
+                        "the content is as it was"
+                    );
+                }
             }
             for len in 0..usize::from(params.shape().tag_len) {
-                let (head, mut body) = (vec![23; params.shape().head_len().into()], vec![0; len]);
-                let job = OpenJob {
-                    number,
-                    head: &head,
-                    body: &mut body,
-                };
-                assert_eq!(cipher.open(&session, job), Err(CryptoError::BadTag));
+                let (head, body) = (vec![23; params.shape().head_len().into()], vec![0; len]);
+                let mut job = open_job(&session, 0, &head, &body);
+                assert_eq!(cipher.open(&mut job), Err(CryptoError::BadTag));
             }
         }
     }
@@ -330,41 +364,39 @@ fn the_first_backend_that_takes_a_suite_gets_it() {
         fn supports(&self, params: Params) -> bool {
             params.version == Version::Tls12
         }
-        fn seal(
-            &mut self,
-            _: &Session,
-            jobs: &mut dyn Iterator<Item = SealJob<'_>>,
-        ) -> Result<(), CryptoError> {
-            jobs.for_each(|job| job.tail.fill(self.0));
+        fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
+            for job in run {
+                job.parts().tail.fill(self.0);
+                job.set_result(Ok(()))?;
+            }
             Ok(())
         }
-        fn open(&mut self, _: &Session, _: OpenJob<'_>) -> Result<usize, CryptoError> {
-            Err(CryptoError::BadTag)
+        fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
+            job.set_result(Err(CryptoError::BadTag))
         }
         fn forget(&mut self, _: SessionId) {}
     }
     let mut ciphers = Ciphers::with_backends(vec![Box::new(Picky(3)), Box::new(Picky(7))]);
     assert!(ciphers.supports(Params::ALL[0]) && !ciphers.supports(Params::ALL[3]));
-    let mut tail = [0; 17];
-    let mut job = |params: Params| {
-        let head = [0; 13];
-        let tail = &mut tail[..params.shape().tail_len(0).into()];
-        let job = SealJob {
-            number: 0,
-            kind: ContentType::ALERT,
-            head: &head,
-            from: None,
-            body: &mut [],
-            tail,
-        };
-        let (sealed, result) = ciphers
-            .sealer(params)?
-            .seal(&session(params, 0), iter::once(job));
-        assert_eq!(sealed, 1);
-        result.map(|()| tail[0])
+    let mut world = World::new();
+    let mut tail = |params: Params| {
+        let (session, tail_len) = (session(params, 0), params.shape().tail_len(1));
+        let (mut page, mut job) = job(
+            &mut world,
+            &session,
+            &[0; 13],
+            (0, 21),
+            b"x",
+            tail_len,
+            true,
+        );
+        let result = ciphers.seal(core::slice::from_mut(&mut job));
+        job.end().unwrap();
+        page.end_seal(&mut world.pool);
+        result.map(|()| *page.bytes().unwrap().last().unwrap())
     };
-    assert_eq!(job(Params::ALL[0]), Ok(7));
-    assert_eq!(job(Params::ALL[3]), Err(CryptoError::Unsupported));
+    assert_eq!(tail(Params::ALL[0]), Ok(7));
+    assert_eq!(tail(Params::ALL[3]), Err(CryptoError::Unsupported));
     assert_eq!(ciphers.counters.value(Counter::OcfTls12GcmEncrypts), 1);
     assert_eq!(ciphers.counters.value(Counter::OcfInplace), 1);
 }

@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-use pktbuf::{Buffer, PageBuf};
-
+use crate::job::RecordMemory;
 use crate::suite::ContentType;
 
 /// Metadata of a received record: the fields of ktls(4)'s `TLS_GET_RECORD`.
@@ -20,25 +19,15 @@ pub struct RecordMeta {
 /// A received record: content and metadata.
 pub struct RxRecord {
     meta: RecordMeta,
-    opened: Opened,
-}
-
-/// Memory of an opened record: the received buffer, or the page buffer it was copied to.
-pub(super) enum Opened {
-    Buffer(Buffer),
-    Page(PageBuf),
+    memory: RecordMemory,
 }
 
 impl RxRecord {
-    /// Creates a record whose content is the first `meta.length` bytes of `opened`. The bytes after
+    /// Creates a record whose content is the first `meta.length` bytes of `memory`. The bytes after
     /// it are dropped.
-    pub(super) fn new(meta: RecordMeta, mut opened: Opened) -> Self {
-        let len = u32::from(meta.length);
-        match &mut opened {
-            Opened::Buffer(buffer) => buffer.truncate(len),
-            Opened::Page(page) => page.truncate(len),
-        }
-        Self { meta, opened }
+    pub(super) fn new(meta: RecordMeta, mut memory: RecordMemory) -> Self {
+        memory.truncate(u32::from(meta.length));
+        Self { meta, memory }
     }
 
     /// Returns type, version and length.
@@ -48,18 +37,12 @@ impl RxRecord {
 
     /// Returns the content.
     pub fn as_slice(&self) -> &[u8] {
-        match &self.opened {
-            Opened::Buffer(buffer) => buffer.front(),
-            Opened::Page(page) => page.bytes().unwrap_or_default(),
-        }
+        self.memory.bytes()
     }
 
     /// Returns the bytes of memory that the record pins.
     pub fn true_size(&self) -> u32 {
-        match &self.opened {
-            Opened::Buffer(buffer) => buffer.true_size(),
-            Opened::Page(page) => page.true_size(),
-        }
+        self.memory.true_size()
     }
 }
 
@@ -68,14 +51,5 @@ impl fmt::Debug for RxRecord {
         f.debug_struct("RxRecord")
             .field("meta", &self.meta)
             .finish_non_exhaustive()
-    }
-}
-
-impl Opened {
-    pub(super) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        match self {
-            Self::Buffer(buffer) => buffer.front_mut(),
-            Self::Page(page) => page.body_mut(),
-        }
     }
 }

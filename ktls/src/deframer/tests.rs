@@ -1,10 +1,12 @@
+mod jobs;
+
 use lockgate_testing::Random;
 use pktbuf::PoolConfig;
 use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{Peer, World, hex, name};
-use crate::{Errno, Suite};
+use crate::{Alert, AlertDescription, ContentType, CryptoError, Errno, Suite, Version};
 
 const DATA: ContentType = ContentType::APPLICATION_DATA;
 

@@ -1,8 +1,9 @@
 //! The keys of a send queue: sessions, record numbers, and limits of a key's use.
 
-use pktbuf::{PageBuf, RecordFields, SealParts};
+use pktbuf::{PageBuf, RecordFields};
 
-use crate::cipher::{Ciphers, SealJob, Sealer};
+use super::seal::NONE_AWAY;
+use crate::cipher::Ciphers;
 use crate::codec::Head;
 use crate::error::{CryptoError, TxError};
 use crate::session::Session;
@@ -29,8 +30,13 @@ pub(super) struct Protection {
     next: u64,
     /// Number of the first record under the current session.
     first: u64,
-    /// Offset after the last record that was ever sealed. Nothing before it can be cut.
-    pub(super) sealed_end: u64,
+    /// Offset after the last record that was ever submitted to be sealed. Nothing before it can be
+    /// cut.
+    pub(super) submitted: u64,
+    /// Offset of the first record that is away, or [`NONE_AWAY`].
+    pub(super) away: u64,
+    /// Whether that one is lost: it stays away for ever.
+    pub(super) is_lost: bool,
     /// Offset after the last record that isn't application data.
     pub(super) control_end: u64,
     /// The record that `more` left open: plain, and not in the queue yet.
@@ -54,7 +60,9 @@ impl Protection {
             previous: None,
             next: first,
             first,
-            sealed_end: queued,
+            submitted: queued,
+            away: NONE_AWAY,
+            is_lost: false,
             control_end: 0,
             open: None,
             refresh_after: u32::MAX,
@@ -107,7 +115,7 @@ impl Protection {
             epoch: self.epoch,
             until,
         }));
-        self.sealed_end = until;
+        self.submitted = until;
         self.epoch = self.epoch.wrapping_add(1);
         self.first = 0;
         self.next = 0;
@@ -139,37 +147,8 @@ impl Protection {
         self.refresh_after = records;
     }
 
-    /// Seals records, each with the session of its epoch. Returns the number sealed.
-    pub(super) fn seal(
-        &self,
-        run: &mut [SealParts<'_>],
-        sealer: &mut Sealer<'_>,
-    ) -> (usize, Result<(), CryptoError>) {
-        let mut done = 0;
-        for run in run.chunk_by_mut(|a, b| a.record.epoch == b.record.epoch) {
-            let epoch = run.first().map_or(self.epoch, |first| first.record.epoch);
-            let Some(session) = self.session_of(epoch) else {
-                return (done, Err(CryptoError::Backend));
-            };
-            let jobs = run.iter_mut().map(|parts| SealJob {
-                number: parts.record.number,
-                kind: ContentType(parts.record.kind),
-                head: parts.head.as_bytes(),
-                from: parts.from,
-                body: parts.body,
-                tail: parts.tail,
-            });
-            let (sealed, result) = sealer.seal(session, jobs);
-            done += sealed;
-            if result.is_err() {
-                return (done, result);
-            }
-        }
-        (done, Ok(()))
-    }
-
     /// Returns the session of an epoch, if it is one of the two that live.
-    fn session_of(&self, epoch: u8) -> Option<&Session> {
+    pub(super) fn session_of(&self, epoch: u8) -> Option<&Session> {
         if epoch == self.epoch {
             return Some(&self.current);
         }
@@ -196,6 +175,11 @@ impl Protection {
     #[cfg(test)]
     pub(super) fn set_next_number(&mut self, number: u64) {
         self.next = number;
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_epoch(&mut self, epoch: u8) {
+        self.epoch = epoch;
     }
 
     pub(super) fn record_len_max(&self) -> u16 {

@@ -1,3 +1,4 @@
+mod jobs;
 mod model;
 
 use lockgate_testing::Random;
@@ -693,5 +694,5 @@ fn sizes() {
         "{}",
         size_of::<RecordQueue>()
     );
-    assert!(size_of::<Protection>() <= 72, "{}", size_of::<Protection>());
+    assert!(size_of::<Protection>() <= 80, "{}", size_of::<Protection>());
 }

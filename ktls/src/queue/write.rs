@@ -21,7 +21,7 @@ impl RecordQueue {
             return Err(buf);
         }
         self.stream.push(buf);
-        self.unsealed = self.stream.end();
+        self.unsubmitted = self.stream.end();
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl RecordQueue {
             n = buf.append(rest);
             self.stream.push(buf);
         }
-        self.unsealed = self.stream.end();
+        self.unsubmitted = self.stream.end();
         Ok(n)
     }
 
@@ -219,7 +219,7 @@ impl RecordQueue {
             self.push_framed(ContentType::APPLICATION_DATA, buf)?;
         } else {
             self.stream.push(buf);
-            self.unsealed = self.stream.end();
+            self.unsubmitted = self.stream.end();
         }
         Ok(len)
     }

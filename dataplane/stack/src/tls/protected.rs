@@ -6,7 +6,7 @@
 //! record is opened here first, on a copy: a forged or skipped one never reaches the library.
 
 use lockgate_ktls::{
-    Alert, AlertDescription, ContentType, CryptoError, HEADER_LEN, LEGACY_VERSION, OpenJob,
+    Alert, AlertDescription, ContentType, CryptoError, HEADER_LEN, LEGACY_VERSION, OpenParts,
     PLAINTEXT_MAX, RecordOpener, Session, Suite, inner_type,
 };
 
@@ -84,7 +84,7 @@ impl ProtectedRecords {
         let [high, low] = u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes();
         let [major, minor] = LEGACY_VERSION;
         let head: [u8; HEADER_LEN] = [ContentType::APPLICATION_DATA.0, major, minor, high, low];
-        let opened = self.opener.open(OpenJob {
+        let opened = self.opener.open(OpenParts {
             number: self.number,
             head: &head,
             body: &mut body,

@@ -31,6 +31,16 @@ impl PagePool {
     pub fn alloc_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> Option<PageBuf> {
         let end = (at as usize).checked_add(len as usize)?;
         let body = span.get(at as usize..end)?.as_ptr().cast_mut();
+        self.alloc_shared(span, body, len)
+    }
+
+    /// As [`alloc_span`](Self::alloc_span), of the `len` bytes at `body`, which are in the span.
+    pub(crate) fn alloc_shared(
+        &self,
+        span: &Arc<SharedSpan>,
+        body: *mut u8,
+        len: u32,
+    ) -> Option<PageBuf> {
         let pool = self.inner();
         if pool.draw_failure() {
             return None;
@@ -55,5 +65,6 @@ fn new_page(block: NonNull<Block>, memory: Memory, body: *mut u8, body_len: u32)
     // SAFETY: as above.
     let shared = unsafe { &(*ptr).shared };
     shared.refcnt.store(1, Ordering::Relaxed);
+    shared.attached.store(false, Ordering::Relaxed);
     PageBuf(block)
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::block::{Block, Memory};
+use crate::block::{Block, Memory, Source};
 #[cfg(feature = "fault-injection")]
 use crate::injection::Injection;
 use crate::region::{Part, Run};
@@ -111,7 +111,7 @@ impl PoolInner {
         }
         // The pool's handle was dropped.
         fields.memory = Memory::None;
-        fields.source = None;
+        fields.source = Source::None;
         // SAFETY: the block isn't used any more.
         unsafe { Self::release_uses(inner, 1) }
     }
@@ -161,8 +161,11 @@ impl PoolInner {
         let fields = unsafe { &mut (*block.as_ptr()).fields };
         let memory = std::mem::replace(&mut fields.memory, Memory::None);
         // A span of the page cache is released last, because that may free it.
-        let source = fields.source.take();
+        let source = fields.take_source();
         self.put_span(&memory);
+        if let Some((memory, _)) = &source {
+            self.put_span(memory);
+        }
         // SAFETY: as above.
         let shared = unsafe { &(*block.as_ptr()).shared };
         shared.refcnt.store(0, Ordering::Relaxed);

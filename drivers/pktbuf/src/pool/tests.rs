@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::arena::{PageArena, SharedSpan};
 use crate::block::{AttachError, RecordFields, SharedInfo, State};
-use crate::page::{FrameError, PageBuf, SealError};
+use crate::page::{FrameError, PageBuf};
 use crate::pool::inner::FREED;
+use crate::seal::{Placement, SealError, SealMemory, SealParts, Unsealable};
 use crate::spans::{LARGE_CAPACITY, SMALL_CAPACITY};
-use crate::stream::Stream;
+use crate::stream::{EndedSeals, Stream};
 
 const CONFIG: PoolConfig = PoolConfig {
     blocks: 16,
@@ -38,7 +39,7 @@ fn span(bytes: &[u8]) -> (PageArena, Arc<SharedSpan>) {
 }
 
 /// A trivial cipher: each byte plus one, and a trailer of 9s.
-fn toy(parts: &mut crate::page::SealParts<'_>) -> Result<(), ()> {
+fn toy(parts: &mut SealParts<'_>) -> Result<(), ()> {
     if let Some(from) = parts.from {
         parts.body.copy_from_slice(from);
     }
@@ -236,7 +237,10 @@ fn an_owned_record_is_sealed_in_place() {
     assert_eq!(p.usage(), used);
     assert_eq!(page.bytes().unwrap(), toy_sealed(b"head5", &body, 17));
     assert_eq!(page.record(), Some(RECORD));
-    assert_eq!(page.seal_with(&mut p, toy), Err(SealError::NotFramed));
+    assert_eq!(
+        page.seal_with(&mut p, toy),
+        Err(Unsealable::NotFramed.into())
+    );
     drop(page);
     assert!(p.is_full());
 }
@@ -255,7 +259,10 @@ fn a_cached_page_is_sealed_out_of_place_and_released() {
 
     // Not while no span is free, and not when the cipher refuses: framed as before.
     let hog: Vec<_> = std::iter::from_fn(|| p.alloc(LARGE_CAPACITY)).collect();
-    assert_eq!(page.seal_with(&mut p, toy), Err(SealError::Exhausted));
+    assert_eq!(
+        page.seal_with(&mut p, toy),
+        Err(Unsealable::Exhausted.into())
+    );
     drop(hog);
     assert_eq!(
         page.seal_with(&mut p, |_| Err(3)),
@@ -296,11 +303,16 @@ fn ciphertext_is_dropped_and_made_again() {
     own.frame(RECORD, b"head!", 16).unwrap();
     stream.push(own);
     let seal = |stream: &mut Stream<PageBuf>, p: &mut PagePool| {
-        let sealed = stream.seal(0..u64::MAX, p, |run| {
-            run.iter_mut().for_each(|parts| toy(parts).unwrap());
-            (run.len(), Ok::<(), u8>(()))
+        let mut taken: Vec<SealMemory> = Vec::new();
+        stream.visit_framed(0..u64::MAX, |record| {
+            taken.push(record.begin_seal(Placement::InPlace, p).unwrap());
+            true
         });
-        assert_eq!(sealed, (stream.end(), Ok(())));
+        for mut memory in taken {
+            toy(&mut memory.parts()).unwrap();
+            memory.finish();
+        }
+        assert_eq!(stream.end_seal(0..u64::MAX, p), EndedSeals::default());
     };
     let bytes = |stream: &Stream<PageBuf>| -> Vec<Option<Vec<u8>>> {
         let bytes = stream
@@ -351,9 +363,9 @@ fn too_long_a_frame_is_refused() {
     let mut page = p.alloc_span(&cached, 0, LARGE_CAPACITY + 1).unwrap();
     assert_eq!(page.frame(RECORD, b"12345", 16), Err(FrameError::TooLong));
     let mut page = p.alloc(10).unwrap();
-    assert_eq!(page.frame(RECORD, &[0; 17], 16), Err(FrameError::TooLong));
-    assert_eq!(page.frame(RECORD, &[0; 16], 65), Err(FrameError::TooLong));
-    assert_eq!(page.frame(RECORD, &[0; 16], 64), Ok(()));
+    assert_eq!(page.frame(RECORD, &[0; 23], 16), Err(FrameError::TooLong));
+    assert_eq!(page.frame(RECORD, &[0; 22], 65), Err(FrameError::TooLong));
+    assert_eq!(page.frame(RECORD, &[0; 22], 64), Ok(()));
 }
 
 #[test]

@@ -5,9 +5,10 @@ use super::*;
 use crate::block::{RecordFields, State};
 use crate::heap::HeapBuffers;
 use crate::packet::{MAX_SLICES, Slices};
-use crate::page::{PageBuf, SealError, SealParts};
+use crate::page::PageBuf;
 use crate::pool::{PagePool, PoolConfig};
 use crate::region::Region;
+use crate::seal::{Placement, SealMemory, Unsealable};
 use crate::spans::LARGE_CAPACITY;
 
 fn pool(blocks: u32) -> PagePool {
@@ -28,6 +29,23 @@ fn page(pool: &mut PagePool, bytes: &[u8]) -> PageBuf {
     let mut page = pool.alloc(u32::try_from(bytes.len()).unwrap()).unwrap();
     page.append(bytes);
     page
+}
+
+/// Takes out the framed records of a range: the offset reached, the records, what stopped it.
+fn take(
+    stream: &mut Stream<PageBuf>,
+    range: std::ops::Range<u64>,
+    pool: &mut PagePool,
+) -> (u64, Vec<SealMemory>, Option<Unsealable>) {
+    let (mut taken, mut stopped) = (Vec::new(), None);
+    let reached = stream.visit_framed(range, |record| {
+        match record.begin_seal(Placement::InPlace, pool) {
+            Ok(memory) => taken.push(memory),
+            Err(error) => stopped = Some(error),
+        }
+        stopped.is_none()
+    });
+    (reached, taken, stopped)
 }
 
 /// The bytes of a range, by slices, as ports see them.
@@ -159,19 +177,21 @@ fn sealing_in_the_queue() {
         "not readable before"
     );
     let mut numbers = Vec::new();
-    let (reached, stopped) = s.seal(107..424, &mut p, |run| {
-        for parts in &mut *run {
-            numbers.push(parts.record.number);
-            assert_eq!(parts.head.as_bytes(), b"HEAD");
-            parts.body.fill(6);
-            parts.tail.fill(7);
-        }
-        (run.len(), Ok::<(), ()>(()))
-    });
-    assert_eq!((reached, stopped), (424, Ok(())));
+    let (reached, taken, stopped) = take(&mut s, 107..424, &mut p);
+    assert_eq!((reached, stopped), (424, None));
+    for mut memory in taken {
+        let parts = memory.parts();
+        numbers.push(parts.record.number);
+        assert_eq!(parts.head.as_bytes(), b"HEAD");
+        parts.body.fill(6);
+        parts.tail.fill(7);
+        memory.finish();
+    }
+    assert!(s.true_size() > size, "the span it was sealed into counts");
+    assert_eq!(s.end_seal(107..424, &mut p), EndedSeals::default());
     assert_eq!(numbers, [1, 2, 3]);
     s.check().unwrap();
-    assert!(s.true_size() > size, "the span it was sealed into counts");
+    assert!(s.true_size() > size, "it counts as long as it's sealed");
     let states: Vec<_> = s.iter().map(|(_, b)| b.state()).collect();
     assert_eq!(
         states,
@@ -184,7 +204,7 @@ fn sealing_in_the_queue() {
     assert_eq!(arena.usage().bytes_used, 0);
 }
 
-/// Of more records than are sealed at a time, what isn't sealed stays framed, whatever stops it.
+/// What isn't sealed is framed again, whatever stopped it, and its span is back in the pool.
 #[test]
 fn sealing_that_stops_halfway() {
     let mut p = pool_of(48, 24);
@@ -207,54 +227,56 @@ fn sealing_that_stops_halfway() {
     let states = |s: &Stream<PageBuf>| -> Vec<_> { s.iter().map(|(_, b)| b.state()).collect() };
     let spans = p.usage().large_spans;
     let used = |p: &PagePool| p.usage().large_spans_used;
-    let fill = |run: &mut [SealParts<'_>]| {
-        for parts in run {
-            parts.body.fill(6);
-            parts.tail.fill(7);
-        }
+    let seal = |mut memory: SealMemory| {
+        let parts = memory.parts();
+        parts.body.fill(6);
+        parts.tail.fill(7);
+        memory.finish();
     };
 
-    // The cipher fails at the third of the second run.
-    let mut calls = 0;
-    let (reached, stopped) = s.seal(0..s.end(), &mut p, |run| {
-        calls += 1;
-        if calls == 1 {
-            fill(run);
-            return (run.len(), Ok(()));
+    // The cipher fails at the eleventh.
+    let (_, taken, stopped) = take(&mut s, 0..starts[15], &mut p);
+    assert_eq!((taken.len(), stopped, used(&p)), (15, None, 15));
+    assert_eq!(states(&s)[1..16], [State::Away; 15]);
+    for (n, memory) in taken.into_iter().enumerate() {
+        match n {
+            0..10 => seal(memory),
+            10 => memory.give_back(),
+            _ => drop(memory),
         }
-        fill(&mut run[..2]);
-        (2, Err("no"))
-    });
-    let sealed = 8 + 2;
-    assert_eq!(reached, starts[sealed]);
-    assert_eq!(stopped, Err(SealError::Cipher("no")));
-    assert_eq!(states(&s)[..=sealed][1..], [State::Sealed; 10]);
-    assert_eq!(states(&s)[sealed + 1..], [State::Framed; 10]);
+    }
+    let ended = s.end_seal(0..s.end(), &mut p);
+    let framed = EndedSeals {
+        framed: Some(starts[10]),
+        ..EndedSeals::default()
+    };
+    assert_eq!(ended, framed);
+    assert_eq!(states(&s)[1..11], [State::Sealed; 10]);
+    assert_eq!(states(&s)[11..], [State::Framed; 10]);
     assert_eq!(used(&p), 10, "what was taken for the others is back");
     s.check().unwrap();
 
-    // The pool runs out in the middle of a run.
+    // The pool runs out.
     let hog: Vec<_> = std::iter::from_fn(|| p.alloc(LARGE_CAPACITY))
         .take(11)
         .collect();
     let left = (spans - used(&p)) as usize;
     assert!((1..8).contains(&left), "{left} spans left");
-    let (reached, stopped) = s.seal(reached..s.end(), &mut p, |run| {
-        assert_eq!(run[0].record.number, 10);
-        fill(run);
-        (run.len(), Ok::<(), ()>(()))
-    });
-    assert_eq!(reached, starts[sealed + left]);
-    assert_eq!(stopped, Err(SealError::Exhausted));
+    let range = starts[10]..s.end();
+    let (reached, taken, stopped) = take(&mut s, range, &mut p);
+    assert_eq!(reached, starts[10 + left]);
+    assert_eq!(stopped, Some(Unsealable::Exhausted));
+    assert_eq!(taken[0].record().number, 10);
+    taken.into_iter().for_each(seal);
+    assert_eq!(s.end_seal(0..s.end(), &mut p), EndedSeals::default());
     drop(hog);
 
     // Only what the range touches.
-    let range = reached..starts[sealed + left] + 1;
-    let (reached, stopped) = s.seal(range, &mut p, |run| {
-        fill(run);
-        (run.len(), Ok::<(), ()>(()))
-    });
-    assert_eq!((reached, stopped), (starts[sealed + left + 1], Ok(())));
+    let range = reached..starts[10 + left] + 1;
+    let (reached, taken, stopped) = take(&mut s, range, &mut p);
+    assert_eq!((reached, stopped), (starts[11 + left], None));
+    taken.into_iter().for_each(seal);
+    s.end_seal(0..s.end(), &mut p);
     assert_eq!(sent(&s, starts[3]..starts[3] + 6), b"HEAD\x06\x06");
     s.check().unwrap();
     drop(s);

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lockgate_testing::Random;
-use pktbuf::{PoolUsage, SharedSpan};
+use pktbuf::{Placement, PoolUsage, SharedSpan};
 use proptest::prelude::*;
 
 use super::*;
 use crate::BackendChoice;
-use crate::cipher::{OpenJob, RecordCipher, SealJob};
+use crate::cipher::RecordCipher;
+use crate::job::{OpenJob, SealJob};
 use crate::session::SessionId;
 
 /// Watches every record that's sealed: a number is never used for two plaintexts under one key.
@@ -31,24 +32,23 @@ impl RecordCipher for Watch {
         self.inner.supports(params)
     }
 
-    fn seal(
-        &mut self,
-        session: &Session,
-        jobs: &mut dyn Iterator<Item = SealJob<'_>>,
-    ) -> Result<(), CryptoError> {
-        let seen = &mut self.seen;
-        let jobs = jobs.inspect(|job| {
-            let plaintext = (job.kind.0, job.from.unwrap_or(job.body).to_vec());
-            let seen = seen
-                .entry((session.id(), job.number))
+    fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
+        for job in run.iter_mut() {
+            let (id, kind) = (job.session().id(), job.kind().0);
+            let parts = job.parts();
+            let (number, content) = (parts.record.number, parts.from.unwrap_or(parts.body));
+            let plaintext = (kind, content.to_vec());
+            let seen = self
+                .seen
+                .entry((id, number))
                 .or_insert_with(|| plaintext.clone());
-            assert!(*seen == plaintext, "number {} is used twice", job.number);
-        });
-        self.inner.sealer(session.params())?.seal(session, jobs).1
+            assert!(*seen == plaintext, "number {number} is used twice");
+        }
+        self.inner.seal(run)
     }
 
-    fn open(&mut self, session: &Session, job: OpenJob<'_>) -> Result<usize, CryptoError> {
-        self.inner.open(session, job)
+    fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
+        self.inner.open(job)
     }
 
     fn forget(&mut self, id: SessionId) {
@@ -84,9 +84,33 @@ enum Op {
     },
     /// Drops the ciphertext that can be made again.
     DropCiphertext,
+    /// Makes jobs of this part of what's queued, of 255.
+    Jobs {
+        part: u8,
+        placement: Placement,
+    },
+    /// Ends one of the jobs.
+    Job {
+        which: u8,
+        how: JobEnd,
+    },
+    TakeBack,
     /// Acknowledges this part of what's in flight, of 255.
     Ack(u8),
     Cut,
+}
+
+/// How a job ends.
+#[derive(Clone, Copy, Debug)]
+enum JobEnd {
+    /// It is sealed, and comes back.
+    Sealed,
+    /// It fails after it wrote to the memory for the ciphertext, and comes back.
+    Failed,
+    /// It comes back before a cipher had it.
+    NotRun,
+    /// It never comes back.
+    Dropped,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -100,10 +124,25 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         6 => (1..70_000u32, 1..33u16).prop_map(|(bytes, entries)| Op::Send { bytes, entries }),
         2 => any::<(u8, u8)>().prop_map(|(from, len)| Op::Again { from, len }),
         2 => Just(Op::DropCiphertext),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(part, separate)| Op::Jobs {
+            part,
+            placement: if separate { Placement::Separate } else { Placement::InPlace },
+        }),
+        6 => (any::<u8>(), job_end()).prop_map(|(which, how)| Op::Job { which, how }),
+        1 => Just(Op::TakeBack),
         4 => any::<u8>().prop_map(Op::Ack),
         1 => Just(Op::Cut),
     ];
     prop::collection::vec(op, 1..60)
+}
+
+fn job_end() -> impl Strategy<Value = JobEnd> {
+    prop_oneof![
+        5 => Just(JobEnd::Sealed),
+        1 => Just(JobEnd::Failed),
+        1 => Just(JobEnd::NotRun),
+        1 => Just(JobEnd::Dropped),
+    ]
 }
 
 struct Model {
@@ -121,6 +160,8 @@ struct Model {
     record_len_max: usize,
     /// Ciphertext was dropped at some time.
     is_dropped: bool,
+    /// Jobs that are elsewhere, also of records that are gone from the queue.
+    jobs: Vec<SealJob>,
 }
 
 impl Model {
@@ -155,6 +196,7 @@ impl Model {
             wire: Vec::new(),
             record_len_max: record_len_max.into(),
             is_dropped: false,
+            jobs: Vec::new(),
         }
     }
 
@@ -213,7 +255,7 @@ impl Model {
                     entries,
                     mss: 1448,
                 };
-                let want = self.sent()..self.queue.end();
+                let want = self.sent()..self.queue.ready_end();
                 if !want.is_empty() {
                     let range = self.queue.clamp(&want, &limits);
                     assert!(!range.is_empty());
@@ -235,9 +277,19 @@ impl Model {
                 self.queue.release(to);
                 assert_eq!(self.queue.start(), to);
             }
+            Op::Jobs { part, placement } => self.make_jobs(part, placement),
+            Op::Job { which, how } => {
+                if !self.jobs.is_empty() {
+                    let at = usize::from(which) % self.jobs.len();
+                    let job = self.jobs.swap_remove(at);
+                    self.end_job(job, how);
+                }
+            }
+            Op::TakeBack => self.take_back(),
             Op::Cut => self.cut(),
         }
         self.queue.check().unwrap();
+        assert!(self.sent() <= self.queue.ready_end());
         assert_eq!(self.queue.open_len() as usize, self.open.len());
     }
 
@@ -276,6 +328,61 @@ impl Model {
         assert!(range.start <= ready && ready <= range.end);
         self.wire
             .extend_from_slice(&read(&self.queue, range.start, ready));
+    }
+
+    fn make_jobs(&mut self, part: u8, placement: Placement) {
+        let (start, end) = (self.queue.start(), self.queue.end());
+        let range = start..start + (end - start) * u64::from(part) / 255;
+        let (queue, pool) = (&mut self.queue, &mut self.world.pool);
+        let before = (queue.ready_end(), self.jobs.len());
+        let taken = queue.jobs(&range, placement, pool, &mut self.jobs).unwrap();
+        if taken == Taken::All {
+            assert!(queue.ready_end() >= range.end || queue.has_away());
+        }
+        assert!(queue.ready_end() == before.0 || self.jobs.len() > before.1);
+    }
+
+    fn end_job(&mut self, mut job: SealJob, how: JobEnd) {
+        let ready = self.queue.ready_end();
+        let result = match how {
+            JobEnd::Sealed => self.world.ciphers.seal(core::slice::from_mut(&mut job)),
+            JobEnd::Failed => {
+                if !job.is_in_place() {
+                    let parts = job.parts();
+                    parts.body.fill(0xbb);
+                    parts.tail.fill(0xbb);
+                }
+                let _ = job.set_result(Err(CryptoError::Backend));
+                Err(CryptoError::Backend)
+            }
+            JobEnd::NotRun => Ok(()),
+            JobEnd::Dropped => return drop(job),
+        };
+        let (ciphers, pool) = (&mut self.world.ciphers, &mut self.world.pool);
+        assert_eq!(self.queue.sealed(job, ciphers, pool), result);
+        assert!(self.queue.ready_end() >= ready && !self.queue.is_lost());
+    }
+
+    fn take_back(&mut self) {
+        match self.queue.take_back(&mut self.world.pool) {
+            Ok(()) => assert!(!self.queue.has_away()),
+            Err(TxError::Exhausted) => {}
+            // Sealed in place.
+            Err(error) => {
+                assert_eq!(error, TxError::Crypto(CryptoError::Backend));
+                assert!(self.queue.has_away());
+            }
+        }
+    }
+
+    /// Ends all jobs, the last one first, so that nothing is away.
+    fn end_jobs(&mut self) {
+        while let Some(job) = self.jobs.pop() {
+            self.end_job(job, JobEnd::Sealed);
+        }
+        // Those that were dropped come back with the next look.
+        self.take_back();
+        assert!(!self.queue.has_away());
     }
 
     fn send_again(&mut self, from: u8, len: u8) {
@@ -319,6 +426,7 @@ impl Model {
     /// Sends whatever isn't sent, and opens the whole stream.
     fn read_all(&mut self) -> Vec<(u8, Vec<u8>)> {
         self.world.pool.inject_failures(0, 0);
+        self.end_jobs();
         while self.sent() < self.queue.end() {
             let before = self.sent();
             // Small pools: what's acknowledged makes room.
@@ -361,7 +469,15 @@ impl Model {
         let records = self.read_all();
         self.compare(&records);
         self.queue.release(self.queue.end());
+        let queued = self
+            .queue
+            .push_span(&self.span, 0, 9000, &mut self.world.pool);
+        assert!(queued.is_ok_and(|len| len > 0));
+        // The queue is gone, and its jobs aren't.
+        self.make_jobs(255, Placement::Separate);
         self.queue.retire(&mut self.world.ciphers);
+        assert!(!self.world.pool.is_full());
+        self.jobs.clear();
         self.world.pool.reclaim();
         assert!(self.world.pool.is_full(), "{:?}", self.world.pool.usage());
     }

@@ -1,0 +1,151 @@
+//! What the content of a received record means: data, alerts, handshake messages.
+
+use super::flood::{EMPTY_MAX, FloodLimits, MESSAGES_MAX, WARNINGS_MAX};
+use super::messages::Message;
+use super::{Received, RecordMeta, Rx, RxRecord};
+use crate::alert::{Alert, AlertDescription, AlertLevel};
+use crate::cipher::Ciphers;
+use crate::codec;
+use crate::counters::Counter;
+use crate::error::{CryptoError, RxError};
+use crate::job::OpenJob;
+use crate::suite::{ContentType, Version};
+
+impl Rx {
+    pub(super) fn on_opened(
+        &mut self,
+        job: OpenJob,
+        ciphers: &mut Ciphers,
+    ) -> Result<Received, RxError> {
+        let (header, memory, result) = job.end();
+        let plaintext = result.map_err(|error| {
+            ciphers.counters.add(Counter::FailedCrypto, 1);
+            match error {
+                CryptoError::BadTag => RxError::BadRecord,
+                CryptoError::Unsupported | CryptoError::Backend => RxError::Backend,
+            }
+        })?;
+        let text = memory.bytes().get(..plaintext).ok_or(RxError::Backend)?;
+        let (kind, content) = match self.session.params().version {
+            Version::Tls12 => (header.kind, plaintext),
+            Version::Tls13 => codec::inner_type(text).ok_or(RxError::NoContentType)?,
+        };
+        let length = u16::try_from(content).map_err(|_| RxError::RecordTooLong)?;
+        let meta = RecordMeta {
+            kind,
+            version: header.version,
+            length,
+        };
+        self.on_record(kind, RxRecord::new(meta, memory), ciphers)
+    }
+
+    pub(super) fn on_record(
+        &mut self,
+        kind: ContentType,
+        record: RxRecord,
+        ciphers: &mut Ciphers,
+    ) -> Result<Received, RxError> {
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+        //# Handshake messages MUST NOT be interleaved with other record
+        //# types.
+        if kind != ContentType::HANDSHAKE && !self.joiner.is_empty() {
+            return Err(RxError::Unexpected);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
+        //# Implementations MUST NOT send Handshake and Alert records that have a
+        //# zero-length TLSInnerPlaintext.content; if such a message is received,
+        //# the receiving implementation MUST terminate the connection with an
+        //# "unexpected_message" alert.
+        //
+        // RFC 5246, 6.2.1 forbids them, too, and names no alert.
+        if matches!(kind, ContentType::HANDSHAKE | ContentType::ALERT)
+            && record.as_slice().is_empty()
+        {
+            return Err(RxError::Unexpected);
+        }
+        match kind {
+            ContentType::HANDSHAKE => {
+                self.joiner.add(record.as_slice());
+                match self.take_message()? {
+                    Some(message) => self.on_message(message, ciphers),
+                    None => Ok(Received::Nothing),
+                }
+            }
+            ContentType::ALERT => self.on_alert(record.as_slice()),
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-5
+            //# If an implementation detects a change_cipher_spec record
+            //# received before the first ClientHello message or after the peer's
+            //# Finished message, it MUST be treated as an unexpected record type
+            ContentType::CHANGE_CIPHER_SPEC => Err(RxError::Unexpected),
+            _ => {
+                if record.as_slice().is_empty() {
+                    FloodLimits::count(&mut self.flood.empty, EMPTY_MAX)?;
+                } else {
+                    self.flood = FloodLimits::default();
+                }
+                Ok(Received::Record(record))
+            }
+        }
+    }
+
+    pub(super) fn on_alert(&mut self, content: &[u8]) -> Result<Received, RxError> {
+        let alert = Alert::parse(content).ok_or(RxError::Malformed)?;
+        let is_tls12 = self.session.params().version == Version::Tls12;
+        if is_tls12 && !alert.level.is_known() {
+            return Err(RxError::IllegalValue);
+        }
+        if alert.description == AlertDescription::CLOSE_NOTIFY {
+            return Ok(Received::Closed);
+        }
+        let warning = match self.session.params().version {
+            Version::Tls12 => alert.level == AlertLevel::WARNING,
+            //= https://www.rfc-editor.org/rfc/rfc8446#section-6
+            //# All the alerts listed in Section 6.2 MUST be sent with
+            //# AlertLevel=fatal and MUST be treated as error alerts when received
+            //# regardless of the AlertLevel in the message.
+            Version::Tls13 => alert.description == AlertDescription::USER_CANCELED,
+        };
+        if !warning {
+            return Err(RxError::PeerAlert(alert.description));
+        }
+        FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
+        Ok(Received::Nothing)
+    }
+
+    pub(super) fn take_message(&mut self) -> Result<Option<Message>, RxError> {
+        self.joiner
+            .take_message(self.session.params().version, self.role)
+    }
+
+    pub(super) fn on_message(
+        &mut self,
+        message: Message,
+        ciphers: &mut Ciphers,
+    ) -> Result<Received, RxError> {
+        FloodLimits::count(&mut self.flood.messages, MESSAGES_MAX)?;
+        match message {
+            Message::KeyUpdate { answer } => {
+                ciphers.counters.add(Counter::RxRekeyReceived, 1);
+                //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+                //# Handshake messages MUST NOT span key changes. Implementations
+                //# MUST verify that all messages immediately preceding a key change
+                //# align with a record boundary; if not, then they MUST terminate the
+                //# connection with an "unexpected_message" alert.
+                if !self.joiner.is_empty() {
+                    return Err(RxError::Unexpected);
+                }
+                let next = self.session.next().ok_or(RxError::Unexpected)?;
+                let old = core::mem::replace(&mut self.session, next);
+                ciphers.forget(old.id());
+                self.number = 0;
+                ciphers.counters.add(Counter::RxRekeyOk, 1);
+                Ok(Received::KeyUpdated { answer })
+            }
+            Message::Ticket(body) => Ok(Received::Ticket(body)),
+            Message::Renegotiation => {
+                FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
+                Ok(Received::Renegotiation)
+            }
+        }
+    }
+}
