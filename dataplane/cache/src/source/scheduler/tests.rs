@@ -279,6 +279,22 @@ fn a_bound_loader_takes_jobs_of_its_root_up_to_the_roots_share() {
 }
 
 #[test]
+fn a_root_has_its_loaders_and_no_more_however_many_reads_it_may_have() {
+    let mut scheduler = deep(2);
+    for name in 0..100 {
+        push(&mut scheduler, job(0, 0, name));
+    }
+    assert!(next(&mut scheduler).is_some() && next(&mut scheduler).is_some());
+    assert_eq!(next(&mut scheduler), None);
+    assert!(
+        scheduler.next_of(RootId::new(0)).is_some(),
+        "a bound loader's"
+    );
+    scheduler.release(RootId::new(0));
+    assert!(next(&mut scheduler).is_some());
+}
+
+#[test]
 fn a_job_wakes_a_parked_loader_of_its_root_and_no_other_thread() {
     let mut scheduler = deep(2);
     let woken = Arc::new(AtomicUsize::new(0));
