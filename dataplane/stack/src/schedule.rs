@@ -145,6 +145,11 @@ impl Membership {
             || self.memory.is_starving()
     }
 
+    fn add_quantum(&mut self, quantum: u32) {
+        let quantum = units(quantum.max(QUANTUM_MIN));
+        self.credit = self.credit.saturating_add(quantum);
+    }
+
     fn has_full_credit(&self) -> bool {
         self.class() == SendClass::New && self.credit >= units(NEW_BYTES)
     }
@@ -281,10 +286,20 @@ impl Schedule {
             }
         }
         if lists.class() == SendClass::Old && lists.credit <= 0 {
-            let quantum = units(quantum.max(QUANTUM_MIN));
-            lists.credit = lists.credit.saturating_add(quantum);
+            lists.add_quantum(quantum);
         }
         true
+    }
+
+    /// Gives a socket that has used its credit another quantum at once, unless another socket has
+    /// work. Returns whether it has credit now.
+    pub(crate) fn extend_turn(&self, lists: &mut Membership, quantum: u32) -> bool {
+        if self.has_ready() {
+            return false;
+        }
+        lists.lists.insert(List::Old);
+        lists.add_quantum(quantum);
+        lists.credit > 0
     }
 
     /// Ends the turn of a socket that has sent so many bytes.
@@ -368,10 +383,15 @@ impl Schedule {
             .count()
     }
 
+    /// Whether any socket with work may have a turn now.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.turns_due() > self.resting
+    }
+
     /// Whether any socket has work or waits for room.
     pub(crate) fn has_work(&self) -> bool {
         let is_waiting = |blocked: &BlockedSockets| blocked.queues.iter().any(|q| !q.is_empty());
-        self.turns_due() > self.resting || self.blocked.iter().any(is_waiting)
+        self.has_ready() || self.blocked.iter().any(is_waiting)
     }
 
     fn queue(&mut self, lists: &Membership) -> &mut VecDeque<(u32, Place)> {

@@ -15,7 +15,7 @@ use crate::egress::{Egress, Path, segment_headers};
 use crate::env::Env;
 use crate::memory::{GUARANTEED_BYTES, Missing, SendShare};
 use crate::notice::CloseReason;
-use crate::schedule::SendClass;
+use crate::schedule::{Schedule, SendClass};
 
 /// Why a range was shortened, if nothing is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,12 @@ impl Socket {
             let Some(intent) = self.tcp.poll_transmit(now, &cx.tcp) else {
                 return SendOutcome::Done;
             };
-            if budget.is_used_up() || self.lists.credit_bytes() == 0 {
+            let may_send = !budget.is_used_up()
+                && (self.lists.credit_bytes() > 0
+                    || cx
+                        .schedule
+                        .extend_turn(&mut self.lists, cx.limits.quantum_bytes));
+            if !may_send {
                 return SendOutcome::TurnOver;
             }
             // One neighbour lookup a turn, and only if there is something to send.
@@ -91,7 +96,8 @@ impl Socket {
                 .entries_max
                 .min(u16::try_from(room.entries).unwrap_or(u16::MAX))
                 - 1;
-            match self.transmit_one(now, intent, entries, &path, cx, env) {
+            let limits = self.burst_limits(&intent, entries, &path, &cx.schedule);
+            match self.transmit_one(now, intent, limits, &path, cx, env) {
                 PacketOutcome::Sent(len) => {
                     self.lists.charge(len);
                     budget.bytes = budget.bytes.saturating_sub(len);
@@ -108,7 +114,7 @@ impl Socket {
         &mut self,
         now: Instant,
         intent: Intent,
-        entries: u16,
+        limits: BurstLimits,
         path: &Path,
         cx: &mut SocketContext,
         env: &mut Env<'_, N>,
@@ -123,7 +129,7 @@ impl Socket {
         if !range.is_empty() {
             // If nothing can be sealed now, the pool has no span.
             room = SealRoom::PoolUsed;
-            range = match self.prepare(&intent, range, entries, path, env) {
+            range = match self.prepare(range, &limits, env) {
                 Ok(range) => range,
                 Err(error) => {
                     debug_assert!(
@@ -149,7 +155,7 @@ impl Socket {
         {
             return PacketOutcome::Stop(outcome);
         }
-        let sent = self.send_packet(now, intent, &range, entries, path, cx, env);
+        let sent = self.send_packet(now, intent, &range, limits.entries, path, cx, env);
         match blocked {
             Some(outcome) => PacketOutcome::Stop(outcome),
             None => sent,
@@ -181,15 +187,14 @@ impl Socket {
         (clamped, room)
     }
 
-    /// Shortens a range to what one burst takes, and seals its records.
-    fn prepare<N: Output>(
-        &mut self,
+    /// What one burst of an intent takes at most.
+    fn burst_limits(
+        &self,
         intent: &Intent,
-        range: Range<u64>,
         entries: u16,
         path: &Path,
-        env: &mut Env<'_, N>,
-    ) -> Result<Range<u64>, CryptoError> {
+        schedule: &Schedule,
+    ) -> BurstLimits {
         let one = u32::from(intent.mss);
         let bytes = if path.tso_bytes_max > one {
             let most = path.tso_bytes_max.min(BURST_FRAMES_MAX.saturating_mul(one));
@@ -200,15 +205,25 @@ impl Socket {
         // A new socket sends no more than others may have to wait for. An old one pays in its next
         // turn, so that its packets are as large as the interface takes them.
         let bytes = match self.lists.class() {
-            SendClass::New => bytes.min(self.lists.credit_bytes()).max(one),
-            SendClass::Old => bytes,
+            SendClass::New if schedule.has_ready() => bytes.min(self.lists.credit_bytes()).max(one),
+            SendClass::New | SendClass::Old => bytes,
         };
-        let limits = BurstLimits {
+        BurstLimits {
             bytes,
             entries,
             mss: intent.mss,
-        };
-        let range = self.tx.clamp(&range, &limits);
+        }
+    }
+
+    /// Shortens a range to what one burst takes, and seals its records.
+    fn prepare<N: Output>(
+        &mut self,
+        range: Range<u64>,
+        limits: &BurstLimits,
+        env: &mut Env<'_, N>,
+    ) -> Result<Range<u64>, CryptoError> {
+        let one = limits.mss;
+        let range = self.tx.clamp(&range, limits);
         if range.is_empty() {
             return Ok(range);
         }
