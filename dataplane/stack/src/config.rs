@@ -85,6 +85,7 @@ pub struct Limits {
     pub reassembly_items_max: u16,
     /// Payload bytes that all connections send in one turn of
     /// [`Stack::poll`](crate::Stack::poll), about. Received packets and handshakes wait meanwhile.
+    /// What is sealed in a turn should fit into a core's cache until the ports fetch it.
     pub turn_bytes_max: u32,
     /// Payload bytes that a connection sends before others that send much have their turns.
     pub quantum_bytes: u32,
@@ -182,7 +183,7 @@ impl Default for Limits {
             recv_buffer_bytes: 512 << 10,
             recv_total_bytes: u64::MAX,
             reassembly_items_max: 1024,
-            turn_bytes_max: 1 << 20,
+            turn_bytes_max: 256 << 10,
             quantum_bytes: 64 << 10,
             timers_per_turn_max: 1024,
             resets_per_second_max: 1000,

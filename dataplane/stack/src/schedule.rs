@@ -23,6 +23,8 @@
 //! - A socket whose interface has no room waits for that interface, in order, before sockets of its
 //!   class that come later. Sockets of other interfaces continue.
 //! - A socket whose turn ended because the turn of the worker ended is first in the next one.
+//! - While no other socket has work, a socket's turn is extended, and its packets are as large as
+//!   the interface takes them.
 
 use std::collections::VecDeque;
 

@@ -161,6 +161,30 @@ fn new_sockets_go_first_and_old_ones_take_turns() {
     assert_eq!(model.take_turns()[..2], [(7, QUANTUM - PACKET), (8, 1)]);
 }
 
+/// A socket without others has another quantum at once. Resting sockets don't count, a socket
+/// with work does.
+#[test]
+fn a_turn_is_extended_while_no_other_socket_has_work() {
+    let mut lists = Membership::default();
+    let mut schedule = Schedule::default();
+    lists.charge(NEW_BYTES);
+    assert!(schedule.extend_turn(&mut lists, QUANTUM));
+    assert_eq!(
+        (lists.class(), lists.credit_bytes()),
+        (SendClass::Old, QUANTUM)
+    );
+    let mut resting = Membership::default();
+    resting.become_old();
+    schedule.add_resting(id(1), &mut resting);
+    lists.charge(QUANTUM);
+    assert!(schedule.extend_turn(&mut lists, QUANTUM));
+    lists.charge(QUANTUM);
+    let mut other = Membership::default();
+    schedule.add_ready(id(2), &mut other);
+    assert!(!schedule.extend_turn(&mut lists, QUANTUM));
+    assert_eq!(lists.credit_bytes(), 0);
+}
+
 /// What a socket sends beyond its quantum is taken from its next turn.
 #[test]
 fn old_sockets_send_the_same_whatever_their_packets_are() {
