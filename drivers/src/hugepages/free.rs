@@ -31,11 +31,11 @@ pub fn free_pages(sys: &Path) -> Vec<FreePages> {
         list = sizes(&machine, None);
     }
     // Reserved pages count as free until they are touched. The kernel doesn't say on which node.
-    for (kib, dir) in numbered::<u64>(&machine, "hugepages-", "kB") {
+    for (kib, dir) in numbered::<u32>(&machine, "hugepages-", "kB") {
         let mut reserved = number(&dir.join("resv_hugepages"));
         let mut same: Vec<&mut FreePages> = list
             .iter_mut()
-            .filter(|pages| pages.page_bytes == kib * 1024)
+            .filter(|pages| pages.page_bytes == u64::from(kib) * 1024)
             .collect();
         same.sort_by_key(|pages| std::cmp::Reverse(pages.free));
         for pages in same {
@@ -50,14 +50,19 @@ pub fn free_pages(sys: &Path) -> Vec<FreePages> {
 
 /// Reads the pages in a directory: those of a node, or of a kernel without nodes.
 fn sizes(dir: &Path, node: Option<u16>) -> Vec<FreePages> {
-    let sizes = numbered::<u64>(dir, "hugepages-", "kB").into_iter();
+    let sizes = numbered::<u32>(dir, "hugepages-", "kB").into_iter();
     sizes
-        .map(|(kib, dir)| FreePages {
-            node: node.unwrap_or(0),
-            page_bytes: kib * 1024,
-            free: number(&dir.join("free_hugepages")),
-            total: number(&dir.join("nr_hugepages")),
-            by_node: node.is_some(),
+        .filter(|(kib, _)| *kib > 0)
+        .map(|(kib, dir)| {
+            let page_bytes = u64::from(kib) * 1024;
+            let count = |file| number(&dir.join(file)).min(BYTES_MAX / page_bytes);
+            FreePages {
+                node: node.unwrap_or(0),
+                page_bytes,
+                free: count("free_hugepages"),
+                total: count("nr_hugepages"),
+                by_node: node.is_some(),
+            }
         })
         .collect()
 }
@@ -87,6 +92,10 @@ fn number(file: &Path) -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
+/// The memory that pages of one size on one node have at most: more than any machine, and little
+/// enough that sums over nodes and sizes don't overflow.
+const BYTES_MAX: u64 = 1 << 48;
+
 #[cfg(test)]
 mod tests {
     use lockgate_testing::ScratchDir;
@@ -107,6 +116,21 @@ mod tests {
             total,
             by_node: true,
         }
+    }
+
+    /// Files that say what no kernel says, as of a container that shows others.
+    #[test]
+    fn counts_and_sizes_that_cannot_be_are_limited() {
+        let scratch = ScratchDir::new();
+        let sys = scratch.path();
+        let dir = "devices/system/node/node0/hugepages";
+        for size in ["2048", "0", "18446744073709551615"] {
+            for file in ["free_hugepages", "nr_hugepages"] {
+                write(sys, &format!("{dir}/hugepages-{size}kB/{file}"), u64::MAX);
+            }
+        }
+        let most = (1 << 48) / (2 << 20);
+        assert_eq!(free_pages(sys), [pages(0, 2 << 20, most, most)]);
     }
 
     #[test]
