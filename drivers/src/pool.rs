@@ -40,8 +40,8 @@ impl PoolUsage {
         self.available == self.size
     }
 
-    /// Returns how many buffers are missing once the port is closed, beyond those that its driver
-    /// keeps.
+    /// Returns how many buffers are missing once the port is closed. Buffers that its driver keeps
+    /// aren't counted.
     pub fn missing(&self) -> u32 {
         let out = self.size.saturating_sub(self.available);
         out.saturating_sub(self.kept_max)

@@ -158,7 +158,7 @@ impl RequestQueue {
 }
 
 impl Parker {
-    /// Marks the calling thread as one that looks for work.
+    /// Counts the calling thread among the threads that look for work.
     fn begin_looking(&self) {
         self.state.store(WOKEN, Ordering::SeqCst);
     }

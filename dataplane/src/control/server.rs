@@ -195,7 +195,7 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
     }
 }
 
-/// Whether a program listens on a socket, also one that accepts nothing.
+/// Whether a program listens on a socket, even if it accepts no connection.
 fn is_listening(path: &Path) -> bool {
     match connect(path, IO_TIMEOUT) {
         Ok(_) => true,

@@ -41,7 +41,7 @@ fn huge_pages(config: &Config, host: &HostView) -> Finding {
     }
 }
 
-/// Finds that enough pages are free, but not on the nodes of those that use them.
+/// Finds that enough pages are free, but on other NUMA nodes than the workers and ports.
 fn misplaced(forecast: &PageForecast, message: &str) -> Option<Finding> {
     let strayed: u64 = forecast.strayed.iter().map(|(_, bytes)| bytes).sum();
     let commands = forecast.commands_where_wanted();

@@ -28,8 +28,8 @@ pub enum SiblingResolution {
 pub(crate) struct SiblingSolicits {
     /// The number of the latest solicitation of each.
     hops: HashMap<NextHop, u64>,
-    /// All solicitations in order. Those that aren't the latest of their neighbour, or that were
-    /// answered, no longer count.
+    /// All solicitations in order. An answered solicitation no longer counts, nor does an older
+    /// solicitation of the same neighbour.
     order: VecDeque<(NextHop, u64)>,
     next: u64,
 }

@@ -54,8 +54,8 @@ fn too_few_queues() {
     assert!(log.contains(says), "{log}");
 }
 
-/// The driver fills two rings a queue, so that the pool has buffers for both beside those that the
-/// stack may hold.
+/// The driver fills two rings a queue. The pool has buffers for both rings and for what the stack
+/// may hold.
 fn few_mbufs() {
     let setup = Setup::new(MachineSpec::new(Card::Vmxnet3));
     let setup = setup.set("limits", "mbufs", 512);

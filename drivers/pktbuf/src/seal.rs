@@ -307,8 +307,8 @@ impl PageBuf {
         true
     }
 
-    /// Makes a new framed buffer with the same record, for one that is away and may never come
-    /// back: the cipher may still write to the memory of this one.
+    /// Makes a new framed buffer with the same record. This buffer is away and may never come back:
+    /// a cipher may still write to its memory.
     ///
     /// # Errors
     /// [`Unsealable::NotFramed`] if it isn't away, or is sealed in place: its plaintext may be

@@ -210,7 +210,8 @@ fn incomplete_checksums_are_the_ports_word() {
 }
 
 /// A driver may remove VLAN tags unasked, so that frames of other networks look like the port's
-/// own. That is switched off when the port is opened. vhost's driver can't, and the log says so.
+/// own. VLAN stripping is switched off when the port is opened. vhost's driver can't switch it off,
+/// and the log says so.
 fn vlan_tags_stay_in_frames() {
     let eal = eal();
     // SAFETY: it sets a flag, before any port is configured.

@@ -64,7 +64,7 @@ struct State {
     idle: usize,
     /// A loader watches the queues.
     has_watcher: bool,
-    /// The system refused to spawn the last loader: those that there are serve all roots.
+    /// The system refused to spawn the last loader. The existing loaders serve all roots.
     is_short_of_threads: bool,
     /// Loaders that were spawned so far.
     spawned: u64,

@@ -142,7 +142,7 @@ impl<T: Cached> S3Fifo<T> {
         Step::End
     }
 
-    /// The number of items, including those that are gone.
+    /// The number of entries. Entries of removed items count, too.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.small_len + self.main.entries.len()

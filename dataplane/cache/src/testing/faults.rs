@@ -67,7 +67,7 @@ struct FaultyReader {
 }
 
 impl FaultyReader {
-    /// Ends one of the reads, any of those that don't hang. Returns false if all hang.
+    /// Ends a random read among the reads that don't hang. Returns false if all hang.
     fn end_any(&mut self) -> bool {
         let gate = &self.gate;
         let held = |read: &Read<PendingRead>| {

@@ -63,7 +63,7 @@ impl PageFill {
         let spare = unsafe { slice::from_raw_parts_mut(base.as_ptr().cast(), room) };
         let initialised = read(spare)?;
         let is_front = initialised.is_empty() || initialised.as_ptr() == base.as_ptr();
-        assert!(is_front, "another slice than the one that was to be filled");
+        assert!(is_front, "the slice isn't the front of the page");
         let count = initialised.len();
         self.filled += count;
         Ok(count)

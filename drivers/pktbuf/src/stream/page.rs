@@ -78,7 +78,7 @@ impl Stream<PageBuf> {
     }
 
     /// Takes over how sealing of the records that `range` overlaps ended, in order, up to the first
-    /// one that is still away.
+    /// record that is still away.
     pub fn end_seal(&mut self, range: Range<u64>, pool: &mut PagePool) -> EndedSeals {
         let mut ended = EndedSeals::default();
         let mut next = self.first_from(range.start);
