@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "another slice")]
+    #[should_panic(expected = "front of the page")]
     fn another_slice_isnt_taken_for_what_was_filled() {
         let mut page = arena().alloc_unfilled(100).unwrap();
         let _ = page.fill_with(100, |_| {
