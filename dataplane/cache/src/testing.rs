@@ -10,6 +10,8 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(test)]
+use std::thread;
 use std::time::Duration;
 
 use lockgate_testing::ScratchDir;
@@ -338,6 +340,17 @@ impl FileSystem for Gate {
 /// The clock that the kernel stamps files with.
 pub fn kernel_clock() -> WallClock {
     WallClock::new(kernel_time)
+}
+
+/// Waits until the clock that the kernel stamps files with has ticked: the next change of a file has
+/// another change time than all changes before.
+#[cfg(test)]
+pub(crate) fn wait_for_tick() {
+    let clock = || clock_gettime(ClockId::RealtimeCoarse);
+    let before = clock();
+    while clock() == before {
+        thread::yield_now();
+    }
 }
 
 /// What the clock reads that the kernel stamps files with.

@@ -5,7 +5,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 
-use super::super::testing::{kernel_time, start_with};
+use super::super::testing::{kernel_time, start_with, wait_for_tick};
 use super::*;
 
 /// A clock that stands still until the test moves it. It begins an hour before all files' change
@@ -60,11 +60,6 @@ fn overwrite(tree: &Tree, name: &str, at: u64, bytes: &[u8]) {
     wait_for_tick();
     let file = OpenOptions::new().write(true).open(tree.path(name));
     file.unwrap().write_all_at(bytes, at).unwrap();
-}
-
-/// Waits for longer than a tick of the kernel's clock: the next change has another change time.
-fn wait_for_tick() {
-    thread::sleep(Duration::from_millis(20));
 }
 
 fn is_strong(tag: &str) -> bool {

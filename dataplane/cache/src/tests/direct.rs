@@ -1,6 +1,6 @@
 //! Reads that pass the kernel's page cache by.
 
-use super::super::testing::{kernel_time, start_with_clock};
+use super::super::testing::{kernel_time, start_with_clock, wait_for_tick};
 use super::*;
 
 /// Starts a cache that reads large files directly, through io_uring or by `pread`.
@@ -70,8 +70,7 @@ fn a_file_that_changes_while_it_is_read_directly_is_noticed() {
             let mut body = FileBody::new(object, 0..u64::MAX);
             let mut out = Vec::new();
             assert!(waiter.read(&mut body, 10, &mut out));
-            // Later than any tick of the file's times.
-            thread::sleep(Duration::from_millis(20));
+            wait_for_tick();
             let file = fs::OpenOptions::new()
                 .write(true)
                 .open(tree.path(name))

@@ -5,7 +5,9 @@ use std::io;
 use lockgate_uring::{Limits, Refused};
 
 use super::super::testing::faults::{Faults, faulty_readers, idle_reader};
-use super::super::testing::{Call, Gate, kernel_time, start_with_clock, start_with_readers};
+use super::super::testing::{
+    Call, Gate, kernel_time, start_with_clock, start_with_readers, wait_for_tick,
+};
 use super::*;
 use crate::cache::ReadsBy;
 use crate::source::reader::uring_readers;
@@ -192,8 +194,7 @@ fn files_that_change_while_their_reads_are_in_flight() {
         let piece = body.pull(&mut waiter.client, Token(1));
         assert!(matches!(piece, Piece::Pending));
         gate.wait_for_held(3);
-        // Later than any tick of the file's times.
-        thread::sleep(Duration::from_millis(20));
+        wait_for_tick();
         let open = || fs::OpenOptions::new().write(true).open(tree.path("file"));
         match change {
             "renamed over" => tree.replace("file", &stamped(2, len)),

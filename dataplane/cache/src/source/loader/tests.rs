@@ -1,13 +1,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::thread;
 
 use super::*;
 use crate::source::filesystem::Kernel;
 use crate::source::reader::{PreadReader, Reader as _};
 use crate::store::Admitted;
-use crate::testing::{Tree, kernel_time, start, start_with};
+use crate::testing::{Tree, kernel_time, start, start_with, wait_for_tick};
 use crate::{CacheConfig, FileCache};
 
 /// A loader without a thread, and the cache that it works for.
@@ -70,14 +69,13 @@ fn a_small_file_that_changed_while_it_was_read_isnt_taken() {
     let span = loader.read_whole(&opened).unwrap();
     assert_eq!(**span, [b'x'; 1_000]);
     drop(span);
-    // Later than any tick of the file's times.
-    thread::sleep(Duration::from_millis(20));
+    wait_for_tick();
     // Another file is renamed over it: that one is opened at the next attempt.
     tree.replace("a", &[b'z'; 1_000]);
     let replaced = loader.read_whole(&opened);
     assert_eq!(replaced.unwrap_err(), ReadError::Changed);
     opened = self::opened(File::open(tree.path("a")).unwrap());
-    thread::sleep(Duration::from_millis(20));
+    wait_for_tick();
     let writer = OpenOptions::new().write(true).open(tree.path("a")).unwrap();
     writer.write_all_at(b"y", 0).unwrap();
     let changed = loader.read_whole(&opened);
