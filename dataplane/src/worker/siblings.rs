@@ -71,7 +71,10 @@ impl Siblings {
         while let Some(resolution) = stack.poll_sibling_resolution() {
             done.dropped += self.resolutions.broadcast(&resolution);
         }
-        while let Some(packet) = stack.poll_misdirected_packet() {
+        // While a channel is full, the stack keeps packets, and drops those of the peer that has the
+        // most. In the channel all peers' packets are alike.
+        let has_room = |to: u16| self.packets.has_room(usize::from(to));
+        while let Some(packet) = stack.poll_misdirected_packet(has_room) {
             let to = usize::from(packet.recipient());
             done.dropped += u64::from(!self.packets.send(to, packet));
         }
@@ -121,6 +124,11 @@ impl<T> Channels<T> {
     fn send(&self, to: usize, item: T) -> bool {
         let sender = self.to.get(to).filter(|_| to != self.own);
         sender.is_some_and(|sender| sender.try_send(item).is_ok())
+    }
+
+    /// Whether another worker's channel isn't full. If there is no such worker, sending drops.
+    fn has_room(&self, to: usize) -> bool {
+        self.to.get(to).is_none_or(|sender| !sender.is_full())
     }
 
     /// Sends to all others. Returns how many channels were full.

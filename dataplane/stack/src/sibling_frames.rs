@@ -35,9 +35,19 @@ pub struct SiblingFrame {
 pub struct MisdirectedPacket {
     pub(crate) iface: IfaceId,
     pub(crate) packet: Buffer,
+    pub(crate) route: PacketRoute,
+}
+
+/// Between which workers a misdirected packet is moved, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PacketRoute {
     /// The worker that received it. It is given to each worker once at most.
     pub(crate) origin: u16,
-    to: u16,
+    pub(crate) to: u16,
+    /// A keyed hash of the network of the connection's peer.
+    pub(crate) group: u8,
+    /// A keyed hash of the connection.
+    pub(crate) flow: u8,
 }
 
 impl SiblingFrame {
@@ -55,7 +65,7 @@ impl SiblingFrame {
 impl MisdirectedPacket {
     /// The number of the worker that it is for.
     pub fn recipient(&self) -> u16 {
-        self.to
+        self.route.to
     }
 }
 
@@ -63,8 +73,19 @@ impl MisdirectedPacket {
 #[derive(Debug)]
 pub(crate) struct SiblingQueues {
     frames: VecDeque<SiblingFrame>,
-    packets: VecDeque<MisdirectedPacket>,
+    packets: PacketQueue,
     resolutions: VecDeque<SiblingResolution>,
+}
+
+/// Misdirected packets, in order of arrival. A full queue drops a packet of the network that has
+/// the most, and in it of the connection that has the most. So a peer whose own connections cause
+/// any number of packets, such as ICMP errors, takes no place from a packet of another peer.
+#[derive(Debug)]
+struct PacketQueue {
+    packets: VecDeque<MisdirectedPacket>,
+    /// How many of them each network has, and each connection.
+    of_group: Box<[u8; HASHES]>,
+    of_flow: Box<[u8; HASHES]>,
 }
 
 impl SiblingQueues {
@@ -73,7 +94,7 @@ impl SiblingQueues {
         let capacity = if has_siblings { QUEUE_MAX } else { 0 };
         Self {
             frames: VecDeque::with_capacity(capacity),
-            packets: VecDeque::with_capacity(capacity),
+            packets: PacketQueue::new(capacity),
             resolutions: VecDeque::with_capacity(if has_siblings { RESOLUTIONS_MAX } else { 0 }),
         }
     }
@@ -96,25 +117,19 @@ impl SiblingQueues {
         has_room
     }
 
-    /// Queues a packet for worker `to`. Returns false if the queue is full; the packet is dropped
-    /// then.
+    /// Queues a packet for another worker. Returns false if the queue is full: a packet is dropped
+    /// then, this one or one of a peer that has more.
     pub(crate) fn push_packet(
         &mut self,
         iface: IfaceId,
         packet: Buffer,
-        origin: u16,
-        to: u16,
+        route: PacketRoute,
     ) -> bool {
-        let has_room = self.packets.len() < QUEUE_MAX;
-        if has_room {
-            self.packets.push_back(MisdirectedPacket {
-                iface,
-                packet,
-                origin,
-                to,
-            });
-        }
-        has_room
+        self.packets.push(MisdirectedPacket {
+            iface,
+            packet,
+            route,
+        })
     }
 
     pub(crate) fn pop_frame(&mut self) -> Option<SiblingFrame> {
@@ -125,8 +140,82 @@ impl SiblingQueues {
         self.resolutions.pop_front()
     }
 
-    pub(crate) fn pop_packet(&mut self) -> Option<MisdirectedPacket> {
-        self.packets.pop_front()
+    /// Removes and returns the oldest packet for a worker that has room.
+    pub(crate) fn pop_packet(
+        &mut self,
+        has_room: impl Fn(u16) -> bool,
+    ) -> Option<MisdirectedPacket> {
+        self.packets.pop(has_room)
+    }
+}
+
+impl PacketQueue {
+    fn new(capacity: usize) -> Self {
+        Self {
+            packets: VecDeque::with_capacity(capacity),
+            of_group: Box::new([0; HASHES]),
+            of_flow: Box::new([0; HASHES]),
+        }
+    }
+
+    /// Appends a packet. Returns false if one was dropped for want of room.
+    fn push(&mut self, packet: MisdirectedPacket) -> bool {
+        let is_full = self.packets.len() >= QUEUE_MAX;
+        if is_full {
+            let Some(at) = self.victim_of(&packet.route) else {
+                return false;
+            };
+            self.remove(at);
+        }
+        let (group, flow) = self.counts(&packet.route);
+        *group += 1;
+        *flow += 1;
+        self.packets.push_back(packet);
+        !is_full
+    }
+
+    /// Returns the packet that makes room: the newest of the connection that has the most, in the
+    /// network that has the most. `None` if that is the connection of `new`.
+    fn victim_of(&self, new: &PacketRoute) -> Option<usize> {
+        let group_len = |route: &PacketRoute| self.of_group[usize::from(route.group)];
+        let flow_len = |route: &PacketRoute| self.of_flow[usize::from(route.flow)];
+        // The usual case of a flood, without a search.
+        if usize::from(flow_len(new)) > QUEUE_MAX / 2 {
+            return None;
+        }
+        let routes = || self.packets.iter().map(|packet| &packet.route).enumerate();
+        let (at, largest) =
+            routes().max_by_key(|(_, route)| (group_len(route), flow_len(route)))?;
+        if group_len(largest) > group_len(new) + 1 {
+            return Some(at);
+        }
+        let (at, largest) = routes()
+            .filter(|(_, route)| route.group == new.group)
+            .max_by_key(|(_, route)| flow_len(route))?;
+        (flow_len(largest) > flow_len(new) + 1).then_some(at)
+    }
+
+    fn pop(&mut self, has_room: impl Fn(u16) -> bool) -> Option<MisdirectedPacket> {
+        let at = self
+            .packets
+            .iter()
+            .position(|packet| has_room(packet.route.to))?;
+        self.remove(at)
+    }
+
+    fn remove(&mut self, at: usize) -> Option<MisdirectedPacket> {
+        let packet = self.packets.remove(at)?;
+        let (group, flow) = self.counts(&packet.route);
+        *group -= 1;
+        *flow -= 1;
+        Some(packet)
+    }
+
+    fn counts(&mut self, route: &PacketRoute) -> (&mut u8, &mut u8) {
+        (
+            &mut self.of_group[usize::from(route.group)],
+            &mut self.of_flow[usize::from(route.flow)],
+        )
     }
 }
 
@@ -176,6 +265,8 @@ fn is_discovery(ipv6: bool, message: &[u8]) -> bool {
 
 /// Frames, and packets, that wait to be fetched: what one turn gives to the siblings at most.
 const QUEUE_MAX: usize = 64;
+/// Values of [`PacketRoute::group`], and of [`PacketRoute::flow`].
+const HASHES: usize = 256;
 /// More than the solicitations that the neighbour table lets out at once.
 const RESOLUTIONS_MAX: usize = 256;
 

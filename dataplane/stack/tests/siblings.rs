@@ -57,11 +57,20 @@ fn exchange(from: &mut Host, to: &mut Host) -> Exchanged {
         to.with(|stack, env| stack.on_sibling_resolution(NOW, &resolution, env));
         exchanged.resolutions += 1;
     }
-    while let Some(packet) = from.stack.poll_misdirected_packet() {
+    while let Some(packet) = from.stack.poll_misdirected_packet(|_| true) {
         to.with(|stack, env| stack.on_misdirected_packet(NOW, packet, env));
         exchanged.packets += 1;
     }
     exchanged
+}
+
+/// Whether a frame is a TCP segment.
+fn is_tcp(frame: &[u8]) -> bool {
+    match frame[12..14] {
+        [0x08, 0x00] => frame[23] == 6,
+        [0x86, 0xdd] => frame[20] == 6,
+        _ => false,
+    }
 }
 
 /// Packets without frames.
@@ -85,11 +94,6 @@ fn connects(spec: fn(u8) -> HostSpec) {
         .connect(NOW, at, ConnectConfig::default())
         .unwrap();
 
-    let is_tcp = |frame: &[u8]| match frame[12..14] {
-        [0x08, 0x00] => frame[23] == 6,
-        [0x86, 0xdd] => frame[20] == 6,
-        _ => false,
-    };
     let mut connected = false;
     for _ in 0..8 {
         for frame in frames(&mut client) {
@@ -140,7 +144,7 @@ fn without_siblings_nothing_is_kept() {
         alone.receive(NOW, &frame);
     }
     assert!(alone.stack.poll_sibling_frame().is_none());
-    assert!(alone.stack.poll_misdirected_packet().is_none());
+    assert!(alone.stack.poll_misdirected_packet(|_| true).is_none());
 }
 
 #[test]
@@ -238,6 +242,12 @@ fn connect_to_second(
     for worker in [first, &mut *second] {
         worker.stack.listen(at, ListenConfig::default()).unwrap();
     }
+    connect_again(second, client)
+}
+
+/// As [`connect_to_second`], with a worker that listens.
+fn connect_again(second: &mut Host, client: &mut Host) -> (SocketId, SocketId) {
+    let at = SocketAddr::new(second.addr, 80);
     let config = ConnectConfig::default();
     let socket = client.stack.connect(NOW, at, config).unwrap();
     for _ in 0..6 {
@@ -372,11 +382,6 @@ fn resolves_beside_a_flood(spec: fn(u8) -> HostSpec, answer_of_another: fn(&[u8]
         .unwrap();
     let config = ConnectConfig::default();
     let socket = second.stack.connect(NOW, remote, config).unwrap();
-    let is_tcp = |frame: &[u8]| match frame[12..14] {
-        [0x08, 0x00] => frame[23] == 6,
-        [0x86, 0xdd] => frame[20] == 6,
-        _ => false,
-    };
     let mut connected = false;
     for _ in 0..8 {
         for frame in frames(&mut second) {
@@ -511,6 +516,110 @@ fn icmp_errors_about_no_connection_cost_the_sibling_nothing() {
     assert_eq!(exchange(&mut first, &mut second), packets(1));
     assert_eq!(second.stack.tcp_counters().too_big, 1);
     client.stack.abort(socket);
+}
+
+/// An ICMP error about the segment that a worker sends on a connection: the link to its peer takes
+/// 1280 bytes.
+fn error_about(worker: &mut Host, socket: SocketId, peer: IpAddr) -> Vec<u8> {
+    worker.send(socket, &[7; 1400]);
+    let sent = frames(worker).pop().expect("a segment");
+    too_big(&sent, peer, worker.addr, 1280)
+}
+
+/// A peer causes ICMP errors about its own connection without end, or about each of its many
+/// connections. The error about the connection of another peer, or about another connection of its
+/// network, comes through.
+fn gets_its_error_beside_a_flood(fair_addr: [u8; 4], connections: usize) {
+    let wide = |number| HostSpec {
+        length: Some(8),
+        ..HostSpec::new(number)
+    };
+    let (mut first, mut second, mut hostile) = two_workers_and_a_client(wide);
+    let mut fair = HostSpec {
+        addr: fair_addr.into(),
+        ..wide(3)
+    }
+    .build();
+    let (_, accepted) = connect_to_second(&mut first, &mut second, &mut hostile);
+    let mut errors = vec![error_about(&mut second, accepted, hostile.addr)];
+    for _ in 1..connections {
+        let (_, accepted) = connect_again(&mut second, &mut hostile);
+        errors.push(error_about(&mut second, accepted, hostile.addr));
+    }
+    let (_, accepted) = connect_again(&mut second, &mut fair);
+    let mss = |second: &Host| second.stack.tcp_info(accepted).unwrap().mss;
+    let before = mss(&second);
+    let known = error_about(&mut second, accepted, fair.addr);
+    for error in errors.iter().cycle().take(1000) {
+        first.receive(NOW, error);
+    }
+    first.receive(NOW, &known);
+    for error in errors.iter().cycle().take(1000) {
+        first.receive(NOW, error);
+    }
+    assert_eq!(exchange(&mut first, &mut second), packets(64));
+    assert!(
+        mss(&second) < before,
+        "the error is lost among those of others"
+    );
+    let counters = first.stack.counters();
+    assert_eq!(
+        (counters.misdirected_out, counters.misdirected_lost),
+        (64, 2001 - 64)
+    );
+    assert!(first.buffers.is_full());
+}
+
+#[test]
+fn a_peer_gets_its_icmp_error_beside_a_flood_about_one_connection_of_its_network() {
+    gets_its_error_beside_a_flood([10, 0, 0, 3], 1);
+}
+
+#[test]
+fn a_peer_gets_its_icmp_error_beside_a_flood_about_many_connections_of_another() {
+    gets_its_error_beside_a_flood([10, 0, 9, 3], 100);
+}
+
+/// Packets for a worker whose channel is full wait, and those for another worker don't wait for
+/// them.
+#[test]
+fn misdirected_packets_wait_for_room() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+    let (_, accepted) = connect_to_second(&mut first, &mut second, &mut client);
+    let error = error_about(&mut second, accepted, client.addr);
+    for _ in 0..10 {
+        first.receive(NOW, &error);
+    }
+    assert!(first.stack.poll_misdirected_packet(|to| to != 1).is_none());
+    assert_eq!(exchange(&mut first, &mut second), packets(10));
+    assert_eq!(first.stack.counters().misdirected_lost, 0);
+}
+
+/// The worker that received a frame counts it, and the one that it is moved to doesn't.
+#[test]
+fn moved_packets_and_copied_frames_are_counted_once() {
+    let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);
+    let (socket, accepted) = connect_to_second(&mut first, &mut second, &mut client);
+    let error = error_about(&mut second, accepted, client.addr);
+    client.send(socket, b"to the wrong one");
+    let before = second.stack.ip_counters();
+    for frame in frames(&mut client) {
+        first.receive(NOW, &frame);
+    }
+    first.receive(NOW, &error);
+    first.receive(NOW, &arp_request([10, 0, 0, 9]));
+    let exchanged = exchange(&mut first, &mut second);
+    assert_eq!((exchanged.packets, exchanged.frames), (2, 1));
+    assert_eq!(second.drain(accepted).0, b"to the wrong one");
+    assert_eq!(second.stack.tcp_counters().too_big, 1);
+    let (first, second) = (first.stack.ip_counters(), second.stack.ip_counters());
+    assert_eq!((first.tcp_in, first.icmp_in, first.arp_in), (1, 1, 1));
+    assert_eq!(first.icmp.errors_in, 1);
+    assert_eq!(
+        (second.tcp_in, second.icmp_in, second.arp_in),
+        (before.tcp_in, before.icmp_in, before.arp_in)
+    );
+    assert_eq!(second.icmp.errors_in, 0);
 }
 
 /// Adds `n` to the one and subtracts it from the other, in one's complement.

@@ -113,6 +113,8 @@ pub(crate) struct Host {
 /// How a host is made.
 pub(crate) struct HostSpec {
     pub(crate) addr: IpAddr,
+    /// The length of the link's prefix, if it isn't 24 or 64.
+    pub(crate) length: Option<u8>,
     /// An address in another network of the same link.
     pub(crate) other_addr: Option<IpAddr>,
     pub(crate) mac: MacAddr,
@@ -128,6 +130,7 @@ impl HostSpec {
     pub(crate) fn new(number: u8) -> Self {
         Self {
             addr: IpAddr::from([10, 0, 0, number]),
+            length: None,
             other_addr: None,
             mac: MacAddr([2, 0, 0, 0, 0, number]),
             mtu: 1500,
@@ -151,7 +154,8 @@ impl HostSpec {
     }
 
     pub(crate) fn build(mut self) -> Host {
-        let length = if self.addr.is_ipv4() { 24 } else { 64 };
+        let usual = if self.addr.is_ipv4() { 24 } else { 64 };
+        let length = self.length.unwrap_or(usual);
         let interface = Interface {
             id: IfaceId(0),
             mac: Some(self.mac),

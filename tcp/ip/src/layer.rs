@@ -171,7 +171,7 @@ impl IpLayer {
 
     /// Classifies a frame received on port `on`, and counts it. `bytes` are its first segment.
     pub fn receive(&mut self, on: IfaceId, bytes: &[u8], meta: &FrameMeta) -> Ingress {
-        let ingress = classify(&self.interfaces, on, bytes, meta);
+        let ingress = self.classify(on, bytes, meta);
         match ingress {
             Ingress::Tcp(_) => self.counters.tcp_in += 1,
             Ingress::Icmp(_) => self.counters.icmp_in += 1,
@@ -180,6 +180,12 @@ impl IpLayer {
             Ingress::Drop(reason) => self.counters.drops.count(reason),
         }
         ingress
+    }
+
+    /// Classifies a frame without counting it: one that another layer of the same host has received
+    /// and counted.
+    pub fn classify(&self, on: IfaceId, bytes: &[u8], meta: &FrameMeta) -> Ingress {
+        classify(&self.interfaces, on, bytes, meta)
     }
 
     /// Returns the next hop of a packet to `dst`; `None` without a route, or if `dst` is ours.

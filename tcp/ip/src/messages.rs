@@ -59,6 +59,17 @@ impl IpLayer {
         outcome.unwrap_or(IcmpOutcome::Done)
     }
 
+    /// Returns the ICMP error of a message that another layer of the same host has received, checked
+    /// and counted.
+    pub fn moved_error(&self, packet: &IpPacket, message: &[u8]) -> Option<IcmpError> {
+        match packet.addrs {
+            IpPair::V4 { dst, .. } => icmp::error_v4(dst, &Icmpv4Message::parse(message).ok()?),
+            IpPair::V6 { src, dst } => {
+                icmp::error_v6(dst, &Icmpv6Message::parse(src, dst, message).ok()?)
+            }
+        }
+    }
+
     /// Writes an ICMP error about a packet into `out`, if the RFCs and the rate limit allow it.
     ///
     /// `packet_bytes` begin with the packet's IP header: as many as are contiguous.

@@ -114,7 +114,8 @@ impl Stack {
             && !opens
             && let Some(owner) = self.next_owner(hash, origin)
         {
-            return self.redirect(found.iface, packet, origin, owner);
+            let flow = (hash, remote.addr);
+            return self.redirect((found.iface, packet), flow, origin, owner);
         }
         let mut payload = packet;
         payload.trim_front(u32::try_from(found.l4_at + header_len).unwrap_or(u32::MAX));
@@ -183,7 +184,8 @@ impl Stack {
             Some(FlowTarget::HalfOpen(_) | FlowTarget::TimeWait(_)) => return,
             None => {
                 if let Some(owner) = self.next_owner(hash, origin) {
-                    self.redirect(iface, packet, origin, owner);
+                    let flow = (hash, error.flow.remote.addr);
+                    self.redirect((iface, packet), flow, origin, owner);
                 }
                 return;
             }

@@ -1,13 +1,17 @@
 //! What a stack learns from sibling workers, and what it sends to them.
 
-use lockgate_ip::{FrameMeta, IcmpOutcome, Ingress};
+use core::net::IpAddr;
+
+use lockgate_ip::{FrameMeta, Ingress};
 use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, Output};
 
 use super::Stack;
 use crate::egress::frame_meta;
 use crate::env::Env;
-use crate::sibling_frames::{MisdirectedPacket, SiblingFrame, broadcast_bytes, neighbour_of};
+use crate::sibling_frames::{
+    MisdirectedPacket, PacketRoute, SiblingFrame, broadcast_bytes, neighbour_of,
+};
 use crate::sibling_solicits::SiblingResolution;
 
 impl Stack {
@@ -23,9 +27,14 @@ impl Stack {
     }
 
     /// Returns the next packet for the [`Stack::on_misdirected_packet`] of worker
-    /// [`recipient`](MisdirectedPacket::recipient).
-    pub fn poll_misdirected_packet(&mut self) -> Option<MisdirectedPacket> {
-        self.siblings.pop_packet()
+    /// [`recipient`](MisdirectedPacket::recipient), of the workers for which `has_room` is true.
+    /// Packets for others wait, as many as a turn moves. What exceeds that is dropped, of the peer
+    /// that has the most.
+    pub fn poll_misdirected_packet(
+        &mut self,
+        has_room: impl Fn(u16) -> bool,
+    ) -> Option<MisdirectedPacket> {
+        self.siblings.pop_packet(has_room)
     }
 
     /// Learns from a frame that a sibling worker received and answered.
@@ -43,7 +52,8 @@ impl Stack {
             ip_checksum_good: true,
             vlan: None,
         };
-        match self.egress.ip.receive(frame.iface, bytes, &meta) {
+        // It has counted the frame, too.
+        match self.egress.ip.classify(frame.iface, bytes, &meta) {
             Ingress::Arp(arp) => self.egress.ip.learn_from_arp(now, &arp),
             Ingress::Icmp(found) => {
                 let message = bytes.get(found.l4_at..found.l4_at + found.l4_len);
@@ -81,21 +91,20 @@ impl Stack {
         let MisdirectedPacket {
             iface,
             packet,
-            origin,
-            ..
+            route,
         } = misdirected;
+        let origin = route.origin;
         let meta = FrameMeta {
             ip_checksum_good: true,
             ..frame_meta(&packet)
         };
-        match self.egress.ip.receive(iface, packet.front(), &meta) {
+        // The worker that received it has counted it.
+        match self.egress.ip.classify(iface, packet.front(), &meta) {
             Ingress::Tcp(found) => self.on_tcp(now, &found, packet, Some(origin), env),
             Ingress::Icmp(found) => {
                 let message = packet.front().get(found.l4_at..found.l4_at + found.l4_len);
                 let message = message.unwrap_or_default();
-                // An ICMP error is never answered, so there is no room for an answer.
-                let outcome = self.egress.ip.on_icmp(now, &found, message, &mut []);
-                if let IcmpOutcome::Error(error) = outcome {
+                if let Some(error) = self.egress.ip.moved_error(&found, message) {
                     self.on_icmp_error(now, &error, (iface, packet), Some(origin));
                 }
             }
@@ -112,20 +121,27 @@ impl Stack {
         owner
     }
 
-    /// Moves a packet to worker `to`.
+    /// Moves a packet to worker `to`. Its connection has this hash and this peer.
     pub(super) fn redirect(
         &mut self,
-        iface: IfaceId,
-        packet: Buffer,
+        (iface, packet): (IfaceId, Buffer),
+        (hash, peer): (u32, IpAddr),
         origin: Option<u16>,
         to: u16,
     ) {
         let Some(own) = self.config.siblings.as_ref().map(|own| own.number) else {
             return;
         };
-        let origin = origin.unwrap_or(own);
+        // The directory is indexed by the low bits.
+        let [flow, ..] = hash.to_be_bytes();
+        let route = PacketRoute {
+            origin: origin.unwrap_or(own),
+            to,
+            group: self.peer_group(peer),
+            flow,
+        };
         self.count_steps(1);
-        if self.siblings.push_packet(iface, packet, origin, to) {
+        if self.siblings.push_packet(iface, packet, route) {
             self.cx.counters.misdirected_out += 1;
         } else {
             self.cx.counters.misdirected_lost += 1;
