@@ -84,10 +84,10 @@ pub enum Expired {
 pub enum RequestWait {
     /// Nothing.
     None,
-    /// The request after so many.
-    Request(u32),
-    /// The rest of a request, after so many.
-    Rest(u32),
+    /// The request after so many, modulo 2^16.
+    Request(u16),
+    /// The rest of a request, after so many, modulo 2^16.
+    Rest(u16),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,9 +361,11 @@ impl Connection {
 
     /// What the connection waits for to be received.
     pub fn request_wait(&self) -> RequestWait {
+        let [low, high, ..] = self.served.to_le_bytes();
+        let served = u16::from_le_bytes([low, high]);
         match self.phase {
-            Phase::Idle => RequestWait::Request(self.served),
-            Phase::Head | Phase::AwaitingContinue | Phase::Body => RequestWait::Rest(self.served),
+            Phase::Idle => RequestWait::Request(served),
+            Phase::Head | Phase::AwaitingContinue | Phase::Body => RequestWait::Rest(served),
             Phase::AwaitingResponse | Phase::Responding | Phase::Lingering | Phase::Done => {
                 RequestWait::None
             }

@@ -149,5 +149,6 @@ pub use notice::{
 };
 pub use sibling_frames::{MisdirectedPacket, SiblingFrame};
 pub use sibling_solicits::SiblingResolution;
+pub use socket::{IDLE_TLS_BYTES, IDLE_TLS_HEAP_BYTES};
 pub use stack::Stack;
 pub use tls::Failure;

@@ -37,6 +37,9 @@ struct TimerEntry {
 }
 
 impl Wheel {
+    /// Bytes of memory of each timer.
+    pub const ENTRY_BYTES: usize = size_of::<TimerEntry>();
+
     /// Creates a wheel for keys below `capacity` that starts at `now`.
     pub fn new(now: Instant, capacity: u32) -> Self {
         let idle = TimerEntry {

@@ -1068,6 +1068,6 @@ proptest! {
 
 #[test]
 fn sizes() {
-    assert!(size_of::<Deframer>() <= 72, "{}", size_of::<Deframer>());
+    assert!(size_of::<Deframer>() <= 96, "{}", size_of::<Deframer>());
     assert!(size_of::<Rx>() <= 40, "{}", size_of::<Rx>());
 }

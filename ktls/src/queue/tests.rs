@@ -690,7 +690,7 @@ fn an_exhausted_pool_slows_and_loses_nothing() {
 #[test]
 fn sizes() {
     assert!(
-        size_of::<RecordQueue>() <= 72,
+        size_of::<RecordQueue>() <= 144,
         "{}",
         size_of::<RecordQueue>()
     );
