@@ -342,8 +342,8 @@ pub fn kernel_clock() -> WallClock {
     WallClock::new(kernel_time)
 }
 
-/// Waits until the clock that the kernel stamps files with has ticked: the next change of a file has
-/// another change time than all changes before.
+/// Waits until the clock that the kernel stamps files with has ticked: the next change of a file
+/// has another change time than all changes before.
 #[cfg(test)]
 pub(crate) fn wait_for_tick() {
     let clock = || clock_gettime(ClockId::RealtimeCoarse);

@@ -71,8 +71,8 @@ impl Siblings {
         while let Some(resolution) = stack.poll_sibling_resolution() {
             done.dropped += self.resolutions.broadcast(&resolution);
         }
-        // While a channel is full, the stack keeps packets, and drops those of the peer that has the
-        // most. In the channel all peers' packets are alike.
+        // While a channel is full, the stack keeps packets, and drops those of the peer that has
+        // the most. In the channel all peers' packets are alike.
         let has_room = |to: u16| self.packets.has_room(usize::from(to));
         while let Some(packet) = stack.poll_misdirected_packet(has_room) {
             let to = usize::from(packet.recipient());

@@ -29,8 +29,8 @@ fn freed(options: &TlsOptions, connections: usize) -> AllocationInfo {
     freed
 }
 
-/// One more connection is so much more to be freed. glibc's malloc takes a chunk of `len + 8` bytes,
-/// rounded up to 16, for an allocation of `len` bytes.
+/// One more connection is so much more to be freed. glibc's malloc takes a chunk of `len + 8`
+/// bytes, rounded up to 16, for an allocation of `len` bytes.
 #[test]
 fn an_idle_tls_connection_has_its_keys_on_the_heap_and_nothing_else() {
     for (suite, versions) in pki::SUITES {

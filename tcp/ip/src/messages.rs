@@ -59,8 +59,8 @@ impl IpLayer {
         outcome.unwrap_or(IcmpOutcome::Done)
     }
 
-    /// Returns the ICMP error of a message that another layer of the same host has received, checked
-    /// and counted.
+    /// Returns the ICMP error of a message that another layer of the same host has received,
+    /// checked and counted.
     pub fn moved_error(&self, packet: &IpPacket, message: &[u8]) -> Option<IcmpError> {
         match packet.addrs {
             IpPair::V4 { dst, .. } => icmp::error_v4(dst, &Icmpv4Message::parse(message).ok()?),
