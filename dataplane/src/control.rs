@@ -1,6 +1,7 @@
 //! Control of a running instance: its counters over a Unix socket, and signals.
 
 mod client;
+mod limited;
 mod protocol;
 mod server;
 mod stop;

@@ -8,25 +8,37 @@ use std::path::{Path, PathBuf};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::limited::LimitedStream;
 use super::protocol::{RESPONSE_MAX, Request, Response, STATS, Stats, VERSION};
 
-/// Requests the counters of the instance that listens on this control socket.
+/// Requests the counters of the instance that listens on this control socket. The whole answer has
+/// to arrive within 30 s.
 ///
 /// # Errors
 /// No instance listens there, or the answer isn't of this protocol.
 pub fn stats(socket: &Path) -> Result<Stats, StatsError> {
-    let failed = |source| StatsError::Io {
-        path: socket.to_path_buf(),
-        source,
+    stats_within(socket, ANSWER_LIMIT)
+}
+
+/// The same with another limit.
+pub(super) fn stats_within(socket: &Path, limit: Duration) -> Result<Stats, StatsError> {
+    let failed = |source: io::Error| match source.kind() {
+        // connect(2) reports its limit by EAGAIN.
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            StatsError::TimedOut(socket.to_path_buf(), limit)
+        }
+        _ => StatsError::Io {
+            path: socket.to_path_buf(),
+            source,
+        },
     };
-    let mut stream = connect(socket, IO_TIMEOUT).map_err(|source| match source.kind() {
+    let stream = connect(socket, limit).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             StatsError::NotRunning(socket.to_path_buf())
         }
         _ => failed(source),
     })?;
-    stream.set_read_timeout(Some(IO_TIMEOUT)).map_err(failed)?;
-    stream.set_write_timeout(Some(IO_TIMEOUT)).map_err(failed)?;
+    let mut stream = LimitedStream::new(&stream, limit);
     let request = Request {
         version: VERSION,
         request: STATS.to_owned(),
@@ -78,6 +90,12 @@ pub enum StatsError {
     /// Something else listens there.
     #[error("control socket: the answer is not an instance's; check the path")]
     Protocol,
+    /// The whole answer didn't arrive in time.
+    #[error(
+        "{}: no whole answer within {:?}; the instance is stuck or still starting",
+        .0.display(), .1
+    )]
+    TimedOut(PathBuf, Duration),
     /// The system refused.
     #[error("{}: {source}", path.display())]
     Io {
@@ -88,4 +106,6 @@ pub enum StatsError {
     },
 }
 
-const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connection, request and answer may take together. An instance that is starting answers
+/// at the end of its start.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::client::connect;
+use super::limited::LimitedStream;
 use super::protocol::{REQUEST_MAX, Response, Snapshot};
 
 /// The server of the control socket. Dropping it removes the socket.
@@ -49,7 +50,7 @@ impl ControlServer {
             while !stop.load(Ordering::Acquire) {
                 match accept.accept() {
                     // A failed answer is the client's loss alone.
-                    Ok((stream, _)) => drop(answer(stream, &snapshot, &stop)),
+                    Ok((stream, _)) => drop(answer(&stream, &snapshot, &stop)),
                     Err(_) => std::thread::sleep(ACCEPT_PAUSE),
                 }
             }
@@ -197,7 +198,7 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
 
 /// Whether a program listens on a socket, even if it accepts no connection.
 fn is_listening(path: &Path) -> bool {
-    match connect(path, IO_TIMEOUT) {
+    match connect(path, CONNECT_LIMIT) {
         Ok(_) => true,
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
@@ -213,23 +214,21 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-/// Reads one request and answers it. Every read and write has a time limit and their number is
-/// bounded, so that a slow client can't delay the next one for long.
+/// Reads one request and answers it. The request has a time limit, and so has the answer: a client
+/// that sends or reads a few bytes now and then delays the next one no longer than a silent one.
 fn answer(
-    mut stream: UnixStream,
+    stream: &UnixStream,
     snapshot: &impl Fn() -> Option<Snapshot>,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    stream.set_read_timeout(Some(IO_TIMEOUT))?;
-    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+    let mut from = LimitedStream::new(stream, REQUEST_LIMIT);
     let mut request = [0; REQUEST_MAX];
     let mut filled = 0;
-    for _ in 0..READS_MAX {
-        let end = request[..filled].iter().position(|byte| *byte == b'\n');
-        if end.is_some() || filled == request.len() || stop.load(Ordering::Acquire) {
-            break;
-        }
-        match stream.read(&mut request[filled..])? {
+    while filled < request.len()
+        && !request[..filled].contains(&b'\n')
+        && !stop.load(Ordering::Acquire)
+    {
+        match from.read(&mut request[filled..])? {
             0 => break,
             read => filled += read,
         }
@@ -240,20 +239,15 @@ fn answer(
         .unwrap_or_default();
     let mut response = serde_json::to_vec(&Response::to(line, snapshot))?;
     response.push(b'\n');
-    let mut left = response.as_slice();
-    for _ in 0..WRITES_MAX {
-        if left.is_empty() || stop.load(Ordering::Acquire) {
-            break;
-        }
-        let written = stream.write(left)?;
-        left = left.get(written..).unwrap_or_default();
-    }
-    Ok(())
+    LimitedStream::new(stream, RESPONSE_LIMIT).write_all(&response)
 }
 
 const BACKLOG: i32 = 16;
 const LOCK_TRIES: u32 = 16;
-const IO_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a client may take for the whole request.
+const REQUEST_LIMIT: Duration = Duration::from_millis(500);
+/// How long a client may take to read the whole answer.
+const RESPONSE_LIMIT: Duration = Duration::from_millis(500);
+/// How long it's tried to connect to another program's socket.
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-const READS_MAX: u32 = 16;
-const WRITES_MAX: u32 = 1024;

@@ -1,3 +1,5 @@
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::time::Duration;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -6,6 +8,10 @@ use std::path::Path;
 
 use super::*;
 use crate::config::tests::Scratch;
+
+/// A pause of peers that mean to take for ever. At this pace a long answer would take 80 s.
+const SLOWLY: Duration = Duration::from_millis(10);
+const LONG_ANSWER: usize = 8 << 20;
 
 fn snapshot() -> Snapshot {
     let worker = |name: &str, segments, records| MetricGroup {
@@ -90,6 +96,83 @@ fn strange_requests_are_refused_and_the_next_one_answered() {
     drop(silent);
 }
 
+/// A client that keeps its connection busy for ever, slowly: a byte of a request now and then, or a
+/// part of a long answer. The next client gets its answer all the same, within its own limit.
+#[test]
+fn a_slow_client_holds_up_the_next_one_for_a_limited_time() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    let long = Metric::counter("x".repeat(LONG_ANSWER), 0);
+    let asked = AtomicU32::new(0);
+    // The slow reader alone gets the long answer.
+    let answers = move || {
+        let mut snapshot = snapshot();
+        if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            snapshot.groups[0].values.push(long.clone());
+        }
+        Some(snapshot)
+    };
+    let _server = ControlServer::start(&path, answers).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut reader = UnixStream::connect(&path).unwrap();
+        reader
+            .write_all(b"{\"version\":1,\"request\":\"stats\"}\n")
+            .unwrap();
+        let mut writer = UnixStream::connect(&path).unwrap();
+        let done = &done;
+        scope.spawn(move || {
+            let mut piece = [0; 1024];
+            while !done.load(Ordering::Relaxed) && reader.read(&mut piece).is_ok_and(|n| n > 0) {
+                std::thread::sleep(SLOWLY);
+            }
+        });
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) && writer.write_all(b" ").is_ok() {
+                std::thread::sleep(SLOWLY);
+            }
+        });
+        let answer = stats(&path);
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(answer.unwrap().snapshot, snapshot());
+    });
+}
+
+/// What listens on the path isn't an instance, or is stuck: it says nothing, sends a byte now and
+/// then, or sends without end.
+#[test]
+fn an_answer_that_does_not_end_is_given_up() {
+    let scratch = Scratch::new();
+    let limit = Duration::from_millis(300);
+    let pieces: [(&str, &[u8]); 3] = [("silent", b""), ("slow", b" "), ("endless", &[b' '; 65536])];
+    for (name, piece) in pieces {
+        let path = scratch.path(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(piece).is_ok() {
+                if piece.len() < 2 {
+                    std::thread::sleep(SLOWLY);
+                }
+                // A silent one waits for the client's end.
+                if piece.is_empty() {
+                    let _ = stream.read_to_end(&mut Vec::new());
+                    break;
+                }
+            }
+        });
+        let error = client::stats_within(&path, limit).unwrap_err();
+        let is_expected = match &error {
+            StatsError::TimedOut(at, after) => (at, *after) == (&path, limit),
+            // Whichever limit comes first, bytes or time.
+            StatsError::Protocol => name == "endless",
+            _ => false,
+        };
+        assert!(is_expected, "{name}: {error}");
+        serving.join().unwrap();
+    }
+}
+
 #[test]
 fn a_live_instance_keeps_its_socket_and_a_dead_one_loses_it() {
     let scratch = Scratch::new();
@@ -124,7 +207,7 @@ fn a_socket_that_accepts_nothing_is_in_use() {
     let path = scratch.path("control");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let limit = core::time::Duration::from_millis(1);
+    let limit = Duration::from_millis(1);
     let mut waiting = Vec::new();
     let full = loop {
         match client::connect(&path, limit) {
