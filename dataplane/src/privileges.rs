@@ -14,15 +14,19 @@
 //! glibc waits until every thread has changed, so none may hang in a file system at that time:
 //! [`config::load_to_run`](crate::config::load_to_run) leaves what could hang to the time after it.
 //!
+//! A process that was started as that user may have capabilities (capabilities(7): ambient ones, or
+//! those of its file). Then each other thread empties its own sets ([`ThreadCapabilities`]).
+//!
 //! Then the status of every thread is read back, and the start fails if one has kept anything.
 //! Threads that are spawned by [`Privileges::without_capabilities`] inherit no capability.
 
 mod status;
 
+use core::time::Duration;
 use std::io;
 use std::thread;
 
-use lockgate_drivers::Driver;
+use lockgate_drivers::{Driver, ThreadCapabilities};
 use nix::unistd::{Gid, Uid, getresuid, setgroups, setresgid, setresuid};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -118,7 +122,6 @@ impl Privileges {
         };
         let held = rustix::thread::capabilities(None).map_err(failed("capget"))?;
         let kept = held.permitted & needed;
-        let mut others = CapabilitySet::empty();
         if getresuid()
             .map_err(failed("getresuid"))?
             .effective
@@ -128,14 +131,14 @@ impl Privileges {
             become_user(identity)?;
             rustix::thread::set_keep_capabilities(false).map_err(failed("PR_SET_KEEPCAPS"))?;
         } else {
-            // Started as this user: the threads so far have what their starter gave them.
-            others = held.permitted;
+            // Started as this user with capabilities, which the threads so far have inherited.
+            empty_other_threads()?;
         }
         set_capabilities(kept)?;
         // The memory holds private keys: no core dumps, no ptrace(2) by the same user.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(failed("PR_SET_DUMPABLE"))?;
-        verify(identity, kept, others)?;
+        verify(identity, kept)?;
         self.is_dropped = true;
         tracing::info!(
             user = identity.name,
@@ -261,16 +264,40 @@ fn set_capabilities(kept: CapabilitySet) -> Result<(), PrivilegesError> {
     rustix::thread::set_capabilities(None, sets).map_err(failed("capset"))
 }
 
-/// Reads back the status of every thread: this one may have `kept`, the others `others`.
-fn verify(
-    identity: &Identity,
-    kept: CapabilitySet,
-    others: CapabilitySet,
-) -> Result<(), PrivilegesError> {
-    let threads = status::threads();
+/// Empties the capability sets of all threads but this one. A thread that doesn't run in time keeps
+/// its sets, and [`verify`] finds them.
+fn empty_other_threads() -> Result<(), PrivilegesError> {
+    let handler = ThreadCapabilities::install().map_err(failed("sigaction"))?;
     let own = rustix::thread::gettid().as_raw_pid();
-    for thread in threads.map_err(|error| PrivilegesError::Unverified(error.to_string()))? {
-        let allowed = if thread.tid == own { kept } else { others };
+    for _ in 0..EMPTY_ROUNDS_MAX {
+        let mut left = false;
+        for thread in threads()? {
+            if thread.tid != own && !thread.capabilities.is_empty() {
+                handler.empty(thread.tid).map_err(failed("tgkill"))?;
+                left = true;
+            }
+        }
+        if !left {
+            break;
+        }
+        thread::sleep(EMPTY_ROUND_PERIOD);
+    }
+    Ok(())
+}
+
+fn threads() -> Result<Vec<ThreadStatus>, PrivilegesError> {
+    status::threads().map_err(|error| PrivilegesError::Unverified(error.to_string()))
+}
+
+/// Reads back the status of every thread: this one may have `kept`, the others nothing.
+fn verify(identity: &Identity, kept: CapabilitySet) -> Result<(), PrivilegesError> {
+    let own = rustix::thread::gettid().as_raw_pid();
+    for thread in threads()? {
+        let allowed = if thread.tid == own {
+            kept
+        } else {
+            CapabilitySet::empty()
+        };
         if let Some(kept) = thread.excess(identity, allowed) {
             return Err(PrivilegesError::Kept(thread.name, kept));
         }
@@ -289,6 +316,11 @@ fn names(set: CapabilitySet) -> String {
 fn failed<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> PrivilegesError {
     move |error| PrivilegesError::Call(call, error.into())
 }
+
+/// Threads have 5 s at least to empty their sets: one that waits in the kernel needs a moment, and
+/// a busy machine more.
+const EMPTY_ROUNDS_MAX: u32 = 1000;
+const EMPTY_ROUND_PERIOD: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {

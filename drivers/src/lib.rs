@@ -10,6 +10,7 @@
 //! - [`Queue`]: one queue pair of a port, for one worker.
 //! - [`WorkerPorts`]: a worker's queues of all ports. It receives [`pktbuf::Buffer`]s and is the
 //!   [`pktbuf::Output`] that the stack sends to.
+//! - [`ThreadCapabilities`]: drops capabilities of threads that DPDK has spawned.
 //! - [`PortCounters`]: packets, bytes, and drops by reason.
 //!
 //! A *driver* here is a poll-mode driver (PMD) of DPDK, and nothing else: see [`Driver`].
@@ -39,6 +40,7 @@
 //! ```
 
 mod counters;
+mod credentials;
 mod device;
 mod eal;
 mod hugepages;
@@ -52,6 +54,7 @@ mod sys;
 mod worker;
 
 pub use counters::{DeviceCounters, PortCounters, QueueCounters};
+pub use credentials::ThreadCapabilities;
 pub use device::{Device, DeviceError, DeviceLimits, Driver, NotPci, PciAddress};
 pub use eal::{
     Eal, EalConfig, EalError, Hugepages, Iova, IovaError, IovaMode, PageForecast, Worker,

@@ -12,7 +12,7 @@ pub(super) fn identity(document: &Document<'_>) -> Option<Identity> {
     let process = document.one("process");
     let (user, group) = (process.text("user"), process.text("group"));
     let group = group.and_then(|at| {
-        let gid = find_group(&at.value);
+        let gid = find_group(&at.value).and_then(refuse_root);
         gid.map_err(|message| process.fault("group", message)).ok()
     });
     let Some(name) = user.map(|at| at.value) else {
@@ -50,6 +50,7 @@ impl FoundUser {
             Some(name) => getgrouplist(&name, gid).map_err(|error| error.to_string())?,
             None => vec![gid],
         };
+        refuse_groups_of_root(&name, gid, &groups)?;
         Ok(Identity {
             name,
             uid: self.uid.as_raw(),
@@ -57,6 +58,29 @@ impl FoundUser {
             groups: groups.into_iter().map(Gid::as_raw).collect(),
         })
     }
+}
+
+/// The group root may read and write files of root's on many systems.
+fn refuse_root(gid: Gid) -> Result<Gid, String> {
+    if gid == ROOT {
+        return Err("this is root: name another group".to_owned());
+    }
+    Ok(gid)
+}
+
+fn refuse_groups_of_root(user: &str, gid: Gid, groups: &[Gid]) -> Result<(), String> {
+    if gid == ROOT {
+        return Err(format!(
+            "the group of user {user} is root: set process.group, or name another user"
+        ));
+    }
+    if groups.contains(&ROOT) {
+        return Err(format!(
+            "user {user} is a member of the group root: end that (gpasswd --delete {user} root), or \
+             name another user"
+        ));
+    }
+    Ok(())
 }
 
 fn find_user(text: &str) -> Result<FoundUser, String> {
@@ -88,5 +112,31 @@ fn find_group(text: &str) -> Result<Gid, String> {
         Ok(Some(group)) => Ok(group.gid),
         Ok(None) => Err(format!("there is no group {text:?} here")),
         Err(error) => Err(format!("{text}: {error}")),
+    }
+}
+
+const ROOT: Gid = Gid::from_raw(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_with_the_group_root_is_refused() {
+        let user = || FoundUser {
+            uid: Uid::from_raw(7),
+            entry: Some(("nobody".to_owned(), ROOT)),
+        };
+        let refused = user().with_group("seven".to_owned(), None).unwrap_err();
+        assert!(
+            refused.contains("user seven is root: set process.group"),
+            "{refused}"
+        );
+        let group = Gid::from_raw(8);
+        let taken = user().with_group("seven".to_owned(), Some(group)).unwrap();
+        assert_eq!((taken.gid, taken.groups), (8, vec![8]));
+        let refused = refuse_groups_of_root("seven", group, &[group, ROOT]).unwrap_err();
+        assert!(refused.contains("a member of the group root"), "{refused}");
+        assert_eq!(refuse_groups_of_root("seven", group, &[group]), Ok(()));
     }
 }

@@ -363,6 +363,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("", "[process]\nuser = \"0\"\n", "t.toml:17: process.user: this is root: remove the key to stay root, or name another user"),
     ("", "[process]\nuser = \"4294967295\"\n", "t.toml:17: process.user: there is no user \"4294967295\" here; useradd --system makes one"),
     ("", "[process]\nuser = \"4294967294\"\n", "t.toml:17: process.user: user 4294967294 has no entry here, so set process.group"),
+    ("", "[process]\nuser = \"nobody\"\ngroup = \"root\"\n", "t.toml:18: process.group: this is root: name another group"),
+    ("", "[process]\nuser = \"nobody\"\ngroup = \"0\"\n", "t.toml:18: process.group: this is root: name another group"),
     ("", "[process]\nuser = \"nobody\"\ngroup = \"no-such-group\"\n", "t.toml:18: process.group: there is no group \"no-such-group\" here"),
     ("", "[process]\ngroup = \"nogroup\"\n", "t.toml:17: process.group: there is no process.user: set it, too"),
     // Control.

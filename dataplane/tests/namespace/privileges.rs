@@ -53,6 +53,10 @@ pub(crate) const CASES: &[Case] = &[
         only_root_becomes_another_user,
     ),
     Case::new(
+        "privileges::ambient_capabilities_are_dropped",
+        ambient_capabilities_are_dropped,
+    ),
+    Case::new(
         "privileges::a_hangup_is_logged_and_ends_nothing",
         a_hangup_is_logged_and_ends_nothing,
     ),
@@ -360,6 +364,51 @@ fn only_root_becomes_another_user() {
         assert!(ran.err.contains(part), "{part}: {}", ran.err);
     }
     assert!(!ran.err.contains("EAL started"), "{}", ran.err);
+}
+
+/// A start as that user itself, with ambient capabilities, as systemd's `AmbientCapabilities=`
+/// gives them: the threads of the start, DPDK's among them, have inherited those. No thread but the
+/// main one has any left, and the port still works.
+fn ambient_capabilities_are_dropped() {
+    let setup = dropping();
+    let (net, scratch) = setup.prepare();
+    open_to_all(scratch.path());
+    // Where the tests were built, this user may not go.
+    let program = scratch.join("lockgate");
+    fs::copy(LOCKGATE, &program).expect("there's room for it");
+    set_mode(&scratch.join("ecdsa.key"), 0o644);
+    chown(scratch.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+    let capabilities = "+net_admin,+net_raw,+sys_nice";
+    let mut command = lockgate_testing::network::command(net.server(), "setpriv");
+    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
+    command.arg(format!("--inh-caps={capabilities}"));
+    command
+        .arg(format!("--ambient-caps={capabilities}"))
+        .arg(&program);
+    let mut server = Server::start_by(command, &scratch.join(CONFIG), &scratch.join(SOCKET), 1);
+    let pid = server.pid();
+    let get = || {
+        let reply = lockgate_testing::network::inside(net.client(), || plain()?.get("/"));
+        assert_eq!(reply.expect("an answer").body, INDEX);
+    };
+    get();
+    let threads = threads(pid);
+    assert!(threads.len() >= 6, "{threads:?}");
+    for thread in &threads {
+        assert_eq!(thread.uids, [NOBODY; 4], "{thread:?}");
+        assert!(thread.no_new_privs, "{thread:?}");
+        let is_main = u32::try_from(thread.tid) == Ok(pid);
+        let expected = if is_main {
+            CapabilitySet::NET_ADMIN
+        } else {
+            CapabilitySet::empty()
+        };
+        assert_eq!(thread.capabilities, expected, "{thread:?}");
+    }
+    // What has interrupted DPDK's threads has ended none of them.
+    ip(&format!("-n {} neigh flush dev lg1", net.client()));
+    get();
+    server.finish();
 }
 
 /// SIGHUP is reserved for a reload. Until then it must not end the process, which is what its

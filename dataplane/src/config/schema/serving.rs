@@ -238,7 +238,8 @@ pub(super) const PROCESS: &[Key] = &[
             what: "a group name or number",
             default: TextDefault::None,
         },
-        "Its group, beside the supplementary groups of the user. Without it the user's own group.",
+        "Its group, beside the supplementary groups of the user. Without it the user's own group. \
+         None of these groups may be root.",
     ),
 ];
 

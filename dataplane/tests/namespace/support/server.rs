@@ -24,8 +24,19 @@ impl Server {
     /// Starts it in a namespace, with so many workers, and waits until it answers.
     #[track_caller]
     pub(crate) fn start(namespace: &str, config: &Path, socket: &Path, workers: usize) -> Self {
+        let command = network::command(namespace, LOCKGATE);
+        Self::start_by(command, config, socket, workers)
+    }
+
+    /// Starts it by this command, which gets its arguments.
+    #[track_caller]
+    pub(crate) fn start_by(
+        mut command: Command,
+        config: &Path,
+        socket: &Path,
+        workers: usize,
+    ) -> Self {
         let log = config.with_extension("log");
-        let mut command = network::command(namespace, LOCKGATE);
         command
             .args(["run", "--config"])
             .arg(config)
