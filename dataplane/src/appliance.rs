@@ -189,9 +189,8 @@ impl Running {
             .iter()
             .any(|worker| !worker.thread.is_finished())
         {
-            if let Some(announcing) = self.workers.first() {
-                self.links.poll(&self.ports, &announcing.commands);
-            }
+            let workers = self.workers.iter().map(|worker| &worker.commands);
+            self.links.poll(&self.ports, workers);
             let mut asked = stop.level();
             // The connections that the flow hash gives to a worker that has ended are lost.
             if asked == StopLevel::Run && self.workers.iter().any(|w| w.thread.is_finished()) {

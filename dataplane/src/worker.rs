@@ -47,6 +47,8 @@ pub enum WorkerCommand {
     /// The link state of an interface's port has changed: announce its addresses if it is up. One
     /// worker gets this, because the workers share their addresses.
     LinkChange(IfaceId),
+    /// The MAC address of an interface's port has changed. Every worker gets this.
+    MacChange(IfaceId),
 }
 
 /// The parts of a worker. Make them on the worker's thread: the page pool belongs to the thread
@@ -309,6 +311,7 @@ impl Worker {
         };
         let more = self.stack.poll(now, &mut env, TX_PACKETS_PER_TURN);
         let flushed = self.ports.flush();
+        self.ports.drop_stuck(now);
         if let Some(report) = self.overload.poll(now, self.stack.counters()) {
             tracing::warn!(
                 worker = self.number,
@@ -371,6 +374,7 @@ impl Worker {
                 };
                 self.stack.on_link_change(now, on, &mut env);
             }
+            Ok(WorkerCommand::MacChange(on)) => self.stack.on_mac_change(on, &self.ports),
             Ok(WorkerCommand::Snapshot(to)) => {
                 // The requester may have timed out and dropped its receiver.
                 let _ = to.try_send(self.snapshot());

@@ -18,7 +18,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
-use lockgate_wire::MacAddr;
+use lockgate_wire::{Instant, MacAddr};
 
 pub use capabilities::{Assume, Capabilities, Disable};
 pub use error::PortError;
@@ -121,9 +121,9 @@ impl Port {
         &self.shared.name
     }
 
-    /// Returns its MAC address.
+    /// Returns its MAC address, as [`Port::poll_link`] has read it last.
     pub fn mac(&self) -> MacAddr {
-        self.shared.mac
+        self.shared.mac()
     }
 
     /// Returns its MTU in bytes.
@@ -141,13 +141,31 @@ impl Port {
         self.shared.sizes
     }
 
-    /// Polls the link state, and handles a link-state change: it is logged, and the queues see it.
-    /// Returns whether the link is up.
+    /// Polls the link state, the MAC address, and resets that the device reports. A change is
+    /// logged, and the queues see it. Returns whether the link is up.
     ///
     /// Most drivers report no change by themselves, so call it regularly, on a thread in the port's
-    /// network namespace.
+    /// network namespace, and on no two threads at a time: drivers read a card's PHY for it.
     pub fn poll_link(&self) -> bool {
+        self.shared.poll_mac();
+        self.shared.poll_resets();
         self.shared.poll_link()
+    }
+
+    /// Returns whether the link was up at the last [`Port::poll_link`].
+    pub fn is_link_up(&self) -> bool {
+        self.shared.link_up.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often [`Port::poll_link`] has seen the MAC address change.
+    pub fn mac_changes(&self) -> u64 {
+        self.shared.mac_changes.load(Ordering::Acquire)
+    }
+
+    /// Returns how often the device has reported that it was reset, such as a virtual function
+    /// whose physical function was. It does nothing from then on, until the port is opened anew.
+    pub fn resets(&self) -> u64 {
+        self.shared.resets_seen.load(Ordering::Relaxed)
     }
 
     /// Returns how often [`Port::poll_link`] has seen the link change, on any thread. The first
@@ -257,7 +275,10 @@ impl fmt::Debug for Queue {
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) id: u16,
-    pub(crate) mac: MacAddr,
+    /// The MAC address in the low bytes.
+    mac: AtomicU64,
+    mac_changes: AtomicU64,
+    resets_seen: AtomicU64,
     pub(crate) mtu: u16,
     pub(crate) caps: Capabilities,
     pub(crate) sizes: Sizes,
@@ -266,6 +287,8 @@ pub(crate) struct Shared {
     link_changes: AtomicU64,
     partial_checksums_warned: AtomicBool,
     refused_warned: AtomicBool,
+    /// Milliseconds of the last warning of stuck packets; 0: none yet.
+    stuck_warned: AtomicU64,
     pub(crate) cells: Vec<QueueCells>,
     pub(crate) rx_pools: Vec<MbufPool>,
     pub(crate) tx_pools: Vec<MbufPool>,
@@ -277,6 +300,48 @@ pub(crate) struct Shared {
 impl Shared {
     fn pools(&self) -> impl Iterator<Item = &MbufPool> {
         self.rx_pools.iter().chain(&self.tx_pools)
+    }
+
+    pub(crate) fn mac(&self) -> MacAddr {
+        mac_of(self.mac.load(Ordering::Relaxed))
+    }
+
+    /// Reads the MAC address. A kernel interface has its own; DPDK knows the one at the start only.
+    fn poll_mac(&self) {
+        let mut mac = [0; 6];
+        let rc = match self.device.kernel_interface() {
+            Some(interface) => {
+                let interface = c_string(interface);
+                // SAFETY: a NUL-terminated name, and six bytes to write.
+                unsafe { dpdk_sys::lg_kernel_mac(interface.as_ptr(), mac.as_mut_ptr()) }
+            }
+            // SAFETY: any port number is allowed; six bytes to write.
+            None => unsafe { dpdk_sys::lg_port_mac(self.id, mac.as_mut_ptr()) },
+        };
+        let (read, known) = (MacAddr(mac), self.mac());
+        // Without an address of its own a port keeps the one that was made for it.
+        if rc < 0 || read == known || !read.is_unicast() {
+            return;
+        }
+        self.mac.store(bits_of(read), Ordering::Relaxed);
+        // Release: a reader of the count sees the new address.
+        self.mac_changes.fetch_add(1, Ordering::Release);
+        tracing::info!(port = self.name, mac = %read, before = %known, "MAC address changed");
+    }
+
+    fn poll_resets(&self) {
+        // SAFETY: any port number is allowed.
+        let resets = u64::from(unsafe { dpdk_sys::lg_port_resets(self.id) });
+        if self.resets_seen.swap(resets, Ordering::Relaxed) != resets {
+            tracing::error!(
+                port = self.name,
+                device = %self.device,
+                resets,
+                "the device was reset (RTE_ETH_EVENT_INTR_RESET), for a virtual function by its \
+                 physical function's driver: it may send and receive nothing from now on; restart \
+                 the appliance"
+            );
+        }
     }
 
     fn poll_link(&self) -> bool {
@@ -317,6 +382,29 @@ impl Shared {
             device = %self.device,
             "the driver refuses packets to send (rte_eth_tx_prepare); \
              set disable = [\"tso\", \"txcsum\"] in this [[port]]"
+        );
+    }
+
+    /// Warns, once a second at most, that a queue's driver has taken nothing and a packet was
+    /// dropped for that.
+    pub(crate) fn warn_of_stuck_packets(&self, now: Instant) {
+        let (last, now) = (&self.stuck_warned, now.as_millis().max(1));
+        let before = last.load(Ordering::Relaxed);
+        if before != 0 && now.saturating_sub(before) < STUCK_WARN_PERIOD_MS
+            || last
+                .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let dropped: u64 = self.cells.iter().map(|q| q.tx_dropped_stuck.read()).sum();
+        tracing::warn!(
+            port = self.name,
+            device = %self.device,
+            dropped,
+            "the driver has taken no packet to send for 100 ms (rte_eth_tx_burst), and the oldest \
+             one was dropped; if that goes on while the link is up, set \
+             disable = [\"tso\", \"txcsum\"] in this [[port]]"
         );
     }
 
@@ -393,3 +481,16 @@ impl Drop for Shared {
         self.shut();
     }
 }
+
+fn bits_of(mac: MacAddr) -> u64 {
+    let [a, b, c, d, e, f] = mac.0;
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
+fn mac_of(bits: u64) -> MacAddr {
+    let [_, _, mac @ ..] = bits.to_be_bytes();
+    MacAddr(mac)
+}
+
+/// Milliseconds between two warnings of stuck packets.
+const STUCK_WARN_PERIOD_MS: u64 = 1000;

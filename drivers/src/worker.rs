@@ -3,10 +3,11 @@
 mod backlog;
 mod leaf;
 mod ring_share;
+mod stuck;
 
 use std::fmt;
 
-use lockgate_wire::IfaceId;
+use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, Info, Output, Packet, Room, TxError};
 
 use self::leaf::Leaf;
@@ -23,7 +24,7 @@ pub const RX_BURST: usize = dpdk_sys::LG_BURST as usize;
 ///
 /// 1. [`WorkerPorts::rx_burst`];
 /// 2. [`Output::tx`] any number of times. It queues frames, and sends them when there is a burst;
-/// 3. [`WorkerPorts::flush`].
+/// 3. [`WorkerPorts::flush`], [`WorkerPorts::drop_stuck`].
 ///
 /// Use it on the thread that owns the page buffers to send. That thread should be registered
 /// ([`crate::Eal::register_worker`]), or it has no mempool cache.
@@ -77,6 +78,20 @@ impl WorkerPorts {
             done &= leaf.flush();
         }
         done
+    }
+
+    /// Drops packets that keep a queue from sending. Call it once a turn, after
+    /// [`WorkerPorts::flush`].
+    ///
+    /// `rte_eth_tx_burst` reports no errors: a driver that can't send a packet takes none from there
+    /// on, at each call. So the oldest packet of a queue is dropped if the driver has taken none for
+    /// 100 ms. Flow control holds a link up for 34 ms by one pause frame at 1 Gbit/s (IEEE 802.3,
+    /// annex 31B), a faster one for less. The drop is counted, and logged once a second at
+    /// most.
+    pub fn drop_stuck(&mut self, now: Instant) {
+        for leaf in &mut self.leaves {
+            leaf.drop_stuck(now);
+        }
     }
 
     /// Frees packets that were sent and that drivers still hold (`rte_eth_tx_done_cleanup`), up to

@@ -1,4 +1,5 @@
-//! Link states of the ports: the wait for them at the start, and their changes afterwards.
+//! Link states of the ports: the wait for them at the start, and their changes afterwards, those of
+//! MAC addresses too.
 
 use core::time::Duration;
 use std::thread;
@@ -90,50 +91,96 @@ impl LinkWait {
     }
 }
 
-/// Polls link states, and tells one worker about every change.
+/// Polls link states and MAC addresses. Every worker gets a command for a changed MAC address, and
+/// one worker for each change that has to be announced.
 #[derive(Debug)]
 pub(super) struct LinkWatch {
-    /// The changes of each interface's port that the worker knows of.
-    known: Vec<Watched>,
+    /// The changes of each interface's port that the workers know of.
+    known: Vec<WatchedInterface>,
 }
 
 #[derive(Debug)]
-struct Watched {
+struct WatchedInterface {
     interface: IfaceId,
     port: usize,
-    changes: u64,
+    /// Changes that were announced.
+    announced: Changes,
+    /// Changes of the MAC address that each worker knows of.
+    macs: Vec<u64>,
+}
+
+/// How often a port has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Changes {
+    link: u64,
+    mac: u64,
+}
+
+impl Changes {
+    fn of(port: &Port) -> Self {
+        Self {
+            link: port.link_changes(),
+            mac: port.mac_changes(),
+        }
+    }
 }
 
 impl LinkWatch {
-    /// Takes the state of now for known. Make it before the worker reads link states: a change in
-    /// between is announced once more.
+    /// Takes the state of now for known. Make it before the workers read it: a change in between is
+    /// announced once more.
     pub(super) fn new(ports: &[Port], config: &Config) -> Self {
         let interfaces = config.interfaces.iter().enumerate();
-        let watched = |(index, interface): (usize, &crate::config::Interface)| Watched {
-            interface: iface(index),
-            port: interface.port,
-            changes: ports[interface.port].link_changes(),
+        let watched = |(index, interface): (usize, &crate::config::Interface)| {
+            let announced = Changes::of(&ports[interface.port]);
+            WatchedInterface {
+                interface: iface(index),
+                port: interface.port,
+                announced,
+                macs: vec![announced.mac; config.workers.cores.len()],
+            }
         };
         Self {
             known: interfaces.map(watched).collect(),
         }
     }
 
-    /// Polls all ports. A command that the worker's queue has no room for is retried by the next
+    /// Polls all ports. A command that a worker's queue has no room for is retried by the next
     /// call.
-    pub(super) fn poll(&mut self, ports: &[Port], worker: &Sender<WorkerCommand>) {
+    pub(super) fn poll<'a>(
+        &mut self,
+        ports: &[Port],
+        workers: impl Iterator<Item = &'a Sender<WorkerCommand>> + Clone,
+    ) {
         for port in ports {
             port.poll_link();
         }
-        self.on_changes(|port| ports[port].link_changes(), worker);
+        self.on_changes(|port| Changes::of(&ports[port]), workers);
     }
 
-    fn on_changes(&mut self, changes: impl Fn(usize) -> u64, worker: &Sender<WorkerCommand>) {
+    fn on_changes<'a>(
+        &mut self,
+        changes: impl Fn(usize) -> Changes,
+        workers: impl Iterator<Item = &'a Sender<WorkerCommand>> + Clone,
+    ) {
         for watched in &mut self.known {
             let changes = changes(watched.port);
-            let command = WorkerCommand::LinkChange(watched.interface);
-            if changes != watched.changes && worker.try_send(command).is_ok() {
-                watched.changes = changes;
+            let interface = watched.interface;
+            for (known, worker) in watched.macs.iter_mut().zip(workers.clone()) {
+                let command = WorkerCommand::MacChange(interface);
+                if *known != changes.mac && worker.try_send(command).is_ok() {
+                    *known = changes.mac;
+                }
+            }
+            // After the worker has got the address that it is to announce.
+            let has_mac = watched.macs.first() == Some(&changes.mac);
+            if changes != watched.announced
+                && has_mac
+                && let Some(announcing) = workers.clone().next()
+                && announcing
+                    .try_send(WorkerCommand::LinkChange(interface))
+                    .is_ok()
+            {
+                watched.announced = changes;
             }
         }
     }
@@ -187,32 +234,90 @@ mod tests {
         assert_eq!(poll(&mut wait, 1, &[0, 1]), (vec![up(0), up(1)], true));
     }
 
-    #[test]
-    fn every_change_reaches_the_worker_also_when_its_queue_was_full() {
-        let watched = |interface, port| Watched {
+    /// Interface 0 is on port 1, interface 1 on port 0.
+    fn watch(workers: usize) -> LinkWatch {
+        let watched = |interface, port| WatchedInterface {
             interface: IfaceId(interface),
             port,
-            changes: 1,
+            announced: Changes { link: 1, mac: 0 },
+            macs: vec![0; workers],
         };
-        let mut watch = LinkWatch {
+        LinkWatch {
             known: vec![watched(0, 1), watched(1, 0)],
-        };
+        }
+    }
+
+    const fn changes(link: u64, mac: u64) -> Changes {
+        Changes { link, mac }
+    }
+
+    #[test]
+    fn every_change_reaches_the_worker_also_when_its_queue_was_full() {
+        let mut watch = watch(1);
         let (worker, commands) = bounded(1);
+        let workers = [worker];
         let received = || match commands.try_recv() {
             Ok(WorkerCommand::LinkChange(on)) => Some(on),
             Ok(other) => panic!("{other:?}"),
             Err(_) => None,
         };
-        watch.on_changes(|_| 1, &worker);
+        watch.on_changes(|_| changes(1, 0), workers.iter());
         assert_eq!(received(), None);
         // Down and up again between two polls are two changes.
-        watch.on_changes(|_| 3, &worker);
+        watch.on_changes(|_| changes(3, 0), workers.iter());
         assert_eq!((received(), received()), (Some(IfaceId(0)), None));
-        watch.on_changes(|_| 3, &worker);
+        watch.on_changes(|_| changes(3, 0), workers.iter());
         assert_eq!((received(), received()), (Some(IfaceId(1)), None));
-        watch.on_changes(|_| 3, &worker);
+        watch.on_changes(|_| changes(3, 0), workers.iter());
         assert_eq!(received(), None);
-        watch.on_changes(|port| if port == 0 { 4 } else { 3 }, &worker);
+        let one = |port| changes(if port == 0 { 4 } else { 3 }, 0);
+        watch.on_changes(one, workers.iter());
         assert_eq!((received(), received()), (Some(IfaceId(1)), None));
+    }
+
+    #[test]
+    fn every_worker_gets_a_changed_address_and_one_announces_it_after_that() {
+        let mut watch = watch(2);
+        let (first, at_first) = bounded(1);
+        let (second, at_second) = bounded(2);
+        let workers = [first, second];
+        let received = |commands: &crossbeam_channel::Receiver<WorkerCommand>| {
+            let names = commands.try_iter().map(|command| match command {
+                WorkerCommand::MacChange(on) => ("mac", on.0),
+                WorkerCommand::LinkChange(on) => ("announce", on.0),
+                other => panic!("{other:?}"),
+            });
+            names.collect::<Vec<_>>()
+        };
+        // Port 0, which has interface 1. The first worker's queue has room for one command.
+        let changed = |port| changes(1, u64::from(port == 0));
+        watch.on_changes(changed, workers.iter());
+        assert_eq!(received(&at_first), [("mac", 1)]);
+        assert_eq!(received(&at_second), [("mac", 1)]);
+        watch.on_changes(changed, workers.iter());
+        assert_eq!(received(&at_first), [("announce", 1)]);
+        watch.on_changes(changed, workers.iter());
+        assert_eq!(
+            (received(&at_first), received(&at_second)),
+            (vec![], vec![])
+        );
+        // A full queue gets the address before the announcement, too.
+        assert!(
+            workers[0]
+                .try_send(WorkerCommand::LinkChange(IfaceId(9)))
+                .is_ok()
+        );
+        watch.on_changes(|_| changes(1, 2), workers.iter());
+        assert_eq!(received(&at_first), [("announce", 9)]);
+        assert_eq!(received(&at_second), [("mac", 0), ("mac", 1)]);
+        for expected in [("mac", 0), ("announce", 0), ("mac", 1), ("announce", 1)] {
+            watch.on_changes(|_| changes(1, 2), workers.iter());
+            assert_eq!(received(&at_first), [expected]);
+        }
+        watch.on_changes(|_| changes(1, 2), workers.iter());
+        assert_eq!(
+            (received(&at_first), received(&at_second)),
+            (vec![], vec![])
+        );
     }
 }

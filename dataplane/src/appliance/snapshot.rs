@@ -56,8 +56,10 @@ impl MetricSources {
 fn port(port: &Port) -> MetricGroup {
     let counters = port.counters();
     let mut values = vec![
-        Metric::gauge("port.link_up", u64::from(port.poll_link())),
+        Metric::gauge("port.link_up", u64::from(port.is_link_up())),
         Metric::counter("port.link_changes", port.link_changes()),
+        Metric::counter("port.mac_changes", port.mac_changes()),
+        Metric::counter("port.resets", port.resets()),
     ];
     let total = counters.total();
     values.extend(

@@ -133,6 +133,40 @@ fn announcements_leave_at_once() {
     assert!(advertised, "an unsolicited neighbour advertisement");
 }
 
+/// Frames leave with the port's new address, and are accepted for it alone; one worker announces it.
+#[test]
+fn a_changed_mac_address_is_used_and_announced() {
+    let mut host = HostSpec::new(2).build();
+    let at = lockgate_wire::Instant::from_millis;
+    let on = IfaceId(0);
+    let old = host.net.info.mac.unwrap();
+    let new = lockgate_wire::MacAddr([2, 0, 0, 0, 0xaa, 0xbb]);
+    host.net.info.mac = Some(new);
+    host.with(|stack, env| stack.on_mac_change(on, env.net));
+    assert_eq!(host.net.frames.len(), 0, "the announcing worker does that");
+    host.with(|stack, env| stack.on_link_change(at(1), on, env));
+    let frame = host.net.frames.pop_front().unwrap();
+    assert_eq!(frame[6..12], new.0);
+    assert_eq!(frame[22..28], new.0, "the sender of ARP");
+    assert_eq!(frame[28..32], frame[38..42], "about itself");
+
+    // An ARP request to each address: the one for the old address is another station's.
+    for (to, answers) in [(old, 0), (new, 1)] {
+        let mut request = vec![0; 42];
+        request[..6].copy_from_slice(&to.0);
+        request[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x77]);
+        request[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        request[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 0x77]);
+        request[28..32].copy_from_slice(&[10, 0, 0, 1]);
+        request[38..42].copy_from_slice(&[10, 0, 0, 2]);
+        let packet = host.buffers.alloc_chain(&[&request]).unwrap();
+        host.with(|stack, env| stack.on_packet(at(2), on, packet, env));
+        assert_eq!(host.net.frames.len(), answers, "to {to}");
+    }
+    let answer = host.net.frames.pop_front().unwrap();
+    assert_eq!(answer[6..12], new.0);
+}
+
 /// Announcements aren't given to a port whose link is down. They follow when it comes up.
 #[test]
 fn announcements_wait_for_the_link() {

@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::process::Command;
 
 use lockgate_testing::cases::Case;
 use lockgate_testing::network::{SERVER4, SERVER6, ip};
+use lockgate_testing::process::run;
 use lockgate_testing::wait_until;
 use lockgate_wire::arp::ArpView;
 use lockgate_wire::ethernet::{EtherType, EthernetView};
@@ -17,6 +19,7 @@ use crate::support::scene::{Scene, Setup};
 pub(crate) const CASES: &[Case] = &[
     Case::new("links::a_late_link_is_announced", late),
     Case::new("links::a_flap_is_announced_and_survived", flap),
+    Case::new("links::a_changed_mac_address_is_announced", mac),
 ];
 
 /// The start doesn't wait for ever; what it couldn't announce is announced with the link.
@@ -73,6 +76,45 @@ fn flap() {
     scene.finish();
 }
 
+/// Every worker sends from the new address and accepts frames for it; clients learn it by the
+/// announcements.
+fn mac() {
+    let scene = Setup::new().workers(2).start();
+    let client = scene.net.client().to_owned();
+    let learned = || {
+        let mut show = Command::new("ip");
+        run(show.args(["-n", &client, "neigh", "show"])).ok().text()
+    };
+    scene.inside(|| {
+        let mut conn = plain().expect("it listens");
+        assert_eq!(conn.get("/").expect("an answer").status, 200);
+        let tap = tap();
+        ip(&format!(
+            "-n {} link set lg0 address {OTHER_MAC}",
+            scene.net.server()
+        ));
+        announced(&tap);
+        let known = learned();
+        assert!(known.contains(OTHER_MAC), "{known}");
+        assert_eq!(conn.get("/").expect("the same connection").status, 200);
+        // Connections of both workers.
+        for _ in 0..16 {
+            let reply = plain().and_then(|mut conn| conn.get("/"));
+            assert_eq!(reply.expect("an answer").status, 200);
+        }
+    });
+    let stats = scene.server.stats();
+    assert_eq!(stats.port("port.mac_changes"), 1);
+    assert_eq!(stats.port("port.link_changes"), 1);
+    // Three for the change, after one to three of the start.
+    let announced = stats.total("arp.announcements_out");
+    assert!((4..=6).contains(&announced), "{announced}");
+    let log = scene.server.log();
+    let changed = format!("MAC address changed port=\"p0\" mac={OTHER_MAC}");
+    assert!(log.contains(&changed), "{log}");
+    scene.finish();
+}
+
 fn set_link(scene: &Scene, state: &str) {
     ip(&format!("-n {} link set lg0 {state}", scene.net.server()));
 }
@@ -121,3 +163,5 @@ fn is_advertisement(frame: &[u8]) -> bool {
     let message = frame.get(54..78).filter(|_| frame[12..14] == [0x86, 0xdd]);
     message.is_some_and(|m| m[0] == 136 && m[4] & 0x40 == 0 && m[8..24] == server.octets())
 }
+
+const OTHER_MAC: &str = "02:00:00:00:aa:bb";

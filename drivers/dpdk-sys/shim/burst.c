@@ -443,6 +443,15 @@ lg_pieces_release(const struct lg_piece *pieces, uint32_t n)
 		release_piece(&pieces[i]);
 }
 
+void
+lg_tx_drop_first(struct lg_txq *q)
+{
+	if (q->count == 0)
+		return;
+	rte_pktmbuf_free(q->pending[0]);
+	shift(q, 1);
+}
+
 uint32_t
 lg_tx_drop(struct lg_txq *q)
 {

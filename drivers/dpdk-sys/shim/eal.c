@@ -244,6 +244,17 @@ lg_kernel_mtu(const char *interface)
 }
 
 int
+lg_kernel_mac(const char *interface, uint8_t mac[6])
+{
+	struct ifreq ifr;
+	int rc = interface_request(interface, SIOCGIFHWADDR, &ifr);
+
+	if (rc == 0)
+		memcpy(mac, ifr.ifr_hwaddr.sa_data, 6);
+	return rc;
+}
+
+int
 lg_kernel_running(const char *interface)
 {
 	struct ifreq ifr;

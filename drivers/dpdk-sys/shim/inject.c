@@ -150,3 +150,25 @@ lg_port_accepted(void)
 {
 	return accepted;
 }
+
+/* Longest packet that stop_at_longer sends, and the driver's own function. */
+static uint32_t sent_len;
+static eth_tx_burst_t send_burst;
+
+static uint16_t
+stop_at_longer(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t i;
+
+	for (i = 0; i < n && pkts[i]->pkt_len <= sent_len; i++)
+		;
+	return i == 0 ? 0 : send_burst(queue, pkts, i);
+}
+
+void
+lg_port_stick_at_longer(uint16_t port, uint32_t len)
+{
+	sent_len = len;
+	send_burst = rte_eth_fp_ops[port].tx_pkt_burst;
+	rte_eth_fp_ops[port].tx_pkt_burst = stop_at_longer;
+}

@@ -14,6 +14,21 @@
 /* rte_eth_dev_info.hash_key_size has eight bits. */
 #define RSS_KEY_MAX 255
 
+/*
+ * The RSS key hashes both directions of a flow to the same value. rte_eth_dev_configure keeps the
+ * pointer to it, and some drivers read it when the port is started.
+ */
+static uint8_t rss_key[RSS_KEY_MAX];
+
+__attribute__((constructor)) static void
+fill_rss_key(void)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(rss_key); i++)
+		rss_key[i] = i % 2 == 0 ? 0x6d : 0x5a;
+}
+
 static const struct {
 	uint64_t dpdk;
 	uint32_t cap;
@@ -92,6 +107,19 @@ lg_port_caps(uint16_t port, struct lg_port_caps *caps)
 }
 
 #ifdef LG_FAULT_INJECTION
+uint32_t
+lg_port_rss_key(uint16_t port, uint8_t *key, uint32_t room)
+{
+	struct rte_eth_conf eth;
+	const struct rte_eth_rss_conf *rss = &eth.rx_adv_conf.rss_conf;
+
+	if (rte_eth_dev_conf_get(port, &eth) != 0 || rss->rss_key == NULL ||
+			rss->rss_key_len > room)
+		return 0;
+	memcpy(key, rss->rss_key, rss->rss_key_len);
+	return rss->rss_key_len;
+}
+
 static int strip_vlan;
 
 void
@@ -106,7 +134,6 @@ lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 {
 	struct rte_eth_dev_info info;
 	struct rte_eth_conf eth;
-	uint8_t key[RSS_KEY_MAX];
 	size_t i;
 	int rc = dev_info(port, &info);
 
@@ -125,16 +152,13 @@ lg_port_configure(uint16_t port, const struct lg_port_conf *conf)
 		eth.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
 #endif
 	if (conf->rss != 0) {
-		/* This key hashes both directions of a flow to the same value. */
-		for (i = 0; i < sizeof(key); i++)
-			key[i] = i % 2 == 0 ? 0x6d : 0x5a;
 		eth.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		for (i = 0; i < RTE_DIM(rss_types); i++)
 			if (conf->rss & rss_types[i].cap)
 				eth.rx_adv_conf.rss_conf.rss_hf |= rss_types[i].dpdk;
 		/* Without a key the driver uses its own. */
 		if (info.hash_key_size > 0) {
-			eth.rx_adv_conf.rss_conf.rss_key = key;
+			eth.rx_adv_conf.rss_conf.rss_key = rss_key;
 			eth.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
 		}
 	}
@@ -331,6 +355,59 @@ lg_port_link_up(uint16_t port)
 	rc = rte_eth_link_get_nowait(port, &link);
 	return rc != 0 ? rc : link.link_status == RTE_ETH_LINK_UP;
 }
+
+int
+lg_port_mac(uint16_t port, uint8_t mac[6])
+{
+	struct rte_ether_addr addr;
+	int rc = rte_eth_macaddr_get(port, &addr);
+
+	if (rc == 0)
+		memcpy(mac, addr.addr_bytes, sizeof(addr.addr_bytes));
+	return rc;
+}
+
+static uint32_t resets[RTE_MAX_ETHPORTS];
+
+/* The EAL's interrupt thread calls it. */
+static int
+on_reset(uint16_t port, enum rte_eth_event_type event, void *arg, void *ret)
+{
+	(void)event;
+	(void)arg;
+	(void)ret;
+	__atomic_add_fetch(&resets[port], 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+int
+lg_port_count_resets(uint16_t port)
+{
+	if (port >= RTE_MAX_ETHPORTS)
+		return -ENODEV;
+	__atomic_store_n(&resets[port], 0, __ATOMIC_RELAXED);
+	return rte_eth_dev_callback_register(port, RTE_ETH_EVENT_INTR_RESET, on_reset, NULL);
+}
+
+uint32_t
+lg_port_resets(uint16_t port)
+{
+	return port < RTE_MAX_ETHPORTS ? __atomic_load_n(&resets[port], __ATOMIC_RELAXED) : 0;
+}
+
+void
+lg_port_ignore_resets(uint16_t port)
+{
+	rte_eth_dev_callback_unregister(port, RTE_ETH_EVENT_INTR_RESET, on_reset, NULL);
+}
+
+#ifdef LG_FAULT_INJECTION
+void
+lg_port_report_reset(uint16_t port)
+{
+	on_reset(port, RTE_ETH_EVENT_INTR_RESET, NULL, NULL);
+}
+#endif
 
 int
 lg_port_stats(uint16_t port, struct lg_port_stats *stats)

@@ -245,6 +245,8 @@ void *lg_anonymous_memory(size_t len);
 int lg_extmem_register(void *addr, size_t len);
 /* Returns the MTU of a kernel interface in the calling thread's namespace, or a negative errno. */
 int lg_kernel_mtu(const char *interface);
+/* Reads the MAC address of a kernel interface. */
+int lg_kernel_mac(const char *interface, uint8_t mac[6]);
 /* Returns 1 if a kernel interface is up and has a carrier, 0 if not, or a negative errno. */
 int lg_kernel_running(const char *interface);
 /*
@@ -277,6 +279,15 @@ uint64_t lg_pool_injected(const struct rte_mempool *pool);
 void lg_port_refuse_longer(uint16_t port, uint32_t len);
 /* Returns the number of packets that it accepted. */
 uint64_t lg_port_accepted(void);
+/* Makes rte_eth_tx_burst of a port stop before packets of more than `len` bytes. */
+void lg_port_stick_at_longer(uint16_t port, uint32_t len);
+/*
+ * Reads the RSS key that drivers find in a port's configuration when it is started. Returns its
+ * bytes; 0: there is none, or no room for it.
+ */
+uint32_t lg_port_rss_key(uint16_t port, uint8_t *key, uint32_t room);
+/* Reports a reset of a port's device, as its driver does. */
+void lg_port_report_reset(uint16_t port);
 /* Ports that are configured from now on remove VLAN tags unasked, as some drivers do. */
 void lg_strip_vlan_unasked(void);
 /* hold.c */
@@ -318,6 +329,15 @@ void lg_port_drain(uint16_t port, uint16_t queues);
 int lg_port_multicast(uint16_t port, const uint8_t *groups, uint32_t n);
 int lg_port_promiscuous(uint16_t port);
 int lg_port_link_up(uint16_t port);
+/* Reads a port's MAC address, which the driver has in memory. */
+int lg_port_mac(uint16_t port, uint8_t mac[6]);
+/*
+ * Counts resets that the device reports (RTE_ETH_EVENT_INTR_RESET), from now on and until
+ * lg_port_ignore_resets.
+ */
+int lg_port_count_resets(uint16_t port);
+uint32_t lg_port_resets(uint16_t port);
+void lg_port_ignore_resets(uint16_t port);
 int lg_port_stats(uint16_t port, struct lg_port_stats *stats);
 int lg_port_xstats(uint16_t port, lg_xstat_fn each, void *context);
 int lg_port_dma_map(uint16_t port, void *addr, size_t len);
@@ -349,6 +369,8 @@ int lg_tx_can_clean(uint16_t port, uint16_t queue);
  * as far as the driver counts them. Not for drivers that free when descriptors are reused.
  */
 uint32_t lg_tx_clean(struct lg_txq *q, uint32_t max);
+/* Frees the oldest pending packet, if there is one. */
+void lg_tx_drop_first(struct lg_txq *q);
 /* Frees the pending packets. Returns their number. */
 uint32_t lg_tx_drop(struct lg_txq *q);
 

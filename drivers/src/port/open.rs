@@ -61,7 +61,9 @@ impl Port {
         let shared = Arc::new(Shared {
             name: config.name.clone(),
             id: created.id,
-            mac,
+            mac: AtomicU64::new(super::bits_of(mac)),
+            mac_changes: AtomicU64::new(0),
+            resets_seen: AtomicU64::new(0),
             mtu: config.mtu,
             caps: plan.caps,
             sizes: plan.sizes,
@@ -70,6 +72,7 @@ impl Port {
             link_changes: AtomicU64::new(0),
             partial_checksums_warned: AtomicBool::new(false),
             refused_warned: AtomicBool::new(false),
+            stuck_warned: AtomicU64::new(0),
             cells: (0..config.queues).map(|_| QueueCells::default()).collect(),
             rx_pools,
             tx_pools,
@@ -77,6 +80,11 @@ impl Port {
             open_queues: AtomicU16::new(0),
             closed: AtomicBool::new(false),
         });
+        // SAFETY: an open port.
+        let rc = unsafe { dpdk_sys::lg_port_count_resets(shared.id) };
+        if rc < 0 {
+            tracing::debug!(port = shared.name, errno = rc, "resets aren't reported");
+        }
         log(&shared, &raw, &plan, &started);
         shared.poll_link();
         let queues = (0..config.queues).map(|n| Queue::new(&shared, n)).collect();
@@ -332,6 +340,8 @@ impl Drop for Created {
 pub(super) fn close_device(device: &Device, id: u16) {
     let members = device.bond_members();
     let members: Vec<u16> = members.iter().filter_map(|name| port_id(name)).collect();
+    // SAFETY: any port number is allowed.
+    unsafe { dpdk_sys::lg_port_ignore_resets(id) };
     // SAFETY: any port may be stopped, in any state.
     let stop = unsafe { dpdk_sys::rte_eth_dev_stop(id) };
     // SAFETY: the port is stopped, so no queue is used.
@@ -471,7 +481,7 @@ fn log(shared: &Shared, raw: &lg_port_caps, plan: &Plan, started: &Started) {
         port = shared.name,
         device = %shared.device,
         driver = %plan::driver_name(raw),
-        mac = %shared.mac,
+        mac = %shared.mac(),
         mtu = shared.mtu,
         queues = shared.cells.len(),
         port_does = plan.reasons.port_does(),

@@ -4,11 +4,12 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
 use dpdk_sys::{LG_BURST, lg_frag, lg_rxq, lg_txq};
-use lockgate_wire::IfaceId;
+use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Buffer, Frag, FragOps, Headers, Info, L4, Packet, Room, Slice, TxError, flags, gso};
 
 use super::backlog::{Backlog, FRAMES, PIECES, PortOffloads};
 use super::ring_share::RingShare;
+use super::stuck::StuckTimer;
 use crate::counters::QueueCells;
 use crate::port::{Capabilities, Queue, SentRelease};
 
@@ -20,6 +21,7 @@ pub(super) struct Leaf {
     rx: lg_rxq,
     tx: lg_txq,
     waiting: Backlog,
+    stuck: StuckTimer,
     /// The bound on what the ring holds, if the driver doesn't free it on request.
     ring_share: Option<RingShare>,
 }
@@ -76,6 +78,7 @@ impl Leaf {
             rx,
             tx,
             waiting: Backlog::new(),
+            stuck: StuckTimer::default(),
             ring_share,
         }
     }
@@ -168,6 +171,23 @@ impl Leaf {
         self.backlog() == 0
     }
 
+    /// See [`super::WorkerPorts::drop_stuck`].
+    pub(super) fn drop_stuck(&mut self, now: Instant) {
+        let dropped = self.cells().tx_dropped_stuck.read();
+        let gone = self.tx.packets + self.tx.refused + dropped;
+        if !self.stuck.poll(now, self.tx.count, gone) {
+            return;
+        }
+        // SAFETY: the queue is this worker's alone.
+        unsafe { dpdk_sys::lg_tx_drop_first(&raw mut self.tx) };
+        if let Some(share) = &mut self.ring_share {
+            // It never was in the ring.
+            share.on_refused(1);
+        }
+        self.cells().tx_dropped_stuck.set(dropped + 1);
+        self.queue.shared.warn_of_stuck_packets(now);
+    }
+
     /// See [`super::WorkerPorts::clean_sent`].
     pub(super) fn clean_sent(&mut self, packets_max: u32) {
         match self.queue.shared.caps.sent_release {
@@ -187,7 +207,7 @@ impl Leaf {
         let shared = &self.queue.shared;
         Info {
             mtu: shared.mtu,
-            mac: Some(shared.mac),
+            mac: Some(shared.mac()),
             tso_bytes_max: if self.cuts_all() {
                 TSO_BYTES_MAX
             } else {

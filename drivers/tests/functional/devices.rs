@@ -3,7 +3,7 @@
 use std::fs;
 
 use lockgate_drivers::{
-    Capabilities, Disable, Driver, FaultInjection, Port, PortConfig, PortError,
+    Capabilities, Disable, Driver, FaultInjection, Port, PortConfig, PortError, WorkerPorts,
 };
 use lockgate_testing::{ScratchDir, wait_until};
 use lockgate_wire::IfaceId;
@@ -44,6 +44,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("tap::checksums_and_segments", tap_checksums_and_segments),
     Case::new("tap::two_queues", tap_two_queues),
     Case::new("tap::link_changes_are_counted", tap_link_changes),
+    Case::new("ports::mac_changes_are_noticed", mac_changes),
+    Case::new("ports::resets_are_reported", resets_are_reported),
     Case::new(
         "tap::disabled_offloads_are_done_in_software",
         disabled_offloads_are_done_in_software,
@@ -102,6 +104,17 @@ fn flows_are_spread_by_a_table() {
         let (log, port) = logged(|| Port::open(eal, &config).unwrap());
         assert_eq!(port.capabilities().rss, rss);
         assert!(!port.capabilities().rx_hash, "net_null reports none");
+        let mut found = [0; 255];
+        let id = number_of(&format!("net_null{queues}"));
+        // SAFETY: an open port, and so many bytes to write.
+        let len = unsafe { dpdk_sys::lg_port_rss_key(id, found.as_mut_ptr(), 255) };
+        let len = usize::try_from(len).expect("at most 255");
+        let expected = if rss {
+            dpdk_sys::LG_NULL_KEY_LEN as usize
+        } else {
+            0
+        };
+        assert_eq!(found[..len], *[0x6d, 0x5a].repeat(128).split_at(expected).0);
         assert!(log.contains(&format!("rss=\"{says}\"")), "{log}");
         assert!(
             log.contains("multicast=\"none (no IPv6 address)\""),
@@ -213,7 +226,7 @@ fn both_ways(device: &str, mtu: u16) -> Capabilities {
 
 fn exchange(
     eal: lockgate_drivers::Eal,
-    ports: &mut lockgate_drivers::WorkerPorts,
+    ports: &mut WorkerPorts,
     kernel: &PacketSocket,
     mtu: usize,
 ) {
@@ -345,7 +358,7 @@ fn two_queues() {
     let mut workers: Vec<_> = port
         .take_queues()
         .into_iter()
-        .map(|q| lockgate_drivers::WorkerPorts::new(vec![q], &[0]))
+        .map(|q| WorkerPorts::new(vec![q], &[0]))
         .collect();
     let mut pool = pages(eal);
     let page = filled(&mut pool, 50, 0);
@@ -486,6 +499,88 @@ fn does_what_its_members_do() {
         // The rings of the members held buffers of its pools.
         close_full(port);
     }
+}
+
+/// A changed MAC address is noticed with the link state: that of a kernel interface, and that of a
+/// device. Without one the port keeps the address that was made for it.
+fn mac_changes() {
+    let _kernel = veth("port0", 1500);
+    let eal = eal();
+    let (port, ports) = open(eal, &config("net_af_packet0,iface=port0"));
+    let mac_of = |ports: &WorkerPorts| ports.info(IfaceId(0)).mac.expect("it is Ethernet");
+    let before = port.mac();
+    port.poll_link();
+    assert_eq!((port.mac(), port.mac_changes()), (before, 0));
+    let mac = "02:00:00:00:aa:01";
+    ip(&format!("link set port0 address {mac}"));
+    assert_eq!(mac_of(&ports), before, "not polled yet");
+    let (log, ()) = logged(|| {
+        for _ in 0..2 {
+            port.poll_link();
+        }
+    });
+    assert_eq!(mac_of(&ports).to_string(), mac);
+    assert_eq!(
+        (port.mac().to_string().as_str(), port.mac_changes()),
+        (mac, 1)
+    );
+    assert_eq!(log.matches("MAC address changed").count(), 1, "{log}");
+    assert!(log.contains(&format!("mac={mac} before={before}")), "{log}");
+    drop(ports);
+    close_full(port);
+
+    let (port, ports) = open(eal, &config("net_null0,no-rx=1"));
+    let made = port.mac();
+    let id = number_of("net_null0");
+    for (last, changes) in [(2, 1), (3, 2), (3, 2)] {
+        let mac = [2, 0, 0, 0, 0xaa, last];
+        // SAFETY: an open port, and six bytes to read.
+        assert_eq!(unsafe { dpdk_sys::lg_port_set_mac(id, mac.as_ptr()) }, 0);
+        port.poll_link();
+        assert_eq!((mac_of(&ports).0, port.mac_changes()), (mac, changes));
+    }
+    assert_ne!(port.mac(), made);
+    drop(ports);
+    close_full(port);
+}
+
+/// A reset that the device reports is counted, and logged as an error once for each poll.
+fn resets_are_reported() {
+    let eal = eal();
+    let (port, ports) = open(eal, &config("net_null0,no-rx=1"));
+    let id = number_of("net_null0");
+    let polled = || {
+        let (log, _) = logged(|| port.poll_link());
+        (log.matches("the device was reset").count(), port.resets())
+    };
+    assert_eq!(polled(), (0, 0));
+    // SAFETY: an open port.
+    unsafe { dpdk_sys::lg_port_report_reset(id) };
+    assert_eq!(polled(), (1, 1));
+    assert_eq!(polled(), (0, 1));
+    for _ in 0..2 {
+        // SAFETY: an open port.
+        unsafe { dpdk_sys::lg_port_report_reset(id) };
+    }
+    assert_eq!(polled(), (1, 3));
+    drop(ports);
+    close_full(port);
+    // The number of a closed port is used again.
+    let (port, ports) = open(eal, &config("net_null0,no-rx=1"));
+    port.poll_link();
+    assert_eq!(port.resets(), 0);
+    drop(ports);
+    close_full(port);
+}
+
+/// The number of an open port.
+fn number_of(device: &str) -> u16 {
+    let name = std::ffi::CString::new(device).expect("a name");
+    let mut id = 0;
+    // SAFETY: a NUL-terminated name and a number of ours to write.
+    let rc = unsafe { dpdk_sys::lg_port_find(name.as_ptr(), &raw mut id) };
+    assert_eq!(rc, 0, "{device}");
+    id
 }
 
 fn tap_link_changes() {

@@ -1,9 +1,11 @@
 //! TX rings that hold what was sent, as the drivers of network cards do: on request it comes back,
 //! or the ring's share of page buffers has a bound.
 
+use core::time::Duration;
+
 use lockgate_drivers::{Eal, Port, PortConfig, RingPair, SentRelease, WorkerPorts};
 use lockgate_testing::cases::Case;
-use lockgate_wire::IfaceId;
+use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Output, PageBuf, PagePool};
 
 use crate::support::{
@@ -28,6 +30,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "held::refused_packets_push_nothing_out",
         refused_packets_push_nothing_out,
+    ),
+    Case::new(
+        "held::packets_never_taken_use_up_no_share",
+        packets_never_taken_use_up_no_share,
     ),
     Case::new(
         "held::closed_rings_give_everything_back",
@@ -214,6 +220,33 @@ fn refused_packets_push_nothing_out() {
         pair.exchange(4, 100, Shape::default());
         assert_eq!(pair.held(), SHARE, "{round}");
     }
+    pair.close();
+}
+
+/// Packets that the driver never takes weren't in the ring: they use up nothing of its share, so
+/// none of those after them is copied.
+fn packets_never_taken_use_up_no_share() {
+    let mut pair = pair(SentRelease::OnReuse, |config| config.ring_pages_max = 4);
+    send(&mut pair.at_b, Shape::default(), &[]);
+    assert!(pair.at_b.flush());
+    // What a receives says which port it is.
+    let a = receive(&mut pair.at_a, 1)[0].port();
+    // SAFETY: an open port, whose queue this thread uses.
+    unsafe { dpdk_sys::lg_port_stick_at_longer(a, 600) };
+    let mut now = Instant::from_secs(1);
+    for n in 0..200 {
+        let page = filled(&mut pair.pages, 1000, n);
+        send(&mut pair.at_a, Shape::default(), &[whole(&page)]);
+        assert!(!pair.at_a.flush());
+        pair.at_a.drop_stuck(now);
+        now += Duration::from_millis(100);
+        pair.at_a.drop_stuck(now);
+        assert!(pair.at_a.flush());
+    }
+    let sent = pair.a.counters().total();
+    assert_eq!((sent.tx_dropped_stuck, sent.tx_ring_share), (200, 0));
+    pair.exchange(4, 100, Shape::default());
+    assert_eq!(pair.a.counters().total().tx_ring_share, 0);
     pair.close();
 }
 

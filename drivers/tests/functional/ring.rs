@@ -7,7 +7,7 @@ use lockgate_drivers::{
     Assume, FaultInjection, Port, PortConfig, PortError, RingPair, WorkerPorts,
 };
 use lockgate_testing::wait_for;
-use lockgate_wire::IfaceId;
+use lockgate_wire::{IfaceId, Instant};
 use pktbuf::{Checksum, Output, RecordFields, TxError};
 
 use crate::support::{
@@ -30,6 +30,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "ring::a_packet_that_the_driver_refuses_is_dropped",
         a_packet_that_the_driver_refuses_is_dropped,
+    ),
+    Case::new(
+        "ring::a_packet_that_the_driver_never_takes_is_dropped",
+        a_packet_that_the_driver_never_takes_is_dropped,
     ),
     Case::new(
         "ring::frees_on_other_threads_come_home",
@@ -556,6 +560,71 @@ fn a_packet_that_the_driver_refuses_is_dropped() {
     assert!(sent.tx_ring_full > 0, "or this proves too little");
     // SAFETY: it reads a number.
     assert_eq!(unsafe { dpdk_sys::lg_port_accepted() }, 40);
+    drop(page);
+    e.close();
+    pool.reclaim();
+    assert!(pool.is_full());
+}
+
+/// A driver that stops before a packet at each call would hold up its queue for ever: the packet is
+/// dropped after 100 ms, counted, and logged once a second. The packets around it leave in order.
+fn a_packet_that_the_driver_never_takes_is_dropped() {
+    let (eal, mut e) = ends(64, |_| ());
+    let mut pool = pages(eal);
+    let page = filled(&mut pool, 1000, 0);
+    let shape = |seq| Shape {
+        seq,
+        ..Shape::default()
+    };
+    // What b receives says which port it is.
+    send(&mut e.at_a, shape(0), &[]);
+    assert!(e.at_a.flush());
+    let b = receive(&mut e.at_b, 1)[0].port();
+    // SAFETY: an open port, whose queue this thread uses.
+    unsafe { dpdk_sys::lg_port_stick_at_longer(b, 600) };
+    let is_long = |seq| seq % 8 == 1;
+    for seq in 0..24 {
+        let len = if is_long(seq) { 1000 } else { 500 };
+        send(&mut e.at_b, shape(seq), &[whole(&page).part(0, len)]);
+    }
+    let mut got = Vec::new();
+    // A turn each 50 ms: two of them are within the limit, the third one is not.
+    let mut turns = (20..).map(|turn| Instant::from_millis(turn * 50));
+    let (log, ()) = logged(|| {
+        for (dropped, so_far) in [(0, 1), (0, 1), (1, 1), (1, 8), (1, 8), (2, 8), (2, 15)] {
+            e.at_b.flush();
+            e.at_b.drop_stuck(turns.next().expect("endless"));
+            e.at_a
+                .rx_burst(|_, buffer| got.push(verify_frame(&bytes(&buffer)).0));
+            let sent = e.b.counters().total();
+            assert_eq!((sent.tx_dropped_stuck, got.len()), (dropped, so_far));
+        }
+    });
+    assert_eq!(log.matches("has taken no packet").count(), 1, "{log}");
+    assert!(log.contains("dropped=1"), "{log}");
+    let (log, ()) = logged(|| {
+        for _ in 0..30 {
+            e.at_b.flush();
+            e.at_b.drop_stuck(turns.next().expect("endless"));
+        }
+    });
+    assert!(e.at_b.flush());
+    assert_eq!(e.b.counters().total().tx_dropped_stuck, 3);
+    assert_eq!(log, "", "within a second");
+    // More than a second later the next one is logged.
+    send(&mut e.at_b, shape(25), &[whole(&page)]);
+    let (log, ()) = logged(|| {
+        for _ in 0..3 {
+            e.at_b.flush();
+            e.at_b.drop_stuck(turns.next().expect("endless"));
+        }
+    });
+    assert!(log.contains("dropped=4"), "{log}");
+    assert!(e.at_b.flush());
+    e.at_a
+        .rx_burst(|_, buffer| got.push(verify_frame(&bytes(&buffer)).0));
+    let expected: Vec<u32> = (0..24).filter(|seq| !is_long(*seq)).collect();
+    assert_eq!(got, expected);
     drop(page);
     e.close();
     pool.reclaim();

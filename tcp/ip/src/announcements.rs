@@ -34,10 +34,22 @@ impl IpLayer {
         }
     }
 
-    /// Changes the link-layer address of an interface, and announces its addresses.
-    pub fn set_mac(&mut self, now: Instant, iface: IfaceId, mac: MacAddr) {
-        self.interfaces.set_mac(iface, mac);
-        self.announce(now, iface);
+    /// Changes the link-layer address of a port's interface, and of the VLANs on it that had the
+    /// same one. Returns whether it differs from the address before. One of the hosts that share
+    /// the interface announces it ([`IpLayer::on_link`]).
+    pub fn set_mac(&mut self, iface: IfaceId, mac: MacAddr) -> bool {
+        let before = self.interfaces.interface(iface).and_then(|i| i.mac);
+        if before.is_none() || before == Some(mac) {
+            return false;
+        }
+        let is_on_port =
+            |i: &&Interface| i.id == iface || i.vlan.is_some_and(|(parent, _)| parent == iface);
+        let on_port = self.interfaces.iter().filter(is_on_port);
+        let changed = on_port.filter(|i| i.mac == before).map(|i| i.id);
+        for id in changed.collect::<Vec<_>>() {
+            self.interfaces.set_mac(id, mac);
+        }
+        true
     }
 
     /// Schedules announcements of all addresses of an interface: 0, 1 and 3 seconds from now. The
@@ -142,7 +154,7 @@ mod tests {
         h.on_link(at(500), ETH, false);
         assert_eq!(h.deadline(), None);
         // What changes meanwhile is announced when the link comes up, also on the VLAN.
-        h.set_mac(at(600), ETH, OTHER);
+        assert!(h.set_mac(ETH, OTHER));
         h.announce_address(at(600), VLAN, "10.42.0.1".parse().unwrap());
         h.announce(at(600), ETH);
         assert_eq!((flush(&mut h, at(30_000)).len(), h.deadline()), (0, None));
@@ -160,9 +172,18 @@ mod tests {
     #[test]
     fn a_changed_address_is_announced() {
         let mut h = host();
-        h.set_mac(at(0), ETH, OTHER);
+        assert!(h.set_mac(ETH, OTHER));
+        assert!(!h.set_mac(ETH, OTHER), "the same");
+        assert!(!h.set_mac(BARE, OTHER), "it has no link layer");
+        assert_eq!(
+            flush(&mut h, at(0)).len(),
+            0,
+            "one of several hosts announces it"
+        );
+        h.on_link(at(0), ETH, true);
         let sent = flush(&mut h, at(0));
-        assert_eq!(sent.len(), 3);
+        // With the VLAN's.
+        assert_eq!(sent.len(), 4);
         assert!(sent.iter().all(|(_, frame)| frame[6..12] == OTHER.0));
         flush(&mut h, at(1000));
         flush(&mut h, at(3000));

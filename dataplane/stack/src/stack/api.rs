@@ -280,4 +280,13 @@ impl Stack {
         self.egress.ip.on_link(now, iface, is_up);
         self.send_ip_frames(now, env);
     }
+
+    /// Handles a change of the MAC address of a port's interface, which is read from the port:
+    /// frames leave with it and are accepted for it. Each of several workers does that. One of them
+    /// announces it by [`Stack::on_link_change`].
+    pub fn on_mac_change<N: Output>(&mut self, iface: IfaceId, net: &N) {
+        if let Some(mac) = net.info(iface).mac {
+            self.egress.ip.set_mac(iface, mac);
+        }
+    }
 }

@@ -1,0 +1,60 @@
+//! Detection of packets that a driver never takes.
+
+use core::time::Duration;
+
+use lockgate_wire::Instant;
+
+/// How long a queue has taken no packet, though some are pending.
+#[derive(Debug, Default)]
+pub(super) struct StuckTimer {
+    /// Packets that the queue had taken or lost at that time.
+    since: Option<(u64, Instant)>,
+}
+
+impl StuckTimer {
+    /// Returns whether the oldest pending packet is to be dropped. `gone` is the number of packets
+    /// that have left the queue in any way.
+    pub(super) fn poll(&mut self, now: Instant, pending: u16, gone: u64) -> bool {
+        if pending == 0 {
+            self.since = None;
+            return false;
+        }
+        match self.since {
+            Some((then, since)) if then == gone => now.saturating_since(since) >= STUCK_TIME_MAX,
+            _ => {
+                self.since = Some((gone, now));
+                false
+            }
+        }
+    }
+}
+
+/// Longer than a pause of flow control, shorter than the least retransmission timeout (RFC 6298,
+/// 2.4: 1 s; 200 ms here).
+const STUCK_TIME_MAX: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_counts_from_the_last_packet_that_left() {
+        let mut timer = StuckTimer::default();
+        let mut poll = |ms, pending, gone| timer.poll(Instant::from_millis(ms), pending, gone);
+        assert!(!poll(1000, 1, 5));
+        assert!(!poll(1099, 1, 5));
+        // One was sent, another is pending since.
+        assert!(!poll(1100, 1, 6));
+        assert!(!poll(1199, 64, 6));
+        assert!(poll(1200, 64, 6));
+        // That one was dropped, and the next one has as much time.
+        assert!(!poll(1200, 63, 7));
+        assert!(!poll(1299, 63, 7));
+        assert!(poll(1300, 63, 7));
+        // An empty queue has no time.
+        assert!(!poll(1400, 0, 8));
+        assert!(!poll(1500, 1, 8));
+        assert!(!poll(1599, 1, 8));
+        assert!(poll(1600, 1, 8));
+    }
+}
