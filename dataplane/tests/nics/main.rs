@@ -12,6 +12,7 @@ mod link;
 mod offloads;
 mod ports;
 mod privileges;
+mod restarts;
 mod skips;
 mod support;
 mod workers;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         link::CASES,
         layouts::CASES,
         privileges::CASES,
+        restarts::CASES,
         skips::CASES,
     ]
     .concat();

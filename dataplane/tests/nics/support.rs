@@ -1,9 +1,9 @@
 //! What the cases share.
 
 pub(crate) mod appliance;
-mod archive;
+pub(crate) mod archive;
 pub(crate) mod capture;
 pub(crate) mod card;
-mod guest;
+pub(crate) mod guest;
 pub(crate) mod machine;
 pub(crate) mod spec;

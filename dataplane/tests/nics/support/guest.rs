@@ -6,8 +6,8 @@ use std::process::Command;
 use lockgate_testing::cases::skip_case;
 
 /// What `scripts/nics/guest` prepares.
-pub(super) struct GuestFiles {
-    pub(super) qemu: String,
+pub(crate) struct GuestFiles {
+    pub(crate) qemu: String,
     pub(super) libraries: String,
     pub(super) firmware: String,
     pub(super) kernel: String,
@@ -16,7 +16,7 @@ pub(super) struct GuestFiles {
 
 impl GuestFiles {
     /// Prepares them, or skips the case with the reason why they can't be had.
-    pub(super) fn prepare() -> Self {
+    pub(crate) fn prepare() -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/nics/guest");
         // Fetching packages may take longer than a wait of a test.
         let output = Command::new(script).arg(LOCKGATE).output();

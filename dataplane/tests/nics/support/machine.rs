@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
 use lockgate_testing::cases::name_of_case;
@@ -31,18 +31,43 @@ impl Machine {
     /// Boots the machine with these files beside those that every guest has.
     #[track_caller]
     pub(crate) fn boot(spec: &MachineSpec, archive: Archive) -> Self {
-        let files = GuestFiles::prepare();
+        Self::boot_from(&GuestFiles::prepare(), spec, archive)
+    }
+
+    /// The same from these files. A QEMU that fails before the guest is ready, as by an assertion
+    /// of its own, is started once more. One that ends with success isn't: the guest's kernel has
+    /// ended it.
+    #[track_caller]
+    pub(crate) fn boot_from(files: &GuestFiles, spec: &MachineSpec, archive: Archive) -> Self {
+        let archive = archive.finish();
+        let booted = Self::try_boot(files, spec, &archive);
+        booted.unwrap_or_else(|status| {
+            assert!(!status.success(), "the guest has ended before it was ready");
+            eprintln!(
+                "QEMU has failed before the guest was ready: {status}; starting it once more"
+            );
+            Self::try_boot(files, spec, &archive)
+                .unwrap_or_else(|status| panic!("QEMU has failed twice: {status}"))
+        })
+    }
+
+    /// Boots the machine once. Returns how QEMU has ended, if it has before the guest was ready.
+    fn try_boot(
+        files: &GuestFiles,
+        spec: &MachineSpec,
+        archive: &[u8],
+    ) -> Result<Self, ExitStatus> {
         let taps = Taps::new(spec.cards.len(), spec.mtu, spec.tap_queues());
         let scratch = ScratchDir::new();
         let mut initramfs = fs::read(&files.initramfs).expect("it was prepared");
-        initramfs.extend(archive.finish());
+        initramfs.extend(archive);
         scratch.write(INITRAMFS, initramfs);
 
         let [shell, monitor] = [SHELL, MONITOR]
             .map(|name| UnixListener::bind(scratch.join(name)).expect("a new path"));
         let mut command = network::command(taps.namespace(), &files.qemu);
         command.env("LD_LIBRARY_PATH", &files.libraries);
-        command.args(spec.arguments(&files, scratch.path()));
+        command.args(spec.arguments(files, scratch.path()));
         let output = File::create(scratch.join(QEMU_LOG)).expect("there's room for a log");
         command
             .stdin(Stdio::null())
@@ -55,16 +80,27 @@ impl Machine {
             scratch,
             taps,
         };
-        machine.shell = Some(machine.accept(&shell));
-        machine.monitor = Some(machine.accept(&monitor));
-        machine.read_answer("the boot");
+        if let Err(status) = machine.connect(&shell, &monitor) {
+            eprintln!("{}", machine.report());
+            return Err(status);
+        }
         for (number, card) in spec.cards.iter().enumerate() {
             if *card == Card::IgbVf {
                 machine.ok(&format!("make_vf {}", Card::Igb.address(number)));
             }
             machine.ok(&format!("bind {} {}", card.address(number), spec.bind_to()));
         }
-        machine
+        Ok(machine)
+    }
+
+    /// Waits until QEMU has connected and the guest is ready.
+    fn connect(&mut self, shell: &UnixListener, monitor: &UnixListener) -> Result<(), ExitStatus> {
+        self.shell = Some(self.accept(shell)?);
+        self.monitor = Some(self.accept(monitor)?);
+        match self.try_read_answer("the boot") {
+            Some(_) => Ok(()),
+            None => Err(self.qemu.wait().expect("it is our child")),
+        }
     }
 
     /// Runs a command line in the guest; its exit code and output.
@@ -144,39 +180,52 @@ impl Machine {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until QEMU connects.
-    fn accept(&mut self, listener: &UnixListener) -> UnixStream {
+    /// Waits until QEMU connects, or has ended.
+    fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream, ExitStatus> {
         listener
             .set_nonblocking(true)
             .expect("a listener can be non-blocking");
-        let stream = self.wait_for("a connection of QEMU", |_| match listener.accept() {
-            Ok((stream, _)) => Some(stream),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        let stream = wait_for("a connection of QEMU", || match listener.accept() {
+            Ok((stream, _)) => Some(Ok(stream)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let ended = self.qemu.try_wait().expect("it is our child");
+                ended.map(Err)
+            }
             Err(error) => panic!("a connection of QEMU: {error}"),
-        });
+        })?;
         stream
             .set_nonblocking(false)
             .and_then(|()| stream.set_read_timeout(Some(HANG_LIMIT)))
             .expect("a stream has these settings");
-        stream
+        Ok(stream)
     }
 
     /// Reads the answer to a command line.
     #[track_caller]
     fn read_answer(&mut self, to: &str) -> (i32, String) {
+        let answer = self.try_read_answer(to);
+        answer.unwrap_or_else(|| panic!("{to}: the machine has ended"))
+    }
+
+    /// Reads the answer to a command line. None: the machine has ended.
+    #[track_caller]
+    fn try_read_answer(&mut self, to: &str) -> Option<(i32, String)> {
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
         loop {
             let shell = self.shell.as_mut().expect("QEMU has connected");
             match shell.read(&mut piece) {
-                Ok(0) => panic!("{to}: the machine has ended"),
+                Ok(0) => return None,
+                // QEMU has ended with bytes that it hasn't read.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return None,
                 Ok(len) => answer.extend_from_slice(&piece[..len]),
                 Err(error) => {
                     let answer = String::from_utf8_lossy(&answer);
                     panic!("{to}: no answer: {error}; so far: {answer}");
                 }
             }
-            if let Some(found) = split_answer(&answer) {
+            let found = split_answer(&answer);
+            if found.is_some() {
                 return found;
             }
         }

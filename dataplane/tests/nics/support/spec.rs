@@ -45,18 +45,7 @@ impl MachineSpec {
 
     /// The same machine for so many workers.
     pub(crate) fn workers(self, workers: usize) -> Self {
-        // Seen, not explained: on pages of 2 MiB QEMU's igb gives the packets of all queues to the
-        // first one, and its link goes down and up again.
-        let pages = if workers > 1 && self.cards.contains(&Card::Igb) {
-            PageSize::Gigantic
-        } else {
-            self.pages
-        };
-        Self {
-            workers,
-            pages,
-            ..self
-        }
+        Self { workers, ..self }
     }
 
     /// The queues of a tap: one for each queue of its card, if all cards can use them.
