@@ -27,8 +27,9 @@ impl ThreadCapabilities {
     /// # Errors
     /// The system refuses.
     pub fn empty(&self, tid: i32) -> io::Result<()> {
-        // SAFETY: two numbers, and a signal with a handler.
-        let rc = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGRTMAX()) };
+        let (process, signal) = (std::process::id(), libc::SIGRTMAX());
+        // SAFETY: three numbers; the signal has a handler.
+        let rc = unsafe { libc::syscall(libc::SYS_tgkill, process, tid, signal) };
         if rc == 0 {
             return Ok(());
         }

@@ -12,6 +12,7 @@ mod reasons;
 mod rss;
 mod sent;
 mod sizes;
+mod watch;
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -302,48 +303,6 @@ impl Shared {
         self.rx_pools.iter().chain(&self.tx_pools)
     }
 
-    pub(crate) fn mac(&self) -> MacAddr {
-        mac_of(self.mac.load(Ordering::Relaxed))
-    }
-
-    /// Reads the MAC address. A kernel interface has its own; DPDK knows the one at the start only.
-    fn poll_mac(&self) {
-        let mut mac = [0; 6];
-        let rc = match self.device.kernel_interface() {
-            Some(interface) => {
-                let interface = c_string(interface);
-                // SAFETY: a NUL-terminated name, and six bytes to write.
-                unsafe { dpdk_sys::lg_kernel_mac(interface.as_ptr(), mac.as_mut_ptr()) }
-            }
-            // SAFETY: any port number is allowed; six bytes to write.
-            None => unsafe { dpdk_sys::lg_port_mac(self.id, mac.as_mut_ptr()) },
-        };
-        let (read, known) = (MacAddr(mac), self.mac());
-        // Without an address of its own a port keeps the one that was made for it.
-        if rc < 0 || read == known || !read.is_unicast() {
-            return;
-        }
-        self.mac.store(bits_of(read), Ordering::Relaxed);
-        // Release: a reader of the count sees the new address.
-        self.mac_changes.fetch_add(1, Ordering::Release);
-        tracing::info!(port = self.name, mac = %read, before = %known, "MAC address changed");
-    }
-
-    fn poll_resets(&self) {
-        // SAFETY: any port number is allowed.
-        let resets = u64::from(unsafe { dpdk_sys::lg_port_resets(self.id) });
-        if self.resets_seen.swap(resets, Ordering::Relaxed) != resets {
-            tracing::error!(
-                port = self.name,
-                device = %self.device,
-                resets,
-                "the device was reset (RTE_ETH_EVENT_INTR_RESET), for a virtual function by its \
-                 physical function's driver: it may send and receive nothing from now on; restart \
-                 the appliance"
-            );
-        }
-    }
-
     fn poll_link(&self) -> bool {
         let up = self.link_state().unwrap_or(false);
         if self.link_up.swap(up, Ordering::Relaxed) != up {
@@ -480,16 +439,6 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.shut();
     }
-}
-
-fn bits_of(mac: MacAddr) -> u64 {
-    let [a, b, c, d, e, f] = mac.0;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
-}
-
-fn mac_of(bits: u64) -> MacAddr {
-    let [_, _, mac @ ..] = bits.to_be_bytes();
-    MacAddr(mac)
 }
 
 /// Milliseconds between two warnings of stuck packets.

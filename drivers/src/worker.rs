@@ -83,11 +83,10 @@ impl WorkerPorts {
     /// Drops packets that keep a queue from sending. Call it once a turn, after
     /// [`WorkerPorts::flush`].
     ///
-    /// `rte_eth_tx_burst` reports no errors: a driver that can't send a packet takes none from there
-    /// on, at each call. So the oldest packet of a queue is dropped if the driver has taken none for
-    /// 100 ms. Flow control holds a link up for 34 ms by one pause frame at 1 Gbit/s (IEEE 802.3,
-    /// annex 31B), a faster one for less. The drop is counted, and logged once a second at
-    /// most.
+    /// `rte_eth_tx_burst` reports no errors: a driver that can't send a packet takes none from it
+    /// on, at each call. So the oldest packet of a queue is dropped if the driver has taken none
+    /// for 100 ms. A pause frame stops a link of 1 Gbit/s for 34 ms (IEEE 802.3, annex 31B). The
+    /// drop is counted, and logged once a second at most.
     pub fn drop_stuck(&mut self, now: Instant) {
         for leaf in &mut self.leaves {
             leaf.drop_stuck(now);

@@ -76,8 +76,8 @@ fn refuse_groups_of_root(user: &str, gid: Gid, groups: &[Gid]) -> Result<(), Str
     }
     if groups.contains(&ROOT) {
         return Err(format!(
-            "user {user} is a member of the group root: end that (gpasswd --delete {user} root), or \
-             name another user"
+            "user {user} is a member of the group root: end that (gpasswd --delete {user} root), \
+             or name another user"
         ));
     }
     Ok(())

@@ -133,7 +133,7 @@ fn announcements_leave_at_once() {
     assert!(advertised, "an unsolicited neighbour advertisement");
 }
 
-/// Frames leave with the port's new address, and are accepted for it alone; one worker announces it.
+/// Frames leave with the port's new address and are accepted for it alone. One worker announces it.
 #[test]
 fn a_changed_mac_address_is_used_and_announced() {
     let mut host = HostSpec::new(2).build();

@@ -15,7 +15,7 @@ use super::multicast::{self, Multicast};
 use super::plan::{self, Plan};
 use super::rss::Spread;
 use super::sent::{self, SentRelease};
-use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, dma, mtu};
+use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, dma, mtu, watch};
 use crate::counters::QueueCells;
 use crate::device::{Device, Driver};
 use crate::eal::Eal;
@@ -61,7 +61,7 @@ impl Port {
         let shared = Arc::new(Shared {
             name: config.name.clone(),
             id: created.id,
-            mac: AtomicU64::new(super::bits_of(mac)),
+            mac: AtomicU64::new(watch::bits_of(mac)),
             mac_changes: AtomicU64::new(0),
             resets_seen: AtomicU64::new(0),
             mtu: config.mtu,
@@ -80,11 +80,7 @@ impl Port {
             open_queues: AtomicU16::new(0),
             closed: AtomicBool::new(false),
         });
-        // SAFETY: an open port.
-        let rc = unsafe { dpdk_sys::lg_port_count_resets(shared.id) };
-        if rc < 0 {
-            tracing::debug!(port = shared.name, errno = rc, "resets aren't reported");
-        }
+        shared.count_resets();
         log(&shared, &raw, &plan, &started);
         shared.poll_link();
         let queues = (0..config.queues).map(|n| Queue::new(&shared, n)).collect();
