@@ -98,7 +98,9 @@ fn params(choice: u8) -> Params {
 fn session(params: Params) -> Session {
     let (key, secret) = ([7; 32], [9; 48]);
     let session = match params.version {
-        Version::Tls12 => Session::from_key(params, &key[..params.suite.key_len()], &[3; 12]),
+        Version::Tls10 | Version::Tls11 | Version::Tls12 => {
+            Session::from_key(params, &key[..params.suite.key_len()], &[3; 12])
+        }
         Version::Tls13 => Session::from_secret(params.suite, &secret[..params.suite.secret_len()]),
     };
     session.expect("a key of the suite's length")

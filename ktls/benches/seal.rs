@@ -17,8 +17,8 @@ use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
 use lockgate_ktls::{
-    BackendChoice, Ciphers, ContentType, Deframer, Head, Limits, Params, Received, RecordQueue,
-    Role, Session, Suite, Version, nonce,
+    BackendChoice, Ciphers, ContentType, Deframer, Limits, Params, Received, RecordQueue, Role,
+    Session, Suite, Version, nonce,
 };
 use pktbuf::{
     Buffer, HeapBuffers, LARGE_SPAN, PageArena, PagePool, PoolConfig, Region, SharedSpan, Slices,
@@ -355,12 +355,12 @@ fn pages() -> Vec<Arc<SharedSpan>> {
 
 /// The records of one round, one after the other.
 fn wire(params: Params) -> Vec<u8> {
-    let key = key(params);
+    let (key, session) = (key(params), session(params));
     let content = vec![7; RECORD];
     let mut wire = Vec::with_capacity(PART / RECORD * WIRE_RECORD);
     for number in 0..(PART / RECORD) as u64 {
         let kind = ContentType::APPLICATION_DATA;
-        let head = Head::new(params, &IV, number, kind, 1 << 14);
+        let head = session.head(number, kind, 1 << 14);
         wire.extend_from_slice(head.as_bytes());
         let mut body = content.clone();
         let mut tail = [0; 17];
@@ -378,6 +378,7 @@ fn key(params: Params) -> LessSafeKey {
         Suite::Aes128Gcm => &AES_128_GCM,
         Suite::Aes256Gcm => &AES_256_GCM,
         Suite::Chacha20Poly1305 => &CHACHA20_POLY1305,
+        suite => panic!("no bare AEAD for {suite:?}"),
     };
     let key = UnboundKey::new(algorithm, &KEY[..params.suite.key_len()]);
     LessSafeKey::new(key.expect("a key of the right length"))

@@ -40,14 +40,14 @@ impl RecordHeader {
     ///
     /// # Errors
     ///
-    /// [`RxError::BadVersion`], [`RxError::Unprotected`], [`RxError::RecordTooLong`] or
-    /// [`RxError::RecordTooShort`]. After an error the boundaries of the following records are
+    /// [`RxError::BadVersion`], [`RxError::Unprotected`], [`RxError::RecordTooLong`],
+    /// [`RxError::RecordTooShort`] or [`RxError::RecordNotBlocks`]. After an error the boundaries of the following records are
     /// unknown.
     pub fn check(self, params: Params) -> Result<u32, RxError> {
         // RFC 8446 wants legacy_record_version ignored. Both kernels require 3.3, which every TLS
         // 1.3 peer writes (5.1: "MUST be set to 0x0303 for all records ... other than an initial
         // ClientHello"), and so detect a stream that has lost its record boundaries.
-        if self.version != LEGACY_VERSION {
+        if self.version != params.version.wire() {
             return Err(RxError::BadVersion);
         }
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.2
@@ -63,11 +63,14 @@ impl RecordHeader {
         if self.length < shape.length_min() {
             return Err(RxError::RecordTooShort);
         }
+        if !shape.is_whole_blocks(self.length) {
+            return Err(RxError::RecordNotBlocks);
+        }
         Ok(u32::from(HEADER) + u32::from(self.length))
     }
 }
 
-/// Header and explicit nonce of a record to be sealed.
+/// Header and explicit nonce or IV of a record to be sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
     bytes: [u8; RecordShape::HEAD_MAX],
@@ -75,40 +78,32 @@ pub struct Head {
 }
 
 impl Head {
-    /// Frames `content` bytes of type `kind` as record `number` under `iv`.
+    /// Frames `content` bytes of type `kind`. `explicit` is as long as the suite's explicit nonce
+    /// or IV.
     ///
     /// `content` is at most 2^14; the caller splits longer content.
-    pub fn new(
-        params: Params,
-        iv: &[u8; NONCE_LEN],
-        number: u64,
-        kind: ContentType,
-        content: u16,
-    ) -> Self {
+    pub(crate) fn new(params: Params, explicit: &[u8], kind: ContentType, content: u16) -> Self {
         debug_assert!(content <= CONTENT_MAX, "the framer cuts records");
         let outer = match params.version {
-            Version::Tls12 => kind,
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => kind,
             Version::Tls13 => ContentType::APPLICATION_DATA,
         };
         let shape = params.shape();
         let header = RecordHeader {
             kind: outer,
-            version: LEGACY_VERSION,
+            version: params.version.wire(),
             length: shape.length(content),
         };
         let mut bytes = [0; RecordShape::HEAD_MAX];
         bytes[..HEADER_LEN].copy_from_slice(&header.emit());
         let len = usize::from(shape.head_len());
-        let explicit = &mut bytes[HEADER_LEN..len];
         if !explicit.is_empty() {
-            // The explicit part is the IV's XOR the sequence number, as in every other suite. It
-            // is unique for each number in every mode, so no change of mode can repeat one.
-            explicit.copy_from_slice(&nonce(iv, number)[NONCE_LEN - explicit.len()..]);
+            bytes[HEADER_LEN..len].copy_from_slice(explicit);
         }
         Self { bytes, len }
     }
 
-    /// Returns header and explicit nonce.
+    /// Returns header and explicit nonce or IV.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -147,7 +142,8 @@ pub(crate) fn received_nonce(
     }
 }
 
-/// Additional authenticated data of a record: 5 bytes in TLS 1.3, 13 in TLS 1.2.
+/// Additional authenticated data of a record: 5 bytes in TLS 1.3, 13 in older versions. With CBC it
+/// is what the MAC covers besides the content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Aad {
     bytes: [u8; AAD_MAX],
@@ -163,7 +159,7 @@ impl Aad {
             //= https://www.rfc-editor.org/rfc/rfc5246#section-6.2.3.3
             //# additional_data = seq_num + TLSCompressed.type +
             //# TLSCompressed.version + TLSCompressed.length;
-            Version::Tls12 => {
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => {
                 bytes[..8].copy_from_slice(&number.to_be_bytes());
                 bytes[8..11].copy_from_slice(&header[..3]);
                 bytes[11..].copy_from_slice(&content.to_be_bytes());
@@ -195,9 +191,6 @@ pub fn inner_type(plaintext: &[u8]) -> Option<(ContentType, usize)> {
     let at = plaintext.iter().rposition(|&byte| byte != 0)?;
     Some((ContentType(plaintext[at]), at))
 }
-
-/// Version bytes of every sent record, in TLS 1.3 too: 3.3.
-pub const LEGACY_VERSION: [u8; 2] = [3, 3];
 
 const AAD_MAX: usize = 13;
 

@@ -2,7 +2,7 @@
 //! `kern.ipc.tls.*`.
 
 use crate::error::RxError;
-use crate::suite::{Params, Version};
+use crate::suite::{CipherKind, Params, Version};
 
 /// A counter, or a gauge where that is noted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +18,10 @@ pub enum Counter {
     SwGcm,
     /// ChaCha20-Poly1305 directions active in software (gauge).
     SwChacha20,
+    /// AES-CCM directions active in software (gauge).
+    SwCcm,
+    /// AES-CBC directions active in software (gauge).
+    SwCbc,
     /// Received records with an invalid header.
     CorruptedRecords,
     /// Records that a cipher failed to seal or open.
@@ -38,6 +42,20 @@ pub enum Counter {
     OcfTls13Chacha20Encrypts,
     /// TLS 1.3 ChaCha20-Poly1305 records opened.
     OcfTls13Chacha20Decrypts,
+    /// TLS 1.2 AES-CCM records sealed.
+    OcfTls12CcmEncrypts,
+    /// TLS 1.2 AES-CCM records opened.
+    OcfTls12CcmDecrypts,
+    /// TLS 1.3 AES-CCM records sealed.
+    OcfTls13CcmEncrypts,
+    /// TLS 1.3 AES-CCM records opened.
+    OcfTls13CcmDecrypts,
+    /// TLS 1.0 AES-CBC records sealed.
+    OcfTls10CbcEncrypts,
+    /// TLS 1.1 and TLS 1.2 AES-CBC records sealed.
+    OcfTls11CbcEncrypts,
+    /// TLS 1.1 and TLS 1.2 AES-CBC records opened.
+    OcfTls11CbcDecrypts,
     /// Records sealed in place.
     OcfInplace,
     /// Records sealed from read-only pages into a separate buffer.
@@ -68,8 +86,12 @@ pub enum Counter {
     RxRecordTooLong,
     /// Connections that failed on a record too short.
     RxRecordTooShort,
+    /// Connections that failed on a record of no whole blocks.
+    RxRecordNotBlocks,
     /// Connections that ended inside a record.
     RxTruncated,
+    /// Connections that failed on too many records that are not authentic.
+    RxForgeries,
     /// Connections whose peer used up its sequence numbers.
     RxSequenceExhausted,
     /// Connections that failed on a flood of records without data.
@@ -96,6 +118,8 @@ impl Counter {
         Self::Active,
         Self::SwGcm,
         Self::SwChacha20,
+        Self::SwCcm,
+        Self::SwCbc,
         Self::CorruptedRecords,
         Self::FailedCrypto,
         Self::OcfTls12GcmEncrypts,
@@ -106,6 +130,13 @@ impl Counter {
         Self::OcfTls13GcmDecrypts,
         Self::OcfTls13Chacha20Encrypts,
         Self::OcfTls13Chacha20Decrypts,
+        Self::OcfTls12CcmEncrypts,
+        Self::OcfTls12CcmDecrypts,
+        Self::OcfTls13CcmEncrypts,
+        Self::OcfTls13CcmDecrypts,
+        Self::OcfTls10CbcEncrypts,
+        Self::OcfTls11CbcEncrypts,
+        Self::OcfTls11CbcDecrypts,
         Self::OcfInplace,
         Self::OcfSeparateOutput,
         Self::RxInplace,
@@ -121,7 +152,9 @@ impl Counter {
         Self::RxUnprotected,
         Self::RxRecordTooLong,
         Self::RxRecordTooShort,
+        Self::RxRecordNotBlocks,
         Self::RxTruncated,
+        Self::RxForgeries,
         Self::RxSequenceExhausted,
         Self::RxFlood,
         Self::RxUnexpected,
@@ -140,6 +173,8 @@ impl Counter {
             Self::Active => "kern.ipc.tls.stats.active",
             Self::SwGcm => "kern.ipc.tls.sw.gcm",
             Self::SwChacha20 => "kern.ipc.tls.sw.chacha20",
+            Self::SwCcm => "kern.ipc.tls.sw.ccm",
+            Self::SwCbc => "kern.ipc.tls.sw.cbc",
             Self::CorruptedRecords => "kern.ipc.tls.stats.corrupted_records",
             Self::FailedCrypto => "kern.ipc.tls.stats.failed_crypto",
             Self::OcfTls12GcmEncrypts => "kern.ipc.tls.stats.ocf.tls12_gcm_encrypts",
@@ -150,6 +185,13 @@ impl Counter {
             Self::OcfTls13GcmDecrypts => "kern.ipc.tls.stats.ocf.tls13_gcm_decrypts",
             Self::OcfTls13Chacha20Encrypts => "kern.ipc.tls.stats.ocf.tls13_chacha20_encrypts",
             Self::OcfTls13Chacha20Decrypts => "kern.ipc.tls.stats.ocf.tls13_chacha20_decrypts",
+            Self::OcfTls12CcmEncrypts => "kern.ipc.tls.stats.ocf.tls12_ccm_encrypts",
+            Self::OcfTls12CcmDecrypts => "kern.ipc.tls.stats.ocf.tls12_ccm_decrypts",
+            Self::OcfTls13CcmEncrypts => "kern.ipc.tls.stats.ocf.tls13_ccm_encrypts",
+            Self::OcfTls13CcmDecrypts => "kern.ipc.tls.stats.ocf.tls13_ccm_decrypts",
+            Self::OcfTls10CbcEncrypts => "kern.ipc.tls.stats.ocf.tls10_cbc_encrypts",
+            Self::OcfTls11CbcEncrypts => "kern.ipc.tls.stats.ocf.tls11_cbc_encrypts",
+            Self::OcfTls11CbcDecrypts => "kern.ipc.tls.stats.ocf.tls11_cbc_decrypts",
             Self::OcfInplace => "kern.ipc.tls.stats.ocf.inplace",
             Self::OcfSeparateOutput => "kern.ipc.tls.stats.ocf.separate_output",
             Self::RxInplace => "kern.ipc.tls.stats.rx_inplace",
@@ -165,7 +207,9 @@ impl Counter {
             Self::RxUnprotected => "kern.ipc.tls.rx_error.unprotected",
             Self::RxRecordTooLong => "kern.ipc.tls.rx_error.record_too_long",
             Self::RxRecordTooShort => "kern.ipc.tls.rx_error.record_too_short",
+            Self::RxRecordNotBlocks => "kern.ipc.tls.rx_error.record_not_blocks",
             Self::RxTruncated => "kern.ipc.tls.rx_error.truncated",
+            Self::RxForgeries => "kern.ipc.tls.rx_error.forgeries",
             Self::RxSequenceExhausted => "kern.ipc.tls.rx_error.sequence_exhausted",
             Self::RxFlood => "kern.ipc.tls.rx_error.flood",
             Self::RxUnexpected => "kern.ipc.tls.rx_error.unexpected",
@@ -177,32 +221,41 @@ impl Counter {
         }
     }
 
-    /// The counter of records sealed with these parameters.
+    /// The counter of records sealed with these parameters. As in FreeBSD, CBC in TLS 1.2 counts as
+    /// TLS 1.1.
     pub const fn encrypts(params: Params) -> Self {
-        match (params.version, params.suite.is_gcm()) {
-            (Version::Tls12, true) => Self::OcfTls12GcmEncrypts,
-            (Version::Tls12, false) => Self::OcfTls12Chacha20Encrypts,
-            (Version::Tls13, true) => Self::OcfTls13GcmEncrypts,
-            (Version::Tls13, false) => Self::OcfTls13Chacha20Encrypts,
+        match (params.suite.kind(), params.version) {
+            (CipherKind::Gcm, Version::Tls13) => Self::OcfTls13GcmEncrypts,
+            (CipherKind::Gcm, _) => Self::OcfTls12GcmEncrypts,
+            (CipherKind::Chacha20, Version::Tls13) => Self::OcfTls13Chacha20Encrypts,
+            (CipherKind::Chacha20, _) => Self::OcfTls12Chacha20Encrypts,
+            (CipherKind::Ccm, Version::Tls13) => Self::OcfTls13CcmEncrypts,
+            (CipherKind::Ccm, _) => Self::OcfTls12CcmEncrypts,
+            (CipherKind::Cbc, Version::Tls10) => Self::OcfTls10CbcEncrypts,
+            (CipherKind::Cbc, _) => Self::OcfTls11CbcEncrypts,
         }
     }
 
     /// The counter of records opened with these parameters.
     pub const fn decrypts(params: Params) -> Self {
-        match (params.version, params.suite.is_gcm()) {
-            (Version::Tls12, true) => Self::OcfTls12GcmDecrypts,
-            (Version::Tls12, false) => Self::OcfTls12Chacha20Decrypts,
-            (Version::Tls13, true) => Self::OcfTls13GcmDecrypts,
-            (Version::Tls13, false) => Self::OcfTls13Chacha20Decrypts,
+        match (params.suite.kind(), params.version) {
+            (CipherKind::Gcm, Version::Tls13) => Self::OcfTls13GcmDecrypts,
+            (CipherKind::Gcm, _) => Self::OcfTls12GcmDecrypts,
+            (CipherKind::Chacha20, Version::Tls13) => Self::OcfTls13Chacha20Decrypts,
+            (CipherKind::Chacha20, _) => Self::OcfTls12Chacha20Decrypts,
+            (CipherKind::Ccm, Version::Tls13) => Self::OcfTls13CcmDecrypts,
+            (CipherKind::Ccm, _) => Self::OcfTls12CcmDecrypts,
+            (CipherKind::Cbc, _) => Self::OcfTls11CbcDecrypts,
         }
     }
 
     /// The gauge of software sessions with these parameters.
     pub const fn sw(params: Params) -> Self {
-        if params.suite.is_gcm() {
-            Self::SwGcm
-        } else {
-            Self::SwChacha20
+        match params.suite.kind() {
+            CipherKind::Gcm => Self::SwGcm,
+            CipherKind::Chacha20 => Self::SwChacha20,
+            CipherKind::Ccm => Self::SwCcm,
+            CipherKind::Cbc => Self::SwCbc,
         }
     }
 
@@ -215,7 +268,9 @@ impl Counter {
             RxError::Unprotected => Self::RxUnprotected,
             RxError::RecordTooLong => Self::RxRecordTooLong,
             RxError::RecordTooShort => Self::RxRecordTooShort,
+            RxError::RecordNotBlocks => Self::RxRecordNotBlocks,
             RxError::Truncated => Self::RxTruncated,
+            RxError::Forgeries => Self::RxForgeries,
             RxError::SequenceExhausted => Self::RxSequenceExhausted,
             RxError::Flood => Self::RxFlood,
             RxError::Unexpected => Self::RxUnexpected,

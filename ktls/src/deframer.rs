@@ -44,6 +44,8 @@ struct Rx {
     session: Session,
     /// Number of the record at the front.
     number: u64,
+    /// Records under this key that weren't authentic.
+    forgeries: u32,
     /// Memory that the detached record pins, in KiB, if there is one.
     detached: Option<NonZeroU16>,
     /// Handshake messages that are incomplete or not handled yet.
@@ -124,6 +126,7 @@ impl Deframer {
         let rx = Rx {
             session,
             number: first_number,
+            forgeries: 0,
             detached: None,
             joiner: HandshakeJoiner::default(),
             state: State::Open,

@@ -64,9 +64,15 @@ pub enum RxError {
     /// A header's length leaves no room for nonce, type and tag.
     #[error("a record is too short")]
     RecordTooShort,
+    /// A CBC record whose ciphertext isn't a multiple of the block.
+    #[error("a record is no whole number of blocks")]
+    RecordNotBlocks,
     /// The stream ended inside a record or a message.
     #[error("the stream ended inside a record")]
     Truncated,
+    /// Too many records under one key could not be authenticated.
+    #[error("too many records could not be authenticated")]
+    Forgeries,
     /// The peer used up its sequence numbers.
     #[error("the sequence numbers are used up")]
     SequenceExhausted,
@@ -98,9 +104,14 @@ impl RxError {
     /// Returns the errno for a reader of the socket.
     pub const fn errno(self) -> Errno {
         match self {
-            Self::BadRecord | Self::NoContentType | Self::SequenceExhausted => Errno::Ebadmsg,
+            Self::BadRecord | Self::NoContentType | Self::Forgeries | Self::SequenceExhausted => {
+                Errno::Ebadmsg
+            }
             Self::BadVersion | Self::Unprotected => Errno::Einval,
-            Self::RecordTooLong | Self::RecordTooShort | Self::Truncated => Errno::Emsgsize,
+            Self::RecordTooLong
+            | Self::RecordTooShort
+            | Self::RecordNotBlocks
+            | Self::Truncated => Errno::Emsgsize,
             Self::Flood
             | Self::Unexpected
             | Self::Malformed
@@ -120,7 +131,9 @@ impl RxError {
             //
             // So it is with a record that has no room for a tag; RFC 5246, 7.2.2 says the same of
             // whatever is decrypted "in an invalid way".
-            Self::BadRecord | Self::RecordTooShort => AlertDescription::BAD_RECORD_MAC,
+            Self::BadRecord | Self::Forgeries | Self::RecordTooShort | Self::RecordNotBlocks => {
+                AlertDescription::BAD_RECORD_MAC
+            }
             Self::BadVersion => AlertDescription::PROTOCOL_VERSION,
             //= https://www.rfc-editor.org/rfc/rfc8446#section-5.4
             //# If a receiving implementation does not

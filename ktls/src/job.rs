@@ -8,7 +8,7 @@ use crate::codec::RecordHeader;
 use crate::error::CryptoError;
 use crate::session::Session;
 use crate::shape::RecordShape;
-use crate::suite::{ContentType, HEADER_LEN};
+use crate::suite::{ContentType, HEADER_LEN, IV_LEN};
 
 /// A framed record to be sealed, with the key of its epoch and the memory for its ciphertext.
 ///
@@ -22,6 +22,7 @@ use crate::suite::{ContentType, HEADER_LEN};
 pub struct SealJob {
     memory: SealMemory,
     session: Session,
+    chained_iv: [u8; IV_LEN],
     progress: Progress,
 }
 
@@ -33,13 +34,28 @@ enum Progress {
 }
 
 impl SealJob {
-    /// Creates the job of a record, whose epoch is the session's.
+    /// Creates the job of a record, whose epoch is the session's. In TLS 1.0 it needs the
+    /// [IV](Self::with_chained_iv) as well.
     pub fn new(memory: SealMemory, session: Session) -> Self {
         Self {
             memory,
             session,
+            chained_iv: [0; IV_LEN],
             progress: Progress::Waiting,
         }
+    }
+
+    /// Sets the IV of a TLS 1.0 record.
+    #[must_use]
+    pub(crate) fn with_chained_iv(mut self, iv: [u8; IV_LEN]) -> Self {
+        self.chained_iv = iv;
+        self
+    }
+
+    /// Returns the IV of a TLS 1.0 record: the last block of the record before. Records of other
+    /// versions don't have one.
+    pub fn chained_iv(&self) -> [u8; 16] {
+        self.chained_iv
     }
 
     /// Returns the record's key.
@@ -134,10 +150,10 @@ pub struct OpenJob {
 pub struct OpenParts<'a> {
     /// The record's sequence number.
     pub number: u64,
-    /// Header and explicit nonce, as received.
+    /// Header and explicit nonce or IV, as received.
     pub head: &'a [u8],
-    /// Ciphertext and tag, to be opened in place: the plaintext is at its front afterwards. In TLS
-    /// 1.3 that includes inner content type and padding.
+    /// Ciphertext, with the tag, to be opened in place: the plaintext is at its front afterwards. In
+    /// TLS 1.3 that includes inner content type and padding; with CBC it is the content alone.
     pub body: &'a mut [u8],
 }
 

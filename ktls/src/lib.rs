@@ -98,6 +98,7 @@ mod counters;
 mod deframer;
 mod error;
 mod job;
+mod limits;
 mod mode;
 mod pages;
 mod queue;
@@ -112,16 +113,18 @@ mod testing;
 pub use crate::pages::sealing_reserve;
 pub use alert::{Alert, AlertDescription, AlertLevel};
 pub use cipher::{BackendChoice, Ciphers, RecordCipher, RecordOpener, UnknownBackend};
-pub use codec::{Aad, Head, LEGACY_VERSION, RecordHeader, inner_type, nonce};
+pub use codec::{Aad, Head, RecordHeader, inner_type, nonce};
 pub use counters::{Counter, Counters};
 pub use deframer::{Deframer, Detached, Received, RecordMeta, RxRecord};
 pub use error::{CryptoError, Errno, RxError, TxError};
 pub use job::{OpenJob, OpenParts, SealJob};
+pub use limits::KeyLimits;
 pub use mode::{Mode, Refusal, choose_mode};
 pub use queue::{KeyUse, Limits, RecordQueue, Taken};
 pub use role::Role;
 pub use session::{Keys, Session, SessionId};
 pub use shape::{RecordShape, SealOrder};
 pub use suite::{
-    ContentType, EXPLICIT_NONCE_LEN, HEADER_LEN, NONCE_LEN, PLAINTEXT_MAX, Params, Suite, Version,
+    CipherKind, ContentType, EXPLICIT_NONCE_LEN, HEADER_LEN, LEGACY_VERSION, NONCE_LEN,
+    PLAINTEXT_MAX, Params, Suite, Version,
 };

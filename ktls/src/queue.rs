@@ -13,6 +13,7 @@ use crate::counters::Counter;
 use crate::error::{CryptoError, TxError};
 use crate::mode::Mode;
 use crate::session::Session;
+use crate::shape::SealOrder;
 use crate::suite::{ContentType, Params};
 
 pub use epoch::KeyUse;
@@ -204,11 +205,15 @@ impl RecordQueue {
     /// again: number, key and plaintext are those of the first time. Returns the number of spans
     /// that were freed.
     ///
-    /// Records before the last KeyUpdate stay sealed: their key may be gone.
+    /// Records before the last KeyUpdate stay sealed: their key may be gone. So do those of TLS 1.0:
+    /// their IV was the end of a record that may be gone.
     pub fn drop_ciphertext(&mut self, pool: &mut PagePool) -> u32 {
         let Some(keys) = &self.keys else {
             return 0;
         };
+        if keys.params().shape().order == SealOrder::Sequence {
+            return 0;
+        }
         // A KeyUpdate is the last record of its key, and no application data.
         let sealed = keys.control_end..self.sealed_to();
         let (freed, first) = self.stream.drop_ciphertext(sealed, pool);

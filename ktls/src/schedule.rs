@@ -24,9 +24,10 @@ pub fn expand_label(suite: Suite, secret: &[u8], label: &str, context: &[u8], ou
         &[byte(context.len())],
         context,
     ];
-    let algorithm = match suite {
-        Suite::Aes128Gcm | Suite::Chacha20Poly1305 => hkdf::HKDF_SHA256,
-        Suite::Aes256Gcm => hkdf::HKDF_SHA384,
+    let algorithm = if has_sha384(suite) {
+        hkdf::HKDF_SHA384
+    } else {
+        hkdf::HKDF_SHA256
     };
     let filled = hkdf::Prk::new_less_safe(algorithm, secret)
         .expand(&info, Length(out.len()))
@@ -57,9 +58,10 @@ pub fn prf(suite: Suite, secret: &[u8], label: &str, seed: &[&[u8]], out: &mut [
     if out.is_empty() {
         return;
     }
-    let algorithm = match suite {
-        Suite::Aes128Gcm | Suite::Chacha20Poly1305 => &tls_prf::P_SHA256,
-        Suite::Aes256Gcm => &tls_prf::P_SHA384,
+    let algorithm = if has_sha384(suite) {
+        &tls_prf::P_SHA384
+    } else {
+        &tls_prf::P_SHA256
     };
     let seed = seed.concat();
     //= https://www.rfc-editor.org/rfc/rfc5246#section-5
@@ -73,6 +75,11 @@ pub fn prf(suite: Suite, secret: &[u8], label: &str, seed: &[&[u8]], out: &mut [
     if let Ok(derived) = derived {
         out.copy_from_slice(derived.as_ref());
     }
+}
+
+/// Whether the hash of the suite's key schedule is SHA-384; SHA-256 otherwise.
+const fn has_sha384(suite: Suite) -> bool {
+    suite.secret_len() == 48
 }
 
 struct Length(usize);

@@ -1,6 +1,8 @@
 //! The form of a suite's records: every length that framing, sealing and opening need.
 
-use crate::suite::{CONTENT_MAX, EXPLICIT_NONCE, HEADER, HEADER_LEN, Params, Suite, TAG, Version};
+use crate::suite::{
+    BLOCK, CONTENT_MAX, CipherKind, EXPLICIT_NONCE, HEADER, HEADER_LEN, Params, Version,
+};
 
 /// The form of a suite's records: what stands before and behind the content.
 ///
@@ -8,12 +10,10 @@ use crate::suite::{CONTENT_MAX, EXPLICIT_NONCE, HEADER, HEADER_LEN, Params, Suit
 /// header | explicit | content | inner type | tag or MAC | padding
 ///        '---------------------- length field ------------------'
 /// ```
-///
-/// It also has room for what no suite here needs yet: an explicit IV and the padding of CBC, a tag
-/// of 8 bytes, and the chained IVs of TLS 1.0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordShape {
-    /// Bytes between header and ciphertext: the explicit nonce of TLS 1.2 AES-GCM, or an IV.
+    /// Bytes between header and ciphertext: the explicit nonce of TLS 1.2 AES-GCM and AES-CCM, or
+    /// the IV of CBC since TLS 1.1.
     pub explicit_len: u8,
     /// Bytes of the inner content type: 1 in TLS 1.3.
     pub inner_type_len: u8,
@@ -42,30 +42,47 @@ impl RecordShape {
     pub const TAIL_MAX: usize = 48 + 16;
     /// Bytes of a record at most, of any suite.
     pub const RECORD_MAX: usize = Self::HEAD_MAX + CONTENT_MAX as usize + Self::TAIL_MAX;
-    /// The least length field of a protected record, of all supported suites.
-    pub const LENGTH_MIN: u16 = length_min_of_all();
+    /// The least length field of a protected record, of the suites that handshakes negotiate:
+    /// AES-GCM and ChaCha20-Poly1305.
+    pub const LENGTH_MIN: u16 = length_min_of_handshakes();
 
     /// Returns the form of the records of this suite and version.
     pub const fn of(params: Params) -> Self {
-        let (explicit_len, inner_type_len) = match (params.version, params.suite.is_gcm()) {
+        let kind = params.suite.kind();
+        let explicit_len = match (params.version, kind) {
             //= https://www.rfc-editor.org/rfc/rfc5288#section-3
             //# The nonce_explicit is the "explicit" part of the nonce.  It is
             //# chosen by the sender and is carried in each TLS record in the
             //# GenericAEADCipher.nonce_explicit field.
-            (Version::Tls12, true) => (EXPLICIT_NONCE, 0),
-            (Version::Tls12, false) => (0, 0),
-            (Version::Tls13, _) => (0, 1),
+            //
+            // RFC 6655, 3 has the same for CCM.
+            (Version::Tls12, CipherKind::Gcm | CipherKind::Ccm) => EXPLICIT_NONCE,
+            //= https://www.rfc-editor.org/rfc/rfc4346#section-6.2.3.2
+            //# IV
+            //#    Unlike previous versions of SSL and TLS, TLS 1.1 uses an explicit
+            //#    IV in order to prevent the attacks described by [CBCATT].
+            (Version::Tls11 | Version::Tls12, CipherKind::Cbc) => BLOCK,
+            (Version::Tls10 | Version::Tls11 | Version::Tls12 | Version::Tls13, _) => 0,
         };
-        let tag_len = match params.suite {
-            Suite::Aes128Gcm | Suite::Aes256Gcm | Suite::Chacha20Poly1305 => TAG,
+        let (block_len, order) = match (params.version, kind) {
+            (_, CipherKind::Gcm | CipherKind::Ccm | CipherKind::Chacha20) => (1, SealOrder::Any),
+            (Version::Tls10, CipherKind::Cbc) => (BLOCK, SealOrder::Sequence),
+            (Version::Tls11 | Version::Tls12 | Version::Tls13, CipherKind::Cbc) => {
+                (BLOCK, SealOrder::Any)
+            }
         };
         Self {
             explicit_len,
-            inner_type_len,
-            tag_len,
-            block_len: 1,
-            order: SealOrder::Any,
+            inner_type_len: matches!(params.version, Version::Tls13) as u8,
+            tag_len: params.suite.tag(),
+            block_len,
+            order,
         }
+    }
+
+    /// Whether there is padding to a multiple of the cipher's block.
+    pub const fn has_padding(self) -> bool {
+        self.block_len > 1
     }
 
     /// Returns the length of header and explicit part.
@@ -77,7 +94,7 @@ impl RecordShape {
     /// padding that fills a block.
     pub const fn tail_len(self, content: u16) -> u8 {
         let fixed = self.inner_type_len + self.tag_len;
-        if self.block_len <= 1 {
+        if !self.has_padding() {
             return fixed;
         }
         let block = self.block_len as u32;
@@ -113,21 +130,34 @@ impl RecordShape {
     /// 2^14 + 1 with type and padding, and no AEAD here adds more than its tag.
     pub const fn length_max(self) -> u16 {
         let fixed = self.explicit_len + self.inner_type_len + self.tag_len;
-        let padding = if self.block_len <= 1 {
-            0
-        } else {
-            self.block_len
-        };
-        CONTENT_MAX + fixed as u16 + padding as u16
+        //= https://www.rfc-editor.org/rfc/rfc5246#section-6.2.3.2
+        //# The padding MAY be any length up to 255 bytes, as long
+        //# as it results in the TLSCiphertext.length being an integral
+        //# multiple of the block length.
+        //
+        // One more byte holds the padding's length.
+        let padding = if self.has_padding() { 256 } else { 0 };
+        CONTENT_MAX + fixed as u16 + padding
+    }
+
+    /// Whether a length field of so much leaves whole blocks of ciphertext.
+    pub const fn is_whole_blocks(self, length: u16) -> bool {
+        length
+            .saturating_sub(self.explicit_len as u16)
+            .is_multiple_of(self.block_len as u16)
     }
 }
 
-const fn length_min_of_all() -> u16 {
+const fn length_min_of_handshakes() -> u16 {
     let mut min = u16::MAX;
     let mut n = 0;
     while n < Params::ALL.len() {
         let length = RecordShape::of(Params::ALL[n]).length_min();
-        if length < min {
+        let negotiated = match Params::ALL[n].suite.kind() {
+            CipherKind::Gcm | CipherKind::Chacha20 => true,
+            CipherKind::Ccm | CipherKind::Cbc => false,
+        };
+        if negotiated && length < min {
             min = length;
         }
         n += 1;
@@ -138,21 +168,10 @@ const fn length_min_of_all() -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suite::Suite;
 
-    /// Shapes of suites that ktls(4) and tls.rst have and this crate doesn't have yet.
-    const CBC_SHA384: RecordShape = RecordShape {
-        explicit_len: 16,
-        inner_type_len: 0,
-        tag_len: 48,
-        block_len: 16,
-        order: SealOrder::Any,
-    };
-    const CCM_8: RecordShape = RecordShape {
-        tag_len: 8,
-        ..RecordShape::of(Params::ALL[0])
-    };
-
-    /// (header, explicit nonce, trailer, least length, greatest length)
+    /// The sizes of `tls_params.tls_hlen` and `tls_tlen` in FreeBSD's `uipc_ktls.c`; CCM as in
+    /// Linux's `tls.h`. (header, trailer of 77 bytes, least length, greatest length)
     #[test]
     fn sizes_of_every_suite() {
         let rows = [
@@ -162,9 +181,26 @@ mod tests {
             (Suite::Aes128Gcm, Version::Tls13, 5, 17, 17, 16401),
             (Suite::Aes256Gcm, Version::Tls13, 5, 17, 17, 16401),
             (Suite::Chacha20Poly1305, Version::Tls13, 5, 17, 17, 16401),
+            (Suite::Aes128Ccm, Version::Tls12, 13, 16, 24, 16408),
+            (Suite::Aes256Ccm, Version::Tls12, 13, 16, 24, 16408),
+            (Suite::Aes128Ccm8, Version::Tls12, 13, 8, 16, 16400),
+            (Suite::Aes128Ccm, Version::Tls13, 5, 17, 17, 16401),
+            (Suite::Aes128Ccm8, Version::Tls13, 5, 9, 9, 16393),
+            (Suite::Aes128CbcSha1, Version::Tls10, 5, 35, 32, 16660),
+            (Suite::Aes256CbcSha1, Version::Tls10, 5, 35, 32, 16660),
+            (Suite::Aes128CbcSha1, Version::Tls11, 21, 35, 48, 16676),
+            (Suite::Aes256CbcSha1, Version::Tls11, 21, 35, 48, 16676),
+            (Suite::Aes128CbcSha1, Version::Tls12, 21, 35, 48, 16676),
+            (Suite::Aes256CbcSha1, Version::Tls12, 21, 35, 48, 16676),
+            (Suite::Aes128CbcSha256, Version::Tls12, 21, 35, 64, 16688),
+            (Suite::Aes256CbcSha256, Version::Tls12, 21, 35, 64, 16688),
+            (Suite::Aes128CbcSha384, Version::Tls12, 21, 51, 80, 16704),
+            (Suite::Aes256CbcSha384, Version::Tls12, 21, 51, 80, 16704),
         ];
-        for (suite, version, head, tail, min, max) in rows {
-            let params = Params::new(suite, version);
+        assert_eq!(rows.len(), Params::ALL.len());
+        for (row, params) in rows.into_iter().zip(Params::ALL) {
+            let (suite, version, head, tail, min, max) = row;
+            assert_eq!(params, Params::new(suite, version));
             let shape = params.shape();
             let sizes = (
                 shape.head_len(),
@@ -173,38 +209,56 @@ mod tests {
                 shape.length_max(),
             );
             assert_eq!(sizes, (head, tail, min, max), "{params}");
-            assert_eq!(shape.length_max(), shape.length(CONTENT_MAX));
-            assert_eq!(shape.record_len(2), 7 + u32::from(min), "{params}");
+            let padding = if suite.is_cbc() { 256 } else { 0 };
+            let most = u32::from(max) - padding;
+            let longest = u32::from(shape.length(CONTENT_MAX));
+            assert!((most..=most + 16).contains(&longest), "{params}");
+            if !suite.is_cbc() {
+                assert_eq!(shape.record_len(2), 7 + u32::from(min), "{params}");
+            }
+            let in_sequence = version == Version::Tls10;
+            assert_eq!(shape.order == SealOrder::Sequence, in_sequence, "{params}");
         }
         assert_eq!(RecordShape::LENGTH_MIN, 16);
     }
 
-    /// The sizes of `tls_params.tls_hlen` and `tls_tlen` in FreeBSD's `uipc_ktls.c`.
+    /// `tlen - (payload + tlen) % 16` of FreeBSD's `ktls_frame`, for every payload.
     #[test]
-    fn there_is_room_for_cbc_and_short_tags() {
-        assert_eq!(usize::from(CBC_SHA384.head_len()), RecordShape::HEAD_MAX);
-        for content in (0..100).chain(CONTENT_MAX - 40..=CONTENT_MAX) {
-            let tail = CBC_SHA384.tail_len(content);
-            let filled = u32::from(content) + u32::from(tail);
-            assert!(filled.is_multiple_of(16) && (49..=64).contains(&tail));
-            assert_eq!(tail, 64 - u8::try_from((content + 64) % 16).unwrap());
-            let length = CBC_SHA384.length(content);
-            assert!((CBC_SHA384.length_min()..=CBC_SHA384.length_max()).contains(&length));
-            assert!(CBC_SHA384.record_len(content) as usize <= RecordShape::RECORD_MAX);
+    fn padding_is_minimal_and_fills_blocks() {
+        for params in Params::ALL {
+            let shape = params.shape();
+            for content in 0..=CONTENT_MAX {
+                let (tail, length) = (shape.tail_len(content), shape.length(content));
+                if params.suite.is_cbc() {
+                    let most = params.suite.tag() + 16;
+                    let filled = u32::from(content) + u32::from(tail);
+                    assert!(filled.is_multiple_of(16), "{params} {content}");
+                    assert_eq!(u32::from(tail), {
+                        let most = u32::from(most);
+                        most - (u32::from(content) + most) % 16
+                    });
+                }
+                assert!((shape.length_min()..=shape.length_max()).contains(&length));
+                assert!(shape.is_whole_blocks(length));
+                assert!(!shape.has_padding() || !shape.is_whole_blocks(length + 1));
+            }
         }
-        assert_eq!(CBC_SHA384.length_min(), 16 + 64);
-        assert_eq!((CCM_8.head_len(), CCM_8.tail_len(1)), (13, 8));
-        assert_eq!((CCM_8.length_min(), CCM_8.length_max()), (16, 16400));
     }
 
     /// What pktbuf's spans and blocks have room for.
     #[test]
     fn every_record_fits_the_largest() {
+        assert!(RecordShape::HEAD_MAX <= pktbuf::RECORD_HEAD_MAX);
+        assert!(RecordShape::TAIL_MAX <= pktbuf::RECORD_TAIL_MAX);
         for params in Params::ALL {
             let shape = params.shape();
             assert!(usize::from(shape.head_len()) <= RecordShape::HEAD_MAX);
-            assert!(usize::from(shape.tail_len(0)) <= RecordShape::TAIL_MAX);
-            assert!(shape.record_len(CONTENT_MAX) as usize <= RecordShape::RECORD_MAX);
+            for content in CONTENT_MAX - 16..=CONTENT_MAX {
+                assert!(usize::from(shape.tail_len(content)) <= RecordShape::TAIL_MAX);
+                assert!(shape.record_len(content) as usize <= RecordShape::RECORD_MAX);
+            }
+            let gathered = u32::from(shape.length_max()) - u32::from(shape.explicit_len);
+            assert!(gathered <= pktbuf::LARGE_CAPACITY, "{params}");
         }
     }
 }

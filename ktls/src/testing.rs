@@ -161,7 +161,9 @@ impl Peer {
         let mut iv = rng.array();
         let secret = rng.bytes(params.suite.secret_len());
         let session = match params.version {
-            Version::Tls12 => Session::from_key(params, &key, &iv).unwrap(),
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => {
+                Session::from_key(params, &key, &iv).unwrap()
+            }
             Version::Tls13 => {
                 schedule::traffic_keys(params.suite, &secret, &mut key, &mut iv);
                 Session::from_secret(params.suite, &secret).unwrap()
@@ -228,6 +230,7 @@ impl Peer {
             Suite::Aes128Gcm => run::<Aes128Gcm>(&self.key, seal, &nonce, payload),
             Suite::Aes256Gcm => run::<Aes256Gcm>(&self.key, seal, &nonce, payload),
             Suite::Chacha20Poly1305 => run::<ChaCha20Poly1305>(&self.key, seal, &nonce, payload),
+            suite => panic!("{suite:?} has another judge"),
         }
     }
 
@@ -241,7 +244,7 @@ impl Peer {
         let (explicit, overhead) = if self.is_gcm12() { (8, 24) } else { (0, 16) };
         let mut wire = Vec::new();
         match self.params.version {
-            Version::Tls12 => {
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => {
                 let len = u16::try_from(content.len() + overhead).unwrap();
                 wire.extend_from_slice(&[kind, 3, 3]);
                 wire.extend_from_slice(&len.to_be_bytes());
@@ -285,7 +288,7 @@ impl Peer {
     fn open(&mut self, record: &[u8]) -> (ContentType, Vec<u8>) {
         assert_eq!(record[1..3], [3, 3]);
         let (kind, content) = match self.params.version {
-            Version::Tls12 => {
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => {
                 let nonce = self.xored();
                 let body = if self.is_gcm12() {
                     assert_eq!(
@@ -321,6 +324,39 @@ impl Peer {
     }
 }
 
+/// Every suite that can be sent.
+pub(crate) fn sending() -> Vec<Params> {
+    let ciphers = Ciphers::new(BackendChoice::Auto, 1);
+    let supported = |params: &Params| ciphers.supports(*params);
+    Params::ALL.into_iter().filter(supported).collect()
+}
+
+/// Every suite that can be received.
+pub(crate) fn receiving() -> Vec<Params> {
+    let mut all = sending();
+    all.retain(|params| params.can_receive());
+    all
+}
+
+pub(crate) fn tls13() -> Vec<Params> {
+    let mut all = receiving();
+    all.retain(|params| params.version == Version::Tls13);
+    all
+}
+
+pub(crate) fn before_tls13() -> Vec<Params> {
+    let mut all = receiving();
+    all.retain(|params| params.version != Version::Tls13);
+    all
+}
+
+/// Suites whose records have an explicit nonce or IV.
+pub(crate) fn explicit() -> Vec<Params> {
+    let mut all = receiving();
+    all.retain(|params| params.shape().explicit_len > 0);
+    all
+}
+
 /// The suite's name in FreeBSD's `ktls_test.c`.
 pub(crate) fn name(params: Params) -> &'static str {
     match (params.version, params.suite) {
@@ -330,5 +366,6 @@ pub(crate) fn name(params: Params) -> &'static str {
         (Version::Tls13, Suite::Aes128Gcm) => "aes128_gcm_1_3",
         (Version::Tls13, Suite::Aes256Gcm) => "aes256_gcm_1_3",
         (Version::Tls13, Suite::Chacha20Poly1305) => "chacha20_poly1305_1_3",
+        _ => panic!("{params} has no name yet"),
     }
 }

@@ -173,8 +173,9 @@ impl Counters {
     /// Counts a completed TLS handshake.
     pub(crate) fn count_handshake(&mut self, version: Version, resumed: bool) {
         match version {
-            Version::Tls12 => self.handshakes_tls12 += 1,
             Version::Tls13 => self.handshakes_tls13 += 1,
+            // Older versions than TLS 1.2 have keys without a handshake only.
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => self.handshakes_tls12 += 1,
         }
         self.handshakes_resumed += u64::from(resumed);
     }

@@ -13,7 +13,7 @@ use super::{OpenInputs, RecordCipher, SealInputs};
 use crate::error::CryptoError;
 use crate::job::{OpenJob, OpenParts, SealJob};
 use crate::session::{Session, SessionId};
-use crate::suite::{NONCE_LEN, Params, Suite};
+use crate::suite::{CipherKind, NONCE_LEN, Params, Suite};
 
 /// Seals page-cache pages out of place in one pass, and other records in place.
 ///
@@ -42,8 +42,11 @@ impl RecordCipher for AwsLcRs {
         20
     }
 
-    fn supports(&self, _params: Params) -> bool {
-        true
+    fn supports(&self, params: Params) -> bool {
+        match params.suite.kind() {
+            CipherKind::Gcm | CipherKind::Chacha20 => params.is_defined(),
+            CipherKind::Ccm | CipherKind::Cbc => false,
+        }
     }
 
     fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
@@ -152,6 +155,15 @@ fn expand(session: &Session, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
         Suite::Aes128Gcm => &AES_128_GCM,
         Suite::Aes256Gcm => &AES_256_GCM,
         Suite::Chacha20Poly1305 => &CHACHA20_POLY1305,
+        Suite::Aes128Ccm
+        | Suite::Aes256Ccm
+        | Suite::Aes128Ccm8
+        | Suite::Aes128CbcSha1
+        | Suite::Aes256CbcSha1
+        | Suite::Aes128CbcSha256
+        | Suite::Aes256CbcSha256
+        | Suite::Aes128CbcSha384
+        | Suite::Aes256CbcSha384 => return Err(CryptoError::Unsupported),
     };
     let key = UnboundKey::new(algorithm, key).map_err(|_| CryptoError::Backend)?;
     Ok(LessSafeKey::new(key))

@@ -11,7 +11,7 @@ use super::{OpenInputs, RecordCipher, SealInputs};
 use crate::error::CryptoError;
 use crate::job::{OpenJob, OpenParts, SealJob};
 use crate::session::{Session, SessionId};
-use crate::suite::{NONCE_LEN, PLAINTEXT_MAX, Params, Suite, TAG};
+use crate::suite::{CipherKind, NONCE_LEN, PLAINTEXT_MAX, Params, Suite, TAG};
 
 /// Seals in a scratch buffer, because its AEADs need one contiguous buffer.
 pub(super) struct RustCrypto {
@@ -44,8 +44,11 @@ impl RecordCipher for RustCrypto {
         10
     }
 
-    fn supports(&self, _params: Params) -> bool {
-        true
+    fn supports(&self, params: Params) -> bool {
+        match params.suite.kind() {
+            CipherKind::Gcm | CipherKind::Chacha20 => params.is_defined(),
+            CipherKind::Ccm | CipherKind::Cbc => false,
+        }
     }
 
     fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
@@ -128,6 +131,15 @@ impl Key {
             Suite::Chacha20Poly1305 => Self::Chacha20(Box::new(
                 ChaCha20Poly1305::new_from_slice(key).map_err(bad)?,
             )),
+            Suite::Aes128Ccm
+            | Suite::Aes256Ccm
+            | Suite::Aes128Ccm8
+            | Suite::Aes128CbcSha1
+            | Suite::Aes256CbcSha1
+            | Suite::Aes128CbcSha256
+            | Suite::Aes256CbcSha256
+            | Suite::Aes128CbcSha384
+            | Suite::Aes256CbcSha384 => return Err(CryptoError::Unsupported),
         })
     }
 

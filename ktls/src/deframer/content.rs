@@ -9,7 +9,8 @@ use crate::codec;
 use crate::counters::Counter;
 use crate::error::{CryptoError, RxError};
 use crate::job::OpenJob;
-use crate::suite::{ContentType, Version};
+use crate::limits::KeyLimits;
+use crate::suite::{CONTENT_MAX, ContentType, Version};
 
 impl Rx {
     pub(super) fn on_opened(
@@ -21,22 +22,36 @@ impl Rx {
         let plaintext = result.map_err(|error| {
             ciphers.counters.add(Counter::FailedCrypto, 1);
             match error {
-                CryptoError::BadTag => RxError::BadRecord,
+                CryptoError::BadTag => self.forgery(),
                 CryptoError::Unsupported | CryptoError::Backend => RxError::Backend,
             }
         })?;
         let text = memory.bytes().get(..plaintext).ok_or(RxError::Backend)?;
         let (kind, content) = match self.session.params().version {
-            Version::Tls12 => (header.kind, plaintext),
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => (header.kind, plaintext),
             Version::Tls13 => codec::inner_type(text).ok_or(RxError::NoContentType)?,
         };
-        let length = u16::try_from(content).map_err(|_| RxError::RecordTooLong)?;
+        // Only CBC gets here with more: its length field doesn't tell content and padding apart.
+        let length = u16::try_from(content)
+            .ok()
+            .filter(|&length| length <= CONTENT_MAX)
+            .ok_or(RxError::RecordTooLong)?;
         let meta = RecordMeta {
             kind,
             version: header.version,
             length,
         };
         self.on_record(kind, RxRecord::new(meta, memory), ciphers)
+    }
+
+    /// Counts a record that isn't authentic. The next ones can be read until the key's limit.
+    fn forgery(&mut self) -> RxError {
+        self.forgeries = self.forgeries.saturating_add(1);
+        if self.forgeries >= KeyLimits::of(self.session.params().suite).forgeries {
+            RxError::Forgeries
+        } else {
+            RxError::BadRecord
+        }
     }
 
     pub(super) fn on_record(
@@ -90,15 +105,15 @@ impl Rx {
 
     pub(super) fn on_alert(&mut self, content: &[u8]) -> Result<Received, RxError> {
         let alert = Alert::parse(content).ok_or(RxError::Malformed)?;
-        let is_tls12 = self.session.params().version == Version::Tls12;
-        if is_tls12 && !alert.level.is_known() {
+        let is_tls13 = self.session.params().version == Version::Tls13;
+        if !is_tls13 && !alert.level.is_known() {
             return Err(RxError::IllegalValue);
         }
         if alert.description == AlertDescription::CLOSE_NOTIFY {
             return Ok(Received::Closed);
         }
         let warning = match self.session.params().version {
-            Version::Tls12 => alert.level == AlertLevel::WARNING,
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => alert.level == AlertLevel::WARNING,
             //= https://www.rfc-editor.org/rfc/rfc8446#section-6
             //# All the alerts listed in Section 6.2 MUST be sent with
             //# AlertLevel=fatal and MUST be treated as error alerts when received
@@ -138,6 +153,7 @@ impl Rx {
                 let old = core::mem::replace(&mut self.session, next);
                 ciphers.forget(old.id());
                 self.number = 0;
+                self.forgeries = 0;
                 ciphers.counters.add(Counter::RxRekeyOk, 1);
                 Ok(Received::KeyUpdated { answer })
             }

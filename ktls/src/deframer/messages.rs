@@ -139,14 +139,15 @@ enum Length {
 impl Length {
     /// Returns the allowed length for a message type. Fails if the type is not allowed at all.
     fn of(kind: u8, version: Version, role: Role) -> Result<Self, RxError> {
-        match (version, role, kind) {
-            (Version::Tls13, _, KEY_UPDATE) => Ok(Self::Exactly(1)),
+        let is_tls13 = version == Version::Tls13;
+        match (is_tls13, role, kind) {
+            (true, _, KEY_UPDATE) => Ok(Self::Exactly(1)),
             //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.1
             //# At any time after the server has received the client Finished
             //# message, it MAY send a NewSessionTicket message.
-            (Version::Tls13, Role::Client, NEW_SESSION_TICKET) => Ok(Self::UpTo(TICKET_MAX)),
-            (Version::Tls12, Role::Client, HELLO_REQUEST) => Ok(Self::Exactly(0)),
-            (Version::Tls12, Role::Server, CLIENT_HELLO) => Ok(Self::UpTo(CLIENT_HELLO_MAX)),
+            (true, Role::Client, NEW_SESSION_TICKET) => Ok(Self::UpTo(TICKET_MAX)),
+            (false, Role::Client, HELLO_REQUEST) => Ok(Self::Exactly(0)),
+            (false, Role::Server, CLIENT_HELLO) => Ok(Self::UpTo(CLIENT_HELLO_MAX)),
             _ => Err(RxError::Unexpected),
         }
     }

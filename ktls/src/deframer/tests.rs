@@ -5,7 +5,7 @@ use pktbuf::PoolConfig;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Peer, World, hex, name};
+use crate::testing::{Peer, World, before_tls13, explicit, hex, name, receiving, tls13};
 use crate::{Alert, AlertDescription, ContentType, CryptoError, Errno, Suite, Version};
 
 const DATA: ContentType = ContentType::APPLICATION_DATA;
@@ -110,7 +110,7 @@ impl Rig {
 }
 
 fn every_suite(case: impl Fn(&mut Rig)) {
-    of(&Params::ALL, case);
+    of(&receiving(), case);
 }
 
 fn of(suites: &[Params], case: impl Fn(&mut Rig)) {
@@ -180,7 +180,7 @@ fn ktls_receive_bad_mac() {
 
 #[test]
 fn ktls_receive_bad_iv() {
-    of(&Params::ALL[..2], |rig| {
+    of(&explicit(), |rig| {
         bad_record(rig, |_, rng| 5 + rng.index(8))
     });
 }
@@ -275,7 +275,7 @@ fn ktls_receive_bad_minor() {
 
 #[test]
 fn ktls_receive_bad_type() {
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         let mut wire = rig.peer.seal(DATA, b"content");
         wire[0] = 24;
         rig.push(&wire);
@@ -298,7 +298,7 @@ fn ktls_receive_small_record() {
 
 #[test]
 fn ktls_receive_short_header() {
-    of(&Params::ALL[..2], |rig| {
+    of(&explicit(), |rig| {
         let mut wire = rig.peer.seal(DATA, b"content");
         wire[3..5].copy_from_slice(&[0, 1]);
         rig.push(&wire);
@@ -327,7 +327,7 @@ fn bad_rec() {
 
 #[test]
 fn ktls_receive_short_padded() {
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         let data = rig.rng.bytes(64);
         for kind in [23, 0x21] {
             let wire = rig.peer.seal_padded(kind, &data, 16);
@@ -339,7 +339,7 @@ fn ktls_receive_short_padded() {
 
 #[test]
 fn ktls_receive_long_padded() {
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         let data = rig.rng.bytes(64 << 10);
         for piece in data.chunks(16384 - 15) {
             let wire = rig.peer.seal_padded(23, piece, 15);
@@ -357,7 +357,7 @@ fn ktls_receive_long_padded() {
 #[test]
 fn all_zero_plaintext() {
     for len in [0, 1, 2, 16, 255, 256, 257, 511, 16383, 16384] {
-        of(&Params::ALL[3..], |rig| {
+        of(&tls13(), |rig| {
             let wire = rig.peer.seal_padded(0, &vec![0; len], 0);
             rig.push(&wire);
             assert_eq!(rig.drain(), [Event::Error(RxError::NoContentType)]);
@@ -497,7 +497,7 @@ fn without_pages_a_record_waits() {
         small_spans: 1,
         large_spans: 2,
     };
-    for params in Params::ALL {
+    for params in receiving() {
         let mut rig = Rig::new(params, Role::Server, 3);
         rig.world.pool = World::with_pool(config).pool;
         let big = rig.rng.bytes(5000);
@@ -531,7 +531,7 @@ fn a_record_is_opened_in_the_buffer_kept_back_for_it() {
         small_spans: 1,
         large_spans: 3,
     };
-    for params in Params::ALL {
+    for params in receiving() {
         let mut rig = Rig::new(params, Role::Server, 3);
         rig.world.pool = World::with_pool(config).pool;
         let big = rig.rng.bytes(16_384);
@@ -566,7 +566,7 @@ fn a_record_is_opened_in_the_buffer_kept_back_for_it() {
 #[test]
 fn prequeue() {
     let mut world = World::new();
-    for params in Params::ALL {
+    for params in receiving() {
         let mut rng = Random::new(17);
         let (mut peer, session) = Peer::new(params, &mut rng);
         let data = rng.bytes(20_000);
@@ -652,8 +652,8 @@ fn alerts_of_either_version() {
             let wire = rig.peer.seal(ContentType::ALERT, &[level, description]);
             rig.push(&wire);
             let expected = match rig.peer.params.version {
-                Version::Tls12 => &tls12,
                 Version::Tls13 => &tls13,
+                _ => &tls12,
             };
             assert_eq!(
                 rig.drain(),
@@ -680,8 +680,8 @@ fn an_empty_alert_or_handshake_record_is_unexpected() {
         for padding in [0, 100] {
             every_suite(|rig| {
                 let padding = match rig.peer.params.version {
-                    Version::Tls12 => 0,
                     Version::Tls13 => padding,
+                    _ => 0,
                 };
                 let wire = rig.peer.seal_padded(kind.0, b"", padding);
                 rig.push(&wire);
@@ -710,7 +710,7 @@ fn change_cipher_spec_has_no_place_any_more() {
         );
     });
     // The unprotected kind that middleboxes like.
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         rig.push(&[20, 3, 3, 0, 1, 1]);
         fails(rig, RxError::Unprotected, Errno::Einval);
     });
@@ -718,7 +718,7 @@ fn change_cipher_spec_has_no_place_any_more() {
 
 #[test]
 fn key_updates() {
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         for answer in [false, true, true, false] {
             let message = [24, 0, 0, 1, u8::from(answer)];
             let before = rig.peer.seal(DATA, b"old key");
@@ -739,7 +739,7 @@ fn key_updates() {
         assert_eq!(rig.count(Counter::RxRekeyReceived), 4);
         assert_eq!(rig.count(Counter::RxRekeyOk), 4);
     });
-    of(&Params::ALL[..3], |rig| {
+    of(&before_tls13(), |rig| {
         let wire = rig.peer.seal(ContentType::HANDSHAKE, &[24, 0, 0, 1, 0]);
         rig.push(&wire);
         assert_eq!(rig.drain(), [Event::Error(RxError::Unexpected)]);
@@ -759,7 +759,7 @@ fn a_key_update_ends_its_record() {
         (&[24, 0xff, 0xff, 0xff, 0], RxError::Malformed),
     ];
     for (content, error) in rows {
-        of(&Params::ALL[3..], |rig| {
+        of(&tls13(), |rig| {
             let wire = rig.peer.seal(ContentType::HANDSHAKE, content);
             rig.push(&wire);
             assert_eq!(rig.drain(), [Event::Error(error)]);
@@ -769,7 +769,7 @@ fn a_key_update_ends_its_record() {
 
 #[test]
 fn messages_across_records() {
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         rig.rx.rx.role = Role::Client;
         let body = rig.rng.bytes(300);
         let mut ticket = vec![4, 0, 1, 44];
@@ -819,7 +819,7 @@ fn messages_that_have_no_place() {
     // A server refuses a ticket; both sides refuse a hello, a Finished and an empty record.
     let rows: [&[u8]; 5] = [&[4, 0, 0, 0], &[1, 0, 0, 0], &[20, 0, 0, 0], &[0], &[]];
     for content in rows {
-        of(&Params::ALL[3..], |rig| {
+        of(&tls13(), |rig| {
             let wire = rig.peer.seal(ContentType::HANDSHAKE, content);
             rig.push(&wire);
             assert_eq!(
@@ -830,7 +830,7 @@ fn messages_that_have_no_place() {
         });
     }
     // A message may not be interrupted, nor cut off by the end.
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         let wire = rig.peer.seal(ContentType::HANDSHAKE, &[24, 0]);
         rig.push(&wire);
         assert_eq!(rig.drain(), [Event::Nothing]);
@@ -838,7 +838,7 @@ fn messages_that_have_no_place() {
         rig.push(&wire);
         assert_eq!(rig.drain(), [Event::Error(RxError::Unexpected)]);
     });
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         let wire = rig.peer.seal(ContentType::HANDSHAKE, &[24, 0]);
         rig.push(&wire);
         assert_eq!(rig.drain(), [Event::Nothing]);
@@ -848,7 +848,7 @@ fn messages_that_have_no_place() {
         );
     });
     // What a client may be sent is bounded.
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         rig.rx.rx.role = Role::Client;
         let wire = rig.peer.seal(ContentType::HANDSHAKE, &[4, 1, 0, 1]);
         rig.push(&wire);
@@ -858,7 +858,7 @@ fn messages_that_have_no_place() {
 
 #[test]
 fn renegotiation_is_reported_and_limited() {
-    of(&Params::ALL[..3], |rig| {
+    of(&before_tls13(), |rig| {
         // A server is sent a hello, in two records.
         let hello = [&[1, 0, 0, 40][..], &[9; 40]].concat();
         for part in [&hello[..30], &hello[30..]] {
@@ -867,7 +867,7 @@ fn renegotiation_is_reported_and_limited() {
         }
         assert_eq!(rig.drain(), [Event::Nothing, Event::Renegotiation]);
     });
-    of(&Params::ALL[..3], |rig| {
+    of(&before_tls13(), |rig| {
         rig.rx.rx.role = Role::Client;
         for _ in 0..5 {
             let wire = rig.peer.seal(ContentType::HANDSHAKE, &[0, 0, 0, 0]);
@@ -884,7 +884,7 @@ fn renegotiation_is_reported_and_limited() {
 fn a_server_keeps_nothing_of_a_message_that_it_refuses() {
     let hello = [&[1, 0, 0x40, 0][..], &[9; 16_384]].concat();
     for piece in [1000, 7, 1] {
-        of(&Params::ALL[..3], |rig| {
+        of(&before_tls13(), |rig| {
             for (n, part) in hello.chunks(piece).enumerate() {
                 let is_last = (n + 1) * piece >= hello.len();
                 // The header of the next one is in the last record.
@@ -913,7 +913,7 @@ fn a_server_keeps_nothing_of_a_message_that_it_refuses() {
 /// What a client keeps of a ticket counts as memory that it pins, until the ticket is complete.
 #[test]
 fn an_incomplete_ticket_counts_as_pinned() {
-    of(&Params::ALL[3..], |rig| {
+    of(&tls13(), |rig| {
         rig.rx.rx.role = Role::Client;
         let ticket = [&[4, 0, 0x40, 0][..], &[9; 16_384]].concat();
         for (n, part) in ticket.chunks(4097).enumerate() {
@@ -943,9 +943,9 @@ fn floods_of_nothing_end() {
     };
     type Make = fn(&mut Rig) -> Vec<u8>;
     let rows: [(Make, usize, &[Params]); 3] = [
-        (empty, 32, &Params::ALL),
-        (warning, 4, &Params::ALL),
-        (update, 32, &Params::ALL[3..]),
+        (empty, 32, &receiving()),
+        (warning, 4, &receiving()),
+        (update, 32, &tls13()),
     ];
     for (make, max, suites) in rows {
         of(suites, |rig| {
@@ -998,7 +998,7 @@ proptest! {
     /// What a peer sends arrives, however it's cut, with pages missing now and then.
     #[test]
     fn what_is_sent_arrives(
-        params in prop::sample::select(&Params::ALL[..]),
+        params in prop::sample::select(receiving()),
         seed: u64,
         failures in prop_oneof![Just(0u32), 2..8u32],
         records in prop::collection::vec((prop_oneof![0..200usize, 0..=16384usize], 1u8..=255, any::<bool>()), 1..12),
@@ -1012,7 +1012,7 @@ proptest! {
             let content = rig.rng.bytes(len);
             let padding = match params.version {
                 Version::Tls13 if padded => rig.rng.index(16384 - len + 1),
-                Version::Tls12 | Version::Tls13 => 0,
+                _ => 0,
             };
             let wire = rig.peer.seal_padded(kind, &content, padding);
             expected.push(Event::Record(kind, content));
@@ -1030,7 +1030,7 @@ proptest! {
     /// No bytes at all make it panic or take more than they are.
     #[test]
     fn arbitrary_bytes(
-        params in prop::sample::select(&Params::ALL[..]),
+        params in prop::sample::select(receiving()),
         seed: u64,
         mut wire in prop::collection::vec(any::<u8>(), 0..200),
         plausible: bool,
@@ -1050,7 +1050,7 @@ proptest! {
     /// Authentic records with arbitrary handshake bytes and alerts.
     #[test]
     fn arbitrary_messages(
-        params in prop::sample::select(&Params::ALL[..]),
+        params in prop::sample::select(receiving()),
         client: bool,
         seed: u64,
         contents in prop::collection::vec((20u8..=23, prop::collection::vec(prop_oneof![0u8..5, Just(24), any::<u8>()], 0..12)), 1..8),

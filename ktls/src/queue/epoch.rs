@@ -4,10 +4,10 @@ use pktbuf::{PageBuf, RecordFields};
 
 use super::seal::NONE_AWAY;
 use crate::cipher::Ciphers;
-use crate::codec::Head;
 use crate::error::{CryptoError, TxError};
+use crate::limits::KeyLimits;
 use crate::session::Session;
-use crate::suite::{CONTENT_MAX, ContentType, Params};
+use crate::suite::{CONTENT_MAX, ContentType, IV_LEN, Params};
 
 /// Use of the current key, compared with its limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Protection {
     pub(super) control_end: u64,
     /// The record that `more` left open: plain, and not in the queue yet.
     pub(super) open: Option<PageBuf>,
+    /// TLS 1.0: the IV of the first record that isn't sealed.
+    chained_iv: Option<Box<[u8; IV_LEN]>>,
     refresh_after: u32,
     record_len_max: u16,
     epoch: u8,
@@ -56,6 +58,7 @@ struct Previous {
 impl Protection {
     pub(super) fn new(session: Session, first: u64, queued: u64) -> Self {
         Self {
+            chained_iv: session.first_iv().map(Box::new),
             current: session,
             previous: None,
             next: first,
@@ -78,7 +81,7 @@ impl Protection {
         }
         let params = self.current.params();
         let content = u16::try_from(buf.body_len()).map_err(|_| TxError::MessageSize)?;
-        let head = Head::new(params, self.current.explicit_iv(), self.next, kind, content);
+        let head = self.current.head(self.next, kind, content);
         let record = RecordFields {
             number: self.next,
             kind: kind.0,
@@ -156,6 +159,21 @@ impl Protection {
         (epoch == previous.epoch).then_some(&previous.session)
     }
 
+    /// Returns the IV of the next record to be sealed in TLS 1.0.
+    pub(super) fn chained_iv(&self) -> Option<[u8; IV_LEN]> {
+        self.chained_iv.as_deref().copied()
+    }
+
+    /// Takes over the end of a sealed record as the next one's IV in TLS 1.0.
+    pub(super) fn chain(&mut self, wire: &[u8]) {
+        //= https://www.rfc-editor.org/rfc/rfc2246#section-6.2.3.2
+        //# The IV for subsequent records is the last ciphertext
+        //# block from the previous record.
+        if let (Some(iv), Some(last)) = (self.chained_iv.as_mut(), wire.last_chunk()) {
+            **iv = *last;
+        }
+    }
+
     pub(super) fn session(&self) -> &Session {
         &self.current
     }
@@ -209,16 +227,9 @@ impl Protection {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.3
         //# Because the size of sequence numbers is 64-bit, they should not wrap.
         let (mut refresh, mut spent) = (u64::MAX - WRAP_MARGIN, u64::MAX);
-        //= https://www.rfc-editor.org/rfc/rfc8446#section-5.5
-        //# For AES-GCM, up to 2^24.5 full-size records (about 24 million) may be
-        //# encrypted on a given connection while keeping a safety margin of
-        //# approximately 2^-57 for Authenticated Encryption (AE) security.
-        //
-        // The margin is the cipher's, whatever the version; RFC 5288 names none.
-        if self.params().suite.is_gcm() {
-            refresh = refresh.min(self.first.saturating_add(GCM_REFRESH));
-            spent = spent.min(self.first.saturating_add(GCM_SPENT));
-        }
+        let limits = KeyLimits::of(self.params().suite);
+        refresh = refresh.min(self.first.saturating_add(limits.refresh));
+        spent = spent.min(self.first.saturating_add(limits.spent));
         refresh = refresh.min(self.first.saturating_add(u64::from(self.refresh_after)));
         (refresh, spent)
     }
@@ -234,10 +245,6 @@ impl Protection {
 
 /// Numbers left when `RefreshDue` begins: enough for what is queued and an alert.
 const WRAP_MARGIN: u64 = 1 << 16;
-/// Records after which a GCM key is changed, or a TLS 1.2 connection closed: rustls's limit too.
-const GCM_REFRESH: u64 = 1 << 24;
-/// Records after which a GCM key is no longer used: 2^24.5 (RFC 8446, 5.5).
-const GCM_SPENT: u64 = 23_726_566;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@
 
 use core::ops::Range;
 
-use pktbuf::{PageBuf, PagePool, Placement, Unsealable};
+use pktbuf::{PageBuf, PagePool, Placement, State, Unsealable};
 
 use super::RecordQueue;
 use crate::cipher::Ciphers;
@@ -23,7 +23,8 @@ use crate::shape::SealOrder;
 pub enum Taken {
     /// Every record that the range touches is sealed or away.
     All,
-    /// So many jobs are made in one call. Call again.
+    /// So many jobs are made in one call. Call again, in TLS 1.0 when the job is back: its record's
+    /// end is the IV of the next.
     More,
     /// The pool has no span for the next record.
     Exhausted,
@@ -117,7 +118,11 @@ impl RecordQueue {
                 };
                 match record.begin_seal(placement, pool) {
                     Ok(memory) => {
-                        out.push(SealJob::new(memory, session.clone()));
+                        let job = SealJob::new(memory, session.clone());
+                        out.push(match keys.chained_iv() {
+                            Some(iv) => job.with_chained_iv(iv),
+                            None => job,
+                        });
                         first = first.min(offset);
                         count += 1;
                         true
@@ -265,7 +270,16 @@ impl RecordQueue {
         let Some(keys) = self.keys.as_mut().filter(|keys| keys.away != NONE_AWAY) else {
             return Ok(());
         };
-        let ended = self.stream.end_seal(keys.away..keys.submitted, pool);
+        let first = keys.away;
+        let ended = self.stream.end_seal(first..keys.submitted, pool);
+        if keys.chained_iv().is_some() {
+            // One record is away at a time.
+            let record = self.stream.iter_from(first).next();
+            let sealed = record.filter(|(_, block)| block.state() == State::Sealed);
+            if let Some(wire) = sealed.and_then(|(_, block)| block.bytes()) {
+                keys.chain(wire);
+            }
+        }
         keys.away = ended.away.unwrap_or(NONE_AWAY);
         if let Some(framed) = ended.framed {
             self.unsubmitted = self.unsubmitted.min(framed);
@@ -314,9 +328,10 @@ pub(super) fn seal_alone(
 /// How many jobs one call makes.
 fn jobs_max(order: SealOrder, is_away: bool) -> usize {
     match order {
-        // They can only be sealed one after the other, so the last run has to be back.
+        // A record's IV is the end of the record before, which has to be back.
         SealOrder::Sequence if is_away => 0,
-        SealOrder::Sequence | SealOrder::Any => RUN_MAX,
+        SealOrder::Sequence => 1,
+        SealOrder::Any => RUN_MAX,
     }
 }
 
@@ -333,7 +348,7 @@ mod tests {
     #[test]
     fn chained_records_wait_for_those_before_them() {
         assert_eq!(jobs_max(SealOrder::Any, true), RUN_MAX);
-        assert_eq!(jobs_max(SealOrder::Sequence, false), RUN_MAX);
+        assert_eq!(jobs_max(SealOrder::Sequence, false), 1);
         assert_eq!(jobs_max(SealOrder::Sequence, true), 0);
     }
 }

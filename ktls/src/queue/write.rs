@@ -35,7 +35,7 @@ impl RecordQueue {
     /// # Errors
     ///
     /// [`TxError::Exhausted`] or [`TxError::KeySpent`] if nothing was accepted; [`TxError::Empty`]
-    /// for no bytes with keys.
+    /// for no bytes with keys, except in TLS 1.0: there they are an empty record.
     pub fn push_bytes(
         &mut self,
         parts: &[&[u8]],
@@ -45,8 +45,15 @@ impl RecordQueue {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         match &self.keys {
             None if total == 0 => return Ok(0),
-            // An empty record carries nothing.
-            Some(_) if total == 0 => return Err(TxError::Empty),
+            Some(keys) if total == 0 => {
+                if !keys.params().can_be_empty() {
+                    return Err(TxError::Empty);
+                }
+                self.flush()?;
+                let empty = filled(&[], pool)?;
+                self.push_framed(ContentType::APPLICATION_DATA, empty)?;
+                return Ok(0);
+            }
             _ => {}
         }
         let mut left = total;

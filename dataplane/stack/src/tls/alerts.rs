@@ -98,7 +98,7 @@ fn better_alert(error: &Error, context: &Context) -> Option<Alert> {
                 //# alert.
                 Some(Some(Version::Tls13)) => Some(Alert::MISSING_EXTENSION),
                 Some(None) => Some(Alert::PROTOCOL_VERSION),
-                Some(Some(Version::Tls12)) | None => None,
+                Some(Some(Version::Tls10 | Version::Tls11 | Version::Tls12)) | None => None,
             }
         }
         Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired) => {

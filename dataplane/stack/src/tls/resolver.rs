@@ -129,7 +129,7 @@ impl Offer<'_> {
     fn accepts(&self, certificate: &Certificate, enabled: &[CipherSuite]) -> bool {
         match self.version {
             Version::Tls13 => self.can_verify_in_tls13(certificate),
-            Version::Tls12 => {
+            Version::Tls10 | Version::Tls11 | Version::Tls12 => {
                 certificate.key.key.choose_scheme(self.schemes).is_some()
                     && self.has_suite_for(certificate.kind, enabled)
                     && self.knows_curve_of(certificate)

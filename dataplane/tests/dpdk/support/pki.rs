@@ -69,6 +69,7 @@ pub(crate) fn only(params: Params) -> TlsOptions {
             TlsVersions::Tls12,
             CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
         ),
+        _ => panic!("the TLS library doesn't negotiate {params}"),
     };
     TlsOptions {
         versions,
