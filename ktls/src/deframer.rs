@@ -6,7 +6,7 @@ mod flood;
 mod messages;
 mod record;
 
-use core::num::NonZeroU16;
+use core::num::NonZeroU8;
 
 use pktbuf::{Buffer, PageBuf, PagePool, Stream};
 
@@ -45,9 +45,9 @@ struct Rx {
     /// Number of the record at the front.
     number: u64,
     /// Records under this key that weren't authentic.
-    forgeries: u32,
+    forgeries: u8,
     /// Memory that the detached record pins, in KiB, if there is one.
-    detached: Option<NonZeroU16>,
+    detached: Option<NonZeroU8>,
     /// Handshake messages that are incomplete or not handled yet.
     joiner: HandshakeJoiner,
     state: State,
@@ -384,8 +384,8 @@ impl Deframer {
         self.rx.number += 1;
         let session = self.rx.session.clone();
         let job = OpenJob::new(record.memory, session, number, record.head);
-        let kib = u16::try_from(job.true_size() >> 10).unwrap_or(u16::MAX);
-        self.rx.detached = NonZeroU16::new(kib.saturating_add(1));
+        let kib = u8::try_from(job.true_size() >> 10).unwrap_or(u8::MAX);
+        self.rx.detached = NonZeroU8::new(kib.saturating_add(1));
         Some(job)
     }
 }

@@ -230,7 +230,15 @@ impl Peer {
             Suite::Aes128Gcm => run::<Aes128Gcm>(&self.key, seal, &nonce, payload),
             Suite::Aes256Gcm => run::<Aes256Gcm>(&self.key, seal, &nonce, payload),
             Suite::Chacha20Poly1305 => run::<ChaCha20Poly1305>(&self.key, seal, &nonce, payload),
-            suite => panic!("{suite:?} has another judge"),
+            Suite::Aes128Ccm
+            | Suite::Aes256Ccm
+            | Suite::Aes128Ccm8
+            | Suite::Aes128CbcSha1
+            | Suite::Aes256CbcSha1
+            | Suite::Aes128CbcSha256
+            | Suite::Aes256CbcSha256
+            | Suite::Aes128CbcSha384
+            | Suite::Aes256CbcSha384 => panic!("{} has another judge", self.params),
         }
     }
 

@@ -653,7 +653,7 @@ fn alerts_of_either_version() {
             rig.push(&wire);
             let expected = match rig.peer.params.version {
                 Version::Tls13 => &tls13,
-                _ => &tls12,
+                Version::Tls10 | Version::Tls11 | Version::Tls12 => &tls12,
             };
             assert_eq!(
                 rig.drain(),
@@ -681,7 +681,7 @@ fn an_empty_alert_or_handshake_record_is_unexpected() {
             every_suite(|rig| {
                 let padding = match rig.peer.params.version {
                     Version::Tls13 => padding,
-                    _ => 0,
+                    Version::Tls10 | Version::Tls11 | Version::Tls12 => 0,
                 };
                 let wire = rig.peer.seal_padded(kind.0, b"", padding);
                 rig.push(&wire);
@@ -1010,9 +1010,10 @@ proptest! {
             // Alerts, handshake messages and change_cipher_spec are other tests' business.
             let kind = if (20..=22).contains(&kind) { 23 } else { kind };
             let content = rig.rng.bytes(len);
-            let padding = match params.version {
-                Version::Tls13 if padded => rig.rng.index(16384 - len + 1),
-                _ => 0,
+            let padding = if params.version == Version::Tls13 && padded {
+                rig.rng.index(16384 - len + 1)
+            } else {
+                0
             };
             let wire = rig.peer.seal_padded(kind, &content, padding);
             expected.push(Event::Record(kind, content));

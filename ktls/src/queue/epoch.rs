@@ -25,7 +25,7 @@ pub enum KeyUse {
 /// the next record's number.
 pub(super) struct Protection {
     current: Session,
-    previous: Option<Box<Previous>>,
+    earlier: Option<Box<Earlier>>,
     /// Number of the next record.
     next: u64,
     /// Number of the first record under the current session.
@@ -41,11 +41,17 @@ pub(super) struct Protection {
     pub(super) control_end: u64,
     /// The record that `more` left open: plain, and not in the queue yet.
     pub(super) open: Option<PageBuf>,
-    /// TLS 1.0: the IV of the first record that isn't sealed.
-    chained_iv: Option<Box<[u8; IV_LEN]>>,
     refresh_after: u32,
     record_len_max: u16,
     epoch: u8,
+}
+
+/// What is kept of records before the current ones.
+enum Earlier {
+    /// TLS 1.3, after a KeyUpdate: the previous key.
+    Previous(Previous),
+    /// TLS 1.0: the IV of the first record that isn't sealed.
+    ChainedIv([u8; IV_LEN]),
 }
 
 struct Previous {
@@ -58,9 +64,8 @@ struct Previous {
 impl Protection {
     pub(super) fn new(session: Session, first: u64, queued: u64) -> Self {
         Self {
-            chained_iv: session.first_iv().map(Box::new),
+            earlier: session.first_iv().map(Earlier::ChainedIv).map(Box::new),
             current: session,
-            previous: None,
             next: first,
             first,
             submitted: queued,
@@ -112,12 +117,12 @@ impl Protection {
 
     /// Switches to `session`. `until` is the offset after the KeyUpdate under the current one.
     pub(super) fn start_epoch(&mut self, session: Session, until: u64) {
-        debug_assert!(self.previous.is_none(), "at most two keys live");
-        self.previous = Some(Box::new(Previous {
+        debug_assert!(self.earlier.is_none(), "at most two keys live");
+        self.earlier = Some(Box::new(Earlier::Previous(Previous {
             session: core::mem::replace(&mut self.current, session),
             epoch: self.epoch,
             until,
-        }));
+        })));
         self.submitted = until;
         self.epoch = self.epoch.wrapping_add(1);
         self.first = 0;
@@ -126,18 +131,18 @@ impl Protection {
 
     /// Drops the previous session once all its records are sealed.
     pub(super) fn drop_previous(&mut self, sealed_to: u64, ciphers: &mut Ciphers) {
-        if let Some(previous) = self
-            .previous
-            .take_if(|previous| previous.until <= sealed_to)
+        if let Some(previous) = self.previous()
+            && previous.until <= sealed_to
         {
             ciphers.forget(previous.session.id());
+            self.earlier = None;
         }
     }
 
     /// Removes the expanded keys.
     pub(super) fn forget(&self, ciphers: &mut Ciphers) {
         ciphers.forget(self.current.id());
-        if let Some(previous) = &self.previous {
+        if let Some(previous) = self.previous() {
             ciphers.forget(previous.session.id());
         }
     }
@@ -155,13 +160,16 @@ impl Protection {
         if epoch == self.epoch {
             return Some(&self.current);
         }
-        let previous = self.previous.as_deref()?;
+        let previous = self.previous()?;
         (epoch == previous.epoch).then_some(&previous.session)
     }
 
     /// Returns the IV of the next record to be sealed in TLS 1.0.
     pub(super) fn chained_iv(&self) -> Option<[u8; IV_LEN]> {
-        self.chained_iv.as_deref().copied()
+        match self.earlier.as_deref()? {
+            Earlier::ChainedIv(iv) => Some(*iv),
+            Earlier::Previous(_) => None,
+        }
     }
 
     /// Takes over the end of a sealed record as the next one's IV in TLS 1.0.
@@ -169,8 +177,10 @@ impl Protection {
         //= https://www.rfc-editor.org/rfc/rfc2246#section-6.2.3.2
         //# The IV for subsequent records is the last ciphertext
         //# block from the previous record.
-        if let (Some(iv), Some(last)) = (self.chained_iv.as_mut(), wire.last_chunk()) {
-            **iv = *last;
+        if let Some(Earlier::ChainedIv(iv)) = self.earlier.as_deref_mut()
+            && let Some(last) = wire.last_chunk()
+        {
+            *iv = *last;
         }
     }
 
@@ -183,7 +193,14 @@ impl Protection {
     }
 
     pub(super) fn has_previous(&self) -> bool {
-        self.previous.is_some()
+        self.previous().is_some()
+    }
+
+    fn previous(&self) -> Option<&Previous> {
+        match self.earlier.as_deref()? {
+            Earlier::Previous(previous) => Some(previous),
+            Earlier::ChainedIv(_) => None,
+        }
     }
 
     pub(super) fn next_number(&self) -> u64 {
