@@ -41,8 +41,8 @@ impl RecordHeader {
     /// # Errors
     ///
     /// [`RxError::BadVersion`], [`RxError::Unprotected`], [`RxError::RecordTooLong`],
-    /// [`RxError::RecordTooShort`] or [`RxError::RecordNotBlocks`]. After an error the boundaries of the following records are
-    /// unknown.
+    /// [`RxError::RecordTooShort`] or [`RxError::RecordNotBlocks`]. After an error the boundaries
+    /// of the following records are unknown.
     pub fn check(self, params: Params) -> Result<u32, RxError> {
         // RFC 8446 wants legacy_record_version ignored. Both kernels require 3.3, which every TLS
         // 1.3 peer writes (5.1: "MUST be set to 0x0303 for all records ... other than an initial

@@ -152,8 +152,8 @@ pub struct OpenParts<'a> {
     pub number: u64,
     /// Header and explicit nonce or IV, as received.
     pub head: &'a [u8],
-    /// Ciphertext, with the tag, to be opened in place: the plaintext is at its front afterwards. In
-    /// TLS 1.3 that includes inner content type and padding; with CBC it is the content alone.
+    /// Ciphertext, with the tag, to be opened in place: the plaintext is at its front afterwards.
+    /// In TLS 1.3 that includes inner content type and padding; with CBC it is the content alone.
     pub body: &'a mut [u8],
 }
 

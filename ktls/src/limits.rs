@@ -41,10 +41,10 @@ impl KeyLimits {
                     FORGERIES_MAX
                 },
             },
-            // CBC with random IVs has the birthday bound of GCM, blocks squared over 2^128 (Bellare,
-            // Desai, Jokipii, Rogaway, "A Concrete Security Treatment of Symmetric Encryption",
-            // 1997), and an HMAC of 160 bits or more adds nothing to it. So the limit of RFC 8446,
-            // 5.5, leaves the same margin.
+            // CBC with random IVs has the birthday bound of GCM, blocks squared over 2^128
+            // (Bellare, Desai, Jokipii, Rogaway, "A Concrete Security Treatment of Symmetric
+            // Encryption", 1997), and an HMAC of 160 bits or more adds nothing to it. So the limit
+            // of RFC 8446, 5.5, leaves the same margin.
             CipherKind::Cbc => Self {
                 refresh: GCM_REFRESH,
                 spent: GCM_SPENT,

@@ -205,8 +205,8 @@ impl RecordQueue {
     /// again: number, key and plaintext are those of the first time. Returns the number of spans
     /// that were freed.
     ///
-    /// Records before the last KeyUpdate stay sealed: their key may be gone. So do those of TLS 1.0:
-    /// their IV was the end of a record that may be gone.
+    /// Records before the last KeyUpdate stay sealed: their key may be gone. So do those of TLS
+    /// 1.0: their IV was the end of a record that may be gone.
     pub fn drop_ciphertext(&mut self, pool: &mut PagePool) -> u32 {
         let Some(keys) = &self.keys else {
             return 0;

@@ -190,8 +190,8 @@ impl Session {
         Some(next)
     }
 
-    /// Returns key and IV, derived from the traffic secret if there is one. With CBC, the key of the
-    /// MAC too, and no IV.
+    /// Returns key and IV, derived from the traffic secret if there is one. With CBC, the key of
+    /// the MAC too, and no IV.
     pub fn keys(&self) -> Keys {
         let suite = self.params.suite;
         let len = suite.key_len();

@@ -277,8 +277,8 @@ impl Params {
         self.is_defined() && !matches!(self.version, Version::Tls10)
     }
 
-    /// Whether an application may send records without content. In TLS 1.0 an empty record makes the
-    /// IV of the next one unpredictable: OpenSSL's and FreeBSD's measure against attacks that
+    /// Whether an application may send records without content. In TLS 1.0 an empty record makes
+    /// the IV of the next one unpredictable: OpenSSL's and FreeBSD's measure against attacks that
     /// choose plaintexts.
     pub const fn can_be_empty(self) -> bool {
         matches!(self.version, Version::Tls10)
