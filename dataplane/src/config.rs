@@ -157,6 +157,8 @@ pub struct Interface {
 pub struct Ktls {
     /// Off refuses every session, so no listener can have TLS.
     pub enable: bool,
+    /// Whether applications may set keys for AES-CBC.
+    pub cbc_enable: bool,
     /// Which software backends seal and open records.
     pub backend: BackendChoice,
     /// Plaintext bytes of a record, at most.

@@ -1,6 +1,7 @@
 //! Counters of a worker's record layer. Those that FreeBSD has too have its names,
 //! `kern.ipc.tls.*`.
 
+use crate::enable::Direction;
 use crate::error::RxError;
 use crate::suite::{CipherKind, Params, Version};
 
@@ -72,8 +73,14 @@ pub enum Counter {
     RxRekeyReceived,
     /// Key changes on the receive side.
     RxRekeyOk,
+    /// Receiving keys that were refused while there were others.
+    RxRekeyError,
     /// Key changes on the send side.
     TxRekeyOk,
+    /// Sending keys that were refused while there were others.
+    TxRekeyError,
+    /// Padded records of directions for which none were expected.
+    RxNoPadViolation,
     /// Connections that failed on a record's tag, type or padding.
     RxBadRecord,
     /// Connections that failed on a record without content type.
@@ -94,6 +101,8 @@ pub enum Counter {
     RxForgeries,
     /// Connections whose peer used up its sequence numbers.
     RxSequenceExhausted,
+    /// Reads that were refused between a KeyUpdate and the next keys.
+    RxKeyExpired,
     /// Connections that failed on a flood of records without data.
     RxFlood,
     /// Connections that failed on an unexpected message.
@@ -145,7 +154,10 @@ impl Counter {
         Self::WaitedForPages,
         Self::RxRekeyReceived,
         Self::RxRekeyOk,
+        Self::RxRekeyError,
         Self::TxRekeyOk,
+        Self::TxRekeyError,
+        Self::RxNoPadViolation,
         Self::RxBadRecord,
         Self::RxNoContentType,
         Self::RxBadVersion,
@@ -156,6 +168,7 @@ impl Counter {
         Self::RxTruncated,
         Self::RxForgeries,
         Self::RxSequenceExhausted,
+        Self::RxKeyExpired,
         Self::RxFlood,
         Self::RxUnexpected,
         Self::RxMalformed,
@@ -200,7 +213,10 @@ impl Counter {
             Self::WaitedForPages => "kern.ipc.tls.stats.waited_for_pages",
             Self::RxRekeyReceived => "kern.ipc.tls.stats.rx_rekey_received",
             Self::RxRekeyOk => "kern.ipc.tls.stats.rx_rekey_ok",
+            Self::RxRekeyError => "kern.ipc.tls.stats.rx_rekey_error",
             Self::TxRekeyOk => "kern.ipc.tls.stats.tx_rekey_ok",
+            Self::TxRekeyError => "kern.ipc.tls.stats.tx_rekey_error",
+            Self::RxNoPadViolation => "kern.ipc.tls.stats.rx_no_pad_violation",
             Self::RxBadRecord => "kern.ipc.tls.rx_error.bad_record",
             Self::RxNoContentType => "kern.ipc.tls.rx_error.no_content_type",
             Self::RxBadVersion => "kern.ipc.tls.rx_error.bad_version",
@@ -211,6 +227,7 @@ impl Counter {
             Self::RxTruncated => "kern.ipc.tls.rx_error.truncated",
             Self::RxForgeries => "kern.ipc.tls.rx_error.forgeries",
             Self::RxSequenceExhausted => "kern.ipc.tls.rx_error.sequence_exhausted",
+            Self::RxKeyExpired => "kern.ipc.tls.rx_error.key_expired",
             Self::RxFlood => "kern.ipc.tls.rx_error.flood",
             Self::RxUnexpected => "kern.ipc.tls.rx_error.unexpected",
             Self::RxMalformed => "kern.ipc.tls.rx_error.malformed",
@@ -249,6 +266,14 @@ impl Counter {
         }
     }
 
+    /// The counter of keys that were refused while there were others.
+    pub(crate) const fn rekey_error(direction: Direction) -> Self {
+        match direction {
+            Direction::Tx => Self::TxRekeyError,
+            Direction::Rx => Self::RxRekeyError,
+        }
+    }
+
     /// The gauge of software sessions with these parameters.
     pub const fn sw(params: Params) -> Self {
         match params.suite.kind() {
@@ -272,6 +297,7 @@ impl Counter {
             RxError::Truncated => Self::RxTruncated,
             RxError::Forgeries => Self::RxForgeries,
             RxError::SequenceExhausted => Self::RxSequenceExhausted,
+            RxError::KeyExpired => Self::RxKeyExpired,
             RxError::Flood => Self::RxFlood,
             RxError::Unexpected => Self::RxUnexpected,
             RxError::Malformed => Self::RxMalformed,

@@ -1,5 +1,6 @@
 //! The receive side: takes encrypted bytes, returns records.
 
+mod application;
 mod assembler;
 mod content;
 mod flood;
@@ -51,13 +52,26 @@ struct Rx {
     /// Handshake messages that are incomplete or not handled yet.
     joiner: HandshakeJoiner,
     state: State,
-    role: Role,
-    flood: FloodLimits,
+    reader: Reader,
+}
+
+/// What handles alerts, handshake messages and key changes.
+#[derive(Clone, Copy)]
+enum Reader {
+    /// The record layer.
+    Stack { role: Role, flood: FloodLimits },
+    /// The application that set the keys. It gets every record.
+    Application {
+        /// Padded records are counted.
+        expects_no_pad: bool,
+    },
 }
 
 #[derive(Clone, Copy)]
 enum State {
     Open,
+    /// A KeyUpdate was delivered to the application, which hasn't set the next keys.
+    KeyExpired,
     /// close_notify came.
     Closed,
     /// An error ended the stream.
@@ -92,7 +106,8 @@ pub enum Received {
     /// has refilled.
     NeedPages,
     /// A record for the application: application data, which may be empty, or a type that the
-    /// record layer doesn't know.
+    /// record layer doesn't know. With keys [of the application](Deframer::for_application) every
+    /// record is one.
     Record(RxRecord),
     /// A KeyUpdate arrived and the receiving keys were changed (RFC 8446, 4.6.3). If `answer` is
     /// set, call [`RecordQueue::update_keys`](crate::RecordQueue::update_keys)`(false, ..)`.
@@ -121,6 +136,18 @@ impl Deframer {
         chain: Stream<Buffer>,
         ciphers: &mut Ciphers,
     ) -> Self {
+        let flood = FloodLimits::default();
+        let reader = Reader::Stack { role, flood };
+        Self::with_reader(session, first_number, reader, chain, ciphers)
+    }
+
+    fn with_reader(
+        session: Session,
+        first_number: u64,
+        reader: Reader,
+        chain: Stream<Buffer>,
+        ciphers: &mut Ciphers,
+    ) -> Self {
         ciphers.counters.add(Counter::EnableCalls, 1);
         ciphers.counters.session_opened(session.params());
         let rx = Rx {
@@ -130,8 +157,7 @@ impl Deframer {
             detached: None,
             joiner: HandshakeJoiner::default(),
             state: State::Open,
-            role,
-            flood: FloodLimits::default(),
+            reader,
         };
         Self {
             assembler: Assembler::new(chain),
@@ -149,7 +175,7 @@ impl Deframer {
     /// Appends encrypted bytes, in stream order.
     pub fn push(&mut self, buffer: Buffer) {
         match self.rx.state {
-            State::Open => self.assembler.push(buffer),
+            State::Open | State::KeyExpired => self.assembler.push(buffer),
             //= https://www.rfc-editor.org/rfc/rfc8446#section-6.1
             //# Any data received after a closure alert has been received MUST be
             //# ignored.
@@ -161,7 +187,8 @@ impl Deframer {
     ///
     /// # Errors
     ///
-    /// [`RxError::BadRecord`] is returned once, and the following records can be read. Any other
+    /// [`RxError::BadRecord`] and [`RxError::NoContentType`] are returned once, and the following
+    /// records can be read. [`RxError::KeyExpired`] is returned until new keys are set. Any other
     /// error ends the stream, and every later call returns it again.
     pub fn next(
         &mut self,
@@ -269,7 +296,7 @@ impl Deframer {
     ///
     /// [`RxError::Truncated`] if the stream ended inside a record or message.
     pub fn finish(&mut self, ciphers: &mut Ciphers) -> Result<(), RxError> {
-        if !matches!(self.rx.state, State::Open)
+        if !matches!(self.rx.state, State::Open | State::KeyExpired)
             || self.assembler.is_empty() && self.rx.joiner.is_empty()
         {
             return Ok(());
@@ -332,7 +359,7 @@ impl Deframer {
     /// Returns what every call returns after the stream has ended.
     fn ended(&self) -> Result<Option<Received>, RxError> {
         match self.rx.state {
-            State::Open => Ok(None),
+            State::Open | State::KeyExpired => Ok(None),
             State::Closed => Ok(Some(Received::NeedBytes)),
             State::Failed(error) => Err(error),
         }
@@ -340,8 +367,13 @@ impl Deframer {
 
     /// Looks for an event that needs no cipher, then for a complete record.
     fn find_record(&mut self, ciphers: &mut Ciphers) -> Result<Found, RxError> {
-        if let Some(message) = self.rx.take_message()? {
+        if let Reader::Stack { role, .. } = self.rx.reader
+            && let Some(message) = self.rx.take_message(role)?
+        {
             return self.rx.on_message(message, ciphers).map(Found::Event);
+        }
+        if matches!(self.rx.state, State::KeyExpired) {
+            return Err(RxError::KeyExpired);
         }
         if self.rx.detached.is_some() {
             return Ok(Found::Event(Received::NeedBytes));

@@ -12,24 +12,42 @@ use crate::alert::AlertDescription;
 pub enum Errno {
     /// Input/output error.
     Eio = 5,
+    /// No such device or address.
+    Enxio = 6,
+    /// Bad file descriptor.
+    Ebadf = 9,
     /// Resource temporarily unavailable.
     Eagain = 11,
     /// Device or resource busy.
     Ebusy = 16,
     /// Invalid argument.
     Einval = 22,
+    /// Broken pipe.
+    Epipe = 32,
     /// Protocol error.
     Eproto = 71,
     /// Bad message.
     Ebadmsg = 74,
     /// Message too long.
     Emsgsize = 90,
-    /// Operation not supported.
+    /// Protocol not supported.
+    Eprotonosupport = 93,
+    /// Operation not supported. On Linux `EOPNOTSUPP` has the same number.
     Enotsup = 95,
+    /// Software caused connection abort.
+    Econnaborted = 103,
     /// Connection reset by peer.
     Econnreset = 104,
+    /// Transport endpoint is not connected.
+    Enotconn = 107,
+    /// Connection timed out.
+    Etimedout = 110,
+    /// Connection refused.
+    Econnrefused = 111,
     /// Operation already in progress.
     Ealready = 114,
+    /// Key has expired.
+    Ekeyexpired = 127,
 }
 
 impl Errno {
@@ -41,9 +59,11 @@ impl Errno {
 
 /// Error of the receive side.
 ///
-/// Only [`BadRecord`](Self::BadRecord) leaves the stream readable: the record is dropped and the
-/// next one follows. After any other error the record boundaries or the peer's state are unknown,
-/// so the error is returned again and the connection has to be closed.
+/// Two errors leave the stream readable, because the boundary of the record is known:
+/// [`BadRecord`](Self::BadRecord) and [`NoContentType`](Self::NoContentType). The record is dropped
+/// and the next one follows. [`KeyExpired`](Self::KeyExpired) lasts until new keys are set. After
+/// any other error the record boundaries or the peer's state are unknown, so the error is returned
+/// again and the connection has to be closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum RxError {
     /// A record's tag or padding is wrong: corrupted, forged, or sealed with another key.
@@ -76,6 +96,9 @@ pub enum RxError {
     /// The peer used up its sequence numbers.
     #[error("the sequence numbers are used up")]
     SequenceExhausted,
+    /// A KeyUpdate was delivered to the application, which hasn't set the next keys yet.
+    #[error("the peer changed its key, and the next one isn't set")]
+    KeyExpired,
     /// Too many consecutive records that carry no data.
     #[error("too many records in a row that carry no data")]
     Flood,
@@ -118,6 +141,7 @@ impl RxError {
             | Self::MessageTooLong
             | Self::IllegalValue => Errno::Eproto,
             Self::PeerAlert(_) => Errno::Econnreset,
+            Self::KeyExpired => Errno::Ekeyexpired,
             Self::Backend => Errno::Eio,
         }
     }
@@ -146,13 +170,16 @@ impl RxError {
             Self::Malformed => AlertDescription::DECODE_ERROR,
             Self::MessageTooLong | Self::IllegalValue => AlertDescription::ILLEGAL_PARAMETER,
             Self::SequenceExhausted | Self::Backend => AlertDescription::INTERNAL_ERROR,
-            Self::Truncated | Self::PeerAlert(_) => return None,
+            Self::Truncated | Self::PeerAlert(_) | Self::KeyExpired => return None,
         })
     }
 
-    /// Whether the records after this one can be read.
+    /// Whether the records after this one can be read, at once or with the next keys.
     pub const fn is_recoverable(self) -> bool {
-        matches!(self, Self::BadRecord)
+        matches!(
+            self,
+            Self::BadRecord | Self::NoContentType | Self::KeyExpired
+        )
     }
 }
 
@@ -186,6 +213,12 @@ pub enum TxError {
     /// The session cannot change keys: TLS 1.2, or keys without their traffic secret.
     #[error("the session cannot change its keys")]
     RekeyUnsupported,
+    /// A record is open, and its length limit can't be changed.
+    #[error("a record is open")]
+    OpenRecord,
+    /// A length limit that isn't allowed.
+    #[error("the length limit is out of range")]
+    LengthLimit,
     /// The cipher backend failed, and the connection has to be closed.
     #[error("the cipher backend failed")]
     Crypto(#[from] CryptoError),
@@ -196,11 +229,11 @@ impl TxError {
     pub const fn errno(self) -> Errno {
         match self {
             Self::Exhausted => Errno::Eagain,
-            Self::Empty | Self::OutOfSpan | Self::WrongMode => Errno::Einval,
+            Self::Empty | Self::OutOfSpan | Self::WrongMode | Self::LengthLimit => Errno::Einval,
             Self::MessageSize => Errno::Emsgsize,
             Self::AlreadyEnabled => Errno::Ealready,
             Self::KeySpent => Errno::Ebadmsg,
-            Self::RekeyBusy => Errno::Ebusy,
+            Self::RekeyBusy | Self::OpenRecord => Errno::Ebusy,
             Self::RekeyUnsupported => Errno::Enotsup,
             Self::Crypto(_) => Errno::Eio,
         }

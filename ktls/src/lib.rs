@@ -96,6 +96,7 @@ mod cipher;
 mod codec;
 mod counters;
 mod deframer;
+mod enable;
 mod error;
 mod job;
 mod limits;
@@ -116,6 +117,10 @@ pub use cipher::{BackendChoice, Ciphers, RecordCipher, RecordOpener, UnknownBack
 pub use codec::{Aad, Head, RecordHeader, inner_type, nonce};
 pub use counters::{Counter, Counters};
 pub use deframer::{Deframer, Detached, Received, RecordMeta, RxRecord};
+pub use enable::{
+    AuthAlgorithm, CipherAlgorithm, CurrentKeys, Direction, EnableError, EnableSettings,
+    InvalidKeys, KeyInfo, TlsEnable,
+};
 pub use error::{CryptoError, Errno, RxError, TxError};
 pub use job::{OpenJob, OpenParts, SealJob};
 pub use limits::KeyLimits;

@@ -3,9 +3,10 @@
 use crate::cipher::Ciphers;
 use crate::suite::Params;
 
-/// Mode of a direction, as in ktls(4): what seals and opens its records. It is reported, not set.
+/// Mode of a direction, as in ktls(4): what seals and opens its records.
 ///
-/// The numbers are FreeBSD's `TCP_TLS_MODE_*`. The modes of NIC offload are not implemented.
+/// The numbers are FreeBSD's `TCP_TLS_MODE_*`. The modes of NIC offload can be requested, and no
+/// interface has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Mode {
@@ -13,6 +14,10 @@ pub enum Mode {
     None = 0,
     /// Software seals and opens.
     Sw = 1,
+    /// The network card seals and opens.
+    Ifnet = 2,
+    /// The network card has TCP and the record layer.
+    Toe = 3,
 }
 
 /// Reason why [`Mode::None`] is the only possible mode.

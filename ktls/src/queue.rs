@@ -1,6 +1,7 @@
 //! The send queue of a socket, with TLS or without.
 
 mod epoch;
+mod rekey;
 mod seal;
 mod write;
 
@@ -10,17 +11,17 @@ use pktbuf::{PageBuf, PagePool, Slices, State, Stream};
 
 use crate::cipher::Ciphers;
 use crate::counters::Counter;
+use crate::enable::KeyInfo;
 use crate::error::{CryptoError, TxError};
 use crate::mode::Mode;
 use crate::session::Session;
 use crate::shape::SealOrder;
-use crate::suite::{ContentType, Params};
+use crate::suite::{CONTENT_MAX, Params};
 
 pub use epoch::KeyUse;
 use epoch::Protection;
 use seal::NONE_AWAY;
 pub use seal::Taken;
-use write::filled;
 
 /// The send queue of a socket, with TLS or without: page buffers by stream offset, from the first
 /// unacknowledged byte.
@@ -103,59 +104,6 @@ impl RecordQueue {
         }
     }
 
-    /// Queues a KeyUpdate under the current key and switches to the next key (RFC 8446, 4.6.3).
-    /// With `ask_peer` it requests the same of the peer. TLS 1.3 only.
-    ///
-    /// Records that are queued keep the current key. An open record stays open, and will have the
-    /// next key.
-    ///
-    /// # Errors
-    ///
-    /// - [`TxError::RekeyBusy`] while records of the previous key aren't sealed: at most two keys
-    ///   live at a time.
-    /// - [`TxError::RekeyUnsupported`] in TLS 1.2 and for keys without their traffic secret.
-    /// - [`TxError::KeySpent`], [`TxError::WrongMode`], [`TxError::Exhausted`].
-    /// - [`TxError::Crypto`] if sealing fails; the connection has to be closed.
-    pub fn update_keys(
-        &mut self,
-        ask_peer: bool,
-        ciphers: &mut Ciphers,
-        pool: &mut PagePool,
-    ) -> Result<(), TxError> {
-        let sealed_to = self.sealed_to();
-        let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
-        keys.drop_previous(sealed_to, ciphers);
-        if keys.has_previous() {
-            return Err(TxError::RekeyBusy);
-        }
-        if !keys.can_frame(1) {
-            return Err(TxError::KeySpent);
-        }
-        let next = keys.session().next().ok_or(TxError::RekeyUnsupported)?;
-        let mut buf = filled(&key_update(ask_peer), pool)?;
-        let at = self.stream.end();
-        keys.frame(ContentType::HANDSHAKE, &mut buf)?;
-        // Sealed at once, so that no cut can remove the record that a key change depends on.
-        let sealed = seal::seal_alone(&mut buf, keys.session(), ciphers, pool);
-        if let Err(error) = sealed {
-            ciphers.counters.add(Counter::FailedCrypto, 1);
-            return Err(TxError::Crypto(error));
-        }
-        self.stream.push(buf);
-        let end = self.stream.end();
-        keys.control_end = end;
-        if self.unsubmitted == at {
-            self.unsubmitted = end;
-        }
-        keys.start_epoch(next, end);
-        let sealed_to = self.sealed_to();
-        if let Some(keys) = self.keys.as_mut() {
-            keys.drop_previous(sealed_to, ciphers);
-        }
-        ciphers.counters.add(Counter::TxRekeyOk, 1);
-        Ok(())
-    }
-
     /// Removes what was never sent, for an abort or a fatal alert. Returns the new end.
     ///
     /// It removes framed records, whose numbers are reused, the open record, and plain bytes after
@@ -214,7 +162,7 @@ impl RecordQueue {
         if keys.params().shape().order == SealOrder::Sequence {
             return 0;
         }
-        // A KeyUpdate is the last record of its key, and no application data.
+        // Records of other keys end there.
         let sealed = keys.control_end..self.sealed_to();
         let (freed, first) = self.stream.drop_ciphertext(sealed, pool);
         if let Some(first) = first {
@@ -228,6 +176,30 @@ impl RecordQueue {
         if let Some(keys) = self.keys.as_mut() {
             keys.set_record_len_max(bytes);
         }
+    }
+
+    /// As [`set_record_len_max`](Self::set_record_len_max), by the rules of Linux's
+    /// `TLS_TX_MAX_PAYLOAD_LEN`: 64 to 2^14 in TLS 1.2, and 63 to 2^14 in TLS 1.3, where the inner
+    /// type is a byte of the record that the peer limits (RFC 8449).
+    ///
+    /// # Errors
+    ///
+    /// [`TxError::WrongMode`] without keys, [`TxError::OpenRecord`] while a record is open,
+    /// [`TxError::LengthLimit`].
+    pub fn set_payload_len_max(&mut self, bytes: u16) -> Result<(), TxError> {
+        let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
+        if keys.open.is_some() {
+            return Err(TxError::OpenRecord);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc8449#section-4
+        //# Endpoints MUST NOT send a "record_size_limit" extension with a value
+        //# smaller than 64.
+        let min = RECORD_SIZE_LIMIT_MIN - u16::from(keys.params().shape().inner_type_len);
+        if !(min..=CONTENT_MAX).contains(&bytes) {
+            return Err(TxError::LengthLimit);
+        }
+        keys.set_record_len_max(bytes);
+        Ok(())
     }
 
     /// Makes a key change (TLS 1.2: the end) due after fewer records than the suite allows.
@@ -305,6 +277,20 @@ impl RecordQueue {
         self.keys.as_ref().map(|keys| keys.params())
     }
 
+    /// Returns the state of the keys, if there are any. The open record has the next number.
+    pub fn key_info(&self) -> Option<KeyInfo> {
+        self.keys.as_ref().map(|keys| KeyInfo {
+            params: keys.params(),
+            iv: keys.session().iv(),
+            rec_seq: keys.next_number(),
+        })
+    }
+
+    /// Returns how much content a record may have, in bytes, if there are keys.
+    pub fn payload_len_max(&self) -> Option<u16> {
+        self.keys.as_ref().map(|keys| keys.record_len_max())
+    }
+
     /// Returns the number of the next record, if there are keys.
     pub fn next_number(&self) -> Option<u64> {
         self.keys.as_ref().map(|keys| keys.next_number())
@@ -348,7 +334,8 @@ impl RecordQueue {
         end > self.sealed_to()
     }
 
-    /// Returns the offset after the last record that isn't application data, or 0. It is beyond
+    /// Returns the offset after the last record that isn't application data or has another key than
+    /// the current one, or 0. It is beyond
     /// [`start`](Self::start) while an answer of the record layer is unacknowledged.
     pub fn control_end(&self) -> u64 {
         self.keys.as_ref().map_or(0, |keys| keys.control_end)
@@ -383,7 +370,7 @@ impl RecordQueue {
             if let Some(record) = block.record() {
                 let follows = match number {
                     Some((epoch, last)) if epoch == record.epoch => record.number == last + 1,
-                    Some(_) => record.number == 0,
+                    Some(_) => self.keys.as_ref().is_none_or(|keys| keys.may_begin(record)),
                     None => true,
                 };
                 if !follows {
@@ -409,14 +396,7 @@ impl Default for RecordQueue {
     }
 }
 
-/// The message that announces the sender's next key.
-const fn key_update(ask_peer: bool) -> [u8; 5] {
-    //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.3
-    //# struct {
-    //#     KeyUpdateRequest request_update;
-    //# } KeyUpdate;
-    [crate::deframer::KEY_UPDATE, 0, 0, 1, ask_peer as u8]
-}
+const RECORD_SIZE_LIMIT_MIN: u16 = 64;
 
 const _: () = assert!(size_of::<RecordQueue>() <= 144, "an idle queue is thin");
 

@@ -5,8 +5,8 @@ use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
-
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::codec::{self, Head};
@@ -254,6 +254,19 @@ impl Session {
     /// Whether a KeyUpdate can follow.
     pub const fn can_rekey(&self) -> bool {
         matches!(self.source, KeySource::TrafficSecret)
+    }
+
+    /// Returns the IV, derived from the traffic secret if there is one.
+    pub fn iv(&self) -> [u8; NONCE_LEN] {
+        *self.keys().iv()
+    }
+
+    /// Whether both have the same key and IV, compared in constant time.
+    pub(crate) fn has_keys_of(&self, other: &Self) -> bool {
+        let (a, b) = (self.keys(), other.keys());
+        let key = verify_slices_are_equal(a.key(), b.key());
+        let iv = verify_slices_are_equal(a.iv(), b.iv());
+        key.is_ok() && iv.is_ok()
     }
 
     /// Whether both are references to the same keys.

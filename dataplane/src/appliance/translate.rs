@@ -28,6 +28,7 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
         limits: config.limits,
         handshake_timeout: config.tls.handshake_timeout,
         ktls: config.ktls.enable,
+        cbc: config.ktls.cbc_enable,
         // Each worker's own.
         siblings: None,
         record_len_max: config.ktls.record_max,

@@ -150,6 +150,7 @@ pub(super) fn ktls(document: &Document<'_>) -> Ktls {
     let ktls = document.one("ktls");
     Ktls {
         enable: ktls.switch("enable"),
+        cbc_enable: ktls.switch("cbc_enable"),
         backend: ktls.choice(
             "backend",
             [

@@ -28,8 +28,11 @@ pub struct StackConfig {
     pub limits: Limits,
     /// How long a TLS handshake may take, from the TCP connection on.
     pub handshake_timeout: Duration,
-    /// Whether the record layer is enabled. Without it every TLS handshake fails at its end.
+    /// Whether the record layer is enabled. Without it every TLS handshake fails at its end, and
+    /// applications can set no keys.
     pub ktls: bool,
+    /// Whether applications may set keys for AES-CBC (`kern.ipc.tls.cbc_enable`). Off by default.
+    pub cbc: bool,
     /// The most bytes of content in a sent record: 64 (RFC 8449) to 2^14, the default. Values
     /// outside count as the nearest of these.
     pub record_len_max: u16,
@@ -203,6 +206,7 @@ impl Default for StackConfig {
             limits: Limits::default(),
             handshake_timeout: Duration::from_secs(10),
             ktls: true,
+            cbc: false,
             record_len_max: RECORD_LEN_MAX,
             siblings: None,
         }

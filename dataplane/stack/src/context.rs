@@ -1,5 +1,6 @@
 //! What the sockets of one worker share.
 
+use lockgate_ktls::EnableSettings;
 use lockgate_tcp::{Shared, SharedParams};
 
 use crate::config::{Limits, StackConfig};
@@ -31,8 +32,20 @@ pub(crate) struct SocketContext {
 pub(crate) struct RecordLayerSettings {
     /// As [`StackConfig::ktls`].
     pub(crate) enabled: bool,
+    /// As [`StackConfig::cbc`].
+    pub(crate) cbc_enabled: bool,
     /// As [`StackConfig::record_len_max`].
     pub(crate) record_len_max: u16,
+}
+
+impl RecordLayerSettings {
+    /// Which keys applications may set.
+    pub(crate) fn enable_settings(self) -> EnableSettings {
+        EnableSettings {
+            enabled: self.enabled,
+            cbc_enabled: self.cbc_enabled,
+        }
+    }
 }
 
 impl SocketContext {
@@ -50,6 +63,7 @@ impl SocketContext {
             limits,
             record_layer: RecordLayerSettings {
                 enabled: config.ktls,
+                cbc_enabled: config.cbc,
                 record_len_max: config.record_len_max.max(RECORD_LEN_MIN),
             },
             counters: Counters::default(),

@@ -149,6 +149,8 @@ lockgate_wire::counters! {
         end_tls,
         /// Connections that ended because sealing failed or a key was used up.
         end_crypto,
+        /// Connections reset because a file that was sent on them can't be read.
+        end_file,
     }
 }
 
@@ -167,6 +169,7 @@ impl Counters {
             CloseReason::Handshake(_) => &mut self.end_handshake,
             CloseReason::Tls(_) => &mut self.end_tls,
             CloseReason::Crypto => &mut self.end_crypto,
+            CloseReason::File => &mut self.end_file,
         } += 1;
     }
 

@@ -120,6 +120,7 @@ mod counters;
 mod demux;
 mod egress;
 mod env;
+mod file_source;
 mod flow_directory;
 mod half_open;
 mod handshakes;
@@ -133,6 +134,7 @@ mod sibling_frames;
 mod sibling_solicits;
 mod slab;
 mod socket;
+mod socket_error;
 mod stack;
 mod time_wait;
 pub mod tls;
@@ -143,12 +145,15 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use env::Env;
+pub use file_source::{FileSource, FileSpan};
 pub use flow_directory::{FlowDirectory, SiblingPlace};
 pub use notice::{
-    Chunk, CloseReason, ListenerId, Notice, Recv, RecvError, SendError, SocketId, TlsInfo,
+    Chunk, CloseReason, ListenerId, Notice, Recv, RecvError, RecvRecord, SendError, SocketId,
+    TlsInfo,
 };
 pub use sibling_frames::{MisdirectedPacket, SiblingFrame};
 pub use sibling_solicits::SiblingResolution;
 pub use socket::{IDLE_TLS_BYTES, IDLE_TLS_HEAP_BYTES};
-pub use stack::Stack;
+pub use socket_error::SocketError;
+pub use stack::{KeyTarget, Stack};
 pub use tls::Failure;

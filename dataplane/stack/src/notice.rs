@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 
-use lockgate_ktls::{Errno, Params, RxError, RxRecord};
+use lockgate_ktls::{ContentType, Params, RecordMeta, RxError, RxRecord};
 use pktbuf::Buffer;
 use thiserror::Error;
 
@@ -56,7 +56,8 @@ pub enum Notice {
     PeerClosed {
         /// The socket.
         socket: SocketId,
-        /// With TLS, whether close_notify came before the FIN. Without TLS always true.
+        /// With TLS, whether close_notify came before the FIN. With keys that the application set,
+        /// whether the FIN came between two records. Without TLS always true.
         clean: bool,
     },
     /// The socket was removed. Always the last notice.
@@ -119,6 +120,9 @@ pub enum CloseReason {
     Tls(RxError),
     /// Sealing failed, or the key is used up. Nothing more can be sent.
     Crypto,
+    /// Reset by this side: a file that [`Stack::sendfile`](crate::Stack::sendfile) sends can't be
+    /// read.
+    File,
 }
 
 /// The result of [`Stack::recv`](crate::Stack::recv).
@@ -126,6 +130,21 @@ pub enum CloseReason {
 pub enum Recv {
     /// Bytes.
     Data(Chunk),
+    /// Nothing now. A [`Notice::Readable`] follows.
+    Nothing,
+    /// The end of the peer's stream. The socket can still send.
+    End {
+        /// As in [`Notice::PeerClosed`].
+        clean: bool,
+    },
+}
+
+/// The result of [`Stack::recv_record`](crate::Stack::recv_record), and with `&Chunk` of
+/// [`Stack::peek`](crate::Stack::peek).
+#[derive(Debug)]
+pub enum RecvRecord<C = Chunk> {
+    /// A record: type, version and length as in ktls(4)'s `TLS_GET_RECORD`, and its content.
+    Record(RecordMeta, C),
     /// Nothing now. A [`Notice::Readable`] follows.
     Nothing,
     /// The end of the peer's stream. The socket can still send.
@@ -144,7 +163,7 @@ pub struct Chunk(pub(crate) ChunkKind);
 pub(crate) enum ChunkKind {
     /// Bytes of a plain connection.
     Plain(Buffer),
-    /// One record's content, application data.
+    /// One record's content.
     Record {
         record: RxRecord,
         /// Bytes at its front that the application has used.
@@ -191,6 +210,20 @@ impl Chunk {
         }
     }
 
+    /// The record's type, version and length, if it's one. The length is that of all its content.
+    pub fn meta(&self) -> Option<RecordMeta> {
+        match &self.0 {
+            ChunkKind::Plain(_) => None,
+            ChunkKind::Record { record, .. } => Some(record.meta()),
+        }
+    }
+
+    /// Whether it's a record other than application data.
+    pub(crate) fn is_control(&self) -> bool {
+        self.meta()
+            .is_some_and(|meta| meta.kind != ContentType::APPLICATION_DATA)
+    }
+
     /// Whether there are no bytes: a record may be empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -209,7 +242,12 @@ pub enum RecvError {
     /// There is no such socket (any more).
     #[error("there is no such socket")]
     NoSocket,
-    /// The record layer failed. The socket closes by an alert.
+    /// The next record isn't application data, and the application set the keys.
+    /// [`Stack::recv_record`](crate::Stack::recv_record) returns it with its type.
+    #[error("the next record isn't application data")]
+    ControlRecord,
+    /// The record layer failed. With keys of the stack's handshake the socket closes by an alert;
+    /// with keys of the application see [`Stack::recv_record`](crate::Stack::recv_record).
     #[error("the record layer failed: {0}")]
     Tls(#[from] RxError),
 }
@@ -229,14 +267,4 @@ pub enum SendError {
     /// No bytes, a message longer than a record, or a record on a plain socket.
     #[error("the record layer can't take this: {0}")]
     Record(lockgate_ktls::TxError),
-}
-
-impl RecvError {
-    /// The errno that a socket call would return for this error, if there is one.
-    pub const fn errno(self) -> Option<Errno> {
-        match self {
-            Self::NoSocket => None,
-            Self::Tls(error) => Some(error.errno()),
-        }
-    }
 }

@@ -5,8 +5,10 @@
 //! the socket, `handshake` takes it through the TLS handshake.
 
 mod close;
+mod file;
 mod handshake;
 mod handshake_input;
+mod keys;
 mod progress;
 mod read;
 mod receive;
@@ -23,9 +25,13 @@ use pktbuf::{Buffer, PagePool, Reassembly, Stream};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 
+use self::file::PendingFile;
 pub(crate) use self::handshake::HandshakeState;
+pub(crate) use self::keys::check_listener;
 use self::progress::Progress;
-use self::state::{Application, Closing, Linger, PeerStream, Pending, ReadNotice, TcpPhase};
+use self::state::{
+    Application, Closing, KeySource, Linger, PeerStream, Pending, ReadNotice, TcpPhase,
+};
 pub(crate) use self::state::{OpenedBy, SendOutcome};
 pub(crate) use self::transmit::{SendBudget, has_room};
 use crate::context::SocketContext;
@@ -47,8 +53,7 @@ pub(crate) struct Socket {
     reassembly: Reassembly,
     /// The tail of a chunk that the application has used in part.
     unread: Option<Box<Chunk>>,
-    /// Where a TLS 1.3 client's session tickets go.
-    tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
+    rare: Option<Box<RareParts>>,
     closing: Closing,
     /// Until when the acknowledged bytes pay for a socket that the application has given up; see
     /// [`Socket::check_orphan`]. [`Instant::MAX`] for all others.
@@ -58,6 +63,7 @@ pub(crate) struct Socket {
     /// How it ended, as far as that's decided.
     end: Option<CloseReason>,
     opened_by: OpenedBy,
+    keys_from: KeySource,
     phase: TcpPhase,
     application: Application,
     peer_stream: PeerStream,
@@ -68,6 +74,15 @@ pub(crate) struct Socket {
     pub(crate) is_closing_idle: bool,
     /// The lists that it is in.
     pub(crate) lists: Membership,
+}
+
+/// What most sockets don't have.
+#[derive(Default)]
+struct RareParts {
+    /// Where a TLS 1.3 client's session tickets go.
+    tickets: Option<Box<KernelConnection<ClientConnectionData>>>,
+    /// A range of a file that isn't queued yet.
+    file: Option<PendingFile>,
 }
 
 /// Bytes of memory that an idle TLS connection takes of a stack, beside its entry in the flow
@@ -119,12 +134,15 @@ impl Socket {
             rx,
             reassembly: Reassembly::new(),
             unread: None,
-            tickets: None,
+            rare: None,
             closing: Closing::Open,
             orphan_until: Instant::MAX,
             pinned: 0,
             end: None,
             opened_by,
+            keys_from: KeySource::Handshake {
+                owes_key_update: false,
+            },
             phase: TcpPhase::Open,
             application: Application::Attached {
                 readable: ReadNotice::Due,

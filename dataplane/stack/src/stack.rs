@@ -4,6 +4,7 @@ mod api;
 mod connect;
 mod handshakes;
 mod ingress;
+mod ktls;
 mod listen;
 mod reclaim;
 mod siblings;
@@ -11,6 +12,7 @@ mod time_wait;
 mod turn;
 mod unread;
 
+pub use self::ktls::KeyTarget;
 use lockgate_tcp::IsnSource;
 use lockgate_wire::{IfaceId, Instant, Xorshift64};
 use pktbuf::Output;

@@ -4,9 +4,12 @@
 #![expect(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod app;
+pub(crate) mod cases;
 pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod pki;
+pub(crate) mod raw;
+pub(crate) mod records;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

@@ -2,7 +2,7 @@
 
 use super::flood::{EMPTY_MAX, FloodLimits, MESSAGES_MAX, WARNINGS_MAX};
 use super::messages::Message;
-use super::{Received, RecordMeta, Rx, RxRecord};
+use super::{Reader, Received, RecordMeta, Rx, RxRecord, State};
 use crate::alert::{Alert, AlertDescription, AlertLevel};
 use crate::cipher::Ciphers;
 use crate::codec;
@@ -10,6 +10,7 @@ use crate::counters::Counter;
 use crate::error::{CryptoError, RxError};
 use crate::job::OpenJob;
 use crate::limits::KeyLimits;
+use crate::role::Role;
 use crate::suite::{CONTENT_MAX, ContentType, Version};
 
 impl Rx {
@@ -31,6 +32,11 @@ impl Rx {
             Version::Tls10 | Version::Tls11 | Version::Tls12 => (header.kind, plaintext),
             Version::Tls13 => codec::inner_type(text).ok_or(RxError::NoContentType)?,
         };
+        // Behind the content there is the inner type, then padding.
+        let is_padded = self.session.params().version == Version::Tls13 && plaintext > content + 1;
+        if is_padded && self.reader.expects_no_pad() {
+            ciphers.counters.add(Counter::RxNoPadViolation, 1);
+        }
         // Only CBC gets here with more: its length field doesn't tell content and padding apart.
         let length = u16::try_from(content)
             .ok()
@@ -41,7 +47,21 @@ impl Rx {
             version: header.version,
             length,
         };
-        self.on_record(kind, RxRecord::new(meta, memory), ciphers)
+        let record = RxRecord::new(meta, memory);
+        match self.reader {
+            Reader::Stack { role, .. } => self.on_record(kind, record, role, ciphers),
+            Reader::Application { .. } => {
+                let is_tls13 = self.session.params().version == Version::Tls13;
+                if is_tls13
+                    && kind == ContentType::HANDSHAKE
+                    && self.joiner.scan_for_key_update(record.as_slice())
+                {
+                    ciphers.counters.add(Counter::RxRekeyReceived, 1);
+                    self.state = State::KeyExpired;
+                }
+                Ok(Received::Record(record))
+            }
+        }
     }
 
     /// Counts a record that isn't authentic. The next ones can be read until the key's limit.
@@ -58,6 +78,7 @@ impl Rx {
         &mut self,
         kind: ContentType,
         record: RxRecord,
+        role: Role,
         ciphers: &mut Ciphers,
     ) -> Result<Received, RxError> {
         //= https://www.rfc-editor.org/rfc/rfc8446#section-5.1
@@ -81,7 +102,7 @@ impl Rx {
         match kind {
             ContentType::HANDSHAKE => {
                 self.joiner.add(record.as_slice());
-                match self.take_message()? {
+                match self.take_message(role)? {
                     Some(message) => self.on_message(message, ciphers),
                     None => Ok(Received::Nothing),
                 }
@@ -94,9 +115,9 @@ impl Rx {
             ContentType::CHANGE_CIPHER_SPEC => Err(RxError::Unexpected),
             _ => {
                 if record.as_slice().is_empty() {
-                    FloodLimits::count(&mut self.flood.empty, EMPTY_MAX)?;
-                } else {
-                    self.flood = FloodLimits::default();
+                    self.count(|flood| &mut flood.empty, EMPTY_MAX)?;
+                } else if let Reader::Stack { flood, .. } = &mut self.reader {
+                    *flood = FloodLimits::default();
                 }
                 Ok(Received::Record(record))
             }
@@ -123,13 +144,13 @@ impl Rx {
         if !warning {
             return Err(RxError::PeerAlert(alert.description));
         }
-        FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
+        self.count(|flood| &mut flood.warnings, WARNINGS_MAX)?;
         Ok(Received::Nothing)
     }
 
-    pub(super) fn take_message(&mut self) -> Result<Option<Message>, RxError> {
+    pub(super) fn take_message(&mut self, role: Role) -> Result<Option<Message>, RxError> {
         self.joiner
-            .take_message(self.session.params().version, self.role)
+            .take_message(self.session.params().version, role)
     }
 
     pub(super) fn on_message(
@@ -137,7 +158,7 @@ impl Rx {
         message: Message,
         ciphers: &mut Ciphers,
     ) -> Result<Received, RxError> {
-        FloodLimits::count(&mut self.flood.messages, MESSAGES_MAX)?;
+        self.count(|flood| &mut flood.messages, MESSAGES_MAX)?;
         match message {
             Message::KeyUpdate { answer } => {
                 ciphers.counters.add(Counter::RxRekeyReceived, 1);
@@ -159,9 +180,21 @@ impl Rx {
             }
             Message::Ticket(body) => Ok(Received::Ticket(body)),
             Message::Renegotiation => {
-                FloodLimits::count(&mut self.flood.warnings, WARNINGS_MAX)?;
+                self.count(|flood| &mut flood.warnings, WARNINGS_MAX)?;
                 Ok(Received::Renegotiation)
             }
+        }
+    }
+
+    /// Counts a record that carries no data. An application limits them itself.
+    fn count(
+        &mut self,
+        records: impl FnOnce(&mut FloodLimits) -> &mut u8,
+        max: u8,
+    ) -> Result<(), RxError> {
+        match &mut self.reader {
+            Reader::Stack { flood, .. } => FloodLimits::count(records(flood), max),
+            Reader::Application { .. } => Ok(()),
         }
     }
 }

@@ -44,6 +44,20 @@ impl HandshakeJoiner {
         self.unhandled.get_or_insert_default().add(content);
     }
 
+    /// Follows the messages of a record that an application handles. Returns whether a KeyUpdate
+    /// begins in it: no record behind that one has the same key (RFC 8446, 5.1).
+    ///
+    /// Only the boundaries of messages are kept, so that a byte inside a message isn't taken for a
+    /// KeyUpdate. (Linux looks at the first byte of each record.)
+    pub(super) fn scan_for_key_update(&mut self, content: &[u8]) -> bool {
+        let mut unhandled = self.unhandled.take().unwrap_or_default();
+        let found = unhandled.scan_for_key_update(content);
+        if !found && !unhandled.is_empty() {
+            self.unhandled = Some(unhandled);
+        }
+        found
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.unhandled.is_none()
     }
@@ -83,6 +97,30 @@ impl Unhandled {
             self.renegotiation = self.dropped.is_none();
         }
         self.bytes.extend_from_slice(content);
+    }
+
+    /// `bytes` has an incomplete header, `dropped` the rest of a body.
+    fn scan_for_key_update(&mut self, mut content: &[u8]) -> bool {
+        while !content.is_empty() {
+            if let Some(left) = self.dropped {
+                let len = content.len().min(left.get() as usize);
+                content = &content[len..];
+                self.dropped = NonZeroU32::new(left.get().saturating_sub(length(len)));
+                continue;
+            }
+            let len = content.len().min(HEADER_LEN - self.bytes.len());
+            let (header, rest) = content.split_at(len);
+            self.bytes.extend_from_slice(header);
+            content = rest;
+            if self.bytes.first() == Some(&KEY_UPDATE) {
+                return true;
+            }
+            if let Some(&[_, high, mid, low]) = self.bytes.first_chunk() {
+                self.dropped = NonZeroU32::new(u32::from_be_bytes([0, high, mid, low]));
+                self.bytes = Vec::new();
+            }
+        }
+        false
     }
 
     fn is_empty(&self) -> bool {
@@ -165,6 +203,11 @@ impl Length {
     }
 }
 
+/// Converts the length of a part of a record.
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
 fn requests_update(body: &[u8]) -> Result<bool, RxError> {
     //= https://www.rfc-editor.org/rfc/rfc8446#section-4.6.3
     //# If an implementation receives any other value, it MUST
@@ -189,3 +232,37 @@ const HEADER_LEN: usize = 4;
 const TICKET_MAX: usize = 1 << 16;
 /// Bytes of the longest ClientHello that is read in order to be refused.
 const CLIENT_HELLO_MAX: usize = 1 << 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_updates_are_found_at_the_boundaries_of_messages_only() {
+        let mut ticket = vec![NEW_SESSION_TICKET, 0, 0, 6];
+        ticket.extend_from_slice(&[KEY_UPDATE; 6]);
+        let update = [KEY_UPDATE, 0, 0, 1, 0];
+        let finds = |records: &[&[u8]]| {
+            let mut joiner = HandshakeJoiner::default();
+            let mut find = |record: &&[u8]| joiner.scan_for_key_update(record);
+            let found = records.iter().map(&mut find).collect::<Vec<_>>();
+            assert!(joiner.is_empty() || !found.contains(&true));
+            found
+        };
+        assert_eq!(finds(&[&update]), [true]);
+        // Linux's own tests send no more than that.
+        assert_eq!(finds(&[&update[..1]]), [true]);
+        assert_eq!(finds(&[&ticket, &[], &update]), [false, false, true]);
+        assert_eq!(finds(&[&[&ticket[..], &update].concat()]), [true]);
+        for at in 1..ticket.len() {
+            let (first, second) = ticket.split_at(at);
+            assert_eq!(
+                finds(&[first, second, &update]),
+                [false, false, true],
+                "{at}"
+            );
+            let both = [second, &update].concat();
+            assert_eq!(finds(&[first, &both]), [false, true], "{at}");
+        }
+    }
+}

@@ -770,7 +770,10 @@ fn a_key_update_ends_its_record() {
 #[test]
 fn messages_across_records() {
     of(&tls13(), |rig| {
-        rig.rx.rx.role = Role::Client;
+        rig.rx.rx.reader = Reader::Stack {
+            role: Role::Client,
+            flood: FloodLimits::default(),
+        };
         let body = rig.rng.bytes(300);
         let mut ticket = vec![4, 0, 1, 44];
         ticket.extend_from_slice(&body);
@@ -849,7 +852,10 @@ fn messages_that_have_no_place() {
     });
     // What a client may be sent is bounded.
     of(&tls13(), |rig| {
-        rig.rx.rx.role = Role::Client;
+        rig.rx.rx.reader = Reader::Stack {
+            role: Role::Client,
+            flood: FloodLimits::default(),
+        };
         let wire = rig.peer.seal(ContentType::HANDSHAKE, &[4, 1, 0, 1]);
         rig.push(&wire);
         assert_eq!(rig.drain(), [Event::Error(RxError::MessageTooLong)]);
@@ -868,7 +874,10 @@ fn renegotiation_is_reported_and_limited() {
         assert_eq!(rig.drain(), [Event::Nothing, Event::Renegotiation]);
     });
     of(&before_tls13(), |rig| {
-        rig.rx.rx.role = Role::Client;
+        rig.rx.rx.reader = Reader::Stack {
+            role: Role::Client,
+            flood: FloodLimits::default(),
+        };
         for _ in 0..5 {
             let wire = rig.peer.seal(ContentType::HANDSHAKE, &[0, 0, 0, 0]);
             rig.push(&wire);
@@ -914,7 +923,10 @@ fn a_server_keeps_nothing_of_a_message_that_it_refuses() {
 #[test]
 fn an_incomplete_ticket_counts_as_pinned() {
     of(&tls13(), |rig| {
-        rig.rx.rx.role = Role::Client;
+        rig.rx.rx.reader = Reader::Stack {
+            role: Role::Client,
+            flood: FloodLimits::default(),
+        };
         let ticket = [&[4, 0, 0x40, 0][..], &[9; 16_384]].concat();
         for (n, part) in ticket.chunks(4097).enumerate() {
             let wire = rig.peer.seal(ContentType::HANDSHAKE, part);

@@ -37,7 +37,7 @@ pub(super) struct Protection {
     pub(super) away: u64,
     /// Whether that one is lost: it stays away for ever.
     pub(super) is_lost: bool,
-    /// Offset after the last record that isn't application data.
+    /// Offset after the last record that isn't application data, or that has another key.
     pub(super) control_end: u64,
     /// The record that `more` left open: plain, and not in the queue yet.
     pub(super) open: Option<PageBuf>,
@@ -57,7 +57,7 @@ enum Earlier {
 struct Previous {
     session: Session,
     epoch: u8,
-    /// Offset after its last record, the KeyUpdate.
+    /// Offset after its last record: the KeyUpdate, unless an application set the keys.
     until: u64,
 }
 
@@ -115,8 +115,9 @@ impl Protection {
         Ok(())
     }
 
-    /// Switches to `session`. `until` is the offset after the KeyUpdate under the current one.
-    pub(super) fn start_epoch(&mut self, session: Session, until: u64) {
+    /// Switches to `session`, whose first record has the number `first`. `until` is the offset
+    /// after the last record under the current one.
+    pub(super) fn start_epoch(&mut self, session: Session, first: u64, until: u64) {
         debug_assert!(self.earlier.is_none(), "at most two keys live");
         self.earlier = Some(Box::new(Earlier::Previous(Previous {
             session: core::mem::replace(&mut self.current, session),
@@ -124,9 +125,10 @@ impl Protection {
             until,
         })));
         self.submitted = until;
+        self.control_end = until;
         self.epoch = self.epoch.wrapping_add(1);
-        self.first = 0;
-        self.next = 0;
+        self.first = first;
+        self.next = first;
     }
 
     /// Drops the previous session once all its records are sealed.
@@ -251,6 +253,11 @@ impl Protection {
         (refresh, spent)
     }
 
+    /// Whether a record may be the first of its key.
+    pub(super) fn may_begin(&self, record: RecordFields) -> bool {
+        record.epoch != self.epoch || record.number == self.first
+    }
+
     /// Checks that the queue's last record is the one before the next.
     pub(super) fn check(&self, epoch: u8, last: u64) -> Result<(), &'static str> {
         if epoch == self.epoch && last.wrapping_add(1) != self.next {
@@ -283,7 +290,7 @@ mod tests {
 
         let next = keys.current.next().unwrap();
         let second = next.id();
-        keys.start_epoch(next, 100);
+        keys.start_epoch(next, 0, 100);
         assert_eq!(keys.session_of(0).map(Session::id), Some(first));
         assert_eq!(keys.session_of(1).map(Session::id), Some(second));
         assert!(keys.session_of(2).is_none() && keys.session_of(255).is_none());

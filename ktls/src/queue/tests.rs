@@ -7,7 +7,7 @@ use pktbuf::PoolConfig;
 use super::*;
 use crate::alert::Alert;
 use crate::testing::{Peer, World, name, read, sending, tls13};
-use crate::{AlertDescription, Suite, Version};
+use crate::{AlertDescription, ContentType, Suite, Version};
 
 const CONTROL: ContentType = ContentType(0x21);
 const DATA: ContentType = ContentType::APPLICATION_DATA;

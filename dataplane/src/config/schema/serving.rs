@@ -10,6 +10,12 @@ pub(super) const KTLS: &[Key] = &[
         "Whether the record layer takes sessions. Without it no listener can have TLS.",
     ),
     key(
+        "cbc_enable",
+        Kind::Switch { default: false },
+        "Whether applications in the process may set keys for AES-CBC (TLS 1.0 to 1.2). Listeners \
+         never offer it.",
+    ),
+    key(
         "backend",
         choice(&["auto", "aws-lc", "rustcrypto"], "auto"),
         "The software backend that seals and opens records. `auto`: every backend, the fastest \

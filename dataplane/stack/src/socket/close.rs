@@ -9,7 +9,7 @@ use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::PagePool;
 
 use super::progress::time_paid;
-use super::state::{Application, Closing, Linger, PeerStream, TcpPhase};
+use super::state::{Application, Closing, KeySource, Linger, PeerStream, TcpPhase};
 use super::{Rx, Socket};
 use crate::config::Limits;
 use crate::context::SocketContext;
@@ -26,7 +26,7 @@ impl Socket {
             self.close(schedule);
             return;
         }
-        self.request_close(Some(Alert::CLOSE_NOTIFY));
+        self.request_close(self.close_notify());
         self.make_ready(schedule);
     }
 
@@ -34,11 +34,19 @@ impl Socket {
     pub(crate) fn close(&mut self, schedule: &mut Schedule) {
         let alert = match self.rx {
             Rx::Handshake(_) => None,
-            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => Some(Alert::CLOSE_NOTIFY),
+            Rx::Plain(_) | Rx::Tls(_) | Rx::Ended(_) => self.close_notify(),
         };
         self.request_close(alert);
         self.application = Application::Detached;
         self.make_ready(schedule);
+    }
+
+    /// The alert before the FIN. An application that set the keys sends its own.
+    fn close_notify(&self) -> Option<Alert> {
+        match self.keys_from {
+            KeySource::Handshake { .. } => Some(Alert::CLOSE_NOTIFY),
+            KeySource::Application => None,
+        }
     }
 
     /// Ends the connection by a reset.
@@ -211,6 +219,13 @@ impl Socket {
             self.make_starved(cx);
             return;
         }
+        if self.has_file() {
+            match alert {
+                // The FIN stands behind the file.
+                None | Some(Alert::CLOSE_NOTIFY) => return,
+                Some(_) => self.drop_file(),
+            }
+        }
         self.enable_alert(ciphers);
         if let Some(alert) = alert.filter(|_| self.tx.params().is_some()) {
             if alert != Alert::CLOSE_NOTIFY {
@@ -219,11 +234,11 @@ impl Socket {
                     self.abort(CloseReason::Crypto, &mut cx.schedule);
                     return;
                 }
-            } else if self.pending.key_update && self.tx.open_len() > 0 {
+            } else if self.keys_from.owes_key_update() && self.tx.open_len() > 0 {
                 // The open record is application data: the KeyUpdate that the peer asked for
                 // precedes it.
                 self.change_keys(cx, ciphers, pages);
-                if self.pending.key_update {
+                if self.keys_from.owes_key_update() {
                     return;
                 }
             }
@@ -244,6 +259,8 @@ impl Socket {
                     self.end.get_or_insert(CloseReason::Crypto);
                 }
             }
+        } else if self.tx.flush().is_err() {
+            self.end.get_or_insert(CloseReason::Crypto);
         }
         self.update_tcp_queue();
         self.tcp.close();
@@ -255,7 +272,8 @@ impl Socket {
     /// close_notify, and their kernel answers ours by a reset.
     pub(super) fn is_closed_both_ways(&self) -> bool {
         let record_len = |params: Params| u64::from(params.shape().record_len(ALERT_LEN));
-        let close_notify = self.tx.params().map_or(0, record_len);
+        let params = self.tx.params().filter(|_| self.close_notify().is_some());
+        let close_notify = params.map_or(0, record_len);
         self.peer_stream == PeerStream::EndedCleanly
             && self.closing == Closing::FinQueued
             && self.tx.end() - self.tx.start() <= close_notify

@@ -440,7 +440,9 @@ impl Socket {
             .enable(sessions.tx, sessions.tx_number, ciphers)
             .map_err(|_| Failure::Internal)?;
         self.tx.set_record_len_max(cx.record_layer.record_len_max);
-        self.tickets = tickets;
+        if tickets.is_some() {
+            self.rare.get_or_insert_default().tickets = tickets;
+        }
         let deframer = Deframer::new(sessions.rx, sessions.rx_number, role, chain, ciphers);
 
         cx.counters

@@ -3,11 +3,12 @@
 use lockgate_ktls::{Alert, AlertDescription, Ciphers, ContentType, Received, RxError};
 use pktbuf::PagePool;
 
-use super::state::{Application, PeerStream, ReadNotice};
+use super::state::{Application, KeySource, PeerStream, ReadNotice};
 use super::{Rx, Socket};
 use crate::context::SocketContext;
-use crate::notice::{Chunk, ChunkKind, CloseReason, NoticeQueue, Recv, RecvError};
+use crate::notice::{Chunk, ChunkKind, CloseReason, NoticeQueue, Recv, RecvError, RecvRecord};
 use crate::schedule::Schedule;
+use crate::socket_error::SocketError;
 
 impl Socket {
     /// Gives received data to the application.
@@ -17,19 +18,120 @@ impl Socket {
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) -> Result<Recv, RecvError> {
-        let result = match self.unread.take() {
+        let mut result = self.take_next(cx, ciphers, pages);
+        if let Ok(Recv::Data(chunk)) = &result
+            && chunk.is_control()
+        {
+            // Its type would be lost.
+            result = self.keep_unread(result);
+        }
+        self.after_recv(&result, cx, ciphers);
+        result
+    }
+
+    /// Gives the next record to the application.
+    pub(crate) fn recv_record(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Result<RecvRecord, SocketError> {
+        if let Rx::Plain(_) = self.rx {
+            return Err(SocketError::NoKeys);
+        }
+        let result = self.take_next(cx, ciphers, pages);
+        self.after_recv(&result, cx, ciphers);
+        match result? {
+            Recv::Data(chunk) => match chunk.meta() {
+                Some(meta) => Ok(RecvRecord::Record(meta, chunk)),
+                None => Err(SocketError::NoKeys),
+            },
+            Recv::Nothing => Ok(RecvRecord::Nothing),
+            Recv::End { clean } => Ok(RecvRecord::End { clean }),
+        }
+    }
+
+    /// Shows the next record to the application.
+    pub(crate) fn peek_record(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Result<RecvRecord<&Chunk>, SocketError> {
+        match self.recv_record(cx, ciphers, pages)? {
+            RecvRecord::Record(meta, chunk) => {
+                let chunk = &**self.unread.insert(Box::new(chunk));
+                Ok(RecvRecord::Record(meta, chunk))
+            }
+            RecvRecord::Nothing => Ok(RecvRecord::Nothing),
+            RecvRecord::End { clean } => Ok(RecvRecord::End { clean }),
+        }
+    }
+
+    /// Takes what the application has returned, or else what comes next.
+    fn take_next(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> Result<Recv, RecvError> {
+        match self.unread.take() {
             Some(chunk) => Ok(Recv::Data(*chunk)),
             None => self.recv_next(cx, ciphers, pages),
-        };
-        match &result {
+        }
+    }
+
+    /// Keeps a control record for a call that returns its type.
+    fn keep_unread(&mut self, result: Result<Recv, RecvError>) -> Result<Recv, RecvError> {
+        match result {
+            Ok(Recv::Data(chunk)) => {
+                self.unread = Some(Box::new(chunk));
+                Err(RecvError::ControlRecord)
+            }
+            other => other,
+        }
+    }
+
+    /// Handles what a result means for the socket.
+    fn after_recv(
+        &mut self,
+        result: &Result<Recv, RecvError>,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+    ) {
+        match result {
             // The window may be worth an update.
             Ok(Recv::Data(_)) => self.make_ready(&mut cx.schedule),
             Ok(Recv::Nothing) => self.rearm_read_notice(),
             Ok(Recv::End { clean }) => self.on_peer_stream_end(*clean, cx, ciphers),
-            Err(_) => self.end_receiving(&mut cx.handshakes, ciphers),
+            Err(RecvError::NoSocket | RecvError::ControlRecord) => {}
+            Err(RecvError::Tls(error)) => match self.keys_from {
+                KeySource::Handshake { .. } => self.end_receiving(&mut cx.handshakes, ciphers),
+                KeySource::Application => self.on_application_error(*error, cx, ciphers),
+            },
         }
         self.update_room(&cx.limits, &mut cx.memory.receive);
-        result
+    }
+
+    /// What becomes of a connection after an error, if the application set the keys.
+    fn on_application_error(
+        &mut self,
+        error: RxError,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+    ) {
+        if error == RxError::KeyExpired {
+            self.rearm_read_notice();
+        } else if error == RxError::Truncated {
+            self.on_peer_stream_end(false, cx, ciphers);
+        } else if error.is_recoverable() {
+            // The record was dropped. The next one can be read.
+            self.make_ready(&mut cx.schedule);
+        } else {
+            // The record boundaries are lost. FreeBSD drops the connection, too.
+            self.end_receiving(&mut cx.handshakes, ciphers);
+            self.abort(CloseReason::Tls(error), &mut cx.schedule);
+        }
     }
 
     /// Takes back what the application hasn't used of the chunk that it received last.
@@ -60,7 +162,7 @@ impl Socket {
                     Ok(Recv::Nothing)
                 }
             }
-            Rx::Tls(_) => self.recv_record(cx, ciphers, pages),
+            Rx::Tls(_) => self.next_record(cx, ciphers, pages),
             Rx::Handshake(_) => Ok(Recv::Nothing),
             Rx::Ended(_) => Ok(Recv::End {
                 clean: self.peer_stream != PeerStream::Truncated,
@@ -69,7 +171,7 @@ impl Socket {
     }
 
     /// Returns the next record for the application. Handles all other records.
-    fn recv_record(
+    fn next_record(
         &mut self,
         cx: &mut SocketContext,
         ciphers: &mut Ciphers,
@@ -98,7 +200,8 @@ impl Socket {
                 //# implementation receives an unexpected record type, it MUST terminate
                 //# the connection with an "unexpected_message" alert.
                 Ok(Received::Record(record))
-                    if record.meta().kind != ContentType::APPLICATION_DATA =>
+                    if self.keys_from != KeySource::Application
+                        && record.meta().kind != ContentType::APPLICATION_DATA =>
                 {
                     return Err(self.fail_tls(RxError::Unexpected, &mut cx.schedule));
                 }
@@ -114,10 +217,15 @@ impl Socket {
                     if !self.tcp.peer_closed() {
                         return Ok(Recv::Nothing);
                     }
-                    // Inside a record or between two: the peer may have been cut off either way.
-                    // The record layer counts which.
-                    let _ = deframer.finish(ciphers);
-                    return Ok(Recv::End { clean: false });
+                    let ended = deframer.finish(ciphers);
+                    return match self.keys_from {
+                        // Inside a record or between two: the peer may have been cut off either
+                        // way. The record layer counts which.
+                        KeySource::Handshake { .. } => Ok(Recv::End { clean: false }),
+                        KeySource::Application => ended
+                            .map(|()| Recv::End { clean: true })
+                            .map_err(RecvError::Tls),
+                    };
                 }
                 Ok(Received::NeedPages) => {
                     self.set_read_notice(ReadNotice::AwaitsPages);
@@ -134,13 +242,14 @@ impl Socket {
                     // So it is queued before the application can answer the record behind it. If
                     // that isn't possible now, sends take nothing until it is.
                     if answer {
-                        self.pending.key_update = true;
+                        self.keys_from.set_owes_key_update(true);
                         self.advance_keys(cx, ciphers, pages);
                     }
                     self.make_ready(&mut cx.schedule);
                 }
                 Ok(Received::Ticket(body)) => {
-                    if let Some(tickets) = &mut self.tickets
+                    let rare = self.rare.as_mut();
+                    if let Some(tickets) = rare.and_then(|rare| rare.tickets.as_mut())
                         && tickets.handle_new_session_ticket(&body).is_err()
                     {
                         return Err(self.fail_tls(RxError::Malformed, &mut cx.schedule));
@@ -152,7 +261,12 @@ impl Socket {
                     cx.counters.close_notify_in += 1;
                     return Ok(Recv::End { clean: true });
                 }
-                Err(error) => return Err(self.fail_tls(error, &mut cx.schedule)),
+                Err(error) => {
+                    return Err(match self.keys_from {
+                        KeySource::Handshake { .. } => self.fail_tls(error, &mut cx.schedule),
+                        KeySource::Application => error.into(),
+                    });
+                }
             }
         }
     }

@@ -207,7 +207,9 @@ impl Socket {
             Rx::Handshake(mut state) => state.end(handshakes),
             Rx::Plain(_) | Rx::Ended(_) => {}
         }
-        self.tickets = None;
+        if let Some(rare) = &mut self.rare {
+            rare.tickets = None;
+        }
     }
 
     /// Ends the connection of a socket whose unread bytes pin too much memory. Returns the reset.
@@ -256,7 +258,7 @@ impl Socket {
         match &self.rx {
             Rx::Plain(stream) => !stream.is_empty(),
             Rx::Handshake(state) => !state.input.is_empty(),
-            Rx::Tls(deframer) => deframer.buffered() > 0,
+            Rx::Tls(deframer) => deframer.buffered() > 0 && !deframer.is_key_expired(),
             Rx::Ended(_) => false,
         }
     }

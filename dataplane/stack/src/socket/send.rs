@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lockgate_ktls::{Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, RecordShape, TxError, Version};
 use pktbuf::{PagePool, SharedSpan};
 
-use super::state::Application;
+use super::state::{Application, KeySource};
 use super::{Rx, Socket};
 use crate::config::Limits;
 use crate::context::SocketContext;
@@ -88,8 +88,18 @@ impl Socket {
 
     /// How many bytes may be queued before the queue is full.
     pub(crate) fn send_space(&self, limits: &Limits) -> u32 {
+        // Nothing may come between the pieces of a file.
+        if self.check_sending().is_err() || self.has_file() {
+            return 0;
+        }
+        self.queue_space(limits)
+    }
+
+    /// As [`send_space`](Self::send_space), also for a file that is being sent and for a socket
+    /// that closes behind it.
+    fn queue_space(&self, limits: &Limits) -> u32 {
         // No application data precedes a KeyUpdate that the peer asked for.
-        if self.check_sending().is_err() || self.is_full(limits) || self.pending.key_update {
+        if self.is_full(limits) || self.keys_from.owes_key_update() {
             return 0;
         }
         let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
@@ -115,9 +125,18 @@ impl Socket {
         SendShare::of(pages.usage()).covers(self.tx.true_size(), self.tx.items())
     }
 
-    /// What may be queued now, by the limits of the connection and by the worker's page pool.
+    /// What the application may queue now, by the limits of the connection and by the worker's page
+    /// pool.
     fn send_room(&self, cx: &mut SocketContext, pages: &mut PagePool) -> SendRoom {
-        let space = self.send_space(&cx.limits);
+        if self.has_file() {
+            return SendRoom::Full;
+        }
+        self.queue_room(cx, pages)
+    }
+
+    /// As [`send_room`](Self::send_room), also for a file that is being sent.
+    pub(super) fn queue_room(&self, cx: &mut SocketContext, pages: &mut PagePool) -> SendRoom {
+        let space = self.queue_space(&cx.limits);
         if space == 0 {
             return SendRoom::Full;
         }
@@ -178,7 +197,8 @@ impl Socket {
             }
         );
         if !waits
-            || self.pending.key_update
+            || self.keys_from.owes_key_update()
+            || self.has_file()
             || self.lists.memory.is_starved(Missing::Pages)
             || !self.is_below_low_water(&cx.limits)
         {
@@ -204,6 +224,10 @@ impl Socket {
         ciphers: &mut Ciphers,
         pages: &mut PagePool,
     ) {
+        // The application changes the keys that it set. A key that is used up refuses its writes.
+        if self.keys_from == KeySource::Application {
+            return;
+        }
         let refresh = match (self.tx.key_use(), self.tx.params()) {
             (KeyUse::Fine, _) | (_, None) => false,
             (KeyUse::RefreshDue, Some(params)) if params.version == Version::Tls13 => true,
@@ -216,10 +240,12 @@ impl Socket {
             }
             (KeyUse::RefreshDue | KeyUse::Spent, Some(_)) => false,
         };
-        let answer = self.pending.key_update && self.can_answer_key_update(&cx.limits, pages);
+        let answer =
+            self.keys_from.owes_key_update() && self.can_answer_key_update(&cx.limits, pages);
         if (refresh || answer) && self.is_sending() {
             self.change_keys(cx, ciphers, pages);
-        } else if self.pending.key_update && self.tx.items() == 0 && !self.has_share(pages) {
+        } else if self.keys_from.owes_key_update() && self.tx.items() == 0 && !self.has_share(pages)
+        {
             // No acknowledgment will free memory for it.
             self.make_starved(cx);
         }
@@ -261,7 +287,7 @@ impl Socket {
     ) {
         match self.tx.update_keys(false, ciphers, pages) {
             Ok(()) => {
-                self.pending.key_update = false;
+                self.keys_from.set_owes_key_update(false);
                 self.update_tcp_queue();
             }
             Err(TxError::Exhausted) => self.make_starved(cx),
@@ -269,7 +295,7 @@ impl Socket {
             Err(TxError::RekeyBusy) => {}
             Err(TxError::Crypto(_)) => self.abort(CloseReason::Crypto, &mut cx.schedule),
             // Without the answer nothing more may be sent.
-            Err(_) if self.pending.key_update => {
+            Err(_) if self.keys_from.owes_key_update() => {
                 self.abort(CloseReason::Crypto, &mut cx.schedule);
             }
             Err(_) => {}
@@ -296,7 +322,7 @@ impl Socket {
         Ok(())
     }
 
-    fn check_sending(&self) -> Result<(), SendError> {
+    pub(super) fn check_sending(&self) -> Result<(), SendError> {
         if !self.is_sending() || self.is_detached() {
             return Err(SendError::Closed);
         }
@@ -357,7 +383,7 @@ impl Socket {
             Err(error) => return Err(SendError::Record(error)),
         };
         let short = (taken as usize) < given;
-        if short && !self.pending.key_update {
+        if short && !self.keys_from.owes_key_update() {
             // The bytes that an open record waits for can't come before it is sent itself.
             self.tx.flush().map_err(SendError::Record)?;
         }
@@ -407,7 +433,7 @@ fn pieces<'a>(parts: &[&'a [u8]], skip: usize, len: usize) -> ([&'a [u8]; PIECES
 
 /// What an application may queue now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SendRoom {
+pub(super) enum SendRoom {
     /// So many bytes.
     Bytes(u32),
     /// Nothing until the peer acknowledges something.

@@ -15,6 +15,37 @@ pub(crate) enum OpenedBy {
     Peer,
 }
 
+/// Where the keys of a socket come from, and so what handles alerts, handshake messages and key
+/// changes. Without keys it means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeySource {
+    /// The stack's own handshake: the stack does.
+    Handshake {
+        /// The peer asked for new sending keys. Until the KeyUpdate is queued, nothing is taken
+        /// from the application.
+        owes_key_update: bool,
+    },
+    /// The application set them, and handles everything itself.
+    Application,
+}
+
+impl KeySource {
+    /// Whether the peer asked for new sending keys, and the KeyUpdate isn't queued.
+    pub(super) fn owes_key_update(self) -> bool {
+        match self {
+            Self::Handshake { owes_key_update } => owes_key_update,
+            Self::Application => false,
+        }
+    }
+
+    /// Notes whether a KeyUpdate is to be queued.
+    pub(super) fn set_owes_key_update(&mut self, owes: bool) {
+        if let Self::Handshake { owes_key_update } = self {
+            *owes_key_update = owes;
+        }
+    }
+}
+
 /// How far TCP's part has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TcpPhase {
@@ -90,9 +121,6 @@ pub(crate) enum Linger {
 /// What the socket's next turn has to consider. Each may be set whatever the others are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pending {
-    /// The peer asked for new sending keys. Until the KeyUpdate is queued, nothing is taken from
-    /// the application.
-    pub(super) key_update: bool,
     /// The peer acknowledged something since the last neighbour lookup, so the next hop is
     /// reachable.
     pub(super) reachability_confirmed: bool,

@@ -120,6 +120,7 @@ impl Stack {
         };
         socket.resume_reading(&mut cx.notices);
         socket.continue_handshake(cx, env.ciphers, env.pages);
+        socket.advance_file(cx, env.pages);
         if let Some(reset) = socket.advance_close(now, cx, env.ciphers, env.pages) {
             egress.reply(now, &socket.tuple, &reset, &mut cx.counters, env);
         }
