@@ -196,6 +196,12 @@ impl FileCache {
         &self.source
     }
 
+    /// The number of spans that eviction knows of.
+    #[cfg(test)]
+    pub(crate) fn known_spans(&self) -> usize {
+        self.store.known_spans()
+    }
+
     /// Stops every reader and the dispatcher until the guard is dropped.
     #[cfg(any(test, feature = "testing"))]
     pub fn stall(&self) -> impl Drop + '_ {

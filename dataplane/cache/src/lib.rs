@@ -103,6 +103,7 @@
 //! | requests of each client | [`CacheConfig::outstanding_max`], and one for each root |
 //! | read-ahead and checks that are queued, for each root | 256 |
 //! | reads in flight, with their spans | half of the arena, and one for each thread |
+//! | spans in the order of eviction | twice as many as were in memory at a time, and 64 |
 //! | hashes of evicted spans, 40 bytes each | as many as there are spans in memory |
 //! | threads | [`CacheConfig::loaders`] for each root, and the dispatcher |
 //! | open files | [`CacheConfig::open_max`], and one for each loader and each root |

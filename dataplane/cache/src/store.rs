@@ -223,6 +223,12 @@ impl Store {
         self.state().index.len()
     }
 
+    /// The number of spans that eviction knows of.
+    #[cfg(test)]
+    pub(crate) fn known_spans(&self) -> usize {
+        self.state().index.known_spans()
+    }
+
     pub(crate) fn memory(&self) -> ArenaUsage {
         self.arena.usage()
     }

@@ -110,6 +110,12 @@ impl Index {
         self.objects.len()
     }
 
+    /// The number of spans that eviction knows of.
+    #[cfg(test)]
+    pub(super) fn known_spans(&self) -> usize {
+        self.spans.len()
+    }
+
     /// Publishes a span of a large object, so that workers find it. If none `is_requested`, it was
     /// read ahead.
     pub(super) fn publish(

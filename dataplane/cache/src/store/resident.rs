@@ -18,6 +18,8 @@ use super::s3fifo::{Cached, Entry, S3Fifo, SMALL_BYTES_MIN, Step, Sweep, Usage};
 pub(super) struct ResidentSpans {
     order: S3Fifo<Arc<Resident>>,
     by_address: BTreeMap<usize, Arc<Resident>>,
+    /// With more entries than these, the ones of spans that are gone are removed.
+    len_max: usize,
     hasher: DefaultHashBuilder,
 }
 
@@ -36,6 +38,7 @@ impl Default for ResidentSpans {
         Self {
             order: S3Fifo::new(SMALL_BYTES_MIN),
             by_address: BTreeMap::new(),
+            len_max: GONE_MAX,
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -72,6 +75,25 @@ impl ResidentSpans {
             hash,
             site: object.key().root.index(),
         });
+        if self.len() > self.len_max {
+            self.forget_gone();
+        }
+    }
+
+    /// The number of spans that this knows. Spans that are gone count, too: at most as many as were
+    /// in memory at a time, and [`GONE_MAX`].
+    pub(super) fn len(&self) -> usize {
+        self.order.len().max(self.by_address.len())
+    }
+
+    /// Removes the spans that are gone. As long as memory is free, no sweep does. Then there are at
+    /// least as many insertions before the next time as there are spans now, so that each insertion
+    /// takes a constant time on average.
+    fn forget_gone(&mut self) {
+        self.by_address
+            .retain(|_, resident| resident.usage() != Usage::Gone);
+        self.order.forget_gone();
+        self.len_max = 2 * self.len() + GONE_MAX;
     }
 
     /// Begins to look for spans to evict.
@@ -195,6 +217,9 @@ fn address(span: &SharedSpan) -> usize {
 fn pages(len: usize) -> usize {
     len.div_ceil(PAGE_BYTES)
 }
+
+/// Spans that may be gone, beside as many as are in memory.
+const GONE_MAX: usize = 64;
 
 const FRAME_BYTES: usize = SPAN_BYTES as usize;
 const PAGE_BYTES: usize = 4_096;

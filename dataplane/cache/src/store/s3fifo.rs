@@ -123,33 +123,45 @@ impl<T: Cached> S3Fifo<T> {
         }
     }
 
-    /// Looks at the next item.
+    /// Looks at the next item. Items that are gone don't count as looked at.
     pub(super) fn step(&mut self, sweep: &mut Sweep) -> Step<T> {
         let is_long = self.small_bytes >= self.small_bytes_max();
         if sweep.small_left > 0
             && (is_long || self.main.entries.is_empty() || sweep.main_left == 0)
             && let Some(entry) = self.pop_small()
         {
-            sweep.small_left -= 1;
-            return self.leave_small(entry);
+            return self.leave_small(entry, sweep);
         }
         if sweep.main_left > 0
             && let Some(entry) = self.main.pop()
         {
-            sweep.main_left -= 1;
-            return self.leave_main(entry);
+            return self.leave_main(entry, sweep);
         }
         Step::End
     }
 
-    /// The number of entries. Entries of removed items count, too.
-    #[cfg(test)]
+    /// Removes the entries of items that are gone. Takes as long as there are entries.
+    pub(super) fn forget_gone(&mut self) {
+        let sites: Vec<_> = self.by_bytes.iter().map(|(_, site)| *site).collect();
+        for site in sites {
+            let (entries, bytes) = self.change_small(site, Queue::forget_gone);
+            self.small_len -= entries;
+            self.small_bytes -= bytes;
+        }
+        self.main.forget_gone();
+    }
+
+    /// The number of entries. Entries of items that are gone count, too.
     pub(super) fn len(&self) -> usize {
         self.small_len + self.main.entries.len()
     }
 
-    fn leave_small(&mut self, entry: Entry<T>) -> Step<T> {
-        match entry.item.usage() {
+    fn leave_small(&mut self, entry: Entry<T>, sweep: &mut Sweep) -> Step<T> {
+        let usage = entry.item.usage();
+        if usage != Usage::Gone {
+            sweep.small_left -= 1;
+        }
+        match usage {
             Usage::Gone => {}
             Usage::Pinned => self.push_small(entry),
             Usage::Uses(uses) if uses > PROBATION_USES => {
@@ -161,8 +173,12 @@ impl<T: Cached> S3Fifo<T> {
         Step::Moved
     }
 
-    fn leave_main(&mut self, entry: Entry<T>) -> Step<T> {
-        match entry.item.usage() {
+    fn leave_main(&mut self, entry: Entry<T>, sweep: &mut Sweep) -> Step<T> {
+        let usage = entry.item.usage();
+        if usage != Usage::Gone {
+            sweep.main_left -= 1;
+        }
+        match usage {
             Usage::Gone => {}
             Usage::Pinned => self.main.push(entry),
             Usage::Uses(0) => return Step::Evict(entry),
@@ -218,6 +234,19 @@ impl<T> Queue<T> {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.bytes;
         Some(entry)
+    }
+}
+
+impl<T: Cached> Queue<T> {
+    /// Removes the entries of items that are gone. Returns how many, and their bytes.
+    fn forget_gone(&mut self) -> (usize, u64) {
+        let (len, bytes) = (self.entries.len(), self.bytes);
+        self.entries.retain(|entry| {
+            let is_gone = entry.item.usage() == Usage::Gone;
+            self.bytes -= if is_gone { entry.bytes } else { 0 };
+            !is_gone
+        });
+        (len - self.entries.len(), bytes - self.bytes)
     }
 }
 

@@ -300,6 +300,79 @@ fn items_that_are_gone_are_forgotten() {
     assert_eq!((cache.policy.len(), cache.policy.small_bytes), (0, 0));
 }
 
+/// Entries of items that are gone take no steps from a sweep, however many there are.
+#[test]
+fn a_sweep_finds_an_item_behind_more_gone_ones_than_it_has_steps() {
+    for is_in_main in [false, true] {
+        let gone = 2 * STEPS_MAX as u64;
+        let mut cache = Simulated::new(2 * STEPS_MAX + 1);
+        for key in 0..=gone {
+            if is_in_main {
+                cache.policy.ghosts.insert(key, 1);
+            }
+            cache.request(0, key);
+        }
+        for key in 0..gone {
+            cache.items[&key].is_gone.set(true);
+        }
+        let mut sweep = cache.policy.sweep();
+        let evicted = std::iter::from_fn(|| match cache.policy.step(&mut sweep) {
+            Step::Evict(entry) => Some(Some(entry.item.key)),
+            Step::Moved => Some(None),
+            Step::End => None,
+        });
+        assert_eq!(evicted.flatten().next(), Some(gone), "{is_in_main}");
+    }
+}
+
+/// What is left is as if the items that are gone had never been there.
+#[test]
+fn forgetting_what_is_gone_leaves_the_others_in_their_order() {
+    let evicted = |policy: &mut S3Fifo<Rc<Item>>| {
+        let mut keys = Vec::new();
+        let mut sweep = policy.sweep();
+        loop {
+            match policy.step(&mut sweep) {
+                Step::Evict(entry) => keys.push(entry.item.key),
+                Step::Moved => {}
+                Step::End => return keys,
+            }
+        }
+    };
+    let fill = |cache: &mut Simulated, keys: &dyn Fn(u64) -> bool| {
+        for key in (0..300).filter(|key| keys(*key)) {
+            // A third is in the main queue.
+            if key.is_multiple_of(3) {
+                cache.policy.ghosts.insert(key, 1);
+            }
+            cache.request(usize::try_from(key % 7).unwrap(), key);
+        }
+    };
+    // All of site 5 is gone, and a half of the others.
+    let is_kept = |key: u64| key % 7 != 5 && key.is_multiple_of(2);
+    let (mut all, mut kept) = (Simulated::new(300), Simulated::new(300));
+    fill(&mut all, &|_| true);
+    fill(&mut kept, &is_kept);
+    for (key, item) in &all.items {
+        item.is_gone.set(!is_kept(*key));
+    }
+    all.policy.forget_gone();
+    let (all, kept) = (&mut all.policy, &mut kept.policy);
+    assert_eq!(all.len(), kept.len());
+    assert_eq!(
+        (all.small_len, all.small_bytes),
+        (kept.small_len, kept.small_bytes)
+    );
+    assert_eq!(
+        (all.main.bytes, &all.by_bytes),
+        (kept.main.bytes, &kept.by_bytes)
+    );
+    let order = evicted(kept);
+    assert_eq!(order.len(), (0..300).filter(|key| is_kept(*key)).count());
+    assert_eq!(evicted(all), order);
+    assert_eq!((all.len(), all.small_bytes, all.main.bytes), (0, 0, 0));
+}
+
 #[test]
 fn ghosts_are_bounded() {
     let mut cache = Simulated::new(50);
