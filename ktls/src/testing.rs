@@ -4,7 +4,13 @@ use std::sync::Arc;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
+use cbc::cipher::block_padding::NoPadding;
+use cbc::cipher::{
+    BlockCipher, BlockDecrypt, BlockDecryptMut, BlockEncrypt, BlockEncryptMut, KeyIvInit,
+};
+use ccm::consts::{U8, U12, U16};
 use chacha20poly1305::ChaCha20Poly1305;
+use hmac::{Hmac, Mac};
 use lockgate_testing::Random;
 use pktbuf::{
     Buffer, HeapBuffers, PageArena, PagePool, PoolConfig, Region, SharedSpan, Slices, Stream,
@@ -151,6 +157,9 @@ pub(crate) struct Peer {
     key: Vec<u8>,
     iv: [u8; 12],
     secret: Vec<u8>,
+    mac_key: Vec<u8>,
+    /// TLS 1.0: the end of the record before.
+    chained_iv: [u8; 16],
 }
 
 impl Peer {
@@ -160,7 +169,11 @@ impl Peer {
         let mut key = rng.bytes(params.suite.key_len());
         let mut iv = rng.array();
         let secret = rng.bytes(params.suite.secret_len());
+        let (mac_key, chained_iv) = (rng.bytes(params.suite.mac_key_len()), rng.array());
         let session = match params.version {
+            _ if params.suite.is_cbc() => {
+                Session::from_key_and_mac(params, &key, &mac_key, &chained_iv).unwrap()
+            }
             Version::Tls10 | Version::Tls11 | Version::Tls12 => {
                 Session::from_key(params, &key, &iv).unwrap()
             }
@@ -176,6 +189,8 @@ impl Peer {
                 key,
                 iv,
                 secret,
+                mac_key,
+                chained_iv,
             },
             session,
         )
@@ -190,8 +205,104 @@ impl Peer {
         self.number = 0;
     }
 
-    fn is_gcm12(&self) -> bool {
+    /// TLS 1.2 with an explicit nonce of 8 bytes: GCM and CCM.
+    fn has_explicit_nonce(&self) -> bool {
         self.params.version == Version::Tls12 && self.params.suite != Suite::Chacha20Poly1305
+    }
+
+    fn minor(&self) -> u8 {
+        match self.params.version {
+            Version::Tls10 => 1,
+            Version::Tls11 => 2,
+            Version::Tls12 | Version::Tls13 => 3,
+        }
+    }
+
+    /// AES-CBC without padding of its own.
+    fn cbc(&self, seal: bool, iv: &[u8; 16], text: &[u8]) -> Vec<u8> {
+        fn run<C>(seal: bool, key: &[u8], iv: &[u8; 16], text: &[u8]) -> Vec<u8>
+        where
+            C: BlockEncryptMut + BlockDecryptMut + BlockCipher + BlockEncrypt + BlockDecrypt,
+            cbc::Encryptor<C>: KeyIvInit + BlockEncryptMut,
+            cbc::Decryptor<C>: KeyIvInit + BlockDecryptMut,
+        {
+            if seal {
+                let cipher = cbc::Encryptor::<C>::new_from_slices(key, iv).unwrap();
+                cipher.encrypt_padded_vec_mut::<NoPadding>(text)
+            } else {
+                let cipher = cbc::Decryptor::<C>::new_from_slices(key, iv).unwrap();
+                cipher.decrypt_padded_vec_mut::<NoPadding>(text).unwrap()
+            }
+        }
+        match self.key.len() {
+            16 => run::<aes::Aes128>(seal, &self.key, iv, text),
+            _ => run::<aes::Aes256>(seal, &self.key, iv, text),
+        }
+    }
+
+    fn mac(&self, kind: u8, content: &[u8]) -> Vec<u8> {
+        fn run<M: Mac + KeyInit>(key: &[u8], header: &[u8], content: &[u8]) -> Vec<u8> {
+            let mut mac = <M as KeyInit>::new_from_slice(key).unwrap();
+            mac.update(header);
+            mac.update(content);
+            mac.finalize().into_bytes().to_vec()
+        }
+        let header = self.tls12_aad(kind, content.len());
+        match self.mac_key.len() {
+            20 => run::<Hmac<sha1::Sha1>>(&self.mac_key, &header, content),
+            32 => run::<Hmac<sha2::Sha256>>(&self.mac_key, &header, content),
+            _ => run::<Hmac<sha2::Sha384>>(&self.mac_key, &header, content),
+        }
+    }
+
+    /// The next record of CBC since TLS 1.1, with so many bytes of padding more than the least.
+    /// `change` gets content, MAC and padding before they are encrypted.
+    pub(crate) fn seal_cbc(
+        &mut self,
+        kind: u8,
+        content: &[u8],
+        more: usize,
+        change: impl FnOnce(&mut [u8]),
+    ) -> Vec<u8> {
+        let mut text = content.to_vec();
+        text.extend(self.mac(kind, content));
+        let padding = 16 - text.len() % 16 + more;
+        text.resize(text.len() + padding, u8::try_from(padding - 1).unwrap());
+        change(&mut text);
+        let mut iv = [0; 16];
+        iv[..8].copy_from_slice(
+            &self
+                .number
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_be_bytes(),
+        );
+        iv[8..].copy_from_slice(&self.mac_key[..8]);
+        let mut wire = vec![kind, 3, self.minor()];
+        let len = u16::try_from(16 + text.len()).unwrap();
+        wire.extend_from_slice(&len.to_be_bytes());
+        wire.extend_from_slice(&iv);
+        wire.extend_from_slice(&self.cbc(true, &iv, &text));
+        self.number = self.number.wrapping_add(1);
+        wire
+    }
+
+    /// Content, MAC and padding of a CBC record of ours.
+    fn open_cbc(&mut self, record: &[u8]) -> (u8, Vec<u8>) {
+        let (iv, body) = if self.params.version == Version::Tls10 {
+            (self.chained_iv, &record[5..])
+        } else {
+            (record[5..21].try_into().unwrap(), &record[21..])
+        };
+        self.chained_iv = *record.last_chunk().unwrap();
+        let mut text = self.cbc(false, &iv, body);
+        let last = *text.last().unwrap();
+        let padding = usize::from(last) + 1;
+        assert!(padding <= 16, "the least padding");
+        let rest = text.split_off(text.len() - padding);
+        assert!(rest.iter().all(|&byte| byte == last), "{rest:?}");
+        let mac = text.split_off(text.len() - self.mac_key.len());
+        assert_eq!(mac, self.mac(record[0], &text), "a good MAC");
+        (record[0], text)
     }
 
     fn xored(&self) -> [u8; 12] {
@@ -205,7 +316,7 @@ impl Peer {
 
     fn tls12_aad(&self, kind: u8, len: usize) -> Vec<u8> {
         let mut aad = self.number.to_be_bytes().to_vec();
-        aad.extend_from_slice(&[kind, 3, 3]);
+        aad.extend_from_slice(&[kind, 3, self.minor()]);
         aad.extend_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
         aad
     }
@@ -230,15 +341,21 @@ impl Peer {
             Suite::Aes128Gcm => run::<Aes128Gcm>(&self.key, seal, &nonce, payload),
             Suite::Aes256Gcm => run::<Aes256Gcm>(&self.key, seal, &nonce, payload),
             Suite::Chacha20Poly1305 => run::<ChaCha20Poly1305>(&self.key, seal, &nonce, payload),
-            Suite::Aes128Ccm
-            | Suite::Aes256Ccm
-            | Suite::Aes128Ccm8
-            | Suite::Aes128CbcSha1
+            Suite::Aes128Ccm => {
+                run::<ccm::Ccm<aes::Aes128, U16, U12>>(&self.key, seal, &nonce, payload)
+            }
+            Suite::Aes256Ccm => {
+                run::<ccm::Ccm<aes::Aes256, U16, U12>>(&self.key, seal, &nonce, payload)
+            }
+            Suite::Aes128Ccm8 => {
+                run::<ccm::Ccm<aes::Aes128, U8, U12>>(&self.key, seal, &nonce, payload)
+            }
+            Suite::Aes128CbcSha1
             | Suite::Aes256CbcSha1
             | Suite::Aes128CbcSha256
             | Suite::Aes256CbcSha256
             | Suite::Aes128CbcSha384
-            | Suite::Aes256CbcSha384 => panic!("{} has another judge", self.params),
+            | Suite::Aes256CbcSha384 => panic!("{} is no AEAD", self.params),
         }
     }
 
@@ -247,9 +364,14 @@ impl Peer {
         self.seal_padded(kind.0, content, 0)
     }
 
-    /// The next record, TLS 1.3 with zeroes behind its type.
+    /// The next record, TLS 1.3 with zeroes behind its type, CBC with more padding than the least.
     pub(crate) fn seal_padded(&mut self, kind: u8, content: &[u8], padding: usize) -> Vec<u8> {
-        let (explicit, overhead) = if self.is_gcm12() { (8, 24) } else { (0, 16) };
+        if self.params.suite.is_cbc() {
+            return self.seal_cbc(kind, content, padding, |_| ());
+        }
+        let tag_len = self.params.suite.tag_len();
+        let explicit = if self.has_explicit_nonce() { 8 } else { 0 };
+        let overhead = explicit + tag_len;
         let mut wire = Vec::new();
         match self.params.version {
             Version::Tls10 | Version::Tls11 | Version::Tls12 => {
@@ -269,7 +391,7 @@ impl Peer {
                 let mut inner = content.to_vec();
                 inner.push(kind);
                 inner.resize(inner.len() + padding, 0);
-                let len = u16::try_from(inner.len() + 16).unwrap();
+                let len = u16::try_from(inner.len() + tag_len).unwrap();
                 wire.extend_from_slice(&[23, 3, 3]);
                 wire.extend_from_slice(&len.to_be_bytes());
                 let aad = wire.clone();
@@ -294,11 +416,12 @@ impl Peer {
     }
 
     fn open(&mut self, record: &[u8]) -> (ContentType, Vec<u8>) {
-        assert_eq!(record[1..3], [3, 3]);
+        assert_eq!(record[1..3], [3, self.minor()]);
         let (kind, content) = match self.params.version {
+            _ if self.params.suite.is_cbc() => self.open_cbc(record),
             Version::Tls10 | Version::Tls11 | Version::Tls12 => {
                 let nonce = self.xored();
-                let body = if self.is_gcm12() {
+                let body = if self.has_explicit_nonce() {
                     assert_eq!(
                         record[5..13],
                         nonce[4..],
@@ -308,7 +431,8 @@ impl Peer {
                 } else {
                     &record[5..]
                 };
-                let aad = self.tls12_aad(record[0], body.len() - 16);
+                let tag_len = self.params.suite.tag_len();
+                let aad = self.tls12_aad(record[0], body.len() - tag_len);
                 (
                     record[0],
                     self.aead(false, nonce, &aad, body).expect("a good tag"),
@@ -358,6 +482,13 @@ pub(crate) fn before_tls13() -> Vec<Params> {
     all
 }
 
+/// AES-CBC since TLS 1.1.
+pub(crate) fn cbc_nonzero() -> Vec<Params> {
+    let mut all = receiving();
+    all.retain(|params| params.suite.is_cbc());
+    all
+}
+
 /// Suites whose records have an explicit nonce or IV.
 pub(crate) fn explicit() -> Vec<Params> {
     let mut all = receiving();
@@ -365,15 +496,31 @@ pub(crate) fn explicit() -> Vec<Params> {
     all
 }
 
-/// The suite's name in FreeBSD's `ktls_test.c`.
+/// The suite's name in FreeBSD's `ktls_test.c`, which has no CCM.
 pub(crate) fn name(params: Params) -> &'static str {
-    match (params.version, params.suite) {
-        (Version::Tls12, Suite::Aes128Gcm) => "aes128_gcm_1_2",
-        (Version::Tls12, Suite::Aes256Gcm) => "aes256_gcm_1_2",
-        (Version::Tls12, Suite::Chacha20Poly1305) => "chacha20_poly1305_1_2",
-        (Version::Tls13, Suite::Aes128Gcm) => "aes128_gcm_1_3",
-        (Version::Tls13, Suite::Aes256Gcm) => "aes256_gcm_1_3",
-        (Version::Tls13, Suite::Chacha20Poly1305) => "chacha20_poly1305_1_3",
-        _ => panic!("{params} has no name yet"),
-    }
+    let names = [
+        "aes128_gcm_1_2",
+        "aes256_gcm_1_2",
+        "chacha20_poly1305_1_2",
+        "aes128_gcm_1_3",
+        "aes256_gcm_1_3",
+        "chacha20_poly1305_1_3",
+        "aes128_ccm_1_2",
+        "aes256_ccm_1_2",
+        "aes128_ccm8_1_2",
+        "aes128_ccm_1_3",
+        "aes128_ccm8_1_3",
+        "aes128_cbc_1_0_sha1",
+        "aes256_cbc_1_0_sha1",
+        "aes128_cbc_1_1_sha1",
+        "aes256_cbc_1_1_sha1",
+        "aes128_cbc_1_2_sha1",
+        "aes256_cbc_1_2_sha1",
+        "aes128_cbc_1_2_sha256",
+        "aes256_cbc_1_2_sha256",
+        "aes128_cbc_1_2_sha384",
+        "aes256_cbc_1_2_sha384",
+    ];
+    let at = Params::ALL.iter().position(|&one| one == params);
+    names[at.expect("a suite that is defined")]
 }

@@ -35,6 +35,7 @@ PACKAGES = {
     "lockgate-ktls": "ktls",
     "lockgate-stack": "dataplane/stack",
     "lockgate-tcp": "tcp",
+    "lockgate-crypto": "drivers/crypto",
     "lockgate-uring": "drivers/uring",
     "lockgate-wire": "tcp/wire",
     "pktbuf": "drivers/pktbuf",

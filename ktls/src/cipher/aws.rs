@@ -1,4 +1,4 @@
-//! The aws-lc-rs backend, which is preferred.
+//! The aws-lc backend, which is preferred: aws-lc-rs, and lockgate-crypto for what that lacks.
 
 use core::fmt;
 
@@ -6,14 +6,17 @@ use aws_lc_rs::aead::{
     self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
 
+use lockgate_crypto::{CbcKey, CbcSuite, CcmKey};
 use pktbuf::SealParts;
+use zeroize::Zeroize;
 
 use super::table::{Expanded, KeyTable};
 use super::{OpenInputs, RecordCipher, SealInputs};
+use crate::codec::Aad;
 use crate::error::CryptoError;
 use crate::job::{OpenJob, OpenParts, SealJob};
-use crate::session::{Session, SessionId};
-use crate::suite::{CipherKind, NONCE_LEN, Params, Suite};
+use crate::session::{Keys, Session, SessionId};
+use crate::suite::{CipherKind, HEADER_LEN, IV_LEN, NONCE_LEN, PLAINTEXT_MAX, Params, Suite};
 
 /// Seals page-cache pages out of place in one pass, and other records in place.
 ///
@@ -22,13 +25,24 @@ use crate::suite::{CipherKind, NONCE_LEN, Params, Suite};
 /// `TlsRecordSealingKey` would check that nonces increase. It isn't used, because a record that is
 /// cut before it was sealed gives its number back; the send queue keeps nonces unique.
 pub(super) struct AwsLcRs {
-    keys: KeyTable<LessSafeKey>,
+    keys: KeyTable<Key>,
+    /// Memory of a CCM record, which has to be in one piece.
+    scratch: Vec<u8>,
+}
+
+/// An expanded key. Each is a pointer to aws-lc's heap, or in a box, so that moving it leaves no
+/// copy.
+enum Key {
+    Aead(LessSafeKey),
+    Ccm(Box<CcmKey>),
+    Cbc(Box<CbcKey>),
 }
 
 impl AwsLcRs {
     pub(super) fn new(keys_max: usize) -> Self {
         Self {
             keys: KeyTable::new(keys_max),
+            scratch: Vec::new(),
         }
     }
 }
@@ -43,10 +57,7 @@ impl RecordCipher for AwsLcRs {
     }
 
     fn supports(&self, params: Params) -> bool {
-        match params.suite.kind() {
-            CipherKind::Gcm | CipherKind::Chacha20 => params.is_defined(),
-            CipherKind::Ccm | CipherKind::Cbc => false,
-        }
+        params.is_defined()
     }
 
     fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
@@ -54,9 +65,16 @@ impl RecordCipher for AwsLcRs {
             return Ok(());
         };
         let (session, params) = (first.session(), first.session().params());
-        let Expanded { key, iv } = self.keys.get(session, |keys| expand(session, keys.key()))?;
+        let Expanded { key, iv } = self.keys.get(session, |keys| Key::new(session, keys))?;
         for job in run {
-            let result = seal(params, key, iv, job.parts());
+            let result = match key {
+                Key::Aead(key) => seal(params, key, iv, job.parts()),
+                Key::Ccm(key) => seal_ccm(params, key, iv, job.parts(), &mut self.scratch),
+                Key::Cbc(key) => {
+                    let chained_iv = job.chained_iv();
+                    seal_cbc(params, key, &chained_iv, job.parts())
+                }
+            };
             job.set_result(result)?;
         }
         Ok(())
@@ -65,8 +83,12 @@ impl RecordCipher for AwsLcRs {
     fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
         let session = job.session();
         let params = session.params();
-        let expanded = self.keys.get(session, |keys| expand(session, keys.key()))?;
-        let result = job.parts().and_then(|parts| open(params, expanded, parts));
+        let Expanded { key, iv } = self.keys.get(session, |keys| Key::new(session, keys))?;
+        let result = job.parts().and_then(|parts| match key {
+            Key::Aead(key) => open(params, key, iv, parts),
+            Key::Ccm(key) => open_ccm(params, key, iv, parts),
+            Key::Cbc(key) => open_cbc(params, key, parts),
+        });
         job.set_result(result)
     }
 
@@ -87,12 +109,13 @@ impl RecordOpener {
     ///
     /// # Errors
     ///
-    /// [`CryptoError::Backend`] if the cipher refuses the key.
+    /// [`CryptoError::Backend`] if the cipher refuses the key, [`CryptoError::Unsupported`] for
+    /// suites that handshakes don't negotiate: CCM and CBC.
     pub fn new(session: &Session) -> Result<Self, CryptoError> {
         let keys = session.keys();
         Ok(Self {
             params: session.params(),
-            expanded: Expanded::new(expand(session, keys.key())?, &keys),
+            expanded: Expanded::new(expand(session.params().suite, keys.key())?, &keys),
         })
     }
 
@@ -107,7 +130,7 @@ impl RecordOpener {
     ///
     /// [`CryptoError::BadTag`] if the record is not authentic.
     pub fn open(&self, parts: OpenParts<'_>) -> Result<usize, CryptoError> {
-        open(self.params, &self.expanded, parts)
+        open(self.params, &self.expanded.key, &self.expanded.iv, parts)
     }
 }
 
@@ -138,36 +161,144 @@ fn seal(
 
 fn open(
     params: Params,
-    expanded: &Expanded<LessSafeKey>,
+    key: &LessSafeKey,
+    iv: &[u8; NONCE_LEN],
     parts: OpenParts<'_>,
 ) -> Result<usize, CryptoError> {
-    let inputs = OpenInputs::new(params, &expanded.iv, &parts)?;
+    let inputs = OpenInputs::new(params, iv, &parts)?;
     let nonce = Nonce::assume_unique_for_key(inputs.nonce);
-    let plaintext = expanded
-        .key
+    let plaintext = key
         .open_in_place(nonce, aead::Aad::from(&inputs.aad), parts.body)
         .map_err(|_| CryptoError::BadTag)?;
     Ok(plaintext.len())
 }
 
-fn expand(session: &Session, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
-    let algorithm = match session.params().suite {
-        Suite::Aes128Gcm => &AES_128_GCM,
-        Suite::Aes256Gcm => &AES_256_GCM,
-        Suite::Chacha20Poly1305 => &CHACHA20_POLY1305,
-        Suite::Aes128Ccm
-        | Suite::Aes256Ccm
-        | Suite::Aes128Ccm8
-        | Suite::Aes128CbcSha1
-        | Suite::Aes256CbcSha1
-        | Suite::Aes128CbcSha256
-        | Suite::Aes256CbcSha256
-        | Suite::Aes128CbcSha384
-        | Suite::Aes256CbcSha384 => return Err(CryptoError::Unsupported),
+/// Seals in `scratch`: CCM needs content and inner type in one piece.
+fn seal_ccm(
+    params: Params,
+    key: &mut CcmKey,
+    iv: &[u8; NONCE_LEN],
+    parts: SealParts<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), CryptoError> {
+    let inputs = SealInputs::new(params, iv, &parts)?;
+    scratch.clear();
+    // Never moved while it holds plaintext.
+    scratch.reserve(PLAINTEXT_MAX + 1);
+    scratch.extend_from_slice(parts.from.unwrap_or(parts.body));
+    scratch.extend_from_slice(inputs.extra());
+    let (inner_type, tag) = parts.tail.split_at_mut(inputs.extra().len());
+    let sealed = key.seal(&inputs.nonce, inputs.aad.as_ref(), scratch, tag);
+    if sealed.is_err() {
+        scratch.zeroize();
+        return Err(CryptoError::Backend);
+    }
+    let (body, extra) = scratch.split_at(parts.body.len());
+    parts.body.copy_from_slice(body);
+    inner_type.copy_from_slice(extra);
+    Ok(())
+}
+
+fn open_ccm(
+    params: Params,
+    key: &mut CcmKey,
+    iv: &[u8; NONCE_LEN],
+    parts: OpenParts<'_>,
+) -> Result<usize, CryptoError> {
+    let inputs = OpenInputs::new(params, iv, &parts)?;
+    let at = parts.body.len().checked_sub(params.suite.tag_len());
+    let (text, tag) = parts.body.split_at_mut(at.ok_or(CryptoError::BadTag)?);
+    key.open(&inputs.nonce, inputs.aad.as_ref(), text, tag)
+        .map_err(crypto_error)?;
+    Ok(text.len())
+}
+
+fn seal_cbc(
+    params: Params,
+    key: &mut CbcKey,
+    chained_iv: &[u8; IV_LEN],
+    parts: SealParts<'_>,
+) -> Result<(), CryptoError> {
+    // The AEAD's checks of the lengths hold for CBC as well.
+    let inputs = SealInputs::new(params, &NO_NONCE, &parts)?;
+    let iv = match params.shape().explicit_len {
+        0 => chained_iv,
+        _ => parts
+            .head
+            .as_bytes()
+            .last_chunk()
+            .ok_or(CryptoError::Backend)?,
+    };
+    let covered = mac_header(&inputs.aad)?;
+    key.seal(iv, covered, parts.from, parts.body, parts.tail)
+        .map_err(|_| CryptoError::Backend)
+}
+
+/// Records of TLS 1.0 aren't opened: `Params::can_receive`.
+fn open_cbc(params: Params, key: &mut CbcKey, parts: OpenParts<'_>) -> Result<usize, CryptoError> {
+    if !params.can_receive() {
+        return Err(CryptoError::Unsupported);
+    }
+    let (header, iv) = parts
+        .head
+        .split_first_chunk::<HEADER_LEN>()
+        .ok_or(CryptoError::Backend)?;
+    let iv = iv.try_into().map_err(|_| CryptoError::Backend)?;
+    // The cipher knows the content's length when it has checked the padding.
+    let aad = Aad::new(params, parts.number, *header, 0);
+    key.open(iv, mac_header(&aad)?, parts.body)
+        .map_err(crypto_error)
+}
+
+/// Returns what the MAC covers in front of the content's length: number, type and version.
+fn mac_header(aad: &Aad) -> Result<&[u8; 11], CryptoError> {
+    aad.as_ref().first_chunk().ok_or(CryptoError::Backend)
+}
+
+fn crypto_error(error: lockgate_crypto::CryptoError) -> CryptoError {
+    match error {
+        lockgate_crypto::CryptoError::BadTag => CryptoError::BadTag,
+        lockgate_crypto::CryptoError::Failed => CryptoError::Backend,
+    }
+}
+
+impl Key {
+    fn new(session: &Session, keys: &Keys) -> Result<Self, CryptoError> {
+        let suite = session.params().suite;
+        let cbc = |suite| {
+            let key = CbcKey::new(suite, keys.key(), keys.mac_key());
+            Ok(Self::Cbc(Box::new(key.map_err(crypto_error)?)))
+        };
+        match suite {
+            Suite::Aes128Gcm | Suite::Aes256Gcm | Suite::Chacha20Poly1305 => {
+                expand(suite, keys.key()).map(Self::Aead)
+            }
+            Suite::Aes128Ccm | Suite::Aes256Ccm | Suite::Aes128Ccm8 => {
+                let key = CcmKey::new(keys.key(), suite.tag_len());
+                Ok(Self::Ccm(Box::new(key.map_err(crypto_error)?)))
+            }
+            Suite::Aes128CbcSha1 => cbc(CbcSuite::Aes128Sha1),
+            Suite::Aes256CbcSha1 => cbc(CbcSuite::Aes256Sha1),
+            Suite::Aes128CbcSha256 => cbc(CbcSuite::Aes128Sha256),
+            Suite::Aes256CbcSha256 => cbc(CbcSuite::Aes256Sha256),
+            Suite::Aes128CbcSha384 => cbc(CbcSuite::Aes128Sha384),
+            Suite::Aes256CbcSha384 => cbc(CbcSuite::Aes256Sha384),
+        }
+    }
+}
+
+fn expand(suite: Suite, key: &[u8]) -> Result<LessSafeKey, CryptoError> {
+    let algorithm = match suite.kind() {
+        CipherKind::Gcm if suite.key_len() == 16 => &AES_128_GCM,
+        CipherKind::Gcm => &AES_256_GCM,
+        CipherKind::Chacha20 => &CHACHA20_POLY1305,
+        CipherKind::Ccm | CipherKind::Cbc => return Err(CryptoError::Unsupported),
     };
     let key = UnboundKey::new(algorithm, key).map_err(|_| CryptoError::Backend)?;
     Ok(LessSafeKey::new(key))
 }
+
+const NO_NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
 
 #[cfg(test)]
 mod tests {
@@ -210,7 +341,7 @@ mod tests {
         for (suite, key, nonce, aad, plaintext, ciphertext, tag) in rows {
             let params = Params::new(suite, Version::Tls12);
             let session = Session::from_key(params, &hex(key), &[0; NONCE_LEN]).unwrap();
-            let key = expand(&session, session.keys().key()).unwrap();
+            let key = expand(suite, session.keys().key()).unwrap();
             let nonce = Nonce::try_assume_unique_for_key(&hex(nonce)).unwrap();
             let (mut body, mut tail) = (vec![0; plaintext.len()], [0; 16]);
             let aad = aead::Aad::from(hex(aad));

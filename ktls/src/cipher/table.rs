@@ -62,7 +62,7 @@ impl<K> KeyTable<K> {
         &mut self,
         session: &Session,
         expand: impl FnOnce(&Keys) -> Result<K, CryptoError>,
-    ) -> Result<&Expanded<K>, CryptoError> {
+    ) -> Result<&mut Expanded<K>, CryptoError> {
         let id = session.id();
         let at = match self.newest {
             // The records of a burst share a key.
@@ -80,7 +80,7 @@ impl<K> KeyTable<K> {
                 }
             },
         };
-        Ok(&self.slots[at].expanded)
+        Ok(&mut self.slots[at].expanded)
     }
 
     /// Removes the session's expanded key, if there is one.

@@ -107,10 +107,23 @@ fn opened(
     Ok((kind, body))
 }
 
+/// Suites that both backends have.
+fn shared() -> Vec<Params> {
+    let mut all = receiving();
+    all.retain(|&params| backends().iter().all(|cipher| cipher.supports(params)));
+    assert_eq!(all.len(), 6);
+    all
+}
+
 fn session(params: Params, seed: u8) -> Session {
     let material: [u8; 48] =
         core::array::from_fn(|n| u8::try_from(n).unwrap().wrapping_mul(31).wrapping_add(seed));
     match params.version {
+        _ if params.suite.is_cbc() => {
+            let mac_key = vec![seed ^ 0x55; params.suite.mac_key_len()];
+            let key = &material[..params.suite.key_len()];
+            Session::from_key_and_mac(params, key, &mac_key, &[seed; 16]).unwrap()
+        }
         Version::Tls10 | Version::Tls11 | Version::Tls12 => {
             let (iv, key) = material.split_first_chunk().unwrap();
             Session::from_key(params, &key[..params.suite.key_len()], iv).unwrap()
@@ -266,7 +279,10 @@ fn a_record_changed_anywhere_does_not_open() {
     for params in receiving() {
         let session = session(params, 1);
         let other = self::session(params, 2);
-        for cipher in &mut backends() {
+        for cipher in backends()
+            .iter_mut()
+            .filter(|cipher| cipher.supports(params))
+        {
             let wire = sealed(cipher.as_mut(), &session, 9, 23, b"some content", true);
             assert!(opened(cipher.as_mut(), &session, 9, &wire).is_ok());
             assert_eq!(
@@ -280,8 +296,8 @@ fn a_record_changed_anywhere_does_not_open() {
             for bit in 0..wire.len() * 8 {
                 let mut bad = wire.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                // TLS 1.2 authenticates the content's length instead of the header's.
-                if params.version == Version::Tls12 && (24..40).contains(&bit) {
+                // Before TLS 1.3 the content's length is authenticated instead of the header's.
+                if params.version != Version::Tls13 && (24..40).contains(&bit) {
                     continue;
                 }
                 let result = opened(cipher.as_mut(), &session, 9, &bad);
@@ -296,7 +312,10 @@ fn jobs_that_make_no_sense_are_refused() {
     let mut world = World::new();
     for params in receiving() {
         let session = session(params, 3);
-        for cipher in &mut backends() {
+        for cipher in backends()
+            .iter_mut()
+            .filter(|cipher| cipher.supports(params))
+        {
             let tail_len = params.shape().tail_len(8);
             for (head, body, tail) in [
                 (4, 8, tail_len),
@@ -427,7 +446,7 @@ proptest! {
     /// Each backend judges the other: same bytes on the wire, and each opens what the other sealed.
     #[test]
     fn the_backends_agree(
-        params in prop::sample::select(receiving()),
+        params in prop::sample::select(shared()),
         seed: u8,
         number: u64,
         kind in 1..=u8::MAX,

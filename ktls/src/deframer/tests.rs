@@ -5,7 +5,10 @@ use pktbuf::PoolConfig;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Peer, World, before_tls13, explicit, hex, name, receiving, tls13};
+use crate::limits::KeyLimits;
+use crate::testing::{
+    Peer, World, before_tls13, cbc_nonzero, explicit, hex, name, receiving, sending, tls13,
+};
 use crate::{Alert, AlertDescription, ContentType, CryptoError, Errno, Suite, Version};
 
 const DATA: ContentType = ContentType::APPLICATION_DATA;
@@ -70,7 +73,7 @@ impl Rig {
                 Ok(Received::NeedBytes | Received::NeedPages) => return None,
                 Ok(Received::Record(record)) => {
                     let meta = record.meta();
-                    assert_eq!(meta.version, [3, 3]);
+                    assert_eq!(meta.version, self.peer.params.version.wire());
                     assert_eq!(usize::from(meta.length), record.as_slice().len());
                     Event::Record(meta.kind.0, record.as_slice().to_vec())
                 }
@@ -1076,6 +1079,163 @@ proptest! {
         }
         rig.drain();
         rig.finish();
+    }
+}
+
+/// Payloads so that every length of padding occurs.
+#[test]
+fn ktls_receive_padding_1_to_16() {
+    of(&cbc_nonzero(), |rig| {
+        let mut seen = Vec::new();
+        for len in 1..=16 {
+            let content = rig.rng.bytes(len);
+            let wire = rig.peer.seal_cbc(0x21, &content, 0, |text| {
+                seen.push(*text.last().unwrap() + 1);
+            });
+            rig.push(&wire);
+            assert_eq!(rig.drain(), [Event::Record(0x21, content)], "{len}");
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=16).collect::<Vec<u8>>());
+        assert_eq!(rig.count(Counter::OcfTls11CbcDecrypts), 16);
+    });
+}
+
+/// RFC 5246, 6.2.3.2: up to 255 bytes of padding, and their length.
+fn receive_padding_extra(more: usize) {
+    of(&cbc_nonzero(), |rig| {
+        let content = rig.rng.bytes(16);
+        let wire = rig.peer.seal_cbc(0x21, &content, more, |_| ());
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Record(0x21, content)]);
+    });
+}
+
+#[test]
+fn ktls_receive_padding_16_extra() {
+    receive_padding_extra(16);
+}
+
+#[test]
+fn ktls_receive_padding_32_extra() {
+    receive_padding_extra(32);
+}
+
+#[test]
+fn ktls_receive_padding_240_extra() {
+    receive_padding_extra(240);
+}
+
+/// A full record with the longest padding is the longest that there is.
+#[test]
+fn the_longest_padding_of_the_longest_record() {
+    of(&cbc_nonzero(), |rig| {
+        let content = rig.rng.bytes(16384);
+        let wire = rig.peer.seal_cbc(23, &content, 240, |_| ());
+        let length = u16::from_be_bytes([wire[3], wire[4]]);
+        assert_eq!(length, rig.peer.params.shape().length_max());
+        rig.push(&wire);
+        assert!(rig.drain() == [Event::Record(23, content)]);
+    });
+}
+
+/// The length field doesn't tell content and padding apart: the limit of content is checked when
+/// the record is open.
+#[test]
+fn more_content_than_a_record_may_have_behind_an_allowed_length() {
+    for params in cbc_nonzero() {
+        for over in [1, 16, 200] {
+            let mut rig = Rig::new(params, Role::Client, 5);
+            let content = rig.rng.bytes(16384 + over);
+            let wire = rig.peer.seal_cbc(23, &content, 0, |_| ());
+            let length = u16::from_be_bytes([wire[3], wire[4]]);
+            assert!(length <= params.shape().length_max());
+            rig.push(&wire);
+            assert_eq!(
+                rig.drain(),
+                [Event::Error(RxError::RecordTooLong)],
+                "{over}"
+            );
+            assert_eq!(rig.count(Counter::RxRecordTooLong), 1);
+            rig.finish();
+        }
+    }
+}
+
+#[test]
+fn ktls_receive_bad_padding() {
+    of(&cbc_nonzero(), |rig| {
+        // The length of the padding, and its other bytes.
+        for (more, from_end) in [(0, 1), (16, 2), (32, 17), (32, 32)] {
+            let content = rig.rng.bytes(17);
+            let wire = rig.peer.seal_cbc(23, &content, more, |text| {
+                let at = text.len() - from_end;
+                text[at] ^= 0x40;
+            });
+            rig.push(&wire);
+            let events = rig.drain();
+            assert_eq!(
+                events,
+                [Event::Error(RxError::BadRecord)],
+                "{more} {from_end}"
+            );
+        }
+        assert_eq!(RxError::BadRecord.errno(), Errno::Ebadmsg);
+        assert_eq!(rig.count(Counter::RxBadRecord), 4);
+        let wire = rig.peer.seal(DATA, b"next");
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Record(23, b"next".to_vec())]);
+    });
+}
+
+#[test]
+fn ktls_receive_non_block_size() {
+    of(&cbc_nonzero(), |rig| {
+        let length = rig.peer.params.shape().length_min() + 1;
+        let mut wire = rig.peer.seal(DATA, &[7; 64]);
+        wire[3..5].copy_from_slice(&length.to_be_bytes());
+        rig.push(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::RecordNotBlocks)]);
+        assert_eq!(RxError::RecordNotBlocks.errno(), Errno::Emsgsize);
+        assert_eq!(alert_of(RxError::RecordNotBlocks), 20, "bad_record_mac");
+        assert_eq!(rig.count(Counter::RxRecordNotBlocks), 1);
+    });
+}
+
+/// RFC 9147, B.3: 2^7 forgeries under a key of CCM-8, and no more records of it are opened.
+#[test]
+fn a_key_opens_nothing_after_too_many_forgeries() {
+    every_suite(|rig| {
+        let limit = KeyLimits::of(rig.peer.params.suite).forgeries;
+        for n in 1..limit {
+            let mut wire = rig.peer.seal(DATA, b"content");
+            *wire.last_mut().unwrap() ^= 1;
+            rig.push_whole(&wire);
+            assert_eq!(rig.drain(), [Event::Error(RxError::BadRecord)], "{n}");
+        }
+        let wire = rig.peer.seal(DATA, b"content");
+        rig.push_whole(&wire);
+        assert_eq!(rig.drain(), [Event::Record(23, b"content".to_vec())]);
+        let mut wire = rig.peer.seal(DATA, b"content");
+        *wire.last_mut().unwrap() ^= 1;
+        rig.push_whole(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::Forgeries)]);
+        let wire = rig.peer.seal(DATA, b"content");
+        rig.push_whole(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::Forgeries)]);
+        assert_eq!(RxError::Forgeries.errno(), Errno::Ebadmsg);
+        assert_eq!(rig.count(Counter::RxForgeries), 1);
+    });
+}
+
+/// Keys of TLS 1.0 open nothing.
+#[test]
+fn ktls_receive_unsupported_cbc_1_0_sha1() {
+    for params in sending().into_iter().filter(|params| !params.can_receive()) {
+        let mut rig = Rig::new(params, Role::Client, 1);
+        let wire = [&[23, 3, 1, 0, 48][..], &[7; 48]].concat();
+        rig.push_whole(&wire);
+        assert_eq!(rig.drain(), [Event::Error(RxError::Backend)], "{params}");
     }
 }
 

@@ -242,7 +242,7 @@ impl Model {
                     // The open record stays open.
                     Ok(()) => self.written.push((22, vec![24, 0, 0, 1, 0])),
                     Err(TxError::RekeyUnsupported) => {
-                        assert_eq!(self.peer.params.version, Version::Tls12);
+                        assert_ne!(self.peer.params.version, Version::Tls13);
                     }
                     Err(error) => {
                         assert!(matches!(error, TxError::RekeyBusy | TxError::Exhausted));
