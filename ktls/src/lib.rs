@@ -3,8 +3,9 @@
 //! This crate is what ktls(4) and Linux's `tls.rst` describe for kernels. It takes over when the
 //! handshake is done, protects what an application writes, and turns received bytes back into
 //! records, for TLS 1.2 (RFC 5246) and TLS 1.3 (RFC 8446) with AES-GCM, AES-CCM and
-//! ChaCha20-Poly1305, and for TLS 1.0 to 1.2 with AES-CBC and an HMAC. It knows neither sockets nor TCP, takes no time and no randomness, and starts no thread.
-//! `docs/ktls.md` describes formats, limits, errors and counters.
+//! ChaCha20-Poly1305, and for TLS 1.0 to 1.2 with AES-CBC and an HMAC. It knows neither sockets nor
+//! TCP, takes no time and no randomness, and starts no thread. `docs/ktls.md` describes formats,
+//! limits, errors and counters.
 //!
 //! # Types
 //!
