@@ -233,6 +233,12 @@ impl Gate {
         state.unwrap().changes
     }
 
+    /// How many times it was opened, or a reader woken.
+    #[cfg(test)]
+    pub(crate) fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
     /// Ends a [`wait`](Gate::wait_for_change).
     pub(crate) fn wake(&self) {
         self.state().changes += 1;

@@ -3,7 +3,8 @@
 //! - A *loader* does one job at a time, and may hang in it. A job whose file has to be read waits
 //!   for that in the loader's [`Reader`]; the loader does other jobs of the same root meanwhile. So
 //!   its reads, and the threads that the kernel has for them, are of one root at a time. Without
-//!   another job it *parks* until a read is complete or there is one.
+//!   another job it *parks* until a read is complete or there is one. With as many reads as it may
+//!   have, it parks until a read is complete: other loaders take the jobs.
 //! - Of the idle loaders, one watches the clients' queues: it takes requests and has the store
 //!   answer them, or queues jobs. The other idle loaders sleep. A job without a parked or idle
 //!   loader spawns a loader. The scheduler gives a root at most [`CacheConfig::loaders`] at a time.
@@ -244,15 +245,18 @@ impl Shared {
                 state.scheduler.release(root);
                 return;
             }
-            if reader.has_room() && !state.is_short_of_threads {
+            let takes_jobs = reader.has_room() && !state.is_short_of_threads;
+            if takes_jobs {
                 next = state.scheduler.next_of(root);
             }
             if next.is_some() {
                 self.wake_loader(&mut state);
                 continue;
             }
-            state.scheduler.park(root, id, reader.wake());
+            state.scheduler.park(root, id, reader.wake(), takes_jobs);
             state.wake_parked();
+            // What it doesn't take is another loader's.
+            self.wake_loader(&mut state);
             drop(state);
             reader.wait();
             self.state().scheduler.unpark(root, id);

@@ -27,7 +27,7 @@ pub(super) struct Scheduler {
     roots: Box<[RootQueue]>,
     /// The roots with a job to run and a loader to be had for it; each is in it once.
     ready: VecDeque<usize>,
-    /// The roots with a job to run and a parked loader; each is in it once.
+    /// The roots with a job to run and a parked loader that can take it; each is in it once.
     to_wake: VecDeque<usize>,
     /// Jobs that wait for memory, and how many bytes of it.
     memory: FairQueue<(Job, usize)>,
@@ -60,8 +60,10 @@ struct RootQueue {
     files: VecDeque<Job>,
     /// Bound loaders.
     loaders: u32,
-    /// Of these, the ones that wait for their reads, and what wakes them.
+    /// Of these, the ones that wait for their reads or for a job, and what wakes them.
     parked: Vec<(LoaderId, Wake)>,
+    /// The ones that wait for their reads and take no job before one of these ends.
+    full: Vec<(LoaderId, Wake)>,
     /// Jobs in progress.
     running: u32,
     /// Resumed jobs that were granted memory.
@@ -159,11 +161,17 @@ impl Scheduler {
         }
     }
 
-    /// Notes that a bound loader waits for its reads, or for a job of the root.
-    pub(super) fn park(&mut self, root: RootId, loader: LoaderId, wake: Wake) {
+    /// Notes that a bound loader waits for its reads, and for a job of the root if it `takes_jobs`.
+    /// Jobs are left to other loaders if it doesn't, and none wakes it.
+    pub(super) fn park(&mut self, root: RootId, loader: LoaderId, wake: Wake, takes_jobs: bool) {
         let at = root.index();
         if let Some(root) = self.roots.get_mut(at) {
-            root.parked.push((loader, wake));
+            let parked = if takes_jobs {
+                &mut root.parked
+            } else {
+                &mut root.full
+            };
+            parked.push((loader, wake));
             self.mark_ready(at);
         }
     }
@@ -172,6 +180,7 @@ impl Scheduler {
     pub(super) fn unpark(&mut self, root: RootId, loader: LoaderId) {
         if let Some(root) = self.roots.get_mut(root.index()) {
             root.parked.retain(|(parked, _)| *parked != loader);
+            root.full.retain(|(parked, _)| *parked != loader);
         }
     }
 
@@ -193,7 +202,7 @@ impl Scheduler {
     pub(super) fn next_parked(&mut self) -> Option<Wake> {
         let mut roots = self.roots.iter_mut();
         roots
-            .find_map(|root| root.parked.pop())
+            .find_map(|root| root.parked.pop().or_else(|| root.full.pop()))
             .map(|(_, wake)| wake)
     }
 

@@ -257,6 +257,62 @@ fn a_loader_has_many_reads_in_flight() {
     assert_eq!(gate.held(), 0);
 }
 
+/// The reads of a loader that has as many as it may hang: the next jobs are the second loader's.
+/// When that one is full, too, they wait, and wake nothing.
+#[test]
+fn a_full_loader_leaves_jobs_to_the_next_one_and_isnt_woken_for_them() {
+    let tree = Tree::new();
+    tree.write("large", &stamped(1, 16 * SPAN_BYTES as usize));
+    let gate = Gate::new(true);
+    let config = CacheConfig {
+        loaders: 2,
+        read_ahead: 0,
+        ..CacheConfig::default()
+    };
+    let faults = Faults {
+        depth: 4,
+        ..NO_FAULTS
+    };
+    let (cache, mut waiter) = start_faulty(&[&tree], 4 * MIB, &config, &gate, faults);
+    let large = waiter.find("large").unwrap();
+    gate.close(Call::Read, &tree);
+    let before = gate.changes();
+    let mut bodies = Vec::new();
+    for index in 0..16 {
+        let at = index * u64::from(SPAN_BYTES);
+        let mut body = FileBody::new(Arc::clone(&large), at..at + u64::from(SPAN_BYTES));
+        let piece = body.pull(&mut waiter.client, Token(index));
+        assert!(matches!(piece, Piece::Pending));
+        bodies.push(body);
+        // One after the other, so that a parked loader is there for each.
+        let held = bodies.len().min(8);
+        wait_until("the read", || gate.held() == held);
+    }
+    wait_until("the jobs", || cache.counters().queued == 8);
+    waiter.expect_no_completion();
+    let counters = cache.counters();
+    assert_eq!((counters.readers, counters.readers_busy), (2, 2));
+    assert_eq!((gate.held(), counters.queued), (8, 8));
+    // A parked loader is woken for each read that it can begin, at most.
+    let wakes = gate.changes() - before;
+    assert!(wakes <= 8, "{wakes} for 16 jobs");
+    gate.open();
+    while waiter.client.outstanding() > 0 {
+        let completion = waiter.completion();
+        let at = usize::try_from(completion.token.0).unwrap();
+        assert!(bodies[at].on_completion(completion));
+    }
+    for mut body in bodies {
+        let mut out = Vec::new();
+        assert!(waiter.read(&mut body, ALL, &mut out));
+        assert_eq!(out.len(), SPAN_BYTES as usize);
+    }
+    wait_until("reads to end", || {
+        let counters = cache.counters();
+        (gate.held(), counters.queued, counters.readers_busy) == (0, 0, 0)
+    });
+}
+
 /// A file system whose reads hang keeps a share of the reads in flight and of the memory that is
 /// read to. Others are served, however many such file systems there are.
 #[test]

@@ -307,7 +307,7 @@ fn a_job_wakes_a_parked_loader_of_its_root_and_no_other_thread() {
     let root = RootId::new(0);
     push(&mut scheduler, job(0, 0, 0));
     assert!(next(&mut scheduler).is_some());
-    scheduler.park(root, LoaderId(7), wake(1));
+    scheduler.park(root, LoaderId(7), wake(1), true);
     assert!(scheduler.next_to_wake().is_none(), "there is no job");
     push(&mut scheduler, job(1, 0, 1));
     assert!(scheduler.next_to_wake().is_none(), "it is another root's");
@@ -320,18 +320,71 @@ fn a_job_wakes_a_parked_loader_of_its_root_and_no_other_thread() {
     scheduler.unpark(root, LoaderId(7));
     assert!(scheduler.next_of(root).is_some());
     // It was woken by a read before: another loader takes the job.
-    scheduler.park(root, LoaderId(7), wake(1));
+    scheduler.park(root, LoaderId(7), wake(1), true);
     push(&mut scheduler, job(0, 0, 3));
     scheduler.unpark(root, LoaderId(7));
     assert!(scheduler.next_to_wake().is_none());
     assert_eq!(next(&mut scheduler), Some((0, 0, 3)));
     // A loader that parks with a job queued is woken at once.
     push(&mut scheduler, job(0, 0, 4));
-    scheduler.park(root, LoaderId(8), wake(10));
+    scheduler.park(root, LoaderId(8), wake(10), true);
     scheduler.next_to_wake().unwrap()();
     assert_eq!(woken.load(Ordering::Relaxed), 11);
-    scheduler.park(root, LoaderId(9), wake(100));
+    scheduler.park(root, LoaderId(9), wake(100), true);
     scheduler.next_parked().unwrap()();
     assert_eq!(woken.load(Ordering::Relaxed), 111);
+    assert!(scheduler.next_parked().is_none());
+}
+
+/// It is woken by its reads, and at the end. As long as the root may have another loader, a job is
+/// that one's; then the job waits for a read.
+#[test]
+fn a_job_wakes_no_loader_that_cant_take_it() {
+    let mut scheduler = deep(2);
+    let woken = Arc::new(AtomicUsize::new(0));
+    let wake = || -> Wake {
+        let woken = Arc::clone(&woken);
+        Arc::new(move || {
+            woken.fetch_add(1, Ordering::Relaxed);
+        })
+    };
+    let root = RootId::new(0);
+    push(&mut scheduler, job(0, 0, 0));
+    assert!(next(&mut scheduler).is_some());
+    // With a job queued, and before the next job.
+    push(&mut scheduler, job(0, 0, 1));
+    scheduler.park(root, LoaderId(7), wake(), false);
+    push(&mut scheduler, job(0, 0, 2));
+    assert!(scheduler.next_to_wake().is_none());
+    assert!(scheduler.has_ready());
+    assert_eq!(next(&mut scheduler), Some((0, 0, 1)), "another loader's");
+    assert!(!scheduler.has_ready(), "it may have two");
+    // Of two parked loaders, the one with room is woken.
+    scheduler.park(root, LoaderId(8), wake(), true);
+    scheduler.next_to_wake().unwrap()();
+    assert!(scheduler.next_to_wake().is_none());
+    scheduler.unpark(root, LoaderId(8));
+    assert!(scheduler.next_of(root).is_some());
+    // Both are full: the job waits, until a read ends and its loader asks for a job.
+    scheduler.park(root, LoaderId(8), wake(), false);
+    push(&mut scheduler, job(0, 0, 3));
+    assert!(scheduler.next_to_wake().is_none() && !scheduler.has_ready());
+    scheduler.unpark(root, LoaderId(7));
+    scheduler.finish(root);
+    assert!(scheduler.next_to_wake().is_none() && !scheduler.has_ready());
+    assert_eq!(scheduler.next_of(root).as_ref().map(parts), Some((0, 0, 3)));
+    scheduler.park(root, LoaderId(7), wake(), false);
+    // Or until a loader is released.
+    push(&mut scheduler, job(0, 0, 4));
+    scheduler.unpark(root, LoaderId(8));
+    scheduler.release(root);
+    assert!(scheduler.next_to_wake().is_none());
+    assert_eq!(next(&mut scheduler), Some((0, 0, 4)));
+    scheduler.park(root, LoaderId(8), wake(), true);
+    let before = woken.load(Ordering::Relaxed);
+    for _ in 0..2 {
+        scheduler.next_parked().unwrap()();
+    }
+    assert_eq!(woken.load(Ordering::Relaxed), before + 2);
     assert!(scheduler.next_parked().is_none());
 }
