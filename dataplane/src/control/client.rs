@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::limited::LimitedStream;
+use super::limited::{Deadline, LimitedStream};
 use super::protocol::{RESPONSE_MAX, Request, Response, STATS, Stats, VERSION};
 
-/// Requests the counters of the instance that listens on this control socket. The whole answer has
-/// to arrive within 30 s.
+/// Requests the counters of the instance that listens on this control socket. Connection, request and
+/// answer may take 30 s together.
 ///
 /// # Errors
 /// No instance listens there, or the answer isn't of this protocol.
@@ -32,13 +32,14 @@ pub(super) fn stats_within(socket: &Path, limit: Duration) -> Result<Stats, Stat
             source,
         },
     };
-    let stream = connect(socket, limit).map_err(|source| match source.kind() {
+    let deadline = Deadline::after(limit);
+    let stream = connect(socket, &deadline).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             StatsError::NotRunning(socket.to_path_buf())
         }
         _ => failed(source),
     })?;
-    let mut stream = LimitedStream::new(&stream, limit);
+    let mut stream = LimitedStream::new(&stream, deadline);
     let request = Request {
         version: VERSION,
         request: STATS.to_owned(),
@@ -62,12 +63,12 @@ pub(super) fn stats_within(socket: &Path, limit: Duration) -> Result<Stats, Stat
     }
 }
 
-/// Connects to a Unix socket. A listener that accepts nothing holds it up for `limit` at most: then
-/// the error is [`io::ErrorKind::WouldBlock`].
-pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+/// Connects to a Unix socket. A listener that accepts nothing holds it up until the deadline: then
+/// the error is [`io::ErrorKind::WouldBlock`], or [`io::ErrorKind::TimedOut`] if it was over before.
+pub(super) fn connect(path: &Path, deadline: &Deadline) -> io::Result<UnixStream> {
     let (unix, stream) = (AddressFamily::UNIX, SocketType::STREAM);
     let socket = rustix::net::socket_with(unix, stream, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    set_socket_timeout(&socket, Timeout::Send, Some(deadline.left()?))?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(UnixStream::from(socket))
 }

@@ -8,39 +8,52 @@ use lockgate_wire::Instant;
 
 use crate::clock::Clock;
 
-/// A stream that is read and written until a point in time. Then the error is
-/// [`io::ErrorKind::TimedOut`], also if the peer sends or takes a byte now and then.
-#[derive(Debug)]
-pub(super) struct LimitedStream<'a> {
-    stream: &'a UnixStream,
+/// A point in time that several calls have to keep together.
+#[derive(Clone, Debug)]
+pub(super) struct Deadline {
     clock: Clock,
     until: Instant,
 }
 
-impl<'a> LimitedStream<'a> {
-    /// Limits what is read and written from now on to `limit` altogether.
-    pub(super) fn new(stream: &'a UnixStream, limit: Duration) -> Self {
+impl Deadline {
+    /// The time `limit` from now.
+    pub(super) fn after(limit: Duration) -> Self {
         let clock = Clock::new();
         let until = clock.now() + limit;
-        Self {
-            stream,
-            clock,
-            until,
-        }
+        Self { clock, until }
     }
 
-    fn left(&self) -> io::Result<Option<Duration>> {
+    /// Returns the time that is left, which is never zero.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`]: none is left.
+    pub(super) fn left(&self) -> io::Result<Duration> {
         let left = self.until.saturating_since(self.clock.now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        Ok(Some(left))
+        Ok(left)
+    }
+}
+
+/// A stream that is read and written until a deadline. Then the error is
+/// [`io::ErrorKind::TimedOut`], also if the peer sends or takes some bytes now and then.
+#[derive(Debug)]
+pub(super) struct LimitedStream<'a> {
+    stream: &'a UnixStream,
+    deadline: Deadline,
+}
+
+impl<'a> LimitedStream<'a> {
+    /// Limits what is read and written from now on.
+    pub(super) fn new(stream: &'a UnixStream, deadline: Deadline) -> Self {
+        Self { stream, deadline }
     }
 }
 
 impl Read for LimitedStream<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.set_read_timeout(Some(self.deadline.left()?))?;
         let mut stream = self.stream;
         stream.read(to).map_err(timed_out)
     }
@@ -48,7 +61,8 @@ impl Read for LimitedStream<'_> {
 
 impl Write for LimitedStream<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
+        let from = &from[..from.len().min(WRITE_MAX)];
+        self.stream.set_write_timeout(Some(self.deadline.left()?))?;
         let mut stream = self.stream;
         stream.write(from).map_err(timed_out)
     }
@@ -65,3 +79,7 @@ fn timed_out(error: io::Error) -> io::Error {
         _ => error,
     }
 }
+
+/// Most bytes of one call of write(2). Linux cuts a longer one into socket buffers of about 36 KiB,
+/// and waits for room for each of them as long as SO_SNDTIMEO says.
+const WRITE_MAX: usize = 16 << 10;

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::client::connect;
-use super::limited::LimitedStream;
+use super::limited::{Deadline, LimitedStream};
 use super::protocol::{REQUEST_MAX, Response, Snapshot};
 
 /// The server of the control socket. Dropping it removes the socket.
@@ -198,7 +198,7 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
 
 /// Whether a program listens on a socket, even if it accepts no connection.
 fn is_listening(path: &Path) -> bool {
-    match connect(path, CONNECT_LIMIT) {
+    match connect(path, &Deadline::after(CONNECT_LIMIT)) {
         Ok(_) => true,
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
@@ -214,14 +214,14 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-/// Reads one request and answers it. The request has a time limit, and so has the answer: a client
-/// that sends or reads a few bytes now and then delays the next one no longer than a silent one.
+/// Reads one request and answers it. The request has a time limit, and so has the answer. At the
+/// limit the connection is closed, however many bytes the client has sent or read.
 fn answer(
     stream: &UnixStream,
     snapshot: &impl Fn() -> Option<Snapshot>,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    let mut from = LimitedStream::new(stream, REQUEST_LIMIT);
+    let mut from = LimitedStream::new(stream, Deadline::after(REQUEST_LIMIT));
     let mut request = [0; REQUEST_MAX];
     let mut filled = 0;
     while filled < request.len()
@@ -239,7 +239,7 @@ fn answer(
         .unwrap_or_default();
     let mut response = serde_json::to_vec(&Response::to(line, snapshot))?;
     response.push(b'\n');
-    LimitedStream::new(stream, RESPONSE_LIMIT).write_all(&response)
+    LimitedStream::new(stream, Deadline::after(RESPONSE_LIMIT)).write_all(&response)
 }
 
 const BACKLOG: i32 = 16;

@@ -6,11 +6,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use super::limited::{Deadline, LimitedStream};
 use super::*;
 use crate::config::tests::Scratch;
 
-/// A pause of peers that mean to take for ever. At this pace a long answer would take 80 s.
-const SLOWLY: Duration = Duration::from_millis(10);
+/// A pause of slow peers. At this pace a whole request takes 100 s, and a long answer 12 s.
+const SLOWLY: Duration = Duration::from_millis(100);
+/// Bytes that a slow reader takes at a time: more than Linux waits for room for at a time.
+const SLOW_PIECE: usize = 64 << 10;
 const LONG_ANSWER: usize = 8 << 20;
 
 fn snapshot() -> Snapshot {
@@ -96,8 +99,8 @@ fn strange_requests_are_refused_and_the_next_one_answered() {
     drop(silent);
 }
 
-/// A client that keeps its connection busy for ever, slowly: a byte of a request now and then, or a
-/// part of a long answer. The next client gets its answer all the same, within its own limit.
+/// A client sends a byte of its request now and then, another reads a long answer in parts. Each
+/// comes to its limit. The next client gets its answer within its own limit.
 #[test]
 fn a_slow_client_holds_up_the_next_one_for_a_limited_time() {
     let scratch = Scratch::new();
@@ -121,9 +124,13 @@ fn a_slow_client_holds_up_the_next_one_for_a_limited_time() {
             .unwrap();
         let mut writer = UnixStream::connect(&path).unwrap();
         let done = &done;
-        scope.spawn(move || {
-            let mut piece = [0; 1024];
-            while !done.load(Ordering::Relaxed) && reader.read(&mut piece).is_ok_and(|n| n > 0) {
+        let reading = scope.spawn(move || {
+            let (mut piece, mut all) = (vec![0; SLOW_PIECE], 0);
+            loop {
+                match reader.read(&mut piece) {
+                    Ok(read) if read > 0 => all += read,
+                    _ => return all,
+                }
                 std::thread::sleep(SLOWLY);
             }
         });
@@ -135,7 +142,45 @@ fn a_slow_client_holds_up_the_next_one_for_a_limited_time() {
         let answer = stats(&path);
         done.store(true, Ordering::Relaxed);
         assert_eq!(answer.unwrap().snapshot, snapshot());
+        // Its pauses alone take longer than the limit if it gets the whole answer.
+        let read = reading.join().unwrap();
+        assert!((1..LONG_ANSWER).contains(&read), "{read} bytes");
     });
+}
+
+/// The same deadline holds for all calls: nothing is connected, read or written after it.
+#[test]
+fn nothing_is_done_after_the_deadline() {
+    let scratch = Scratch::new();
+    let path = scratch.path("control");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let over = Deadline::after(Duration::ZERO);
+    let late = Some(std::io::ErrorKind::TimedOut);
+    let kind = |error: std::io::Error| error.kind();
+    assert_eq!(client::connect(&path, &over).err().map(kind), late);
+    let (a, mut b) = UnixStream::pair().unwrap();
+    b.write_all(b"x").unwrap();
+    let mut stream = LimitedStream::new(&a, over);
+    assert_eq!(stream.read(&mut [0]).err().map(kind), late);
+    assert_eq!(stream.write(b"x").err().map(kind), late);
+    assert!(matches!(
+        client::stats_within(&path, Duration::ZERO),
+        Err(StatsError::TimedOut(..))
+    ));
+}
+
+/// A long call of write(2) would wait for each part anew.
+#[test]
+fn one_call_writes_a_bounded_part() {
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let mut stream = LimitedStream::new(&a, Deadline::after(lockgate_testing::HANG_LIMIT));
+    let all = vec![7; 40 << 10];
+    assert_eq!(stream.write(&all).unwrap(), 16 << 10);
+    assert_eq!(stream.write(&all[..9]).unwrap(), 9);
+    drop(a);
+    let mut read = Vec::new();
+    b.read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), (16 << 10) + 9);
 }
 
 /// What listens on the path isn't an instance, or is stuck: it says nothing, sends a byte now and
@@ -207,10 +252,10 @@ fn a_socket_that_accepts_nothing_is_in_use() {
     let path = scratch.path("control");
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let limit = Duration::from_millis(1);
+    let limit = Duration::from_millis(20);
     let mut waiting = Vec::new();
     let full = loop {
-        match client::connect(&path, limit) {
+        match client::connect(&path, &Deadline::after(limit)) {
             Ok(stream) => waiting.push(stream),
             Err(error) => break error.kind(),
         }
