@@ -31,16 +31,30 @@ pub(super) struct RingShare {
     /// Page buffers of all packets.
     pages: u32,
     pages_max: u32,
-    /// The page buffer that was counted last. A record is sent as several frames in a row, and
-    /// counted once.
+    /// The last page buffer of the last packet with references, while that packet is here. A
+    /// record is sent as several frames in a row, and counted once.
     last: *const Block,
 }
 
 /// What a packet holds.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// Page buffers that are counted for this packet.
     pages: u16,
     descriptors: u16,
+    references: References,
+}
+
+/// What a packet refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum References {
+    /// No page buffer.
+    Nothing,
+    /// Page buffers that are all counted for this packet.
+    Own,
+    /// The same with a first one that is counted for an earlier packet: it is the last one of the
+    /// packet with references before.
+    Continued,
 }
 
 impl RingShare {
@@ -77,7 +91,12 @@ impl RingShare {
     pub(super) fn on_referenced(&mut self, payload: &[Slice<'_>]) {
         // The headers are a segment, too.
         let segments = u16::try_from(payload.len() + 1).unwrap_or(u16::MAX);
-        self.on_packet(self.added(payload), segments);
+        let references = match payload.first() {
+            Some(first) if ptr::eq(self.last, first.buf) => References::Continued,
+            Some(_) => References::Own,
+            None => References::Nothing,
+        };
+        self.on_packet(self.added(payload), segments, references);
         if let Some(slice) = payload.last() {
             self.last = slice.buf;
         }
@@ -86,7 +105,7 @@ impl RingShare {
     /// Counts a packet that waits to be sent without a reference: one that is copied, or has no
     /// payload.
     pub(super) fn on_copied(&mut self) {
-        self.on_packet(0, 1);
+        self.on_packet(0, 1, References::Nothing);
     }
 
     /// Handles that the driver took the first `count` packets that waited.
@@ -101,8 +120,7 @@ impl RingShare {
             && self.descriptors - u32::from(oldest.descriptors) >= self.descriptors_max
         {
             self.descriptors -= u32::from(oldest.descriptors);
-            self.pages -= u32::from(oldest.pages);
-            self.packets.pop_front();
+            self.remove(0);
         }
     }
 
@@ -112,10 +130,8 @@ impl RingShare {
         let first = self.packets.len() - self.waiting;
         while let Some(place) = places.checked_ilog2() {
             places &= !(1 << place);
-            if let Some(refused) = self.packets.remove(first + place as usize) {
+            if self.remove(first + place as usize) {
                 self.waiting -= 1;
-                self.pages -= u32::from(refused.pages);
-                self.last = ptr::null();
             }
         }
     }
@@ -131,13 +147,43 @@ impl RingShare {
         self.last = ptr::null();
     }
 
-    fn on_packet(&mut self, pages: u16, segments: u16) {
+    /// Removes a packet. If the packet after it continues with a page buffer that was counted for
+    /// this one, that page buffer counts for the other from then on. Returns whether it existed.
+    ///
+    /// Packets without references are passed over. At the front, each is so once at most: the next
+    /// packet with references is behind all of them when they come to the front.
+    fn remove(&mut self, place: usize) -> bool {
+        let Some(removed) = self.packets.remove(place) else {
+            return false;
+        };
+        self.pages -= u32::from(removed.pages);
+        // Otherwise its last page buffer is counted for an earlier packet, or there is none.
+        if removed.pages > 0 {
+            let mut later = self.packets.range_mut(place..);
+            match later.find(|packet| packet.references != References::Nothing) {
+                Some(next) if next.references == References::Continued => {
+                    next.references = References::Own;
+                    next.pages += 1;
+                    self.pages += 1;
+                }
+                Some(_) => {}
+                None => self.last = ptr::null(),
+            }
+        }
+        true
+    }
+
+    fn on_packet(&mut self, pages: u16, segments: u16, references: References) {
         let descriptors = if self.has_descriptor_per_segment {
             segments
         } else {
             1
         };
-        self.packets.push_back(Held { pages, descriptors });
+        self.packets.push_back(Held {
+            pages,
+            descriptors,
+            references,
+        });
         self.waiting += 1;
         self.pages += u32::from(pages);
     }
@@ -250,16 +296,76 @@ mod tests {
         assert_eq!(share.pages, 2);
     }
 
+    /// The page buffers of a packet that is removed count for the next one that holds them.
+    #[test]
+    fn what_the_next_packet_holds_too_counts_on() {
+        let (_pool, pages) = pages();
+        let mut share = RingShare::new(4, false, 8, 2);
+        for n in 0..2 {
+            share.on_referenced(&payload(&pages, &[n]));
+            share.on_copied();
+            share.on_referenced(&payload(&pages, &[n]));
+            share.on_refused(1);
+            share.on_refused(1);
+            share.on_taken(1);
+            assert_eq!(share.pages, n as u32 + 1);
+        }
+        assert!(!share.admits(&payload(&pages, &[2])), "two are in the ring");
+        assert!(share.admits(&payload(&pages, &[1])), "it is held anyway");
+
+        // The middle one of three, then the first, then the last.
+        let mut share = RingShare::new(4, false, 8, 2);
+        for _ in 0..3 {
+            share.on_referenced(&payload(&pages, &[0]));
+        }
+        for (place, left) in [(0b10, 1), (0b01, 1), (0b01, 0)] {
+            share.on_refused(place);
+            assert_eq!(share.pages, left);
+        }
+        share.on_referenced(&payload(&pages, &[0]));
+        assert_eq!(share.pages, 1);
+
+        // Only the last page buffer goes on.
+        let mut share = RingShare::new(4, false, 8, 4);
+        share.on_referenced(&payload(&pages, &[0, 1]));
+        share.on_referenced(&payload(&pages, &[1, 2]));
+        assert_eq!(share.pages, 3);
+        share.on_refused(1);
+        assert_eq!(share.pages, 2);
+        share.on_refused(1);
+        assert_eq!(share.pages, 0);
+    }
+
+    /// A page buffer whose packet has left the ring counts again.
+    #[test]
+    fn what_has_left_the_ring_counts_anew() {
+        let (_pool, pages) = pages();
+        let mut share = RingShare::new(2, false, 8, 1);
+        share.on_referenced(&payload(&pages, &[0]));
+        for _ in 0..3 {
+            share.on_copied();
+        }
+        share.on_taken(4);
+        assert_eq!(share.pages, 0);
+        share.on_referenced(&payload(&pages, &[0]));
+        assert_eq!(share.pages, 1);
+    }
+
     proptest! {
         #![proptest_config(proptest_config(256))]
 
         /// However packets come, a ring that reuses descriptors never holds more.
         #[test]
         fn a_ring_never_holds_more_than_its_share(
-            packets in prop::collection::vec(
-                (prop::collection::vec(0..PAGES, 0..4), 0_usize..4, 0_u64..8),
+            packets in (1..=PAGES).prop_flat_map(|pages| prop::collection::vec(
+                (
+                    prop::collection::vec(0..pages, 0..4),
+                    0_usize..4,
+                    0_u64..8,
+                    prop_oneof![6 => Just(0), 1 => 1_usize..3],
+                ),
                 1..200,
-            ),
+            )),
             descriptors in 4_u16..24,
             per_segment in any::<bool>(),
             pages_max in 1_u32..8,
@@ -270,7 +376,7 @@ mod tests {
             let mut waiting = VecDeque::new();
             let mut ring: VecDeque<(Vec<usize>, usize)> = VecDeque::new();
             let mut used = 0;
-            for (packet, taken, refused) in packets {
+            for (packet, taken, refused, dropped) in packets {
                 let payload = payload(&pages, &packet);
                 if share.admits(&payload) {
                     share.on_referenced(&payload);
@@ -286,6 +392,8 @@ mod tests {
                         waiting.remove(place);
                     }
                 }
+                share.on_dropped(dropped);
+                waiting.truncate(waiting.len().saturating_sub(dropped));
                 let taken = taken.min(waiting.len());
                 for packet in waiting.drain(..taken) {
                     used += packet.1;
@@ -299,8 +407,8 @@ mod tests {
                 let mut held: Vec<_> = all.flat_map(|(pages, _)| pages).collect();
                 held.sort_unstable();
                 held.dedup();
-                // One more: a record whose first frame has just left.
-                prop_assert!(held.len() <= pages_max as usize + 1, "{held:?} of {pages_max}");
+                prop_assert!(held.len() <= share.pages as usize, "{held:?} of {share:?}");
+                prop_assert!(share.pages <= pages_max, "{share:?}");
             }
         }
     }
