@@ -402,10 +402,24 @@ lg_port_ignore_resets(uint16_t port)
 }
 
 #ifdef LG_FAULT_INJECTION
-void
+/* For drivers: exported as INTERNAL, declared in ethdev_driver.h, which isn't installed. */
+struct rte_eth_dev *rte_eth_dev_get_by_name(const char *name);
+int rte_eth_dev_callback_process(struct rte_eth_dev *dev, enum rte_eth_event_type event,
+				 void *ret_param);
+
+int
 lg_port_report_reset(uint16_t port)
 {
-	on_reset(port, RTE_ETH_EVENT_INTR_RESET, NULL, NULL);
+	char name[RTE_ETH_NAME_MAX_LEN];
+	struct rte_eth_dev *dev;
+	int rc = rte_eth_dev_get_name_by_port(port, name);
+
+	if (rc != 0)
+		return rc;
+	dev = rte_eth_dev_get_by_name(name);
+	if (dev == NULL)
+		return -ENODEV;
+	return rte_eth_dev_callback_process(dev, RTE_ETH_EVENT_INTR_RESET, NULL);
 }
 #endif
 

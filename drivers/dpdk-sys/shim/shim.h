@@ -286,8 +286,11 @@ void lg_port_stick_at_longer(uint16_t port, uint32_t len);
  * bytes; 0: there is none, or no room for it.
  */
 uint32_t lg_port_rss_key(uint16_t port, uint8_t *key, uint32_t room);
-/* Reports a reset of a port's device, as its driver does. */
-void lg_port_report_reset(uint16_t port);
+/*
+ * Reports a reset of a port's device, as its driver does. Returns 0 or what the callbacks returned,
+ * or a negative errno.
+ */
+int lg_port_report_reset(uint16_t port);
 /* Ports that are configured from now on remove VLAN tags unasked, as some drivers do. */
 void lg_strip_vlan_unasked(void);
 /* hold.c */
