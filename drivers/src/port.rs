@@ -163,8 +163,9 @@ impl Port {
         self.shared.mac_changes.load(Ordering::Acquire)
     }
 
-    /// Returns how often the device has reported that it was reset, such as a virtual function
-    /// whose physical function was. It does nothing from then on, until the port is opened anew.
+    /// Returns how often the device has reported that it was reset, as of the last
+    /// [`Port::poll_link`]. A virtual function reports a reset of its physical function. It may
+    /// send and receive nothing from then on, until the port is opened anew.
     pub fn resets(&self) -> u64 {
         self.shared.resets_seen.load(Ordering::Relaxed)
     }
