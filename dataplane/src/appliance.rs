@@ -1,8 +1,8 @@
 //! The appliance: starts what a configuration describes, watches it, and shuts it down.
 //!
-//! Order of the start: control socket, EAL, memory, ports, drop of root, links, file cache,
-//! workers. The shutdown runs backwards, once all workers have ended. Page buffers are counted
-//! last: until its port is closed, a TX ring holds some.
+//! Order of the start: control socket, EAL, memory, ports, drop of root, links, file cache, KTLS
+//! workers, workers. The shutdown runs backwards, once all workers have ended. Page buffers are
+//! counted last: until its port is closed, a TX ring holds some.
 
 mod ends;
 mod links;
@@ -31,6 +31,7 @@ use self::links::{LINK_POLL_PERIOD, LinkWatch};
 use crate::clock::{Clock, unix_time};
 use crate::config::{Config, Faults};
 use crate::control::{ControlError, ControlServer, Stop, StopLevel};
+use crate::ktls_workers::{KtlsQueues, KtlsWorkers};
 use crate::privileges::{Privileges, PrivilegesError};
 use crate::worker::WorkerCommand;
 
@@ -96,6 +97,9 @@ pub enum ApplianceError {
     /// A worker's thread panicked.
     #[error("worker {0}: panicked; see the log lines above")]
     WorkerFailed(usize),
+    /// A KTLS worker's thread panicked.
+    #[error("a KTLS worker panicked; see the log lines above")]
+    KtlsWorkerFailed,
     /// Root can't be dropped.
     #[error(transparent)]
     Privileges(#[from] PrivilegesError),
@@ -112,6 +116,7 @@ struct Running {
     ports: Arc<Vec<Port>>,
     links: LinkWatch,
     workers: Vec<WorkerHandle>,
+    ktls_workers: KtlsWorkers,
     /// Answers requests until the workers have ended.
     control: Option<ControlServer>,
     cache: Arc<FileCache>,
@@ -154,10 +159,11 @@ impl Running {
         let config = Arc::new(config);
         let shared = start::SharedSpec::new(eal, clock, Arc::clone(&config), &ports, tls)?;
         let started = privileges.without_capabilities(|| spawn_all(shared, memory, &mut ports));
-        let (cache, workers) = started.map_err(|error| ApplianceError::Thread {
-            name: "start".to_owned(),
-            error,
-        })??;
+        let (cache, workers, ktls_workers) =
+            started.map_err(|error| ApplianceError::Thread {
+                name: "start".to_owned(),
+                error,
+            })??;
         let (ports, cache) = (Arc::new(ports), Arc::new(cache));
         let control = control.map(|pending| {
             let command_queues = workers.iter().map(|worker| worker.commands.clone());
@@ -176,6 +182,7 @@ impl Running {
             ports,
             links,
             workers,
+            ktls_workers,
             control,
             cache,
         })
@@ -193,7 +200,9 @@ impl Running {
             self.links.poll(&self.ports, workers);
             let mut asked = stop.level();
             // The connections that the flow hash gives to a worker that has ended are lost.
-            if asked == StopLevel::Run && self.workers.iter().any(|w| w.thread.is_finished()) {
+            let has_ended = self.workers.iter().any(|w| w.thread.is_finished())
+                || self.ktls_workers.has_ended();
+            if asked == StopLevel::Run && has_ended {
                 tracing::error!(
                     "worker: ended by itself; draining the others, see the lines above for the \
                      cause"
@@ -224,6 +233,8 @@ impl Running {
                 Err(_) => failed = Some(number),
             }
         }
+        // The workers have dropped their queues.
+        let is_ktls_ended = self.ktls_workers.join();
         // In this order: the reader of counters first, then their sources.
         drop(self.control);
         let now = self.clock.now();
@@ -238,7 +249,11 @@ impl Running {
         }
         // The control socket has closed, so only this line tells how the drain ended.
         tracing::info!(%ends, "stopped");
-        failed.map_or(Ok(()), |number| Err(ApplianceError::WorkerFailed(number)))
+        match failed {
+            Some(number) => Err(ApplianceError::WorkerFailed(number)),
+            None if !is_ktls_ended => Err(ApplianceError::KtlsWorkerFailed),
+            None => Ok(()),
+        }
     }
 
     /// Sends the command to every worker that hasn't got it yet. A full queue is retried at the
@@ -257,7 +272,8 @@ impl Running {
     }
 }
 
-/// Spawns the threads that read files, then the workers. Returns when all workers have started.
+/// Spawns the threads that read files, the KTLS workers, then the workers. Returns when all
+/// workers have started.
 ///
 /// # Errors
 /// A thread can't be spawned, or a part can't start.
@@ -265,7 +281,7 @@ fn spawn_all(
     shared: start::SharedSpec,
     memory: memory::Memory,
     ports: &mut [Port],
-) -> Result<(FileCache, Vec<WorkerHandle>), ApplianceError> {
+) -> Result<(FileCache, Vec<WorkerHandle>, KtlsWorkers), ApplianceError> {
     let config = shared.config();
     let (cache, clients) = FileCache::start(
         memory.arena,
@@ -276,7 +292,8 @@ fn spawn_all(
     )
     .map_err(|error| start::root_fault(&config, error))?;
     log_reads(cache.reads_by());
-    let specs = start::worker_specs(shared, memory.pools, ports, clients);
+    let (ktls_workers, queues) = spawn_ktls(&config)?;
+    let specs = start::worker_specs(shared, memory.pools, ports, clients, queues);
     let mut workers = Vec::with_capacity(specs.len());
     let mut started = Vec::with_capacity(specs.len());
     for spec in specs {
@@ -289,7 +306,21 @@ fn spawn_all(
             .recv()
             .map_err(|_| ApplianceError::WorkerGone(number))??;
     }
-    Ok((cache, workers))
+    Ok((cache, workers, ktls_workers))
+}
+
+/// Spawns the KTLS workers, if there are any.
+///
+/// # Errors
+/// The system has no thread left.
+fn spawn_ktls(config: &Config) -> Result<(KtlsWorkers, Vec<KtlsQueues>), ApplianceError> {
+    let Some(ktls) = &config.ktls.workers else {
+        return Ok(Default::default());
+    };
+    tracing::info!(workers = ktls.workers, cores = ?ktls.cores, "KTLS workers");
+    let workers = config.workers.cores.len();
+    KtlsWorkers::start(ktls, workers, || start::ciphers(config))
+        .map_err(|(name, error)| ApplianceError::Thread { name, error })
 }
 
 /// Spawns a worker's thread. The receiver gets the outcome of its start.

@@ -41,6 +41,7 @@ use tracing::Level;
 
 use self::memory::MemorySum;
 use crate::certificates::ValidityPeriod;
+use crate::ktls_workers::KtlsWorkersConfig;
 use crate::privileges::Identity;
 use crate::server::Sites;
 use crate::worker::IdlePolicy;
@@ -153,7 +154,7 @@ pub struct Interface {
 }
 
 /// `[ktls]`: the record layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ktls {
     /// Off refuses every session, so no listener can have TLS.
     pub enable: bool,
@@ -163,6 +164,8 @@ pub struct Ktls {
     pub backend: BackendChoice,
     /// Plaintext bytes of a record, at most.
     pub record_max: u16,
+    /// Threads that seal and open records. Without, the workers do.
+    pub workers: Option<KtlsWorkersConfig>,
 }
 
 /// `[tls]`: the handshake.

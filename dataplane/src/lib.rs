@@ -9,6 +9,7 @@
 //! | [`config`] | the configuration file: keys, ranges, defaults, faults with file, line and key |
 //! | [`certificates`] | certificate chains and private keys from PEM files |
 //! | [`appliance`] | the start, the worker threads, link-state polling, the shutdown |
+//! | [`ktls_workers`] | threads that seal and open records for the workers |
 //! | [`worker`] | a worker's loop: receive, timers, HTTP, send, one command |
 //! | [`server`] | HTTP connections between sockets and the file cache; sites by host name |
 //! | [`control`] | the control socket with the counters, signals |
@@ -78,6 +79,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod doctor;
+pub mod ktls_workers;
 pub mod privileges;
 pub mod server;
 pub mod worker;

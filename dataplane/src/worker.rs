@@ -215,6 +215,7 @@ impl Worker {
             Metric::counter("worker.turns", self.turns),
             Metric::counter("worker.idle_turns", self.idle_turns),
             Metric::counter("worker.siblings_full", self.siblings_full),
+            Metric::gauge("worker.records_away", self.ciphers.in_flight() as u64),
             Metric::gauge("http.open", self.connections.open() as u64),
         ];
         values.extend(self.stack_usage());

@@ -11,6 +11,7 @@ use pktbuf::SealParts;
 use thiserror::Error;
 
 pub use self::aws::RecordOpener;
+use crate::away::Away;
 use crate::codec::{self, Aad};
 use crate::counters::{Counter, Counters};
 use crate::error::CryptoError;
@@ -90,6 +91,8 @@ pub struct Ciphers {
     backends: Vec<Box<dyn RecordCipher>>,
     /// Memory of the run of jobs that a queue seals now.
     run: Vec<SealJob>,
+    /// Where records are sealed and opened, if that isn't here.
+    pub(crate) away: Option<Box<dyn Away>>,
     /// Counters of this worker's record layer.
     pub counters: Counters,
 }
@@ -119,6 +122,7 @@ impl Ciphers {
         Self {
             backends,
             run: Vec::new(),
+            away: None,
             counters: Counters::default(),
         }
     }
@@ -138,21 +142,23 @@ impl Ciphers {
                 continue;
             };
             let result = choose_backend(&mut self.backends, params)?.seal(run);
-            let (mut in_place, mut separate) = (0, 0);
-            for job in run.iter().take_while(|job| job.is_sealed()) {
-                if job.is_in_place() {
-                    in_place += 1;
-                } else {
-                    separate += 1;
-                }
-            }
-            self.counters
-                .add(Counter::encrypts(params), in_place + separate);
-            self.counters.add(Counter::OcfInplace, in_place);
-            self.counters.add(Counter::OcfSeparateOutput, separate);
+            count_sealed(&mut self.counters, params, run);
             result?;
         }
         Ok(())
+    }
+
+    /// Counts records of one session that were sealed, up to the first that wasn't.
+    pub(crate) fn count_sealed(&mut self, run: &[SealJob]) {
+        if let Some(first) = run.first() {
+            count_sealed(&mut self.counters, first.session().params(), run);
+        }
+    }
+
+    /// Counts a record that was opened.
+    pub(crate) fn count_opened(&mut self, job: &OpenJob) {
+        let params = job.session().params();
+        self.counters.add(Counter::decrypts(params), 1);
     }
 
     /// Lends the memory of a run of jobs, which is empty.
@@ -178,7 +184,7 @@ impl Ciphers {
             Ok(backend) => backend.open(job)?,
             Err(error) => return job.set_result(Err(error)),
         }
-        self.counters.add(Counter::decrypts(params), 1);
+        self.count_opened(job);
         Ok(())
     }
 
@@ -186,6 +192,9 @@ impl Ciphers {
     pub fn forget(&mut self, id: SessionId) {
         for backend in &mut self.backends {
             backend.forget(id);
+        }
+        if let Some(away) = &mut self.away {
+            away.forget(id);
         }
     }
 
@@ -198,6 +207,20 @@ impl Ciphers {
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.backends.iter().map(|backend| backend.name())
     }
+}
+
+fn count_sealed(counters: &mut Counters, params: Params, run: &[SealJob]) {
+    let (mut in_place, mut separate) = (0, 0);
+    for job in run.iter().take_while(|job| job.is_sealed()) {
+        if job.is_in_place() {
+            in_place += 1;
+        } else {
+            separate += 1;
+        }
+    }
+    counters.add(Counter::encrypts(params), in_place + separate);
+    counters.add(Counter::OcfInplace, in_place);
+    counters.add(Counter::OcfSeparateOutput, separate);
 }
 
 fn choose_backend(

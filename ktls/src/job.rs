@@ -207,6 +207,11 @@ impl OpenJob {
         result.map(drop)
     }
 
+    /// Whether it was opened.
+    pub fn is_opened(&self) -> bool {
+        matches!(self.result, Some(Ok(_)))
+    }
+
     /// Returns the bytes of memory that the record pins.
     pub fn true_size(&self) -> u32 {
         self.memory.true_size()

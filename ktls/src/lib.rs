@@ -93,6 +93,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod alert;
+mod away;
 mod cipher;
 mod codec;
 mod counters;
@@ -114,6 +115,7 @@ mod testing;
 
 pub use crate::pages::sealing_reserve;
 pub use alert::{Alert, AlertDescription, AlertLevel};
+pub use away::{Away, Jobs, Work};
 pub use cipher::{BackendChoice, Ciphers, RecordCipher, RecordOpener, UnknownBackend};
 pub use codec::{Aad, Head, RecordHeader, inner_type, nonce};
 pub use counters::{Counter, Counters};

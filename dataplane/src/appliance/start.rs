@@ -17,6 +17,7 @@ use rustix::thread::CapabilitySet;
 use super::{ApplianceError, translate};
 use crate::clock::Clock;
 use crate::config::{Config, Place};
+use crate::ktls_workers::KtlsQueues;
 use crate::privileges::capabilities_needed;
 use crate::server::{HEAD_BYTES_EXPECTED, Server};
 use crate::worker::{Siblings, Worker, WorkerCommand, WorkerParts};
@@ -132,6 +133,7 @@ pub(super) struct WorkerSpec {
     files: FileClient,
     siblings: Siblings,
     place: Option<SiblingPlace>,
+    ktls: Option<KtlsQueues>,
 }
 
 /// Makes one specification for each worker: its queue of every port, its memory, its client of the
@@ -141,6 +143,7 @@ pub(super) fn worker_specs(
     pools: Vec<Vec<Region>>,
     ports: &mut [Port],
     clients: Vec<FileClient>,
+    ktls: Vec<KtlsQueues>,
 ) -> Vec<WorkerSpec> {
     let shared = Arc::new(shared);
     let mut queues: Vec<_> = ports
@@ -160,6 +163,7 @@ pub(super) fn worker_specs(
             number: u16::try_from(number).ok()?,
         })
     };
+    let mut ktls = ktls.into_iter();
     let each = pools.into_iter().zip(clients).zip(siblings).zip(cores);
     each.enumerate()
         .map(|(number, (((memory, files), siblings), core))| WorkerSpec {
@@ -171,6 +175,7 @@ pub(super) fn worker_specs(
             files,
             siblings,
             place: place(number),
+            ktls: ktls.next(),
         })
         .collect()
 }
@@ -227,7 +232,10 @@ impl WorkerSpec {
             number: self.number,
             ports: WorkerPorts::new(self.queues, &ports),
             pages,
-            ciphers: Ciphers::new(config.ktls.backend, EXPANDED_KEYS),
+            ciphers: match self.ktls {
+                Some(queues) => ciphers(config).with_away(Box::new(queues)),
+                None => ciphers(config),
+            },
             stack,
             server: Server::new(
                 config.http.clone(),
@@ -254,6 +262,11 @@ impl WorkerSpec {
         }
         Ok((worker, registered))
     }
+}
+
+/// Makes the ciphers of a worker, or of a KTLS worker.
+pub(super) fn ciphers(config: &Config) -> Ciphers {
+    Ciphers::new(config.ktls.backend, EXPANDED_KEYS)
 }
 
 /// Makes the TLS server that all listeners share; none if there are no certificates.

@@ -63,7 +63,7 @@ fn parse_with(
     let ports = network::ports(&document, workers.cores.len());
     let interfaces = network::interfaces(&document, &ports);
     let routes = network::routes(&document, &interfaces);
-    let ktls = sections::ktls(&document);
+    let ktls = sections::ktls(&document, host, &workers.cores);
     let has_certificate = !document.many("certificate").is_empty();
     let listeners = network::listeners(&document, &interfaces, || {
         if !has_certificate {

@@ -30,22 +30,8 @@ pub(super) struct PortSection {
 
 pub(super) fn workers(document: &Document<'_>, host: &Host) -> Workers {
     let workers = document.one("workers");
-    let mut cores: Vec<u16> = Vec::new();
-    for Located { value, place } in workers.counts("cores") {
-        let core = u16::try_from(value).unwrap_or(u16::MAX);
-        if cores.contains(&core) {
-            document.fault(place, format!("core {core} comes twice"));
-        } else if host.cores.contains(&core) {
-            cores.push(core);
-        } else {
-            let there: Vec<String> = host.cores.iter().map(u16::to_string).collect();
-            let there = there.join(", ");
-            let message = format!("core {core} is not one that may be used here: {there}");
-            document.fault(place, message);
-        }
-    }
     Workers {
-        cores,
+        cores: sections::cores(document, &workers, "cores", host),
         idle: sections::idle(&workers),
         cores_place: workers.place("cores"),
     }

@@ -1,5 +1,6 @@
 //! Parses the sections that refer to no other, into the types that the components take.
 
+use core::num::NonZeroUsize;
 use core::time::Duration;
 
 use lockgate_cache::{CacheConfig, FileIo};
@@ -17,8 +18,9 @@ use tracing::Level;
 
 use super::document::Document;
 use super::memory::MemorySum;
-use super::reader::Reader;
-use super::{Ktls, Port, Tls};
+use super::reader::{Located, Reader};
+use super::{Host, Ktls, Port, Tls};
+use crate::ktls_workers::KtlsWorkersConfig;
 use crate::worker::IdlePolicy;
 
 pub(super) fn eal(document: &Document<'_>, needed: MemorySum, ports: &[Port]) -> EalConfig {
@@ -146,8 +148,18 @@ pub(super) fn mbufs(document: &Document<'_>) -> u32 {
     document.one("limits").count("mbufs")
 }
 
-pub(super) fn ktls(document: &Document<'_>) -> Ktls {
+pub(super) fn ktls(document: &Document<'_>, host: &Host, worker_cores: &[u16]) -> Ktls {
     let ktls = document.one("ktls");
+    let listed = cores(document, &ktls, "worker_cores", host);
+    let left = || {
+        let all = host.cores.iter().copied();
+        all.filter(|core| !worker_cores.contains(core)).collect()
+    };
+    let workers = NonZeroUsize::new(ktls.count("workers"));
+    let workers = workers.map(|workers| KtlsWorkersConfig {
+        workers,
+        cores: if listed.is_empty() { left() } else { listed },
+    });
     Ktls {
         enable: ktls.switch("enable"),
         cbc_enable: ktls.switch("cbc_enable"),
@@ -160,7 +172,32 @@ pub(super) fn ktls(document: &Document<'_>) -> Ktls {
             ],
         ),
         record_max: ktls.size("record_max").unwrap_or_default(),
+        workers,
     }
+}
+
+/// Parses a list of cores that may be used on this host.
+pub(super) fn cores(
+    document: &Document<'_>,
+    section: &Reader<'_, '_>,
+    name: &str,
+    host: &Host,
+) -> Vec<u16> {
+    let mut cores: Vec<u16> = Vec::new();
+    for Located { value, place } in section.counts(name) {
+        let core = u16::try_from(value).unwrap_or(u16::MAX);
+        if cores.contains(&core) {
+            document.fault(place, format!("core {core} comes twice"));
+        } else if host.cores.contains(&core) {
+            cores.push(core);
+        } else {
+            let there: Vec<String> = host.cores.iter().map(u16::to_string).collect();
+            let there = there.join(", ");
+            let message = format!("core {core} is not one that may be used here: {there}");
+            document.fault(place, message);
+        }
+    }
+    cores
 }
 
 pub(super) fn tls(document: &Document<'_>) -> Tls {

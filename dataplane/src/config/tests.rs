@@ -288,6 +288,9 @@ const BAD: &[(&str, &str, &str)] = &[
     ("", "[cache]\nmemory_max = \"64MB\"\n", "t.toml:17: cache.memory_max: expected a size such as \"64MiB\", found \"64MB\""),
     ("", "[cache]\nmemory_max = \"1KiB\"\n", "t.toml:17: cache.memory_max: \"1KiB\" is out of range: 1MiB to 512GiB"),
     ("", "[ktls]\nenable = \"yes\"\n", "t.toml:17: ktls.enable: expected true or false, found \"yes\""),
+    ("", "[ktls]\nworkers = 65\n", "t.toml:17: ktls.workers: 65 is out of range: 0 to 64 threads"),
+    ("", "[ktls]\nworkers = 1\nworker_cores = [9]\n", "t.toml:18: ktls.worker_cores: core 9 is not one that may be used here: 0, 1, 2, 3"),
+    ("", "[ktls]\nworker_cores = [2, 2]\n", "t.toml:17: ktls.worker_cores: core 2 comes twice"),
     ("", "[ktls]\nbackend = \"openssl\"\n", "t.toml:17: ktls.backend: \"openssl\" is none of auto, aws-lc, rustcrypto"),
     ("", "[tls]\nversions = [\"1.1\"]\n", "t.toml:17: tls.versions: \"1.1\" is none of 1.2, 1.3"),
     ("", "[tls]\nversions = [\"1.3\", \"1.3\"]\n", "t.toml:17: tls.versions: \"1.3\" comes twice"),
@@ -554,6 +557,21 @@ fn bounds(key: &Key) -> Vec<String> {
         Kind::Choices { of, .. } => vec![format!("{of:?}")],
         Kind::Text { .. } | Kind::Counts { .. } | Kind::Texts { .. } => Vec::new(),
     }
+}
+
+/// KTLS workers run on the cores that they are given, or on those that the workers leave.
+#[test]
+fn ktls_workers_get_the_cores_that_are_left() {
+    let scratch = Scratch::new();
+    let parse = |keys: &str| {
+        let text = format!("{BASE}[workers]\ncores = [3, 1]\n[ktls]\n{keys}");
+        scratch.parse(&text).unwrap().ktls.workers
+    };
+    assert_eq!(parse("workers = 0\nworker_cores = [2]\n"), None);
+    let left = parse("workers = 3\n").unwrap();
+    assert_eq!((left.workers.get(), left.cores), (3, vec![0, 2]));
+    let given = parse("workers = 1\nworker_cores = [1]\n").unwrap();
+    assert_eq!((given.workers.get(), given.cores), (1, vec![1]));
 }
 
 #[test]

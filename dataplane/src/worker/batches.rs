@@ -40,10 +40,10 @@ pub(super) fn dispatch_notices(
 }
 
 /// Packets after which a turn receives no further burst. More than the acknowledgments of what a
-/// turn sends: 1 MiB is 724 full segments, and every second one is acknowledged.
+/// turn sends: 512 frames at most, of which every second one is acknowledged.
 const RX_PACKETS_PER_TURN: usize = 512;
 
-/// Notices that a turn dispatches. Several times what a turn's received packets lead to.
+/// Notices that a turn dispatches. Twice what a turn's received packets of one port lead to.
 const NOTICES_PER_TURN: usize = 1024;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use lockgate_ktls::EnableSettings;
 use lockgate_tcp::{Shared, SharedParams};
 
+use crate::away::AwayRecords;
 use crate::config::{Limits, StackConfig};
 use crate::counters::Counters;
 use crate::handshakes::Handshakes;
@@ -25,6 +26,7 @@ pub(crate) struct SocketContext {
     pub(crate) memory: Memory,
     pub(crate) handshakes: Handshakes,
     pub(crate) records: RecordBudget,
+    pub(crate) away: AwayRecords,
 }
 
 /// The record layer's settings.
@@ -72,6 +74,7 @@ impl SocketContext {
             memory: Memory::new(&limits),
             handshakes: Handshakes::new(&limits),
             records: RecordBudget::new(),
+            away: AwayRecords::default(),
         }
     }
 }

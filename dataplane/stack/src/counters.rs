@@ -14,7 +14,8 @@ lockgate_wire::counters! {
         packets_in,
         /// Frames received from sibling workers.
         sibling_frames_in,
-        /// Frames for sibling workers dropped because their queue was full.
+        /// Frames for sibling workers, and announcements of solicitations, dropped because their
+        /// queue was full.
         sibling_frames_lost,
         /// Segments and ICMP errors moved to the sibling worker that may have their connection.
         misdirected_out,
@@ -58,6 +59,9 @@ lockgate_wire::counters! {
         /// Times that a connection began to wait for page buffers. It is woken when there is room
         /// for it, and counts again if it finds none.
         starved,
+        /// Times that a connection's records were sealed, or a record opened, by the worker because
+        /// the queue of its KTLS worker was full.
+        away_full,
         /// Spans freed by dropping the ciphertext of records that are sealed again if they have to
         /// be retransmitted.
         ciphertext_dropped,

@@ -114,6 +114,7 @@
 
 mod admission_queue;
 mod arrival_order;
+mod away;
 mod config;
 mod context;
 mod counters;

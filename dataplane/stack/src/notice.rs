@@ -24,6 +24,20 @@ impl SocketId {
     pub fn index(self) -> usize {
         self.index as usize
     }
+
+    /// The id as one number.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.serial) << 32 | u64::from(self.index)
+    }
+
+    /// The inverse of [`SocketId::to_bits`].
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self {
+            index: bits as u32,
+            serial: (bits >> 32) as u32,
+        }
+    }
 }
 
 /// Names a listener.

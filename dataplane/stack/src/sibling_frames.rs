@@ -267,7 +267,7 @@ fn is_discovery(ipv6: bool, message: &[u8]) -> bool {
 const QUEUE_MAX: usize = 64;
 /// Values of [`PacketRoute::group`], and of [`PacketRoute::flow`].
 const HASHES: usize = 256;
-/// More than the solicitations that the neighbour table lets out at once.
+/// Announcements of solicitations that wait to be fetched. Beyond it they are lost, and counted.
 const RESOLUTIONS_MAX: usize = 256;
 
 // Types of ICMPv6 messages (RFC 4861, 4.3 and 4.4).

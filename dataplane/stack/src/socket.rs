@@ -4,6 +4,7 @@
 //! the application, `send` takes data from the application, `transmit` makes packets, `close` ends
 //! the socket, `handshake` takes it through the TLS handshake.
 
+mod away;
 mod close;
 mod file;
 mod handshake;
@@ -221,8 +222,8 @@ impl Socket {
             // It holds its share of spans, or TCP's ranges were used up: an acknowledgment lists
             // it.
             let is_in_flight = self.tcp.acked() < self.tcp.sent();
-            let awaits_ack =
-                matches!(intent.kind, IntentKind::Data) && (is_in_flight || self.tx.has_sealed());
+            let awaits_ack = matches!(intent.kind, IntentKind::Data | IntentKind::Retransmit)
+                && (is_in_flight || self.tx.has_sealed() || self.tx.has_away());
             !awaits_ack || self.tcp.ack_due()
         });
         has_work || self.phase == TcpPhase::ResetDue

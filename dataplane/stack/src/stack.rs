@@ -128,9 +128,10 @@ impl Stack {
     }
 
     /// Sends what can be sent, at most `budget` packets. Connections take turns. Returns true if
-    /// there is more to do now.
+    /// there is more to do now, or if records are being sealed or opened elsewhere.
     pub fn poll<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>, budget: u32) -> bool {
         env.pages.reclaim();
+        self.take_back_records(env);
         self.cx.records.begin_turn();
         self.enforce_receive_budget(now, env);
         if self.sockets.len() > 0 {
@@ -143,7 +144,10 @@ impl Stack {
         self.send_ip_frames(now, env);
         // The end of a socket's handshake may admit another.
         let schedule = &self.cx.schedule;
-        schedule.has_work() || schedule.has_lookups() || self.cx.handshakes.has_steps(now)
+        schedule.has_work()
+            || schedule.has_lookups()
+            || self.cx.handshakes.has_steps(now)
+            || env.ciphers.in_flight() > 0
     }
 
     /// Runs the timers that are due.

@@ -37,6 +37,8 @@ struct Scenario {
     small_pools: bool,
     /// Allocations that fail: one in so many.
     failures: u32,
+    /// Room in the queues of records that are sealed and opened elsewhere, if they are.
+    away: [Option<usize>; 2],
 }
 
 impl Scenario {
@@ -71,6 +73,7 @@ impl Scenario {
             nagle: random.chance(300, 1000),
             small_pools: random.chance(200, 1000),
             failures: random.pick(&[0, 0, 0, 20, 5]),
+            away: [(); 2].map(|()| random.pick(&[None, None, Some(1), Some(3), Some(64)])),
         }
     }
 
@@ -98,6 +101,7 @@ impl Scenario {
         };
         spec.buffers = 256;
         spec.secret = self.seed;
+        spec.away = self.away[side];
         let limits = &mut spec.config.limits;
         limits.recv_buffer_bytes = self.recv_buffer[side];
         limits.send_buffer_bytes = self.send_buffer[side];

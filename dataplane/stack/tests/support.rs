@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod app;
+pub(crate) mod away;
 pub(crate) mod cases;
 pub(crate) mod link;
 pub(crate) mod peer;
@@ -28,6 +29,7 @@ use pktbuf::{
     Region, Room, SMALL_CAPACITY, TxError, gso,
 };
 
+use self::away::LatePool;
 use self::link::Link;
 
 /// An interface that keeps the frames it is given, as bytes.
@@ -126,6 +128,8 @@ pub(crate) struct HostSpec {
     pub(crate) buffers: u32,
     pub(crate) config: StackConfig,
     pub(crate) secret: u64,
+    /// Whether records are sealed and opened elsewhere, by queues that take so many.
+    pub(crate) away: Option<usize>,
 }
 
 impl HostSpec {
@@ -145,6 +149,7 @@ impl HostSpec {
             buffers: 2048,
             config: StackConfig::default(),
             secret: u64::from(number),
+            away: None,
         }
     }
 
@@ -180,7 +185,11 @@ impl HostSpec {
         Host {
             stack: Stack::new(Instant::ZERO, self.config, secret).unwrap(),
             pages: PagePool::new(&mut region, self.pool).unwrap(),
-            ciphers: Ciphers::new(BackendChoice::Auto, 64),
+            ciphers: match self.away {
+                Some(room) => Ciphers::new(BackendChoice::Auto, 64)
+                    .with_away(Box::new(LatePool::new(room, self.secret))),
+                None => Ciphers::new(BackendChoice::Auto, 64),
+            },
             net: Wire::new(self.mac, self.mtu),
             buffers: HeapBuffers::new(self.buffers),
             addr: self.addr,

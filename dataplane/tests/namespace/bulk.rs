@@ -30,6 +30,13 @@ pub(crate) const CASES: &[Case] = &[
     })
     .with(TOOLS),
     Case::new("bulk::zero_copy_while_segments_are_lost", lossy).with(&["curl", "tc"]),
+    Case::new("bulk::ktls_workers_serve_large_files", || {
+        fetch_all(Setup::new().workers(2).set("ktls.workers", 2), 16 << 20);
+    })
+    .with(&["curl"]),
+    Case::new("bulk::ktls_workers_serve_300_connections_at_once", || {
+        crowd(wide().set("ktls.workers", 1), 300, true);
+    }),
     Case::new("bulk::500_connections_at_once_over_http", || {
         crowd(wide(), 500, false)
     }),

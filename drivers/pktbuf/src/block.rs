@@ -296,6 +296,11 @@ impl Block {
         matches!(self.fields.memory, Memory::Shared(_))
     }
 
+    /// Returns whether it is a framed record that was never sealed.
+    pub fn is_unsealed(&self) -> bool {
+        self.state() == State::Framed && !self.fields.was_sealed
+    }
+
     /// Returns the bytes on the wire, or `None` while it is the plaintext of a record:
     /// [`State::Framed`] or [`State::Away`].
     pub fn bytes(&self) -> Option<&[u8]> {

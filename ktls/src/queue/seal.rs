@@ -62,8 +62,8 @@ impl RecordQueue {
         Ok(self.sealed_to().clamp(range.start, range.end))
     }
 
-    /// Makes jobs of framed records that `range` touches, in order, and appends them to `out`. The
-    /// records are away until [`sealed`](Self::sealed) gets their jobs.
+    /// Makes jobs of framed records that `range` touches, in order, of `records_max` at most, and
+    /// appends them to `out`. The records are away until [`sealed`](Self::sealed) gets their jobs.
     ///
     /// A record whose ciphertext was dropped gets no job: it may have been sent, and what was sent
     /// stays ready. [`prepare`](Self::prepare) seals it again.
@@ -79,10 +79,11 @@ impl RecordQueue {
         &mut self,
         range: &Range<u64>,
         placement: Placement,
+        records_max: usize,
         pool: &mut PagePool,
         out: &mut Vec<SealJob>,
     ) -> Result<Taken, CryptoError> {
-        self.take_jobs(range, placement, false, pool, out)
+        self.take_jobs(range, placement, records_max, false, pool, out)
     }
 
     /// As [`jobs`](Self::jobs), with `again` also of records that were sealed before.
@@ -90,6 +91,7 @@ impl RecordQueue {
         &mut self,
         range: &Range<u64>,
         placement: Placement,
+        records_max: usize,
         again: bool,
         pool: &mut PagePool,
         out: &mut Vec<SealJob>,
@@ -97,7 +99,8 @@ impl RecordQueue {
         let Some(keys) = self.keys.as_mut() else {
             return Ok(Taken::All);
         };
-        let jobs_max = jobs_max(keys.params().shape().order, keys.away != NONE_AWAY);
+        let order = keys.params().shape().order;
+        let jobs_max = jobs_max(order, keys.away != NONE_AWAY).min(records_max);
         let (mut taken, mut first, mut count) = (Ok(Taken::All), NONE_AWAY, 0);
         let mut skipped = None;
         let reached = self
@@ -144,7 +147,22 @@ impl RecordQueue {
         taken
     }
 
-    /// Takes a job back, in any order. A record that wasn't sealed is framed again, and can be
+    /// Returns the offset, `to` at most, up to which bytes can be sent once
+    /// [`prepare`](Self::prepare) has sealed records again whose ciphertext was dropped. It ends at
+    /// the first record that is away, or that was never sealed.
+    pub fn sendable_end(&self, to: u64) -> u64 {
+        let to = to.min(self.ready_end());
+        self.first_unsealed().map_or(to, |offset| to.min(offset))
+    }
+
+    /// Returns the offset of the first record that was never sealed and isn't away.
+    pub fn first_unsealed(&self) -> Option<u64> {
+        let from_framed = self.stream.iter_from(self.unsubmitted);
+        let mut unsealed = from_framed.filter(|(_, block)| block.is_unsealed());
+        unsealed.next().map(|(offset, _)| offset)
+    }
+
+    /// Takes jobs back, in any order. A record that wasn't sealed is framed again, and can be
     /// sealed by another backend. Jobs of other queues, or of records that were cut or
     /// [taken back](Self::take_back), only free their memory.
     ///
@@ -153,17 +171,21 @@ impl RecordQueue {
     ///
     /// # Errors
     ///
-    /// The job's [`CryptoError`]; its record is framed again, unless
+    /// The first job's [`CryptoError`]; its record is framed again, unless
     /// [`is_lost`](Self::is_lost).
     pub fn sealed(
         &mut self,
-        job: SealJob,
+        jobs: impl IntoIterator<Item = SealJob>,
         ciphers: &mut Ciphers,
         pool: &mut PagePool,
     ) -> Result<(), CryptoError> {
-        let result = job.end();
-        if result.is_err() {
-            ciphers.counters.add(Counter::FailedCrypto, 1);
+        let mut result = Ok(());
+        for job in jobs {
+            let ended = job.end();
+            if ended.is_err() {
+                ciphers.counters.add(Counter::FailedCrypto, 1);
+            }
+            result = result.and(ended);
         }
         self.end_seals(pool)?;
         self.drop_previous_keys(ciphers);
@@ -243,7 +265,7 @@ impl RecordQueue {
         pool: &mut PagePool,
     ) -> Result<(), CryptoError> {
         loop {
-            let taken = self.take_jobs(range, Placement::InPlace, true, pool, run);
+            let taken = self.take_jobs(range, Placement::InPlace, RUN_MAX, true, pool, run);
             if run.is_empty() && taken != Ok(Taken::Exhausted) {
                 return taken.map(drop);
             }

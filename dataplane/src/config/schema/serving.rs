@@ -26,6 +26,22 @@ pub(super) const KTLS: &[Key] = &[
         size(512, 16 * KIB, 16 * KIB),
         "Plaintext bytes of a sent record (RFC 8446, 5.1: 16 KiB).",
     ),
+    key(
+        "workers",
+        count(0, 64, 0, "threads"),
+        "Threads that seal and open records. With 0 the workers do that themselves, when a record \
+         is sent or read: the fastest way while the workers' cores have time for it.",
+    ),
+    key(
+        "worker_cores",
+        Kind::Counts {
+            max: 1023,
+            len_max: 64,
+            default: &[],
+        },
+        "The cores that those threads run on, in turns. The default is the cores that the process \
+         may use and that `workers.cores` leaves; without any they run wherever the process may.",
+    ),
 ];
 
 pub(super) const TLS: &[Key] = &[

@@ -88,16 +88,18 @@ const fn granted_bit(missing: Missing) -> u8 {
 ///   them.
 /// - Sockets that have sent little ([`SendClass::New`]) have a queue of their own. The two queues
 ///   take turns, and without a new socket in its queue another one takes what is free at once: a
-///   short response doesn't wait for the records of all downloads. It overtakes
-///   [`OVERTAKES_MAX`] more often than old sockets are woken, at most.
+///   short response doesn't wait for the records of all downloads. New sockets overtake
+///   [`OVERTAKES_MAX`] more often than old sockets take memory, at most.
 #[derive(Debug, Default)]
 pub(crate) struct StarvedSockets {
     /// For each of [`Missing::ALL`] a queue for each of [`SendClass::ALL`].
     queues: [[VecDeque<u32>; 2]; 2],
     /// Whether an old socket is woken next, for each of [`Missing::ALL`].
     is_old_next: [bool; 2],
-    /// How often new sockets took what old ones waited for, less the old ones that were woken.
+    /// How often new sockets took what old ones waited for, less how often old ones took it.
     overtakes: [u32; 2],
+    /// Whether an old socket was woken in the time since no socket waited.
+    is_old_woken: [bool; 2],
     /// Memory in use at the last check.
     usage: PoolUsage,
     retry_at: Option<Instant>,
@@ -123,7 +125,7 @@ impl StarvedSockets {
         if !is_old {
             return new.pop_front();
         }
-        self.overtakes[at] = self.overtakes[at].saturating_sub(1);
+        self.is_old_woken[at] |= !old.is_empty();
         old.pop_front()
     }
 
@@ -131,19 +133,28 @@ impl StarvedSockets {
     /// that comes before.
     pub(crate) fn admits(&self, missing: Missing, lists: Membership) -> bool {
         let [new, old] = &self.queues[missing as usize];
-        let is_new = lists.class() == SendClass::New;
-        let may_overtake = is_new && self.overtakes[missing as usize] < OVERTAKES_MAX;
-        lists.memory.is_granted(missing) || new.is_empty() && (old.is_empty() || may_overtake)
+        if lists.memory.is_granted(missing) {
+            return true;
+        }
+        // Old sockets that were woken aren't in their queue, and may not have taken anything yet.
+        let may_overtake = self.overtakes[missing as usize] < OVERTAKES_MAX;
+        new.is_empty()
+            && match lists.class() {
+                SendClass::New => may_overtake,
+                SendClass::Old => old.is_empty(),
+            }
     }
 
     /// A socket has taken such memory.
     pub(crate) fn on_taken(&mut self, missing: Missing, lists: &mut Membership) {
         let overtakes = &mut self.overtakes[missing as usize];
         let had_grant = lists.memory.take_grant(missing);
-        if self.queues[missing as usize][SendClass::Old as usize].is_empty() {
-            *overtakes = 0;
-        } else if !had_grant && lists.class() == SendClass::New {
-            *overtakes += 1;
+        let is_old_waiting = !self.queues[missing as usize][SendClass::Old as usize].is_empty()
+            || self.is_old_woken[missing as usize];
+        match lists.class() {
+            SendClass::Old if had_grant => *overtakes = overtakes.saturating_sub(1),
+            SendClass::New if !had_grant && is_old_waiting => *overtakes += 1,
+            SendClass::Old | SendClass::New => {}
         }
     }
 
@@ -161,6 +172,8 @@ impl StarvedSockets {
         usage: impl FnOnce() -> PoolUsage,
     ) -> [usize; 2] {
         if self.is_empty() {
+            self.overtakes = [0; 2];
+            self.is_old_woken = [false; 2];
             return [0; 2];
         }
         let usage = usage();
@@ -367,6 +380,38 @@ mod tests {
         assert!(!starved.admits(Missing::Pages, plain));
         assert!(starved.admits(Missing::Pages, granted));
         assert!(!starved.admits(Missing::Spans, plain));
+    }
+
+    /// An old socket that was woken isn't in its queue any more. New sockets take what it was woken
+    /// for a bounded number of times, however many they are.
+    #[test]
+    fn new_sockets_overtake_a_woken_socket_a_bounded_number_of_times() {
+        let mut starved = StarvedSockets::default();
+        let id = SocketId {
+            index: 1,
+            serial: 0,
+        };
+        let (mut download, mut taken) = (old(), 0);
+        for _ in 0..10 {
+            starved.add(id, Missing::Spans, &mut download);
+            assert_eq!(starved.pop(Missing::Spans), Some(1));
+            assert!(download.memory.grant(Missing::Spans));
+            // They come first in the turn, and one takes the span that was freed.
+            for _ in 0..20 {
+                let mut new = Membership::default();
+                if starved.admits(Missing::Spans, new) {
+                    starved.on_taken(Missing::Spans, &mut new);
+                    taken += 1;
+                }
+            }
+        }
+        assert!(taken <= OVERTAKES_MAX + 20, "{taken}");
+        assert!(starved.admits(Missing::Spans, download));
+        starved.on_taken(Missing::Spans, &mut download);
+        assert!(starved.admits(Missing::Spans, Membership::default()));
+        // Nothing waits: what was counted is over.
+        starved.count_to_wake(Instant::ZERO, false, PoolUsage::default);
+        assert_eq!(starved.overtakes, [0; 2]);
     }
 
     fn old() -> Membership {

@@ -3,9 +3,10 @@
 use lockgate_ktls::{Alert, AlertDescription, Ciphers, ContentType, Received, RxError};
 use pktbuf::PagePool;
 
-use super::state::{Application, KeySource, PeerStream, ReadNotice};
+use super::state::{Application, KeySource, PeerStream, Pending, ReadNotice};
 use super::{Rx, Socket};
 use crate::context::SocketContext;
+use crate::memory::ReserveLoan;
 use crate::notice::{Chunk, ChunkKind, CloseReason, NoticeQueue, Recv, RecvError, RecvRecord};
 use crate::schedule::Schedule;
 use crate::socket_error::SocketError;
@@ -179,17 +180,15 @@ impl Socket {
     ) -> Result<Recv, RecvError> {
         loop {
             if self.pending.records_opened >= cx.records.share() {
-                self.pending.is_read_limited = true;
+                self.pending.records_opened = Pending::READ_LIMITED;
                 self.make_ready(&mut cx.schedule);
                 return Ok(Recv::Nothing);
             }
-            let Rx::Tls(deframer) = &mut self.rx else {
-                return Ok(Recv::Nothing);
+            let (received, loan) = if ciphers.has_away() {
+                self.receive_away(cx, ciphers, pages)
+            } else {
+                self.receive_here(cx, ciphers, pages)
             };
-            let read = |pages: &mut PagePool, page: &mut _| {
-                deframer.next_with_reserve(ciphers, pages, page)
-            };
-            let (received, loan) = cx.memory.reserve.lend(pages, read);
             if !matches!(received, Ok(Received::NeedBytes | Received::NeedPages)) {
                 self.pending.records_opened += 1;
                 cx.records.take_one();
@@ -214,9 +213,13 @@ impl Socket {
                     return Ok(Recv::Data(Chunk(kind)));
                 }
                 Ok(Received::NeedBytes) => {
-                    if !self.tcp.peer_closed() {
+                    // A record that is opened elsewhere comes before the end.
+                    if !self.tcp.peer_closed() || self.awaits_record() {
                         return Ok(Recv::Nothing);
                     }
+                    let Rx::Tls(deframer) = &mut self.rx else {
+                        return Ok(Recv::Nothing);
+                    };
                     let ended = deframer.finish(ciphers);
                     return match self.keys_from {
                         // Inside a record or between two: the peer may have been cut off either
@@ -271,6 +274,21 @@ impl Socket {
         }
     }
 
+    /// Returns the next event of the received stream. A record is opened on this thread.
+    pub(super) fn receive_here(
+        &mut self,
+        cx: &mut SocketContext,
+        ciphers: &mut Ciphers,
+        pages: &mut PagePool,
+    ) -> (Result<Received, RxError>, Option<ReserveLoan>) {
+        let Rx::Tls(deframer) = &mut self.rx else {
+            return (Ok(Received::NeedBytes), None);
+        };
+        let read =
+            |pages: &mut PagePool, page: &mut _| deframer.next_with_reserve(ciphers, pages, page);
+        cx.memory.reserve.lend(pages, read)
+    }
+
     /// Answers a peer that wants to renegotiate by a no_renegotiation alert. If there's no buffer
     /// for the alert, or an earlier answer isn't acknowledged, the peer's next attempt is answered.
     fn refuse_renegotiation(&mut self, cx: &mut SocketContext, pages: &mut PagePool) {
@@ -297,8 +315,7 @@ impl Socket {
 
     /// Begins a turn: records may be opened again. Queues a Readable notice if records were left.
     pub(crate) fn resume_reading(&mut self, notices: &mut NoticeQueue) {
-        self.pending.records_opened = 0;
-        if core::mem::take(&mut self.pending.is_read_limited) {
+        if core::mem::take(&mut self.pending.records_opened) == Pending::READ_LIMITED {
             self.notify_readable(notices);
         }
     }

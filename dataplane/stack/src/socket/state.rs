@@ -124,10 +124,15 @@ pub(super) struct Pending {
     /// The peer acknowledged something since the last neighbour lookup, so the next hop is
     /// reachable.
     pub(super) reachability_confirmed: bool,
-    /// Received records that were opened since the last turn.
+    /// Received records that were opened since the last turn, or [`Pending::READ_LIMITED`].
     pub(super) records_opened: u8,
+    /// Records that are being sealed elsewhere.
+    pub(super) records_away: u8,
+}
+
+impl Pending {
     /// Reading stopped at its share of the turn.
-    pub(super) is_read_limited: bool,
+    pub(super) const READ_LIMITED: u8 = u8::MAX;
 }
 
 /// How a socket's turn to send ended.

@@ -19,7 +19,7 @@ use crate::schedule::{Schedule, SendClass};
 
 /// Why a range was shortened, if nothing is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SealRoom {
+pub(super) enum SealRoom {
     /// The connection holds its share of the page pool. Its acknowledgments free memory.
     ShareUsed,
     /// The pool has no span, or others wait for one.
@@ -52,6 +52,8 @@ enum PacketOutcome {
     Sent(u32),
     /// The turn ends.
     Stop(SendOutcome),
+    /// The records are away. TCP may have other packets to send.
+    Away,
 }
 
 impl Socket {
@@ -65,6 +67,7 @@ impl Socket {
         budget: &mut SendBudget,
     ) -> SendOutcome {
         let mut known = None;
+        self.submit_window(cx, env.ciphers, env.pages);
         while !self.is_tcp_over() {
             let Some(intent) = self.tcp.poll_transmit(now, &cx.tcp) else {
                 return SendOutcome::Done;
@@ -97,12 +100,15 @@ impl Socket {
                 .min(u16::try_from(room.entries).unwrap_or(u16::MAX))
                 - 1;
             let limits = self.burst_limits(&intent, entries, &path, &cx.schedule);
+            let mss = intent.mss;
             match self.transmit_one(now, intent, limits, &path, cx, env) {
                 PacketOutcome::Sent(len) => {
-                    self.lists.charge(len);
-                    budget.bytes = budget.bytes.saturating_sub(len);
+                    let cost = cost(len, mss);
+                    self.lists.charge(cost);
+                    budget.bytes = budget.bytes.saturating_sub(cost);
                 }
                 PacketOutcome::Stop(turn) => return turn,
+                PacketOutcome::Away => continue,
             }
             budget.packets -= 1;
         }
@@ -121,14 +127,29 @@ impl Socket {
     ) -> PacketOutcome {
         let mut range = intent.range.start.0..intent.range.end.0;
         let wanted = !range.is_empty();
-        let mut room = SealRoom::PoolUsed;
+        let mut blocked = SendOutcome::Starved(Missing::Spans);
+        if wanted && env.ciphers.has_away() && self.tx.needs_sealing(range.end) {
+            self.submit_records(range.end, cx, env.ciphers, env.pages);
+            if range.start >= self.tx.ready_end() {
+                return PacketOutcome::Away;
+            }
+            // A record that comes back lists the socket for a turn.
+            range.end = range.end.min(self.tx.ready_end());
+        }
         // A retransmission takes no memory, unless its ciphertext was dropped.
-        if wanted && self.tx.needs_sealing(range.end) {
+        let takes_memory = !range.is_empty() && self.tx.needs_sealing(range.end);
+        if takes_memory {
+            let room;
             (range, room) = self.seal_room(range, cx, env.pages);
+            blocked = match room {
+                // An acknowledgment lists the socket for a turn.
+                SealRoom::ShareUsed => SendOutcome::Done,
+                SealRoom::PoolUsed => SendOutcome::Starved(Missing::Spans),
+            };
         }
         if !range.is_empty() {
             // If nothing can be sealed now, the pool has no span.
-            room = SealRoom::PoolUsed;
+            blocked = SendOutcome::Starved(Missing::Spans);
             range = match self.prepare(range, &limits, env) {
                 Ok(range) => range,
                 Err(error) => {
@@ -141,15 +162,10 @@ impl Socket {
                 }
             };
         }
-        if !range.is_empty() {
+        if takes_memory && !range.is_empty() {
             cx.memory.starved.on_taken(Missing::Spans, &mut self.lists);
         }
-        let blocked = match room {
-            _ if !wanted || !range.is_empty() => None,
-            // An acknowledgment lists the socket for a turn.
-            SealRoom::ShareUsed => Some(SendOutcome::Done),
-            SealRoom::PoolUsed => Some(SendOutcome::Starved(Missing::Spans)),
-        };
+        let blocked = (wanted && range.is_empty()).then_some(blocked);
         if let Some(outcome) = blocked
             && !self.tcp.ack_due()
         {
@@ -165,7 +181,7 @@ impl Socket {
     /// Shortens a range to the records that the connection may seal now: as many as its share of
     /// the page pool has room for. A connection without a sealed record may seal one, as soon as
     /// the pool has a span for it.
-    fn seal_room(
+    pub(super) fn seal_room(
         &self,
         range: Range<u64>,
         cx: &mut SocketContext,
@@ -173,7 +189,8 @@ impl Socket {
     ) -> (Range<u64>, SealRoom) {
         let held = self.tx.true_size();
         let spans = SendShare::of(pages.usage()).spans_left(held);
-        let is_guaranteed = held < GUARANTEED_BYTES || !self.tx.has_sealed();
+        let has_none = !self.tx.has_sealed() && !self.tx.has_away();
+        let is_guaranteed = held < GUARANTEED_BYTES || has_none;
         let spans = if is_guaranteed { spans.max(1) } else { spans };
         let may_take = !is_guaranteed || cx.memory.starved.admits(Missing::Spans, self.lists);
         let may_take = may_take && cx.memory.reserve.fill(pages);
@@ -303,6 +320,15 @@ impl Socket {
     }
 }
 
+/// What `len` bytes of payload cost in a turn: so many bytes, and [`FRAME_COST`] at least for each
+/// frame. Otherwise a peer with a tiny segment size would take many times the frames of others.
+fn cost(len: u32, mss: u16) -> u32 {
+    let frames = len.div_ceil(u32::from(mss.max(1)));
+    len.max(frames.saturating_mul(FRAME_COST))
+}
+
+/// Payload bytes that a frame counts as, at least.
+const FRAME_COST: u32 = 512;
 /// Frames that one burst is cut into at most.
 ///
 /// Software segmentation has a list of frames of limited length. A burst that doesn't fit is

@@ -123,6 +123,12 @@ impl Stack {
         self.socket(socket).is_some_and(Socket::waits_for_peer)
     }
 
+    /// Whether a received record is opened elsewhere, or is back and wasn't received yet. A
+    /// Readable notice comes when it is back.
+    pub fn awaits_record(&self, socket: SocketId) -> bool {
+        self.socket(socket).is_some_and(Socket::awaits_record)
+    }
+
     /// Receives a piece of the stream, or one record with TLS.
     ///
     /// A received chunk no longer counts against the receive window, so call this only when the

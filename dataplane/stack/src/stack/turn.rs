@@ -187,6 +187,7 @@ impl Stack {
         let reason = socket.close_reason();
         self.cx.counters.count_end(reason);
         self.cx.notices.push(Notice::Closed(socket.id, reason));
+        self.cx.away.take_opened(index);
         socket.retire(
             &mut self.cx.handshakes,
             &mut self.cx.memory.receive,
@@ -250,8 +251,24 @@ impl Stack {
             }
         }
     }
+
+    /// Takes back records that were sealed or opened elsewhere, a bounded number. Records of
+    /// sockets that are gone are freed.
+    pub(super) fn take_back_records<N: Output>(&mut self, env: &mut Env<'_, N>) {
+        let mut records = 0;
+        while records < RECORDS_BACK_PER_TURN
+            && let Some(work) = env.ciphers.poll_away()
+        {
+            records += work.records();
+            if let Some((socket, cx)) = self.socket_mut(SocketId::from_bits(work.owner)) {
+                socket.on_work_done(work, cx, env.ciphers, env.pages);
+            }
+        }
+    }
 }
 
 /// How many sockets may find their interface full in one turn of the worker. With several
 /// interfaces, one without room must not stop the others.
 const BLOCKED_MAX: u32 = 64;
+/// Records that come back in one turn: four megabytes.
+const RECORDS_BACK_PER_TURN: usize = 256;

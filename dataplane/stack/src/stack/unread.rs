@@ -9,7 +9,8 @@ use crate::memory::Missing;
 
 impl Stack {
     /// Resets sockets while all of them pin more than the receive budget. The application has read
-    /// what it can use; sockets that wait for page buffers to read are spared.
+    /// what it can use; sockets that wait for page buffers to read, or for a record that is
+    /// opened elsewhere, are spared.
     pub(super) fn enforce_receive_budget<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
         self.cx.memory.receive.advance(now);
         loop {
@@ -17,7 +18,7 @@ impl Stack {
             let is_exempt = |index| {
                 sockets
                     .get(index)
-                    .is_none_or(|s| s.lists.memory.is_starved(Missing::Pages))
+                    .is_none_or(|s| s.lists.memory.is_starved(Missing::Pages) || s.awaits_record())
             };
             let Some(index) = self.cx.memory.receive.next_reset(is_exempt) else {
                 return;

@@ -15,7 +15,7 @@ fn take(
 ) -> Vec<SealJob> {
     let mut jobs = Vec::new();
     while queue
-        .jobs(&range, placement, &mut world.pool, &mut jobs)
+        .jobs(&range, placement, usize::MAX, &mut world.pool, &mut jobs)
         .unwrap()
         == Taken::More
     {}
@@ -31,7 +31,7 @@ fn run(mut job: SealJob, choice: BackendChoice) -> SealJob {
 
 fn give_back(world: &mut World, queue: &mut RecordQueue, job: SealJob) {
     queue
-        .sealed(job, &mut world.ciphers, &mut world.pool)
+        .sealed([job], &mut world.ciphers, &mut world.pool)
         .unwrap();
     queue.check().unwrap();
 }
@@ -174,7 +174,13 @@ fn a_record_of_an_unknown_epoch_makes_no_job() {
         let keys = queue.keys.as_mut().unwrap();
         keys.set_epoch(7);
         let mut jobs = Vec::new();
-        let taken = queue.jobs(&(0..record), Placement::InPlace, &mut world.pool, &mut jobs);
+        let taken = queue.jobs(
+            &(0..record),
+            Placement::InPlace,
+            1,
+            &mut world.pool,
+            &mut jobs,
+        );
         assert_eq!(taken, Err(CryptoError::Backend));
         assert!(jobs.is_empty() && !queue.has_away());
         let prepared = queue.prepare(&(0..record), &mut world.ciphers, &mut world.pool);
@@ -249,7 +255,7 @@ fn a_failed_job_is_sealed_by_another_backend_with_the_same_bytes() {
                         job.parts().body.fill(0xbb);
                     }
                     let _ = job.set_result(Err(CryptoError::Backend));
-                    let failed = queue.sealed(job, &mut world.ciphers, &mut world.pool);
+                    let failed = queue.sealed([job], &mut world.ciphers, &mut world.pool);
                     assert_eq!(failed, Err(CryptoError::Backend));
                 } else {
                     give_back(world, queue, run(job, BackendChoice::AwsLcRs));
@@ -320,7 +326,7 @@ fn a_record_that_is_lost_blocks_the_queue() {
         let last = jobs.pop().unwrap();
         drop(jobs);
         assert!(!queue.is_lost(), "not looked at yet");
-        let sealed = queue.sealed(last, &mut world.ciphers, &mut world.pool);
+        let sealed = queue.sealed([last], &mut world.ciphers, &mut world.pool);
         assert_eq!(sealed, Err(CryptoError::Backend));
         assert!(queue.is_lost() && queue.ready_end() == 0);
         let prepared = queue.prepare(&(0..1), &mut world.ciphers, &mut world.pool);
@@ -340,7 +346,7 @@ fn a_pool_without_spans_stops_jobs_where_it_ends() {
         world.pool.inject_failures(1, 1);
         let mut jobs = Vec::new();
         let range = 0..queue.end();
-        let taken = queue.jobs(&range, Placement::InPlace, &mut world.pool, &mut jobs);
+        let taken = queue.jobs(&range, Placement::InPlace, 8, &mut world.pool, &mut jobs);
         assert_eq!(taken, Ok(Taken::Exhausted));
         assert_eq!(
             (jobs.len(), queue.unsubmitted),
@@ -381,5 +387,34 @@ fn a_record_whose_ciphertext_was_dropped_gets_no_job() {
         }
         let wire = world.transmit(queue, 0, rng);
         assert_eq!(peer.open_all(&wire), records(4));
+    });
+}
+
+/// What was sealed once is sealed again by the worker; the rest goes elsewhere.
+#[test]
+fn what_can_be_sent_ends_where_records_were_never_sealed() {
+    every_suite(|world, queue, _, _| {
+        let record = push(world, queue, 4);
+        assert_eq!(queue.sendable_end(4 * record), 0);
+        let want = 0..4 * record;
+        let prepared = queue.prepare(&want, &mut world.ciphers, &mut world.pool);
+        assert_eq!(prepared, Ok(4 * record));
+        push(world, queue, 2);
+        // The second and the fourth were sealed from the page cache.
+        assert_eq!(queue.drop_ciphertext(&mut world.pool), 2);
+        assert_eq!(queue.first_unsealed(), Some(4 * record));
+        assert_eq!(queue.sendable_end(6 * record), 4 * record);
+        assert_eq!(queue.sendable_end(record), record);
+
+        let all = 0..6 * record;
+        let mut jobs = take(world, queue, all.clone(), Placement::InPlace);
+        assert_eq!((jobs.len(), queue.first_unsealed()), (2, None));
+        assert_eq!(queue.sendable_end(6 * record), 4 * record);
+        let prepared = queue.prepare(&all, &mut world.ciphers, &mut world.pool);
+        assert_eq!(prepared, Ok(4 * record), "they are sealed again here");
+        for job in jobs.drain(..) {
+            give_back(world, queue, run(job, BackendChoice::Auto));
+        }
+        assert_eq!(queue.sendable_end(6 * record), 6 * record);
     });
 }

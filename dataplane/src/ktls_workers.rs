@@ -1,0 +1,278 @@
+//! KTLS workers: threads that seal and open records for the workers of the dataplane.
+//!
+//! Each KTLS worker has one queue, which all workers submit to. A connection's records go to the
+//! queue that its flow hash chooses, so they are sealed in order. A worker has at most
+//! [`QUEUE_RECORDS`] records in a queue and does the rest itself: neither its connections nor other
+//! workers wait for it. Records come back by a channel of the worker's own.
+
+use core::num::NonZeroUsize;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use lockgate_ktls::{Away, Ciphers, SessionId, Work};
+
+/// The threads.
+#[derive(Debug, Default)]
+pub struct KtlsWorkers(Vec<JoinHandle<()>>);
+
+/// How the threads are started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KtlsWorkersConfig {
+    /// How many there are.
+    pub workers: NonZeroUsize,
+    /// The cores that they are bound to, in turns. Without any they run wherever the process may.
+    pub cores: Vec<u16>,
+}
+
+/// One worker's ends of the queues.
+#[derive(Debug)]
+pub struct KtlsQueues {
+    /// The worker's number.
+    number: usize,
+    queues: Vec<Queue>,
+    back: Receiver<Done>,
+    polls: u32,
+}
+
+/// One worker's end of the queue of one KTLS worker.
+#[derive(Debug)]
+struct Queue {
+    to: Sender<Message>,
+    /// Records that are in the queue, being worked on, or on their way back.
+    in_flight: usize,
+    /// Sessions that have ended. The KTLS worker may have their expanded keys.
+    forgotten: Vec<SessionId>,
+}
+
+/// What a worker sends to a KTLS worker.
+#[derive(Debug)]
+struct Message {
+    worker: usize,
+    work: Option<Work>,
+    forgotten: Vec<SessionId>,
+}
+
+/// What a KTLS worker sends back.
+#[derive(Debug)]
+struct Done {
+    queue: usize,
+    work: Work,
+}
+
+impl KtlsWorkers {
+    /// Starts the threads, each with ciphers that `ciphers` makes. Returns them, and the queues of
+    /// each of `workers` workers.
+    ///
+    /// # Errors
+    /// The system has no thread left: the name of the one that wasn't started, and the error.
+    pub fn start(
+        config: &KtlsWorkersConfig,
+        workers: usize,
+        ciphers: impl Fn() -> Ciphers,
+    ) -> Result<(Self, Vec<KtlsQueues>), (String, std::io::Error)> {
+        let count = config.workers.get();
+        let back: Vec<_> = (0..workers)
+            .map(|_| bounded::<Done>(count * QUEUE_RECORDS))
+            .collect();
+        let mut threads = Self::default();
+        let mut queues = Vec::with_capacity(count);
+        for number in 0..count {
+            // Messages have a record at least, but for those with ids of ended sessions only.
+            let (to, messages) = bounded(workers * QUEUE_RECORDS);
+            let thread = KtlsWorker {
+                number,
+                messages,
+                back: back.iter().map(|(to, _)| to.clone()).collect(),
+                ciphers: ciphers(),
+            };
+            let core = config
+                .cores
+                .get(number % config.cores.len().max(1))
+                .copied();
+            let name = format!("ktls-{number}");
+            let spawned = thread::Builder::new()
+                .name(name.clone())
+                .spawn(move || thread.run(core));
+            threads.0.push(spawned.map_err(|error| (name, error))?);
+            queues.push(to);
+        }
+        let ends = back.into_iter().enumerate().map(|(number, (_, back))| {
+            let queues = queues.iter().map(|to| Queue {
+                to: to.clone(),
+                in_flight: 0,
+                forgotten: Vec::new(),
+            });
+            KtlsQueues {
+                number,
+                queues: queues.collect(),
+                back,
+                polls: 0,
+            }
+        });
+        let ends = ends.collect();
+        Ok((threads, ends))
+    }
+
+    /// Whether a thread has ended though workers still submit to it.
+    pub fn has_ended(&self) -> bool {
+        self.0.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Waits for the threads to end, which they do when every worker has dropped its queues.
+    /// Returns whether none has panicked.
+    pub fn join(self) -> bool {
+        // All are waited for.
+        let panicked = self.0.into_iter().map(|thread| thread.join().is_err());
+        panicked.filter(|panicked| *panicked).count() == 0
+    }
+}
+
+impl KtlsQueues {
+    /// Sends the ids of sessions that have ended, to the queues that have room.
+    fn flush_forgotten(&mut self) {
+        for queue in &mut self.queues {
+            if queue.forgotten.is_empty() {
+                continue;
+            }
+            let message = Message {
+                worker: self.number,
+                work: None,
+                forgotten: core::mem::take(&mut queue.forgotten),
+            };
+            if let Err(TrySendError::Full(message)) = queue.to.try_send(message) {
+                queue.forgotten = message.forgotten;
+            }
+        }
+    }
+
+    fn queue_of(&self, flow: u32) -> usize {
+        flow as usize % self.queues.len().max(1)
+    }
+}
+
+impl Away for KtlsQueues {
+    fn room(&self, flow: u32) -> usize {
+        let queue = self.queues.get(self.queue_of(flow));
+        queue.map_or(0, |queue| QUEUE_RECORDS.saturating_sub(queue.in_flight))
+    }
+
+    fn submit(&mut self, flow: u32, work: Work) -> Result<(), Work> {
+        let at = self.queue_of(flow);
+        let Some(queue) = self.queues.get_mut(at) else {
+            return Err(work);
+        };
+        let records = work.records();
+        if queue.in_flight + records > QUEUE_RECORDS {
+            return Err(work);
+        }
+        let message = Message {
+            worker: self.number,
+            work: Some(work),
+            forgotten: core::mem::take(&mut queue.forgotten),
+        };
+        match queue.to.try_send(message) {
+            Ok(()) => {
+                queue.in_flight += records;
+                Ok(())
+            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                queue.forgotten = message.forgotten;
+                message.work.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    fn poll(&mut self) -> Option<Work> {
+        self.polls = self.polls.wrapping_add(1);
+        if self.polls.is_multiple_of(POLLS_PER_FLUSH) {
+            self.flush_forgotten();
+        }
+        let Done { queue, work } = self.back.try_recv().ok()?;
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.in_flight = queue.in_flight.saturating_sub(work.records());
+        }
+        Some(work)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.queues.iter().map(|queue| queue.in_flight).sum()
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        for queue in &mut self.queues {
+            // Beyond that the expanded key goes when it is the least recently used one.
+            if queue.forgotten.len() < FORGOTTEN_KEPT_MAX {
+                queue.forgotten.push(id);
+            }
+        }
+        if self
+            .queues
+            .iter()
+            .any(|q| q.forgotten.len() >= FORGOTTEN_MAX)
+        {
+            self.flush_forgotten();
+        }
+    }
+}
+
+/// A thread's part.
+struct KtlsWorker {
+    number: usize,
+    messages: Receiver<Message>,
+    back: Vec<Sender<Done>>,
+    ciphers: Ciphers,
+}
+
+impl KtlsWorker {
+    /// Runs until every worker has dropped its end of the queue.
+    fn run(mut self, core: Option<u16>) {
+        if let Some(core) = core {
+            let id = usize::from(core);
+            if !core_affinity::set_for_current(core_affinity::CoreId { id }) {
+                let number = self.number;
+                tracing::warn!(number, core, "KTLS worker: can't be bound to its core");
+            }
+        }
+        while let Some(message) = self.next() {
+            for id in message.forgotten {
+                self.ciphers.forget(id);
+            }
+            let Some(mut work) = message.work else {
+                continue;
+            };
+            work.run(&mut self.ciphers);
+            if let Some(back) = self.back.get(message.worker) {
+                let queue = self.number;
+                // If the worker has ended, the memory is freed here.
+                let _ = back.send(Done { queue, work });
+            }
+        }
+    }
+
+    /// Waits for the next message: at first by polling, because being woken takes longer than
+    /// sealing a record.
+    fn next(&self) -> Option<Message> {
+        for _ in 0..POLLS_BEFORE_SLEEP {
+            match self.messages.try_recv() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => core::hint::spin_loop(),
+            }
+        }
+        self.messages.recv().ok()
+    }
+}
+
+/// Records that a worker may have in a queue: two mebibytes, which take a fifth of a millisecond.
+const QUEUE_RECORDS: usize = 128;
+/// How often a KTLS worker polls its queue before it sleeps: for some 50 µs.
+const POLLS_BEFORE_SLEEP: u32 = 1024;
+/// Polls of a worker after which it sends the ids of sessions that have ended.
+const POLLS_PER_FLUSH: u32 = 256;
+/// Ids of ended sessions that a worker keeps before it sends them at once.
+const FORGOTTEN_MAX: usize = 16;
+/// Ids of ended sessions that a worker keeps while a queue has no room.
+const FORGOTTEN_KEPT_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests;

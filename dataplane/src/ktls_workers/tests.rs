@@ -1,0 +1,248 @@
+use lockgate_ktls::{BackendChoice, Jobs, Params, RecordQueue, SealJob, Session, Suite, Version};
+use pktbuf::{PagePool, Placement, PoolConfig, Region, Slices};
+
+use super::*;
+
+fn ciphers() -> Ciphers {
+    Ciphers::new(BackendChoice::Auto, 8)
+}
+
+fn start(threads: usize, workers: usize) -> (KtlsWorkers, Vec<KtlsQueues>) {
+    let config = KtlsWorkersConfig {
+        workers: NonZeroUsize::new(threads).unwrap(),
+        cores: Vec::new(),
+    };
+    KtlsWorkers::start(&config, workers, ciphers).unwrap()
+}
+
+/// A send queue of its own, with a pool.
+struct Connection {
+    queue: RecordQueue,
+    pages: PagePool,
+    session: Session,
+    _region: Region,
+}
+
+impl Connection {
+    fn new(key: u8) -> Self {
+        let config = PoolConfig {
+            blocks: 512,
+            small_spans: 512,
+            large_spans: 4,
+        };
+        let mut region = Region::heap(PagePool::bytes_needed(config)).unwrap();
+        let pages = PagePool::new(&mut region, config).unwrap();
+        let params = Params::new(Suite::Aes128Gcm, Version::Tls13);
+        let session = Session::from_key(params, &[key; 16], &[key; 12]).unwrap();
+        let mut queue = RecordQueue::new();
+        queue.enable(session.clone(), 0, &mut ciphers()).unwrap();
+        Self {
+            queue,
+            pages,
+            session,
+            _region: region,
+        }
+    }
+
+    fn push(&mut self, records: u8) {
+        for byte in 0..records {
+            let bytes = [byte; 100];
+            self.queue
+                .push_bytes(&[&bytes], false, &mut self.pages)
+                .unwrap();
+        }
+    }
+
+    fn jobs(&mut self, records_max: usize) -> Vec<SealJob> {
+        let (all, mut jobs) = (0..self.queue.end(), Vec::new());
+        self.queue
+            .jobs(
+                &all,
+                Placement::InPlace,
+                records_max,
+                &mut self.pages,
+                &mut jobs,
+            )
+            .unwrap();
+        jobs
+    }
+
+    fn take_back(&mut self, work: Work) {
+        let Jobs::Seal(jobs) = work.jobs else {
+            unreachable!("records to be sealed");
+        };
+        self.queue
+            .sealed(jobs, &mut ciphers(), &mut self.pages)
+            .unwrap();
+    }
+
+    fn wire(&self) -> Vec<u8> {
+        let (all, mut slices) = (0..self.queue.ready_end(), Slices::new(512));
+        self.queue.slices(&all, &mut slices);
+        let pieces = slices.as_slice().iter().filter_map(|slice| slice.bytes());
+        pieces.flatten().copied().collect()
+    }
+
+    /// What this many records are when they are sealed here.
+    fn sealed_here(key: u8, records: u8) -> Vec<u8> {
+        let mut reference = Self::new(key);
+        reference.push(records);
+        let all = 0..reference.queue.end();
+        reference
+            .queue
+            .prepare(&all, &mut ciphers(), &mut reference.pages)
+            .unwrap();
+        reference.wire()
+    }
+}
+
+fn wait(queues: &mut KtlsQueues) -> Work {
+    loop {
+        if let Some(work) = queues.poll() {
+            return work;
+        }
+        thread::yield_now();
+    }
+}
+
+/// Two workers, two threads: each connection's records come back to its worker, in order, and are
+/// those that the worker would have made.
+#[test]
+fn records_come_back_in_order_to_their_worker() {
+    let (threads, queues) = start(2, 2);
+    let workers = queues.into_iter().enumerate().map(|(number, mut queues)| {
+        thread::spawn(move || {
+            let keys = [1, 2, 3].map(|n| u8::try_from(4 * number).unwrap() + n);
+            let mut connections = keys.map(Connection::new);
+            let mut next = [0_u64; 3];
+            for connection in &mut connections {
+                connection.push(100);
+            }
+            loop {
+                let mut is_done = true;
+                for (at, connection) in connections.iter_mut().enumerate() {
+                    let flow = u32::try_from(at).unwrap();
+                    let room = queues.room(flow).min(7);
+                    let jobs = if room > 0 {
+                        connection.jobs(room)
+                    } else {
+                        Vec::new()
+                    };
+                    is_done &= jobs.is_empty() && !connection.queue.has_away();
+                    if jobs.is_empty() {
+                        continue;
+                    }
+                    let work = Work {
+                        owner: at as u64,
+                        jobs: Jobs::Seal(jobs),
+                    };
+                    queues.submit(flow, work).unwrap();
+                }
+                if is_done {
+                    break;
+                }
+                let work = wait(&mut queues);
+                let owner = usize::try_from(work.owner).unwrap();
+                let Jobs::Seal(jobs) = &work.jobs else {
+                    unreachable!("records to be sealed");
+                };
+                for job in jobs {
+                    assert_eq!(job.number(), next[owner], "in order");
+                    assert!(job.is_sealed());
+                    next[owner] += 1;
+                }
+                connections[owner].take_back(work);
+            }
+            assert_eq!(queues.in_flight(), 0);
+            for (connection, key) in connections.iter().zip(keys) {
+                assert_eq!(connection.wire(), Connection::sealed_here(key, 100));
+            }
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    for worker in workers {
+        worker.join().unwrap();
+    }
+    assert!(threads.join());
+}
+
+/// A worker that submits all it may leaves another worker its own room.
+#[test]
+fn a_worker_has_a_share_of_each_queue() {
+    let (threads, mut queues) = start(1, 2);
+    let mut greedy = Connection::new(1);
+    greedy.push(200);
+    let mut submitted = 0;
+    while queues[0].room(0) > 0 {
+        let jobs = greedy.jobs(queues[0].room(0));
+        submitted += jobs.len();
+        let jobs = Jobs::Seal(jobs);
+        queues[0].submit(0, Work { owner: 0, jobs }).unwrap();
+    }
+    // What is done counts until the worker takes it back.
+    assert_eq!(
+        (submitted, queues[0].in_flight()),
+        (QUEUE_RECORDS, QUEUE_RECORDS)
+    );
+    let jobs = Jobs::Seal(greedy.jobs(1));
+    let refused = queues[0].submit(0, Work { owner: 0, jobs }).unwrap_err();
+    assert_eq!(refused.records(), 1);
+    assert_eq!(queues[1].room(0), QUEUE_RECORDS);
+    let mut fair = Connection::new(2);
+    fair.push(3);
+    let jobs = Jobs::Seal(fair.jobs(3));
+    queues[1].submit(0, Work { owner: 7, jobs }).unwrap();
+    let work = wait(&mut queues[1]);
+    assert_eq!((work.owner, work.records()), (7, 3));
+    fair.take_back(work);
+    assert_eq!(fair.wire(), Connection::sealed_here(2, 3));
+    // A job that was refused is only framed again.
+    greedy.take_back(refused);
+    while queues[0].in_flight() > 0 {
+        let work = wait(&mut queues[0]);
+        greedy.take_back(work);
+    }
+    assert!(!greedy.queue.has_away());
+    drop(queues);
+    assert!(threads.join());
+}
+
+/// Connections that close while their records are away, and a worker that ends with work in the
+/// queue: the memory is back when the threads have ended.
+#[test]
+fn nothing_is_lost_when_a_worker_ends_with_work_in_the_queue() {
+    let (threads, mut queues) = start(2, 1);
+    let mut connection = Connection::new(1);
+    connection.push(60);
+    for flow in 0..6 {
+        let jobs = Jobs::Seal(connection.jobs(8));
+        queues[0].submit(flow, Work { owner: 0, jobs }).unwrap();
+    }
+    let (mut pages, region) = (connection.pages, connection._region);
+    drop((connection.queue, queues));
+    assert!(threads.join());
+    pages.reclaim();
+    assert!(pages.is_full(), "{:?}", pages.usage());
+    drop(region);
+}
+
+/// A session that has ended doesn't stay in a KTLS worker's table of keys.
+#[test]
+fn keys_of_ended_sessions_are_removed() {
+    let (threads, mut queues) = start(1, 1);
+    let mut connection = Connection::new(1);
+    connection.push(1);
+    let jobs = Jobs::Seal(connection.jobs(1));
+    queues[0].submit(0, Work { owner: 0, jobs }).unwrap();
+    let work = wait(&mut queues[0]);
+    connection.take_back(work);
+    queues[0].forget(connection.session.id());
+    assert_eq!(queues[0].queues[0].forgotten.len(), 1);
+    // An idle worker polls as well.
+    for _ in 0..POLLS_PER_FLUSH {
+        assert!(queues[0].poll().is_none());
+    }
+    assert!(queues[0].queues[0].forgotten.is_empty());
+    drop(queues);
+    assert!(threads.join());
+}
