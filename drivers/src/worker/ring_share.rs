@@ -308,7 +308,7 @@ mod tests {
             share.on_refused(1);
             share.on_refused(1);
             share.on_taken(1);
-            assert_eq!(share.pages, n as u32 + 1);
+            assert_eq!(share.pages, u32::try_from(n).unwrap() + 1);
         }
         assert!(!share.admits(&payload(&pages, &[2])), "two are in the ring");
         assert!(share.admits(&payload(&pages, &[1])), "it is held anyway");

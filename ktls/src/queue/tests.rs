@@ -206,7 +206,13 @@ fn chained_records_are_sealed_one_after_the_other() {
         let (mut jobs, mut count) = (Vec::new(), 0);
         loop {
             let taken = queue
-                .jobs(&(0..end), Placement::Separate, &mut world.pool, &mut jobs)
+                .jobs(
+                    &(0..end),
+                    Placement::Separate,
+                    8,
+                    &mut world.pool,
+                    &mut jobs,
+                )
                 .unwrap();
             let Some(mut job) = jobs.pop() else {
                 assert_eq!(taken, Taken::All);
@@ -214,21 +220,27 @@ fn chained_records_are_sealed_one_after_the_other() {
             };
             assert!(jobs.is_empty(), "one job at a time");
             count += 1;
-            let again = queue.jobs(&(0..end), Placement::Separate, &mut world.pool, &mut jobs);
+            let again = queue.jobs(
+                &(0..end),
+                Placement::Separate,
+                8,
+                &mut world.pool,
+                &mut jobs,
+            );
             assert!(jobs.is_empty() && (count >= 6 || again == Ok(Taken::More)));
             // Every other one comes back unsealed, and the next is the same record again.
             if count % 2 == 0 {
                 job.set_result(Err(CryptoError::Backend)).unwrap_err();
                 assert!(
                     queue
-                        .sealed(job, &mut world.ciphers, &mut world.pool)
+                        .sealed([job], &mut world.ciphers, &mut world.pool)
                         .is_err()
                 );
                 continue;
             }
             world.ciphers.seal(core::slice::from_mut(&mut job)).unwrap();
             queue
-                .sealed(job, &mut world.ciphers, &mut world.pool)
+                .sealed([job], &mut world.ciphers, &mut world.pool)
                 .unwrap();
         }
         let wire = read(&queue, 0, end);
