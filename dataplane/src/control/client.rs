@@ -11,8 +11,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::limited::{Deadline, LimitedStream};
 use super::protocol::{RESPONSE_MAX, Request, Response, STATS, Stats, VERSION};
 
-/// Requests the counters of the instance that listens on this control socket. Connection, request and
-/// answer may take 30 s together.
+/// Requests the counters of the instance that listens on this control socket. Connection, request
+/// and answer may take 30 s together.
 ///
 /// # Errors
 /// No instance listens there, or the answer isn't of this protocol.
@@ -64,7 +64,8 @@ pub(super) fn stats_within(socket: &Path, limit: Duration) -> Result<Stats, Stat
 }
 
 /// Connects to a Unix socket. A listener that accepts nothing holds it up until the deadline: then
-/// the error is [`io::ErrorKind::WouldBlock`], or [`io::ErrorKind::TimedOut`] if it was over before.
+/// the error is [`io::ErrorKind::WouldBlock`], or [`io::ErrorKind::TimedOut`] if it was over
+/// before.
 pub(super) fn connect(path: &Path, deadline: &Deadline) -> io::Result<UnixStream> {
     let (unix, stream) = (AddressFamily::UNIX, SocketType::STREAM);
     let socket = rustix::net::socket_with(unix, stream, SocketFlags::CLOEXEC, None)?;

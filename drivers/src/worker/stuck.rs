@@ -29,9 +29,9 @@ impl StuckTimer {
     }
 }
 
-/// Longer than the longest pause of one frame of flow control at 1 Gbit/s or more (IEEE 802.3, annex
-/// 31B: 65535 quanta of 512 bits, 34 ms; at 100 Mbit/s they are 336 ms), shorter than the least
-/// retransmission timeout (RFC 6298, 2.4: 1 s; 200 ms here).
+/// Longer than the longest pause of one frame of flow control at 1 Gbit/s or more (IEEE 802.3,
+/// annex 31B: 65535 quanta of 512 bits, 34 ms; at 100 Mbit/s they are 336 ms), shorter than the
+/// least retransmission timeout (RFC 6298, 2.4: 1 s; 200 ms here).
 const STUCK_TIME_MAX: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
