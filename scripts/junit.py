@@ -3,8 +3,8 @@
 
     scripts/junit.py REPORT
 
-Standard output: one line `PASSED FAILED SKIPPED`. Standard error: a line for each skipped test and
-the output of each failed test.
+Standard output: one line `PASSED FAILED SKIPPED`. Standard error: a line for each skipped test, the
+output of each failed test, and of passed tests the lines `NOTE <test>: <what>`.
 
 A test that can't run on this machine passes for the runner and prints `SKIPPED <test>: <why>`, or
 is reported as ignored by a test harness of its own. Such a test counts as skipped. A test that the
@@ -18,6 +18,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 SKIPPED = re.compile(r"^SKIPPED \S+: .*$|^test .* \.\.\. ignored.*$", re.MULTILINE)
+NOTE = re.compile(r"^NOTE \S+: .*$", re.MULTILINE)
 OUTPUT_LINES_MAX = 200
 
 
@@ -27,10 +28,12 @@ def output(case):
 
 
 def count(root, tell):
-    '''Passed, failed and skipped tests of a report; `tell` gets the lines about the last two.
+    '''Passed, failed and skipped tests of a report; `tell` gets the lines about them.
 
     >>> report = """<testsuites tests="5"><testsuite>
-    ... <testcase classname="a" name="good"><system-out>test good ... ok</system-out></testcase>
+    ... <testcase classname="a" name="good"><system-out>test good ... ok</system-out>
+    ... <system-err>NOTE good: started twice
+    ... </system-err></testcase>
     ... <testcase classname="a" name="bad"><failure message="exit code 101"/></testcase>
     ... <testcase classname="a" name="broken"><error message="timed out"/></testcase>
     ... <testcase classname="a" name="rootless"><system-err>SKIPPED rootless: needs root
@@ -42,6 +45,8 @@ def count(root, tell):
     (1, 2, 2)
     >>> [line for line in lines if line.startswith(("FAILED", "SKIPPED"))]
     ['FAILED a bad', 'FAILED a broken', 'SKIPPED rootless: needs root']
+    >>> [line for line in lines if line.startswith("NOTE")]
+    ['NOTE good: started twice']
     >>> [line for line in lines if line.startswith("test")]
     ['test ignored ... ignored (no ping)']
     >>> count(ElementTree.fromstring(report.replace('"5"', '"6"')), lines.append)
@@ -66,6 +71,8 @@ def count(root, tell):
             tell(reason.group())
         else:
             passed += 1
+            for note in NOTE.findall(output(case)):
+                tell(note)
 
     total = int(root.get("tests", "-1"))
     if total != passed + failed + skipped:

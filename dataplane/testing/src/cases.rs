@@ -166,6 +166,13 @@ pub fn skip_case(why: impl Into<String>) -> ! {
     resume_unwind(Box::new(Skipped(why.into())))
 }
 
+/// Prints `NOTE <case>: <what>`, which the runner and `scripts/junit.py` show also if the case
+/// passes. `what` is one line.
+pub fn note(what: impl core::fmt::Display) {
+    let name = name_of_case().unwrap_or_default();
+    eprintln!("{NOTE}{name}: {what}");
+}
+
 /// Returns the name of the case that this process runs; none outside of a case's process.
 #[must_use]
 pub fn name_of_case() -> Option<String> {
@@ -182,7 +189,12 @@ fn spawn(name: &str) -> Result<Completion, Failed> {
     let output = child.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.code() {
-        Some(0) => Ok(Completion::Completed),
+        Some(0) => {
+            for note in said.lines().filter(|line| line.starts_with(NOTE)) {
+                eprintln!("{note}");
+            }
+            Ok(Completion::Completed)
+        }
         Some(code) if code == i32::from(SKIP_STATUS) => {
             let why = said.lines().find_map(|line| line.strip_prefix(SKIPPED));
             Ok(skipped(name, why.unwrap_or("it doesn't say why")))
@@ -215,6 +227,7 @@ fn is_program(name: &str) -> bool {
 /// The variable in the environment of a case's own process. A case that starts a runner removes it.
 pub const NAME_OF_CASE: &str = "LOCKGATE_TEST_CASE";
 const SKIPPED: &str = "skipped: ";
+const NOTE: &str = "NOTE ";
 const SKIP_STATUS: u8 = 77;
 /// Longer than any wait in a case, so that the wait says what it waited for; shorter than the
 /// runner's limit for a test (`.config/nextest.toml`).

@@ -1,5 +1,6 @@
 //! An emulated machine: QEMU with cards whose other ends are taps, and a shell on a serial port.
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -8,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
-use lockgate_testing::cases::name_of_case;
+use lockgate_testing::cases::{name_of_case, note};
 use lockgate_testing::network::{self, Taps};
 use lockgate_testing::{HANG_LIMIT, ScratchDir, wait_for};
 
@@ -43,9 +44,9 @@ impl Machine {
         let booted = Self::try_boot(files, spec, &archive);
         booted.unwrap_or_else(|status| {
             assert!(!status.success(), "the guest has ended before it was ready");
-            eprintln!(
+            note(format_args!(
                 "QEMU has failed before the guest was ready: {status}; starting it once more"
-            );
+            ));
             Self::try_boot(files, spec, &archive)
                 .unwrap_or_else(|status| panic!("QEMU has failed twice: {status}"))
         })
@@ -241,8 +242,10 @@ impl Drop for Machine {
         }
         if let Some(directory) = env::var_os(LOGS) {
             let case = name_of_case().unwrap_or_default().replace("::", "-");
+            // A case may boot several machines, and each of them twice.
+            let number = ENDED.fetch_add(1, Ordering::Relaxed) + 1;
             for name in [QEMU_LOG, CONSOLE, LOG] {
-                let to = Path::new(&directory).join(format!("{case}.{name}"));
+                let to = Path::new(&directory).join(format!("{case}.{number}.{name}"));
                 if let Err(error) = fs::copy(self.scratch.join(name), &to) {
                     eprintln!("{}: {error}", to.display());
                 }
@@ -262,7 +265,10 @@ fn split_answer(answer: &[u8]) -> Option<(i32, String)> {
     Some((code, output.to_owned()))
 }
 
-/// Names a directory that keeps the logs of each case.
+/// Machines of this case that have ended.
+static ENDED: AtomicU32 = AtomicU32::new(0);
+
+/// Names a directory that keeps the logs of each case, numbered in the order its machines end.
 const LOGS: &str = "LOCKGATE_NICS_LOGS";
 const QEMU_LOG: &str = "qemu.log";
 const LINES_SHOWN: usize = 60;
