@@ -1,9 +1,9 @@
 //! KTLS workers: threads that seal and open records for the workers of the dataplane.
 //!
 //! Each KTLS worker has one queue, which all workers submit to. A connection's records go to the
-//! queue that its flow hash chooses, so they are sealed in order. A worker has at most
-//! [`QUEUE_RECORDS`] records in a queue and does the rest itself: neither its connections nor other
-//! workers wait for it. Records come back by a channel of the worker's own.
+//! queue that its flow hash chooses, so they are sealed in order. A worker has at most 128 records
+//! in a queue and does the rest itself: neither its connections nor other workers wait for it.
+//! Records come back by a channel of the worker's own.
 
 use core::num::NonZeroUsize;
 use std::thread::{self, JoinHandle};

@@ -34,8 +34,8 @@ enum Progress {
 }
 
 impl SealJob {
-    /// Creates the job of a record, whose epoch is the session's. In TLS 1.0 it needs the
-    /// [IV](Self::with_chained_iv) as well.
+    /// Creates the job of a record, whose epoch is the session's. In TLS 1.0 it needs the IV as
+    /// well.
     pub fn new(memory: SealMemory, session: Session) -> Self {
         Self {
             memory,
