@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lockgate_drivers::{Assume, PortConfig};
-use lockgate_ktls::Params;
+use lockgate_ktls::{Params, Suite};
 use lockgate_stack::tls::TlsOptions;
 use pktbuf::{PageArena, Region};
 
@@ -234,7 +234,12 @@ fn without_tls_with_losses() {
 
 fn every_suite_both_ways() {
     let eal = eal();
-    for (number, params) in Params::ALL.into_iter().enumerate() {
+    let negotiated = |params: &Params| {
+        let suite = params.suite;
+        suite.is_gcm() || suite == Suite::Chacha20Poly1305
+    };
+    let negotiated = Params::ALL.into_iter().filter(negotiated);
+    for (number, params) in negotiated.enumerate() {
         let net = Net::open(eal, &format!("t{number}"), |_| ());
         let way = Way {
             tls: Some(only(params)),
