@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use lockgate::worker::Siblings;
+use lockgate::worker::{Siblings, WorkerCommand};
 use lockgate_stack::CloseReason;
 use lockgate_stack::tls::{TlsOptions, TlsVersions};
+use lockgate_wire::IfaceId;
 
 use crate::support::clients::{HttpClients, Plan};
 use crate::support::eal;
@@ -15,10 +16,14 @@ use crate::support::host::{Busy, Report, Spec, address, start};
 use crate::support::pki::Pki;
 use crate::support::ring::{Ending, Net};
 use crate::support::server_thread::{ALLOCATIONS, Cache, Counts, Listen, ServerThread, Tree};
-use lockgate_testing::HANG_LIMIT;
 use lockgate_testing::cases::Case;
+use lockgate_testing::{HANG_LIMIT, wait_until};
 
 pub(crate) const CASES: &[Case] = &[
+    Case::new(
+        "http::packets_never_taken_are_dropped",
+        packets_never_taken_are_dropped,
+    ),
     Case::new(
         "http::a_thousand_idle_and_many_busy",
         a_thousand_idle_and_many_busy,
@@ -95,6 +100,36 @@ impl HttpSetup {
             ending,
         }
     }
+}
+
+/// The peer reads nothing, so its ring is full at some time. The worker drops what its driver
+/// doesn't take, though it sends nothing new by then.
+fn packets_never_taken_are_dropped() {
+    let tree = Tree::new(&[]);
+    let eal = eal();
+    let mut net = Net::open(eal, "stuck", |_| ());
+    let mut cache = Cache::start(eal, &tree, 8 << 20, 1);
+    let files = (
+        cache.clients.swap_remove(0),
+        Siblings::full_mesh(1).swap_remove(0),
+    );
+    let [server, silent] = net.attach_all().map(|mut queues| queues.swap_remove(0));
+    let busy = Busy::default();
+    let thread = ServerThread::spawn(eal, Spec::new(SERVER), server, files, Vec::new(), &busy);
+    // Each announces the addresses. The ring has as many entries.
+    for _ in 0..1024 {
+        let announce = WorkerCommand::LinkChange(IfaceId(0));
+        thread.commands.send(announce).expect("the worker runs");
+    }
+    wait_until("a dropped packet", || {
+        net.queue_counters()[0].tx_dropped_stuck > 0
+    });
+    thread.drain(DRAIN_LIMIT);
+    thread.counts();
+    drop(silent);
+    net.close();
+    thread.release();
+    cache.close();
 }
 
 /// Where a worker listens: with TLS and without.
