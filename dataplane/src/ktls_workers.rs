@@ -64,7 +64,7 @@ impl KtlsWorkers {
     /// each of `workers` workers.
     ///
     /// # Errors
-    /// The system has no thread left: the name of the one that wasn't started, and the error.
+    /// The system has no thread left: the name of the missing thread, and the error.
     pub fn start(
         config: &KtlsWorkersConfig,
         workers: usize,

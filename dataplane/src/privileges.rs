@@ -317,8 +317,8 @@ fn failed<E: Into<io::Error>>(call: &'static str) -> impl FnOnce(E) -> Privilege
     move |error| PrivilegesError::Call(call, error.into())
 }
 
-/// Threads have 5 s at least to empty their sets: one that waits in the kernel needs a moment, and
-/// a busy machine more.
+/// Threads have 5 s at least to empty their sets. A thread in a system call takes a moment, on a
+/// busy machine longer.
 const EMPTY_ROUNDS_MAX: u32 = 1000;
 const EMPTY_ROUND_PERIOD: Duration = Duration::from_millis(5);
 

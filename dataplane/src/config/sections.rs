@@ -193,7 +193,7 @@ pub(super) fn cores(
         } else {
             let there: Vec<String> = host.cores.iter().map(u16::to_string).collect();
             let there = there.join(", ");
-            let message = format!("core {core} is not one that may be used here: {there}");
+            let message = format!("the process may not use core {core}; it may use: {there}");
             document.fault(place, message);
         }
     }

@@ -289,7 +289,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("", "[cache]\nmemory_max = \"1KiB\"\n", "t.toml:17: cache.memory_max: \"1KiB\" is out of range: 1MiB to 512GiB"),
     ("", "[ktls]\nenable = \"yes\"\n", "t.toml:17: ktls.enable: expected true or false, found \"yes\""),
     ("", "[ktls]\nworkers = 65\n", "t.toml:17: ktls.workers: 65 is out of range: 0 to 64 threads"),
-    ("", "[ktls]\nworkers = 1\nworker_cores = [9]\n", "t.toml:18: ktls.worker_cores: core 9 is not one that may be used here: 0, 1, 2, 3"),
+    ("", "[ktls]\nworkers = 1\nworker_cores = [9]\n", "t.toml:18: ktls.worker_cores: the process may not use core 9; it may use: 0, 1, 2, 3"),
     ("", "[ktls]\nworker_cores = [2, 2]\n", "t.toml:17: ktls.worker_cores: core 2 comes twice"),
     ("", "[ktls]\nbackend = \"openssl\"\n", "t.toml:17: ktls.backend: \"openssl\" is none of auto, aws-lc, rustcrypto"),
     ("", "[tls]\nversions = [\"1.1\"]\n", "t.toml:17: tls.versions: \"1.1\" is none of 1.2, 1.3"),
@@ -299,7 +299,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("", "[eal]\nmemory = \"64MiB\"\n", "t.toml:17: eal.memory: too small: the pools and the cache need MEMORY"),
     ("", "[eal]\nhugepages = \"off\"\niova = \"pa\"\n", "t.toml:18: eal.iova: physical addresses need all packet memory on huge pages, and hugepages is \"off\""),
     // Cores.
-    ("", "[workers]\ncores = [0, 9]\n", "t.toml:17: workers.cores: core 9 is not one that may be used here: 0, 1, 2, 3"),
+    ("", "[workers]\ncores = [0, 9]\n", "t.toml:17: workers.cores: the process may not use core 9; it may use: 0, 1, 2, 3"),
     ("", "[workers]\ncores = [1,\n 1]\n", "t.toml:18: workers.cores: core 1 comes twice"),
     ("", "[workers]\ncores = []\n", "t.toml:17: workers.cores: the list is empty"),
     ("", "[workers]\ncores = [0.5]\n", "t.toml:17: workers.cores: expected a number from 0 to 1023"),
@@ -559,7 +559,7 @@ fn bounds(key: &Key) -> Vec<String> {
     }
 }
 
-/// KTLS workers run on the cores that they are given, or on those that the workers leave.
+/// KTLS workers run on the listed cores, or else on all cores without a worker.
 #[test]
 fn ktls_workers_get_the_cores_that_are_left() {
     let scratch = Scratch::new();

@@ -105,8 +105,8 @@ fn wait(queues: &mut KtlsQueues) -> Work {
     }
 }
 
-/// Two workers, two threads: each connection's records come back to its worker, in order, and are
-/// those that the worker would have made.
+/// Two workers, two threads: each connection's records come back to its worker, in order. Their
+/// bytes are the same as if the worker had sealed them.
 #[test]
 fn records_come_back_in_order_to_their_worker() {
     let (threads, queues) = start(2, 2);

@@ -200,7 +200,7 @@ impl Pair {
         }
     }
 
-    /// Passes frames to and fro until there are none, and the time goes on.
+    /// Delivers frames in both directions until there are none, and advances the time.
     fn run(&mut self) {
         for _ in 0..1000 {
             let mut idle = true;

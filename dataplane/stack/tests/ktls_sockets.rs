@@ -259,8 +259,8 @@ fn tls12_takes_keys_once_and_tls13_changes_them() {
     }
 }
 
-/// Records keep the key that they were written under, also those that aren't sealed yet, and so
-/// does the open record.
+/// After a key change, records that were written before it keep the old key: records that aren't
+/// sealed yet, and the open record, too.
 #[test]
 fn records_keep_their_keys() {
     let (mut pair, mut old) = RawPair::sending(GCM_128_13);
@@ -454,8 +454,8 @@ fn peeking_leaves_the_record_and_using_a_part_leaves_the_rest() {
     assert!(pair.world.b.stack.received_bytes_pinned() < 20_000);
 }
 
-/// A record that doesn't open is reported once, where it stood. A reader that goes on loses nothing
-/// else.
+/// A record that doesn't open is reported once, in its place in the stream. The records behind it
+/// can be read.
 #[test]
 fn bad_records_are_reported_once_and_in_order() {
     for suite in AEAD_SUITES {
@@ -559,7 +559,7 @@ fn a_truncated_stream_is_reported_before_its_end() {
         _ => None,
     });
     assert_eq!(clean, Some(false));
-    // The other direction goes on.
+    // Data in the other direction is still received.
     pair.send(b"answer", false);
     assert_eq!(pair.wire(), b"answer");
 }

@@ -595,7 +595,7 @@ fn misdirected_packets_wait_for_room() {
     assert_eq!(first.stack.counters().misdirected_lost, 0);
 }
 
-/// The worker that received a frame counts it, and the one that it is moved to doesn't.
+/// The worker that received a frame counts it. The worker that the frame is moved to doesn't.
 #[test]
 fn moved_packets_and_copied_frames_are_counted_once() {
     let (mut first, mut second, mut client) = two_workers_and_a_client(HostSpec::new);

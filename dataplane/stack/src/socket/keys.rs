@@ -39,8 +39,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sets the receiving keys. Bytes that were received and not read, those that the application
-    /// has [returned](crate::Stack::unread) among them, are the first records.
+    /// Sets the receiving keys. Bytes that were received and not read are the first records. Bytes
+    /// that the application has [returned](crate::Stack::unread) count as not read.
     pub(crate) fn set_rx_keys(
         &mut self,
         enable: &TlsEnable<'_>,
