@@ -10,7 +10,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use client::{StatsError, stats};
+pub use client::{StatsError, stats, stats_within};
 pub use protocol::{GroupKind, Metric, MetricGroup, MetricKind, Snapshot, Stats};
 pub use server::{ControlError, ControlServer};
 pub use stop::{Stop, StopLevel, hold_hangups};

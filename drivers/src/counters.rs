@@ -77,7 +77,7 @@ queue_counters! {
     tx_dropped_malformed,
     /// Packets dropped: refused by `rte_eth_tx_prepare`.
     tx_dropped_driver,
-    /// Packets dropped: `rte_eth_tx_burst` had taken none for 100 ms.
+    /// Packets dropped: `rte_eth_tx_burst` had taken none for 400 ms.
     tx_dropped_stuck,
     /// Packets dropped because they were still queued when the queue was closed.
     tx_dropped_closed,

@@ -7,6 +7,7 @@ mod mtu;
 mod multicast;
 mod open;
 mod plan;
+mod pools;
 mod quirks;
 mod reasons;
 mod rss;
@@ -277,6 +278,8 @@ impl fmt::Debug for Queue {
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) id: u16,
+    /// Port numbers of a bond's members.
+    members: Vec<u16>,
     /// The MAC address in the low bytes.
     mac: AtomicU64,
     mac_changes: AtomicU64,
@@ -362,7 +365,7 @@ impl Shared {
             port = self.name,
             device = %self.device,
             dropped,
-            "the driver has taken no packet to send for 100 ms (rte_eth_tx_burst), and the oldest \
+            "the driver has taken no packet to send for 400 ms (rte_eth_tx_burst), and the oldest \
              one was dropped; if that goes on while the link is up, set \
              disable = [\"tso\", \"txcsum\"] in this [[port]]"
         );

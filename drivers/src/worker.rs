@@ -85,7 +85,7 @@ impl WorkerPorts {
     ///
     /// `rte_eth_tx_burst` reports no errors: a driver that can't send a packet takes none from it
     /// on, at each call. So the oldest packet of a queue is dropped if the driver has taken none
-    /// for 100 ms. A pause frame stops a link of 1 Gbit/s for 34 ms (IEEE 802.3, annex 31B). The
+    /// for 400 ms. A pause frame stops a link of 100 Mbit/s for 336 ms (IEEE 802.3, annex 31B). The
     /// drop is counted, and logged once a second at most.
     pub fn drop_stuck(&mut self, now: Instant) {
         for leaf in &mut self.leaves {

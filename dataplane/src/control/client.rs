@@ -21,7 +21,10 @@ pub fn stats(socket: &Path) -> Result<Stats, StatsError> {
 }
 
 /// The same with another limit.
-pub(super) fn stats_within(socket: &Path, limit: Duration) -> Result<Stats, StatsError> {
+///
+/// # Errors
+/// As [`stats`].
+pub fn stats_within(socket: &Path, limit: Duration) -> Result<Stats, StatsError> {
     let failed = |source: io::Error| match source.kind() {
         // connect(2) reports its limit by EAGAIN.
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {

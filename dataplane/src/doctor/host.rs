@@ -2,6 +2,7 @@
 //! calls.
 
 use core::net::IpAddr;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -90,7 +91,7 @@ impl HostView {
             addresses: addresses(),
             offloads,
             instance: control_socket
-                .and_then(|path| control::stats(path).ok())
+                .and_then(|path| control::stats_within(path, INSTANCE_LIMIT).ok())
                 .map(|stats| stats.pid),
         };
         Self::with_root(Path::new("/"), facts)
@@ -242,3 +243,6 @@ const NAME_MAX: usize = 64;
 
 /// The most cores of a list.
 const CORES_MAX: usize = 1 << 16;
+
+/// How long a running instance may take to answer. The findings come without it otherwise.
+const INSTANCE_LIMIT: Duration = Duration::from_secs(2);

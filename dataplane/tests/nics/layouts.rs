@@ -9,10 +9,11 @@ use crate::support::spec::{MachineSpec, PageSize};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("rows::two_cards", two_cards),
-    Case::new("rows::physical_e1000e", || physical(Card::E1000e)),
-    Case::new("rows::physical_igb", || physical(Card::Igb)),
-    Case::new("rows::physical_vmxnet3", || physical(Card::Vmxnet3)),
-    Case::new("rows::physical_virtio", || physical(Card::Virtio)),
+    Case::new("rows::physical_e1000e", || physical(Card::E1000e, "pa")),
+    Case::new("rows::physical_igb", || physical(Card::Igb, "pa")),
+    Case::new("rows::physical_vmxnet3", || physical(Card::Vmxnet3, "pa")),
+    Case::new("rows::physical_virtio", || physical(Card::Virtio, "pa")),
+    Case::new("rows::physical_auto", || physical(Card::Igb, "auto")),
     Case::new("rows::small_e1000e", || small(Card::E1000e)),
     Case::new("rows::small_igb", || small(Card::Igb)),
     Case::new("rows::small_igb_vf", || small(Card::IgbVf)),
@@ -23,9 +24,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("rows::pages_igb_jumbo", || pages(Card::Igb, 9000)),
     Case::new("rows::pages_vmxnet3", || pages(Card::Vmxnet3, 1500)),
     Case::new("rows::pages_missing", missing_pages),
-    Case::new("rows::ordinary_e1000", || ordinary(Card::E1000, 1)),
-    Case::new("rows::ordinary_virtio", || ordinary(Card::Virtio, 1)),
-    Case::new("rows::ordinary_bond", || ordinary(Card::Virtio, 2)),
+    Case::new("rows::ordinary_e1000", || ordinary(Card::E1000, 1, "off")),
+    Case::new("rows::ordinary_virtio", || ordinary(Card::Virtio, 1, "off")),
+    Case::new("rows::ordinary_auto", || ordinary(Card::Igb, 1, "auto")),
+    Case::new("rows::ordinary_bond", || ordinary(Card::Virtio, 2, "off")),
 ];
 
 /// One worker polls two cards with different drivers, each with a network of its own.
@@ -48,11 +50,12 @@ fn two_cards() {
     bench.finish();
 }
 
-/// Without an IOMMU devices get physical addresses, by uio_pci_generic.
-fn physical(card: Card) {
+/// Without an IOMMU devices get physical addresses, by uio_pci_generic. The EAL chooses them itself
+/// with `iova = "auto"`: virtual addresses would mean nothing to the card.
+fn physical(card: Card, iova: &str) {
     let mut machine = MachineSpec::new(card);
     machine.iommu = false;
-    let mut bench = Setup::new(machine).set("eal", "iova", "pa").boot();
+    let mut bench = Setup::new(machine).set("eal", "iova", iova).boot();
     let groups = bench.machine.ok("ls /sys/kernel/iommu_groups");
     assert_eq!(groups, "", "there is an IOMMU");
     bench.start();
@@ -117,12 +120,12 @@ fn missing_pages() {
 }
 
 /// Without huge pages the memory of page buffers and of the cache isn't the EAL's own: it is mapped
-/// for each card, those of a bond too.
-fn ordinary(card: Card, cards: usize) {
+/// for each card, those of a bond too. What wanted huge pages and has none says so in the log.
+fn ordinary(card: Card, cards: usize, hugepages: &str) {
     let mut machine = MachineSpec::new(card);
     machine.cards = vec![card; cards];
     machine.pages = PageSize::Ordinary;
-    let mut setup = Setup::new(machine).set("eal", "hugepages", "off");
+    let mut setup = Setup::new(machine).set("eal", "hugepages", hugepages);
     if cards > 1 {
         setup = setup.bonded();
     }
@@ -130,10 +133,25 @@ fn ordinary(card: Card, cards: usize) {
     bench.start();
     bench.wait_for_link(0, true);
     let memory = bench.log_lines("memory: ").concat();
+    let fallback = bench.log_lines("huge pages: ordinary pages are used for a part of memory");
+    assert_eq!(
+        fallback.len(),
+        usize::from(hugepages == "auto"),
+        "{fallback:?}"
+    );
     for what in ["page buffers of worker 0", "the file cache"] {
         let on = format!("of 4 KiB pages for {what}");
         assert!(memory.contains(&on), "{on}: {memory}");
     }
+    let locked = bench.machine.ok("grep VmLck: /proc/$(cat /run/pid)/status");
+    let kib = locked.split_whitespace().nth(1).expect("VmLck: N kB");
+    let locked_mib = kib.parse::<u64>().expect("a number") >> 10;
+    let (_, parts) = memory.rsplit_once("memory: ").expect("as found");
+    let mib = parts.split("; ").map(|part| {
+        let mib = part.split_whitespace().next().expect("N MiB of …");
+        mib.parse::<u64>().expect("a number")
+    });
+    assert!(locked_mib >= mib.sum(), "{locked}: {memory}");
     bench.transfer_all();
     let opened = bench.port_open(0);
     let chains = opened.contains("port_does=\"chains, ");

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("rows::link_e1000", || link(Card::E1000)),
     Case::new("rows::link_e1000e", || link(Card::E1000e)),
     Case::new("rows::link_igb", || link(Card::Igb)),
+    Case::new("rows::link_igb_vf", || link(Card::IgbVf)),
     Case::new("rows::link_vmxnet3", || link(Card::Vmxnet3)),
     Case::new("rows::link_virtio", || link(Card::Virtio)),
 ];

@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("rows::jumbo_e1000", || offloads(Card::E1000, 9000)),
     Case::new("rows::jumbo_e1000e", || offloads(Card::E1000e, 9000)),
     Case::new("rows::jumbo_igb", || offloads(Card::Igb, 9000)),
+    Case::new("rows::jumbo_igb_vf", || offloads(Card::IgbVf, 9000)),
     Case::new("rows::jumbo_vmxnet3", || offloads(Card::Vmxnet3, 9000)),
     Case::new("rows::jumbo_virtio", || offloads(Card::Virtio, 9000)),
 ];

@@ -1,7 +1,7 @@
 //! Opens a port, step by step, in DPDK's order.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
@@ -13,13 +13,13 @@ use lockgate_wire::MacAddr;
 
 use super::multicast::{self, Multicast};
 use super::plan::{self, Plan};
+use super::pools::Pools;
 use super::rss::Spread;
 use super::sent::{self, SentRelease};
 use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, dma, mtu, watch};
 use crate::counters::QueueCells;
 use crate::device::{Device, Driver};
 use crate::eal::Eal;
-use crate::pool::{MbufPool, PoolSpec};
 use crate::sys::{Errno, c_string};
 
 impl Port {
@@ -41,7 +41,7 @@ impl Port {
         }
         mtu::prepare(config, &mut device)?;
         queue_arguments(config, &mut device);
-        let created = Created::new(device)?;
+        let mut created = Created::new(device)?;
         created.add_members(config)?;
         let raw = created.capabilities(config)?;
         let mut plan = Plan::decide(config, &created.device, &raw)?;
@@ -54,13 +54,16 @@ impl Port {
         let release = SentRelease::of_port(created.id, config, plan.known_release);
         plan.set_tx_ring(sent::tx_descriptors(created.id));
         plan.set_sent_release(config, &created.device, release);
-        let (rx_pools, tx_pools) = pools(config, &plan.sizes, raw.numa_node)?;
+        created.pools = Pools::new(config, &plan.sizes, raw.numa_node)?;
         let mac = mac_address(&raw, config);
-        let started = created.start(config, &plan, &raw, mac, &rx_pools)?;
+        let started = created.start(config, &plan, &raw, mac)?;
         dma::map_external(config, &created.device)?;
+        let id = created.id;
+        let (device, pools) = created.keep();
         let shared = Arc::new(Shared {
             name: config.name.clone(),
-            id: created.id,
+            id,
+            members: member_ids(&device),
             mac: AtomicU64::new(watch::bits_of(mac)),
             mac_changes: AtomicU64::new(0),
             resets_seen: AtomicU64::new(0),
@@ -74,9 +77,9 @@ impl Port {
             refused_warned: AtomicBool::new(false),
             stuck_warned: AtomicU64::new(0),
             cells: (0..config.queues).map(|_| QueueCells::default()).collect(),
-            rx_pools,
-            tx_pools,
-            device: created.keep(),
+            rx_pools: pools.rx,
+            tx_pools: pools.tx,
+            device,
             open_queues: AtomicU16::new(0),
             closed: AtomicBool::new(false),
         });
@@ -93,6 +96,8 @@ struct Created {
     device: Device,
     id: u16,
     keep: bool,
+    /// Dropped after the device was closed, which puts the buffers of its rings back.
+    pools: Pools,
 }
 
 impl Created {
@@ -102,6 +107,7 @@ impl Created {
                 device,
                 id,
                 keep: false,
+                pools: Pools::default(),
             });
         }
         let name = c_string(device.name());
@@ -123,6 +129,7 @@ impl Created {
                 device,
                 id,
                 keep: false,
+                pools: Pools::default(),
             }),
             Err(_) if device.driver() == Driver::Pci => Err(PortError::NoPciPort {
                 device: device.to_string(),
@@ -136,9 +143,9 @@ impl Created {
         }
     }
 
-    fn keep(mut self) -> Device {
+    fn keep(mut self) -> (Device, Pools) {
         self.keep = true;
-        self.device.clone()
+        (self.device.clone(), mem::take(&mut self.pools))
     }
 
     fn setup(&self, config: &PortConfig, step: &'static str, rc: i32) -> Result<(), PortError> {
@@ -185,10 +192,9 @@ impl Created {
         plan: &Plan,
         raw: &lg_port_caps,
         mac: MacAddr,
-        rx_pools: &[MbufPool],
     ) -> Result<Started, PortError> {
         let mut rx_drop = plan.rx_drop;
-        for (queue, pool) in (0..config.queues).zip(rx_pools) {
+        for (queue, pool) in (0..config.queues).zip(&self.pools.rx) {
             let mut rc = self.rx_queue(queue, plan, raw.numa_node, rx_drop, pool);
             if rc < 0 && rx_drop {
                 // The driver may refuse the setting.
@@ -334,10 +340,11 @@ impl Drop for Created {
 /// Stops and closes a port, and removes its device. Members of a bond are closed after it: their
 /// rings hold packet buffers of its pools.
 pub(super) fn close_device(device: &Device, id: u16) {
-    let members = device.bond_members();
-    let members: Vec<u16> = members.iter().filter_map(|name| port_id(name)).collect();
-    // SAFETY: any port number is allowed.
-    unsafe { dpdk_sys::lg_port_ignore_resets(id) };
+    let members = member_ids(device);
+    for port in members.iter().chain([&id]) {
+        // SAFETY: any port number is allowed.
+        unsafe { dpdk_sys::lg_port_ignore_resets(*port) };
+    }
     // SAFETY: any port may be stopped, in any state.
     let stop = unsafe { dpdk_sys::rte_eth_dev_stop(id) };
     // SAFETY: the port is stopped, so no queue is used.
@@ -364,6 +371,12 @@ pub(super) fn close_device(device: &Device, id: u16) {
     if stop < 0 || close < 0 {
         tracing::debug!(%device, stop, close, "the device didn't close cleanly");
     }
+}
+
+/// Returns the port numbers of a bond's members; none if it is no bond.
+pub(super) fn member_ids(device: &Device) -> Vec<u16> {
+    let members = device.bond_members();
+    members.iter().filter_map(|name| port_id(name)).collect()
 }
 
 /// Returns the number of the port with this name; none if there is no such port.
@@ -408,40 +421,6 @@ fn queue_arguments(config: &PortConfig, device: &mut Device) {
     if config.queues > 1 {
         device.default_argument(argument, config.queues);
     }
-}
-
-fn pools(
-    config: &PortConfig,
-    sizes: &Sizes,
-    numa_node: i32,
-) -> Result<(Vec<MbufPool>, Vec<MbufPool>), PortError> {
-    let make = |what: &'static str, key: &'static str, spec: PoolSpec| {
-        let one = |queue: u16| {
-            // Pool names have 26 bytes and must be unique; port names may be long.
-            let number = POOLS.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{what}{queue}_{number}");
-            MbufPool::new(name, &spec).map_err(|errno| PortError::Memory {
-                port: config.name.clone(),
-                what,
-                buffers: spec.mbufs,
-                mib: spec.bytes().div_ceil(1 << 20),
-                key,
-                errno,
-            })
-        };
-        (0..config.queues).map(one).collect::<Result<Vec<_>, _>>()
-    };
-    let rx = make(
-        "receive",
-        "[limits] mbufs",
-        sizes.rx_pool(numa_node, config),
-    )?;
-    let tx = make(
-        "transmit",
-        "the port's tx_descriptors",
-        sizes.tx_pool(numa_node, config),
-    )?;
-    Ok((rx, tx))
 }
 
 /// Returns the device's MAC address. For virtual devices without one it is a locally administered
@@ -493,5 +472,3 @@ fn log(shared: &Shared, raw: &lg_port_caps, plan: &Plan, started: &Started) {
         "port open"
     );
 }
-
-static POOLS: AtomicU16 = AtomicU16::new(0);

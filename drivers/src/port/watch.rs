@@ -35,17 +35,21 @@ impl Shared {
         tracing::info!(port = self.name, mac = %read, before = %known, "MAC address changed");
     }
 
+    /// Starts to count resets of the device, and of the members of a bond: the bond reports none.
     pub(super) fn count_resets(&self) {
-        // SAFETY: an open port.
-        let rc = unsafe { dpdk_sys::lg_port_count_resets(self.id) };
-        if rc < 0 {
-            tracing::debug!(port = self.name, errno = rc, "resets aren't counted");
+        for port in self.cards() {
+            // SAFETY: any port number is allowed.
+            let rc = unsafe { dpdk_sys::lg_port_count_resets(port) };
+            if rc < 0 {
+                tracing::debug!(port = self.name, errno = rc, "resets aren't counted");
+            }
         }
     }
 
     pub(super) fn poll_resets(&self) {
         // SAFETY: any port number is allowed.
-        let resets = u64::from(unsafe { dpdk_sys::lg_port_resets(self.id) });
+        let of_port = |port| u64::from(unsafe { dpdk_sys::lg_port_resets(port) });
+        let resets = self.cards().map(of_port).sum();
         if self.resets_seen.swap(resets, Ordering::Relaxed) != resets {
             tracing::error!(
                 port = self.name,
@@ -56,6 +60,11 @@ impl Shared {
                  the appliance"
             );
         }
+    }
+
+    /// Returns the port's number and the port numbers of a bond's members.
+    fn cards(&self) -> impl Iterator<Item = u16> {
+        self.members.iter().copied().chain([self.id])
     }
 }
 

@@ -29,10 +29,9 @@ impl StuckTimer {
     }
 }
 
-/// Longer than the longest pause of one frame of flow control at 1 Gbit/s or more (IEEE 802.3,
-/// annex 31B: 65535 quanta of 512 bits, 34 ms; at 100 Mbit/s they are 336 ms), shorter than the
-/// least retransmission timeout (RFC 6298, 2.4: 1 s; 200 ms here).
-const STUCK_TIME_MAX: Duration = Duration::from_millis(100);
+/// Longer than the longest pause of one frame of flow control at 100 Mbit/s or more (IEEE 802.3,
+/// annex 31B: 65535 quanta of 512 bit times, 336 ms; at 1 Gbit/s 34 ms).
+const STUCK_TIME_MAX: Duration = Duration::from_millis(400);
 
 #[cfg(test)]
 mod tests {
@@ -43,19 +42,19 @@ mod tests {
         let mut timer = StuckTimer::default();
         let mut poll = |ms, pending, gone| timer.poll(Instant::from_millis(ms), pending, gone);
         assert!(!poll(1000, 1, 5));
-        assert!(!poll(1099, 1, 5));
+        assert!(!poll(1399, 1, 5));
         // One was sent, another is pending since.
-        assert!(!poll(1100, 1, 6));
-        assert!(!poll(1199, 64, 6));
-        assert!(poll(1200, 64, 6));
+        assert!(!poll(1400, 1, 6));
+        assert!(!poll(1799, 64, 6));
+        assert!(poll(1800, 64, 6));
         // That one was dropped, and the next one has as much time.
-        assert!(!poll(1200, 63, 7));
-        assert!(!poll(1299, 63, 7));
-        assert!(poll(1300, 63, 7));
+        assert!(!poll(1800, 63, 7));
+        assert!(!poll(2199, 63, 7));
+        assert!(poll(2200, 63, 7));
         // An empty queue has no time.
-        assert!(!poll(1400, 0, 8));
-        assert!(!poll(1500, 1, 8));
-        assert!(!poll(1599, 1, 8));
-        assert!(poll(1600, 1, 8));
+        assert!(!poll(2300, 0, 8));
+        assert!(!poll(2400, 1, 8));
+        assert!(!poll(2799, 1, 8));
+        assert!(poll(2800, 1, 8));
     }
 }

@@ -495,6 +495,15 @@ fn does_what_its_members_do() {
         assert!(ports.flush());
         let copied = port.counters().total().tx_payload_copied;
         assert_eq!(copied, if taps.len() == 1 { 0 } else { 1000 });
+        // The bond itself reports no resets.
+        for (tap, resets) in taps.iter().zip(1..) {
+            let member = number_of(&format!("net_tap_{tap}"));
+            // SAFETY: an open port.
+            assert_eq!(unsafe { dpdk_sys::lg_port_report_reset(member) }, 0);
+            let (log, _) = logged(|| port.poll_link());
+            assert!(log.contains("the device was reset"), "{log}");
+            assert_eq!(port.resets(), resets);
+        }
         drop((ports, page));
         // The rings of the members held buffers of its pools.
         close_full(port);
