@@ -20,6 +20,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("rows::ports_igb_vf_with_one_worker", || {
         serves(Card::IgbVf, 1, ALL, NOTHING, ONE_QUEUE);
     }),
+    Case::new("rows::ports_igb_vf_with_two_workers", || {
+        serves(Card::IgbVf, 2, ALL, NOTHING, NO_RSS);
+    }),
     Case::new("rows::ports_igb_with_two_workers", || {
         let rss = "by addresses and ports, key of 40 bytes, table of 128";
         serves(Card::Igb, 2, ALL, NOTHING, rss);
@@ -41,8 +44,7 @@ pub(crate) const CASES: &[Case] = &[
 /// The driver has two queues and no RSS: the log says that one queue receives.
 fn two_workers_on_one_queue(card: Card) {
     let port_does = "chains, rx tcp checksums, rx ip checksums";
-    let rss = "off (not offered): one queue receives";
-    serves(card, 2, port_does, ONE_CONTEXT, rss);
+    serves(card, 2, port_does, ONE_CONTEXT, NO_RSS);
 }
 
 /// More workers than queues are refused, at the line of the key.
@@ -117,3 +119,4 @@ const ONE_CONTEXT: &str = "tx tcp checksums (not with several queues: they share
                            tx ip checksums (used with segmentation only), \
                            segmentation (not offered)";
 const ONE_QUEUE: &str = "off (one queue)";
+const NO_RSS: &str = "off (not offered): one queue receives";

@@ -9,7 +9,6 @@ use crate::support::spec::MachineSpec;
 pub(crate) const CASES: &[Case] = &[
     Case::new("rows::workers_igb_2", || workers(Card::Igb, 2, 1)),
     Case::new("rows::workers_igb_4", || workers(Card::Igb, 4, 1)),
-    Case::new("rows::workers_igb_vf_2", || workers(Card::IgbVf, 2, 1)),
     Case::new("rows::workers_virtio_2", || workers(Card::Virtio, 2, 1)),
     Case::new("rows::workers_virtio_4", || workers(Card::Virtio, 4, 1)),
     Case::new("rows::nodes_virtio", || workers(Card::Virtio, 4, 2)),

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::{self, MaybeUninit};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64};
 
 use dpdk_sys::{
     LG_MULTICAST_ALL, LG_MULTICAST_GROUPS, LG_MULTICAST_PROMISCUOUS, LG_MULTICAST_UNFILTERED,
@@ -20,6 +20,7 @@ use super::{Port, PortConfig, PortError, Queue, Shared, Sizes, dma, mtu, watch};
 use crate::counters::QueueCells;
 use crate::device::{Device, Driver};
 use crate::eal::Eal;
+use crate::pool::MbufPool;
 use crate::sys::{Errno, c_string};
 
 impl Port {
