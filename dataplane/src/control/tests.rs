@@ -164,7 +164,7 @@ fn nothing_is_done_after_the_deadline() {
     assert_eq!(stream.read(&mut [0]).err().map(kind), late);
     assert_eq!(stream.write(b"x").err().map(kind), late);
     assert!(matches!(
-        client::stats_within(&path, Duration::ZERO),
+        stats_within(&path, Duration::ZERO),
         Err(StatsError::TimedOut(..))
     ));
 }
@@ -206,7 +206,7 @@ fn an_answer_that_does_not_end_is_given_up() {
                 }
             }
         });
-        let error = client::stats_within(&path, limit).unwrap_err();
+        let error = stats_within(&path, limit).unwrap_err();
         let is_expected = match &error {
             StatsError::TimedOut(at, after) => (at, *after) == (&path, limit),
             // Whichever limit comes first, bytes or time.
