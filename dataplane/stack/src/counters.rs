@@ -59,6 +59,9 @@ lockgate_wire::counters! {
         /// Times that a connection began to wait for page buffers. It is woken when there is room
         /// for it, and counts again if it finds none.
         starved,
+        /// Times that a connection stopped queueing or sealing because it held its share of the
+        /// page buffers, which shrinks as they run out.
+        share_limited,
         /// Times that a connection's records were sealed, or a record opened, by the worker because
         /// the queue of its KTLS worker was full.
         away_full,

@@ -137,6 +137,7 @@ mod slab;
 mod socket;
 mod socket_error;
 mod stack;
+mod step_count;
 mod time_wait;
 pub mod tls;
 pub mod wheel;

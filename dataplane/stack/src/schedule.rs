@@ -8,15 +8,18 @@
 //!
 //! Deficit round robin with new and old flows, as in FQ-CoDel (RFC 8290, 4.2):
 //!
-//! - A socket is *new* until it has sent [`NEW_BYTES`]. New sockets go first: handshake flights,
-//!   short responses, acknowledgments, retransmissions of sockets that send little. Then it is
-//!   *old*.
+//! - A socket is *new* until it has sent `NEW_BYTES`. New sockets go first: short responses,
+//!   acknowledgments, retransmissions of sockets that send little. Then it is *old*.
+//! - What a new TLS socket sends before its first application data is a *flight*. Flights go before
+//!   everything else: they are short, a signature was spent on most of them, and a handshake waits
+//!   for several. Sockets with flights together send [`FLIGHTS_AHEAD_MAX`] more than the others at
+//!   most, while both have work. After that they have half.
 //! - Old sockets take turns. A turn adds a quantum
 //!   ([`Limits::quantum_bytes`](crate::Limits::quantum_bytes)) to the bytes that a socket may send.
 //!   What it sends beyond that counts in its next turn.
 //! - A socket that has nothing more to send *rests*: it has a place at the end of the old list. If
 //!   it has no work when that place comes up, it is new again, with all of its bytes. So a socket
-//!   that always empties its queue sends [`NEW_BYTES`] before each round of the others, at most.
+//!   that always empties its queue sends `NEW_BYTES` before each round of the others, at most.
 //! - RFC 8290 has a fixed number of queues. Here peers open connections without end, and each is
 //!   new. So new sockets together send [`NEW_AHEAD_MAX`] more than old ones at most, while both
 //!   have work. After that each class has half.
@@ -26,160 +29,21 @@
 //! - While no other socket has work, a socket's turn is extended, and its packets are as large as
 //!   the interface takes them.
 
+mod membership;
+
 use std::collections::VecDeque;
 
 use lockgate_wire::IfaceId;
 
-use crate::memory::MemoryWaits;
+use self::membership::{List, Queue};
+pub(crate) use self::membership::{Membership, SendClass};
 use crate::notice::SocketId;
-
-/// The lists that a socket is in, and what it may send.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Membership {
-    lists: ListSet,
-    /// What memory it waits for.
-    pub(crate) memory: MemoryWaits,
-    /// What it may send before others have their turns, in units of [`UNIT`]. Negative if it has
-    /// sent more.
-    credit: i16,
-}
-
-const _: () = assert!(size_of::<Membership>() == 4);
-
-/// A list of [`Schedule`], as a bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum List {
-    /// The sockets with work.
-    Ready = 1,
-    /// The sockets that wait for room of an interface.
-    Blocked = 2,
-    /// The sockets that wait for neighbour resolution.
-    Unresolved = 4,
-    /// The sockets that have sent something and have no more to send.
-    Resting = 8,
-    /// No list: the socket is old.
-    Old = 16,
-}
-
-/// A set of lists.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct ListSet(u8);
-
-impl ListSet {
-    fn contains(self, list: List) -> bool {
-        self.0 & list as u8 != 0
-    }
-
-    /// Returns whether it wasn't in the set.
-    fn insert(&mut self, list: List) -> bool {
-        let is_new = !self.contains(list);
-        self.0 |= list as u8;
-        is_new
-    }
-
-    /// Returns whether it was in the set.
-    fn remove(&mut self, list: List) -> bool {
-        let was_in = self.contains(list);
-        self.0 &= !(list as u8);
-        was_in
-    }
-}
-
-impl Default for Membership {
-    fn default() -> Self {
-        Self {
-            lists: ListSet::default(),
-            memory: MemoryWaits::default(),
-            credit: units(NEW_BYTES),
-        }
-    }
-}
-
-impl Membership {
-    /// Which sockets it takes turns with.
-    pub(crate) fn class(&self) -> SendClass {
-        if self.lists.contains(List::Old) {
-            SendClass::Old
-        } else {
-            SendClass::New
-        }
-    }
-
-    /// The bytes that it may send now. A new socket stops there, an old one after the packet that
-    /// exceeds it.
-    pub(crate) fn credit_bytes(&self) -> u32 {
-        u32::try_from(self.credit).unwrap_or(0) * UNIT
-    }
-
-    /// Takes what was sent from the credit.
-    pub(crate) fn charge(&mut self, bytes: u32) {
-        self.credit = self.credit.saturating_sub(units(bytes));
-    }
-
-    /// It has sent what a new socket may.
-    #[cfg(test)]
-    pub(crate) fn become_old(&mut self) {
-        self.lists.insert(List::Old);
-        self.credit = 0;
-    }
-
-    /// Whether it is listed for a turn.
-    #[cfg(test)]
-    pub(crate) fn is_ready(&self) -> bool {
-        self.lists.contains(List::Ready)
-    }
-
-    /// Whether it is in a list from which it gets a turn.
-    #[cfg(debug_assertions)]
-    pub(crate) fn is_listed(&self) -> bool {
-        self.lists.contains(List::Ready) || self.is_stopped()
-    }
-
-    /// Takes it out of the sockets that wait for neighbour resolution. Returns whether it was one.
-    pub(crate) fn take_unresolved(&mut self) -> bool {
-        self.lists.remove(List::Unresolved)
-    }
-
-    /// Whether it can't send though it may have something to send.
-    fn is_stopped(&self) -> bool {
-        self.lists.contains(List::Blocked)
-            || self.lists.contains(List::Unresolved)
-            || self.memory.is_starving()
-    }
-
-    fn add_quantum(&mut self, quantum: u32) {
-        let quantum = units(quantum.max(QUANTUM_MIN));
-        self.credit = self.credit.saturating_add(quantum);
-    }
-
-    fn has_full_credit(&self) -> bool {
-        self.class() == SendClass::New && self.credit >= units(NEW_BYTES)
-    }
-
-    fn become_new(&mut self) {
-        self.lists.remove(List::Old);
-        self.credit = units(NEW_BYTES);
-    }
-}
-
-/// Which sockets a socket takes turns with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SendClass {
-    /// It has sent little.
-    New,
-    /// It has sent what a new socket may.
-    Old,
-}
-
-impl SendClass {
-    pub(crate) const ALL: [Self; 2] = [Self::New, Self::Old];
-}
 
 /// A socket's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Turn {
     pub(crate) index: u32,
-    class: SendClass,
+    queue: Queue,
     place: Place,
 }
 
@@ -195,13 +59,17 @@ enum Place {
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     /// Sockets with work, and, in the old queue, resting ones.
-    queues: [VecDeque<(u32, Place)>; 2],
+    queues: [VecDeque<(u32, Place)>; Queue::ALL.len()],
     /// Entries of resting sockets.
     resting: usize,
     /// Sockets that wait for room, for each interface that had none.
     blocked: Vec<BlockedSockets>,
+    /// Bytes of flights that were sent more than others, while both had work.
+    flights_ahead: u32,
     /// Bytes that new sockets have sent more than old ones, while both had work.
     new_ahead: u32,
+    /// Sockets that are over. They are removed whatever room the interfaces have.
+    finished: VecDeque<u32>,
     unresolved: VecDeque<u32>,
     /// How many at the front of `unresolved` have to look their neighbour up again.
     lookups_due: usize,
@@ -211,8 +79,8 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 struct BlockedSockets {
     iface: IfaceId,
-    /// The sockets of each class.
-    queues: [VecDeque<u32>; 2],
+    /// The sockets of each queue.
+    queues: [VecDeque<u32>; Queue::ALL.len()],
     /// It had no room in this turn of the worker.
     is_full: bool,
 }
@@ -225,6 +93,18 @@ impl Schedule {
         }
     }
 
+    /// Lists a socket that is over.
+    pub(crate) fn add_finished(&mut self, id: SocketId, lists: &mut Membership) {
+        if lists.lists.insert(List::Finished) {
+            self.finished.push_back(id.index);
+        }
+    }
+
+    /// Takes the next socket that is over.
+    pub(crate) fn pop_finished(&mut self) -> Option<u32> {
+        self.finished.pop_front()
+    }
+
     /// Begins a turn of the worker. `has_room` tells whether an interface has room now.
     pub(crate) fn begin_turn(&mut self, has_room: impl Fn(IfaceId) -> bool) {
         for blocked in &mut self.blocked {
@@ -234,25 +114,28 @@ impl Schedule {
 
     /// Takes the next turn. [`Schedule::begin_visit`] tells whether the socket uses it.
     pub(crate) fn next(&mut self) -> Option<Turn> {
-        let class = match SendClass::ALL.map(|class| self.has(class)) {
-            [false, false] => return None,
-            [true, false] => SendClass::New,
-            [true, true] if self.new_ahead < NEW_AHEAD_MAX => SendClass::New,
-            [_, true] => SendClass::Old,
+        let [has_flights, has_new, has_old] = Queue::ALL.map(|queue| self.has(queue));
+        let queue = match (has_new, has_old) {
+            _ if has_flights && self.flights_ahead < FLIGHTS_AHEAD_MAX => Queue::Flights,
+            (false, false) if has_flights => Queue::Flights,
+            (false, false) => return None,
+            (true, true) if self.new_ahead < NEW_AHEAD_MAX => Queue::New,
+            (true, false) => Queue::New,
+            (_, true) => Queue::Old,
         };
-        let queue = class as usize;
+        let at = queue as usize;
         let with_room = self.blocked.iter_mut().filter(|blocked| !blocked.is_full);
         let blocked = with_room
-            .filter_map(|blocked| blocked.queues[queue].pop_front())
+            .filter_map(|blocked| blocked.queues[at].pop_front())
             .next();
         let (index, place) = match blocked {
             Some(index) => (index, Place::Blocked),
-            None => self.queues[queue].pop_front()?,
+            None => self.queues[at].pop_front()?,
         };
         self.resting -= usize::from(place == Place::Resting);
         Some(Turn {
             index,
-            class,
+            queue,
             place,
         })
     }
@@ -278,8 +161,8 @@ impl Schedule {
             Place::Blocked if !lists.lists.remove(List::Blocked) => return false,
             Place::Blocked => {}
             Place::Ready if !lists.lists.contains(List::Ready) => return false,
-            // It was listed as new, and has sent more since, in another turn.
-            Place::Ready if turn.class != lists.class() && turn.class == SendClass::New => {
+            // It was listed for a flight, or as new, and has more to send since.
+            Place::Ready if turn.queue < lists.queue() => {
                 self.queue(lists).push_back((turn.index, Place::Ready));
                 return false;
             }
@@ -310,10 +193,19 @@ impl Schedule {
             lists.lists.insert(List::Old);
         }
         let cost = sent.max(VISIT_COST);
-        self.new_ahead = match turn.class {
-            SendClass::Old => self.new_ahead.saturating_sub(cost),
-            SendClass::New if self.has(SendClass::Old) => self.new_ahead.saturating_add(cost),
-            SendClass::New => 0,
+        if turn.queue == Queue::Flights {
+            let has_others = self.has(Queue::New) || self.has(Queue::Old);
+            let ahead = self.flights_ahead.saturating_add(cost);
+            self.flights_ahead = if has_others { ahead } else { 0 };
+            return;
+        }
+        self.flights_ahead = self.flights_ahead.saturating_sub(cost);
+        self.new_ahead = match turn.queue {
+            Queue::Old => self.new_ahead.saturating_sub(cost),
+            Queue::Flights | Queue::New if self.has(Queue::Old) => {
+                self.new_ahead.saturating_add(cost)
+            }
+            Queue::Flights | Queue::New => 0,
         };
     }
 
@@ -323,7 +215,7 @@ impl Schedule {
             lists.credit = lists.credit.min(0);
         }
         if !lists.has_full_credit() && lists.lists.insert(List::Resting) {
-            self.queues[SendClass::Old as usize].push_back((id.index, Place::Resting));
+            self.queues[Queue::Old as usize].push_back((id.index, Place::Resting));
             self.resting += 1;
         }
     }
@@ -363,7 +255,7 @@ impl Schedule {
         let blocked = &mut self.blocked[at];
         blocked.is_full = true;
         if lists.lists.insert(List::Blocked) {
-            let queue = &mut blocked.queues[lists.class() as usize];
+            let queue = &mut blocked.queues[lists.queue() as usize];
             if turn.place == Place::Blocked {
                 queue.push_front(id.index);
             } else {
@@ -374,7 +266,7 @@ impl Schedule {
 
     /// How often [`Schedule::next`] has something, if nothing is added.
     pub(crate) fn turns_due(&self) -> usize {
-        SendClass::ALL.iter().map(|class| self.len_of(*class)).sum()
+        Queue::ALL.iter().map(|queue| self.len_of(*queue)).sum()
     }
 
     /// The number of interfaces that had no room in this turn of the worker.
@@ -393,22 +285,22 @@ impl Schedule {
     /// Whether any socket has work or waits for room.
     pub(crate) fn has_work(&self) -> bool {
         let is_waiting = |blocked: &BlockedSockets| blocked.queues.iter().any(|q| !q.is_empty());
-        self.has_ready() || self.blocked.iter().any(is_waiting)
+        self.has_ready() || !self.finished.is_empty() || self.blocked.iter().any(is_waiting)
     }
 
     fn queue(&mut self, lists: &Membership) -> &mut VecDeque<(u32, Place)> {
-        &mut self.queues[lists.class() as usize]
+        &mut self.queues[lists.queue() as usize]
     }
 
-    fn has(&self, class: SendClass) -> bool {
-        self.len_of(class) > 0
+    fn has(&self, queue: Queue) -> bool {
+        self.len_of(queue) > 0
     }
 
-    /// The entries of a class that may have a turn now.
-    fn len_of(&self, class: SendClass) -> usize {
+    /// The entries of a queue that may have a turn now.
+    fn len_of(&self, queue: Queue) -> usize {
         let with_room = self.blocked.iter().filter(|blocked| !blocked.is_full);
-        let waiting = with_room.map(|blocked| blocked.queues[class as usize].len());
-        self.queues[class as usize].len() + waiting.sum::<usize>()
+        let waiting = with_room.map(|blocked| blocked.queues[queue as usize].len());
+        self.queues[queue as usize].len() + waiting.sum::<usize>()
     }
 
     /// Lists a socket that waits for neighbour resolution. Returns true if it wasn't listed yet.
@@ -442,22 +334,12 @@ impl Schedule {
 /// another address with every frame, while thousands of sockets wait for it.
 pub(crate) const LOOKUPS_PER_TURN: u32 = 64;
 
-/// Converts bytes to units of credit, rounded up.
-fn units(bytes: u32) -> i16 {
-    i16::try_from(bytes.div_ceil(UNIT)).unwrap_or(i16::MAX)
-}
-
-/// The unit of credit, in bytes: a quantum of up to a mebibyte fits.
-const UNIT: u32 = 32;
-/// Bytes that a new socket may send: an initial window (RFC 6928), or a full record and its
-/// overhead.
-const NEW_BYTES: u32 = 18 * 1024;
+/// Bytes of flights that may be sent more than others while both have work.
+const FLIGHTS_AHEAD_MAX: u32 = 64 * 1024;
 /// Bytes that new sockets may send more than old ones while both have work.
 const NEW_AHEAD_MAX: u32 = 256 * 1024;
 /// What a turn counts in which nothing is sent.
 const VISIT_COST: u32 = 256;
-/// The least quantum.
-const QUANTUM_MIN: u32 = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -18,9 +18,7 @@ mod state;
 mod transmit;
 
 use lockgate_ktls::{Deframer, RecordQueue};
-#[cfg(debug_assertions)]
-use lockgate_tcp::IntentKind;
-use lockgate_tcp::{Connection, Event};
+use lockgate_tcp::{Connection, Event, IntentKind};
 use lockgate_wire::{FourTuple, IfaceId, Instant};
 use pktbuf::{Buffer, PagePool, Reassembly, Stream};
 use rustls::client::ClientConnectionData;
@@ -210,7 +208,6 @@ impl Socket {
     }
 
     /// Whether it has something to send, and is in no list from which it would get a turn.
-    #[cfg(debug_assertions)]
     pub(crate) fn is_forgotten(&self, now: Instant, cx: &SocketContext) -> bool {
         // A due timer lists it.
         let is_due = self.deadline(cx).is_some_and(|at| at <= now);
@@ -229,9 +226,13 @@ impl Socket {
         has_work || self.phase == TcpPhase::ResetDue
     }
 
-    /// Lists the socket for a turn.
+    /// Lists the socket for a turn, or for its removal if it is over.
     pub(crate) fn make_ready(&mut self, schedule: &mut Schedule) {
-        schedule.add_ready(self.id, &mut self.lists);
+        if self.is_finished() {
+            schedule.add_finished(self.id, &mut self.lists);
+        } else {
+            schedule.add_ready(self.id, &mut self.lists);
+        }
     }
 
     /// The bytes that the peer acknowledges a second, if the socket isn't being reset and has

@@ -30,6 +30,7 @@ use crate::sibling_frames::SiblingQueues;
 use crate::sibling_solicits::{SiblingResolution, SiblingSolicits};
 use crate::slab::Slab;
 use crate::socket::Socket;
+use crate::step_count::StepCount;
 use crate::time_wait::TimeWaitEntry;
 use crate::wheel::{TimerKey, Wheel};
 
@@ -51,12 +52,9 @@ pub struct Stack {
     egress: Egress,
     siblings: SiblingQueues,
     sibling_solicits: SiblingSolicits,
-    #[cfg(debug_assertions)]
-    misdirected_steps: u64,
-    #[cfg(debug_assertions)]
-    wake_steps: u64,
-    #[cfg(debug_assertions)]
-    reclaim_steps: u64,
+    misdirected_steps: StepCount,
+    wake_steps: StepCount,
+    reclaim_steps: StepCount,
     /// Index of the socket that was checked last.
     #[cfg(debug_assertions)]
     check_at: u32,
@@ -108,12 +106,9 @@ impl Stack {
             egress: Egress::new(&config, seeds.neighbours)?,
             siblings: SiblingQueues::new(config.siblings.is_some()),
             sibling_solicits: SiblingSolicits::new(config.siblings.is_some()),
-            #[cfg(debug_assertions)]
-            misdirected_steps: 0,
-            #[cfg(debug_assertions)]
-            wake_steps: 0,
-            #[cfg(debug_assertions)]
-            reclaim_steps: 0,
+            misdirected_steps: StepCount::default(),
+            wake_steps: StepCount::default(),
+            reclaim_steps: StepCount::default(),
             #[cfg(debug_assertions)]
             check_at: 0,
             isn: IsnSource::new([isn_high, isn_low]),
@@ -194,21 +189,18 @@ impl Stack {
     }
 
     /// The starved sockets that were looked at to wake some. Counted in debug builds only.
-    #[cfg(debug_assertions)]
     pub fn wake_steps(&self) -> u64 {
-        self.wake_steps
+        self.wake_steps.get()
     }
 
     /// The searches for a connection to close, and the connections that were looked at for their
     /// progress. Counted in debug builds only.
-    #[cfg(debug_assertions)]
     pub fn reclaim_steps(&self) -> u64 {
-        self.reclaim_steps
+        self.reclaim_steps.get()
     }
 
     /// A socket that has something to send and is in no list from which it would get a turn.
-    /// There is none, before and after each call. In debug builds only, for tests.
-    #[cfg(debug_assertions)]
+    /// There is none, before and after each call. For tests: it looks at every socket.
     pub fn forgotten_socket(&self, now: Instant) -> Option<SocketId> {
         let indices = self.sockets.indices();
         let mut sockets = indices.filter_map(|index| self.sockets.get(index));

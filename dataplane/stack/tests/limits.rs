@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use lockgate_ip::{FrameHeader, IpPair, LinkHeader};
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{ConnectConfig, ListenConfig, Notice, SocketId};
+use lockgate_stack::{CloseReason, ConnectConfig, ListenConfig, Notice, SocketId};
 use lockgate_wire::ip::IpProtocol;
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
-use lockgate_wire::{MacAddr, SeqNum};
+use lockgate_wire::{Instant, MacAddr, SeqNum};
 use pktbuf::{LARGE_CAPACITY, PoolConfig, SMALL_CAPACITY};
 use support::app::App;
 use support::link::{Faults, Link};
@@ -98,6 +98,59 @@ fn a_syn_flood_is_bounded_and_does_not_keep_others_out() {
     assert_eq!(world.b.stack.half_open(), 0);
     assert_eq!(world.b.stack.connections(), 0);
     world.b.assert_full();
+}
+
+/// A SYN is dropped only if no half-open connection can be evicted for it: there may be none.
+#[test]
+fn a_syn_is_dropped_where_no_half_open_connection_may_be_kept() {
+    let mut spec = HostSpec::new(2);
+    spec.config.limits.half_open_max = 0;
+    let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
+    world.listen(443, None);
+    let src = Ipv4Addr::new(10, 0, 0, 77);
+    for port in 1000..1010 {
+        world.b.receive(world.now, &segment(src, &syn(port)));
+    }
+    world.b.turn(world.now);
+    let counters = world.b.stack.counters();
+    assert_eq!(
+        (counters.syn_dropped, counters.half_open_evicted),
+        (10, 0),
+        "{counters}"
+    );
+    assert_eq!(counters.resets_out + counters.packets_out, 0);
+    assert_eq!(world.b.stack.half_open(), 0);
+}
+
+/// The gauges of half-open connections and of ranges follow what is held.
+#[test]
+fn half_open_connections_and_ranges_are_gauged() {
+    let mut world = World::simple();
+    world.listen(443, None);
+    let limits = *world.b.stack.limits();
+    assert_eq!(
+        world.b.stack.ranges_max(),
+        limits.ranges_max + limits.connections_max
+    );
+    let src = Ipv4Addr::new(10, 0, 0, 77);
+    for port in 1000..1003 {
+        world.b.receive(world.now, &segment(src, &syn(port)));
+    }
+    assert_eq!((world.b.stack.half_open(), world.b.stack.ranges()), (3, 0));
+    world.connect(None);
+    let b = world.expect(1, "Accepted", |n| match n {
+        Notice::Accepted { socket, .. } => Some(*socket),
+        _ => None,
+    });
+    assert_eq!(world.b.stack.half_open(), 3);
+    world.b.send(b, &[1; 10_000]);
+    world.settle();
+    let held = world.b.stack.ranges();
+    assert!((1..=7).contains(&held), "{held} ranges in flight");
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.b.stack.ranges(), 0, "everything is acknowledged");
+    world.run(Duration::from_secs(200));
+    assert_eq!(world.b.stack.half_open(), 0);
 }
 
 /// Also after removals and reuse of slots.
@@ -317,7 +370,9 @@ fn acks_for_a_full_table_cost_one_search_a_millisecond() {
     for round in 1..=3 {
         world.run(Duration::from_millis(2));
         let steps = flood(&mut world);
-        assert!((1..=65).contains(&steps), "{steps} steps");
+        if cfg!(debug_assertions) {
+            assert!((1..=65).contains(&steps), "{steps} steps");
+        }
         assert_eq!(world.b.stack.counters().accept_dropped, round * ACKS);
     }
 
@@ -361,6 +416,18 @@ fn time_wait_is_bounded() {
 
 /// Runs conversations side by side: B sends `bytes` to each of `count` clients.
 fn serve_many(world: &mut World, count: u64, bytes: u64, tls: bool, limit: Duration) -> Vec<App> {
+    serve_many_watched(world, count, bytes, tls, limit, |_| {})
+}
+
+/// The same; `watch` sees the clients after each step.
+fn serve_many_watched(
+    world: &mut World,
+    count: u64,
+    bytes: u64,
+    tls: bool,
+    limit: Duration,
+    mut watch: impl FnMut(&[App]),
+) -> Vec<App> {
     let options = TlsOptions::default();
     let listen = ListenConfig {
         tls: tls.then(|| pki::server(&options)),
@@ -412,6 +479,7 @@ fn serve_many(world: &mut World, count: u64, bytes: u64, tls: bool, limit: Durat
             }
             world.settle();
         }
+        watch(&clients);
         clients.iter().all(|app| app.closed.is_some())
     });
     assert!(done, "{clients:?}\n{}", world.b.stack.counters());
@@ -521,7 +589,8 @@ fn an_interface_with_little_room_slows_down() {
     assert_eq!(world.b.stack.tcp_counters().local_losses, 0);
 }
 
-/// Many at once share one interface fairly: all end about when the last does.
+/// Many at once share one link: when the first one has everything, each other has a third at least.
+/// Nothing is lost, no connection waits for anything but the link, and none is reset.
 #[test]
 fn connections_take_turns() {
     let faults = Faults {
@@ -530,16 +599,82 @@ fn connections_take_turns() {
         ..Faults::default()
     };
     let mut world = World::new(HostSpec::new(1), HostSpec::new(2), Link::new(3, faults));
-    let count = 8;
-    serve_many(&mut world, count, 200_000, false, Duration::from_secs(60));
-    let least = Duration::from_secs_f64(200_000.0 * count as f64 / 10_000_000.0);
-    let took = world
-        .now
-        .saturating_since(lockgate_wire::Instant::from_millis(1000));
-    assert!(
-        took < least * 8,
-        "{took:?} for what takes {least:?} at least"
+    let (count, bytes) = (8, 200_000);
+    // What each has received when the first one has everything.
+    let mut received = Vec::new();
+    let watch = |clients: &[App]| {
+        if received.is_empty() && clients.iter().any(|app| app.received == bytes) {
+            received.extend(clients.iter().map(|app| app.received));
+        }
+    };
+    serve_many_watched(
+        &mut world,
+        count,
+        bytes,
+        false,
+        Duration::from_secs(60),
+        watch,
     );
+    let least = received.iter().min().copied().unwrap();
+    assert!(least * 3 >= bytes, "{received:?}");
+    let took = world.now.saturating_since(Instant::from_millis(1000));
+    let link = Duration::from_millis(count * bytes / 10_000);
+    assert!(took >= link && took < link * 2, "{took:?}, {link:?}");
+    world.run(Duration::from_secs(1));
+    let (stack, tcp) = (world.b.stack.counters(), world.b.stack.tcp_counters());
+    assert_eq!((stack.accepted, stack.end_clean), (count, count));
+    assert_eq!(stack.starved, 0);
+    assert_eq!(
+        stack.bytes_by_copy + stack.bytes_by_reference,
+        count * bytes
+    );
+    assert_eq!((tcp.bytes_retransmitted, tcp.timeouts), (0, 0));
+    assert_eq!(world.link.tally.queue_drops, 0);
+}
+
+/// While the interface has no room, connections that their peers reset are removed, and what they
+/// held is free. A connection with something to send waits.
+#[test]
+fn a_full_interface_keeps_no_connection_that_is_over() {
+    let mut world = World::simple();
+    world.listen(443, None);
+    let pairs: Vec<(SocketId, SocketId)> = (0..20)
+        .map(|_| {
+            let a = world.connect(None);
+            let b = world.expect(1, "Accepted", |n| match n {
+                Notice::Accepted { socket, .. } => Some(*socket),
+                _ => None,
+            });
+            (a, b)
+        })
+        .collect();
+    world.run(Duration::from_millis(5));
+    world.b.net.capacity = 0;
+    for (_, b) in &pairs {
+        assert_eq!(world.b.send(*b, &[1; 5000]), 5000);
+    }
+    assert!(world.b.turn(world.now), "what is queued waits");
+    for (a, _) in &pairs[1..] {
+        world.a.stack.abort(*a);
+    }
+    while world.a.turn(world.now) {}
+    for frame in std::mem::take(&mut world.a.net.frames) {
+        world.b.receive(world.now, &frame);
+    }
+    assert!(world.b.turn(world.now));
+    assert_eq!(world.b.stack.connections(), 1);
+    let closed: Vec<_> = core::iter::from_fn(|| world.b.stack.poll_notice()).collect();
+    let closed = closed.iter().filter_map(|notice| match notice {
+        Notice::Closed(socket, reason) => Some((*socket, *reason)),
+        _ => None,
+    });
+    let reset = pairs[1..].iter().map(|(_, b)| (*b, CloseReason::Reset));
+    assert!(closed.eq(reset));
+    assert_eq!(world.b.pages.usage().blocks_used, 2, "and the reserve");
+
+    world.b.net.capacity = 4096;
+    world.run(Duration::from_millis(5));
+    assert_eq!(world.a.drain(pairs[0].0).0, [1; 5000]);
 }
 
 /// A listener that stops doesn't accept what was on its way either.

@@ -8,7 +8,9 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use lockgate_stack::tls::{TlsClient, TlsOptions};
 use lockgate_stack::{ConnectConfig, Notice, Recv, SocketId};
 use lockgate_testing::Random;
 use pktbuf::{PageArena, PoolConfig, Region, SharedSpan};
-use support::link::{Faults, Link, payload};
+use support::link::{Faults, Link, payload, set_mss, tcp_ports};
 use support::{HostSpec, World, pki};
 
 /// A server with a slow port, and its clients.
@@ -34,6 +36,12 @@ struct Rig {
     /// Payload bytes that the port has sent, by the client's port.
     sent: BTreeMap<u16, u64>,
     sent_all: u64,
+    /// Frames with payload that the port has sent, by the client's port.
+    frames: BTreeMap<u16, u64>,
+    /// The ports of clients that take segments of [`TINY`] bytes at most.
+    tiny: Rc<RefCell<BTreeSet<u16>>>,
+    /// Whether connections that are opened from now on are such.
+    opens_tiny: bool,
     probe: Option<Probe>,
     /// The ports of downloads.
     downloads: Vec<u16>,
@@ -74,7 +82,17 @@ impl Rig {
             delay: Duration::from_micros(200),
             ..Faults::default()
         };
-        let mut world = World::new(a, b, Link::new(1, faults));
+        let tiny: Rc<RefCell<BTreeSet<u16>>> = Rc::default();
+        let ports = Rc::clone(&tiny);
+        let mut link = Link::new(1, faults);
+        link.filter = Some(Box::new(move |from, frame| {
+            let is_tiny = tcp_ports(frame).is_some_and(|(port, _)| ports.borrow().contains(&port));
+            if from == 0 && is_tiny && frame[47] & SYN != 0 {
+                set_mss(frame, TINY);
+            }
+            false
+        }));
+        let mut world = World::new(a, b, link);
         world.b.budget = 256;
         world.b.net.capacity = RING_FRAMES;
         let options = TlsOptions::default();
@@ -94,6 +112,9 @@ impl Rig {
             steps: 0,
             sent: BTreeMap::new(),
             sent_all: 0,
+            frames: BTreeMap::new(),
+            tiny,
+            opens_tiny: false,
             probe: None,
             downloads: Vec::new(),
             churn: Vec::new(),
@@ -106,11 +127,12 @@ impl Rig {
         }
         let at = self.world.b_addr(80);
         let config = ConnectConfig::default();
-        self.world
-            .a
-            .stack
-            .connect(self.world.now, at, config)
-            .unwrap()
+        let opened = self.world.a.stack.connect(self.world.now, at, config);
+        let socket = opened.unwrap();
+        if self.opens_tiny {
+            self.tiny.borrow_mut().insert(self.port_of(socket));
+        }
+        socket
     }
 
     fn request(&mut self, socket: SocketId, bytes: u64) {
@@ -228,6 +250,7 @@ impl Rig {
             }
             _ => {
                 *self.sent.entry(to).or_default() += bytes;
+                *self.frames.entry(to).or_default() += u64::from(bytes > 0);
                 self.sent_all += bytes;
             }
         }
@@ -354,13 +377,6 @@ impl Rig {
     }
 }
 
-/// The ports of a TCP segment: source, destination.
-fn tcp_ports(frame: &[u8]) -> Option<(u16, u16)> {
-    let is_tcp = frame[12..14] == [8, 0] && frame[23] == 6;
-    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-    is_tcp.then(|| (port(34), port(36)))
-}
-
 /// Connections that are opened at a time: the half-open table has 256 entries.
 const BATCH: usize = 100;
 const STEP: Duration = Duration::from_micros(100);
@@ -370,6 +386,12 @@ const SPAN_BYTES: usize = 64 * 1024;
 const SYN: u8 = 2;
 const FRAMES_PER_STEP: usize = 64;
 const SHORT: u64 = 1000;
+/// Frames that a packet is cut into at most.
+const FRAMES_OF_A_BURST: u64 = 61;
+/// The smallest segment size that TCP takes.
+const TINY: u16 = 88;
+/// What a frame costs of a turn at least.
+const FRAME_COST: u64 = 512;
 const CHURN_BYTES: u64 = 16_000;
 const SEEDS: u64 = 12;
 const POOL: PoolConfig = PoolConfig {
@@ -381,6 +403,9 @@ const POOL: PoolConfig = PoolConfig {
 /// Others' bytes that an answer waits for at most: what the port's ring holds already, and what new
 /// and old sockets send before it in the turn.
 const WAIT_BYTES: u64 = RING_FRAMES as u64 * 1460 + (256 << 10);
+
+/// Turns that a flight waits for at most: what the ring holds takes four.
+const FLIGHT_STEPS: u64 = 6;
 
 /// Beside 300 downloads, with memory for all of them and without, each answer of a handshake and of
 /// a short response leaves in the turn after what it answers has arrived.
@@ -427,6 +452,27 @@ fn new_connections_without_end_take_half() {
     assert!(waits.iter().all(|(_, bytes)| *bytes <= bound), "{waits:?}");
 }
 
+/// Beside the same peers, whose responses are hundreds of turns of the port, each flight of a TLS
+/// handshake leaves within a few turns: the port sends what its ring holds, and other flights.
+#[test]
+fn handshake_flights_do_not_wait_for_new_connections() {
+    let mut rig = Rig::new(POOL);
+    rig.download(20, false);
+    rig.churn = (0..300).map(|_| None).collect();
+    for _ in 0..400 {
+        rig.step();
+    }
+    for round in 0..4 {
+        let waits = rig.short_request();
+        println!("{waits:?}");
+        assert!(waits.len() >= 3, "SYN-ACK, flight, tickets: {waits:?}");
+        for (steps, bytes) in waits {
+            assert!(steps <= FLIGHT_STEPS, "{round}: {steps} steps");
+            assert!(bytes <= WAIT_BYTES, "{round}: {bytes} bytes");
+        }
+    }
+}
+
 /// Downloads share the port equally: Jain's index of their bytes is nearly 1.
 #[test]
 fn downloads_share_the_port_equally() {
@@ -454,6 +500,69 @@ fn downloads_share_the_port_equally() {
     assert!(
         index > 0.98 && most < 1.5 * least,
         "{index}, {least} to {most}"
+    );
+}
+
+/// Downloads whose peers take tiny segments, beside downloads with full ones: each frame costs 512
+/// bytes of a turn at least, and each download sends as much by that measure. By their payload
+/// alone they would take 16 frames for each of the others.
+#[test]
+fn tiny_segments_take_no_more_of_the_port_than_full_ones() {
+    let mut rig = Rig::new(POOL);
+    rig.opens_tiny = true;
+    rig.download(10, false);
+    let tiny = rig.downloads.clone();
+    rig.opens_tiny = false;
+    rig.download(10, false);
+    let full = rig.downloads.clone();
+    let before = (rig.frames.clone(), rig.sent.clone());
+    for _ in 0..2000 {
+        rig.step();
+    }
+    let grown = |now: &BTreeMap<u16, u64>, before: &BTreeMap<u16, u64>, ports: &[u16]| -> u64 {
+        ports.iter().map(|port| now[port] - before[port]).sum()
+    };
+    let frames = grown(&rig.frames, &before.0, &tiny);
+    let bytes = grown(&rig.sent, &before.1, &tiny);
+    assert!(
+        bytes <= frames * u64::from(TINY),
+        "{bytes} bytes, {frames} frames"
+    );
+    let cost = frames * FRAME_COST;
+    let full_bytes = grown(&rig.sent, &before.1, &full);
+    println!("{frames} tiny frames cost {cost}, beside {full_bytes} bytes");
+    assert!(
+        cost * 10 < full_bytes * 13 && full_bytes * 10 < cost * 13,
+        "{frames} frames, {full_bytes} bytes"
+    );
+}
+
+/// Tiny segments alone: the frames of a turn are bounded.
+#[test]
+fn a_turn_sends_a_bounded_number_of_tiny_frames() {
+    let mut rig = Rig::new(POOL);
+    rig.opens_tiny = true;
+    rig.download(20, false);
+    let limits = *rig.world.b.stack.limits();
+    rig.frames_per_step = usize::MAX;
+    rig.world.b.net.capacity = u32::MAX;
+    rig.world.b.budget = u32::MAX;
+    // What the ring holds already.
+    rig.step();
+    let frames = |rig: &Rig| rig.frames.values().sum::<u64>();
+    let mut turns = Vec::new();
+    for _ in 0..200 {
+        let before = frames(&rig);
+        rig.step();
+        turns.push(frames(&rig) - before);
+    }
+    turns.sort_unstable();
+    println!("{turns:?}");
+    let most = u64::from(limits.turn_bytes_max) / FRAME_COST + FRAMES_OF_A_BURST;
+    assert!(turns[199] <= most, "{turns:?}");
+    assert!(
+        turns[150] * 2 > most,
+        "the downloads fill most turns: {turns:?}"
     );
 }
 

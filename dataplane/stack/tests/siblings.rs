@@ -343,8 +343,10 @@ fn a_flood_at_one_worker_does_not_reach_the_sibling() {
     let counters = first.stack.counters();
     assert_eq!(counters.bad_checksum, 0);
     // Each is looked up once in the other worker's part of the directory.
-    assert_eq!(first.stack.misdirected_steps(), 10_000);
-    assert_eq!(second.stack.misdirected_steps(), 0);
+    if cfg!(debug_assertions) {
+        assert_eq!(first.stack.misdirected_steps(), 10_000);
+        assert_eq!(second.stack.misdirected_steps(), 0);
+    }
     // The limit of resets counts what it withholds.
     assert_eq!((counters.resets_out, counters.resets_limited), (1000, 9000));
 
@@ -367,8 +369,10 @@ fn a_flood_at_one_worker_does_not_reach_the_sibling() {
     assert_eq!(first.stack.counters().misdirected_lost, 936);
     assert_eq!(first.stack.counters().sibling_frames_lost, 0);
     assert_eq!(second.drain(accepted).0, b"x");
-    assert!(first.stack.misdirected_steps() <= 10_000 + 2 * 1000);
-    assert_eq!(second.stack.misdirected_steps(), 64);
+    if cfg!(debug_assertions) {
+        assert!(first.stack.misdirected_steps() <= 10_000 + 2 * 1000);
+        assert_eq!(second.stack.misdirected_steps(), 64);
+    }
 }
 
 /// The first worker gets more ARP replies and advertisements in each turn than it gives to its

@@ -11,6 +11,7 @@ pub(crate) mod peer;
 pub(crate) mod pki;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod scene;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

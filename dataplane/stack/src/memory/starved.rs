@@ -92,7 +92,7 @@ const fn granted_bit(missing: Missing) -> u8 {
 ///   [`OVERTAKES_MAX`] more often than old sockets take memory, at most.
 #[derive(Debug, Default)]
 pub(crate) struct StarvedSockets {
-    /// For each of [`Missing::ALL`] a queue for each of [`SendClass::ALL`].
+    /// For each of [`Missing::ALL`] a queue for each [`SendClass`].
     queues: [[VecDeque<u32>; 2]; 2],
     /// Whether an old socket is woken next, for each of [`Missing::ALL`].
     is_old_next: [bool; 2],

@@ -1,6 +1,7 @@
 use lockgate_testing::proptest_config;
 use proptest::prelude::*;
 
+use super::membership::NEW_BYTES;
 use super::*;
 
 #[test]
@@ -249,6 +250,60 @@ fn new_sockets_leave_half_to_old_ones() {
     let [new, old] = sent;
     assert!(new <= old + u64::from(NEW_AHEAD_MAX + TURN), "{sent:?}");
     assert!(old <= new + u64::from(TURN), "{sent:?}");
+}
+
+/// A flight goes before short responses, however many they are. A socket whose application sends
+/// goes behind them, though it was listed for a flight.
+#[test]
+fn a_flight_goes_before_new_sockets_and_downloads() {
+    let mut model = Model::with_downloads(320, 4);
+    (4..304).for_each(|index| model.queue(index, 16_000));
+    for index in [304, 305] {
+        model.sockets[index].lists.begin_handshake();
+    }
+    model.queue(304, 4000);
+    model.queue(305, 5000);
+    model.sockets[305].lists.end_flights();
+    model.turn(TURN);
+    let turns = model.take_turns();
+    assert_eq!(turns[..2], [(304, 4000), (4, 16_000)]);
+    for _ in 0..30 {
+        model.turn(TURN);
+    }
+    let turns = model.take_turns();
+    let place = turns.iter().position(|turn| turn.0 == 305);
+    let place = place.unwrap_or_else(|| panic!("{turns:?}"));
+    let before = turns[..place].iter().filter(|turn| turn.0 >= 4);
+    assert!(before.count() > 260, "{turns:?}");
+}
+
+/// Flights without end leave half to the others, and the others leave half to them.
+#[test]
+fn flights_without_end_leave_half_to_others() {
+    for others in [0..4, 4..4000] {
+        let mut model = Model::with_downloads(12_000, 4);
+        let mut next = [4, 4000];
+        let mut sent = [0_u64; 2];
+        for _ in 0..100 {
+            for _ in 0..80 {
+                if others.contains(&next[0]) {
+                    model.queue(next[0], NEW_BYTES);
+                    next[0] += 1;
+                }
+                model.sockets[next[1] as usize].lists.begin_handshake();
+                model.queue(next[1], 8000);
+                next[1] += 1;
+            }
+            model.turn(TURN);
+            for (index, bytes) in model.take_turns() {
+                sent[usize::from(index >= 4000)] += u64::from(bytes);
+            }
+        }
+        let [other, flights] = sent;
+        let most = u64::from(FLIGHTS_AHEAD_MAX + NEW_BYTES);
+        assert!(flights <= other + most, "{others:?}: {sent:?}");
+        assert!(other <= flights + most + u64::from(QUANTUM), "{sent:?}");
+    }
 }
 
 /// Where an interface has no room, what came first stays first. The other interface is used.

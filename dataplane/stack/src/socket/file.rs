@@ -49,6 +49,7 @@ impl Socket {
             end: range.end,
             more,
         });
+        self.lists.end_flights();
         self.advance_file(cx, pages);
         self.make_ready(&mut cx.schedule);
         Ok(true)

@@ -184,6 +184,7 @@ impl Socket {
     pub(crate) fn register_handshake(&mut self, handshakes: &mut Handshakes) {
         if let Rx::Handshake(state) = &mut self.rx {
             state.place = handshakes.register(self.id.index, self.opened_by);
+            self.lists.begin_handshake();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lockgate_ktls::{Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, RecordShape, TxError, Version};
+use lockgate_tcp::State;
 use pktbuf::{PagePool, SharedSpan};
 
 use super::state::{Application, KeySource};
@@ -103,21 +104,53 @@ impl Socket {
             return 0;
         }
         let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
-        self.ahead_max(limits).saturating_sub(queued)
+        if self.is_window_closed() {
+            return if queued == 0 {
+                self.record_content()
+            } else {
+                0
+            };
+        }
+        self.content_of(self.ahead_max(limits).saturating_sub(queued))
     }
 
     /// How far the queue may reach beyond what is acknowledged, in bytes.
     ///
     /// Two windows: one is in flight, and another is ready when the peer acknowledges. More would
-    /// only pin memory. A peer that keeps its window closed pins one record.
+    /// only pin memory.
     fn ahead_max(&self, limits: &Limits) -> u32 {
-        let window = self.tcp.usable_window();
-        let ahead = if window == 0 {
-            RECORD_BYTES
-        } else {
-            window.saturating_mul(2).max(2 * RECORD_BYTES)
-        };
+        let ahead = self.tcp.usable_window().saturating_mul(2);
+        let ahead = ahead.max(2 * self.record_bytes());
         ahead.min(limits.send_buffer_bytes)
+    }
+
+    /// Whether the peer keeps its window closed. Nothing is queued behind the record that it has
+    /// to take first, so that it pins one.
+    fn is_window_closed(&self) -> bool {
+        self.tcp.usable_window() == 0 && self.tcp.state() != State::SynSent
+    }
+
+    /// The content of a full record, or of what counts as one without TLS.
+    fn record_content(&self) -> u32 {
+        self.tx.payload_len_max().unwrap_or(PLAINTEXT).into()
+    }
+
+    /// A full record on the wire.
+    fn record_bytes(&self) -> u32 {
+        let content = self.tx.payload_len_max().unwrap_or(PLAINTEXT);
+        match self.tx.params() {
+            Some(params) => params.shape().record_len(content),
+            None => content.into(),
+        }
+    }
+
+    /// How much content fits in so many bytes of records.
+    fn content_of(&self, bytes: u32) -> u32 {
+        if self.tx.params().is_none() {
+            return bytes;
+        }
+        let (record, content) = (self.record_bytes(), self.record_content());
+        bytes / record * content + (bytes % record).saturating_sub(OVERHEAD_MAX)
     }
 
     /// Whether the connection holds less than its share of the page pool.
@@ -141,6 +174,7 @@ impl Socket {
             return SendRoom::Full;
         }
         if !self.has_share(pages) {
+            cx.counters.share_limited += 1;
             // What is queued is sent and acknowledged. Without anything queued, memory of others
             // has to be freed.
             return if self.tx.items() == 0 {
@@ -165,6 +199,9 @@ impl Socket {
     /// Whether the queue is below its low-water mark, in bytes and in pinned memory.
     fn is_below_low_water(&self, limits: &Limits) -> bool {
         let low = limits.send_low_water_bytes;
+        if self.is_window_closed() {
+            return self.send_queued() == 0;
+        }
         self.send_queued() < u64::from(low.min(self.ahead_max(limits) / 2))
             && !self.pins_more_than(low)
     }
@@ -388,6 +425,7 @@ impl Socket {
             self.tx.flush().map_err(SendError::Record)?;
         }
         if taken > 0 || short {
+            self.lists.end_flights();
             self.update_tcp_queue();
             self.make_ready(&mut cx.schedule);
         }
@@ -444,9 +482,12 @@ pub(super) enum SendRoom {
 
 /// Parts that are copied into one record at a time.
 const PIECES_MAX: usize = 4;
-/// A full record on the wire.
-#[expect(clippy::cast_possible_truncation, reason = "16 KiB and its overhead")]
-const RECORD_BYTES: u32 = RecordShape::RECORD_MAX as u32;
+/// The most content of a record.
+#[expect(clippy::cast_possible_truncation, reason = "16 KiB")]
+const PLAINTEXT: u16 = PLAINTEXT_MAX as u16;
+/// The most bytes of a record beside its content.
+#[expect(clippy::cast_possible_truncation, reason = "less than a hundred")]
+const OVERHEAD_MAX: u32 = (RecordShape::HEAD_MAX + RecordShape::TAIL_MAX) as u32;
 /// Memory that a send queue may pin whatever the limits: the record being sealed, the open record,
 /// and short ones around them.
 const PINNED_MIN: u32 = 64 * 1024;

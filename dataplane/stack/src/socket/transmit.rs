@@ -196,6 +196,7 @@ impl Socket {
         let may_take = may_take && cx.memory.reserve.fill(pages);
         let spans = if may_take { spans } else { 0 };
         let clamped = self.tx.clamp_to_spans(&range, spans);
+        cx.counters.share_limited += u64::from(may_take && clamped.is_empty());
         let room = if may_take {
             SealRoom::ShareUsed
         } else {
@@ -335,3 +336,21 @@ const FRAME_COST: u32 = 512;
 /// refused however often it is retried, and with a tiny segment size even a short burst is many
 /// frames. With segments of the default size (536 bytes) the limit is 32 KiB.
 const BURST_FRAMES_MAX: u32 = 61;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_costs_so_much_at_least() {
+        assert_eq!(cost(0, 1460), 0);
+        assert_eq!(cost(1, 1460), FRAME_COST);
+        assert_eq!(cost(1460, 1460), 1460);
+        assert_eq!(cost(14_601, 1460), 14_601, "the mean counts");
+        assert_eq!(cost(88, 88), FRAME_COST);
+        assert_eq!(cost(61 * 88, 88), 61 * FRAME_COST);
+        assert_eq!(cost(60 * 88 + 1, 88), 61 * FRAME_COST);
+        assert_eq!(cost(u32::MAX, 1), u32::MAX);
+        assert_eq!(cost(7, 0), 7 * FRAME_COST, "no division by zero");
+    }
+}

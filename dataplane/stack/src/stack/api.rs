@@ -205,6 +205,17 @@ impl Stack {
         self.time_wait.len()
     }
 
+    /// Ranges of sent and of out-of-order bytes that connections hold; see [`Stack::ranges_max`].
+    pub fn ranges(&self) -> u32 {
+        self.cx.tcp.ranges_used()
+    }
+
+    /// How many ranges there are: [`Limits::ranges_max`](crate::Limits::ranges_max), and one more
+    /// for each connection that there may be.
+    pub fn ranges_max(&self) -> u32 {
+        self.cx.tcp.ranges_total()
+    }
+
     /// The number of TLS handshakes that have state in the TLS library.
     pub fn handshakes(&self) -> u32 {
         self.cx.handshakes.active()

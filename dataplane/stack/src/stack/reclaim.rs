@@ -113,10 +113,7 @@ impl Stack {
         if now < self.search_place_at {
             return self.reclaim_queued_handshake(now, true, env);
         }
-        #[cfg(debug_assertions)]
-        {
-            self.reclaim_steps += 1;
-        }
+        self.reclaim_steps.add(1);
         if let Some(index) = self.pop_oldest_idle() {
             self.abort_reclaimed(index);
             // The reset leaves now, and the socket is removed.
@@ -178,10 +175,7 @@ impl Stack {
         let slots = self.sockets.slots();
         for _ in 0..LOOKS_PER_TURN.min(slots) {
             self.reclaim_at = (self.reclaim_at + 1) % slots;
-            #[cfg(debug_assertions)]
-            {
-                self.reclaim_steps += 1;
-            }
+            self.reclaim_steps.add(1);
             let Some(socket) = self.sockets.get(self.reclaim_at) else {
                 continue;
             };

@@ -87,7 +87,7 @@ impl Stack {
         env: &mut Env<'_, N>,
     ) {
         self.cx.counters.misdirected_in += 1;
-        self.count_steps(1);
+        self.misdirected_steps.add(1);
         let MisdirectedPacket {
             iface,
             packet,
@@ -117,7 +117,7 @@ impl Stack {
     pub(super) fn next_owner(&mut self, hash: u32, origin: Option<u16>) -> Option<u16> {
         let siblings = self.config.siblings.as_ref()?;
         let (owner, steps) = siblings.next_owner(hash, origin.unwrap_or(siblings.number));
-        self.count_steps(steps);
+        self.misdirected_steps.add(steps);
         owner
     }
 
@@ -140,7 +140,7 @@ impl Stack {
             group: self.peer_group(peer),
             flow,
         };
-        self.count_steps(1);
+        self.misdirected_steps.add(1);
         if self.siblings.push_packet(iface, packet, route) {
             self.cx.counters.misdirected_out += 1;
         } else {
@@ -171,20 +171,9 @@ impl Stack {
         self.cx.counters.sibling_frames_lost += u64::from(!is_queued);
     }
 
-    /// Counts steps for packets that belong to no connection of this worker: directory look-ups and
-    /// exchanges with siblings.
-    #[cfg(debug_assertions)]
-    fn count_steps(&mut self, steps: u32) {
-        self.misdirected_steps += u64::from(steps);
-    }
-
-    #[cfg(not(debug_assertions))]
-    fn count_steps(&self, _steps: u32) {}
-
     /// The steps for packets that belong to no connection of this worker: directory look-ups and
     /// exchanges with siblings. Counted in debug builds only.
-    #[cfg(debug_assertions)]
     pub fn misdirected_steps(&self) -> u64 {
-        self.misdirected_steps
+        self.misdirected_steps.get()
     }
 }

@@ -25,6 +25,7 @@ impl Stack {
             packets: packets_max,
             bytes: self.cx.limits.turn_bytes_max,
         };
+        self.remove_finished(env);
         self.cx
             .schedule
             .begin_turn(|iface| has_room(env.net, iface));
@@ -47,6 +48,17 @@ impl Stack {
         }
         #[cfg(debug_assertions)]
         self.check_next_socket(now);
+    }
+
+    /// Removes sockets that are over. They have nothing to send, so that they don't wait for an
+    /// interface with room.
+    fn remove_finished<N: Output>(&mut self, env: &mut Env<'_, N>) {
+        while let Some(index) = self.cx.schedule.pop_finished() {
+            let socket = self.sockets.get_mut(index);
+            if socket.is_some_and(|socket| socket.lists.take_finished()) {
+                self.remove_socket(index, env);
+            }
+        }
     }
 
     /// Checks one socket in each turn, in order.
@@ -238,10 +250,7 @@ impl Stack {
                 let Some(index) = cx.memory.starved.pop(missing) else {
                     break;
                 };
-                #[cfg(debug_assertions)]
-                {
-                    self.wake_steps += 1;
-                }
+                self.wake_steps.add(1);
                 if let Some(socket) = self.sockets.get_mut(index)
                     && socket.lists.memory.grant(missing)
                 {

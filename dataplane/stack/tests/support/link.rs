@@ -144,6 +144,31 @@ pub(crate) fn payload(frame: &[u8]) -> &[u8] {
     &frame[34 + usize::from(frame[46] >> 4) * 4..total]
 }
 
+/// Sets a word of the TCP header in an IPv4 frame, and mends the checksum (RFC 1624).
+pub(crate) fn set_word(frame: &mut [u8], at: usize, word: u16) {
+    assert!(at.is_multiple_of(2), "a word of the sum");
+    let old = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    // HC' = ~(~HC + ~m + m').
+    let sum = u32::from(!old(CHECKSUM_AT)) + u32::from(!old(at)) + u32::from(word);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    frame[at..at + 2].copy_from_slice(&word.to_be_bytes());
+    frame[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Replaces the segment size that a SYN offers.
+pub(crate) fn set_mss(frame: &mut [u8], mss: u16) {
+    let option = (54..frame.len()).find(|at| frame[*at..].starts_with(&[2, 4]));
+    set_word(frame, option.unwrap() + 2, mss);
+}
+
+/// The ports of a TCP segment: source, destination.
+pub(crate) fn tcp_ports(frame: &[u8]) -> Option<(u16, u16)> {
+    let is_tcp = frame[12..14] == [8, 0] && frame[23] == 6;
+    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    is_tcp.then(|| (port(34), port(36)))
+}
+
 /// Flips bits within one run of at most 15, somewhere behind the Ethernet header of an IP packet.
 /// A 16-bit sum in one's complement finds every such error; it can't find all others (two flips of
 /// opposite direction in the same column), which only the AEAD does: that has a test of its own.
@@ -165,4 +190,5 @@ fn corrupt(frame: &mut [u8], random: &mut Random) -> bool {
     true
 }
 
+const CHECKSUM_AT: usize = 50;
 const QUEUE_TIME_MAX: Duration = Duration::from_millis(250);
