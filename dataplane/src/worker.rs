@@ -251,12 +251,18 @@ impl Worker {
     }
 
     /// What connections hold now, each beside its limit.
-    fn stack_usage(&self) -> [Metric; 9] {
+    fn stack_usage(&self) -> [Metric; 15] {
         let (stack, limits) = (&self.stack, self.stack.limits());
         let (bytes, bytes_max) = (stack.handshake_bytes(), limits.handshake_bytes_max);
         [
             Metric::gauge("worker.connections", u64::from(stack.connections())),
             Metric::gauge("worker.connections_max", limits.connections_max.into()),
+            Metric::gauge("worker.half_open", u64::from(stack.half_open())),
+            Metric::gauge("worker.half_open_max", limits.half_open_max.into()),
+            Metric::gauge("worker.time_wait", u64::from(stack.in_time_wait())),
+            Metric::gauge("worker.time_wait_max", limits.time_wait_max.into()),
+            Metric::gauge("worker.sent_ranges", u64::from(stack.ranges())),
+            Metric::gauge("worker.sent_ranges_max", u64::from(stack.ranges_max())),
             Metric::gauge(
                 "worker.received_bytes_pinned",
                 stack.received_bytes_pinned(),

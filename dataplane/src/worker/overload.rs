@@ -77,7 +77,7 @@ const fn event(budget: &'static str, what: &'static str, count: fn(&Counters) ->
 }
 
 /// The events of a budget stand together.
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     event(PAGES, "waits", |c| c.starved),
     event(PAGES, "spans of ciphertext dropped", |c| {
         c.ciphertext_dropped
@@ -88,6 +88,7 @@ const EVENTS: [Event; 8] = [
     event("slow peers", "connections reset", |c| c.reclaimed_slow),
     event("handshakes", "evicted", |c| c.handshakes_evicted),
     event("half-open connections", "evicted", |c| c.half_open_evicted),
+    event("half-open connections", "refused", |c| c.syn_dropped),
     event("received bytes", "connections reset", |c| {
         c.receive_budget_resets
     }),
@@ -126,9 +127,14 @@ mod tests {
         );
         counters.starved = 9;
         counters.handshakes_evicted = 4;
+        counters.half_open_evicted = 5;
+        counters.syn_dropped = 6;
         assert_eq!(
             text(&mut log, 1002, &counters).as_deref(),
-            Some("page buffers (2 waits), handshakes (4 evicted)")
+            Some(
+                "page buffers (2 waits), handshakes (4 evicted), \
+                 half-open connections (5 evicted, 6 refused)"
+            )
         );
         assert_eq!(text(&mut log, 5000, &counters), None, "nothing is new");
     }
