@@ -171,6 +171,7 @@ impl Running {
                 ports: Arc::clone(&ports),
                 cache: Arc::clone(&cache),
                 command_queues: command_queues.collect(),
+                ktls_threads: ktls_workers.serving(),
             })
         });
         for listener in &config.listeners {

@@ -32,8 +32,8 @@ use lockgate_drivers::SentRelease;
 use lockgate_drivers::{EalConfig, PortConfig};
 use lockgate_ip::{Cidr, Route};
 use lockgate_ktls::BackendChoice;
-use lockgate_stack::Limits;
 use lockgate_stack::tls::{Certificate, TlsOptions};
+use lockgate_stack::{DynamicRecords, Limits};
 use lockgate_tcp::TcpConfig;
 use lockgate_wire::IfaceId;
 use pktbuf::PoolConfig;
@@ -164,6 +164,8 @@ pub struct Ktls {
     pub backend: BackendChoice,
     /// Plaintext bytes of a record, at most.
     pub record_max: u16,
+    /// Small records where a connection begins to send.
+    pub dynamic_records: DynamicRecords,
     /// Threads that seal and open records. Without, the workers do.
     pub workers: Option<KtlsWorkersConfig>,
 }

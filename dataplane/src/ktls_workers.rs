@@ -4,8 +4,15 @@
 //! queue that its flow hash chooses, so they are sealed in order. A worker has at most 128 records
 //! in a queue and does the rest itself: neither its connections nor other workers wait for it.
 //! Records come back by a channel of the worker's own.
+//!
+//! A KTLS worker that panics gives back what it has, unfinished, takes nothing more, and is logged.
+//! The workers then seal and open those connections' records themselves. A record that it was
+//! sealing in place is lost, and its connection is reset; all others go on.
 
 use core::num::NonZeroUsize;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
@@ -13,7 +20,11 @@ use lockgate_ktls::{Away, Ciphers, SessionId, Work};
 
 /// The threads.
 #[derive(Debug, Default)]
-pub struct KtlsWorkers(Vec<JoinHandle<()>>);
+pub struct KtlsWorkers {
+    threads: Vec<JoinHandle<()>>,
+    /// Those that serve.
+    serving: Arc<AtomicUsize>,
+}
 
 /// How the threads are started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +49,8 @@ pub struct KtlsQueues {
 #[derive(Debug)]
 struct Queue {
     to: Sender<Message>,
+    /// Whether its thread has panicked.
+    is_failed: Arc<AtomicBool>,
     /// Records that are in the queue, being worked on, or on their way back.
     in_flight: usize,
     /// Sessions that have ended. The KTLS worker may have their expanded keys.
@@ -74,13 +87,20 @@ impl KtlsWorkers {
         let back: Vec<_> = (0..workers)
             .map(|_| bounded::<Done>(count * QUEUE_RECORDS))
             .collect();
-        let mut threads = Self::default();
+        let mut threads = Self {
+            threads: Vec::with_capacity(count),
+            serving: Arc::new(AtomicUsize::new(count)),
+        };
         let mut queues = Vec::with_capacity(count);
         for number in 0..count {
             // Messages have a record at least, but for those with ids of ended sessions only.
             let (to, messages) = bounded(workers * QUEUE_RECORDS);
+            let is_failed = Arc::new(AtomicBool::new(false));
             let thread = KtlsWorker {
                 number,
+                current: None,
+                is_failed: is_failed.clone(),
+                serving: threads.serving.clone(),
                 messages,
                 back: back.iter().map(|(to, _)| to.clone()).collect(),
                 ciphers: ciphers(),
@@ -93,12 +113,15 @@ impl KtlsWorkers {
             let spawned = thread::Builder::new()
                 .name(name.clone())
                 .spawn(move || thread.run(core));
-            threads.0.push(spawned.map_err(|error| (name, error))?);
-            queues.push(to);
+            threads
+                .threads
+                .push(spawned.map_err(|error| (name, error))?);
+            queues.push((to, is_failed));
         }
         let ends = back.into_iter().enumerate().map(|(number, (_, back))| {
-            let queues = queues.iter().map(|to| Queue {
+            let queues = queues.iter().map(|(to, is_failed)| Queue {
                 to: to.clone(),
+                is_failed: is_failed.clone(),
                 in_flight: 0,
                 forgotten: Vec::new(),
             });
@@ -115,15 +138,22 @@ impl KtlsWorkers {
 
     /// Whether a thread has ended though workers still submit to it.
     pub fn has_ended(&self) -> bool {
-        self.0.iter().any(JoinHandle::is_finished)
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Returns how many threads serve: all but those that have panicked.
+    pub fn serving(&self) -> Arc<AtomicUsize> {
+        self.serving.clone()
     }
 
     /// Waits for the threads to end, which they do when every worker has dropped its queues.
     /// Returns whether none has panicked.
     pub fn join(self) -> bool {
+        let started = self.threads.len();
         // All are waited for.
-        let panicked = self.0.into_iter().map(|thread| thread.join().is_err());
-        panicked.filter(|panicked| *panicked).count() == 0
+        let joined = self.threads.into_iter().map(JoinHandle::join);
+        let ended = joined.filter(Result::is_ok).count();
+        ended == started && self.serving.load(Ordering::Relaxed) == started
     }
 }
 
@@ -153,7 +183,7 @@ impl KtlsQueues {
 impl Away for KtlsQueues {
     fn room(&self, flow: u32) -> usize {
         let queue = self.queues.get(self.queue_of(flow));
-        queue.map_or(0, |queue| QUEUE_RECORDS.saturating_sub(queue.in_flight))
+        queue.map_or(0, Queue::room)
     }
 
     fn submit(&mut self, flow: u32, work: Work) -> Result<(), Work> {
@@ -162,7 +192,7 @@ impl Away for KtlsQueues {
             return Err(work);
         };
         let records = work.records();
-        if queue.in_flight + records > QUEUE_RECORDS {
+        if records > queue.room() {
             return Err(work);
         }
         let message = Message {
@@ -215,9 +245,22 @@ impl Away for KtlsQueues {
     }
 }
 
+impl Queue {
+    fn room(&self) -> usize {
+        if self.is_failed.load(Ordering::Relaxed) {
+            return 0;
+        }
+        QUEUE_RECORDS.saturating_sub(self.in_flight)
+    }
+}
+
 /// A thread's part.
 struct KtlsWorker {
     number: usize,
+    /// What it works on, and for which worker.
+    current: Option<(usize, Work)>,
+    is_failed: Arc<AtomicBool>,
+    serving: Arc<AtomicUsize>,
     messages: Receiver<Message>,
     back: Vec<Sender<Done>>,
     ciphers: Ciphers,
@@ -233,19 +276,51 @@ impl KtlsWorker {
                 tracing::warn!(number, core, "KTLS worker: can't be bound to its core");
             }
         }
+        // The ciphers aren't used after a panic, and a job shows how far a cipher got with it.
+        if panic::catch_unwind(AssertUnwindSafe(|| self.serve())).is_ok() {
+            return;
+        }
+        self.is_failed.store(true, Ordering::Relaxed);
+        self.serving.fetch_sub(1, Ordering::Relaxed);
+        tracing::error!(
+            number = self.number,
+            "KTLS worker: panicked, see above; the workers seal and open its records themselves \
+             until the next start"
+        );
+        self.give_up();
+    }
+
+    fn serve(&mut self) {
         while let Some(message) = self.next() {
             for id in message.forgotten {
                 self.ciphers.forget(id);
             }
-            let Some(mut work) = message.work else {
-                continue;
-            };
-            work.run(&mut self.ciphers);
-            if let Some(back) = self.back.get(message.worker) {
-                let queue = self.number;
-                // If the worker has ended, the memory is freed here.
-                let _ = back.send(Done { queue, work });
+            self.current = message.work.map(|work| (message.worker, work));
+            if let Some((_, work)) = &mut self.current {
+                work.run(&mut self.ciphers);
             }
+            self.give_back();
+        }
+    }
+
+    /// Gives back what it worked on.
+    fn give_back(&mut self) {
+        if let Some((worker, work)) = self.current.take()
+            && let Some(back) = self.back.get(worker)
+        {
+            let queue = self.number;
+            // If the worker has ended, the memory is freed here.
+            let _ = back.send(Done { queue, work });
+        }
+    }
+
+    /// Gives everything back as it is, until every worker has dropped its end of the queue: a
+    /// worker may have submitted something before it saw that the thread has failed.
+    fn give_up(&mut self) {
+        self.give_back();
+        while let Ok(message) = self.messages.recv() {
+            self.current = message.work.map(|work| (message.worker, work));
+            self.give_back();
         }
     }
 

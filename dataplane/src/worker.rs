@@ -232,7 +232,11 @@ impl Worker {
         values.extend(counters(&mut self.stack.counters().iter()));
         values.extend(counters(&mut self.stack.tcp_counters().iter()));
         values.extend(counters(&mut self.stack.ip_counters().iter()));
-        values.extend(counters(&mut self.ciphers.counters.iter()));
+        let record_layer = self.ciphers.counters.entries();
+        values.extend(record_layer.map(|(name, is_gauge, value)| match is_gauge {
+            true => Metric::gauge(name, value),
+            false => Metric::counter(name, value),
+        }));
         let pages = self.pages.usage();
         values.extend([
             Metric::gauge("pages.blocks", u64::from(pages.blocks)),

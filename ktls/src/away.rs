@@ -60,6 +60,20 @@ impl Work {
         }
     }
 
+    /// Whether they are to be opened.
+    fn is_received(&self) -> bool {
+        matches!(self.jobs, Jobs::Open(_))
+    }
+
+    /// Returns the number of records that came back without a result: the thread or device that had
+    /// them gave them up.
+    fn given_up(&self) -> usize {
+        match &self.jobs {
+            Jobs::Seal(jobs) => jobs.iter().filter(|job| job.is_waiting()).count(),
+            Jobs::Open(job) => usize::from(job.is_given_up()),
+        }
+    }
+
     /// Seals or opens the records on the calling thread. Each job gets its result.
     pub fn run(&mut self, ciphers: &mut Ciphers) {
         // The jobs have the errors as well.
@@ -93,9 +107,26 @@ impl Ciphers {
         self.away.as_ref().map_or(0, |away| away.in_flight())
     }
 
+    /// Submits work of a flow to be done elsewhere, and counts its records.
+    ///
+    /// # Errors
+    ///
+    /// The work, if there is no such place, its queue has ended or has no room.
+    pub fn submit_away(&mut self, flow: u32, work: Work) -> Result<(), Work> {
+        let Some(away) = &mut self.away else {
+            return Err(work);
+        };
+        let (is_received, records) = (work.is_received(), work.records() as u64);
+        away.submit(flow, work)?;
+        self.count_submitted(is_received, records);
+        Ok(())
+    }
+
     /// Returns work that has been done elsewhere, and counts its records.
     pub fn poll_away(&mut self) -> Option<Work> {
         let work = self.away.as_mut()?.poll()?;
+        let given_up = work.given_up() as u64;
+        self.count_returned(work.is_received(), work.records() as u64, given_up);
         match &work.jobs {
             Jobs::Seal(jobs) => self.count_sealed(jobs),
             Jobs::Open(job) if job.is_opened() => self.count_opened(job),

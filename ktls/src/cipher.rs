@@ -161,6 +161,17 @@ impl Ciphers {
         self.counters.add(Counter::decrypts(params), 1);
     }
 
+    /// Counts records that were submitted to be sealed or opened elsewhere.
+    pub(crate) fn count_submitted(&mut self, is_received: bool, records: u64) {
+        self.counters.add(in_queue(is_received), records);
+    }
+
+    /// Counts records that came back, of which so many have no result.
+    pub(crate) fn count_returned(&mut self, is_received: bool, records: u64, given_up: u64) {
+        self.counters.lower(in_queue(is_received), records);
+        self.counters.add(Counter::OcfRetries, given_up);
+    }
+
     /// Lends the memory of a run of jobs, which is empty.
     pub(crate) fn take_run(&mut self) -> Vec<SealJob> {
         core::mem::take(&mut self.run)
@@ -206,6 +217,15 @@ impl Ciphers {
     /// Returns the names of the backends, highest priority first.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.backends.iter().map(|backend| backend.name())
+    }
+}
+
+/// The gauge of records that are elsewhere.
+const fn in_queue(is_received: bool) -> Counter {
+    if is_received {
+        Counter::SwRxInqueue
+    } else {
+        Counter::SwTxInqueue
     }
 }
 

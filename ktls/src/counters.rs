@@ -1,5 +1,6 @@
 //! Counters of a worker's record layer. Those that FreeBSD has too have its names,
-//! `kern.ipc.tls.*`.
+//! `kern.ipc.tls.*`. Those that Linux has in `/proc/net/tls_stat` have its names beside those,
+//! `tls_stat.*`.
 
 use crate::enable::Direction;
 use crate::error::RxError;
@@ -23,6 +24,18 @@ pub enum Counter {
     SwCcm,
     /// AES-CBC directions active in software (gauge).
     SwCbc,
+    /// Sending directions active in software (gauge).
+    SwTx,
+    /// Receiving directions active in software (gauge).
+    SwRx,
+    /// Sending directions enabled in software.
+    TxSessions,
+    /// Receiving directions enabled in software.
+    RxSessions,
+    /// Records that KTLS workers are sealing, or that wait for them (gauge).
+    SwTxInqueue,
+    /// Received records that KTLS workers are opening, or that wait for them (gauge).
+    SwRxInqueue,
     /// Received records with an invalid header.
     CorruptedRecords,
     /// Records that a cipher failed to seal or open.
@@ -61,6 +74,9 @@ pub enum Counter {
     OcfInplace,
     /// Records sealed from read-only pages into a separate buffer.
     OcfSeparateOutput,
+    /// Records that came back from a KTLS worker or device without a result, and were sealed or
+    /// opened by the connection's own worker.
+    OcfRetries,
     /// Received records opened in place, without a copy.
     RxInplace,
     /// Received records copied into one buffer before they were opened.
@@ -129,6 +145,12 @@ impl Counter {
         Self::SwChacha20,
         Self::SwCcm,
         Self::SwCbc,
+        Self::SwTx,
+        Self::SwRx,
+        Self::TxSessions,
+        Self::RxSessions,
+        Self::SwTxInqueue,
+        Self::SwRxInqueue,
         Self::CorruptedRecords,
         Self::FailedCrypto,
         Self::OcfTls12GcmEncrypts,
@@ -148,6 +170,7 @@ impl Counter {
         Self::OcfTls11CbcDecrypts,
         Self::OcfInplace,
         Self::OcfSeparateOutput,
+        Self::OcfRetries,
         Self::RxInplace,
         Self::RxGathered,
         Self::RxGatheredBytes,
@@ -188,6 +211,12 @@ impl Counter {
             Self::SwChacha20 => "kern.ipc.tls.sw.chacha20",
             Self::SwCcm => "kern.ipc.tls.sw.ccm",
             Self::SwCbc => "kern.ipc.tls.sw.cbc",
+            Self::SwTx => "kern.ipc.tls.sw.tx",
+            Self::SwRx => "kern.ipc.tls.sw.rx",
+            Self::TxSessions => "kern.ipc.tls.stats.tx_sessions",
+            Self::RxSessions => "kern.ipc.tls.stats.rx_sessions",
+            Self::SwTxInqueue => "kern.ipc.tls.stats.sw_tx_inqueue",
+            Self::SwRxInqueue => "kern.ipc.tls.stats.sw_rx_inqueue",
             Self::CorruptedRecords => "kern.ipc.tls.stats.corrupted_records",
             Self::FailedCrypto => "kern.ipc.tls.stats.failed_crypto",
             Self::OcfTls12GcmEncrypts => "kern.ipc.tls.stats.ocf.tls12_gcm_encrypts",
@@ -207,6 +236,7 @@ impl Counter {
             Self::OcfTls11CbcDecrypts => "kern.ipc.tls.stats.ocf.tls11_cbc_decrypts",
             Self::OcfInplace => "kern.ipc.tls.stats.ocf.inplace",
             Self::OcfSeparateOutput => "kern.ipc.tls.stats.ocf.separate_output",
+            Self::OcfRetries => "kern.ipc.tls.stats.ocf.retries",
             Self::RxInplace => "kern.ipc.tls.stats.rx_inplace",
             Self::RxGathered => "kern.ipc.tls.stats.rx_gathered",
             Self::RxGatheredBytes => "kern.ipc.tls.stats.rx_gathered_bytes",
@@ -236,6 +266,22 @@ impl Counter {
             Self::RxPeerAlert => "kern.ipc.tls.rx_error.peer_alert",
             Self::RxBackend => "kern.ipc.tls.rx_error.backend",
         }
+    }
+
+    /// Whether it goes down as well: how many there are now.
+    pub const fn is_gauge(self) -> bool {
+        matches!(
+            self,
+            Self::Active
+                | Self::SwGcm
+                | Self::SwChacha20
+                | Self::SwCcm
+                | Self::SwCbc
+                | Self::SwTx
+                | Self::SwRx
+                | Self::SwTxInqueue
+                | Self::SwRxInqueue
+        )
     }
 
     /// The counter of records sealed with these parameters. As in FreeBSD, CBC in TLS 1.2 counts as
@@ -322,20 +368,40 @@ impl Counters {
         *value = value.wrapping_add(n);
     }
 
+    /// Lowers a gauge.
+    pub(crate) fn lower(&mut self, gauge: Counter, n: u64) {
+        let value = &mut self.values[gauge as usize];
+        debug_assert!(
+            *value >= n,
+            "what ends was counted when it began: {gauge:?}"
+        );
+        *value = value.saturating_sub(n);
+    }
+
     /// A session of these parameters becomes active.
-    pub(crate) fn session_opened(&mut self, params: Params) {
+    pub(crate) fn session_opened(&mut self, params: Params, direction: Direction) {
         self.add(Counter::OffloadTotal, 1);
         self.add(Counter::Active, 1);
         self.add(Counter::sw(params), 1);
+        let (active, opened) = match direction {
+            Direction::Tx => (Counter::SwTx, Counter::TxSessions),
+            Direction::Rx => (Counter::SwRx, Counter::RxSessions),
+        };
+        self.add(active, 1);
+        self.add(opened, 1);
     }
 
     /// A session of these parameters is over.
-    pub(crate) fn session_closed(&mut self, params: Params) {
-        for gauge in [Counter::Active, Counter::sw(params)] {
-            let value = &mut self.values[gauge as usize];
-            debug_assert!(*value > 0, "a session is closed once, after it was opened");
-            *value = value.saturating_sub(1);
-        }
+    pub(crate) fn session_closed(&mut self, params: Params, direction: Direction) {
+        self.lower(Counter::Active, 1);
+        self.lower(Counter::sw(params), 1);
+        self.lower(
+            match direction {
+                Direction::Tx => Counter::SwTx,
+                Direction::Rx => Counter::SwRx,
+            },
+            1,
+        );
     }
 
     /// One value.
@@ -343,11 +409,19 @@ impl Counters {
         self.values[counter as usize]
     }
 
-    /// Every counter with its name.
+    /// Every counter with its name, then those of `/proc/net/tls_stat` with Linux's names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Counter::ALL
-            .iter()
-            .map(|&counter| (counter.name(), self.value(counter)))
+        self.entries().map(|(name, _, value)| (name, value))
+    }
+
+    /// As [`iter`](Self::iter), each with whether it is a gauge.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, bool, u64)> + '_ {
+        let own = Counter::ALL.into_iter();
+        let own = own.map(|counter| (counter.name(), counter.is_gauge(), self.value(counter)));
+        own.chain(TLS_STAT.iter().map(|(name, of)| {
+            let value = of.iter().map(|&counter| self.value(counter)).sum();
+            (*name, of.iter().any(|counter| counter.is_gauge()), value)
+        }))
     }
 }
 
@@ -356,6 +430,28 @@ impl Default for Counters {
         Self { values: [0; COUNT] }
     }
 }
+
+/// What Linux counts in `/proc/net/tls_stat`, as a sum of the counters here.
+const TLS_STAT: [(&str, &[Counter]); 11] = [
+    ("tls_stat.TlsCurrTxSw", &[Counter::SwTx]),
+    ("tls_stat.TlsCurrRxSw", &[Counter::SwRx]),
+    ("tls_stat.TlsTxSw", &[Counter::TxSessions]),
+    ("tls_stat.TlsRxSw", &[Counter::RxSessions]),
+    (
+        "tls_stat.TlsDecryptError",
+        &[
+            Counter::RxBadRecord,
+            Counter::RxNoContentType,
+            Counter::RxForgeries,
+        ],
+    ),
+    ("tls_stat.TlsRxNoPadViolation", &[Counter::RxNoPadViolation]),
+    ("tls_stat.TlsRxRekeyOk", &[Counter::RxRekeyOk]),
+    ("tls_stat.TlsRxRekeyError", &[Counter::RxRekeyError]),
+    ("tls_stat.TlsTxRekeyOk", &[Counter::TxRekeyOk]),
+    ("tls_stat.TlsTxRekeyError", &[Counter::TxRekeyError]),
+    ("tls_stat.TlsRxRekeyReceived", &[Counter::RxRekeyReceived]),
+];
 
 const COUNT: usize = Counter::RxBackend as usize + 1;
 
@@ -369,3 +465,75 @@ const _: () = {
         at += 1;
     }
 };
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The table of counters in docs/ktls.md, row by row.
+    #[test]
+    fn the_documentation_has_every_counter() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ktls.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, table) = text.split_once("<!-- counters -->").unwrap();
+        let (table, _) = table.split_once("<!-- end of counters -->").unwrap();
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        let documented: Vec<_> = rows
+            .map(|row| {
+                let cells: Vec<_> = row.split('|').map(str::trim).collect();
+                let [_, name, kind, meaning, _] = cells[..] else {
+                    panic!("{row}");
+                };
+                assert!(meaning.len() > 10, "{row}");
+                (name.trim_matches('`').to_owned(), kind == "gauge")
+            })
+            .collect();
+        let counters = Counters::default();
+        let exported = counters.entries().map(|(name, is_gauge, _)| {
+            let short = name.strip_prefix("kern.ipc.tls.");
+            (short.unwrap_or(name).to_owned(), is_gauge)
+        });
+        let exported: Vec<_> = exported.collect();
+        for row in &exported {
+            assert!(documented.contains(row), "{row:?} isn't documented");
+        }
+        for row in &documented {
+            assert!(exported.contains(row), "{row:?} doesn't exist");
+        }
+        assert_eq!(documented, exported, "in the same order");
+    }
+
+    #[test]
+    fn directions_are_counted_apart() {
+        let mut counters = Counters::default();
+        let params = Params::ALL[0];
+        counters.session_opened(params, Direction::Tx);
+        counters.session_opened(params, Direction::Rx);
+        counters.session_opened(params, Direction::Rx);
+        counters.session_closed(params, Direction::Rx);
+        let value = |name: &str| counters.iter().find(|(n, _)| *n == name).unwrap().1;
+        assert_eq!(value("kern.ipc.tls.stats.active"), 2);
+        assert_eq!(value("kern.ipc.tls.sw.gcm"), 2);
+        assert_eq!(value("tls_stat.TlsCurrTxSw"), 1);
+        assert_eq!(value("tls_stat.TlsCurrRxSw"), 1);
+        assert_eq!(value("tls_stat.TlsTxSw"), 1);
+        assert_eq!(value("tls_stat.TlsRxSw"), 2);
+    }
+
+    /// What Linux counts as a decryption error is the sum of what is told apart here.
+    #[test]
+    fn linux_s_counters_are_sums() {
+        let mut counters = Counters::default();
+        for (n, error) in [
+            (1, RxError::BadRecord),
+            (10, RxError::NoContentType),
+            (100, RxError::Forgeries),
+        ] {
+            counters.add(Counter::of(error), n);
+        }
+        let names: Vec<_> = counters.iter().filter(|(_, value)| *value == 111).collect();
+        assert_eq!(names, [("tls_stat.TlsDecryptError", 111)]);
+    }
+}

@@ -13,6 +13,7 @@ use pktbuf::{Buffer, PageBuf, PagePool, Stream};
 
 use crate::cipher::Ciphers;
 use crate::counters::Counter;
+use crate::enable::Direction;
 use crate::error::RxError;
 use crate::job::OpenJob;
 use crate::role::Role;
@@ -64,6 +65,8 @@ enum Reader {
     Application {
         /// Padded records are counted.
         expects_no_pad: bool,
+        /// The detached record has a key before the current one.
+        is_detached_older: bool,
     },
 }
 
@@ -149,7 +152,9 @@ impl Deframer {
         ciphers: &mut Ciphers,
     ) -> Self {
         ciphers.counters.add(Counter::EnableCalls, 1);
-        ciphers.counters.session_opened(session.params());
+        ciphers
+            .counters
+            .session_opened(session.params(), Direction::Rx);
         let rx = Rx {
             session,
             number: first_number,
@@ -168,7 +173,8 @@ impl Deframer {
     /// Ends the direction and removes its expanded key. Dropping a deframer instead leaves its
     /// session counted as active.
     pub fn retire(self, ciphers: &mut Ciphers) {
-        ciphers.counters.session_closed(self.rx.session.params());
+        let params = self.rx.session.params();
+        ciphers.counters.session_closed(params, Direction::Rx);
         ciphers.forget(self.rx.session.id());
     }
 
@@ -263,19 +269,24 @@ impl Deframer {
     /// Takes the detached record's job back, and returns the record's event. A job of another
     /// deframer, or one that comes back after the stream has ended, is dropped.
     ///
+    /// If the keys [were replaced](Self::replace_keys) meanwhile, the record is one of the old key
+    /// and the last that has it. Then a job of another deframer with old keys can't be told apart,
+    /// so jobs have to be returned to the deframer that made them.
+    ///
     /// # Errors
     ///
     /// As [`next`](Self::next). A job that wasn't run is [`RxError::Backend`].
     pub fn opened(&mut self, job: OpenJob, ciphers: &mut Ciphers) -> Result<Received, RxError> {
-        let is_ours = self.rx.detached.is_some() && job.session().is_same(&self.rx.session);
-        if !is_ours {
+        let is_older = !job.session().is_same(&self.rx.session);
+        if self.rx.detached.is_none() || is_older != self.rx.reader.is_detached_older() {
             return Ok(Received::NeedBytes);
         }
         self.rx.detached = None;
+        self.rx.reader.set_detached_older(false);
         if let Some(event) = self.ended()? {
             return Ok(event);
         }
-        let event = self.rx.on_opened(job, ciphers);
+        let event = self.rx.on_opened(job, is_older, ciphers);
         self.on_event(&event, ciphers);
         event
     }

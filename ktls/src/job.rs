@@ -103,6 +103,11 @@ impl SealJob {
         self.progress == Progress::Sealed
     }
 
+    /// Whether no cipher has ended with it, well or badly.
+    pub fn is_waiting(&self) -> bool {
+        self.progress == Progress::Waiting
+    }
+
     /// Leaves the outcome in the record's block. A job that wasn't run is given back.
     pub(crate) fn end(self) -> Result<(), CryptoError> {
         match self.progress {
@@ -142,7 +147,16 @@ pub struct OpenJob {
     session: Session,
     number: u64,
     head: ReceivedHead,
-    result: Option<Result<usize, CryptoError>>,
+    progress: OpenProgress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum OpenProgress {
+    /// The memory holds ciphertext.
+    Waiting,
+    /// A cipher has begun, and may have written to the memory.
+    Begun,
+    Ended(Result<usize, CryptoError>),
 }
 
 /// What a cipher reads and writes to open a record.
@@ -170,7 +184,7 @@ impl OpenJob {
             session,
             number,
             head,
-            result: None,
+            progress: OpenProgress::Waiting,
         }
     }
 
@@ -190,10 +204,12 @@ impl OpenJob {
     ///
     /// [`CryptoError::Backend`] if it can't be written to.
     pub fn parts(&mut self) -> Result<OpenParts<'_>, CryptoError> {
+        let body = self.memory.bytes_mut().ok_or(CryptoError::Backend)?;
+        self.progress = OpenProgress::Begun;
         Ok(OpenParts {
             number: self.number,
             head: self.head.as_bytes(),
-            body: self.memory.bytes_mut().ok_or(CryptoError::Backend)?,
+            body,
         })
     }
 
@@ -203,13 +219,23 @@ impl OpenJob {
     ///
     /// The error that it was given.
     pub fn set_result(&mut self, result: Result<usize, CryptoError>) -> Result<(), CryptoError> {
-        self.result = Some(result);
+        self.progress = OpenProgress::Ended(result);
         result.map(drop)
     }
 
     /// Whether it was opened.
     pub fn is_opened(&self) -> bool {
-        matches!(self.result, Some(Ok(_)))
+        matches!(self.progress, OpenProgress::Ended(Ok(_)))
+    }
+
+    /// Whether no cipher has ended with it, well or badly.
+    pub(crate) fn is_given_up(&self) -> bool {
+        !matches!(self.progress, OpenProgress::Ended(_))
+    }
+
+    /// Whether no cipher has had it: it can be run by another one.
+    pub fn is_waiting(&self) -> bool {
+        self.progress == OpenProgress::Waiting
     }
 
     /// Returns the bytes of memory that the record pins.
@@ -218,9 +244,12 @@ impl OpenJob {
     }
 
     /// Returns the record's header, the memory, and the length of the plaintext in it. A job that
-    /// wasn't run has failed.
+    /// wasn't run, or that a cipher never ended, has failed.
     pub(crate) fn end(self) -> (RecordHeader, RecordMemory, Result<usize, CryptoError>) {
-        let result = self.result.unwrap_or(Err(CryptoError::Backend));
+        let result = match self.progress {
+            OpenProgress::Ended(result) => result,
+            OpenProgress::Waiting | OpenProgress::Begun => Err(CryptoError::Backend),
+        };
         (self.head.header(), self.memory, result)
     }
 }
@@ -231,7 +260,7 @@ impl fmt::Debug for OpenJob {
             .field("session", &self.session)
             .field("number", &self.number)
             .field("head", &self.head)
-            .field("result", &self.result)
+            .field("progress", &self.progress)
             .finish_non_exhaustive()
     }
 }

@@ -128,7 +128,7 @@ pub use error::{CryptoError, Errno, RxError, TxError};
 pub use job::{OpenJob, OpenParts, SealJob};
 pub use limits::KeyLimits;
 pub use mode::{Mode, Refusal, choose_mode};
-pub use queue::{KeyUse, Limits, RecordQueue, Taken};
+pub use queue::{KeyUse, Limits, RecordQueue, Segments, Taken};
 pub use role::Role;
 pub use session::{Keys, Session, SessionId};
 pub use shape::{RecordShape, SealOrder};

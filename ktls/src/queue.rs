@@ -3,6 +3,7 @@
 mod epoch;
 mod rekey;
 mod seal;
+mod size;
 mod write;
 
 use core::ops::Range;
@@ -11,7 +12,7 @@ use pktbuf::{PageBuf, PagePool, Slices, State, Stream};
 
 use crate::cipher::Ciphers;
 use crate::counters::Counter;
-use crate::enable::KeyInfo;
+use crate::enable::{Direction, KeyInfo};
 use crate::error::{CryptoError, TxError};
 use crate::mode::Mode;
 use crate::session::Session;
@@ -22,6 +23,7 @@ pub use epoch::KeyUse;
 use epoch::Protection;
 use seal::NONE_AWAY;
 pub use seal::Taken;
+pub use size::Segments;
 
 /// The send queue of a socket, with TLS or without: page buffers by stream offset, from the first
 /// unacknowledged byte.
@@ -90,7 +92,9 @@ impl RecordQueue {
         if !ciphers.supports(session.params()) {
             return Err(TxError::Crypto(CryptoError::Unsupported));
         }
-        ciphers.counters.session_opened(session.params());
+        ciphers
+            .counters
+            .session_opened(session.params(), Direction::Tx);
         self.keys = Some(Protection::new(session, first_number, self.stream.end()));
         Ok(())
     }
@@ -99,7 +103,9 @@ impl RecordQueue {
     /// counted as active, and its expanded key in the table until it is evicted.
     pub fn retire(self, ciphers: &mut Ciphers) {
         if let Some(keys) = self.keys {
-            ciphers.counters.session_closed(keys.params());
+            ciphers
+                .counters
+                .session_closed(keys.params(), Direction::Tx);
             keys.forget(ciphers);
         }
     }
@@ -174,7 +180,7 @@ impl RecordQueue {
     /// Limits the content of records framed from now on, in bytes: 1 to 2^14, which is the default.
     pub fn set_record_len_max(&mut self, bytes: u16) {
         if let Some(keys) = self.keys.as_mut() {
-            keys.set_record_len_max(bytes);
+            keys.size.set_len_max(bytes);
         }
     }
 
@@ -198,12 +204,12 @@ impl RecordQueue {
         if !(min..=CONTENT_MAX).contains(&bytes) {
             return Err(TxError::LengthLimit);
         }
-        keys.set_record_len_max(bytes);
+        keys.size.set_len_max(bytes);
         Ok(())
     }
 
     /// Makes a key change (TLS 1.2: the end) due after fewer records than the suite allows.
-    pub fn set_refresh_after(&mut self, records: u32) {
+    pub fn set_refresh_after(&mut self, records: u16) {
         if let Some(keys) = self.keys.as_mut() {
             keys.set_refresh_after(records);
         }
@@ -288,7 +294,7 @@ impl RecordQueue {
 
     /// Returns how much content a record may have, in bytes, if there are keys.
     pub fn payload_len_max(&self) -> Option<u16> {
-        self.keys.as_ref().map(|keys| keys.record_len_max())
+        self.keys.as_ref().map(|keys| keys.size.len_max())
     }
 
     /// Returns the number of the next record, if there are keys.

@@ -119,6 +119,23 @@ impl RecordShape {
         HEADER as u32 + self.length(content) as u32
     }
 
+    /// Returns the most content of a record that is `wire` bytes long at most, header included.
+    pub const fn content_within(self, wire: u32) -> u16 {
+        let fixed = (self.inner_type_len + self.tag_len) as u32;
+        let body = wire.saturating_sub(self.head_len() as u32);
+        let (whole, padding_min) = match self.has_padding() {
+            true => (body - body % self.block_len as u32, 1),
+            false => (body, 0),
+        };
+        let content = whole.saturating_sub(fixed + padding_min);
+        #[expect(clippy::cast_possible_truncation, reason = "compared with a u16")]
+        if content < CONTENT_MAX as u32 {
+            content as u16
+        } else {
+            CONTENT_MAX
+        }
+    }
+
     /// Returns the least value of the length field: a record without content.
     pub const fn length_min(self) -> u16 {
         self.length(0)
@@ -170,6 +187,21 @@ const fn length_min_of_handshakes() -> u16 {
 mod tests {
     use super::*;
     use crate::suite::Suite;
+
+    /// The most content that fits, not a byte less.
+    #[test]
+    fn the_content_that_fits_fills_the_record() {
+        for params in Params::ALL {
+            let shape = params.shape();
+            assert_eq!(shape.content_within(0), 0);
+            assert_eq!(shape.content_within(u32::MAX), CONTENT_MAX);
+            for wire in shape.record_len(0)..3000 {
+                let content = shape.content_within(wire);
+                assert!(shape.record_len(content) <= wire, "{params:?} {wire}");
+                assert!(shape.record_len(content + 1) > wire, "{params:?} {wire}");
+            }
+        }
+    }
 
     /// The sizes of `tls_params.tls_hlen` and `tls_tlen` in FreeBSD's `uipc_ktls.c`; CCM as in
     /// Linux's `tls.h`. (header, trailer of 77 bytes, least length, greatest length)

@@ -311,6 +311,16 @@ impl Connection {
         self.outgoing(self.snd.nxt)
     }
 
+    /// When something of our stream was sent last, or the connection's begin.
+    pub fn last_sent(&self) -> Instant {
+        self.snd.last_sent
+    }
+
+    /// Payload bytes of a segment now, with the room for options taken off.
+    pub fn mss(&self) -> u16 {
+        self.mss_now()
+    }
+
     /// RCV.NXT: the peer's stream is complete up to this offset.
     pub fn received(&self) -> StreamOffset {
         without_fin(self.rcv.nxt, self.rcv.fin)

@@ -165,7 +165,7 @@ impl Connection {
     /// Payload bytes per segment, with the room for SACK blocks taken off.
     //= https://www.rfc-editor.org/rfc/rfc6691#section-2
     // RFC 6691: the MSS is reduced by the length of the options in each segment.
-    fn mss_now(&self) -> u16 {
+    pub(crate) fn mss_now(&self) -> u16 {
         let blocks = pieces_reported(self);
         let taken = if blocks == 0 { 0 } else { 4 + 8 * blocks };
         self.snd.mss.saturating_sub(taken).max(1)

@@ -1,5 +1,6 @@
 //! A snapshot of the counters of workers, ports and process.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub(super) struct MetricSources {
     pub(super) ports: Arc<Vec<Port>>,
     pub(super) cache: Arc<FileCache>,
     pub(super) command_queues: Vec<Sender<WorkerCommand>>,
+    /// KTLS workers that serve.
+    pub(super) ktls_threads: Arc<AtomicUsize>,
 }
 
 impl MetricSources {
@@ -40,11 +43,13 @@ impl MetricSources {
     }
 
     fn process(&self) -> MetricGroup {
-        let values = self.cache.counters();
-        let values = values
+        let threads = self.ktls_threads.load(Ordering::Relaxed) as u64;
+        let files = self.cache.counters();
+        let files = files
             .iter()
-            .map(|(name, value)| Metric::counter(name, value))
-            .collect();
+            .map(|(name, value)| Metric::counter(name, value));
+        let threads = Metric::gauge("kern.ipc.tls.stats.threads", threads);
+        let values = files.chain(core::iter::once(threads)).collect();
         MetricGroup {
             kind: GroupKind::Process,
             name: String::new(),

@@ -32,6 +32,7 @@ pub(super) fn stack(config: &Config, ports: &[Port]) -> StackConfig {
         // Each worker's own.
         siblings: None,
         record_len_max: config.ktls.record_max,
+        dynamic_records: config.ktls.dynamic_records,
     }
 }
 

@@ -9,8 +9,8 @@ use lockgate_drivers::SentRelease;
 use lockgate_drivers::{Device, EalConfig, Hugepages, Iova, RX_ROOM_MIN};
 use lockgate_http::{Bounded, Limits as HttpLimits, Timeout};
 use lockgate_ktls::BackendChoice;
-use lockgate_stack::Limits;
 use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
+use lockgate_stack::{DynamicRecords, Limits};
 use lockgate_tcp::congestion::Algorithm;
 use lockgate_tcp::{Keepalive, TcpConfig};
 use pktbuf::PoolConfig;
@@ -172,6 +172,10 @@ pub(super) fn ktls(document: &Document<'_>, host: &Host, worker_cores: &[u16]) -
             ],
         ),
         record_max: ktls.size("record_max").unwrap_or_default(),
+        dynamic_records: DynamicRecords {
+            small_records: ktls.count("dyn_rec_threshold"),
+            idle: ktls.time("dyn_rec_timeout"),
+        },
         workers,
     }
 }

@@ -1,4 +1,7 @@
-use lockgate_ktls::{BackendChoice, Jobs, Params, RecordQueue, SealJob, Session, Suite, Version};
+use lockgate_ktls::{
+    BackendChoice, CryptoError, Jobs, OpenJob, Params, RecordCipher, RecordQueue, SealJob, Session,
+    Suite, Version,
+};
 use pktbuf::{PagePool, Placement, PoolConfig, Region, Slices};
 
 use super::*;
@@ -245,4 +248,117 @@ fn keys_of_ended_sessions_are_removed() {
     assert!(queues[0].queues[0].forgotten.is_empty());
     drop(queues);
     assert!(threads.join());
+}
+
+/// A cipher that panics at a record of a session: before it touches the record, or after.
+struct Panics {
+    inner: Ciphers,
+    at: u64,
+    of: SessionId,
+    has_begun: bool,
+}
+
+impl RecordCipher for Panics {
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+
+    fn priority(&self) -> u8 {
+        1
+    }
+
+    fn supports(&self, params: Params) -> bool {
+        self.inner.supports(params)
+    }
+
+    fn seal(&mut self, run: &mut [SealJob]) -> Result<(), CryptoError> {
+        for job in run {
+            if (job.session().id(), job.number()) == (self.of, self.at) {
+                if self.has_begun {
+                    job.parts().body[0] ^= 1;
+                }
+                panic!("a cipher with a fault");
+            }
+            self.inner.seal(core::slice::from_mut(job))?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, job: &mut OpenJob) -> Result<(), CryptoError> {
+        self.inner.open(job)
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        self.inner.forget(id);
+    }
+}
+
+/// A thread that panics gives back what it has: its own record, and what waits in its queue. The
+/// workers seal all of it themselves, with the same bytes. Only a record that the cipher had begun
+/// is lost, and with it its connection.
+#[test]
+fn a_thread_that_panics_gives_its_records_back() {
+    for has_begun in [false, true] {
+        let mut connections = [1, 2].map(Connection::new);
+        let of = connections[0].session.id();
+        let config = KtlsWorkersConfig {
+            workers: NonZeroUsize::new(1).unwrap(),
+            cores: Vec::new(),
+        };
+        let panics = || {
+            Ciphers::with_backends(vec![Box::new(Panics {
+                inner: ciphers(),
+                at: 20,
+                of,
+                has_begun,
+            })])
+        };
+        let (threads, mut queues) = KtlsWorkers::start(&config, 2, panics).unwrap();
+        let serving = threads.serving();
+        assert_eq!(serving.load(Ordering::Relaxed), 1);
+        for (connection, queue) in connections.iter_mut().zip(&mut queues) {
+            connection.push(60);
+            for _ in 0..12 {
+                let jobs = Jobs::Seal(connection.jobs(5));
+                // Once the thread has failed, it is refused.
+                let submitted = queue.submit(0, Work { owner: 0, jobs });
+                if let Err(work) = submitted {
+                    connection.take_back(work);
+                }
+            }
+        }
+        let mut given_up = 0;
+        for (at, (connection, queue)) in connections.iter_mut().zip(&mut queues).enumerate() {
+            while queue.in_flight() > 0 {
+                let work = wait(queue);
+                let Jobs::Seal(jobs) = work.jobs else {
+                    unreachable!("records to be sealed");
+                };
+                given_up += jobs.iter().filter(|job| job.is_waiting()).count();
+                let taken = connection
+                    .queue
+                    .sealed(jobs, &mut ciphers(), &mut connection.pages);
+                assert!(taken.is_ok() || has_begun && at == 0);
+            }
+            let is_lost = has_begun && at == 0;
+            assert_eq!(connection.queue.is_lost(), is_lost);
+            assert_eq!(connection.queue.has_away(), is_lost);
+            if !is_lost {
+                let all = 0..connection.queue.end();
+                let (queue, pages) = (&mut connection.queue, &mut connection.pages);
+                assert_eq!(queue.prepare(&all, &mut ciphers(), pages), Ok(all.end));
+                let key = u8::try_from(at + 1).unwrap();
+                assert_eq!(connection.wire(), Connection::sealed_here(key, 60));
+            }
+        }
+        // Its run of five records: the first number of it is 20.
+        assert!(given_up >= 5, "{given_up}");
+        for queue in &queues {
+            assert_eq!(queue.room(0), 0);
+        }
+        assert_eq!(serving.load(Ordering::Relaxed), 0);
+        assert!(!threads.has_ended(), "it gives back what still comes");
+        drop((connections, queues));
+        assert!(!threads.join());
+    }
 }

@@ -36,11 +36,41 @@ pub struct StackConfig {
     /// The most bytes of content in a sent record: 64 (RFC 8449) to 2^14, the default. Values
     /// outside count as the nearest of these.
     pub record_len_max: u16,
+    /// Small records where a connection begins to send.
+    pub dynamic_records: DynamicRecords,
     /// The worker's place among the workers with the same addresses, if there are others. They get
     /// frames and packets from this one by
     /// [`Stack::poll_sibling_frame`](crate::Stack::poll_sibling_frame) and
     /// [`Stack::poll_misdirected_packet`](crate::Stack::poll_misdirected_packet).
     pub siblings: Option<SiblingPlace>,
+}
+
+/// Small records where a connection begins to send, and after a pause: each ends with a segment, so
+/// that the peer can open it when that segment arrives, and not a round trip later. With
+/// [`small_records`](Self::small_records) of them sent, all are full.
+///
+/// It is Cloudflare's "dynamic TLS records" (nginx's `ssl_dyn_rec_*`), whose numbers these are,
+/// without the middle size: a record of three segments would take the memory of a full one. Go's
+/// crypto/tls and HAProxy do the same with other numbers.
+///
+/// Connections whose keys an application set have full records, unless
+/// [`Stack::set_tx_dynamic_records`](crate::Stack::set_tx_dynamic_records) asks for small ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DynamicRecords {
+    /// How many records of application data are small. 0: none.
+    pub small_records: u8,
+    /// A connection begins again after it has sent nothing for so long, with nothing
+    /// unacknowledged.
+    pub idle: Duration,
+}
+
+impl Default for DynamicRecords {
+    fn default() -> Self {
+        Self {
+            small_records: 40,
+            idle: Duration::from_secs(1),
+        }
+    }
 }
 
 /// The limits of one worker's stack. Memory for tables is taken once, at the start:
@@ -208,6 +238,7 @@ impl Default for StackConfig {
             ktls: true,
             cbc: false,
             record_len_max: RECORD_LEN_MAX,
+            dynamic_records: DynamicRecords::default(),
             siblings: None,
         }
     }

@@ -2,9 +2,10 @@
 
 use lockgate_ktls::EnableSettings;
 use lockgate_tcp::{Shared, SharedParams};
+use lockgate_wire::Instant;
 
 use crate::away::AwayRecords;
-use crate::config::{Limits, StackConfig};
+use crate::config::{DynamicRecords, Limits, StackConfig};
 use crate::counters::Counters;
 use crate::handshakes::Handshakes;
 use crate::memory::Memory;
@@ -16,6 +17,8 @@ use crate::seeds::Seeds;
 /// What the sockets of one worker share, a part for each purpose. Functions borrow only the parts
 /// that they need; those that need several take all of it.
 pub(crate) struct SocketContext {
+    /// The latest time that the stack was given.
+    pub(crate) now: Instant,
     /// TCP's settings, counters and ranges.
     pub(crate) tcp: Shared,
     pub(crate) limits: Limits,
@@ -38,6 +41,7 @@ pub(crate) struct RecordLayerSettings {
     pub(crate) cbc_enabled: bool,
     /// As [`StackConfig::record_len_max`].
     pub(crate) record_len_max: u16,
+    pub(crate) dynamic_records: DynamicRecords,
 }
 
 impl RecordLayerSettings {
@@ -52,7 +56,7 @@ impl RecordLayerSettings {
 
 impl SocketContext {
     /// `seeds` are those of TCP's random decisions.
-    pub(crate) fn new(config: &StackConfig, seeds: &Seeds) -> Self {
+    pub(crate) fn new(now: Instant, config: &StackConfig, seeds: &Seeds) -> Self {
         let limits = config.limits;
         let params = SharedParams {
             ranges: limits.ranges_max,
@@ -61,12 +65,14 @@ impl SocketContext {
             ranges_seed: seeds.ranges,
         };
         Self {
+            now,
             tcp: Shared::new(config.tcp.clone(), &params),
             limits,
             record_layer: RecordLayerSettings {
                 enabled: config.ktls,
                 cbc_enabled: config.cbc,
                 record_len_max: config.record_len_max.max(RECORD_LEN_MIN),
+                dynamic_records: config.dynamic_records,
             },
             counters: Counters::default(),
             notices: NoticeQueue::default(),

@@ -73,6 +73,10 @@ lockgate_wire::counters! {
         /// Connections reset for others that waited for memory or a place in the table, because
         /// their peers took less than `send_rate_min`.
         reclaimed_slow,
+        /// Records that were kept small so that they end with a segment.
+        small_records,
+        /// Times that a connection began again with small records because it had been idle.
+        small_restarts,
         /// Payload bytes that applications gave by copy.
         bytes_by_copy,
         /// Payload bytes that applications gave by reference.

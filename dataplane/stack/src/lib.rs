@@ -143,7 +143,8 @@ pub mod tls;
 pub mod wheel;
 
 pub use config::{
-    ConfigError, ConnectConfig, ConnectError, Limits, ListenConfig, ListenError, StackConfig,
+    ConfigError, ConnectConfig, ConnectError, DynamicRecords, Limits, ListenConfig, ListenError,
+    StackConfig,
 };
 pub use counters::Counters;
 pub use env::Env;

@@ -13,6 +13,7 @@ mod keys;
 mod progress;
 mod read;
 mod receive;
+mod record_size;
 mod send;
 mod state;
 mod transmit;

@@ -102,7 +102,7 @@ impl Stack {
             wheel: Wheel::new(now, entries),
             listeners: Listeners::default(),
             resets: ResetLimit::new(limits.resets_per_second_max),
-            cx: SocketContext::new(&config, &seeds),
+            cx: SocketContext::new(now, &config, &seeds),
             egress: Egress::new(&config, seeds.neighbours)?,
             siblings: SiblingQueues::new(config.siblings.is_some()),
             sibling_solicits: SiblingSolicits::new(config.siblings.is_some()),
@@ -125,6 +125,7 @@ impl Stack {
     /// Sends what can be sent, at most `budget` packets. Connections take turns. Returns true if
     /// there is more to do now, or if records are being sealed or opened elsewhere.
     pub fn poll<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>, budget: u32) -> bool {
+        self.cx.now = now;
         env.pages.reclaim();
         self.take_back_records(env);
         self.cx.records.begin_turn();
@@ -147,6 +148,7 @@ impl Stack {
 
     /// Runs the timers that are due.
     pub fn on_timer<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
+        self.cx.now = now;
         let mut budget = self.cx.limits.timers_per_turn_max;
         while let Some(TimerKey(key)) = self.wheel.expire(now, &mut budget) {
             match self.target_of(key) {

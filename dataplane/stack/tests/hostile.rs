@@ -259,6 +259,8 @@ fn a_new_connection_is_not_closed_in_a_table_of_busy_ones() {
 fn closed_windows_keep_no_client_out_of_a_full_table() {
     let (a, mut b) = hosts(POOL, 64 << 10);
     b.config.limits.connections_max = 64;
+    // The slow reader takes a full record at a time.
+    b.config.dynamic_records.small_records = 0;
     let mut scene = Scene::new(a, b, true);
     let slow = scene.connect_many(1)[0];
     scene.request(slow, 2_000_000, Kind::ByReference);

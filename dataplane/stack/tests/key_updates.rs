@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use lockgate_ktls::Counter;
 use lockgate_stack::tls::TlsOptions;
-use lockgate_stack::{Notice, SocketId};
-use support::link::payload;
+use lockgate_stack::{CloseReason, Notice, SocketId};
+use support::link::{Link, payload};
 use support::peer::{Peer, config};
-use support::{World, pki};
+use support::{HostSpec, World, pki};
 
 /// A rustls client of TLS 1.3 on host A, and the server's socket.
 fn connect(world: &mut World) -> (Peer, SocketId) {
@@ -241,6 +241,132 @@ fn short_answers_with_key_updates_are_bounded() {
     }
     assert_eq!(peer.error, None);
     assert_eq!(peer.received.len(), taken as usize);
+}
+
+/// A peer that asks for new keys and acknowledges nothing: what waits for the answer is bounded,
+/// and so is the time. TCP gives the peer up, and nothing of it stays.
+#[test]
+fn the_wait_for_an_answer_ends_with_a_peer_that_acknowledges_nothing() {
+    let mut world = World::simple();
+    let (mut peer, b) = connect(&mut world);
+    let port = world.a.stack.local_addr(peer.socket).unwrap().port();
+    let (mut fair, fair_b) = another(&mut world);
+    world.link.filter = Some(Box::new(move |from, frame| {
+        from == 1 && !payload(frame).is_empty() && frame[36..38] == port.to_be_bytes()
+    }));
+    let queued = world.b.send(b, &[1; 100_000]);
+    assert!(queued > 30_000);
+    world.run(Duration::from_micros(100));
+    // The first answer is the last: its key has to seal what is queued.
+    ask(&mut world, &mut peer, b);
+    ask(&mut world, &mut peer, b);
+    assert_eq!(answers(&world), 1);
+    let pinned = world.b.stack.send_queued(b);
+    let mut reason = None;
+    let mut seconds = 0;
+    while reason.is_none() {
+        seconds += 10;
+        assert!(seconds < 1000, "the connection is never given up");
+        world.run(Duration::from_secs(10));
+        assert!(world.b.stack.send_queued(b) <= pinned);
+        fair.write(b"hello");
+        let bytes = fair.outgoing();
+        fair.send_raw(&mut world, &bytes);
+        assert_eq!(world.b.drain(fair_b).0, b"hello");
+        assert_eq!(world.b.send(fair_b, b"there"), 5);
+        fair.read(&mut world);
+        assert_eq!(std::mem::take(&mut fair.received), b"there");
+        reason = world.notices_b.drain(..).find_map(|notice| match notice {
+            Notice::Closed(socket, reason) if socket == b => Some(reason),
+            _ => None,
+        });
+    }
+    assert_eq!(reason, Some(CloseReason::TimedOut));
+    assert_eq!(answers(&world), 1);
+    world.a.stack.abort(peer.socket);
+    world.a.stack.abort(fair.socket);
+    world.b.stack.abort(fair_b);
+    world.run(Duration::from_secs(100));
+    world.b.assert_full();
+}
+
+/// Ten peers send as many KeyUpdates as the record layer allows, each with a request for an answer,
+/// and acknowledge everything. A client beside them is served in its first turn, each turn opens a
+/// bounded number of records, and each peer gets one answer for each of its data records at most.
+#[test]
+fn a_storm_of_key_updates_leaves_turns_to_others() {
+    for away in [None, Some(16)] {
+        let spec = HostSpec {
+            away,
+            buffers: 16_384,
+            ..HostSpec::new(2)
+        };
+        let mut world = World::new(HostSpec::new(1), spec, Link::perfect());
+        world.listen(443, Some(pki::server(&TlsOptions::default())));
+        let mut storm: Vec<_> = (0..10).map(|_| another(&mut world)).collect();
+        let (mut fair, fair_b) = another(&mut world);
+        for round in 0..20_u32 {
+            for (peer, _) in &mut storm {
+                for _ in 0..30 {
+                    peer.tls.refresh_traffic_keys().unwrap();
+                }
+                peer.write(b"x");
+                let bytes = peer.outgoing();
+                assert_eq!(world.a.send(peer.socket, &bytes) as usize, bytes.len());
+            }
+            fair.write(b"hello");
+            let bytes = fair.outgoing();
+            assert_eq!(world.a.send(fair.socket, &bytes) as usize, bytes.len());
+            world.deliver();
+            let mut served = None;
+            let mut data = 0;
+            for turn in 0..100 {
+                let before = opened(&world);
+                for (_, b) in &storm {
+                    data += world.b.drain(*b).0.len();
+                }
+                if world.b.drain(fair_b).0 == b"hello" {
+                    served.get_or_insert(turn);
+                    assert_eq!(world.b.send(fair_b, b"there"), 5);
+                }
+                assert!(opened(&world) - before <= 11 * 64);
+                world.run(Duration::from_micros(10));
+                if data == storm.len() && served.is_some() {
+                    break;
+                }
+            }
+            let bound = if away.is_some() { 20 } else { 1 };
+            assert!(served.is_some_and(|turn| turn <= bound), "{served:?}");
+            assert_eq!(data, storm.len(), "round {round}");
+            fair.read(&mut world);
+            assert_eq!(std::mem::take(&mut fair.received), b"there");
+            for (peer, _) in &mut storm {
+                peer.read(&mut world);
+                assert_eq!(peer.error, None);
+            }
+        }
+        let updates = world.b.ciphers.counters.value(Counter::RxRekeyOk);
+        assert_eq!(updates, 10 * 20 * 30);
+        assert!(answers(&world) <= 10 * 20 * 2, "{}", answers(&world));
+        // One more than the record layer allows ends the connection.
+        let (mut peer, b) = storm.pop().unwrap();
+        for _ in 0..33 {
+            peer.tls.refresh_traffic_keys().unwrap();
+        }
+        let bytes = peer.outgoing();
+        peer.send_raw(&mut world, &bytes);
+        world.run_until(Duration::from_secs(1), |world| {
+            world.b.drain(b);
+            world.b.ciphers.counters.value(Counter::RxFlood) > 0
+        });
+        assert_eq!(world.b.ciphers.counters.value(Counter::RxFlood), 1);
+    }
+}
+
+/// Records that B has opened, on its own thread or elsewhere.
+fn opened(world: &World) -> u64 {
+    let counters = &world.b.ciphers.counters;
+    counters.value(Counter::OcfTls13GcmDecrypts) + counters.value(Counter::OcfTls13Chacha20Decrypts)
 }
 
 /// Bytes of a KeyUpdate message.

@@ -23,7 +23,10 @@ fn world() -> World {
 fn world_of(recv_total_bytes: u64) -> World {
     let mut b = HostSpec::new(2);
     b.config.limits.recv_total_bytes = recv_total_bytes;
-    let mut world = World::new(HostSpec::new(1), b, Link::perfect());
+    let mut a = HostSpec::new(1);
+    // A write of the client is a record.
+    a.config.dynamic_records.small_records = 0;
+    let mut world = World::new(a, b, Link::perfect());
     world.listen(80, None);
     world.listen(443, Some(pki::server(&TlsOptions::default())));
     world
@@ -376,7 +379,10 @@ fn records_that_an_application_keeps_leave_memory_for_sealing() {
         small_spans: 32,
         large_spans: 16,
     };
-    let mut world = World::new(HostSpec::new(1), b, Link::perfect());
+    let mut a = HostSpec::new(1);
+    // The clients' records are of a large span each.
+    a.config.dynamic_records.small_records = 0;
+    let mut world = World::new(a, b, Link::perfect());
     let client = listen_with_tls(&mut world);
     let mut pairs = Vec::new();
     for _ in 0..30 {

@@ -232,6 +232,11 @@ impl Scenario {
             if let Some(wire) = (self.bytes[from] * 2000).checked_div(self.faults.rate) {
                 time += Duration::from_millis(wire);
             }
+            if self.suite.is_some() {
+                // A lazy application reads a small record at a time.
+                let small = u32::try_from(self.bytes[from] / 512).unwrap_or(u32::MAX);
+                time += self.lazy[to] * small.min(SMALL_RECORDS);
+            }
         }
         time
     }
@@ -319,6 +324,8 @@ const DELAYED_ACK: Duration = Duration::from_millis(40);
 /// What a received buffer pins at least: its room for a frame.
 const BUFFER_BYTES: u64 = 2048;
 const LAZY: [u64; 4] = [0, 0, 1, 100];
+/// As the configuration's default.
+const SMALL_RECORDS: u32 = 40;
 const SEEDS: u64 = 10_000;
 const SIZES: [u64; 5] = [0, 100, 5000, 60_000, 300_000];
 const WINDOWS: [u32; 5] = [2048, 8192, 65_536, 262_144, 1 << 20];

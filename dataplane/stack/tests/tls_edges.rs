@@ -379,6 +379,7 @@ fn records_are_as_short_as_configured() {
         for n in [0, 3] {
             let mut spec = HostSpec::new(2);
             spec.config.record_len_max = configured;
+            spec.config.dynamic_records.small_records = 0;
             let mut world = world(spec);
             let (mut peer, b) = rustls_peer(&mut world, n);
             let overhead = if n == 0 { 17 } else { 24 };

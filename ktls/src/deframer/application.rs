@@ -25,18 +25,19 @@ impl Deframer {
     ) -> Self {
         let reader = Reader::Application {
             expects_no_pad: false,
+            is_detached_older: false,
         };
         Self::with_reader(session, first_number, reader, chain, ciphers)
     }
 
     /// Installs other keys of the same suite and version, which the application derived after a
-    /// KeyUpdate. They open what isn't opened yet, from record `first_number` on.
+    /// KeyUpdate. They open what isn't detached yet, from record `first_number` on. A record that
+    /// is detached has the old key, and comes first.
     ///
     /// # Errors
     ///
     /// [`EnableError::AlreadyEnabled`] for keys of the stack's own handshake,
-    /// [`EnableError::RekeyMismatch`] for another suite or version and in TLS 1.2,
-    /// [`EnableError::RekeyBusy`] while a record is detached.
+    /// [`EnableError::RekeyMismatch`] for another suite or version and in TLS 1.2.
     pub fn replace_keys(
         &mut self,
         session: Session,
@@ -64,7 +65,7 @@ impl Deframer {
     pub fn set_expect_no_pad(&mut self, expected: bool) -> Result<(), TxError> {
         let is_tls13 = self.params().version == Version::Tls13;
         match &mut self.rx.reader {
-            Reader::Application { expects_no_pad } if is_tls13 => {
+            Reader::Application { expects_no_pad, .. } if is_tls13 => {
                 *expects_no_pad = expected;
                 Ok(())
             }
@@ -106,12 +107,11 @@ impl Rx {
         if params != session.params() || params.version != Version::Tls13 {
             return Err(EnableError::RekeyMismatch);
         }
-        if self.detached.is_some() {
-            return Err(EnableError::RekeyBusy);
-        }
+        self.reader.set_detached_older(self.detached.is_some());
         let old = core::mem::replace(&mut self.session, session);
         ciphers.forget(old.id());
         self.number = first_number;
+        self.forgeries = 0;
         // The next message begins with the first record of its key.
         self.joiner = HandshakeJoiner::default();
         if let State::KeyExpired = self.state {
@@ -126,7 +126,28 @@ impl Reader {
     pub(super) fn expects_no_pad(self) -> bool {
         match self {
             Self::Stack { .. } => false,
-            Self::Application { expects_no_pad } => expects_no_pad,
+            Self::Application { expects_no_pad, .. } => expects_no_pad,
+        }
+    }
+
+    /// Whether the detached record has a key before the current one.
+    pub(super) fn is_detached_older(self) -> bool {
+        match self {
+            Self::Stack { .. } => false,
+            Self::Application {
+                is_detached_older, ..
+            } => is_detached_older,
+        }
+    }
+
+    /// Notes whether the detached record has a key before the current one. Keys of the stack's
+    /// handshake change with a record that isn't detached any more.
+    pub(super) fn set_detached_older(&mut self, older: bool) {
+        if let Self::Application {
+            is_detached_older, ..
+        } = self
+        {
+            *is_detached_older = older;
         }
     }
 }

@@ -14,15 +14,20 @@ use crate::role::Role;
 use crate::suite::{CONTENT_MAX, ContentType, Version};
 
 impl Rx {
+    /// Returns the event of a record that was opened, well or badly. `is_older`: the application
+    /// has set other keys since the record was detached.
     pub(super) fn on_opened(
         &mut self,
         job: OpenJob,
+        is_older: bool,
         ciphers: &mut Ciphers,
     ) -> Result<Received, RxError> {
         let (header, memory, result) = job.end();
         let plaintext = result.map_err(|error| {
             ciphers.counters.add(Counter::FailedCrypto, 1);
             match error {
+                // The key that it is counted for is gone.
+                CryptoError::BadTag if is_older => RxError::BadRecord,
                 CryptoError::BadTag => self.forgery(),
                 CryptoError::Unsupported | CryptoError::Backend => RxError::Backend,
             }
@@ -52,7 +57,9 @@ impl Rx {
             Reader::Stack { role, .. } => self.on_record(kind, record, role, ciphers),
             Reader::Application { .. } => {
                 let is_tls13 = self.session.params().version == Version::Tls13;
+                // The keys that a KeyUpdate of an older key asks for were set.
                 if is_tls13
+                    && !is_older
                     && kind == ContentType::HANDSHAKE
                     && self.joiner.scan_for_key_update(record.as_slice())
                 {

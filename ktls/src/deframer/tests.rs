@@ -1,3 +1,4 @@
+mod application;
 mod jobs;
 
 use lockgate_testing::Random;

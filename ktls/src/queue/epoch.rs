@@ -3,11 +3,12 @@
 use pktbuf::{PageBuf, RecordFields};
 
 use super::seal::NONE_AWAY;
+use super::size::RecordSize;
 use crate::cipher::Ciphers;
 use crate::error::{CryptoError, TxError};
 use crate::limits::KeyLimits;
 use crate::session::Session;
-use crate::suite::{CONTENT_MAX, ContentType, IV_LEN, Params};
+use crate::suite::{ContentType, IV_LEN, Params};
 
 /// Use of the current key, compared with its limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,8 +42,10 @@ pub(super) struct Protection {
     pub(super) control_end: u64,
     /// The record that `more` left open: plain, and not in the queue yet.
     pub(super) open: Option<PageBuf>,
-    refresh_after: u32,
-    record_len_max: u16,
+    /// Records after which a key change is due; `u16::MAX`: as the suite says.
+    refresh_after: u16,
+    /// How long records of application data are.
+    pub(super) size: RecordSize,
     epoch: u8,
 }
 
@@ -73,8 +76,8 @@ impl Protection {
             is_lost: false,
             control_end: 0,
             open: None,
-            refresh_after: u32::MAX,
-            record_len_max: CONTENT_MAX,
+            refresh_after: u16::MAX,
+            size: RecordSize::new(),
             epoch: 0,
         }
     }
@@ -98,6 +101,9 @@ impl Protection {
             "the queue frames fresh plain buffers only: {framed:?}"
         );
         framed.map_err(|_| TxError::Crypto(CryptoError::Backend))?;
+        if kind == ContentType::APPLICATION_DATA {
+            self.size.on_data_framed();
+        }
         self.next += 1;
         Ok(())
     }
@@ -149,11 +155,7 @@ impl Protection {
         }
     }
 
-    pub(super) fn set_record_len_max(&mut self, bytes: u16) {
-        self.record_len_max = bytes.clamp(1, CONTENT_MAX);
-    }
-
-    pub(super) fn set_refresh_after(&mut self, records: u32) {
+    pub(super) fn set_refresh_after(&mut self, records: u16) {
         self.refresh_after = records;
     }
 
@@ -219,10 +221,6 @@ impl Protection {
         self.epoch = epoch;
     }
 
-    pub(super) fn record_len_max(&self) -> u16 {
-        self.record_len_max
-    }
-
     /// Whether `records` more records can be framed.
     pub(super) fn can_frame(&self, records: u64) -> bool {
         self.next
@@ -249,7 +247,9 @@ impl Protection {
         let limits = KeyLimits::of(self.params().suite);
         refresh = refresh.min(self.first.saturating_add(limits.refresh));
         spent = spent.min(self.first.saturating_add(limits.spent));
-        refresh = refresh.min(self.first.saturating_add(u64::from(self.refresh_after)));
+        if self.refresh_after < u16::MAX {
+            refresh = refresh.min(self.first.saturating_add(u64::from(self.refresh_after)));
+        }
         (refresh, spent)
     }
 

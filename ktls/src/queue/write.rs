@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pktbuf::{PageBuf, PagePool, SharedSpan, State};
 
-use super::RecordQueue;
+use super::{RecordQueue, Segments};
 use crate::alert::Alert;
 use crate::error::TxError;
 use crate::pages;
@@ -42,6 +42,22 @@ impl RecordQueue {
         more: bool,
         pool: &mut PagePool,
     ) -> Result<u32, TxError> {
+        self.push_bytes_in(Segments::UNKNOWN, parts, more, pool)
+    }
+
+    /// As [`push_bytes`](Self::push_bytes), with small records where the stream
+    /// [begins](Self::begin_small).
+    ///
+    /// # Errors
+    ///
+    /// As [`push_bytes`](Self::push_bytes).
+    pub fn push_bytes_in(
+        &mut self,
+        segments: Segments,
+        parts: &[&[u8]],
+        more: bool,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         match &self.keys {
             None if total == 0 => return Ok(0),
@@ -62,7 +78,7 @@ impl RecordQueue {
             while !rest.is_empty() {
                 let step = match self.keys {
                     None => self.copy_plain(rest, left, pool),
-                    Some(_) => self.copy_record(rest, left, more, pool),
+                    Some(_) => self.copy_record(segments, rest, left, more, pool),
                 };
                 match step {
                     Ok(n) => {
@@ -96,6 +112,23 @@ impl RecordQueue {
         len: u32,
         pool: &mut PagePool,
     ) -> Result<u32, TxError> {
+        self.push_span_in(Segments::UNKNOWN, span, at, len, pool)
+    }
+
+    /// As [`push_span`](Self::push_span), with small records where the stream
+    /// [begins](Self::begin_small).
+    ///
+    /// # Errors
+    ///
+    /// As [`push_span`](Self::push_span).
+    pub fn push_span_in(
+        &mut self,
+        segments: Segments,
+        span: &Arc<SharedSpan>,
+        at: u32,
+        len: u32,
+        pool: &mut PagePool,
+    ) -> Result<u32, TxError> {
         if len == 0 {
             return Err(TxError::Empty);
         }
@@ -105,7 +138,7 @@ impl RecordQueue {
         self.flush()?;
         let mut taken = 0;
         while taken < len {
-            let step = match self.push_span_record(span, at + taken, len - taken, pool) {
+            let step = match self.push_span_record(segments, span, at + taken, len - taken, pool) {
                 Ok(step) => step,
                 Err(error) if taken == 0 => return Err(error),
                 Err(_) => break,
@@ -131,7 +164,7 @@ impl RecordQueue {
         if content.is_empty() {
             return Err(TxError::Empty);
         }
-        if content.len() > usize::from(keys.record_len_max()) {
+        if content.len() > usize::from(keys.size.len_max()) {
             return Err(TxError::MessageSize);
         }
         if !keys.can_frame(1 + u64::from(keys.open.is_some())) {
@@ -184,22 +217,32 @@ impl RecordQueue {
     /// Returns the piece's length.
     fn copy_record(
         &mut self,
+        segments: Segments,
         rest: &[u8],
         left: usize,
         more: bool,
         pool: &mut PagePool,
     ) -> Result<usize, TxError> {
+        let at = self.stream.end();
         let keys = self.keys.as_mut().ok_or(TxError::WrongMode)?;
-        let record_len_max = usize::from(keys.record_len_max());
+        let begun = keys
+            .open
+            .as_ref()
+            .map_or(0, |open| open.body_len() as usize);
+        let shape = keys.params().shape();
+        let len_max = keys
+            .size
+            .content_max(shape, at, segments, begun + left, more);
+        let len_max = usize::from(len_max);
         let mut open = match keys.open.take() {
             Some(open) => open,
             None if !keys.can_frame(1) => return Err(TxError::KeySpent),
-            None if more => alloc(record_len_max, pool)?,
-            None => alloc(left.min(record_len_max), pool)?,
+            None if more => alloc(len_max, pool)?,
+            None => alloc(left.min(len_max), pool)?,
         };
-        let free = record_len_max.saturating_sub(open.body_len() as usize);
+        let free = len_max.saturating_sub(begun);
         let n = open.append(&rest[..rest.len().min(free)]);
-        let full = open.room() == 0 || open.body_len() as usize >= record_len_max;
+        let full = open.room() == 0 || open.body_len() as usize >= len_max;
         keys.open = Some(open);
         if full {
             self.flush()?;
@@ -209,6 +252,7 @@ impl RecordQueue {
 
     fn push_span_record(
         &mut self,
+        segments: Segments,
         span: &Arc<SharedSpan>,
         at: u32,
         left: u32,
@@ -216,7 +260,14 @@ impl RecordQueue {
     ) -> Result<u32, TxError> {
         let len_max = match &self.keys {
             Some(keys) if !keys.can_frame(1) => return Err(TxError::KeySpent),
-            Some(keys) => u32::from(keys.record_len_max()),
+            Some(keys) => {
+                let shape = keys.params().shape();
+                let end = self.stream.end();
+                let max = keys
+                    .size
+                    .content_max(shape, end, segments, left as usize, false);
+                u32::from(max)
+            }
             // Plaintext needs no records, but a scatter entry's length has 16 bits.
             None => u32::from(CONTENT_MAX),
         };

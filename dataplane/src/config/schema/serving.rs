@@ -27,6 +27,18 @@ pub(super) const KTLS: &[Key] = &[
         "Plaintext bytes of a sent record (RFC 8446, 5.1: 16 KiB).",
     ),
     key(
+        "dyn_rec_threshold",
+        count(0, 255, 40, "records"),
+        "How many records are small where a connection begins to send: each ends with a TCP \
+         segment, so that a client on a slow link reads it as soon as that has come. Later ones \
+         are full, for throughput. 0: all are full.",
+    ),
+    key(
+        "dyn_rec_timeout",
+        time(10 * MS, H, S),
+        "A connection that has sent nothing for so long begins with small records again.",
+    ),
+    key(
         "workers",
         count(0, 64, 0, "threads"),
         "Threads that seal and open records. With 0 the workers do that themselves, when a record \

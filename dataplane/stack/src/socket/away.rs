@@ -80,7 +80,7 @@ impl Socket {
         };
         let count = u8::try_from(work.records()).unwrap_or(u8::MAX);
         self.pending.records_away += count;
-        if let Err(mut work) = submit(work, self.hash, ciphers) {
+        if let Err(mut work) = ciphers.submit_away(self.hash, work) {
             // The queue is full of other messages, or its thread has ended.
             work.run(ciphers);
             self.on_work_done(work, cx, ciphers, pages);
@@ -111,9 +111,13 @@ impl Socket {
                 self.update_tcp_queue();
                 self.make_ready(&mut cx.schedule);
             }
-            Jobs::Open(job) => {
+            Jobs::Open(mut job) => {
                 // A socket that receives no more has no use for it.
                 if self.awaits_record() {
+                    if job.is_waiting() {
+                        // Its thread has ended before it came to it. The job has the result.
+                        let _ = ciphers.open(&mut job);
+                    }
                     cx.away.keep_opened(self.id.index, job);
                     self.notify_readable(&mut cx.notices);
                 }
@@ -168,7 +172,7 @@ impl Socket {
             owner: self.id.to_bits(),
             jobs: Jobs::Open(job),
         };
-        let Err(mut work) = submit(work, self.hash, ciphers) else {
+        let Err(mut work) = ciphers.submit_away(self.hash, work) else {
             return (Ok(Received::NeedBytes), None);
         };
         work.run(ciphers);
@@ -176,13 +180,6 @@ impl Socket {
             Jobs::Open(job) => (deframer.opened(job, ciphers), None),
             Jobs::Seal(_) => (Ok(Received::NeedBytes), None),
         }
-    }
-}
-
-fn submit(work: Work, flow: u32, ciphers: &mut Ciphers) -> Result<(), Work> {
-    match ciphers.away() {
-        Some(away) => away.submit(flow, work),
-        None => Err(work),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::TxError;
+use lockgate_ktls::{Segments, TxError};
 use pktbuf::PagePool;
 
 use super::Socket;
@@ -65,15 +65,23 @@ impl Socket {
                 self.drop_file();
                 break;
             }
+            let left = file.end - file.at;
             let room = match self.queue_room(cx, pages) {
-                SendRoom::Bytes(room) => room,
+                SendRoom::Bytes(room) => self.record_room(room, left, &cx.limits),
                 SendRoom::Full => break,
                 SendRoom::Starved => {
                     self.make_starved(cx);
                     break;
                 }
             };
-            match self.push_file(room, pages) {
+            if room == 0 {
+                break;
+            }
+            let segments = self.segments(cx, pages);
+            let small_left = self.tx.small_left();
+            let pushed = self.push_file(segments, room, pages);
+            self.count_small_records(small_left, cx);
+            match pushed {
                 Ok(0) => break,
                 Ok(taken) => {
                     cx.memory.starved.on_taken(Missing::Pages, &mut self.lists);
@@ -122,7 +130,12 @@ impl Socket {
 
     /// Queues the next piece of the pending range, of at most `room` bytes. Returns its length: 0
     /// if it isn't in memory.
-    fn push_file(&mut self, room: u32, pages: &mut PagePool) -> Result<u32, FileError> {
+    fn push_file(
+        &mut self,
+        segments: Segments,
+        room: u32,
+        pages: &mut PagePool,
+    ) -> Result<u32, FileError> {
         let Some(file) = self.rare.as_ref().and_then(|rare| rare.file.as_ref()) else {
             return Ok(0);
         };
@@ -143,12 +156,12 @@ impl Socket {
             // A record by reference can't be continued, so that the tail before more is copied.
             let bytes = span.get(at as usize..).unwrap_or_default();
             let tail = bytes.get(..len as usize).unwrap_or_default();
-            self.tx.push_bytes(&[tail], true, pages)
+            self.tx.push_bytes_in(segments, &[tail], true, pages)
         } else {
             let tail = len.checked_rem(record_max).unwrap_or(0);
             let has_tail = file.more && len == left && tail < len;
             let whole = if has_tail { len - tail } else { len };
-            self.tx.push_span(&span, at, whole, pages)
+            self.tx.push_span_in(segments, &span, at, whole, pages)
         };
         pushed.map_err(FileError::Write)
     }

@@ -441,6 +441,7 @@ impl Socket {
             .enable(sessions.tx, sessions.tx_number, ciphers)
             .map_err(|_| Failure::Internal)?;
         self.tx.set_record_len_max(cx.record_layer.record_len_max);
+        self.start_dynamic_records(true, cx.record_layer.dynamic_records);
         if tickets.is_some() {
             self.rare.get_or_insert_default().tickets = tickets;
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, RecordShape, TxError, Version};
+use lockgate_ktls::{
+    Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, RecordShape, Segments, TxError, Version,
+};
 use lockgate_tcp::State;
 use pktbuf::{PagePool, SharedSpan};
 
@@ -24,12 +26,15 @@ impl Socket {
     ) -> Result<u32, SendError> {
         self.check_sending()?;
         let given: usize = parts.iter().map(|part| part.len()).sum();
+        let segments = self.segments(cx, pages);
+        let small_left = self.tx.small_left();
         let pushed = if given == 0 {
             let pushed = self.tx.push_bytes(parts, more, pages);
             pushed.map(|taken| (taken, SendRoom::Full))
         } else {
-            self.push_records(parts, given, more, cx, pages)
+            self.push_records(segments, parts, given, more, cx, pages)
         };
+        self.count_small_records(small_left, cx);
         let taken = self.after_push(pushed, given, cx)?;
         cx.counters.bytes_by_copy += u64::from(taken);
         Ok(taken)
@@ -45,22 +50,43 @@ impl Socket {
         pages: &mut PagePool,
     ) -> Result<u32, SendError> {
         self.check_sending()?;
+        let segments = self.segments(cx, pages);
+        let small_left = self.tx.small_left();
         let pushed = match self.send_room(cx, pages) {
-            SendRoom::Bytes(room) if len > 0 => {
-                let pushed = self.tx.push_span(span, at, len.min(room), pages);
-                cx.memory.starved.on_taken(Missing::Pages, &mut self.lists);
-                // Fewer bytes than asked for: the pool is exhausted.
-                pushed.map(|taken| match taken < len.min(room) {
-                    true => (taken, SendRoom::Starved),
-                    false => (taken, SendRoom::Full),
-                })
+            SendRoom::Bytes(_) if len == 0 => Err(TxError::Empty),
+            SendRoom::Bytes(room) => {
+                let len = self.record_room(room, len.into(), &cx.limits).min(len);
+                self.push_span(segments, span, at, len, cx, pages)
             }
-            SendRoom::Bytes(_) => Err(TxError::Empty),
             none @ (SendRoom::Full | SendRoom::Starved) => Ok((0, none)),
         };
+        self.count_small_records(small_left, cx);
         let taken = self.after_push(pushed, len as usize, cx)?;
         cx.counters.bytes_by_reference += u64::from(taken);
         Ok(taken)
+    }
+
+    /// Queues a part of a span for which there is room. Returns how many bytes were taken, and the
+    /// room after that.
+    fn push_span(
+        &mut self,
+        segments: Segments,
+        span: &Arc<SharedSpan>,
+        at: u32,
+        len: u32,
+        cx: &mut SocketContext,
+        pages: &mut PagePool,
+    ) -> Result<(u32, SendRoom), TxError> {
+        if len == 0 {
+            return Ok((0, SendRoom::Full));
+        }
+        let taken = self.tx.push_span_in(segments, span, at, len, pages)?;
+        cx.memory.starved.on_taken(Missing::Pages, &mut self.lists);
+        // Fewer bytes than asked for: the pool is exhausted.
+        Ok(match taken < len {
+            true => (taken, SendRoom::Starved),
+            false => (taken, SendRoom::Full),
+        })
     }
 
     /// Queues one record of any type. Returns false if there is no room for it now.
@@ -198,12 +224,17 @@ impl Socket {
 
     /// Whether the queue is below its low-water mark, in bytes and in pinned memory.
     fn is_below_low_water(&self, limits: &Limits) -> bool {
-        let low = limits.send_low_water_bytes;
+        self.send_queued() < self.low_water(limits)
+            && !self.pins_more_than(limits.send_low_water_bytes)
+    }
+
+    /// The low-water mark, in bytes of the queue.
+    pub(super) fn low_water(&self, limits: &Limits) -> u64 {
         if self.is_window_closed() {
-            return self.send_queued() == 0;
+            return 1;
         }
-        self.send_queued() < u64::from(low.min(self.ahead_max(limits) / 2))
-            && !self.pins_more_than(low)
+        let half = self.ahead_max(limits) / 2;
+        limits.send_low_water_bytes.min(half).into()
     }
 
     /// Whether answers of the record layer (KeyUpdate, alerts) have to wait: an earlier one isn't
@@ -373,6 +404,7 @@ impl Socket {
     /// many were taken, and the room after that.
     fn push_records(
         &mut self,
+        segments: Segments,
         parts: &[&[u8]],
         given: usize,
         more: bool,
@@ -389,6 +421,10 @@ impl Socket {
             if left == 0 {
                 return Ok((bytes(taken), room));
             }
+            let space = self.record_room(space, left as u64, &cx.limits);
+            if space == 0 {
+                return Ok((bytes(taken), SendRoom::Full));
+            }
             let (pieces, len) = pieces(parts, taken, left.min(space as usize).min(PLAINTEXT_MAX));
             // A record's memory has the size of what is left, unless more follows in it.
             let is_continued = if len == left {
@@ -396,7 +432,10 @@ impl Socket {
             } else {
                 len < space as usize
             };
-            match self.tx.push_bytes(&pieces, is_continued, pages) {
+            let pushed = self
+                .tx
+                .push_bytes_in(segments, &pieces, is_continued, pages);
+            match pushed {
                 Ok(pushed) => taken += pushed as usize,
                 Err(TxError::Exhausted) => return Ok((bytes(taken), SendRoom::Starved)),
                 Err(error) if taken == 0 => return Err(error),

@@ -23,7 +23,7 @@ fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region)
     let mut region = Region::heap(PagePool::bytes_needed(config)).unwrap();
     let pages = PagePool::new(&mut region, config).unwrap();
     let mut ciphers = Ciphers::new(BackendChoice::Auto, 4);
-    let mut cx = SocketContext::new(&StackConfig::default(), &Seeds::new(1));
+    let mut cx = SocketContext::new(Instant::ZERO, &StackConfig::default(), &Seeds::new(1));
     let now = Instant::from_millis(1);
     let opening = OpenParams {
         local_port: 1000,

@@ -22,6 +22,7 @@ impl Stack {
         packet: Buffer,
         env: &mut Env<'_, N>,
     ) {
+        self.cx.now = now;
         self.cx.counters.packets_in += 1;
         let meta = frame_meta(&packet);
         let ingress = self.egress.ip.receive(iface, packet.front(), &meta);

@@ -171,6 +171,31 @@ impl Stack {
         socket.tx_max_payload().ok_or(SocketError::NoKeys)
     }
 
+    /// Lets the connection begin with small records, now and after a pause, or ends that; see
+    /// [`DynamicRecords`](crate::DynamicRecords), whose numbers the stack's configuration has.
+    /// Connections of the stack's own handshakes have them, those with keys of an application
+    /// don't.
+    ///
+    /// # Errors
+    /// [`SocketError::NoKeys`] without keys, [`SocketError::NoSocket`].
+    pub fn set_tx_dynamic_records(
+        &mut self,
+        socket: SocketId,
+        on: bool,
+    ) -> Result<(), SocketError> {
+        let (socket, cx) = self.socket_mut(socket).ok_or(SocketError::NoSocket)?;
+        socket.set_tx_dynamic_records(on, cx)
+    }
+
+    /// Returns whether the connection has small records at times.
+    ///
+    /// # Errors
+    /// [`SocketError::NoKeys`] without keys, [`SocketError::NoSocket`].
+    pub fn tx_dynamic_records(&self, socket: SocketId) -> Result<bool, SocketError> {
+        let socket = self.socket(socket).ok_or(SocketError::NoSocket)?;
+        socket.has_tx_dynamic_records().ok_or(SocketError::NoKeys)
+    }
+
     /// Expects that the peer pads no record (Linux's `TLS_RX_EXPECT_NO_PAD`). Padded records are
     /// counted then, and delivered all the same.
     ///

@@ -9,6 +9,12 @@ use lockgate_testing::Random;
 
 std::thread_local! {
     static FAILURE: Cell<Option<CryptoError>> = const { Cell::new(None) };
+    static IS_DEAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The pools of this thread take nothing more, and give back what they have as it is.
+pub(crate) fn die() {
+    IS_DEAD.set(true);
 }
 
 /// The first record that any pool of this thread runs next fails.
@@ -47,6 +53,9 @@ impl LatePool {
 
 impl Away for LatePool {
     fn room(&self, flow: u32) -> usize {
+        if IS_DEAD.get() {
+            return 0;
+        }
         let queue = &self.queues[flow as usize % self.queues.len()];
         self.room.saturating_sub(Self::records(queue))
     }
@@ -73,6 +82,9 @@ impl Away for LatePool {
             Some(work) => work,
             None => self.queues[1 - first].pop_front()?,
         };
+        if IS_DEAD.get() {
+            return Some(work);
+        }
         match (FAILURE.take(), &mut work.jobs) {
             (None, _) => work.run(&mut self.ciphers),
             (Some(error), Jobs::Seal(jobs)) => _ = jobs[0].set_result(Err(error)),

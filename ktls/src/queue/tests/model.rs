@@ -71,6 +71,11 @@ enum Op {
         len: usize,
     },
     Flush,
+    /// The next records are small, in segments of so many bytes.
+    Small {
+        records: u8,
+        mss: u16,
+    },
     Rekey,
     /// Sends up to so many bytes of what wasn't sent.
     Send {
@@ -120,6 +125,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => (0..5000u32, 1..60_000u32).prop_map(|(at, len)| Op::Span { at, len }),
         2 => (1..=255u8, 1usize..300).prop_map(|(kind, len)| Op::Message { kind, len }),
         1 => Just(Op::Flush),
+        1 => (0..20u8, 1..3000u16).prop_map(|(records, mss)| Op::Small { records, mss }),
         1 => Just(Op::Rekey),
         6 => (1..70_000u32, 1..33u16).prop_map(|(bytes, entries)| Op::Send { bytes, entries }),
         2 => any::<(u8, u8)>().prop_map(|(from, len)| Op::Again { from, len }),
@@ -151,6 +157,7 @@ struct Model {
     rng: Random,
     peer: Peer,
     span: Arc<SharedSpan>,
+    segments: Segments,
     /// What was written and not cut: type and content; neighbours of type data may share a record.
     written: Vec<(u8, Vec<u8>)>,
     /// What's in the open record.
@@ -183,6 +190,7 @@ impl Model {
             .enable(session, peer.number, &mut world.ciphers)
             .unwrap();
         queue.set_record_len_max(record_len_max);
+        queue.set_dynamic_records(true);
         let span = world.span(&rng.bytes(65_536));
         world.pool.inject_failures(seed, failures);
         Self {
@@ -191,6 +199,7 @@ impl Model {
             rng,
             peer,
             span,
+            segments: Segments::UNKNOWN,
             written: Vec::new(),
             open: Vec::new(),
             wire: Vec::new(),
@@ -204,10 +213,13 @@ impl Model {
         match *op {
             Op::Bytes { len, more } => self.bytes(len, more),
             Op::Span { at, len } => {
-                match self
-                    .queue
-                    .push_span(&self.span, at, len, &mut self.world.pool)
-                {
+                match self.queue.push_span_in(
+                    self.segments,
+                    &self.span,
+                    at,
+                    len,
+                    &mut self.world.pool,
+                ) {
                     Ok(n) => {
                         self.close_open();
                         let (at, n) = (at as usize, n as usize);
@@ -235,6 +247,11 @@ impl Model {
             Op::Flush => {
                 self.queue.flush().unwrap();
                 self.close_open();
+            }
+            Op::Small { records, mss } => {
+                self.queue.begin_small(records);
+                self.segments = Segments::new(self.sent(), mss);
+                assert_eq!(self.queue.small_left(), records);
             }
             Op::Rekey => {
                 let ciphers = &mut self.world.ciphers;
@@ -300,7 +317,8 @@ impl Model {
     fn bytes(&mut self, len: usize, more: bool) {
         let data = self.rng.bytes(len);
         let (a, b) = data.split_at(self.rng.index(len + 1));
-        match self.queue.push_bytes(&[a, b], more, &mut self.world.pool) {
+        let pool = &mut self.world.pool;
+        match self.queue.push_bytes_in(self.segments, &[a, b], more, pool) {
             Ok(n) => {
                 self.open.extend_from_slice(&data[..n as usize]);
                 let left = self.queue.open_len() as usize;
