@@ -112,6 +112,11 @@ impl Socket {
             },
         }
         self.update_room(&cx.limits, &mut cx.memory.receive);
+        // Also without data: other sockets may have freed memory since, and a peer with a closed
+        // window waits for the update.
+        if !self.is_tcp_over() && self.tcp.ack_due() {
+            self.make_ready(&mut cx.schedule);
+        }
     }
 
     /// What becomes of a connection after an error, if the application set the keys.
