@@ -240,6 +240,9 @@ impl fmt::Debug for Port {
 pub struct Queue {
     pub(crate) shared: Arc<Shared>,
     pub(crate) number: u16,
+    /// The port whose packet buffers it sends in, if these aren't its own.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) receiver: Option<Arc<Shared>>,
 }
 
 impl Queue {
@@ -248,7 +251,17 @@ impl Queue {
         Self {
             shared: Arc::clone(shared),
             number,
+            #[cfg(feature = "fault-injection")]
+            receiver: None,
         }
+    }
+
+    /// Makes the queue send each frame as a copy in a packet buffer of `receiver`, the other end of
+    /// a [`RingPair`](crate::RingPair): what a network card does that writes a frame to memory of
+    /// its host. Frames have at most `receiver`'s MTU.
+    #[cfg(feature = "fault-injection")]
+    pub fn copy_to(&mut self, receiver: &Port) {
+        self.receiver = Some(Arc::clone(&receiver.shared));
     }
 
     /// Returns the port's name.

@@ -18,6 +18,10 @@ pub(crate) struct Row {
     pub(crate) baseline: Option<f64>,
     /// The value divided by the baseline's.
     pub(crate) ratio: Option<f64>,
+    /// If the value counts only the time in which the measured side had work: the ratio by the
+    /// clock.
+    #[serde(default)]
+    pub(crate) wall_ratio: Option<f64>,
     /// The least ratio aimed at; for bytes, the largest value.
     pub(crate) aim: Option<f64>,
 }
@@ -30,6 +34,7 @@ impl Row {
             unit: unit.to_owned(),
             baseline: None,
             ratio: None,
+            wall_ratio: None,
             aim: None,
         }
     }
@@ -37,6 +42,12 @@ impl Row {
     pub(crate) fn against(mut self, baseline: f64) -> Self {
         self.baseline = Some(baseline);
         self.ratio = Some(self.value / baseline);
+        self
+    }
+
+    /// Adds the value by the clock, after [`Row::against`].
+    pub(crate) fn wall(mut self, value: f64) -> Self {
+        self.wall_ratio = self.baseline.map(|baseline| value / baseline);
         self
     }
 
@@ -103,8 +114,8 @@ impl Report {
 
     pub(crate) fn print(&self) {
         println!(
-            "{:<58} {:>12} {:<12} {:>12} {:>6} {:>6}",
-            "name", "value", "unit", "baseline", "ratio", "aim"
+            "{:<62} {:>12} {:<12} {:>12} {:>6} {:>6} {:>6}",
+            "name", "value", "unit", "baseline", "ratio", "wall", "aim"
         );
         for row in &self.rows {
             let some = |value: Option<f64>, digits| {
@@ -112,12 +123,13 @@ impl Report {
             };
             let digits = if row.value < 1000.0 { 2 } else { 0 };
             println!(
-                "{:<58} {:>12.digits$} {:<12} {:>12} {:>6} {:>6} {}",
+                "{:<62} {:>12.digits$} {:<12} {:>12} {:>6} {:>6} {:>6} {}",
                 row.name,
                 row.value,
                 row.unit,
                 some(row.baseline, digits),
                 some(row.ratio, 3),
+                some(row.wall_ratio, 3),
                 some(row.aim, 2),
                 row.verdict()
             );

@@ -127,9 +127,7 @@ impl Endpoint {
             ciphers: &mut self.ciphers,
             net: &mut self.ports,
         };
-        for (on, packet) in self.inbox.drain(..) {
-            self.stack.on_packet(now, on, packet, &mut env);
-        }
+        self.stack.on_burst(now, self.inbox.drain(..), &mut env);
         self.stack.on_timer(now, &mut env);
         self.stack.step_handshake(now, &mut env);
         received

@@ -64,6 +64,15 @@ impl Leaf {
             cleaned: 0,
             pending: [ptr::null_mut(); BURST as usize],
         };
+        #[cfg(feature = "fault-injection")]
+        let tx = match &queue.receiver {
+            Some(receiver) => lg_txq {
+                pool: receiver.rx_pools[number].as_ptr(),
+                linear: 1,
+                ..tx
+            },
+            None => tx,
+        };
         let ring_share = shared.caps.holds_page_buffers().then(|| {
             RingShare::new(
                 shared.sizes.tx_descriptors,
