@@ -349,9 +349,7 @@ impl Worker {
             ciphers: &mut self.ciphers,
             net: &mut self.ports,
         };
-        for (on, packet) in self.inbox.drain(..) {
-            self.stack.on_packet(now, on, packet, &mut env);
-        }
+        self.stack.on_burst(now, self.inbox.drain(..), &mut env);
         received
     }
 

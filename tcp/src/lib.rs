@@ -109,7 +109,7 @@ pub use info::ConnectionInfo;
 pub use isn::IsnSource;
 pub use listener::{HalfOpen, HalfOpenTimer, HalfOpenVerdict};
 pub use open_params::OpenParams;
-pub use segment::{SegmentIn, reset_for};
+pub use segment::{MergedSegments, SegmentIn, reset_for};
 pub use shared::{Shared, SharedParams};
 pub use state::State;
 pub use time_wait::{TimeWait, TimeWaitVerdict};

@@ -17,6 +17,19 @@ pub struct SegmentIn<'a> {
     pub ce: u16,
     /// Payload length in bytes.
     pub len: u32,
+    /// What is known of the merged segments.
+    pub merged: Option<MergedSegments>,
+}
+
+/// What [`Connection::on_segment`](crate::Connection::on_segment) has to know of merged segments,
+/// so that their effect is that of each alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergedSegments {
+    /// Longest payload of a segment in bytes. The acknowledgment policy counts full-sized segments
+    /// (RFC 9293, 3.8.6.3).
+    pub longest: u16,
+    /// Sequence number of the last segment. It decides which window is the latest (SND.WL1).
+    pub last_seq: SeqNum,
 }
 
 impl<'a> SegmentIn<'a> {
@@ -28,6 +41,7 @@ impl<'a> SegmentIn<'a> {
             segments: 1,
             ce: 0,
             len,
+            merged: None,
         }
     }
 
@@ -35,6 +49,11 @@ impl<'a> SegmentIn<'a> {
     pub fn seq_len(&self) -> u32 {
         let bits = u32::from(self.has(Flags::SYN)) + u32::from(self.has(Flags::FIN));
         self.len.saturating_add(bits)
+    }
+
+    /// Sequence number of the last merged segment.
+    pub(crate) fn last_seq(&self) -> SeqNum {
+        self.merged.map_or(self.tcp.seq, |merged| merged.last_seq)
     }
 
     pub(crate) fn has(&self, flags: Flags) -> bool {

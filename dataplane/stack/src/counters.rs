@@ -25,6 +25,8 @@ lockgate_wire::counters! {
         misdirected_in,
         /// TCP segments with a good checksum.
         segments_in,
+        /// Of those: handled together with the segment before (LRO in software).
+        segments_merged,
         /// Segments dropped because of a bad TCP checksum.
         bad_checksum,
         /// Of those: the checksum was left to the sender's network card, which there is none.

@@ -1,6 +1,7 @@
 //! One worker's stack: its tables, its timers, and the entry points of the worker's loop.
 
 mod api;
+mod burst;
 mod connect;
 mod handshakes;
 mod ingress;
@@ -12,6 +13,7 @@ mod time_wait;
 mod turn;
 mod unread;
 
+use self::burst::SegmentRun;
 pub use self::ktls::KeyTarget;
 use lockgate_tcp::IsnSource;
 use lockgate_wire::{IfaceId, Instant, Xorshift64};
@@ -50,6 +52,7 @@ pub struct Stack {
     resets: ResetLimit,
     cx: SocketContext,
     egress: Egress,
+    run: SegmentRun,
     siblings: SiblingQueues,
     sibling_solicits: SiblingSolicits,
     misdirected_steps: StepCount,
@@ -104,6 +107,7 @@ impl Stack {
             resets: ResetLimit::new(limits.resets_per_second_max),
             cx: SocketContext::new(now, &config, &seeds),
             egress: Egress::new(&config, seeds.neighbours)?,
+            run: SegmentRun::new(),
             siblings: SiblingQueues::new(config.siblings.is_some()),
             sibling_solicits: SiblingSolicits::new(config.siblings.is_some()),
             misdirected_steps: StepCount::default(),

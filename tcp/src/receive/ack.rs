@@ -184,7 +184,7 @@ impl Connection {
     //# SND.WL2 =< SEG.ACK)), set SND.WND <- SEG.WND, set SND.WL1 <-
     //# SEG.SEQ, and set SND.WL2 <- SEG.ACK.
     pub(super) fn update_window(&mut self, segment: &SegmentIn<'_>) {
-        let (seq, ack) = (segment.tcp.seq, segment.tcp.ack);
+        let (seq, ack) = (segment.last_seq(), segment.tcp.ack);
         let newer =
             self.snd.wl1.before(seq) || (self.snd.wl1 == seq && self.snd.wl2.at_or_before(ack));
         if newer {
@@ -194,7 +194,7 @@ impl Connection {
 
     fn set_window(&mut self, window: u32, segment: &SegmentIn<'_>) {
         let snd = &mut self.snd;
-        snd.wl1 = segment.tcp.seq;
+        snd.wl1 = segment.last_seq();
         snd.wl2 = segment.tcp.ack;
         snd.window_max = snd.window_max.max(window);
         let ack = u64::try_from(snd.offset(segment.tcp.ack)).unwrap_or(0);

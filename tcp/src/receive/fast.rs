@@ -6,23 +6,22 @@ use lockgate_wire::tcp::Flags;
 use lockgate_wire::{Instant, StreamOffset};
 
 use crate::recovery::{AckOutcome, Phase};
-use crate::transmit::low;
 use crate::{Connection, Event, SegmentIn, Shared, State, Verdict};
 
 impl Connection {
-    /// Processes a predicted segment. `None` if it needs the slow path.
+    /// Whether a segment is predicted: the next payload in order, all of it in the window, or the
+    /// next ACK, on an established connection without gaps in either direction.
+    ///
+    /// Of a predicted segment that merges several, everything is kept, and the connection's state
+    /// afterwards is as if they had come one by one. Segments that aren't predicted must not be
+    /// merged.
     #[inline]
-    pub(super) fn fast_path(
-        &mut self,
-        now: Instant,
-        segment: &SegmentIn<'_>,
-        sh: &mut Shared,
-    ) -> Option<Verdict> {
+    pub fn predicts(&self, segment: &SegmentIn<'_>) -> bool {
         let tcp = segment.tcp;
         let nxt = self.rcv.nxt;
         let len = u64::from(segment.len);
         let ack = u64::from(tcp.ack.since(self.snd.seq(self.snd.una)));
-        let ordinary = self.state == State::Established
+        self.state == State::Established
             && tcp.flags.without(Flags::PSH) == Flags::ACK
             && tcp.seq == self.rcv.seq(nxt)
             && tcp.options.sack.is_empty()
@@ -35,16 +34,28 @@ impl Connection {
             && nxt + len < self.rcv.fin
             && ack <= u64::from(self.snd.flight())
             && (len > 0 || ack > 0)
-            && !self.rcv.read_shutdown;
-        if !ordinary {
+            && !self.rcv.read_shutdown
+            && !self.has_older_timestamp(segment)
+    }
+
+    /// Processes a predicted segment. `None` if it needs the slow path.
+    #[inline]
+    pub(super) fn fast_path(
+        &mut self,
+        now: Instant,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+    ) -> Option<Verdict> {
+        if !self.predicts(segment) {
             return None;
         }
+        let (tcp, nxt, len) = (segment.tcp, self.rcv.nxt, segment.len);
+        let ack = u64::from(tcp.ack.since(self.snd.seq(self.snd.una)));
         if self.negotiated.timestamps {
             match tcp.options.timestamps {
-                Some(ts) if ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31 => return None,
                 Some(_) => self.update_timestamp(now, segment),
                 // Accepted, see `check_timestamps`.
-                None => sh.counters.timestamp_missing += 1,
+                None => sh.counters.timestamp_missing += u64::from(segment.segments),
             }
         }
         self.rcv.last_at = now;
@@ -58,7 +69,7 @@ impl Connection {
             self.grow_window(now, &outcome);
         }
         if len > 0 {
-            self.take_in_order(now, low(len), segment.segments, sh);
+            self.take_in_order(now, len, segment, sh);
         }
         self.arm_rtx_timer(now, sh);
         let readable = StreamOffset(self.rcv.nxt);
@@ -71,5 +82,12 @@ impl Connection {
             peer_closed: false,
             event: Event::None,
         })
+    }
+
+    /// Whether PAWS has to look at a segment.
+    fn has_older_timestamp(&self, segment: &SegmentIn<'_>) -> bool {
+        let ts = segment.tcp.options.timestamps;
+        self.negotiated.timestamps
+            && ts.is_some_and(|ts| ts.val.wrapping_sub(self.rcv.ts_recent) > 1 << 31)
     }
 }

@@ -71,7 +71,7 @@ impl Connection {
         let (start, end) = (start.cast_unsigned(), end.cast_unsigned());
         let len = u32::try_from(end - start).unwrap_or(segment.len);
         if start == self.rcv.nxt {
-            self.take_in_order(now, len, segment.segments, sh);
+            self.take_in_order(now, len, segment, sh);
             // Duplicate payload and payload beyond the window are acknowledged immediately.
             self.rcv.ack_due |= skip > 0 || len + skip < segment.len;
         } else {
@@ -86,12 +86,24 @@ impl Connection {
     }
 
     /// Advances RCV.NXT by `len` in-order bytes.
-    pub(super) fn take_in_order(&mut self, now: Instant, len: u32, segments: u16, sh: &mut Shared) {
+    pub(super) fn take_in_order(
+        &mut self,
+        now: Instant,
+        len: u32,
+        segment: &SegmentIn<'_>,
+        sh: &mut Shared,
+    ) {
         let rcv = &mut self.rcv;
         rcv.nxt += u64::from(len);
         sh.counters.bytes_in += u64::from(len);
-        let one = u16::try_from(len / u32::from(segments.max(1))).unwrap_or(u16::MAX);
+        let segments = segment.segments.max(1);
+        let one = match segment.merged {
+            Some(merged) => merged.longest,
+            None => u16::try_from(len / u32::from(segments)).unwrap_or(u16::MAX),
+        };
         rcv.mss_seen = rcv.mss_seen.max(one.min(rcv.mss_out));
+        // Of merged segments the first decides, as if it had come alone.
+        let is_quick = rcv.quick_acks_left > 1;
         rcv.quick_acks_left = rcv
             .quick_acks_left
             .saturating_sub(u8::try_from(segments).unwrap_or(u8::MAX));
@@ -111,7 +123,7 @@ impl Connection {
         //# segments to be acknowledged, or the default value if not specified) (SHLD-19)
         // Measured in segments of the size seen, which may be smaller than the announced MSS.
         let unacknowledged = rcv.nxt.saturating_sub(rcv.last_ack());
-        if filled || rcv.quick_acks_left > 0 || unacknowledged >= 2 * u64::from(rcv.mss_seen) {
+        if filled || is_quick || unacknowledged >= 2 * u64::from(rcv.mss_seen) {
             rcv.ack_due = true;
         } else if !rcv.ack_due && !self.timers.is_set(Timer::DelayedAck) {
             self.timers

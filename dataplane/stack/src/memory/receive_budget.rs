@@ -154,6 +154,14 @@ impl ReceiveBudget {
         admission(is_accepted)
     }
 
+    /// Whether a run of payloads in order, which pin `bytes` together, would be accepted one by one
+    /// from a socket that pins `own` bytes.
+    pub(crate) fn admits_run(&self, own: u32, bytes: u32) -> bool {
+        let pinned = self.pinned_bytes + u64::from(bytes);
+        let own = u64::from(own) + u64::from(bytes);
+        pinned < self.bytes_max && own < self.least().max(self.bytes_max - pinned)
+    }
+
     /// Returns a socket to be reset, because more is pinned than the budget. Sockets for which
     /// `is_exempt` are passed over, if there are few.
     pub(crate) fn next_reset(&mut self, is_exempt: impl Fn(u32) -> bool) -> Option<u32> {

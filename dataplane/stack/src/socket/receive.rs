@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use lockgate_ktls::{Ciphers, Deframer};
-use lockgate_tcp::SegmentIn;
+use lockgate_tcp::{SegmentIn, Verdict};
 use lockgate_wire::tcp::TcpHeader;
 use lockgate_wire::{Instant, StreamOffset};
 use pktbuf::{Buffer, PagePool, ReassemblyLimits, Stream};
@@ -46,15 +46,12 @@ impl Socket {
         };
         let received = self.tcp.received().0;
         let verdict = self.tcp.on_segment(now, segment, &mut cx.tcp);
-        if received / RECEIVED_BYTES < verdict.readable.0 / RECEIVED_BYTES && !self.is_detached() {
-            cx.memory.idle.renew(self.id.index);
-        }
         if verdict.keep.start < verdict.keep.end {
             // Beyond the budget not even a whole record may pin packet buffers until its step.
             let must_compact = !cx.memory.receive.is_covered();
             let end = self.store_payload(
                 received,
-                verdict.keep,
+                verdict.keep.clone(),
                 verdict.skip_front,
                 payload,
                 must_compact,
@@ -63,6 +60,62 @@ impl Socket {
                 end.is_none_or(|end| end == verdict.readable.0),
                 "the chain ends where TCP says it does"
             );
+        }
+        self.on_verdict(now, received, &verdict, cx);
+        verdict.answer
+    }
+
+    /// Whether the effect of several segments, handled as one, is that of each alone: TCP expects
+    /// them, and there is memory for all. Their packets pin `true_size` bytes.
+    pub(crate) fn takes_run(
+        &self,
+        segment: &SegmentIn<'_>,
+        true_size: u32,
+        cx: &SocketContext,
+    ) -> bool {
+        matches!(self.rx, Rx::Plain(_) | Rx::Tls(_))
+            && !self.is_tcp_over()
+            && self.reassembly.is_empty()
+            && self.tcp.predicts(segment)
+            && cx.memory.receive.admits_run(self.pinned, true_size)
+    }
+
+    /// Handles segments that [`Socket::takes_run`] has accepted. Returns what has to be answered at
+    /// once.
+    pub(crate) fn on_run(
+        &mut self,
+        now: Instant,
+        segment: SegmentIn<'_>,
+        payloads: impl Iterator<Item = Buffer>,
+        cx: &mut SocketContext,
+    ) -> Option<TcpHeader> {
+        let received = self.tcp.received().0;
+        let verdict = self.tcp.on_segment(now, segment, &mut cx.tcp);
+        debug_assert_eq!(
+            verdict.keep.end.0 - verdict.keep.start.0,
+            u64::from(segment.len),
+            "a predicted segment is kept as a whole"
+        );
+        match &mut self.rx {
+            Rx::Plain(stream) => payloads.for_each(|payload| stream.push_compact(payload)),
+            Rx::Tls(deframer) => payloads.for_each(|payload| deframer.push(payload)),
+            Rx::Handshake(_) | Rx::Ended(_) => payloads.for_each(drop),
+        }
+        self.on_verdict(now, received, &verdict, cx);
+        verdict.answer
+    }
+
+    /// Handles what TCP found in a segment, after its payload was stored. `received` is the end of
+    /// the stream before.
+    fn on_verdict(
+        &mut self,
+        now: Instant,
+        received: u64,
+        verdict: &Verdict,
+        cx: &mut SocketContext,
+    ) {
+        if received / RECEIVED_BYTES < verdict.readable.0 / RECEIVED_BYTES && !self.is_detached() {
+            cx.memory.idle.renew(self.id.index);
         }
         let acked = verdict.acked.0.saturating_sub(self.tx.start());
         if acked > 0 {
@@ -80,7 +133,6 @@ impl Socket {
         self.on_stream_advanced(verdict.peer_closed, cx);
         self.update_room(&cx.limits, &mut cx.memory.receive);
         self.make_ready(&mut cx.schedule);
-        verdict.answer
     }
 
     /// Applies the worker's receive budget to a payload; [`ReceiveBudget`] has the rules.

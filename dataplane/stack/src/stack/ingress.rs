@@ -3,18 +3,18 @@
 use lockgate_ip::{IcmpError, IcmpErrorKind, IcmpOutcome, Ingress, IpPacket};
 use lockgate_tcp::{SegmentIn, Unreachable, reset_for};
 use lockgate_wire::ip::{Ecn, IpProtocol};
-use lockgate_wire::tcp::{Flags, TcpView};
+use lockgate_wire::tcp::{Flags, TcpHeader, TcpView};
 use lockgate_wire::{Endpoint, FourTuple, IfaceId, Instant};
 use pktbuf::{Buffer, Checksum, Output};
 
 use super::Stack;
 use crate::demux::FlowTarget;
-use crate::egress::{Egress, frame_meta};
+use crate::egress::Egress;
 use crate::env::Env;
 
 impl Stack {
     /// Handles a received packet. Answers that can't wait are sent at once, everything else in
-    /// [`Stack::poll`], so give all packets of a burst first.
+    /// [`Stack::poll`], so give all packets of a burst first: best by [`Stack::on_burst`].
     pub fn on_packet<N: Output>(
         &mut self,
         now: Instant,
@@ -22,13 +22,18 @@ impl Stack {
         packet: Buffer,
         env: &mut Env<'_, N>,
     ) {
-        self.cx.now = now;
-        self.cx.counters.packets_in += 1;
-        let meta = frame_meta(&packet);
-        let ingress = self.egress.ip.receive(iface, packet.front(), &meta);
-        if let Ingress::Tcp(found) = ingress {
-            return self.on_tcp(now, &found, packet, None, env);
-        }
+        self.on_burst(now, [(iface, packet)], env);
+    }
+
+    /// Handles a received packet that isn't a TCP segment.
+    pub(super) fn on_other_packet<N: Output>(
+        &mut self,
+        now: Instant,
+        iface: IfaceId,
+        packet: Buffer,
+        ingress: Ingress,
+        env: &mut Env<'_, N>,
+    ) {
         self.broadcast_to_siblings(iface, &packet, &ingress);
         let Egress { ip, frame } = &mut self.egress;
         let reply = match ingress {
@@ -67,45 +72,56 @@ impl Stack {
     pub(super) fn on_tcp<N: Output>(
         &mut self,
         now: Instant,
-        found: &IpPacket,
+        found: IpPacket,
         packet: Buffer,
         origin: Option<u16>,
         env: &mut Env<'_, N>,
     ) {
-        let bytes = packet.front().get(found.l4_at..).unwrap_or_default();
-        let Ok((header, header_len)) = TcpView::parse(bytes) else {
-            self.cx.counters.malformed += 1;
-            return;
-        };
-        let Some(payload_len) = found.l4_len.checked_sub(header_len) else {
-            self.cx.counters.malformed += 1;
-            return;
-        };
-        if header.src_port == 0 || header.dst_port == 0 {
-            self.cx.counters.malformed += 1;
-            return;
+        if let Some(arrival) = self.check_segment(found, &packet, origin) {
+            self.on_arrival(now, &arrival, packet, origin, env);
         }
+    }
+
+    /// Parses a segment and verifies its checksum. Returns `None`, and counts why, if it is to be
+    /// dropped.
+    pub(super) fn check_segment(
+        &mut self,
+        found: IpPacket,
+        packet: &Buffer,
+        origin: Option<u16>,
+    ) -> Option<Arrival> {
+        let bytes = packet.front().get(found.l4_at..).unwrap_or_default();
+        let Some(arrival) = Arrival::parse(found, bytes) else {
+            self.cx.counters.malformed += 1;
+            return None;
+        };
         // The worker that received it has checked it.
-        if origin.is_none() && !is_intact(found, &packet) {
+        if origin.is_none() && !is_intact(&found, packet) {
             self.cx.counters.bad_checksum += 1;
-            if has_partial_checksum(found, bytes) {
+            if has_partial_checksum(&found, bytes) {
                 self.cx.counters.partial_checksum += 1;
                 self.partial_checksum_on = Some(found.iface);
             }
-            return;
+            return None;
         }
         self.cx.counters.segments_in += u64::from(origin.is_none());
+        Some(arrival)
+    }
 
-        let local = Endpoint::new(found.dst(), header.dst_port);
-        let remote = Endpoint::new(found.src(), header.src_port);
-        let tuple = FourTuple::new(local, remote);
-        let ecn = found.class.ecn();
+    /// Handles a segment that was checked.
+    pub(super) fn on_arrival<N: Output>(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival,
+        packet: Buffer,
+        origin: Option<u16>,
+        env: &mut Env<'_, N>,
+    ) {
+        let Arrival { found, header, .. } = arrival;
+        let tuple = arrival.tuple();
         let segment = SegmentIn {
-            tcp: &header,
-            ecn: ecn as u8,
             segments: packet.segments().max(1),
-            ce: u16::from(ecn == Ecn::Ce),
-            len: u32::try_from(payload_len).unwrap_or(u32::MAX),
+            ..arrival.segment()
         };
         let hash = self.flows.hash(&tuple);
         let target = self.find(&tuple, hash);
@@ -115,11 +131,11 @@ impl Stack {
             && !opens
             && let Some(owner) = self.next_owner(hash, origin)
         {
-            let flow = (hash, remote.addr);
+            let flow = (hash, tuple.remote.addr);
             return self.redirect((found.iface, packet), flow, origin, owner);
         }
         let mut payload = packet;
-        payload.trim_front(u32::try_from(found.l4_at + header_len).unwrap_or(u32::MAX));
+        payload.trim_front(arrival.payload_at());
         payload.truncate(segment.len);
         // A connection keeps no packet buffer of another worker.
         if origin.is_some() && target.is_some() && !payload.is_empty() {
@@ -225,6 +241,58 @@ impl Stack {
             };
             found == Some(tuple)
         })
+    }
+}
+
+/// A received TCP segment, parsed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) found: IpPacket,
+    pub(super) header: TcpHeader,
+    /// Bytes of the TCP header.
+    pub(super) header_len: usize,
+}
+
+impl Arrival {
+    /// Parses a TCP header. Returns `None` if it is malformed.
+    fn parse(found: IpPacket, bytes: &[u8]) -> Option<Self> {
+        let (header, header_len) = TcpView::parse(bytes).ok()?;
+        let is_valid = found.l4_len >= header_len && header.src_port != 0 && header.dst_port != 0;
+        is_valid.then_some(Self {
+            found,
+            header,
+            header_len,
+        })
+    }
+
+    /// Returns the offset of the payload in the frame.
+    pub(super) fn payload_at(&self) -> u32 {
+        u32::try_from(self.found.l4_at + self.header_len).unwrap_or(u32::MAX)
+    }
+
+    /// Returns the length of the payload.
+    pub(super) fn payload_len(&self) -> u32 {
+        u32::try_from(self.found.l4_len - self.header_len).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn tuple(&self) -> FourTuple {
+        let local = Endpoint::new(self.found.dst(), self.header.dst_port);
+        let remote = Endpoint::new(self.found.src(), self.header.src_port);
+        FourTuple::new(local, remote)
+    }
+
+    /// Whether a router has marked the packet (ECN codepoint CE).
+    pub(super) fn is_marked(&self) -> bool {
+        self.found.class.ecn() == Ecn::Ce
+    }
+
+    /// Returns the segment for TCP, as one that wasn't merged.
+    pub(super) fn segment(&self) -> SegmentIn<'_> {
+        SegmentIn {
+            ecn: self.found.class.ecn() as u8,
+            ce: u16::from(self.is_marked()),
+            ..SegmentIn::new(&self.header, self.payload_len())
+        }
     }
 }
 

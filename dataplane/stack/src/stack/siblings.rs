@@ -100,7 +100,7 @@ impl Stack {
         };
         // The worker that received it has counted it.
         match self.egress.ip.classify(iface, packet.front(), &meta) {
-            Ingress::Tcp(found) => self.on_tcp(now, &found, packet, Some(origin), env),
+            Ingress::Tcp(found) => self.on_tcp(now, found, packet, Some(origin), env),
             Ingress::Icmp(found) => {
                 let message = packet.front().get(found.l4_at..found.l4_at + found.l4_len);
                 let message = message.unwrap_or_default();
