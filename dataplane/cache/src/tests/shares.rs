@@ -175,6 +175,45 @@ fn read_ahead_grows_with_what_was_taken_and_ends_with_the_range() {
     assert_eq!(loads_after(30, 30), 30, "nothing beyond the range");
 }
 
+/// A body whose peer takes twice as much in each round trip, from two records on. What is queued is
+/// limited by the congestion window, what is read ahead isn't: after the first span, each round
+/// finds its spans in memory.
+#[test]
+fn slow_start_does_not_wait_for_reads() {
+    let tree = Tree::new();
+    let spans = 16;
+    tree.write("large", &stamped(1, spans * SPAN_BYTES as usize));
+    let (cache, client) = start_one(&tree, 32 * MIB, &CacheConfig::default());
+    let mut waiter = Waiter::new(client);
+    let object = waiter.find("large").unwrap();
+    let table = object.spans().unwrap();
+    let mut body = FileBody::new(Arc::clone(&object), 0..u64::MAX);
+    let mut out = Vec::new();
+    assert!(waiter.read(&mut body, 1, &mut out));
+    for round in 0..5 {
+        let window = (2 * 16_384_u32) << round;
+        let last = (out.len() as u64 + u64::from(window) - 1) / u64::from(SPAN_BYTES);
+        // The round trip is longer than the reads. What isn't being read never comes.
+        wait_until("read-ahead", || {
+            (0..=last).all(|index| table.contains(index))
+        });
+        let mut taken = 0;
+        while taken < window {
+            match body.pull(&mut waiter.client, Token(2)) {
+                Piece::Span(span, at, piece) => {
+                    let piece = piece.min(window - taken);
+                    out.extend_from_slice(&span[at as usize..(at + piece) as usize]);
+                    body.advance(piece);
+                    taken += piece;
+                }
+                piece => panic!("round {round}, {taken} of {window} bytes: {piece:?}"),
+            }
+        }
+    }
+    assert_eq!(version(&out), 1);
+    assert_eq!(cache.counters().pins_refused, 0);
+}
+
 /// A scan is evicted, and what two clients have requested of another file stays.
 #[test]
 fn a_scan_through_a_large_file_evicts_no_spans_in_demand() {
@@ -319,6 +358,60 @@ fn send_queues_refer_to_half_of_the_memory_at_most() {
     assert_eq!(refer(&mut waiter).len(), 2);
     drop(referred);
     assert_eq!(refer(&mut waiter).len(), 2 * 8);
+}
+
+/// The send queues of one worker's connections refer to all that they may. Those of another worker
+/// refer to as much, and half of the memory is left for what both read.
+#[test]
+fn a_worker_has_its_share_while_another_has_used_its_own_up() {
+    let tree = Tree::new();
+    let spans = SPANS_HUGE;
+    tree.write("huge", &stamped(1, spans * SPAN_BYTES as usize));
+    tree.write("fair", &stamped(2, 500_000));
+    let config = CacheConfig {
+        read_ahead: 0,
+        ..CacheConfig::default()
+    };
+    let (cache, clients) = start(&tree, MIB, &config, 2);
+    let mut waiters: Vec<_> = clients.into_iter().map(Waiter::new).collect();
+    // Spans that the worker's connections refer to. It begins at another place than the other one.
+    let refer = |waiter: &mut Waiter, first: usize| {
+        let huge = waiter.find("huge").unwrap();
+        let mut referred = Vec::new();
+        for index in (first..spans).chain(0..first) {
+            let at = index as u64 * u64::from(SPAN_BYTES);
+            let mut body = FileBody::new(Arc::clone(&huge), at..u64::MAX);
+            loop {
+                match body.pull(&mut waiter.client, Token(1)) {
+                    Piece::Span(span, ..) => {
+                        referred.push(Arc::clone(span));
+                        break;
+                    }
+                    Piece::Copy(_) => break,
+                    Piece::Pending => {}
+                    piece => panic!("{piece:?}"),
+                }
+                let completion = waiter.completion();
+                assert!(body.on_completion(completion));
+            }
+        }
+        referred
+    };
+    let max = cache.counters().pinned_bytes_max;
+    assert_eq!(max, MIB as u64 / 2);
+    let first = refer(&mut waiters[0], 0);
+    assert_eq!(first.len() as u64 * u64::from(SPAN_BYTES), max / 2);
+    assert_eq!(cache.counters().pinned_bytes, max / 2);
+    let refused = cache.counters().pins_refused;
+    assert_eq!(refused, (spans - first.len()) as u64);
+
+    let second = refer(&mut waiters[1], spans / 2);
+    assert_eq!(second.len(), first.len());
+    assert_eq!(cache.counters().pinned_bytes, max);
+    for waiter in &mut waiters {
+        assert_eq!(version(&waiter.fetch("fair").unwrap()), 2);
+    }
+    assert_eq!(cache.counters().waits, 0, "half of the memory is left");
 }
 
 /// Spans that are sent one after the other, and a span whose client reads nothing: what is counted

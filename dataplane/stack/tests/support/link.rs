@@ -156,6 +156,36 @@ pub(crate) fn set_word(frame: &mut [u8], at: usize, word: u16) {
     frame[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// The acknowledgment that a TCP segment in an IPv4 frame is, without its payload, which counts as
+/// sent.
+pub(crate) fn pure_ack(frame: &[u8]) -> Vec<u8> {
+    let sent = u32::try_from(payload(frame).len()).unwrap();
+    let tcp_len = usize::from(frame[46] >> 4) * 4;
+    let mut ack = frame[..34 + tcp_len].to_vec();
+    ack[16..18].copy_from_slice(&u16::try_from(20 + tcp_len).unwrap().to_be_bytes());
+    ack[47] = 0x10;
+    let seq = u32::from_be_bytes([ack[38], ack[39], ack[40], ack[41]]).wrapping_add(sent);
+    ack[38..42].copy_from_slice(&seq.to_be_bytes());
+    for (at, words) in [(24, 14..34), (CHECKSUM_AT, 34..ack.len())] {
+        ack[at..at + 2].fill(0);
+        let mut sum: u32 = ack[words]
+            .chunks(2)
+            .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+            .sum();
+        if at == CHECKSUM_AT {
+            let pseudo = ack[26..34].chunks(2);
+            sum += pseudo
+                .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+                .sum::<u32>();
+            sum += 6 + u32::try_from(tcp_len).unwrap();
+        }
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+        ack[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+    ack
+}
+
 /// Replaces the segment size that a SYN offers.
 pub(crate) fn set_mss(frame: &mut [u8], mss: u16) {
     let option = (54..frame.len()).find(|at| frame[*at..].starts_with(&[2, 4]));

@@ -14,7 +14,7 @@ use lockgate_stack::{CloseReason, ConnectConfig, Notice, Recv, SocketId};
 use lockgate_tcp::State;
 use pktbuf::{PageArena, PoolConfig, Region, SharedSpan};
 
-use super::link::{Faults, Link, payload, set_mss, set_word, tcp_ports};
+use super::link::{Faults, Link, payload, pure_ack, set_mss, set_word, tcp_ports};
 use super::{HostSpec, World, pki};
 
 /// How a response is sent, or that the request has a body.
@@ -80,8 +80,8 @@ impl Scene {
                 set_mss(frame, TINY);
             }
             let is_silent = ports.borrow().contains(&port);
-            if !is_silent && frame[47] == ACK && payload(frame).is_empty() {
-                last.borrow_mut().insert(port, frame.clone());
+            if !is_silent && frame[47] & ACK != 0 {
+                last.borrow_mut().insert(port, pure_ack(frame));
             }
             is_silent
         }));
