@@ -10,6 +10,7 @@ mod file;
 mod handshake;
 mod handshake_input;
 mod keys;
+mod look_ahead;
 mod progress;
 mod read;
 mod receive;

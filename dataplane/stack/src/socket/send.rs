@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{
-    Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, RecordShape, Segments, TxError, Version,
-};
-use lockgate_tcp::State;
+use lockgate_ktls::{Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, Segments, TxError, Version};
 use pktbuf::{PagePool, SharedSpan};
 
 use super::state::{Application, KeySource};
@@ -122,63 +119,6 @@ impl Socket {
         self.queue_space(limits)
     }
 
-    /// As [`send_space`](Self::send_space), also for a file that is being sent and for a socket
-    /// that closes behind it.
-    fn queue_space(&self, limits: &Limits) -> u32 {
-        // No application data precedes a KeyUpdate that the peer asked for.
-        if self.is_full(limits) || self.keys_from.owes_key_update() {
-            return 0;
-        }
-        let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
-        if self.is_window_closed() {
-            return if queued == 0 {
-                self.record_content()
-            } else {
-                0
-            };
-        }
-        self.content_of(self.ahead_max(limits).saturating_sub(queued))
-    }
-
-    /// How far the queue may reach beyond what is acknowledged, in bytes.
-    ///
-    /// Two windows: one is in flight, and another is ready when the peer acknowledges. More would
-    /// only pin memory.
-    fn ahead_max(&self, limits: &Limits) -> u32 {
-        let ahead = self.tcp.usable_window().saturating_mul(2);
-        let ahead = ahead.max(2 * self.record_bytes());
-        ahead.min(limits.send_buffer_bytes)
-    }
-
-    /// Whether the peer keeps its window closed. Nothing is queued behind the record that it has
-    /// to take first, so that it pins one.
-    fn is_window_closed(&self) -> bool {
-        self.tcp.usable_window() == 0 && self.tcp.state() != State::SynSent
-    }
-
-    /// The content of a full record, or of what counts as one without TLS.
-    fn record_content(&self) -> u32 {
-        self.tx.payload_len_max().unwrap_or(PLAINTEXT).into()
-    }
-
-    /// A full record on the wire.
-    fn record_bytes(&self) -> u32 {
-        let content = self.tx.payload_len_max().unwrap_or(PLAINTEXT);
-        match self.tx.params() {
-            Some(params) => params.shape().record_len(content),
-            None => content.into(),
-        }
-    }
-
-    /// How much content fits in so many bytes of records.
-    fn content_of(&self, bytes: u32) -> u32 {
-        if self.tx.params().is_none() {
-            return bytes;
-        }
-        let (record, content) = (self.record_bytes(), self.record_content());
-        bytes / record * content + (bytes % record).saturating_sub(OVERHEAD_MAX)
-    }
-
     /// Whether the connection holds less than its share of the page pool.
     fn has_share(&self, pages: &PagePool) -> bool {
         SendShare::of(pages.usage()).covers(self.tx.true_size(), self.tx.items())
@@ -218,23 +158,8 @@ impl Socket {
     }
 
     /// Whether more memory is pinned than full records with this many bytes would pin.
-    fn pins_more_than(&self, bytes: u32) -> bool {
+    pub(super) fn pins_more_than(&self, bytes: u32) -> bool {
         self.tx.true_size() >= bytes.saturating_mul(2).max(PINNED_MIN)
-    }
-
-    /// Whether the queue is below its low-water mark, in bytes and in pinned memory.
-    fn is_below_low_water(&self, limits: &Limits) -> bool {
-        self.send_queued() < self.low_water(limits)
-            && !self.pins_more_than(limits.send_low_water_bytes)
-    }
-
-    /// The low-water mark, in bytes of the queue.
-    pub(super) fn low_water(&self, limits: &Limits) -> u64 {
-        if self.is_window_closed() {
-            return 1;
-        }
-        let half = self.ahead_max(limits) / 2;
-        limits.send_low_water_bytes.min(half).into()
     }
 
     /// Whether answers of the record layer (KeyUpdate, alerts) have to wait: an earlier one isn't
@@ -244,7 +169,7 @@ impl Socket {
         self.tx.control_end() > self.tx.start() || self.is_full(limits)
     }
 
-    fn is_full(&self, limits: &Limits) -> bool {
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
         self.pins_more_than(limits.send_buffer_bytes)
     }
 
@@ -521,12 +446,6 @@ pub(super) enum SendRoom {
 
 /// Parts that are copied into one record at a time.
 const PIECES_MAX: usize = 4;
-/// The most content of a record.
-#[expect(clippy::cast_possible_truncation, reason = "16 KiB")]
-const PLAINTEXT: u16 = PLAINTEXT_MAX as u16;
-/// The most bytes of a record beside its content.
-#[expect(clippy::cast_possible_truncation, reason = "less than a hundred")]
-const OVERHEAD_MAX: u32 = (RecordShape::HEAD_MAX + RecordShape::TAIL_MAX) as u32;
 /// Memory that a send queue may pin whatever the limits: the record being sealed, the open record,
 /// and short ones around them.
 const PINNED_MIN: u32 = 64 * 1024;
