@@ -66,6 +66,7 @@ fn memory_is_taken_back_step_by_step() {
     };
     let (a, mut b) = hosts(pool, 1 << 20);
     b.config.limits.connections_max = 64;
+    b.config.dynamic_records.small_records = 0;
     let mut scene = Scene::new(a, b, true);
     let idle = scene.connect_many(8);
     let fair = scene.connect_many(1)[0];
