@@ -191,6 +191,7 @@ impl Server {
             };
             match outcome {
                 StepOutcome::Continue => {}
+                StepOutcome::Wait if self.http.draining => return self.on_drain(client, transport),
                 StepOutcome::Wait => return DriveOutcome::Waiting,
                 StepOutcome::Close => {
                     transport.close();
@@ -284,12 +285,15 @@ impl Server {
     }
 
     /// Closes a connection if it is idle. Call it for each connection after [`Server::drain`].
+    ///
+    /// A connection whose received bytes are being decrypted elsewhere isn't idle. When they are
+    /// back, and there is no request in them, it closes as well.
     pub fn on_drain<T: Transport>(
         &mut self,
         client: &ClientConnection,
         transport: &mut T,
     ) -> DriveOutcome {
-        if !client.is_idle() {
+        if !client.is_idle() || transport.awaits_bytes() {
             return DriveOutcome::Waiting;
         }
         transport.close();

@@ -28,6 +28,8 @@ struct Peer {
     unacknowledged: u64,
     /// The spans that weren't acknowledged, if it keeps them.
     spans: Option<Vec<Arc<SharedSpan>>>,
+    /// Received bytes are decrypted elsewhere.
+    awaits_bytes: bool,
     shut: bool,
     closed: bool,
     aborted: bool,
@@ -107,6 +109,10 @@ impl Transport for Peer {
             spans.push(Arc::clone(span));
         }
         self.take(&span[at as usize..(at + len) as usize], 0)
+    }
+
+    fn awaits_bytes(&self) -> bool {
+        self.awaits_bytes
     }
 
     fn progress(&self) -> SendProgress {
@@ -1017,6 +1023,41 @@ fn draining() {
     );
     assert_eq!(busy_peer.responses(), [(200, large())]);
     assert!(busy_peer.shut);
+}
+
+/// A request may be in a record that a KTLS worker is opening: the connection isn't closed before
+/// it is back. Then the request is served, or the connection closes because there was none.
+#[test]
+fn draining_waits_for_bytes_that_are_decrypted_elsewhere() {
+    for has_request in [true, false] {
+        let mut worker = Worker::new();
+        let mut peer = Peer::new(&request("/small.txt"));
+        let mut client = worker.server.accept(worker.clock());
+        worker.drive(&mut client, &mut peer);
+        assert_eq!(peer.codes(), [200]);
+        peer.awaits_bytes = true;
+        worker.server.drain();
+        let outcome = worker.server.on_drain(&client, &mut peer);
+        assert_eq!(outcome, DriveOutcome::Waiting);
+        // Something else may drive it meanwhile.
+        assert_eq!(worker.drive(&mut client, &mut peer), DriveOutcome::Waiting);
+        assert!(!peer.closed);
+
+        peer.awaits_bytes = false;
+        if has_request {
+            peer.input
+                .extend_from_slice(request("/small.txt").as_bytes());
+        }
+        let outcome = worker.drive(&mut client, &mut peer);
+        assert_eq!(peer.codes().len(), if has_request { 2 } else { 1 });
+        if has_request {
+            assert_eq!(outcome, DriveOutcome::Waiting);
+            assert!(peer.shut, "behind the response");
+        } else {
+            assert_eq!(outcome, DriveOutcome::Done);
+            assert!(peer.closed);
+        }
+    }
 }
 
 #[test]

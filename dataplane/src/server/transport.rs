@@ -23,6 +23,10 @@ pub trait Transport {
     /// Sends `len` bytes of a span by reference, from position `at` on. Returns how many it took.
     fn send_span(&mut self, span: &Arc<SharedSpan>, at: u32, len: u32) -> u32;
 
+    /// Whether received bytes are being decrypted elsewhere, or are back and weren't shown yet:
+    /// there may be a request in them. The caller drives the connection again when they are back.
+    fn awaits_bytes(&self) -> bool;
+
     /// What the peer has acknowledged, records' overhead included.
     fn progress(&self) -> SendProgress;
 

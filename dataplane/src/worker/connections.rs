@@ -184,10 +184,6 @@ impl Connections {
             return;
         };
         let socket = entry.socket;
-        // A request may be in a record that a KTLS worker opens.
-        if cx.stack.awaits_record(socket) {
-            return;
-        }
         let mut transport = StackTransport { cx, id: socket };
         let outcome = self.server.on_drain(&entry.client, &mut transport);
         self.apply(socket, outcome, cx);

@@ -86,6 +86,10 @@ impl Transport for StackTransport<'_, '_> {
         self.bytes_accepted(sent)
     }
 
+    fn awaits_bytes(&self) -> bool {
+        self.cx.stack.awaits_record(self.id)
+    }
+
     fn progress(&self) -> SendProgress {
         SendProgress {
             acknowledged: self.cx.stack.acknowledged(self.id),

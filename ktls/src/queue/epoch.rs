@@ -84,7 +84,7 @@ impl Protection {
 
     /// Frames `buf` as the next record: fixes header, number and length.
     pub(super) fn frame(&mut self, kind: ContentType, buf: &mut PageBuf) -> Result<(), TxError> {
-        if !self.can_frame(1) {
+        if !self.can_frame_as(kind, 1) {
             return Err(TxError::KeySpent);
         }
         let params = self.current.params();
@@ -221,11 +221,21 @@ impl Protection {
         self.epoch = epoch;
     }
 
-    /// Whether `records` more records can be framed.
+    /// Whether `records` more records of application data can be framed.
     pub(super) fn can_frame(&self, records: u64) -> bool {
-        self.next
-            .checked_add(records)
-            .is_some_and(|next| next <= self.limits().1)
+        self.can_frame_as(ContentType::APPLICATION_DATA, records)
+    }
+
+    /// Whether `records` more records of a type can be framed. With a key that is used up, a few of
+    /// other types than data can, so that a close_notify or a KeyUpdate can follow the data.
+    pub(super) fn can_frame_as(&self, kind: ContentType, records: u64) -> bool {
+        let kept = match kind {
+            ContentType::APPLICATION_DATA => 0,
+            _ => MESSAGES_KEPT,
+        };
+        let end = self.limits().1.saturating_add(kept);
+        let next = self.next.checked_add(records);
+        next.is_some_and(|next| next <= end)
     }
 
     pub(super) fn key_use(&self) -> KeyUse {
@@ -267,6 +277,9 @@ impl Protection {
     }
 }
 
+/// Numbers of a used up key for alerts and handshake messages. They are short: the margin of the
+/// limit is for full records.
+const MESSAGES_KEPT: u64 = 16;
 /// Numbers left when `RefreshDue` begins: enough for what is queued and an alert.
 const WRAP_MARGIN: u64 = 1 << 16;
 

@@ -38,7 +38,7 @@ impl RecordQueue {
         if keys.has_previous() {
             return Err(TxError::RekeyBusy);
         }
-        if !keys.can_frame(1) {
+        if !keys.can_frame_as(ContentType::HANDSHAKE, 1) {
             return Err(TxError::KeySpent);
         }
         let next = keys.session().next().ok_or(TxError::RekeyUnsupported)?;

@@ -6,6 +6,7 @@ use pktbuf::{Placement, PoolConfig};
 
 use super::*;
 use crate::alert::Alert;
+use crate::limits::KeyLimits;
 use crate::testing::{Peer, World, name, read, sending, tls13};
 use crate::{AlertDescription, CipherKind, ContentType, Suite, Version};
 
@@ -609,6 +610,55 @@ fn key_usage_limits() {
             assert_eq!(keys.can_frame(1), due != KeyUse::Spent);
         }
         keys.forget(&mut world.ciphers);
+    }
+}
+
+/// A key that is used up takes no data, and a few messages more: an alert, or the KeyUpdate after
+/// which data can follow under the next key. Each has a number of its own, and then it is over.
+#[test]
+fn a_key_that_is_used_up_still_sends_messages() {
+    for params in sending() {
+        let Some(spent) = 1_000_u64.checked_add(KeyLimits::of(params.suite).spent) else {
+            continue;
+        };
+        let (mut world, mut rng) = (World::new(), Random::new(3));
+        let (mut peer, session) = Peer::new(params, &mut rng);
+        let can_update = params.version == Version::Tls13;
+        let mut queue = RecordQueue::new();
+        queue.enable(session, 1000, &mut world.ciphers).unwrap();
+        let keys = queue.keys.as_mut().unwrap();
+        keys.set_next_number(spent);
+        peer.number = spent;
+        let World { ciphers, pool, .. } = &mut world;
+        let refused = queue.push_bytes(&[b"data"], false, pool);
+        assert_eq!(refused, Err(TxError::KeySpent));
+        let refused = queue.push_message(DATA, b"data", pool);
+        assert_eq!(refused, Err(TxError::KeySpent));
+        let mut expected = Vec::new();
+        let last = if can_update { 15 } else { 16 };
+        for _ in 0..last {
+            queue.push_alert(Alert::CLOSE_NOTIFY, pool).unwrap();
+            expected.push((ContentType::ALERT, vec![1, 0]));
+        }
+        if can_update {
+            queue.update_keys(false, ciphers, pool).unwrap();
+            queue.push_bytes(&[b"next key"], false, pool).unwrap();
+        } else {
+            let refused = queue.push_alert(Alert::CLOSE_NOTIFY, pool);
+            assert_eq!(refused, Err(TxError::KeySpent), "{}", name(params));
+        }
+        assert_eq!(
+            queue.next_number(),
+            Some(if can_update { 1 } else { spent + 16 })
+        );
+        queue.check().unwrap();
+        let wire = world.transmit(&mut queue, 0, &mut rng);
+        if can_update {
+            expected.push((ContentType::HANDSHAKE, vec![24, 0, 0, 1, 0]));
+            expected.push((DATA, b"next key".to_vec()));
+        }
+        assert_eq!(peer.open_all(&wire), expected);
+        queue.retire(&mut world.ciphers);
     }
 }
 

@@ -167,7 +167,8 @@ impl RecordQueue {
         if content.len() > usize::from(keys.size.len_max()) {
             return Err(TxError::MessageSize);
         }
-        if !keys.can_frame(1 + u64::from(keys.open.is_some())) {
+        let is_open = keys.open.is_some();
+        if !keys.can_frame_as(kind, 1 + u64::from(is_open)) || is_open && !keys.can_frame(1) {
             return Err(TxError::KeySpent);
         }
         let buf = filled(content, pool)?;

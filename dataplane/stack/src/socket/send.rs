@@ -287,6 +287,14 @@ impl Socket {
             // The previous keys still seal queued records. Acknowledgments will drain those.
             Err(TxError::RekeyBusy) => {}
             Err(TxError::Crypto(_)) => self.abort(CloseReason::Crypto, &mut cx.schedule),
+            // Keys without their secret have no next ones: as in TLS 1.2, close_notify follows what
+            // is queued, and nothing more is taken.
+            Err(TxError::RekeyUnsupported | TxError::KeySpent)
+                if !self.keys_from.owes_key_update() =>
+            {
+                self.end.get_or_insert(CloseReason::Crypto);
+                self.close(&mut cx.schedule);
+            }
             // Without the answer nothing more may be sent.
             Err(_) if self.keys_from.owes_key_update() => {
                 self.abort(CloseReason::Crypto, &mut cx.schedule);

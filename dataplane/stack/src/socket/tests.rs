@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use lockgate_ktls::{BackendChoice, Ciphers, Params, Session, Suite};
+use lockgate_ktls::{BackendChoice, Ciphers, Counter, Params, Session, Suite, Version};
 use lockgate_tcp::{OpenParams, SegmentIn, State};
 use lockgate_wire::tcp::{Flags, TcpHeader, TcpOptions};
 use lockgate_wire::{Endpoint, SeqNum};
@@ -15,6 +15,22 @@ use crate::seeds::Seeds;
 
 /// Returns a connected socket that sends with a TLS 1.2 key whose next record has this number.
 fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region) {
+    with_key(Version::Tls12, first)
+}
+
+/// The same with a key of this version, which has no secret.
+fn with_key(version: Version, first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region) {
+    let params = Params::new(Suite::Aes128Gcm, version);
+    with_session(
+        Session::from_key(params, &[1; 16], &[2; 12]).unwrap(),
+        first,
+    )
+}
+
+fn with_session(
+    session: Session,
+    first: u64,
+) -> (Socket, SocketContext, Ciphers, PagePool, Region) {
     let config = PoolConfig {
         blocks: 16,
         small_spans: 16,
@@ -58,8 +74,6 @@ fn with_number(first: u64) -> (Socket, SocketContext, Ciphers, PagePool, Region)
         Rx::Plain(Stream::new()),
         OpenedBy::Application,
     );
-    let params = Params::new(Suite::Aes128Gcm, lockgate_ktls::Version::Tls12);
-    let session = Session::from_key(params, &[1; 16], &[2; 12]).unwrap();
     socket.tx.enable(session, first, &mut ciphers).unwrap();
     (socket, cx, ciphers, pages, region)
 }
@@ -107,6 +121,54 @@ fn a_tls12_key_at_its_usage_limit_ends_by_close_notify() {
     assert_eq!(socket.tx.next_number(), Some(7 + 4), "and close_notify");
     assert!(socket.tx.end() > queued && socket.closing == Closing::FinQueued);
     assert_eq!(socket.phase, TcpPhase::Open);
+    assert_eq!(socket.close_reason(), CloseReason::Crypto);
+}
+
+/// A key of TLS 1.3 near its limit is changed by itself, again and again: the KeyUpdate is the last
+/// record under it, and no write is refused. The records of a key have to be sealed before the one
+/// after the next can come.
+#[test]
+fn a_tls13_key_near_its_limit_is_changed() {
+    let session = Session::from_secret(Suite::Aes128Gcm, &[3; 32]).unwrap();
+    let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_session(session, 0);
+    socket.tx.set_refresh_after(3);
+    for round in 1..=10 {
+        for n in 0..3 {
+            socket.advance_keys(&mut cx, &mut ciphers, &mut pages);
+            let sent = socket.send(&[b"record"], false, &mut cx, &mut pages);
+            assert_eq!(sent, Ok(6), "record {n}");
+            assert_eq!(socket.tx.next_number(), Some(n + 1), "round {round}");
+        }
+        // Those of the key before are sealed when they are sent.
+        let all = socket.tx.start()..socket.tx.end();
+        socket.tx.prepare(&all, &mut ciphers, &mut pages).unwrap();
+        socket.tx.release(all.end);
+        socket.advance_keys(&mut cx, &mut ciphers, &mut pages);
+        assert_eq!(ciphers.counters.value(Counter::TxRekeyOk), round);
+        assert_eq!(socket.tx.next_number(), Some(0));
+    }
+    assert!(socket.is_sending() && socket.end.is_none());
+}
+
+/// Keys of TLS 1.3 without their traffic secret can't be changed: at their limit the connection
+/// ends as in TLS 1.2, by close_notify behind what was taken.
+#[test]
+fn a_tls13_key_without_its_secret_ends_by_close_notify() {
+    let (mut socket, mut cx, mut ciphers, mut pages, _region) = with_key(Version::Tls13, 7);
+    socket.tx.set_refresh_after(3);
+    let now = Instant::from_millis(2);
+    for n in 0..3 {
+        socket.advance_keys(&mut cx, &mut ciphers, &mut pages);
+        let sent = socket.send(&[b"record"], false, &mut cx, &mut pages);
+        assert_eq!(sent, Ok(6), "record {n}");
+    }
+    socket.advance_keys(&mut cx, &mut ciphers, &mut pages);
+    let refused = socket.send(&[b"too late"], false, &mut cx, &mut pages);
+    assert_eq!(refused, Err(crate::notice::SendError::Closed));
+    socket.advance_close(now, &mut cx, &mut ciphers, &mut pages);
+    assert_eq!(cx.counters.close_notify_out, 1);
+    assert_eq!(socket.tx.next_number(), Some(7 + 4), "and close_notify");
+    assert_eq!(socket.closing, Closing::FinQueued);
     assert_eq!(socket.close_reason(), CloseReason::Crypto);
 }
 
