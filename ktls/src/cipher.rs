@@ -2,6 +2,7 @@
 
 mod aws;
 mod rustcrypto;
+mod stack;
 mod table;
 
 use core::fmt;
@@ -199,11 +200,13 @@ impl Ciphers {
         Ok(())
     }
 
-    /// Removes the expanded key of a session that has ended.
+    /// Removes the expanded key of a session that has ended, and what its ciphers left on this
+    /// thread's stack.
     pub fn forget(&mut self, id: SessionId) {
         for backend in &mut self.backends {
             backend.forget(id);
         }
+        stack::wipe();
         if let Some(away) = &mut self.away {
             away.forget(id);
         }

@@ -323,6 +323,19 @@ impl Deframer {
         matches!(self.rx.state, State::Closed)
     }
 
+    /// Whether bytes are buffered that [`next`](Self::next) has an event for: a complete record, or
+    /// a header that is invalid. The bytes of an incomplete record are nothing to read yet.
+    pub fn is_readable(&self) -> bool {
+        if !matches!(self.rx.state, State::Open) || self.rx.detached.is_some() {
+            return false;
+        }
+        let params = self.rx.session.params();
+        self.assembler.header().is_some_and(|header| {
+            let total = header.check(params);
+            total.map_or(true, |total| self.assembler.len() >= u64::from(total))
+        })
+    }
+
     /// Returns the number of encrypted bytes that are buffered.
     pub fn buffered(&self) -> u64 {
         self.assembler.len()

@@ -24,7 +24,7 @@ pub struct TlsEnable<'a> {
     ///
     /// | cipher | TLS 1.2 | TLS 1.3 |
     /// |---|---|---|
-    /// | AES-GCM | 4: the salt; 12: salt and explicit nonce of record 0 | 12 |
+    /// | AES-GCM, AES-CCM | 4: the salt; 12: salt and explicit nonce of record 0 | 12 |
     /// | ChaCha20-Poly1305 | 12 | 12 |
     /// | AES-CBC | ignored; TLS 1.0 needs 16 | - |
     ///
@@ -52,6 +52,11 @@ pub enum CipherAlgorithm {
     AesCbc,
     /// ChaCha20 with Poly1305 (`CRYPTO_CHACHA20_POLY1305`).
     Chacha20Poly1305,
+    /// AES in counter mode with CBC-MAC (`TLS_CIPHER_AES_CCM_128`). A key of 32 bytes in TLS 1.2
+    /// only.
+    AesCcm,
+    /// As [`AesCcm`](Self::AesCcm) with a tag of 8 bytes, and a key of 16 bytes.
+    AesCcm8,
 }
 
 /// A MAC that ktls(4) names.
@@ -258,9 +263,10 @@ impl TlsEnable<'_> {
             return invalid(InvalidKeys::Flags);
         }
         match self.cipher {
-            CipherAlgorithm::AesGcm | CipherAlgorithm::Chacha20Poly1305 => {
-                self.aead_params(minor).map_err(EnableError::Invalid)
-            }
+            CipherAlgorithm::AesGcm
+            | CipherAlgorithm::Chacha20Poly1305
+            | CipherAlgorithm::AesCcm
+            | CipherAlgorithm::AesCcm8 => self.aead_params(minor).map_err(EnableError::Invalid),
             CipherAlgorithm::AesCbc => {
                 self.check_cbc(minor).map_err(EnableError::Invalid)?;
                 self.cbc_params(minor, direction)
@@ -284,13 +290,19 @@ impl TlsEnable<'_> {
         if !self.auth_key.is_empty() {
             return Err(InvalidKeys::AuthKey);
         }
-        let suite = match (is_gcm, self.cipher_key.len()) {
-            (true, 16) => Suite::Aes128Gcm,
-            (true, 32) => Suite::Aes256Gcm,
-            (false, 32) => Suite::Chacha20Poly1305,
+        let suite = match (self.cipher, self.cipher_key.len()) {
+            (CipherAlgorithm::AesGcm, 16) => Suite::Aes128Gcm,
+            (CipherAlgorithm::AesGcm, 32) => Suite::Aes256Gcm,
+            (CipherAlgorithm::Chacha20Poly1305, 32) => Suite::Chacha20Poly1305,
+            (CipherAlgorithm::AesCcm, 16) => Suite::Aes128Ccm,
+            (CipherAlgorithm::AesCcm, 32) => Suite::Aes256Ccm,
+            (CipherAlgorithm::AesCcm8, 16) => Suite::Aes128Ccm8,
             _ => return Err(InvalidKeys::CipherKey),
         };
         let params = Params::new(suite, version);
+        if !params.is_defined() {
+            return Err(InvalidKeys::CipherOfVersion);
+        }
         let salt_len = NONCE_LEN - usize::from(params.shape().explicit_len);
         if ![salt_len, NONCE_LEN].contains(&self.iv.len()) {
             return Err(InvalidKeys::Iv);

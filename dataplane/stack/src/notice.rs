@@ -61,7 +61,8 @@ pub enum Notice {
     Connected(SocketId),
     /// The TLS handshake is complete.
     HandshakeDone(SocketId, Box<TlsInfo>),
-    /// There is something to receive, which may be the end of the stream. Comes again only after
+    /// There is something to receive, which may be the end of the stream. Of records that is a
+    /// complete one, or an invalid header. Comes again only after
     /// [`Stack::recv`](crate::Stack::recv) returned [`Recv::Nothing`].
     Readable(SocketId),
     /// A send that took less than it was given can be retried.

@@ -16,7 +16,7 @@ use lockgate_testing::Random;
 use lockgate_wire::ip::{IpProtocol, TrafficClass};
 use lockgate_wire::tcp::{Flags, SackBlock, SackList, TcpHeader, TcpOptions, TcpView, Timestamps};
 use lockgate_wire::{IfaceId, Instant, MacAddr, SeqNum};
-use support::records::{SUITES, TestKeys};
+use support::records::{GCM_128_12, TestKeys};
 use support::{Host, HostSpec};
 
 /// A peer without a TCP of its own: the test decides what it sends.
@@ -237,7 +237,7 @@ impl Twins {
         let random = &mut self.random;
         let number = u16::try_from(self.peers.len()).unwrap();
         let stream = if tls {
-            let mut keys = TestKeys::new(SUITES[0], random);
+            let mut keys = TestKeys::new(GCM_128_12, random);
             let mut stream = Vec::new();
             while stream.len() < STREAM_BYTES {
                 let len = random.pick(&[0, 1, 100, 1400, 8000, 16_384]);

@@ -5,7 +5,10 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+#[path = "ktls_sockets/error_table.rs"]
+mod error_table;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockgate_ktls::{
@@ -14,11 +17,10 @@ use lockgate_ktls::{
 };
 use lockgate_stack::tls::TlsOptions;
 use lockgate_stack::{
-    CloseReason, ConnectConfig, FileSource, FileSpan, ListenConfig, Notice, RecvRecord, SendError,
-    SocketError, SocketId,
+    CloseReason, ConnectConfig, ListenConfig, Notice, RecvRecord, SendError, SocketError, SocketId,
 };
 use lockgate_testing::Random;
-use pktbuf::{PageArena, Region, SharedSpan};
+use support::file::{File, SPAN};
 use support::raw::{Got, RawPair};
 use support::records::{
     AEAD_SUITES, ALERT, CONTROL, DATA, GCM_128_12, GCM_128_13, GCM_256_13, HANDSHAKE, TestKeys,
@@ -840,57 +842,6 @@ fn the_switches_refuse_keys() {
 }
 
 // ---- files
-
-/// An object in memory of which pieces can be missing, or unreadable.
-struct File {
-    spans: Mutex<Vec<Option<Arc<SharedSpan>>>>,
-    len: u64,
-    fails_at: Option<u64>,
-    _arena: PageArena,
-}
-
-const SPAN: usize = 64 * 1024;
-
-impl File {
-    fn new(content: &[u8]) -> Arc<Self> {
-        Arc::new(Self::with(content, None))
-    }
-
-    fn with(content: &[u8], fails_at: Option<u64>) -> Self {
-        let bytes = content.len().next_multiple_of(SPAN) + SPAN;
-        let mut region = Region::heap(bytes + 8192).unwrap();
-        let arena = PageArena::new(&mut region, bytes).unwrap();
-        // Its memory stays for as long as the process, as a worker's does.
-        std::mem::forget(region);
-        let spans = content.chunks(SPAN).map(|piece| {
-            let mut page = arena.alloc(piece.len()).unwrap();
-            page[..piece.len()].copy_from_slice(piece);
-            Some(page.freeze(piece.len()))
-        });
-        Self {
-            spans: Mutex::new(spans.collect()),
-            len: content.len() as u64,
-            fails_at,
-            _arena: arena,
-        }
-    }
-}
-
-impl FileSource for File {
-    fn span(&self, offset: u64) -> FileSpan {
-        if offset >= self.len || self.fails_at.is_some_and(|at| offset >= at) {
-            return FileSpan::Failed;
-        }
-        let at = usize::try_from(offset).unwrap();
-        match &self.spans.lock().unwrap()[at / SPAN] {
-            Some(span) => FileSpan::Ready {
-                span: span.clone(),
-                at: u32::try_from(at % SPAN).unwrap(),
-            },
-            None => FileSpan::Pending,
-        }
-    }
-}
 
 fn sendfile(
     pair: &mut RawPair,

@@ -6,7 +6,9 @@
 pub(crate) mod app;
 pub(crate) mod away;
 pub(crate) mod cases;
+pub(crate) mod file;
 pub(crate) mod link;
+pub(crate) mod linux;
 pub(crate) mod peer;
 pub(crate) mod pki;
 pub(crate) mod raw;

@@ -69,23 +69,27 @@ impl Rig {
 
     /// The next event, unless bytes or pages are missing.
     fn next(&mut self) -> Option<Event> {
-        Some(
-            match self.rx.next(&mut self.world.ciphers, &mut self.world.pool) {
-                Ok(Received::NeedBytes | Received::NeedPages) => return None,
-                Ok(Received::Record(record)) => {
-                    let meta = record.meta();
-                    assert_eq!(meta.version, self.peer.params.version.wire());
-                    assert_eq!(usize::from(meta.length), record.as_slice().len());
-                    Event::Record(meta.kind.0, record.as_slice().to_vec())
-                }
-                Ok(Received::KeyUpdated { answer }) => Event::KeyUpdated { answer },
-                Ok(Received::Ticket(body)) => Event::Ticket(body.into_vec()),
-                Ok(Received::Renegotiation) => Event::Renegotiation,
-                Ok(Received::Nothing) => Event::Nothing,
-                Ok(Received::Closed) => Event::Closed,
-                Err(error) => Event::Error(error),
-            },
-        )
+        let is_readable = self.rx.is_readable();
+        let next = self.rx.next(&mut self.world.ciphers, &mut self.world.pool);
+        let has_record = matches!(next, Ok(Received::Record(_) | Received::NeedPages));
+        assert!(is_readable || !has_record, "a record that isn't announced");
+        let is_idle = matches!(next, Ok(Received::NeedBytes));
+        assert!(!is_readable || !is_idle, "announced, and nothing to read");
+        Some(match next {
+            Ok(Received::NeedBytes | Received::NeedPages) => return None,
+            Ok(Received::Record(record)) => {
+                let meta = record.meta();
+                assert_eq!(meta.version, self.peer.params.version.wire());
+                assert_eq!(usize::from(meta.length), record.as_slice().len());
+                Event::Record(meta.kind.0, record.as_slice().to_vec())
+            }
+            Ok(Received::KeyUpdated { answer }) => Event::KeyUpdated { answer },
+            Ok(Received::Ticket(body)) => Event::Ticket(body.into_vec()),
+            Ok(Received::Renegotiation) => Event::Renegotiation,
+            Ok(Received::Nothing) => Event::Nothing,
+            Ok(Received::Closed) => Event::Closed,
+            Err(error) => Event::Error(error),
+        })
     }
 
     /// Every event until bytes are missing or the stream has failed.

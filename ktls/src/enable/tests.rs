@@ -12,6 +12,10 @@ fn named(name: &str) -> TlsEnable<'static> {
     let (cipher, key_len) = match name.split_once('_') {
         Some(("aes128", rest)) if rest.starts_with("gcm") => (CipherAlgorithm::AesGcm, 16),
         Some(("aes256", rest)) if rest.starts_with("gcm") => (CipherAlgorithm::AesGcm, 32),
+        Some(("aes128", rest)) if rest.starts_with("ccm8") => (CipherAlgorithm::AesCcm8, 16),
+        Some(("aes128", rest)) if rest.starts_with("ccm") => (CipherAlgorithm::AesCcm, 16),
+        Some(("aes256", rest)) if rest.starts_with("ccm8") => (CipherAlgorithm::AesCcm8, 32),
+        Some(("aes256", rest)) if rest.starts_with("ccm") => (CipherAlgorithm::AesCcm, 32),
         Some(("aes128", _)) => (CipherAlgorithm::AesCbc, 16),
         Some(("aes256", _)) => (CipherAlgorithm::AesCbc, 32),
         _ => (CipherAlgorithm::Chacha20Poly1305, 32),
@@ -30,7 +34,7 @@ fn named(name: &str) -> TlsEnable<'static> {
     };
     let iv_len = match (cipher, minor) {
         (CipherAlgorithm::AesCbc, _) => 16,
-        (CipherAlgorithm::AesGcm, 3) => 4,
+        (CipherAlgorithm::AesGcm | CipherAlgorithm::AesCcm | CipherAlgorithm::AesCcm8, 3) => 4,
         _ => 12,
     };
     TlsEnable {
@@ -70,6 +74,11 @@ fn valid_parameters_name_a_suite() {
             Suite::Chacha20Poly1305,
             Version::Tls13,
         ),
+        ("aes128_ccm_1_2", Suite::Aes128Ccm, Version::Tls12),
+        ("aes256_ccm_1_2", Suite::Aes256Ccm, Version::Tls12),
+        ("aes128_ccm_1_3", Suite::Aes128Ccm, Version::Tls13),
+        ("aes128_ccm8_1_2", Suite::Aes128Ccm8, Version::Tls12),
+        ("aes128_ccm8_1_3", Suite::Aes128Ccm8, Version::Tls13),
     ];
     for (name, suite, version) in rows {
         for direction in BOTH {
@@ -110,6 +119,35 @@ fn ktls_invalid() {
             assert_eq!(refused, invalid(InvalidKeys::CipherOfVersion), "{name}");
             assert_eq!(refused.map_err(EnableError::errno), Err(Errno::Einval));
         }
+    }
+}
+
+/// AES-CCM has suites that neither TLS 1.3 nor this record layer has.
+#[test]
+fn ccm_of_other_versions_and_lengths_is_invalid() {
+    let rows = [
+        ("aes256_ccm_1_3", InvalidKeys::CipherOfVersion),
+        ("aes128_ccm_1_1", InvalidKeys::CipherOfVersion),
+        ("aes128_ccm8_1_0", InvalidKeys::CipherOfVersion),
+        ("aes256_ccm8_1_2", InvalidKeys::CipherKey),
+    ];
+    for (name, reason) in rows {
+        for direction in BOTH {
+            assert_eq!(named(name).params(direction), invalid(reason), "{name}");
+        }
+    }
+    let mac = TlsEnable {
+        auth: Some(AuthAlgorithm::Gmac),
+        ..named("aes128_ccm_1_2")
+    };
+    assert_eq!(mac.params(Direction::Tx), invalid(InvalidKeys::Auth));
+    // As with AES-GCM, the salt alone or with the explicit nonce of record 0.
+    for (len, fits) in [(4, true), (8, false), (12, true)] {
+        let enable = TlsEnable {
+            iv: &[7; 16][..len],
+            ..named("aes128_ccm_1_2")
+        };
+        assert_eq!(enable.params(Direction::Rx).is_ok(), fits, "{len}");
     }
 }
 

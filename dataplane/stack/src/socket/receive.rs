@@ -240,9 +240,8 @@ impl Socket {
 
     /// Starts record reception after the handshake. Records may have arrived already.
     pub(super) fn start_receiving(&mut self, deframer: Deframer, notices: &mut NoticeQueue) {
-        let is_waiting = deframer.buffered() > 0 || self.tcp.peer_closed();
         self.rx = Rx::Tls(deframer);
-        if is_waiting {
+        if self.is_readable() || self.tcp.peer_closed() {
             self.notify_readable(notices);
         }
     }
@@ -305,12 +304,13 @@ impl Socket {
         self.pinned = bytes;
     }
 
-    /// Whether there are bytes in order that the application, or the TLS library, hasn't read.
+    /// Whether there are bytes in order that the application, or the TLS library, can read. Of
+    /// records, whole ones: a record that comes in ten segments is one notice, not ten.
     pub(super) fn is_readable(&self) -> bool {
         match &self.rx {
             Rx::Plain(stream) => !stream.is_empty(),
             Rx::Handshake(state) => !state.input.is_empty(),
-            Rx::Tls(deframer) => deframer.buffered() > 0 && !deframer.is_key_expired(),
+            Rx::Tls(deframer) => deframer.is_readable(),
             Rx::Ended(_) => false,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lockgate_ktls::{Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, Segments, TxError, Version};
+use lockgate_ktls::{
+    Ciphers, ContentType, KeyUse, PLAINTEXT_MAX, Params, Segments, TxError, Version,
+};
 use pktbuf::{PagePool, SharedSpan};
 
 use super::state::{Application, KeySource};
@@ -23,18 +25,36 @@ impl Socket {
     ) -> Result<u32, SendError> {
         self.check_sending()?;
         let given: usize = parts.iter().map(|part| part.len()).sum();
+        if given == 0 {
+            return self.send_empty(more, cx, pages);
+        }
         let segments = self.segments(cx, pages);
         let small_left = self.tx.small_left();
-        let pushed = if given == 0 {
-            let pushed = self.tx.push_bytes(parts, more, pages);
-            pushed.map(|taken| (taken, SendRoom::Full))
-        } else {
-            self.push_records(segments, parts, given, more, cx, pages)
-        };
+        let pushed = self.push_records(segments, parts, given, more, cx, pages);
         self.count_small_records(small_left, cx);
         let taken = self.after_push(pushed, given, cx)?;
         cx.counters.bytes_by_copy += u64::from(taken);
         Ok(taken)
+    }
+
+    /// Queues a record without content: a write of no bytes, which TLS 1.0 alone allows. Returns 0.
+    fn send_empty(
+        &mut self,
+        more: bool,
+        cx: &mut SocketContext,
+        pages: &mut PagePool,
+    ) -> Result<u32, SendError> {
+        let room = self.send_room(cx, pages);
+        let is_allowed = self.tx.params().is_some_and(Params::can_be_empty);
+        let pushed = match room {
+            SendRoom::Full | SendRoom::Starved if is_allowed => Ok((0, room)),
+            SendRoom::Bytes(_) | SendRoom::Full | SendRoom::Starved => {
+                self.tx.push_bytes(&[], more, pages).map(|_| (1, room))
+            }
+        };
+        // A record counts as a byte, so that TCP sends it.
+        self.after_push(pushed, 1, cx)?;
+        Ok(0)
     }
 
     /// Queues a part of a shared span by reference. Returns how many bytes were taken.

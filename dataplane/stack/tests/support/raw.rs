@@ -15,6 +15,8 @@ pub(crate) struct RawPair {
     pub(crate) peer: SocketId,
     pub(crate) app: SocketId,
     pub(crate) random: Random,
+    /// The version that received records carry.
+    version: [u8; 2],
 }
 
 /// What a read returned, in a form that tests can compare.
@@ -45,6 +47,7 @@ impl RawPair {
             peer,
             app,
             random: Random::new(7),
+            version: [3, 3],
         }
     }
 
@@ -71,6 +74,7 @@ impl RawPair {
     }
 
     pub(crate) fn set_rx(&mut self, keys: &TestKeys) -> Result<(), SocketError> {
+        self.version = [3, keys.suite.minor.min(3)];
         let host = &mut self.world.b;
         host.stack
             .set_rxtls(self.app, &keys.enable(), &mut host.ciphers)
@@ -132,15 +136,29 @@ impl RawPair {
         self.run();
     }
 
-    /// The application's next record.
+    /// The application's next record. Waits for a record that is opened elsewhere.
     pub(crate) fn recv(&mut self) -> Got {
+        loop {
+            let got = self.try_recv();
+            if got != Got::Nothing || !self.awaits_record() {
+                return got;
+            }
+            self.world.settle();
+        }
+    }
+
+    fn awaits_record(&self) -> bool {
+        self.world.b.stack.awaits_record(self.app)
+    }
+
+    fn try_recv(&mut self) -> Got {
         let host = &mut self.world.b;
         let got = host
             .stack
             .recv_record(self.app, &mut host.ciphers, &mut host.pages);
         match got {
             Ok(RecvRecord::Record(meta, chunk)) => {
-                assert_eq!(meta.version, [3, 3]);
+                assert_eq!(meta.version, self.version);
                 assert_eq!(usize::from(meta.length), chunk.len());
                 Got::Record(meta.kind.0, chunk.pieces().flatten().copied().collect())
             }

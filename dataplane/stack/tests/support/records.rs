@@ -5,6 +5,8 @@ use aes::cipher::{BlockDecrypt, BlockEncrypt};
 use aes_gcm::aead::{Aead, KeyInit, Nonce, Payload};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use aws_lc_rs::hmac;
+use ccm::Ccm;
+use ccm::consts::{U8, U12, U16};
 use chacha20poly1305::ChaCha20Poly1305;
 use lockgate_ktls::{AuthAlgorithm, CipherAlgorithm, TlsEnable};
 use lockgate_testing::Random;
@@ -30,6 +32,16 @@ const fn aead(name: &'static str, cipher: CipherAlgorithm, key_len: usize, minor
     }
 }
 
+const fn cbc(name: &'static str, key_len: usize, auth: AuthAlgorithm, minor: u8) -> TestSuite {
+    TestSuite {
+        name,
+        cipher: CipherAlgorithm::AesCbc,
+        key_len,
+        auth: Some(auth),
+        minor,
+    }
+}
+
 pub(crate) const GCM_128_12: TestSuite = aead("aes128_gcm_1_2", CipherAlgorithm::AesGcm, 16, 3);
 pub(crate) const GCM_256_12: TestSuite = aead("aes256_gcm_1_2", CipherAlgorithm::AesGcm, 32, 3);
 pub(crate) const GCM_128_13: TestSuite = aead("aes128_gcm_1_3", CipherAlgorithm::AesGcm, 16, 4);
@@ -46,14 +58,36 @@ pub(crate) const CHACHA_13: TestSuite = aead(
     32,
     4,
 );
+pub(crate) const CCM_128_12: TestSuite = aead("aes128_ccm_1_2", CipherAlgorithm::AesCcm, 16, 3);
+pub(crate) const CCM_256_12: TestSuite = aead("aes256_ccm_1_2", CipherAlgorithm::AesCcm, 32, 3);
+pub(crate) const CCM_128_13: TestSuite = aead("aes128_ccm_1_3", CipherAlgorithm::AesCcm, 16, 4);
+const CCM8_12: TestSuite = aead("aes128_ccm8_1_2", CipherAlgorithm::AesCcm8, 16, 3);
+const CCM8_13: TestSuite = aead("aes128_ccm8_1_3", CipherAlgorithm::AesCcm8, 16, 4);
 
 /// The suites with an AEAD.
-pub(crate) const AEAD_SUITES: [TestSuite; 6] = [
-    GCM_128_12, GCM_256_12, GCM_128_13, GCM_256_13, CHACHA_12, CHACHA_13,
+pub(crate) const AEAD_SUITES: [TestSuite; 11] = [
+    GCM_128_12, GCM_256_12, GCM_128_13, GCM_256_13, CHACHA_12, CHACHA_13, CCM_128_12, CCM_256_12,
+    CCM_128_13, CCM8_12, CCM8_13,
+];
+
+/// The suites with AES-CBC.
+pub(crate) const CBC_SUITES: [TestSuite; 10] = [
+    cbc("aes128_cbc_1_0_sha1", 16, AuthAlgorithm::HmacSha1, 1),
+    cbc("aes256_cbc_1_0_sha1", 32, AuthAlgorithm::HmacSha1, 1),
+    cbc("aes128_cbc_1_1_sha1", 16, AuthAlgorithm::HmacSha1, 2),
+    cbc("aes256_cbc_1_1_sha1", 32, AuthAlgorithm::HmacSha1, 2),
+    cbc("aes128_cbc_1_2_sha1", 16, AuthAlgorithm::HmacSha1, 3),
+    cbc("aes256_cbc_1_2_sha1", 32, AuthAlgorithm::HmacSha1, 3),
+    cbc("aes128_cbc_1_2_sha256", 16, AuthAlgorithm::HmacSha256, 3),
+    cbc("aes256_cbc_1_2_sha256", 32, AuthAlgorithm::HmacSha256, 3),
+    cbc("aes128_cbc_1_2_sha384", 16, AuthAlgorithm::HmacSha384, 3),
+    cbc("aes256_cbc_1_2_sha384", 32, AuthAlgorithm::HmacSha384, 3),
 ];
 
 /// The suites that the stack has.
-pub(crate) const SUITES: &[TestSuite] = &AEAD_SUITES;
+pub(crate) fn suites() -> impl Iterator<Item = TestSuite> {
+    CBC_SUITES.into_iter().chain(AEAD_SUITES)
+}
 
 impl TestSuite {
     pub(crate) fn is_cbc(&self) -> bool {
@@ -69,15 +103,25 @@ impl TestSuite {
         self.minor == 4
     }
 
-    pub(crate) fn is_gcm_12(&self) -> bool {
-        self.cipher == CipherAlgorithm::AesGcm && self.minor == 3
+    /// Whether each record has its explicit nonce: AES-GCM and AES-CCM of TLS 1.2.
+    pub(crate) fn has_explicit_nonce(&self) -> bool {
+        let is_chacha = self.cipher == CipherAlgorithm::Chacha20Poly1305;
+        !self.is_cbc() && !is_chacha && self.minor == 3
+    }
+
+    /// Bytes of an AEAD's tag.
+    pub(crate) fn tag_len(&self) -> usize {
+        match self.cipher {
+            CipherAlgorithm::AesCcm8 => 8,
+            _ => 16,
+        }
     }
 
     /// Bytes of header and explicit nonce or IV.
     pub(crate) fn head_len(&self) -> usize {
         let explicit = match self.cipher {
             CipherAlgorithm::AesCbc if self.minor > 1 => BLOCK,
-            CipherAlgorithm::AesGcm if self.minor < 4 => 8,
+            _ if self.has_explicit_nonce() => 8,
             _ => 0,
         };
         HEADER_LEN + explicit
@@ -87,13 +131,13 @@ impl TestSuite {
     pub(crate) fn length_min(&self) -> u16 {
         let length = match (self.is_cbc(), self.is_tls13()) {
             (true, _) => self.cbc_record_len(0) - HEADER_LEN,
-            (_, true) => 1 + 16,
-            _ => self.head_len() - HEADER_LEN + 16,
+            (_, true) => 1 + self.tag_len(),
+            _ => self.head_len() - HEADER_LEN + self.tag_len(),
         };
         u16::try_from(length).unwrap()
     }
 
-    fn auth_key_len(&self) -> usize {
+    pub(crate) fn auth_key_len(&self) -> usize {
         match self.auth {
             Some(AuthAlgorithm::HmacSha1) => 20,
             Some(AuthAlgorithm::HmacSha256) => 32,
@@ -105,8 +149,8 @@ impl TestSuite {
     fn iv_len(&self) -> usize {
         match self.cipher {
             CipherAlgorithm::AesCbc => 16,
-            CipherAlgorithm::AesGcm if self.minor < 4 => 4,
-            CipherAlgorithm::AesGcm | CipherAlgorithm::Chacha20Poly1305 => 12,
+            _ if self.has_explicit_nonce() => 4,
+            _ => 12,
         }
     }
 }
@@ -189,12 +233,12 @@ impl TestKeys {
     pub(crate) fn seal_inner(&mut self, kind: u8, inner: &[u8]) -> Vec<u8> {
         let outer = if self.suite.is_tls13() { DATA } else { kind };
         let mut record = vec![outer, 3, 3, 0, 0];
-        if self.suite.is_gcm_12() {
+        if self.suite.has_explicit_nonce() {
             // A sender chooses it: here no counter.
             record.extend_from_slice(&self.seq.rotate_left(7).to_be_bytes());
         }
         let nonce = self.nonce(&record[HEADER_LEN..]);
-        let length = record.len() - HEADER_LEN + inner.len() + 16;
+        let length = record.len() - HEADER_LEN + inner.len() + self.suite.tag_len();
         record[3..HEADER_LEN].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
         let aad = self.aad(&record[..HEADER_LEN], inner.len());
         let sealed = self.aead(true, nonce, &aad, inner).unwrap();
@@ -323,7 +367,7 @@ impl TestKeys {
         let (head, body) = record.split_at(self.suite.head_len());
         assert_eq!(head[1..3], [3, 3], "the version");
         let nonce = self.nonce(&head[HEADER_LEN..]);
-        let aad = self.aad(&head[..HEADER_LEN], body.len() - 16);
+        let aad = self.aad(&head[..HEADER_LEN], body.len() - self.suite.tag_len());
         let mut inner = self.aead(false, nonce, &aad, body).expect("a good tag");
         let mut kind = head[0];
         if self.suite.is_tls13() {
@@ -339,7 +383,7 @@ impl TestKeys {
     fn nonce(&self, explicit: &[u8]) -> [u8; 12] {
         let mut nonce = [0; 12];
         nonce[..self.iv.len()].copy_from_slice(&self.iv);
-        if self.suite.is_gcm_12() {
+        if self.suite.has_explicit_nonce() {
             nonce[4..].copy_from_slice(explicit);
         } else {
             for (byte, mask) in nonce[4..].iter_mut().zip(self.seq.to_be_bytes()) {
@@ -378,6 +422,15 @@ impl TestKeys {
         match (self.suite.cipher, self.key.len()) {
             (CipherAlgorithm::AesGcm, 16) => run::<Aes128Gcm>(&self.key, seals, &nonce, payload),
             (CipherAlgorithm::AesGcm, _) => run::<Aes256Gcm>(&self.key, seals, &nonce, payload),
+            (CipherAlgorithm::AesCcm, 16) => {
+                run::<Ccm<aes::Aes128, U16, U12>>(&self.key, seals, &nonce, payload)
+            }
+            (CipherAlgorithm::AesCcm, _) => {
+                run::<Ccm<aes::Aes256, U16, U12>>(&self.key, seals, &nonce, payload)
+            }
+            (CipherAlgorithm::AesCcm8, _) => {
+                run::<Ccm<aes::Aes128, U8, U12>>(&self.key, seals, &nonce, payload)
+            }
             _ => run::<ChaCha20Poly1305>(&self.key, seals, &nonce, payload),
         }
     }
