@@ -349,7 +349,7 @@ impl Worker {
             ciphers: &mut self.ciphers,
             net: &mut self.ports,
         };
-        self.stack.on_burst(now, self.inbox.drain(..), &mut env);
+        self.stack.on_burst(now, &mut self.inbox, &mut env);
         received
     }
 

@@ -127,7 +127,7 @@ impl Endpoint {
             ciphers: &mut self.ciphers,
             net: &mut self.ports,
         };
-        self.stack.on_burst(now, self.inbox.drain(..), &mut env);
+        self.stack.on_burst(now, &mut self.inbox, &mut env);
         self.stack.on_timer(now, &mut env);
         self.stack.step_handshake(now, &mut env);
         received

@@ -8,7 +8,7 @@
 //!
 //! # A turn of the worker's loop
 //!
-//! 1. [`Stack::on_packet`] for every packet of a burst. Answers that can't wait (RST, ARP, ICMP)
+//! 1. [`Stack::on_burst`] for every burst of packets. Answers that can't wait (RST, ARP, ICMP)
 //!    leave at once.
 //! 2. [`Stack::on_sibling_frame`], [`Stack::on_sibling_resolution`] and
 //!    [`Stack::on_misdirected_packet`] for what other workers give, [`Stack::poll_sibling_frame`],

@@ -144,11 +144,12 @@ impl Twins {
     fn exchange(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let now = self.now;
         let host = &mut self.merging;
-        let burst: Vec<_> = frames
+        let mut burst: Vec<_> = frames
             .iter()
             .map(|frame| (IfaceId(0), host.buffers.alloc(frame).unwrap()))
             .collect();
-        host.with(|stack, env| stack.on_burst(now, burst, env));
+        host.with(|stack, env| stack.on_burst(now, &mut burst, env));
+        assert!(burst.is_empty());
         for frame in frames {
             self.single.receive(now, frame);
         }

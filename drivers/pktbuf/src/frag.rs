@@ -212,6 +212,15 @@ impl Frag {
         done
     }
 
+    /// Tells the processor that the packet's bytes will be read soon, so that it fetches them into
+    /// its cache meanwhile: the first fragment's, at most 1536.
+    pub fn prefetch(&self) {
+        let bytes = self.front();
+        for line in bytes[..bytes.len().min(PREFETCH_MAX)].chunks(CACHE_LINE) {
+            prefetch_line(line);
+        }
+    }
+
     /// Returns the bytes of memory that the packet pins.
     pub fn true_size(&self) -> u32 {
         let mut sum = 0u32;
@@ -311,6 +320,21 @@ impl fmt::Debug for Frag {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+fn prefetch_line(line: &[u8]) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: the instruction is in every x86-64 processor. It reads nothing into a register, and
+    // ignores addresses that it can't read.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch_line(_line: &[u8]) {}
+
+/// Bytes that are fetched ahead of a packet: a frame of usual size.
+const PREFETCH_MAX: usize = 1536;
+const CACHE_LINE: usize = 64;
 
 /// Iterator over the bytes of a packet's fragments.
 #[derive(Debug)]

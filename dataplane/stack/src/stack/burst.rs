@@ -104,46 +104,63 @@ impl SegmentRun {
 }
 
 impl Stack {
-    /// Handles a burst of received packets, in order. Answers that can't wait are sent at once,
-    /// everything else in [`Stack::poll`].
+    /// Handles a burst of received packets, in order, and takes them. Answers that can't wait are
+    /// sent at once, everything else in [`Stack::poll`].
     ///
     /// Consecutive segments of a connection cost one look-up and one step of TCP. Their effect is
     /// that of [`Stack::on_packet`] for each packet.
     pub fn on_burst<N: Output>(
         &mut self,
         now: Instant,
-        packets: impl IntoIterator<Item = (IfaceId, Buffer)>,
+        packets: &mut Vec<(IfaceId, Buffer)>,
         env: &mut Env<'_, N>,
     ) {
-        self.cx.now = now;
-        for (iface, packet) in packets {
-            self.cx.counters.packets_in += 1;
-            let meta = frame_meta(&packet);
-            let ingress = self.egress.ip.receive(iface, packet.front(), &meta);
-            let Ingress::Tcp(found) = ingress else {
-                self.end_run(now, env);
-                self.on_other_packet(now, iface, packet, ingress, env);
-                continue;
-            };
-            let Some(arrival) = self.check_segment(found, &packet, None) else {
-                continue;
-            };
-            if self.run.is_continued_by(&arrival, &packet) {
-                self.run.extend(&arrival, packet);
-                continue;
+        let mut packets = packets.drain(..);
+        while let Some((iface, packet)) = packets.next() {
+            // A network card has written them to memory that isn't in this core's cache.
+            if let Some((_, ahead)) = packets.as_slice().get(PACKETS_AHEAD) {
+                ahead.prefetch();
             }
-            self.end_run(now, env);
-            if SegmentRun::can_begin(&arrival, &packet) {
-                self.run.begin(arrival, packet);
-            } else {
-                self.on_arrival(now, &arrival, packet, None, env);
-            }
+            self.on_packet_of_burst(now, iface, packet, env);
         }
         self.end_run(now, env);
     }
 
+    /// Handles a received packet. A segment may wait for others to join it, until
+    /// [`Stack::end_run`].
+    pub(super) fn on_packet_of_burst<N: Output>(
+        &mut self,
+        now: Instant,
+        iface: IfaceId,
+        packet: Buffer,
+        env: &mut Env<'_, N>,
+    ) {
+        self.cx.now = now;
+        self.cx.counters.packets_in += 1;
+        let meta = frame_meta(&packet);
+        let ingress = self.egress.ip.receive(iface, packet.front(), &meta);
+        let Ingress::Tcp(found) = ingress else {
+            self.end_run(now, env);
+            self.on_other_packet(now, iface, packet, ingress, env);
+            return;
+        };
+        let Some(arrival) = self.check_segment(found, &packet, None) else {
+            return;
+        };
+        if self.run.is_continued_by(&arrival, &packet) {
+            self.run.extend(&arrival, packet);
+            return;
+        }
+        self.end_run(now, env);
+        if SegmentRun::can_begin(&arrival, &packet) {
+            self.run.begin(arrival, packet);
+        } else {
+            self.on_arrival(now, &arrival, packet, None, env);
+        }
+    }
+
     /// Handles the segments that wait for others to join them.
-    fn end_run<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
+    pub(super) fn end_run<N: Output>(&mut self, now: Instant, env: &mut Env<'_, N>) {
         let Some(first) = self.run.first.take() else {
             return;
         };
@@ -253,5 +270,8 @@ fn ip_header_len(found: &IpPacket) -> usize {
     if found.dst().is_ipv4() { 20 } else { 40 }
 }
 
+/// How many packets after the next one the packet is that is fetched into the cache. One packet is
+/// too short a time for it.
+const PACKETS_AHEAD: usize = 1;
 /// Most segments of a run: a burst of a port.
 const SEGMENTS_MAX: usize = 64;

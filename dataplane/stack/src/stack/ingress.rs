@@ -22,7 +22,8 @@ impl Stack {
         packet: Buffer,
         env: &mut Env<'_, N>,
     ) {
-        self.on_burst(now, [(iface, packet)], env);
+        self.on_packet_of_burst(now, iface, packet, env);
+        self.end_run(now, env);
     }
 
     /// Handles a received packet that isn't a TCP segment.
