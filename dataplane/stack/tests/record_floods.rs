@@ -7,9 +7,11 @@ mod support;
 use std::time::Duration;
 
 use lockgate_ktls::{ContentType, Counter};
-use lockgate_stack::tls::TlsOptions;
+use lockgate_stack::tls::{CipherSuite, TlsOptions, TlsVersions};
 use lockgate_stack::{Notice, SocketId};
-use support::{World, pki};
+use support::link::Link;
+use support::peer::{self, Peer};
+use support::{HostSpec, World, pki};
 
 /// Both ends of a connection with one suite.
 fn pair(world: &mut World, n: usize) -> (SocketId, SocketId) {
@@ -115,5 +117,61 @@ fn a_flood_of_short_records_leaves_turns_to_others() {
     }
 }
 
+/// Peers that announce records of 16 KiB, and then send a byte at a time: each pins the packet
+/// buffer that its bytes are in, and no page buffer. A fair client beside them is served.
+#[test]
+fn announced_records_pin_no_more_than_what_has_arrived() {
+    let mut b = HostSpec::new(2);
+    b.config.limits.recv_total_bytes = 200_000;
+    let mut world = World::new(HostSpec::new(1), b, Link::perfect());
+    world.listen(443, Some(pki::server(&TlsOptions::default())));
+    let config = peer::config(CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13);
+    let mut connect = |world: &mut World| {
+        let mut peer = Peer::connect(world, &config);
+        peer.pump(world);
+        let socket = world.handshake_done(1);
+        (peer, socket)
+    };
+    let hostile: Vec<_> = (0..40).map(|_| connect(&mut world)).collect();
+    let (mut fair, served) = connect(&mut world);
+    let large_before = world.b.pages.usage().large_spans_used;
+    for (peer, _) in &hostile {
+        peer.send_raw(&mut world, &[23, 3, 3, 0x40, 0x11]);
+    }
+    for round in 0..60 {
+        for (peer, socket) in &hostile {
+            peer.send_raw(&mut world, &[7]);
+            assert_eq!(world.b.drain(*socket), (Vec::new(), None));
+        }
+        let pinned = world.b.stack.received_bytes_pinned();
+        assert!(
+            pinned <= hostile.len() as u64 * PACKET_BYTES,
+            "{pinned} bytes are pinned"
+        );
+        assert_eq!(world.b.pages.usage().large_spans_used, large_before);
+        if round % 10 == 0 {
+            fair.write(&[2; 16_000]);
+            let record = fair.outgoing();
+            let (first, last) = record.split_at(8000);
+            fair.send_raw(&mut world, first);
+            assert_eq!(world.b.drain(served), (Vec::new(), None));
+            fair.send_raw(&mut world, last);
+            world.run(Duration::from_millis(1));
+            assert_eq!(world.b.drain(served).0, [2; 16_000]);
+        }
+    }
+    let counters = world.b.stack.counters();
+    assert_eq!(
+        (counters.receive_budget_resets, counters.refused_payload),
+        (0, 0)
+    );
+    world.a.stack.abort_all();
+    world.run(Duration::from_secs(100));
+    assert_eq!(world.b.stack.received_bytes_pinned(), 0);
+    world.b.assert_full();
+}
+
 /// Records that one socket opens in a turn, at most.
 const PER_TURN: u64 = 64;
+/// Memory of a packet of usual size, with its description.
+const PACKET_BYTES: u64 = 2048 + 128;
