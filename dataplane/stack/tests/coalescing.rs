@@ -112,6 +112,18 @@ struct Twins {
 impl Twins {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
+        // Small budgets refuse payloads, large ones let runs be merged.
+        let receive = random.pick(&[16_000, 64_000, 256_000]);
+        let total = random.pick(&[100_000, 400_000, 8_000_000]);
+        let items = random.pick(&[8, 64, 1024]);
+        Self::of(random, receive, total, items)
+    }
+
+    fn with_room() -> Self {
+        Self::of(Random::new(1), 256_000, 8_000_000, 1024)
+    }
+
+    fn of(random: Random, receive: u32, total: u64, items: u16) -> Self {
         let host = |receive: u32, total: u64, items: u16| {
             let mut spec = HostSpec::new(2);
             spec.config.limits.recv_buffer_bytes = receive;
@@ -120,10 +132,6 @@ impl Twins {
             spec.buffers = 4096;
             spec.build()
         };
-        // Small budgets refuse payloads, large ones let runs be merged.
-        let receive = random.pick(&[16_000, 64_000, 256_000]);
-        let total = random.pick(&[100_000, 400_000, 8_000_000]);
-        let items = random.pick(&[8, 64, 1024]);
         let [mut merging, mut single] = [0; 2].map(|_| host(receive, total, items));
         let at = SocketAddr::from(([10, 0, 0, 2], 80));
         for host in [&mut merging, &mut single] {
@@ -509,6 +517,47 @@ fn merged_segments_have_the_effect_of_each_alone() {
     }
     assert!(delivered > CASES * 100_000, "{delivered} bytes delivered");
     assert!(seen[0] > segments / 6, "{} of {segments} merged", seen[0]);
+}
+
+/// Which segments of a burst join the one before.
+#[test]
+fn segments_are_merged_if_they_differ_in_nothing_but_their_place() {
+    type Change = fn(&mut Segment);
+    let rows: [(&[usize], usize, Change, u64); 11] = [
+        (&[1000, 1000, 1000, 1000], 0, |_| {}, 3),
+        // A shorter one is the last, and a longer one doesn't join.
+        (&[1000, 1000, 400, 1000], 0, |_| {}, 2),
+        (&[400, 1000, 1000], 0, |_| {}, 1),
+        (&[1000, 0, 1000], 0, |_| {}, 0),
+        // The segment that is changed is the second one, of three.
+        (&[1000; 3], 1, |s| s.tcp.flags |= Flags::PSH, 1),
+        (&[1000; 3], 1, |s| s.tcp.flags |= Flags::URG, 0),
+        (&[1000; 3], 1, |s| s.tcp.window -= 1, 0),
+        (&[1000; 3], 1, |s| s.tcp.options.timestamps = None, 0),
+        (&[1000; 3], 1, |s| s.class = TrafficClass(3), 0),
+        (&[1000; 3], 1, |s| s.has_ip_options = true, 0),
+        // Without the second one there is a gap.
+        (&[1000; 4], 1, |s| s.is_corrupt = true, 0),
+    ];
+    for (n, (lengths, changed, change, merged)) in rows.into_iter().enumerate() {
+        let mut twins = Twins::with_room();
+        twins.connect(false);
+        assert!(twins.peers[0].timestamps, "the seed draws them");
+        let mut at = 0;
+        let mut frames = Vec::new();
+        for (index, len) in lengths.iter().enumerate() {
+            let payload = twins.peers[0].stream[at..at + len].to_vec();
+            let mut segment = plain(twins.header(0, at), payload);
+            if index == changed {
+                change(&mut segment);
+            }
+            frames.push(segment.frame());
+            at += len;
+        }
+        twins.exchange(&frames);
+        twins.read();
+        assert_eq!(twins.count("stack.segments_merged"), merged, "row {n}");
+    }
 }
 
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

@@ -126,7 +126,7 @@ fn announced_records_pin_no_more_than_what_has_arrived() {
     let mut world = World::new(HostSpec::new(1), b, Link::perfect());
     world.listen(443, Some(pki::server(&TlsOptions::default())));
     let config = peer::config(CipherSuite::TLS13_AES_128_GCM_SHA256, TlsVersions::Tls13);
-    let mut connect = |world: &mut World| {
+    let connect = |world: &mut World| {
         let mut peer = Peer::connect(world, &config);
         peer.pump(world);
         let socket = world.handshake_done(1);
