@@ -456,6 +456,32 @@ fn merged_segments_count_as_many() {
     assert_eq!(rig.sh.counters.segments_in, 1 + 3);
 }
 
+/// The window of a segment that stands between the first and the last of merged segments is older
+/// than theirs (SND.WL1).
+#[test]
+fn the_last_of_merged_segments_has_the_latest_window() {
+    let mut rig = Rig::open_with(plain(), TcpOptions::NONE, 10_000);
+    let mut tcp = rig.header(seg(ACK, 0, 3000));
+    tcp.window = 5000;
+    let merged = lockgate_tcp::SegmentIn {
+        segments: 3,
+        merged: Some(lockgate_tcp::MergedSegments {
+            longest: 1000,
+            last_seq: tcp.seq + 2000,
+        }),
+        ..lockgate_tcp::SegmentIn::new(&tcp, 3000)
+    };
+    assert!(rig.conn.predicts(&merged));
+    let verdict = rig.conn.on_segment(rig.now, merged, &mut rig.sh);
+    assert_eq!(verdict.keep, span(0, 3000));
+    assert_eq!(rig.conn.info(&rig.sh).send_window, 5000);
+    let mut late = rig.header(seg(ACK, 1000, 2500));
+    late.window = 100;
+    let late = lockgate_tcp::SegmentIn::new(&late, 2500);
+    let _ = rig.conn.on_segment(rig.now, late, &mut rig.sh);
+    assert_eq!(rig.conn.info(&rig.sh).send_window, 5000);
+}
+
 /// RFC 7323, section 5: protection against wrapped sequence numbers.
 #[test]
 fn old_timestamps_are_refused() {
