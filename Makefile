@@ -1,6 +1,6 @@
 # Everything is a script; this names them.
 
-.PHONY: run test test-nics check bench mutants clean
+.PHONY: run test test-nics check bench soak mutants clean
 
 # A demonstration: the appliance on one end of a veth pair, curl on the other. Until Ctrl-C.
 run:
@@ -21,6 +21,11 @@ check:
 # The table of figures, and target/bench/summary.json.
 bench:
 	@scripts/bench
+
+# What takes hours: every combination of the KTLS matrix, and a large object for many clients.
+soak:
+	@scripts/soak-ktls
+	@scripts/soak-cache
 
 # Mutation tests: changes one line of code at a time; the named test must fail.
 mutants:

@@ -15,6 +15,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use lockgate_ktls::{AuthAlgorithm, CipherAlgorithm, Counter, Errno, Mode, TlsEnable};
 use lockgate_stack::{CloseReason, ListenConfig, Notice, SocketError};
 use support::cases::{Row, Section, check_document};
+use support::network::{Network, check_pairwise, rows};
 use support::raw::{Got, RawPair};
 use support::records::{CONTROL, DATA, GCM_128_12, TestKeys, TestSuite, split_records, suites};
 use support::{HostSpec, World};
@@ -29,7 +30,13 @@ fn main() -> ExitCode {
                 trials.push(trial(name + suffix(mode), move || {
                     for away in AWAY {
                         println!("KTLS workers: {away:?}");
-                        run(Setup { mode, away }, suite);
+                        let network = Network::PERFECT;
+                        let with = Setup {
+                            mode,
+                            away,
+                            network,
+                        };
+                        run(with, suite);
                     }
                 }));
             }
@@ -46,6 +53,14 @@ fn main() -> ExitCode {
         trials.push(trial(title, move || unsupported(name)));
     }
     trials.push(trial("ktls_listening_socket".to_owned(), listening_socket));
+    let levels = matrix_levels();
+    for (number, row) in rows(&levels).into_iter().enumerate() {
+        let name = format!("matrix.{number}");
+        trials.push(trial(name, move || matrix(&row)));
+    }
+    trials.push(trial("the_matrix_has_every_pair".to_owned(), move || {
+        check_pairwise(&levels);
+    }));
     let names: Vec<_> = trials.iter().map(|trial| trial.name().to_owned()).collect();
     trials.push(trial("the_document_has_every_case".to_owned(), move || {
         let section = section(&names);
@@ -65,10 +80,19 @@ const MODES: [Mode; 1] = [Mode::Sw];
 const AWAY: [Option<usize>; 2] = [None, Some(8)];
 
 /// What seals and opens records.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Setup {
     mode: Mode,
     away: Option<usize>,
+    network: Network,
+}
+
+impl Setup {
+    const PLAIN: Self = Self {
+        mode: Mode::Sw,
+        away: None,
+        network: Network::PERFECT,
+    };
 }
 
 fn suffix(mode: Mode) -> &'static str {
@@ -76,6 +100,42 @@ fn suffix(mode: Mode) -> &'static str {
         Mode::None | Mode::Sw => "",
         Mode::Ifnet => "_ifnet",
         Mode::Toe => "_toe",
+    }
+}
+
+/// Factors of the matrix: the suite, what seals records, the network.
+fn matrix_levels() -> Vec<usize> {
+    let mut levels = vec![suites().count(), MATRIX_AWAY.len()];
+    levels.extend(Network::LEVELS);
+    levels
+}
+
+const MATRIX_AWAY: [Option<usize>; 3] = [None, Some(1), Some(8)];
+
+/// The cases of good records over one combination.
+fn matrix(row: &[usize]) {
+    let suite = suites().nth(row[0]).unwrap();
+    let with = Setup {
+        mode: Mode::Sw,
+        away: MATRIX_AWAY[row[1]],
+        network: Network::with(&row[2..]),
+    };
+    let good = [
+        "_short",
+        "_long",
+        "_padded",
+        "_extra",
+        "_16",
+        "_control",
+        "_fragment",
+    ];
+    let cases = TRANSMIT.iter().chain(RECEIVE).filter(|case| {
+        let is_good = good.iter().any(|end| case.name.ends_with(end));
+        is_good && (case.suites)(&suite)
+    });
+    for case in cases {
+        println!("{} of {} with {with:?}", case.name, suite.name);
+        (case.run)(with, suite);
     }
 }
 
@@ -298,19 +358,19 @@ const UNSUPPORTED: [&str; 2] = ["aes128_cbc_1_0_sha1", "aes256_cbc_1_0_sha1"];
 // ---- transmit
 
 /// A connection that takes AES-CBC, and its peer's keys.
-fn pair(away: Option<usize>, suite: TestSuite) -> (RawPair, TestKeys) {
+fn pair(with: Setup, suite: TestSuite) -> (RawPair, TestKeys) {
     let mut host = HostSpec {
-        away,
-        ..HostSpec::new(2)
+        away: with.away,
+        ..with.network.host(2)
     };
     host.config.cbc = true;
-    let mut pair = RawPair::with(host);
+    let mut pair = RawPair::over(with.network, host);
     let keys = TestKeys::new(suite, &mut pair.random);
     (pair, keys)
 }
 
 fn transmitting(with: Setup, suite: TestSuite) -> (RawPair, TestKeys) {
-    let (mut pair, keys) = pair(with.away, suite);
+    let (mut pair, keys) = pair(with, suite);
     pair.set_tx(&keys).unwrap();
     let stack = &mut pair.world.b.stack;
     stack.set_txtls_mode(pair.app, with.mode).unwrap();
@@ -384,7 +444,7 @@ fn transmit_padding(with: Setup, suite: TestSuite) {
 // ---- receive
 
 fn receiving(with: Setup, suite: TestSuite) -> (RawPair, TestKeys) {
-    let (mut pair, keys) = pair(with.away, suite);
+    let (mut pair, keys) = pair(with, suite);
     pair.set_rx(&keys).unwrap();
     assert_eq!(pair.world.b.stack.rxtls_mode(pair.app), Ok(with.mode));
     (pair, keys)
@@ -541,7 +601,7 @@ fn named(name: &str) -> TestKeys {
 }
 
 fn refused(name: &str, direction: &str) -> Errno {
-    let (mut pair, _) = pair(None, GCM_128_12);
+    let (mut pair, _) = pair(Setup::PLAIN, GCM_128_12);
     let keys = named(name);
     let refused = match direction {
         "transmit" => pair.set_tx(&keys),

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::cases::{Row, Section, check_document};
 use support::linux::{Pair, Setup};
+use support::network::{Network, check_pairwise, rows};
 use support::records::{
     CCM_128_12, CCM_128_13, CHACHA_12, CHACHA_13, GCM_128_12, GCM_128_13, GCM_256_12, GCM_256_13,
     TestSuite,
@@ -44,12 +45,20 @@ fn main() -> ExitCode {
                         suite: variant.suite,
                         no_pad: variant.no_pad,
                         away,
-                        v6: false,
+                        network: Network::PERFECT,
                     });
                 }
             }));
         }
     }
+    let levels = matrix_levels();
+    for (number, row) in rows(&levels).into_iter().enumerate() {
+        let name = format!("matrix.{number}");
+        trials.push(trial(name, move || matrix(&row)));
+    }
+    trials.push(trial("the_matrix_has_every_pair".to_owned(), move || {
+        check_pairwise(&levels);
+    }));
     trials.push(trial("the_document_has_every_case".to_owned(), || {
         check_document(&section());
     }));
@@ -65,6 +74,34 @@ fn trial(name: String, run: impl FnOnce() + Send + 'static) -> Trial {
 
 /// Records are sealed and opened by the stack's thread, or by KTLS workers with a queue of so many.
 const AWAY: [Option<usize>; 2] = [None, Some(8)];
+
+// ---- the matrix
+
+/// Factors of the matrix: the variant, what seals records, the network.
+fn matrix_levels() -> Vec<usize> {
+    let mut levels = vec![VARIANTS.len(), MATRIX_AWAY.len()];
+    levels.extend(Network::LEVELS);
+    levels
+}
+
+const MATRIX_AWAY: [Option<usize>; 3] = [None, Some(1), Some(8)];
+
+/// The fixture `tls`, each case of it, over one combination.
+fn matrix(row: &[usize]) {
+    let variant = &VARIANTS[row[0]];
+    let setup = Setup {
+        suite: variant.suite,
+        no_pad: variant.no_pad,
+        away: MATRIX_AWAY[row[1]],
+        network: Network::with(&row[2..]),
+    };
+    for case in cases().filter(|case| case.is_in_matrix() && case.of.has(variant)) {
+        println!("{} with {setup:?}", case.name);
+        case.run.run(setup);
+    }
+}
+
+// ---- variants and cases
 
 /// A variant of the fixture `tls`.
 struct Variant {
@@ -153,6 +190,11 @@ impl Run {
 }
 
 impl Case {
+    /// Errors have rows of their own, without faults of the link.
+    fn is_in_matrix(&self) -> bool {
+        self.name.starts_with("tls.")
+    }
+
     fn title(&self, variant: &Variant) -> String {
         match (self.of, self.name.split_once('.')) {
             (Of::All | Of::Tls13 | Of::Err, Some((fixture, name))) => {

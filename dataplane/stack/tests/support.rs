@@ -9,6 +9,7 @@ pub(crate) mod cases;
 pub(crate) mod file;
 pub(crate) mod link;
 pub(crate) mod linux;
+pub(crate) mod network;
 pub(crate) mod peer;
 pub(crate) mod pki;
 pub(crate) mod raw;
@@ -45,10 +46,14 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(mac: MacAddr, mtu: u16) -> Self {
+        Self::with(mac, mtu, true)
+    }
+
+    fn with(mac: MacAddr, mtu: u16, tso: bool) -> Self {
         let info = Info {
             mtu,
             mac: Some(mac),
-            tso_bytes_max: 64 * 1024,
+            tso_bytes_max: if tso { 64 * 1024 } else { 0 },
             entries_max: 17,
             link_up: true,
             ..Info::default()
@@ -127,6 +132,8 @@ pub(crate) struct HostSpec {
     pub(crate) other_addr: Option<IpAddr>,
     pub(crate) mac: MacAddr,
     pub(crate) mtu: u16,
+    /// Whether the interface takes packets of 64 KiB, or one frame at a time.
+    pub(crate) tso: bool,
     pub(crate) pool: PoolConfig,
     pub(crate) buffers: u32,
     pub(crate) config: StackConfig,
@@ -144,6 +151,7 @@ impl HostSpec {
             other_addr: None,
             mac: MacAddr([2, 0, 0, 0, 0, number]),
             mtu: 1500,
+            tso: true,
             pool: PoolConfig {
                 blocks: 2048,
                 small_spans: 512,
@@ -193,7 +201,7 @@ impl HostSpec {
                     .with_away(Box::new(LatePool::new(room, self.secret))),
                 None => Ciphers::new(BackendChoice::Auto, 64),
             },
-            net: Wire::new(self.mac, self.mtu),
+            net: Wire::with(self.mac, self.mtu, self.tso),
             buffers: HeapBuffers::new(self.buffers),
             addr: self.addr,
             missed: 0,

@@ -191,7 +191,7 @@ fn sendfile_error(with: Setup, suite: TestSuite) {
 fn close_in_flight(with: Setup, suite: TestSuite) {
     for resets in [false, true] {
         for turns in 0..3 {
-            let (mut pair, tx) = pair(with.away, suite);
+            let (mut pair, tx) = pair(with, suite);
             let mut rx = TestKeys::new(suite, &mut pair.random);
             pair.set_tx(&tx).unwrap();
             pair.set_rx(&rx).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::support::World;
 use crate::support::linux::{End, MSG_DONTWAIT, MSG_MORE, MSG_WAITALL, Pair, Setup};
+use crate::support::network::Network;
 use crate::support::records::{
     CHACHA_12, CONTROL, DATA, GCM_128_12, GCM_128_13, GCM_256_12, TestKeys, split_records,
 };
@@ -316,13 +317,18 @@ fn no_pad(setup: Setup) {
 }
 
 fn tls_v6ops(setup: Setup) {
-    let mut pair = Pair::plain(Setup { v6: true, ..setup });
+    let network = Network {
+        v6: true,
+        ..Network::PERFECT
+    };
+    let setup = Setup { network, ..setup };
+    let mut pair = Pair::plain(setup);
     pair.send(FD, b"plain", 0).unwrap();
     pair.run_briefly();
     let (host, id) = pair.host(CFD);
     assert!(host.stack.remote_addr(id).unwrap().is_ipv6());
     assert_eq!(host.drain(id), (b"plain".to_vec(), None));
-    let mut pair = Pair::new(Setup { v6: true, ..setup });
+    let mut pair = Pair::new(setup);
     let sent = pair.bytes(50_000);
     pair.send(FD, &sent, 0).unwrap();
     assert!(pair.recv(CFD, 50_000, MSG_WAITALL) == Ok(sent));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::link::payload;
-use crate::support::linux::{End, MSG_DONTWAIT, MSG_WAITALL, Pair, SHORTLY, Setup};
+use crate::support::linux::{End, MSG_DONTWAIT, MSG_WAITALL, Pair, Setup};
 use crate::support::records::{CONTROL, DATA};
 use crate::{Case, Of, own};
 use lockgate_ktls::Errno;
@@ -153,10 +153,10 @@ fn poll_partial_rec(setup: Setup) {
     for cut in [1, 4, 5, 6, 2500, 4999] {
         let record = pair.seal(DATA, &[7; 5000]);
         pair.feed(&record[..cut]);
-        assert!(!pair.poll(CFD, SHORTLY), "{cut}");
+        assert!(!pair.poll_briefly(CFD), "{cut}");
         assert_eq!(pair.recv(CFD, 10, MSG_DONTWAIT), Err(Errno::Eagain));
         pair.feed(&record[cut..]);
-        assert!(pair.poll(CFD, SHORTLY), "{cut}");
+        assert!(pair.poll_briefly(CFD), "{cut}");
         assert!(pair.recv(CFD, 5000, 0) == Ok(vec![7; 5000]));
     }
 }
@@ -203,7 +203,7 @@ fn poll_partial_rec_async(setup: Setup) {
     for cut in [3, 5, 300] {
         let record = pair.seal(DATA, &[9; 1000]);
         pair.feed(&record[..cut]);
-        assert!(!pair.poll(CFD, SHORTLY));
+        assert!(!pair.poll_briefly(CFD));
         pair.feed_later(&record[cut..]);
         assert!(pair.poll(CFD, Duration::from_secs(3600)));
         assert!(pair.recv(CFD, 1000, 0) == Ok(vec![9; 1000]));

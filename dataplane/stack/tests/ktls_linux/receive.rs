@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::linux::{
-    End, MSG_DONTWAIT, MSG_MORE, MSG_PEEK, MSG_WAITALL, Pair, SHORTLY, Setup,
-};
+use crate::support::linux::{End, MSG_DONTWAIT, MSG_MORE, MSG_PEEK, MSG_WAITALL, Pair, Setup};
 use crate::support::records::{ALERT, CONTROL, DATA, HANDSHAKE, split_records};
 use crate::{Case, Of, own, tls};
 use lockgate_ktls::{Counter, Errno};
@@ -340,9 +338,9 @@ fn bidir(pair: &mut Pair) {
 
 fn pollin(pair: &mut Pair) {
     pair.send(FD, b"test_poll\0", 0).unwrap();
-    assert!(pair.poll(CFD, SHORTLY));
+    assert!(pair.poll_briefly(CFD));
     assert_eq!(pair.recv(CFD, 10, MSG_WAITALL), Ok(b"test_poll\0".to_vec()));
-    assert!(!pair.poll(CFD, SHORTLY));
+    assert!(!pair.poll_briefly(CFD));
 }
 
 fn poll_wait(pair: &mut Pair) {
@@ -364,9 +362,9 @@ fn poll_wait_split(setup: Setup) {
     for cut in 1..len {
         let record = pair.seal(DATA, b"in two pieces");
         pair.feed(&record[..cut]);
-        assert!(!pair.poll(CFD, SHORTLY), "{cut}");
+        assert!(!pair.poll_briefly(CFD), "{cut}");
         pair.feed(&record[cut..]);
-        assert!(pair.poll(CFD, SHORTLY), "{cut}");
+        assert!(pair.poll_briefly(CFD), "{cut}");
         assert_eq!(pair.recv(CFD, 20, 0), Ok(b"in two pieces".to_vec()));
     }
 }

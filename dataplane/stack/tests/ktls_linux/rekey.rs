@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::linux::{End, MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, Pair, SHORTLY, Setup};
+use crate::support::linux::{End, MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL, Pair, Setup};
 use crate::support::records::{AEAD_SUITES, DATA, HANDSHAKE, TestKeys};
 use crate::{Case, Of, own};
 use lockgate_ktls::Errno;
@@ -208,17 +208,14 @@ fn rekey_getsockopt(setup: Setup) {
 fn rekey_poll_pending(setup: Setup) {
     let mut pair = Pair::new(setup);
     change_tx(&mut pair, FD);
-    assert!(pair.poll(CFD, SHORTLY), "the KeyUpdate can be read");
+    assert!(pair.poll_briefly(CFD), "the KeyUpdate can be read");
     pair.send(FD, b"pending", 0).unwrap();
     take_key_update(&mut pair, CFD);
-    assert!(!pair.poll(CFD, SHORTLY));
+    assert!(!pair.poll_briefly(CFD));
     assert_eq!(pair.recv(CFD, 10, 0), Err(Errno::Ekeyexpired));
-    assert!(
-        !pair.poll(CFD, SHORTLY),
-        "a read that fails changes nothing"
-    );
+    assert!(!pair.poll_briefly(CFD), "a read that fails changes nothing");
     change_rx(&mut pair, CFD);
-    assert!(pair.poll(CFD, SHORTLY));
+    assert!(pair.poll_briefly(CFD));
     assert_eq!(pair.recv(CFD, 10, 0), Ok(b"pending".to_vec()));
     pair.end();
 }
@@ -227,18 +224,18 @@ fn rekey_poll_delay(setup: Setup) {
     let mut pair = Pair::new(setup);
     change_tx(&mut pair, FD);
     take_key_update(&mut pair, CFD);
-    assert!(!pair.poll(CFD, SHORTLY));
+    assert!(!pair.poll_briefly(CFD));
     // The data comes while `poll` waits, the key later.
     pair.send(FD, b"delayed", 0).unwrap();
-    assert!(!pair.poll(CFD, SHORTLY));
+    assert!(!pair.poll_briefly(CFD));
     change_rx(&mut pair, CFD);
-    assert!(pair.poll(CFD, SHORTLY));
+    assert!(pair.poll_briefly(CFD));
     assert_eq!(pair.recv(CFD, 10, 0), Ok(b"delayed".to_vec()));
     // Here the key comes before the data.
     change_tx(&mut pair, FD);
     take_key_update(&mut pair, CFD);
     change_rx(&mut pair, CFD);
-    assert!(!pair.poll(CFD, SHORTLY));
+    assert!(!pair.poll_briefly(CFD));
     pair.send_later(FD, b"later");
     assert!(pair.poll(CFD, Duration::from_secs(3600)));
     assert_eq!(pair.recv(CFD, 10, 0), Ok(b"later".to_vec()));

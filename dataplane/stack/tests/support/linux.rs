@@ -14,7 +14,7 @@ use lockgate_stack::{CloseReason, FileSource, Notice, RecvRecord, SocketError, S
 use lockgate_testing::Random;
 use lockgate_wire::Instant;
 
-use super::link::Link;
+use super::network::Network;
 use super::records::{DATA, TestKeys, TestSuite};
 use super::{Host, HostSpec, World};
 
@@ -49,7 +49,7 @@ pub(crate) struct Setup {
     pub(crate) no_pad: bool,
     /// KTLS workers with queues of so many records, or none.
     pub(crate) away: Option<usize>,
-    pub(crate) v6: bool,
+    pub(crate) network: Network,
 }
 
 impl Setup {
@@ -58,19 +58,14 @@ impl Setup {
             suite,
             no_pad: false,
             away: None,
-            v6: false,
+            network: Network::PERFECT,
         }
     }
 
     fn host(&self, number: u8) -> HostSpec {
-        let spec = if self.v6 {
-            HostSpec::v6(number)
-        } else {
-            HostSpec::new(number)
-        };
         HostSpec {
             away: self.away,
-            ..spec
+            ..self.network.host(number)
         }
     }
 }
@@ -133,12 +128,14 @@ pub(crate) struct Pair {
     pub(crate) keys: [TestKeys; 2],
     /// What another process will send, and when.
     later: Option<(Instant, End, Vec<u8>)>,
+    /// Long enough for everything to arrive.
+    brief: Duration,
 }
 
 impl Pair {
     /// Without keys.
     pub(crate) fn plain(setup: Setup) -> Self {
-        let mut world = World::new(setup.host(1), setup.host(2), Link::perfect());
+        let mut world = World::new(setup.host(1), setup.host(2), setup.network.link());
         world.listen(443, None);
         let fd = world.connect(None);
         let cfd = world.expect(1, "Accepted", |n| match n {
@@ -153,6 +150,7 @@ impl Pair {
             random,
             keys,
             later: None,
+            brief: setup.network.brief(),
         }
     }
 
@@ -300,7 +298,7 @@ impl Pair {
 
     /// Long enough for everything to arrive.
     pub(crate) fn run_briefly(&mut self) {
-        self.run(Duration::from_millis(100));
+        self.run(self.brief);
     }
 
     /// Long enough for every timer that sends.
@@ -325,6 +323,12 @@ impl Pair {
             self.world.wake = None;
             assert_eq!(self.send(end, &bytes, MSG_DONTWAIT), Ok(bytes.len()));
         }
+    }
+
+    /// Whether the link loses, reorders or duplicates frames.
+    pub(crate) fn has_faults(&self) -> bool {
+        let faults = &self.world.link.faults;
+        faults.loss_per_mille + faults.duplicate_per_mille > 0 || !faults.jitter.is_zero()
     }
 
     /// Advances to the next event. Returns whether there was one.
@@ -539,6 +543,11 @@ impl Pair {
         Ok((bytes, kind.unwrap_or(DATA)))
     }
 
+    /// poll for POLLIN, with a timeout in which everything can arrive.
+    pub(crate) fn poll_briefly(&mut self, end: End) -> bool {
+        self.poll(end, self.brief)
+    }
+
     /// poll for POLLIN.
     pub(crate) fn poll(&mut self, end: End, timeout: Duration) -> bool {
         self.wait(timeout, |pair| match pair.front(end, 0) {
@@ -730,7 +739,5 @@ fn rest_of<'a>(parts: &[&'a [u8]], mut skip: usize) -> Vec<&'a [u8]> {
     rest
 }
 
-/// A timeout of `poll`.
-pub(crate) const SHORTLY: Duration = Duration::from_millis(20);
 /// How long a call blocks that has to return.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,8 +6,9 @@ use lockgate_ktls::{ContentType, Errno};
 use lockgate_stack::{Notice, RecvRecord, SocketError, SocketId};
 use lockgate_testing::Random;
 
+use super::network::Network;
 use super::records::{TestKeys, TestSuite};
-use super::{HostSpec, World, link::Link};
+use super::{HostSpec, World};
 
 /// A plain connection: the application's end on host B, the peer's on host A.
 pub(crate) struct RawPair {
@@ -17,6 +18,8 @@ pub(crate) struct RawPair {
     pub(crate) random: Random,
     /// The version that received records carry.
     version: [u8; 2],
+    /// Long enough for everything to arrive.
+    brief: Duration,
 }
 
 /// What a read returned, in a form that tests can compare.
@@ -35,7 +38,12 @@ impl RawPair {
 
     /// With this host for the application.
     pub(crate) fn with(b: HostSpec) -> Self {
-        let mut world = World::new(HostSpec::new(1), b, Link::perfect());
+        Self::over(Network::PERFECT, b)
+    }
+
+    /// Over this network, to which the host belongs.
+    pub(crate) fn over(network: Network, b: HostSpec) -> Self {
+        let mut world = World::new(network.host(1), b, network.link());
         world.listen(443, None);
         let peer = world.connect(None);
         let app = world.expect(1, "Accepted", |n| match n {
@@ -48,6 +56,7 @@ impl RawPair {
             app,
             random: Random::new(7),
             version: [3, 3],
+            brief: network.brief(),
         }
     }
 
@@ -82,7 +91,7 @@ impl RawPair {
 
     /// Lets everything that was sent arrive.
     pub(crate) fn run(&mut self) {
-        self.world.run(Duration::from_millis(50));
+        self.world.run(self.brief);
     }
 
     /// The application sends bytes, all of them.
