@@ -5,9 +5,9 @@
 //! in a queue and does the rest itself: neither its connections nor other workers wait for it.
 //! Records come back by a channel of the worker's own.
 //!
-//! A KTLS worker that panics gives back what it has, unfinished, takes nothing more, and is logged.
-//! The workers then seal and open those connections' records themselves. A record that it was
-//! sealing in place is lost, and its connection is reset; all others go on.
+//! After a panic a KTLS worker returns its current and queued records, and accepts no more. The log
+//! says so. The records that it was working on have failed, so their connection is reset. The others
+//! weren't begun: their workers seal and open them, and all later ones, themselves.
 
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -276,7 +276,7 @@ impl KtlsWorker {
                 tracing::warn!(number, core, "KTLS worker: can't be bound to its core");
             }
         }
-        // The ciphers aren't used after a panic, and a job shows how far a cipher got with it.
+        // The ciphers aren't used after a panic.
         if panic::catch_unwind(AssertUnwindSafe(|| self.serve())).is_ok() {
             return;
         }
@@ -287,15 +287,22 @@ impl KtlsWorker {
             "KTLS worker: panicked, see above; the workers seal and open its records themselves \
              until the next start"
         );
+        if let Some((_, work)) = &mut self.current {
+            work.fail();
+        }
+        // It wipes the expanded keys. Whatever it does, the records go back.
+        let ciphers = core::mem::replace(&mut self.ciphers, Ciphers::with_backends(Vec::new()));
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(ciphers)));
         self.give_up();
     }
 
     fn serve(&mut self) {
         while let Some(message) = self.next() {
+            // Before all else, so that no panic loses it.
+            self.current = message.work.map(|work| (message.worker, work));
             for id in message.forgotten {
                 self.ciphers.forget(id);
             }
-            self.current = message.work.map(|work| (message.worker, work));
             if let Some((_, work)) = &mut self.current {
                 work.run(&mut self.ciphers);
             }

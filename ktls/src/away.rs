@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::cipher::Ciphers;
+use crate::error::CryptoError;
 use crate::job::{OpenJob, SealJob};
 use crate::session::SessionId;
 
@@ -72,6 +73,21 @@ impl Work {
             Jobs::Seal(jobs) => jobs.iter().filter(|job| job.is_waiting()).count(),
             Jobs::Open(job) => usize::from(job.is_given_up()),
         }
+    }
+
+    /// Ends the records that have no result with an error: a cipher has a fault at one of them, and
+    /// could have it again.
+    pub fn fail(&mut self) {
+        let error = CryptoError::Backend;
+        // The jobs have the error.
+        let _ = match &mut self.jobs {
+            Jobs::Seal(jobs) => {
+                let unfinished = jobs.iter_mut().filter(|job| job.is_waiting());
+                unfinished.fold(Ok(()), |_, job| job.set_result(Err(error)))
+            }
+            Jobs::Open(job) if job.is_given_up() => job.set_result(Err(error)),
+            Jobs::Open(_) => Ok(()),
+        };
     }
 
     /// Seals or opens the records on the calling thread. Each job gets its result.
