@@ -194,7 +194,8 @@ impl Schedule {
         }
         let cost = sent.max(VISIT_COST);
         if turn.queue == Queue::Flights {
-            let has_others = self.has(Queue::New) || self.has(Queue::Old);
+            // Resting sockets have no work.
+            let has_others = self.has(Queue::New) || self.len_of(Queue::Old) > self.resting;
             let ahead = self.flights_ahead.saturating_add(cost);
             self.flights_ahead = if has_others { ahead } else { 0 };
             return;

@@ -196,6 +196,35 @@ fn a_closed_window_pins_one_record() {
     scene.finish();
 }
 
+/// An open record doesn't count as queued: a file behind it completes it, so that a probe is sent.
+/// If the window stays closed, the connection is reset after its close.
+#[test]
+fn a_closed_window_doesnt_keep_an_open_record() {
+    let mut scene = Scene::new(64 << 10);
+    let (a, b) = scene.pair();
+    close_windows(&mut scene.world);
+    assert_eq!(scene.world.a.send(a, b"request"), 7);
+    scene.world.run(Duration::from_millis(5));
+    assert_eq!(scene.world.b.drain(b).0, b"request");
+
+    let host = &mut scene.world.b;
+    let taken = host.stack.send(b, &[1; 100], true, &mut host.pages);
+    assert_eq!(taken, Ok(100));
+    let file = Arc::new(Rewritten(Mutex::new(Arc::clone(&scene.span))));
+    let sent = host
+        .stack
+        .sendfile(b, file, 0..40_000, false, &mut host.pages);
+    assert!(sent.unwrap());
+    let probes = |scene: &Scene| scene.world.b.stack.tcp_counters().window_probes;
+    let before = probes(&scene);
+    scene.world.run(Duration::from_secs(2));
+    assert!(probes(&scene) > before);
+    scene.world.b.stack.close(b);
+    scene.world.run(Duration::from_secs(600));
+    assert!(scene.world.b.stack.tcp_info(b).is_none(), "it was reset");
+    scene.finish();
+}
+
 /// A window that closes while data is queued: what was queued stays, one record of it is sealed,
 /// and nothing is added.
 #[test]

@@ -30,7 +30,8 @@ pub(super) enum List {
     Old = 16,
     /// The sockets that are over.
     Finished = 32,
-    /// No list: the socket has TLS, and has sent no application data.
+    /// No list: the socket has TLS, and its handshake isn't over or its last flight isn't
+    /// acknowledged.
     Flight = 64,
 }
 
@@ -92,7 +93,8 @@ impl Membership {
         self.lists.insert(List::Flight);
     }
 
-    /// The application sends its first data. What is listed already goes behind new sockets.
+    /// The last flight was acknowledged, or the application sends its first data. What is listed
+    /// already goes behind new sockets.
     pub(crate) fn end_flights(&mut self) {
         self.lists.remove(List::Flight);
     }

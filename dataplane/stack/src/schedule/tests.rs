@@ -306,6 +306,21 @@ fn flights_without_end_leave_half_to_others() {
     }
 }
 
+/// Sockets that rest are no others: flights have no debt because of them.
+#[test]
+fn flights_beside_resting_sockets_have_no_debt() {
+    let mut model = Model::with_downloads(300, 0);
+    for round in 0..3 {
+        for index in 0..100 {
+            let index = 100 * round + index;
+            model.sockets[index as usize].lists.begin_handshake();
+            model.queue(index, 4000);
+        }
+        model.turn(TURN);
+        assert_eq!(model.schedule.flights_ahead, 0);
+    }
+}
+
 /// Where an interface has no room, what came first stays first. The other interface is used.
 #[test]
 fn a_full_interface_keeps_the_order_and_stops_no_other() {

@@ -16,10 +16,13 @@ impl Socket {
         }
         let queued = u32::try_from(self.send_queued()).unwrap_or(u32::MAX);
         if self.is_window_closed() {
-            return if queued == 0 {
-                self.record_content()
-            } else {
+            let has_record = self.tx.start() < self.tx.end();
+            // An open record is continued: only a record that was queued is sent by a probe.
+            let open = self.tx.open_len();
+            return if has_record {
                 0
+            } else {
+                self.record_content().saturating_sub(open)
             };
         }
         self.content_of(self.ahead_max(limits).saturating_sub(queued))

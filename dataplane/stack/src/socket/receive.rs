@@ -130,6 +130,10 @@ impl Socket {
             self.progress.stop();
         }
         self.on_event(verdict.event, cx);
+        // The handshake is over, and its last flight was acknowledged.
+        if matches!(self.rx, Rx::Tls(_)) && self.tx.start() == self.tx.end() {
+            self.lists.end_flights();
+        }
         self.on_stream_advanced(verdict.peer_closed, cx);
         self.update_room(&cx.limits, &mut cx.memory.receive);
         self.make_ready(&mut cx.schedule);
