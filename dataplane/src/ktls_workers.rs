@@ -5,9 +5,9 @@
 //! in a queue and does the rest itself: neither its connections nor other workers wait for it.
 //! Records come back by a channel of the worker's own.
 //!
-//! After a panic a KTLS worker returns its current and queued records, and accepts no more. The log
-//! says so. The records that it was working on have failed, so their connection is reset. The others
-//! weren't begun: their workers seal and open them, and all later ones, themselves.
+//! After a panic a KTLS worker returns its current and queued records, and accepts no more. The
+//! log says so. The records that it was working on have failed, so their connection is reset. The
+//! others weren't begun: their workers seal and open them, and all later ones, themselves.
 
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

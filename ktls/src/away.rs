@@ -78,16 +78,20 @@ impl Work {
     /// Ends the records that have no result with an error: a cipher has a fault at one of them, and
     /// could have it again.
     pub fn fail(&mut self) {
-        let error = CryptoError::Backend;
-        // The jobs have the error.
-        let _ = match &mut self.jobs {
+        let failed = Err(CryptoError::Backend);
+        match &mut self.jobs {
             Jobs::Seal(jobs) => {
-                let unfinished = jobs.iter_mut().filter(|job| job.is_waiting());
-                unfinished.fold(Ok(()), |_, job| job.set_result(Err(error)))
+                for job in jobs.iter_mut().filter(|job| job.is_waiting()) {
+                    // The job has the error.
+                    let _ = job.set_result(failed);
+                }
             }
-            Jobs::Open(job) if job.is_given_up() => job.set_result(Err(error)),
-            Jobs::Open(_) => Ok(()),
-        };
+            Jobs::Open(job) if job.is_given_up() => {
+                // As above.
+                let _ = job.set_result(failed.map(|()| 0));
+            }
+            Jobs::Open(_) => {}
+        }
     }
 
     /// Seals or opens the records on the calling thread. Each job gets its result.

@@ -123,9 +123,7 @@ fn a_thousand_clients_that_acknowledge_single_segments() {
 /// pools, who holds memory at that rate loses it when others wait.
 #[test]
 fn a_thousand_clients_that_read_a_record_a_minute() {
-    let (a, mut b) = hosts(SMALL_POOL, 4096);
-    // Small records take a block each: with them, blocks run out before spans.
-    b.config.dynamic_records.small_records = 0;
+    let (a, b) = hosts(SMALL_POOL, 4096);
     let mut scene = Scene::new(a, b, true);
     let hostile = scene.connect_many(PEERS);
     for socket in &hostile {

@@ -20,8 +20,9 @@ impl Socket {
     /// Begins with small records again if the connection was idle, before a write. Returns where
     /// segments end, which the write needs for small records.
     ///
-    /// While half of the small spans are used, records are full: those spans are for handshakes and
-    /// alerts as well, and clients that acknowledge nothing could hold all of them.
+    /// While half of the small spans or of the blocks are used, records are full: small spans are
+    /// for handshakes and alerts as well, each small record takes a block, and clients that
+    /// acknowledge nothing could hold all of them.
     pub(super) fn segments(&mut self, cx: &mut SocketContext, pages: &PagePool) -> Segments {
         if !self.tx.has_dynamic_records() {
             return Segments::UNKNOWN;
@@ -38,7 +39,9 @@ impl Socket {
             cx.counters.small_restarts += 1;
         }
         let usage = pages.usage();
-        if self.tx.small_left() == 0 || usage.small_spans_used >= usage.small_spans / 2 {
+        let is_short = usage.small_spans_used >= usage.small_spans / 2
+            || usage.blocks_used >= usage.blocks / 2;
+        if self.tx.small_left() == 0 || is_short {
             return Segments::UNKNOWN;
         }
         Segments::new(self.tcp.sent().0, self.tcp.mss())
