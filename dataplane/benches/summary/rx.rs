@@ -207,7 +207,7 @@ fn supply(
         while turns.wanted.load(Ordering::Acquire) < round {
             core::hint::spin_loop();
         }
-        send(&mut side, socket, &spans);
+        send(&mut side, socket, &spans, &turns.done);
     }
     while !turns.done.load(Ordering::Acquire) {
         turn(&mut side);
@@ -229,7 +229,13 @@ fn sealed(sealer: &mut Sealer, arena: &PageArena) -> Vec<(Arc<SharedSpan>, u32)>
         .collect()
 }
 
-fn send(side: &mut Endpoint, socket: SocketId, spans: &[(Arc<SharedSpan>, u32)]) {
+/// Sends a round. The subject's last acknowledgment may be delayed, and it ends before that.
+fn send(
+    side: &mut Endpoint,
+    socket: SocketId,
+    spans: &[(Arc<SharedSpan>, u32)],
+    is_done: &AtomicBool,
+) {
     for (span, len) in spans {
         let mut at = 0;
         while at < *len {
@@ -240,7 +246,7 @@ fn send(side: &mut Endpoint, socket: SocketId, spans: &[(Arc<SharedSpan>, u32)])
             turn(side);
         }
     }
-    while side.stack.send_queued(socket) > 0 {
+    while side.stack.send_queued(socket) > 0 && !is_done.load(Ordering::Acquire) {
         turn(side);
     }
 }

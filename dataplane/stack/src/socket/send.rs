@@ -37,7 +37,8 @@ impl Socket {
         Ok(taken)
     }
 
-    /// Queues a record without content: a write of no bytes, which TLS 1.0 alone allows. Returns 0.
+    /// Queues a record without content: a write of no bytes, which TLS 1.0 alone allows. Returns 0,
+    /// or the error `Exhausted` if there is no room for it now.
     fn send_empty(
         &mut self,
         more: bool,
@@ -53,8 +54,10 @@ impl Socket {
             }
         };
         // A record counts as a byte, so that TCP sends it.
-        self.after_push(pushed, 1, cx)?;
-        Ok(0)
+        match self.after_push(pushed, 1, cx)? {
+            0 => Err(SendError::Record(TxError::Exhausted)),
+            _ => Ok(0),
+        }
     }
 
     /// Queues a part of a shared span by reference. Returns how many bytes were taken.

@@ -24,6 +24,8 @@ impl Stack {
     ///
     /// # Errors
     /// If there is no such socket, its sending side is closed, or its TLS handshake isn't over.
+    /// Also if no bytes are given: TLS 1.0 alone makes a record of them, and without room for it
+    /// now the error is EAGAIN.
     pub fn send(
         &mut self,
         socket: SocketId,
