@@ -1,8 +1,8 @@
 //! Keys are gone from the process's memory when they aren't needed any more.
 //!
 //! A child process sets keys that are known, uses and changes them, closes its connections, and
-//! searches its own memory (`/proc/self/mem`) for them. It keeps what it searches for masked, so
-//! that it doesn't find that. A search while the keys are in use proves that it would find them.
+//! searches its own memory (`/proc/self/mem`) for them. The search patterns are masked, so the
+//! search doesn't match them. A search while the keys are in use proves that it would find them.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -169,7 +169,7 @@ fn search(secrets: &[(&'static str, &Masked)]) -> Vec<usize> {
         while at < end {
             let want = usize::try_from(end - at).unwrap().min(buffer.len());
             let read = memory.read_at(&mut buffer[..want], at);
-            // Pages behind the end of a mapped file.
+            // A page that can't be read ends a read: it is behind the end of a mapped file.
             let len = read.unwrap_or(0);
             for place in 0..len.min(CHUNK) {
                 if !first_bytes[usize::from(buffer[place])] {
@@ -187,13 +187,18 @@ fn search(secrets: &[(&'static str, &Masked)]) -> Vec<usize> {
                     }
                 }
             }
-            at += CHUNK as u64;
+            at += match len {
+                0 => PAGE,
+                short if short < want => short as u64,
+                _ => CHUNK as u64,
+            };
         }
     }
     found
 }
 
 const CHUNK: usize = 1 << 20;
+const PAGE: u64 = 4096;
 
 fn assert_gone(what: &str, keys: &[Keys]) {
     let secrets: Vec<_> = keys.iter().flat_map(Keys::secrets).collect();
