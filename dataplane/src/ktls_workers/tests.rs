@@ -339,8 +339,9 @@ fn a_thread_that_panics_gives_its_records_back() {
                     .sealed(jobs, &mut ciphers(), &mut connection.pages);
                 failed += usize::from(taken.is_err());
             }
-            // The run of five records that has the one with the fault.
-            assert_eq!(failed, usize::from(at == 0));
+            // The run of five records that has the one with the fault. Behind a lost record the
+            // runs of the connection that come later fail as well.
+            assert!(failed == usize::from(at == 0) || has_begun && at == 0 && failed > 0);
             let is_lost = has_begun && at == 0;
             assert_eq!(connection.queue.is_lost(), is_lost);
             assert_eq!(connection.queue.has_away(), is_lost);
