@@ -239,7 +239,7 @@ fn packets_never_taken_use_up_no_share() {
         send(&mut pair.at_a, Shape::default(), &[whole(&page)]);
         assert!(!pair.at_a.flush());
         pair.at_a.drop_stuck(now);
-        now += Duration::from_millis(100);
+        now += Duration::from_millis(400);
         pair.at_a.drop_stuck(now);
         assert!(pair.at_a.flush());
     }

@@ -160,7 +160,8 @@ impl RawPair {
         self.world.b.stack.awaits_record(self.app)
     }
 
-    fn try_recv(&mut self) -> Got {
+    /// The application's next record, if it is there.
+    pub(crate) fn try_recv(&mut self) -> Got {
         let host = &mut self.world.b;
         let got = host
             .stack
