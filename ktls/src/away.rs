@@ -75,20 +75,24 @@ impl Work {
         }
     }
 
-    /// Ends the records that have no result with an error: a cipher has a fault at one of them, and
-    /// could have it again.
+    /// Ends the records that have no result: a cipher has a fault at one of them, and could have it
+    /// again. Those that are sealed in place are lost, whatever was done to their content.
     pub fn fail(&mut self) {
-        let failed = Err(CryptoError::Backend);
+        let error = CryptoError::Backend;
         match &mut self.jobs {
             Jobs::Seal(jobs) => {
                 for job in jobs.iter_mut().filter(|job| job.is_waiting()) {
-                    // The job has the error.
-                    let _ = job.set_result(failed);
+                    if job.is_in_place() {
+                        job.parts();
+                    } else {
+                        // The job has the error.
+                        let _ = job.set_result(Err(error));
+                    }
                 }
             }
             Jobs::Open(job) if job.is_given_up() => {
                 // As above.
-                let _ = job.set_result(failed.map(|()| 0));
+                let _ = job.set_result(Err(error));
             }
             Jobs::Open(_) => {}
         }
