@@ -6,8 +6,8 @@
 //! Records come back by a channel of the worker's own.
 //!
 //! After a panic a KTLS worker returns its current and queued records, and accepts no more. The
-//! log says so. The records that it was working on have failed, so their connection is reset. The
-//! others weren't begun: their workers seal and open them, and all later ones, themselves.
+//! log says so. The records in progress have failed, and their connection is reset. The queued
+//! records return unchanged. Their workers seal and open them, and all later records, themselves.
 
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use lockgate_ktls::{Away, Ciphers, SessionId, Work};
 #[derive(Debug, Default)]
 pub struct KtlsWorkers {
     threads: Vec<JoinHandle<()>>,
-    /// Those that serve.
+    /// The number of threads that run: panicked threads don't count.
     serving: Arc<AtomicUsize>,
 }
 
@@ -141,7 +141,7 @@ impl KtlsWorkers {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Returns how many threads serve: all but those that have panicked.
+    /// Returns the number of threads that run. Panicked threads don't count.
     pub fn serving(&self) -> Arc<AtomicUsize> {
         self.serving.clone()
     }

@@ -75,8 +75,9 @@ impl Work {
         }
     }
 
-    /// Ends the records that have no result: a cipher has a fault at one of them, and could have it
-    /// again. Those that are sealed in place are lost, whatever was done to their content.
+    /// Ends the records that have no result with an error: a cipher has a fault at one of them, and
+    /// could have it again. Records that are sealed in place are lost: their content may be
+    /// overwritten.
     pub fn fail(&mut self) {
         let error = CryptoError::Backend;
         match &mut self.jobs {

@@ -1,6 +1,6 @@
-//! Counters of a worker's record layer. Those that FreeBSD has too have its names,
-//! `kern.ipc.tls.*`. Those that Linux has in `/proc/net/tls_stat` have its names beside those,
-//! `tls_stat.*`.
+//! Counters of a worker's record layer. Counters of FreeBSD have FreeBSD's names,
+//! `kern.ipc.tls.*`. Counters of Linux's `/proc/net/tls_stat` are exported under Linux's names as
+//! well, `tls_stat.*`.
 
 use crate::enable::Direction;
 use crate::error::RxError;
@@ -518,8 +518,8 @@ mod tests {
         assert_eq!(value("tls_stat.TlsRxSw"), 2);
     }
 
-    /// What Linux counts as a decryption error is the sum of what is told apart here. A record
-    /// without content type was decrypted.
+    /// Linux's count of decryption errors is a sum of several counters here. A record without
+    /// content type was decrypted: it doesn't count.
     #[test]
     fn linux_s_counters_are_sums() {
         let mut counters = Counters::default();

@@ -2,7 +2,7 @@
 //! stacks. `docs/ktls.md` has the table of them, which a test here compares.
 //!
 //! `support::linux` gives the stack's calls Linux's rules of reading, polling and low-water marks.
-//! Where Linux and this stack disagree, the row of the table says so.
+//! The table's rows name the differences between Linux and this stack.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -120,7 +120,8 @@ fn missing_pages() {
 }
 
 /// Without huge pages the memory of page buffers and of the cache isn't the EAL's own: it is mapped
-/// for each card, those of a bond too. What wanted huge pages and has none says so in the log.
+/// for each card, and for each card of a bond. With `hugepages = "auto"` a log line has the missing
+/// huge pages.
 fn ordinary(card: Card, cards: usize, hugepages: &str) {
     let mut machine = MachineSpec::new(card);
     machine.cards = vec![card; cards];

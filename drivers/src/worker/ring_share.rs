@@ -52,8 +52,8 @@ enum References {
     Nothing,
     /// Page buffers that are all counted for this packet.
     Own,
-    /// The same with a first one that is counted for an earlier packet: it is the last one of the
-    /// packet with references before.
+    /// As `Own`, but the first page buffer is counted for an earlier packet: it is the last page
+    /// buffer of the previous packet with references.
     Continued,
 }
 
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(share.pages, 2);
     }
 
-    /// The page buffers of a packet that is removed count for the next one that holds them.
+    /// After a packet was removed, its page buffers count for the next packet that refers to them.
     #[test]
     fn what_the_next_packet_holds_too_counts_on() {
         let (_pool, pages) = pages();
@@ -325,7 +325,7 @@ mod tests {
         share.on_referenced(&payload(&pages, &[0]));
         assert_eq!(share.pages, 1);
 
-        // Only the last page buffer goes on.
+        // Only the last page buffer can be shared with the next packet.
         let mut share = RingShare::new(4, false, 8, 4);
         share.on_referenced(&payload(&pages, &[0, 1]));
         share.on_referenced(&payload(&pages, &[1, 2]));

@@ -47,8 +47,8 @@ impl Socket {
         Segments::new(self.tcp.sent().0, self.tcp.mss())
     }
 
-    /// The part of `room` that a write of `wanted` bytes takes: of one that doesn't fit, whole
-    /// records. Otherwise each acknowledgment would have a short record made.
+    /// Returns how many bytes of `room` a write of `wanted` bytes takes. A write that is longer
+    /// than the room takes whole records. Otherwise each acknowledgment would make a short record.
     ///
     /// Below the low-water mark a short record is taken: no acknowledgment may come, and the
     /// application was told to send.

@@ -287,7 +287,7 @@ impl Arrival {
         self.found.class.ecn() == Ecn::Ce
     }
 
-    /// Returns the segment for TCP, as one that wasn't merged.
+    /// Returns the segment for TCP. It isn't merged with others.
     pub(super) fn segment(&self) -> SegmentIn<'_> {
         SegmentIn {
             ecn: self.found.class.ecn() as u8,
