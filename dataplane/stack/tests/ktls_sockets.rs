@@ -23,8 +23,8 @@ use lockgate_testing::Random;
 use support::file::{File, SPAN};
 use support::raw::{Got, RawPair};
 use support::records::{
-    AEAD_SUITES, ALERT, CONTROL, DATA, GCM_128_12, GCM_128_13, GCM_256_13, HANDSHAKE, TestKeys,
-    split_records,
+    AEAD_SUITES, ALERT, CBC_SUITES, CONTROL, DATA, GCM_128_12, GCM_128_13, GCM_256_13, HANDSHAKE,
+    TestKeys, split_records,
 };
 use support::{HostSpec, World, pki};
 
@@ -655,6 +655,39 @@ fn writes_that_are_refused() {
         Got::Error(Errno::Einval),
         "no records without keys"
     );
+}
+
+/// An empty write of TLS 1.0 makes an empty record. Without room for it the error is EAGAIN, and no
+/// record is made.
+#[test]
+fn an_empty_write_without_room_is_refused() {
+    let mut host = HostSpec::new(2);
+    host.config.cbc = true;
+    let mut pair = RawPair::with(host);
+    let mut keys = TestKeys::new(CBC_SUITES[0], &mut pair.random);
+    pair.set_tx(&keys).unwrap();
+    let mut sent = 0;
+    loop {
+        let host = &mut pair.world.b;
+        match host
+            .stack
+            .send(pair.app, &[1; 16_384], false, &mut host.pages)
+        {
+            Ok(0) => break,
+            taken => sent += taken.unwrap() as usize,
+        }
+    }
+    let host = &mut pair.world.b;
+    let refused = host.stack.send(pair.app, b"", false, &mut host.pages);
+    assert_eq!(refused.unwrap_err().errno(), Errno::Eagain);
+    let records = keys.open_all(&pair.wire());
+    assert!(records.iter().all(|(_, content)| !content.is_empty()));
+    let bytes: usize = records.iter().map(|(_, content)| content.len()).sum();
+    assert_eq!(bytes, sent);
+    let host = &mut pair.world.b;
+    let empty = host.stack.send(pair.app, b"", false, &mut host.pages);
+    assert_eq!(empty, Ok(0));
+    assert_eq!(keys.open_all(&pair.wire()), [(DATA, vec![])]);
 }
 
 /// Linux's `recseq_wrap`, for every suite, and records up to the last number.
